@@ -1,0 +1,1 @@
+"""Data: sources give records, records become pairs, pairs become batches."""

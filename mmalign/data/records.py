@@ -1,0 +1,70 @@
+"""The contract of a source: it lists records and fetches the files they name. It decodes nothing."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class SourceConfig:
+    """Where data comes from; sources read the fields that concern them.
+
+    Args:
+        source: Registered name of the source.
+        manifest: The table, folder or shards to read.
+        files: Folder, tar or zip that holds the files named in the manifest; default: the manifest's folder.
+        columns: Side -> column. Besides sides: `id`, `group`, `label`, `split`, taken from columns of those
+            names when not given.
+        separator: What stands between several captions (or labels) in one cell.
+        options: Further arguments of the source.
+    """
+
+    source: str = "manifest"
+    manifest: str | None = None
+    files: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    separator: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row of data, nothing decoded.
+
+    Args:
+        id: Unique in its source.
+        row: Where it stands, for messages: `names.tsv:17`.
+        values: Side -> its raw values: strings (inline text or a file's name), bytes or arrays; several where a row
+            has several captions. A side that the row lacks is absent.
+        group: Rows of one group never fall on both sides of a split.
+        labels: Classes, for zero-shot evaluation; several for multi-label data.
+        split: train, validation, test or another name; None where the source has none.
+    """
+
+    id: str
+    row: str
+    values: Mapping[str, tuple[Any, ...]]
+    group: str | None = None
+    labels: tuple[str, ...] = ()
+    split: str | None = None
+
+
+class Source(ABC):
+    """A list of records, and the files that they name."""
+
+    def __init__(self, config: SourceConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def records(self) -> Sequence[Record]:
+        """All rows, in the order of the source."""
+
+    @abstractmethod
+    def fetch(self, name: str) -> Path | bytes:
+        """The file that a record names. Raises `BadSample` when it is missing or lies outside the source."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash of the data's content, for provenance: equal content = equal hash on any machine."""

@@ -1,0 +1,46 @@
+"""Vector -> unit vector of the shared space."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmalign.errors import UserError
+
+
+class ProjectionHead(nn.Module):
+    """Projects a vector into the shared space and gives it length one.
+
+    Normalisation runs in float32 under autocast too; a zero vector stays zero, with a finite gradient.
+
+    Args:
+        width: Size of the incoming vector.
+        dim: Size of the shared space.
+        kind: `linear` (no bias), `mlp` (one hidden layer of `width`, GELU) or `identity`.
+
+    Shape:
+        `(batch, width)` -> `(batch, dim)`, rows of length one.
+
+    Example:
+        >>> head = ProjectionHead(8, 4)
+        >>> head(torch.randn(2, 8)).norm(dim=1).allclose(torch.ones(2))
+        True
+    """
+
+    def __init__(self, width: int, dim: int, kind: str = "linear") -> None:
+        super().__init__()
+        if kind == "linear":
+            self.layers: nn.Module = nn.Linear(width, dim, bias=False)
+            nn.init.normal_(self.layers.weight, std=width**-0.5)  # type: ignore[arg-type]
+        elif kind == "mlp":
+            self.layers = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, dim, bias=False))
+        elif kind == "identity":
+            if width != dim:
+                raise UserError(f"head 'identity' needs an encoder of width {dim} (= model.dim), this one has {width}")
+            self.layers = nn.Identity()
+        else:
+            raise UserError(f"head must be linear, mlp or identity, got {kind!r}")
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """Project and normalise."""
+        projected = self.layers(vector)
+        wide = projected if projected.dtype.itemsize > 4 else projected.float()
+        return F.normalize(wide, dim=-1, eps=1e-8)

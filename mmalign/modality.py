@@ -1,0 +1,118 @@
+"""The contract that a modality signs: read, transform, encode, draw.
+
+A modality is one object, registered under the entry-point group `mmalign.modalities`. Nothing in the core looks
+inside: it calls what is declared here. See docs/write-a-modality.md for one built from start to end.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from torch import nn
+
+from mmalign.errors import UserError
+from mmalign.registry import nearest
+from mmalign.types import Features, Inputs
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class Transform(ABC):
+    """Turns one sample in memory into one item, and items into an encoder's inputs.
+
+    The same object serves training and use; its `config` travels in the bundle as JSON.
+    """
+
+    def fit(self, samples: Iterable[Any]) -> None:  # noqa: B027 - most transforms have nothing to learn
+        """Learn from the training samples (a tokenizer, statistics). Called once, before the encoder is built."""
+
+    @abstractmethod
+    def __call__(self, sample: Any, rng: np.random.Generator | None = None) -> Any:
+        """Make one item. With `rng`: augment for training, all randomness from it. Without: deterministic."""
+
+    @abstractmethod
+    def collate(self, items: Sequence[Any]) -> Inputs:
+        """Join items into the tensors that the encoder takes; padding is masked, True = real."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Everything needed to restore this transform, as JSON values: `Modality.restore_transform(config)`."""
+
+
+class Encoder(nn.Module):
+    """Turns collated inputs into `Features`; rows are samples, in order.
+
+    Args:
+        width: Size of `Features.vector`.
+        token_width: Size of one token, None if this encoder gives no tokens.
+        part_width: Size of one part, None if this encoder gives no parts.
+    """
+
+    def __init__(self, width: int, token_width: int | None = None, part_width: int | None = None) -> None:
+        super().__init__()
+        self.width, self.token_width, self.part_width = width, token_width, part_width
+
+    def forward(self, inputs: Inputs) -> Features:
+        """Encode a batch."""
+        raise TypeError(f"{type(self).__name__} must define forward(inputs) -> Features")
+
+    def config(self) -> dict[str, Any]:
+        """The arguments, as JSON values, that rebuild this architecture with no network and no pretrained weights."""
+        raise TypeError(f"{type(self).__name__} must define config() -> dict")
+
+
+class Modality(ABC):
+    """What the core needs to know about one kind of data.
+
+    Class attributes:
+        name: The registered name, also the tower's default name.
+        description: One line: what it reads and what an item is.
+        encoders: Name -> factory `(transform, **args) -> Encoder`. The first one is the default.
+        inline: True where a string is itself a sample (text), False where it names a file.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    inline: ClassVar[bool] = False
+    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]]
+
+    @abstractmethod
+    def read(self, source: Any) -> Any:
+        """Decode a path, bytes or an in-memory value into a sample; raise `BadSample` when it is not one.
+
+        Samples are plain and compact (NumPy arrays, strings), so that they can be cached and sent between processes.
+        """
+
+    @abstractmethod
+    def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> Transform:
+        """The transform that suits this encoder, `settings` (the recipe's `transform`) taking precedence."""
+
+    @abstractmethod
+    def restore_transform(self, config: Mapping[str, Any]) -> Transform:
+        """The transform of which `config` was saved."""
+
+    @abstractmethod
+    def picture(self, sample: Any, axes: "Axes") -> None:
+        """Draw one sample for a person."""
+
+    @abstractmethod
+    def synthetic(self, label: int, rng: np.random.Generator) -> Any:
+        """Make one sample of class `label` (0..9), different at each draw: for tests and trials with no data."""
+
+    def encoder(self, name: str, transform: Transform, **args: Any) -> Encoder:
+        """Build an encoder by name ("" = the default one).
+
+        Raises:
+            UserError: the name is unknown, or an argument is not one that this encoder takes.
+        """
+        name = name or next(iter(self.encoders))
+        if name not in self.encoders:
+            raise UserError(f"modality {self.name!r} has no encoder {name!r}{nearest(name, self.encoders)}")
+        try:
+            return self.encoders[name](transform, **args)
+        except TypeError as error:
+            if "argument" not in str(error):
+                raise
+            raise UserError(f"encoder {name!r} of modality {self.name!r}: {error}") from error

@@ -1,0 +1,200 @@
+"""The Aligner: one tower a modality (transform, encoder, heads), and the objectives that join them."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmalign import registry
+from mmalign.errors import BadSample, UserError
+from mmalign.heads import HeadSet
+from mmalign.modality import Encoder, Modality, Transform
+from mmalign.objectives.base import PairConfig, PairSum
+from mmalign.types import Batch, Embedding, Inputs, LossOutput
+
+
+@dataclass
+class TowerConfig:
+    """One side of the model.
+
+    Args:
+        modality: Registered name; "" = the tower's own name.
+        encoder: Name of one of the modality's encoders; "" = its default.
+        args: The encoder's arguments.
+        transform: The transform's settings, over what the encoder asks for.
+        head: How vectors reach the shared space: linear, mlp or identity.
+        freeze: Keep the encoder as it is: no gradient, no optimiser state, always in eval mode (LiT).
+        trainable: Parameter names (shell patterns, such as `blocks.11.*`) that stay trainable in a frozen encoder.
+        unfreeze_epoch: The epoch (0-based) from which a frozen encoder trains after all; null = never.
+        lr_scale: Factor of the learning rate for this encoder.
+    """
+
+    modality: str = ""
+    encoder: str = ""
+    args: dict[str, Any] = field(default_factory=dict)
+    transform: dict[str, Any] = field(default_factory=dict)
+    head: str = "linear"
+    freeze: bool = False
+    trainable: list[str] = field(default_factory=list)
+    unfreeze_epoch: int | None = None
+    lr_scale: float = 1.0
+
+
+def modality_of(name: str, tower: TowerConfig) -> Modality:
+    """The modality of a tower, by its registered name."""
+    modality = registry.load("modalities", tower.modality or name)
+    if not isinstance(modality, Modality):
+        raise UserError(f"modality {tower.modality or name!r} is a {type(modality).__name__}, not a Modality")
+    return modality
+
+
+def fit_transforms(towers: Mapping[str, TowerConfig], samples: Mapping[str, Iterable[Any]]) -> dict[str, Transform]:
+    """Make each tower's transform and let it learn from its training samples."""
+    transforms = {}
+    for name, tower in towers.items():
+        transforms[name] = modality_of(name, tower).transform(tower.encoder, tower.args, **tower.transform)
+        transforms[name].fit(samples[name])
+    return transforms
+
+
+class Aligner(nn.Module):
+    """Encoders of any modalities in one shared space.
+
+    Args:
+        towers: Name -> configuration; the name is how `encode` and the data's columns call this side.
+        pairs: Which towers are trained against each other, and how.
+        dim: Size of the shared space.
+        transforms: Name -> fitted transform, see `fit_transforms`.
+
+    Example:
+        >>> from mmalign.model import Aligner, TowerConfig, fit_transforms
+        >>> from mmalign.objectives.base import PairConfig
+        >>> towers = {side: TowerConfig(modality="vector", args={"width": 4}) for side in ("left", "right")}
+        >>> transforms = fit_transforms(towers, {"left": [], "right": []})
+        >>> model = Aligner(towers, [PairConfig("left", "right")], dim=2, transforms=transforms)
+        >>> a = model.encode("left", [[1.0, 2.0, 3.0, 4.0]])
+        >>> b = model.encode("right", [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+        >>> model.score(a, b).shape
+        torch.Size([1, 2])
+    """
+
+    def __init__(
+        self,
+        towers: Mapping[str, TowerConfig],
+        pairs: Sequence[PairConfig],
+        dim: int,
+        transforms: Mapping[str, Transform],
+    ) -> None:
+        super().__init__()
+        for pair in pairs:
+            for side in (pair.a, pair.b):
+                if side not in towers:
+                    raise UserError(f"a pair names the tower {side!r}{registry.nearest(side, towers)}")
+        self.towers, self.dim = dict(towers), dim
+        self.modalities = {name: modality_of(name, tower) for name, tower in towers.items()}
+        self.transforms = dict(transforms)
+        self.encoders, self.heads = nn.ModuleDict(), nn.ModuleDict()
+        self.objective = PairSum(pairs)
+        for name, tower in towers.items():
+            encoder = self.modalities[name].encoder(tower.encoder, self.transforms[name], **tower.args)
+            self.encoders[name] = encoder
+            self.heads[name] = HeadSet(encoder, dim, self.objective.needs, tower.head)
+
+    def embed(self, name: str, inputs: Inputs) -> Embedding:
+        """Run one tower on collated inputs."""
+        return self.heads[name](self.encoders[name](inputs), name)  # type: ignore[no-any-return]
+
+    def forward(self, batch: Batch) -> dict[str, Embedding]:
+        """Embed every side of a batch."""
+        return {name: self.embed(name, inputs) for name, inputs in batch.inputs.items()}
+
+    def loss(self, batch: Batch) -> LossOutput:
+        """Embed a batch and sum the pairs' objectives."""
+        return self.objective(self(batch), batch)  # type: ignore[no-any-return]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def encode(self, name: str, items: Any, *, batch_size: int = 64) -> Embedding:
+        """Embed items as a user has them.
+
+        Args:
+            name: The tower.
+            items: A list of what the modality reads (paths, bytes, arrays, strings), or one such item.
+            batch_size: Items a forward pass.
+
+        Returns:
+            An `Embedding` of `len(items)` rows, in order, on the CPU, float32.
+
+        Raises:
+            BadSample: an item cannot be read; it is named by its place.
+            UserError: there is no such tower.
+        """
+        if name not in self.encoders:
+            raise UserError(f"no tower called {name!r}{registry.nearest(name, self.encoders)}")
+        if isinstance(items, str | bytes) or not isinstance(items, Sequence):
+            items = list(items) if hasattr(items, "__iter__") and not _is_one(items) else [items]
+        parts = []
+        with inference(self):
+            for start in range(0, len(items), batch_size):
+                chunk = [
+                    self.transforms[name](self._read(name, start + place, item))
+                    for place, item in enumerate(items[start : start + batch_size])
+                ]
+                inputs = _move(self.transforms[name].collate(chunk), self.device)
+                parts.append(self.embed(name, inputs).to("cpu", torch.float32))
+        if not parts:
+            return Embedding(torch.zeros(0, self.dim), modality=name)
+        return Embedding.cat(parts)
+
+    def score(self, a: Embedding, b: Embedding) -> Tensor:
+        """Similarity of every row of `a` with every row of `b`, by the objective that trained the pair.
+
+        Shape:
+            `(len(a), len(b))`, higher = more alike. For CLIP and SigLIP the cosine, without a hidden scale.
+        """
+        objective, swapped = self.objective.between(a.modality, b.modality)
+        return objective.score(b, a).T if swapped else objective.score(a, b)
+
+    def config(self) -> dict[str, Any]:
+        """What rebuilds this model without network, data or pretrained weights, as JSON values."""
+        towers = {}
+        for name, tower in self.towers.items():
+            encoder = self.encoders[name]
+            assert isinstance(encoder, Encoder)
+            kept = {"modality": tower.modality or name, "encoder": tower.encoder or next(iter(self.modalities[name].encoders))}
+            towers[name] = kept | {"args": encoder.config(), "head": tower.head}
+        return {"dim": self.dim, "towers": towers, "pairs": [asdict(pair) for pair in self.objective.pairs]}
+
+    def _read(self, name: str, place: int, item: Any) -> Any:
+        try:
+            return self.modalities[name].read(item)
+        except BadSample as error:
+            raise BadSample(f"{name} item {place} ({error.source})", error.expected, error.came) from error
+
+
+@contextmanager
+def inference(module: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; on leaving, every submodule is as it was."""
+    training = {child: child.training for child in module.modules()}
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for child, was in training.items():
+            child.training = was
+
+
+def _is_one(items: Any) -> bool:
+    # An array or a picture iterates over its pixels: a user who passes one means one item.
+    return isinstance(items, str | bytes) or hasattr(items, "__array__") or hasattr(items, "__fspath__")
+
+
+def _move(inputs: Inputs, device: torch.device) -> Inputs:
+    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in inputs.items()}

@@ -1,0 +1,78 @@
+"""Names to things, from entry points: the lookup imports nothing, a load imports one module.
+
+Groups: `mmalign.modalities`, `mmalign.objectives`, `mmalign.sources`. First-party names are registered exactly as a
+stranger's would be.
+"""
+
+import difflib
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from mmalign.errors import UserError
+
+GROUPS = ("modalities", "objectives", "sources")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The tail of an error message: the nearest known name, and all of them."""
+    known = sorted(names)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{hint} (known: {', '.join(known) or 'none'})"
+
+
+def names(group: str) -> dict[str, EntryPoint]:
+    """All registered names of a group, sorted, with where each one comes from.
+
+    Raises:
+        UserError: two distributions registered one name.
+
+    Example:
+        >>> "clip" in names("objectives")
+        True
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in sorted(entry_points(group=f"mmalign.{group}"), key=lambda point: point.name):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise UserError(
+                f"two distributions register the {group} name "
+                f"{point.name!r}: {_origin(other)} ({other.value}) and {_origin(point)} ({point.value}); uninstall one"
+            )
+    return found
+
+
+@cache
+def load(group: str, name: str) -> Any:
+    """The object registered under a name.
+
+    Raises:
+        UserError: the name is unknown, its extra is not installed, or another distribution shadows its module.
+    """
+    known = names(group)
+    if name not in known:
+        raise UserError(f"no {group} called {name!r}{nearest(name, known)}")
+    point = known[name]
+    try:
+        return point.load()
+    except ModuleNotFoundError as error:
+        module = point.value.split(":")[0]
+        if error.name and module.startswith(error.name):
+            raise UserError(
+                f"{group} {name!r} should be at {module}, which does not import: another distribution may have "
+                f"installed a top-level {module.split('.')[0]!r} over it; reinstall mmalign in an environment of its own"
+            ) from error
+        raise missing_extra(error.name or "a package", name) from error
+    except AttributeError as error:
+        raise UserError(f"{group} {name!r}: {point.value} does not exist ({error})") from error
+
+
+def missing_extra(package: str, extra: str) -> UserError:
+    """The error to raise when an optional package is not installed."""
+    return UserError(f"{package!r} is not installed; run: pip install 'mmalign[{extra}]'")
+
+
+def _origin(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "an unknown distribution"
