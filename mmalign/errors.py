@@ -5,7 +5,7 @@ class UserError(ValueError):
     """Something that the user can put right: a flag, a file, a name. The CLI prints it as one line, exit code 2."""
 
 
-class BadSample(ValueError):  # noqa: N818 - a noun of the contract: readers raise it, training sets such rows aside
+class BadSample(ValueError):
     """One sample that cannot be used.
 
     Args:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +31,7 @@ class TowerConfig:
         freeze: Keep the encoder as it is: no gradient, no optimiser state, always in eval mode (LiT).
         trainable: Parameter names (shell patterns, such as `blocks.11.*`) that stay trainable in a frozen encoder.
         unfreeze_epoch: The epoch (0-based) from which a frozen encoder trains after all; null = never.
+            On one process only: DDP fixes its list of parameters at the start.
         lr_scale: Factor of the learning rate for this encoder.
     """
 
@@ -94,10 +97,13 @@ class Aligner(nn.Module):
                 if side not in towers:
                     raise UserError(f"a pair names the tower {side!r}{registry.nearest(side, towers)}")
         self.towers, self.dim = dict(towers), dim
+        self.provenance: dict[str, Any] = {}  # filled by `mmalign.load`, as is `path`
+        self.path: Path | None = None
         self.modalities = {name: modality_of(name, tower) for name, tower in towers.items()}
         self.transforms = dict(transforms)
         self.encoders, self.heads = nn.ModuleDict(), nn.ModuleDict()
         self.objective = PairSum(pairs)
+        self.frozen: set[str] = set()
         for name, tower in towers.items():
             encoder = self.modalities[name].encoder(tower.encoder, self.transforms[name], **tower.args)
             self.encoders[name] = encoder
@@ -114,6 +120,34 @@ class Aligner(nn.Module):
     def loss(self, batch: Batch) -> LossOutput:
         """Embed a batch and sum the pairs' objectives."""
         return self.objective(self(batch), batch)  # type: ignore[no-any-return]
+
+    def train(self, mode: bool = True) -> "Aligner":
+        """As `nn.Module.train`; frozen encoders stay in eval mode, so that their statistics and outputs do not move."""
+        super().train(mode)
+        for name in self.frozen:
+            self.encoders[name].eval()
+        return self
+
+    def freeze(self, epoch: int) -> None:
+        """Freeze and unfreeze encoders as their `TowerConfig` says for this epoch (0-based)."""
+        self.frozen = set()
+        for name, tower in self.towers.items():
+            if not tower.freeze:
+                continue
+            thawed = tower.unfreeze_epoch is not None and epoch >= tower.unfreeze_epoch
+            if not thawed:
+                self.frozen.add(name)
+            matched = set()
+            for key, parameter in self.encoders[name].named_parameters():
+                hits = [pattern for pattern in tower.trainable if fnmatch(key, pattern)]
+                matched.update(hits)
+                parameter.requires_grad_(thawed or bool(hits))
+            if unused := set(tower.trainable) - matched:
+                raise UserError(
+                    f"towers.{name}.trainable: no parameter matches {sorted(unused)}; parameters are called, for "
+                    f"instance, {', '.join(key for key, _ in list(self.encoders[name].named_parameters())[-3:])}"
+                )
+        self.train(self.training)
 
     @property
     def device(self) -> torch.device:
@@ -167,8 +201,12 @@ class Aligner(nn.Module):
         for name, tower in self.towers.items():
             encoder = self.encoders[name]
             assert isinstance(encoder, Encoder)
-            kept = {"modality": tower.modality or name, "encoder": tower.encoder or next(iter(self.modalities[name].encoders))}
-            towers[name] = kept | {"args": encoder.config(), "head": tower.head}
+            towers[name] = {
+                "modality": tower.modality or name,
+                "encoder": tower.encoder or next(iter(self.modalities[name].encoders)),
+                "args": encoder.config(),
+                "head": tower.head,
+            }
         return {"dim": self.dim, "towers": towers, "pairs": [asdict(pair) for pair in self.objective.pairs]}
 
     def _read(self, name: str, place: int, item: Any) -> Any:

@@ -28,8 +28,9 @@ class ProjectionHead(nn.Module):
     def __init__(self, width: int, dim: int, kind: str = "linear") -> None:
         super().__init__()
         if kind == "linear":
-            self.layers: nn.Module = nn.Linear(width, dim, bias=False)
-            nn.init.normal_(self.layers.weight, std=width**-0.5)  # type: ignore[arg-type]
+            linear = nn.Linear(width, dim, bias=False)
+            nn.init.normal_(linear.weight, std=width**-0.5)
+            self.layers: nn.Module = linear
         elif kind == "mlp":
             self.layers = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, dim, bias=False))
         elif kind == "identity":

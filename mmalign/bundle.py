@@ -1,0 +1,192 @@
+"""A bundle: one folder with everything that use needs, and nothing that runs.
+
+    config.json        format, versions, model (registered names and arguments), data defaults, provenance
+    model.safetensors  weights, learnt scale included
+    transforms/        one JSON file a tower: preprocessing, tokenizer inside
+    README.md          the card
+    results.json       what `mmalign evaluate` measured, newest last
+
+No pickle, no class paths: loading asks the registry for the names and reads tensors.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import mmalign
+from mmalign.errors import UserError
+from mmalign.model import Aligner, TowerConfig, modality_of
+from mmalign.objectives.base import PairConfig
+
+FORMAT = 1
+MAX_JSON_BYTES = 256 * 2**20  # a tokenizer is a few MB; a larger file is not one of ours
+
+
+def save(model: Aligner, path: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
+    """Write a model as a bundle; an existing bundle of that name is replaced file by file, results kept.
+
+    Args:
+        model: What to save.
+        path: The folder, made if needed.
+        provenance: JSON values to keep beside the weights: seed, data hash, command.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(path)
+    (folder / "transforms").mkdir(parents=True, exist_ok=True)
+    for name, transform in model.transforms.items():
+        _write_json(folder / "transforms" / f"{name}.json", transform.config())
+    weights = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = {
+        "format": FORMAT,
+        "mmalign": mmalign.__version__,
+        "torch": torch.__version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": model.config(),
+        "provenance": dict(provenance or {}),
+    }
+    _write_json(folder / "config.json", config)
+    if not (folder / "README.md").exists():
+        (folder / "README.md").write_text(_card(config), encoding="utf-8")
+    return folder
+
+
+def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
+    """Load a bundle, ready for use: eval mode, no network, no data, no recipe.
+
+    Args:
+        path: A bundle folder, or a run folder that holds one in `bundle/`.
+        device: Where to put the weights.
+
+    Returns:
+        The `Aligner`, with `provenance` (a dictionary) and `path` beside it.
+
+    Raises:
+        UserError: no bundle there, a newer format, a damaged file, or weights that do not fit the configuration.
+
+    Example:
+        >>> import tempfile, mmalign
+        >>> from mmalign.model import Aligner, TowerConfig, fit_transforms
+        >>> from mmalign.objectives.base import PairConfig
+        >>> towers = {side: TowerConfig(modality="vector", args={"width": 4}) for side in ("left", "right")}
+        >>> model = Aligner(towers, [PairConfig("left", "right")], 2, fit_transforms(towers, {"left": [], "right": []}))
+        >>> folder = mmalign.save(model, tempfile.mkdtemp())
+        >>> mmalign.load(folder).encode("left", [[1.0, 0.0, 0.0, 0.0]]).vector.shape
+        torch.Size([1, 2])
+    """
+    folder = find(path)
+    config = _read_json(folder / "config.json")
+    if config.get("format") != FORMAT:
+        raise UserError(
+            f"{folder}: expected bundle format {FORMAT}, got {config.get('format')!r}; "
+            f"it was written by mmalign {config.get('mmalign', 'of unknown version')}, this is {mmalign.__version__}"
+        )
+    try:
+        described = config["model"]
+        towers = {name: TowerConfig(**tower) for name, tower in described["towers"].items()}
+        pairs, dim = [PairConfig(**pair) for pair in described["pairs"]], int(described["dim"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{folder / 'config.json'} is not a bundle's configuration: {error!r}") from error
+    transforms = {}
+    for name, tower in towers.items():
+        if not name.replace("_", "").replace("-", "").isalnum():
+            raise UserError(f"{folder / 'config.json'}: {name!r} cannot be a tower's name")
+        restored = _read_json(folder / "transforms" / f"{name}.json")
+        transforms[name] = modality_of(name, tower).restore_transform(restored)
+    model = Aligner(towers, pairs, dim, transforms)
+    try:
+        weights = load_file(folder / "model.safetensors", device="cpu")
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UserError(f"{folder / 'model.safetensors'} does not fit its configuration: {error}") from error
+    if missing or unexpected:
+        raise UserError(
+            f"{folder / 'model.safetensors'} does not fit its configuration: missing {missing[:3]}, "
+            f"unexpected {unexpected[:3]}"
+        )
+    model.provenance, model.path = dict(config.get("provenance", {})), folder
+    return model.to(device).eval()
+
+
+def find(path: str | Path) -> Path:
+    """The bundle folder at `path`, or inside the run folder `path`."""
+    for folder in (Path(path), Path(path) / "bundle"):
+        if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+            return folder
+    raise UserError(
+        f"no bundle at {path}: expected config.json and model.safetensors there or in {Path(path) / 'bundle'}; "
+        "`mmalign train` writes one when it ends"
+    )
+
+
+def fingerprint(path: str | Path) -> str:
+    """A hash of weights, configuration and transforms: equal model = equal hash, wherever it lies."""
+    folder, digest = find(path), hashlib.sha256()
+    described = _read_json(folder / "config.json")["model"]
+    digest.update(json.dumps(described, sort_keys=True).encode())
+    for file in [folder / "model.safetensors", *sorted((folder / "transforms").glob("*.json"))]:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _card(config: Mapping[str, Any]) -> str:
+    model, provenance = config["model"], config["provenance"]
+    towers = "\n".join(
+        f"| {name} | {tower['modality']} | {tower['encoder']} | {tower['head']} |"
+        for name, tower in model["towers"].items()
+    )
+    pairs = ", ".join(f"{pair['a']}-{pair['b']} ({pair['objective']})" for pair in model["pairs"])
+    kept = "\n".join(f"- {key}: {value}" for key, value in provenance.items())
+    first = next(iter(model["towers"]))
+    return f"""# An mmalign bundle
+
+Made by mmalign {config["mmalign"]} on {config["created"]}. A shared space of {model["dim"]} dimensions; trained pairs: {pairs}.
+
+| tower | modality | encoder | head |
+| --- | --- | --- | --- |
+{towers}
+
+```python
+import mmalign
+
+model = mmalign.load("this/folder")
+embedding = model.encode("{first}", ["..."])
+```
+
+Figures measured on it: `results.json`.
+
+{kept}
+"""
+
+
+def _write_json(path: Path, value: Any) -> None:
+    # Whole or not at all: a run that is killed while it writes leaves the old file.
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise UserError(
+                f"{path}: expected at most {MAX_JSON_BYTES >> 20} MB of JSON, got {path.stat().st_size} bytes"
+            )
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: expected a file of this bundle, got {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: expected JSON, got {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
