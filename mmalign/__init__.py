@@ -18,7 +18,7 @@ _HOMES = {
     "UserError": "mmalign.errors",
 }
 
-__all__ = [  # noqa: PLE0604 - the names are loaded on first use by __getattr__
+__all__ = [
     "Aligner",
     "BadSample",
     "Batch",

@@ -100,6 +100,10 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
     for name, tower in towers.items():
         if not name.replace("_", "").replace("-", "").isalnum():
             raise UserError(f"{folder / 'config.json'}: {name!r} cannot be a tower's name")
+        if tower.args.get("pretrained"):  # weights come from this folder alone, never from a path or hub it names
+            raise UserError(
+                f"{folder / 'config.json'}: tower {name!r} asks for pretrained weights; a bundle has its own"
+            )
         restored = _read_json(folder / "transforms" / f"{name}.json")
         transforms[name] = modality_of(name, tower).restore_transform(restored)
     model = Aligner(towers, pairs, dim, transforms)
@@ -150,7 +154,8 @@ def _card(config: Mapping[str, Any]) -> str:
     first = next(iter(model["towers"]))
     return f"""# An mmalign bundle
 
-Made by mmalign {config["mmalign"]} on {config["created"]}. A shared space of {model["dim"]} dimensions; trained pairs: {pairs}.
+Made by mmalign {config["mmalign"]} on {config["created"]}. A shared space of {model["dim"]} dimensions.
+Trained pairs: {pairs}.
 
 | tower | modality | encoder | head |
 | --- | --- | --- | --- |

@@ -1,0 +1,66 @@
+"""The command line: parsing, nothing else. Each command is one function in `mmalign.commands`."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from mmalign.errors import BadSample, UserError
+
+COMMANDS = {
+    "train": "train a model by a recipe: mmalign train image-text [overrides]",
+    "evaluate": "measure a bundle: retrieval or zero-shot, with intervals",
+    "check": "look at data before training: bad rows, duplicates, leakage, a sheet of samples",
+    "embed": "embed one side of a data set into a Parquet table",
+    "search": "find the nearest rows of an embedded table",
+    "list": "what is registered: modalities, encoders, objectives, sources, recipes",
+    "demo": "train and measure on the embedded handwritten digits, in about a minute",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: What follows `mmalign`; default: this process's own.
+
+    Returns:
+        Exit code: 0 done, 1 the data has bad rows (`check`), 2 something to put right, said in one line.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    if given[0] in ("--version", "version"):
+        import mmalign
+
+        print(f"mmalign {mmalign.__version__}")
+        return 0
+    name, rest = given[0], given[1:]
+    try:
+        return _command(name)(rest)
+    except (UserError, BadSample) as error:
+        print(f"mmalign {name}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output has left: `mmalign list | head -1`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes it on exit
+        return 0
+    except KeyboardInterrupt:
+        print(f"mmalign {name}: stopped", file=sys.stderr)
+        return 130
+
+
+def _command(name: str) -> Callable[[list[str]], int]:
+    if name not in COMMANDS:
+        from mmalign.registry import nearest
+
+        raise UserError(f"no such command{nearest(name, COMMANDS)}")
+    from mmalign import commands
+
+    command: Callable[[list[str]], int] = getattr(commands, f"{name}_command")
+    return command
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    return f"usage: mmalign COMMAND ...\n\n{lines}\n\nmmalign COMMAND --help tells more. mmalign --version prints it."

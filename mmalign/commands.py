@@ -1,0 +1,232 @@
+"""What each command does with its flags. Functions here parse, call one library function, print."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import yaml
+
+from mmalign import bundle, recipes, registry
+from mmalign.data.module import PairedData
+from mmalign.errors import UserError
+from mmalign.model import Aligner
+
+Parsed = Any
+
+
+def train_command(arguments: list[str]) -> int:
+    """Mmalign train RECIPE [overrides]."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: mmalign train RECIPE [--data.* --model.* --trainer.* --out DIR --resume]\n")
+        print("recipes:", ", ".join(recipes.names()), "or a .yaml file\n")
+        print("mmalign train RECIPE --help lists every flag; --print_config shows the recipe with your overrides.")
+        return 0
+    if arguments[0].startswith("-"):
+        raise UserError(f"expected a recipe first, got {arguments[0]!r} (known: {', '.join(recipes.names())})")
+    from mmalign.training.run import train
+
+    train(arguments[0], arguments[1:])
+    return 0
+
+
+def evaluate_command(arguments: list[str]) -> int:
+    """Mmalign evaluate BUNDLE --task retrieval|zero-shot [--data.*]."""
+    parser = _parser("evaluate", "Measure a bundle; prints a table, writes JSON.")
+    parser.add_argument("bundle", type=str, help="Bundle or run folder.")
+    parser.add_argument("--task", type=str, default="retrieval", help="retrieval or zero-shot.")
+    parser.add_argument("--split", type=str, default="validation", help="Which rows: train, validation, test, all.")
+    parser.add_argument("--pair", type=list[str], default=[], help="Two towers, for models with more than one pair.")
+    parser.add_argument("--credit", type=str, default="pair", help="Right answers: pair, content or group.")
+    parser.add_argument("--prompts", type=str | None, default=None, help="YAML file of prompts (zero-shot).")
+    parser.add_argument("--batch_size", type=int, default=256, help="Samples a forward pass.")
+    parser.add_argument("--bootstrap", type=int, default=1000, help="Resamples behind each interval.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of the resampling.")
+    parser.add_argument("--json", type=str | None, default=None, help="Write the result here.")
+    parser.add_argument("--picture", type=str | None, default=None, help="Draw the scores (or confusion) here.")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, cuda:1.")
+    parsed, data = _parse_with_data(parser, arguments)
+    from mmalign.evaluation.evaluate import evaluate
+
+    model = bundle.load(parsed.bundle, device=parsed.device)
+    sides = _pair(model, parsed.pair)
+    result = evaluate(
+        model,
+        data,
+        parsed.task,
+        sides=sides,
+        split=parsed.split,
+        credit=parsed.credit,
+        prompts=parsed.prompts,
+        batch_size=parsed.batch_size,
+        bootstrap=parsed.bootstrap,
+        seed=parsed.seed,
+    )
+    _report(result, parsed.json, parsed.picture)
+    result.append_to(bundle.find(parsed.bundle) / "results.json")
+    return 0
+
+
+def check_command(arguments: list[str]) -> int:
+    """Mmalign check --data.* ; exit code 1 when rows are bad."""
+    parser = _parser("check", "Look at data before training; exit code 1 when rows are bad.")
+    parser.add_argument(
+        "--towers", type=dict[str, str], default={}, help="Side -> modality, where they differ: {left: image}."
+    )
+    parser.add_argument("--sheet", type=str | None, default=None, help="Draw sample rows here (PNG).")
+    parser.add_argument("--json", type=str | None, default=None, help="Write the report here.")
+    parsed, data = _parse_with_data(parser, arguments)
+    from mmalign.data.check import check
+
+    special = {"id", "group", "label", "split"}
+    known = registry.names("modalities")
+    modalities = {}
+    for side in data.sides:
+        name = parsed.towers.get(side, side)
+        if side not in special and name not in known:
+            raise UserError(
+                f"no modality for the side {side!r}{registry.nearest(name, known)}; say --towers.{side} NAME"
+            )
+        modalities[side] = registry.load("modalities", name)
+    report = check(data, modalities, sheet=Path(parsed.sheet) if parsed.sheet else None)
+    report.show()
+    if parsed.json:
+        Path(parsed.json).write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+    return 1 if report.bad else 0
+
+
+def embed_command(arguments: list[str]) -> int:
+    """Mmalign embed BUNDLE SIDE OUT.parquet --data.*."""
+    parser = _parser("embed", "Embed one side of a data set into a Parquet table.")
+    parser.add_argument("bundle", type=str, help="Bundle or run folder.")
+    parser.add_argument("side", type=str, help="The tower.")
+    parser.add_argument("out", type=str, help="Parquet file to write.")
+    parser.add_argument("--split", type=str, default="all", help="Which rows: train, validation, test, all.")
+    parser.add_argument("--batch_size", type=int, default=256, help="Samples a forward pass.")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, cuda:1.")
+    parsed, data = _parse_with_data(parser, arguments)
+    from mmalign.evaluation.embed import embed_side, write_parquet
+
+    model = bundle.load(parsed.bundle, device=parsed.device)
+    _known_side(model, parsed.side)
+    data.prepare({parsed.side: model.modalities[parsed.side]})
+    data.attach({parsed.side: model.transforms[parsed.side]})
+    embedded = embed_side(model, data, parsed.side, parsed.split, batch_size=parsed.batch_size)
+    write_parquet(parsed.out, embedded, data, parsed.side, parsed.split, bundle_hash=bundle.fingerprint(parsed.bundle))
+    print(f"{len(embedded.rows)} vectors of {model.dim} -> {parsed.out}; rows set aside: {len(data.rejected)}")
+    return 0
+
+
+def search_command(arguments: list[str]) -> int:
+    """Mmalign search BUNDLE INDEX.parquet SIDE QUERY [QUERY ...]."""
+    parser = _parser("search", "Find the nearest rows of an embedded table.")
+    parser.add_argument("bundle", type=str, help="Bundle or run folder.")
+    parser.add_argument("index", type=str, help="Table written by `mmalign embed`.")
+    parser.add_argument("side", type=str, help="Tower of the queries.")
+    parser.add_argument("queries", type=str, nargs="+", help="Queries: sentences, or files.")
+    parser.add_argument("--k", type=int, default=10, help="Answers a query.")
+    parser.add_argument("--json", type=str | None, default=None, help="Write the answers here.")
+    parsed = parser.parse_args(arguments)
+    from mmalign.evaluation.embed import read_parquet
+    from mmalign.evaluation.search import search, show
+
+    model = bundle.load(parsed.bundle)
+    _known_side(model, parsed.side)
+    table = read_parquet(parsed.index)
+    table.require_bundle(bundle.fingerprint(parsed.bundle))
+    answers = search(model, parsed.queries, side=parsed.side, index=table, k=parsed.k)
+    show(parsed.queries, answers)
+    if parsed.json:
+        found = [
+            {"query": query, "answers": [{"id": key, "score": score} for key, score in one]}
+            for query, one in zip(parsed.queries, answers, strict=True)
+        ]
+        Path(parsed.json).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def list_command(arguments: list[str]) -> int:
+    """Mmalign list."""
+    parser = _parser("list", "What is registered here.")
+    parser.add_argument("--json", type=bool, default=False, help="JSON on standard output.")
+    parsed = parser.parse_args(arguments)
+    from mmalign.listing import collect, show
+
+    found = collect()
+    if parsed.json:
+        json.dump(found, sys.stdout, indent=2)
+        print()
+    else:
+        show(found)
+    return 0
+
+
+def demo_command(arguments: list[str]) -> int:
+    """Mmalign demo [--json out.json]."""
+    parser = _parser("demo", "Train on the embedded digits, measure, draw.")
+    parser.add_argument("--out", type=str, default="runs/demo", help="Folder of the run; replaced when it exists.")
+    parser.add_argument("--json", type=str | None, default=None, help="Write the result here.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of weights, order and augmentation.")
+    parsed = parser.parse_args(arguments)
+    from mmalign.demo import demo
+
+    demo(Path(parsed.out), json_path=Path(parsed.json) if parsed.json else None, seed=parsed.seed)
+    return 0
+
+
+def _parser(name: str, description: str) -> jsonargparse.ArgumentParser:
+    parser = jsonargparse.ArgumentParser(prog=f"mmalign {name}", description=description, exit_on_error=True)
+    return parser
+
+
+def _parse_with_data(parser: jsonargparse.ArgumentParser, arguments: list[str]) -> tuple[Parsed, PairedData]:
+    """Parse with `--data.*`; what a run's data was is the default where the user names no other."""
+    from mmalign.training.run import fold_open_dicts
+
+    parser.add_class_arguments(PairedData, "data")
+    path = next((argument for argument in arguments if not argument.startswith("-")), None)
+    defaults = _run_defaults(path, arguments) if "bundle" in str(parser._actions) and path else {}
+    if defaults:
+        parser.set_defaults({f"data.{key}": value for key, value in defaults.items()})
+    parsed = parser.parse_args(fold_open_dicts(arguments, {"data": defaults}))
+    return parsed, parser.instantiate(parsed).data
+
+
+def _run_defaults(path: str, arguments: list[str]) -> dict[str, Any]:
+    """The data settings to start from: the run's own, or only its way of splitting when the user names other data."""
+    folder = bundle.find(path)
+    split: dict[str, Any] = dict(json.loads((folder / "config.json").read_text())["provenance"].get("split", {}))
+    config = folder.parent / "config.yaml"
+    named = any(a.split("=")[0] in ("--data.source", "--data.manifest", "--data.files") for a in arguments)
+    if named or not config.is_file():
+        return split
+    kept = dict(yaml.safe_load(config.read_text(encoding="utf-8"))["data"])
+    return kept | {"batch_size": 256}
+
+
+def _pair(model: Aligner, names: list[str]) -> tuple[str, str]:
+    pairs = model.objective.pairs
+    if not names and len({(pair.a, pair.b) for pair in pairs}) == 1:
+        return pairs[0].a, pairs[0].b
+    if len(names) != 2:
+        known = ", ".join(f"{pair.a} {pair.b}" for pair in pairs)
+        raise UserError(f"--pair: expected two towers, got {names}; this model was trained on: {known}")
+    for name in names:
+        _known_side(model, name)
+    return names[0], names[1]
+
+
+def _known_side(model: Aligner, side: str) -> None:
+    if side not in model.encoders:
+        raise UserError(f"no tower called {side!r}{registry.nearest(side, model.towers)}")
+
+
+def _report(result: Any, json_path: str | None, picture: str | None) -> None:
+    result.show()
+    if json_path:
+        Path(json_path).write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
+        print(f"written: {json_path}")
+    if picture:
+        result.draw(Path(picture))
+        print(f"drawn: {picture}")

@@ -1,0 +1,89 @@
+"""What makes a run resumable to the bit and readable without a terminal."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from mmalign.errors import UserError
+
+
+class ExactResume(pl.Callback):
+    """Saves and restores what Lightning leaves out: random states, the place in the data, the data's identity.
+
+    A checkpoint taken after any optimiser step continues as if nothing had happened: on the CPU the weights of a
+    resumed run equal those of an unbroken one to the last bit. Everything saved is tensors and plain values, so that
+    checkpoints load with `weights_only=True`.
+
+    Args:
+        data: The data module; needs `resume(epoch, batch)` and `fingerprint()`.
+    """
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+        self._pending: dict[str, Any] | None = None
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the random states and the data's hash."""
+        _, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - a modality of a stranger may draw from it
+        checkpoint["mmalign"] = {
+            "data": self.data.fingerprint(),
+            "python": random.getstate(),
+            "numpy": (torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Place the data where the checkpoint was taken; random states follow at the first batch."""
+        saved = checkpoint.get("mmalign")
+        if saved is None:
+            raise UserError("this checkpoint was not written by mmalign: it has no random states and no data hash")
+        if saved["data"] != self.data.fingerprint():
+            raise UserError(
+                f"the data has changed since the checkpoint (hash {saved['data']}, now {self.data.fingerprint()}); "
+                "resume with the same manifest and files, or start a new run"
+            )
+        loop = checkpoint["loops"]["fit_loop"]
+        epoch = loop["epoch_progress"]["current"]["processed"]
+        progress = loop["epoch_loop.batch_progress"]
+        batch = progress["current"]["processed"]
+        ended = progress["is_last_batch"] or loop["epoch_progress"]["current"]["started"] == epoch
+        # At the end of an epoch the epoch is already counted when validation or the epoch's end saved it.
+        if ended:
+            epoch, batch = epoch + (loop["epoch_progress"]["current"]["started"] > epoch), 0
+        self.data.resume(epoch, batch)
+        self._pending = saved
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int) -> None:
+        """Restore the random states: last, since building loaders and validating draw numbers too."""
+        if self._pending is None:
+            return
+        saved, self._pending = self._pending, None
+        random.setstate(_tuples(saved["python"]))
+        keys, position, has_gauss, cached = saved["numpy"]
+        np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+        torch.set_rng_state(saved["torch"].cpu())
+        if saved["cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
+
+
+class EpochLines(pl.Callback):
+    """One line an epoch on standard output, for where no progress bar is shown."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Print the epoch's last numbers (validation has run by now)."""
+        if not trainer.is_global_zero:
+            return
+        shown = []
+        for name, value in trainer.callback_metrics.items():
+            short = name.removeprefix("train/")
+            if short in {"loss", "samples_per_s", "val/loss"} or short.endswith("/scale") or "hit@1" in short:
+                shown.append(f"{short} {float(value):.4g}")
+        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  " + "  ".join(shown), flush=True)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value

@@ -1,0 +1,96 @@
+"""The LightningModule: an Aligner, its objectives and an optimiser. About data it knows that batches come."""
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from mmalign.errors import UserError
+from mmalign.modality import Modality
+from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
+from mmalign.objectives.base import PairConfig
+from mmalign.training.optimizer import OptimizerConfig, build
+from mmalign.types import Batch
+
+
+class AlignmentModule(pl.LightningModule):
+    """What is trained and how.
+
+    Args:
+        towers: Name -> tower; the names are the sides that the data's columns speak of.
+        pairs: Which towers are trained against each other, by which objective.
+        dim: Size of the shared space.
+        optimizer: AdamW, warm-up and cosine.
+    """
+
+    def __init__(
+        self,
+        towers: dict[str, TowerConfig],
+        pairs: list[PairConfig],
+        dim: int = 256,
+        optimizer: OptimizerConfig | None = None,
+    ) -> None:
+        super().__init__()
+        self.tower_configs, self.pairs, self.dim = towers, pairs, dim
+        self.optimizer_config = optimizer or OptimizerConfig()
+        self._seen, self._since = 0, time.perf_counter()
+        self.aligner: Aligner
+
+    @property
+    def modalities(self) -> dict[str, Modality]:
+        """Each tower's modality."""
+        return {name: modality_of(name, tower) for name, tower in self.tower_configs.items()}
+
+    def build(self, data: Any) -> None:
+        """Fit the transforms on the training samples, build the model, hand the transforms to the data."""
+        samples = {name: data.samples(name, "train") for name in self.tower_configs}
+        self.aligner = Aligner(self.tower_configs, self.pairs, self.dim, fit_transforms(self.tower_configs, samples))
+        self.aligner.freeze(epoch=0)
+        data.attach(self.aligner.transforms)
+
+    def setup(self, stage: str) -> None:
+        """Refuse what would train wrongly."""
+        later = [name for name, tower in self.tower_configs.items() if tower.unfreeze_epoch is not None]
+        if later and self.trainer.world_size > 1:
+            raise UserError(
+                f"towers {later} have unfreeze_epoch, which needs one process: DDP would not synchronise gradients of "
+                "parameters that start frozen; train in two runs instead"
+            )
+
+    def configure_optimizers(self) -> Any:
+        """AdamW and its schedule, stepped with the optimiser."""
+        steps = self.trainer.estimated_stepping_batches
+        optimizer, schedule = build(self.aligner, self.optimizer_config, int(steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze and unfreeze as the towers say."""
+        self.aligner.freeze(self.current_epoch)
+        self._seen, self._since = 0, time.perf_counter()
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """One batch: the loss, and the numbers worth a line in the log."""
+        output = self.aligner.loss(batch)
+        self.log("train/loss", output.loss.detach(), prog_bar=True, batch_size=len(batch))
+        for name, value in output.terms.items():
+            shown = name.endswith("/scale")
+            self.log(f"train/{name}", value, prog_bar=shown, batch_size=len(batch))
+        self._seen += len(batch) * self.trainer.world_size
+        elapsed = time.perf_counter() - self._since
+        self.log("train/samples_per_s", self._seen / elapsed, prog_bar=True, batch_size=len(batch))
+        return output.loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Put learnt constants back into their range (a clamp outside autograd)."""
+        self.aligner.objective.after_step()
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """The loss on held-out rows; it depends on the batch size, so compare it within one run only."""
+        output = self.aligner.loss(batch)
+        self.log("val/loss", output.loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch."""
+        return batch.to(device, non_blocking=True)

@@ -1,0 +1,83 @@
+"""AdamW with the usual exemptions, warm-up and cosine."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from mmalign.model import Aligner
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW, warm-up, cosine.
+
+    Args:
+        lr: Peak learning rate.
+        weight_decay: Decoupled weight decay; norms, biases, scales and everything else below two dimensions have none.
+        beta1: Decay of the gradient's mean.
+        beta2: Decay of the gradient's square.
+        eps: Added to the root of the square.
+        warmup: Steps of linear warm-up; below 1 a share of all steps.
+        final: Learning rate at the end, as a share of the peak.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.98
+    eps: float = 1e-8
+    warmup: float = 0.05
+    final: float = 0.0
+
+
+def parameter_groups(model: Aligner, config: OptimizerConfig) -> list[dict[str, object]]:
+    """Parameters in groups by decay and by tower; what never trains is in none.
+
+    A parameter is exempt from decay when it has fewer than two dimensions (biases, norms, scales) or when its module
+    lists its name in an attribute `no_decay` (a position table, for instance).
+    """
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    exempt = {id(parameter) for parameter in _exempt(model)}
+    for name, parameter in model.named_parameters():
+        factor, later = 1.0, False
+        if name.startswith("encoders."):
+            tower = model.towers[name.split(".")[1]]
+            factor, later = tower.lr_scale, tower.freeze and tower.unfreeze_epoch is not None
+        if parameter.requires_grad or later:
+            decayed = parameter.ndim >= 2 and id(parameter) not in exempt
+            groups.setdefault((decayed, factor), []).append(parameter)
+    return [
+        {"params": parameters, "lr": config.lr * factor, "weight_decay": config.weight_decay if decayed else 0.0}
+        for (decayed, factor), parameters in sorted(groups.items(), key=lambda item: (-item[0][0], item[0][1]))
+    ]
+
+
+def build(model: Aligner, config: OptimizerConfig, steps: int) -> tuple[torch.optim.AdamW, LambdaLR]:
+    """The optimiser, and its schedule over `steps` optimiser steps."""
+    groups = parameter_groups(model, config)
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps)
+    return optimizer, LambdaLR(optimizer, lambda step: factor_at(step, steps, config))
+
+
+def factor_at(step: int, steps: int, config: OptimizerConfig) -> float:
+    """The learning rate at a step as a share of the peak: linear warm-up, then a half cosine down to `final`.
+
+    Example:
+        >>> round(factor_at(0, 100, OptimizerConfig(warmup=10)), 3), factor_at(10, 100, OptimizerConfig(warmup=10))
+        (0.1, 1.0)
+    """
+    warmup = config.warmup * steps if config.warmup < 1 else config.warmup
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    done = min(1.0, (step - warmup) / max(1.0, steps - warmup))
+    return config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _exempt(model: nn.Module) -> Iterable[nn.Parameter]:
+    for module in model.modules():
+        for name in getattr(module, "no_decay", ()):
+            yield module.get_parameter(name)

@@ -1,0 +1,236 @@
+"""`mmalign train`: LightningCLI underneath; a recipe, overrides, a run folder, a bundle at the end."""
+
+import json
+import logging
+import os
+import shlex
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import yaml
+from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import CSVLogger, Logger
+
+import mmalign
+from mmalign import bundle, recipes
+from mmalign.data.module import PairedData
+from mmalign.errors import UserError
+from mmalign.registry import missing_extra, nearest
+from mmalign.training.callbacks import EpochLines, ExactResume
+from mmalign.training.module import AlignmentModule
+
+OPEN_DICTS = ("args", "transform", "options")
+"""Keys whose value is a free dictionary, filled by the registered thing that they configure."""
+
+
+class TrainCLI(LightningCLI):
+    """LightningCLI with mmalign's own flags; it parses and builds, `train` runs."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--out", type=str, default="runs/latest", help="Folder of this run.")
+        parser.add_argument("--resume", action="store_true", help="Go on from the run's last checkpoint.")
+        parser.add_argument("--overwrite", action="store_true", help="Replace a finished run in --out.")
+        parser.add_argument("--ema", type=float, default=0.0, help="Decay of the weights' moving average; 0 = none.")
+        parser.add_argument(
+            "--checkpoint_every", type=int, default=0, help="Optimiser steps between checkpoints; 0 = every epoch."
+        )
+        parser.add_argument(
+            "--loggers", type=list[str], default=[], help="Loggers beside CSV: tensorboard, wandb (each an extra)."
+        )
+        parser.link_arguments("seed_everything", "data.seed")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = parser.parse_args(args)
+
+    def before_instantiate_classes(self) -> None:
+        self.out = Path(self.config.out)
+        self.last = self.out / "checkpoints" / "last.ckpt"
+        finished = (self.out / "bundle" / "config.json").exists()
+        if self.config.resume and not self.last.is_file():
+            raise UserError(f"--resume: no checkpoint at {self.last}; start the run without --resume")
+        if finished and not (self.config.resume or self.config.overwrite):
+            raise UserError(f"{self.out} holds a finished run; choose another --out, or --overwrite, or --resume")
+        if self.last.exists() and not (finished or self.config.resume or self.config.overwrite):
+            raise UserError(f"{self.out} holds an unfinished run; go on with --resume, or start anew with --overwrite")
+
+    def instantiate_classes(self) -> None:
+        self.config_init = self.parser.instantiate(self.config)
+        self.datamodule, self.model = self.config_init["data"], self.config_init["model"]
+        self.trainer = self.instantiate_trainer(**self._trainer_settings())
+
+    def _trainer_settings(self) -> dict[str, Any]:
+        settings = self.config_init["trainer"]
+        given = settings["logger"]
+        loggers: list[Logger] = [CSVLogger(str(self.out), name="logs")]
+        loggers += given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
+        loggers += [_logger(name, self.out) for name in self.config.loggers]
+        callbacks: list[pl.Callback] = [ExactResume(self.datamodule)]
+        if self.config.ema:
+            callbacks.append(EMAWeightAveraging(decay=self.config.ema))
+        progress = settings["enable_progress_bar"]
+        progress = sys.stderr.isatty() if progress is None else progress
+        if not progress:
+            callbacks.append(EpochLines())
+        every = self.config.checkpoint_every
+        when = {"every_n_train_steps": every} if every else {"every_n_epochs": 1, "save_on_train_epoch_end": True}
+        callbacks.append(
+            ModelCheckpoint(self.last.parent, filename="last", save_top_k=1, enable_version_counter=False, **when)
+        )
+        given_callbacks = settings["callbacks"] or []
+        callbacks += given_callbacks if isinstance(given_callbacks, list) else [given_callbacks]
+        return {
+            "logger": loggers,
+            "callbacks": callbacks,
+            "enable_progress_bar": progress,
+            "enable_model_summary": bool(settings["enable_model_summary"]),
+            "default_root_dir": str(self.out),
+            "use_distributed_sampler": False,  # the data module shards by rank itself, uneven last batch included
+            "num_sanity_val_steps": settings["num_sanity_val_steps"] or 0,
+        }
+
+
+def parse(recipe: str, arguments: list[str]) -> TrainCLI:
+    """Read a recipe and its overrides and build data, model and trainer, nothing run yet."""
+    path = recipes.find(recipe)
+    folded = fold_open_dicts(arguments, _read_yaml(path))
+    return TrainCLI(
+        AlignmentModule,
+        PairedData,
+        save_config_callback=None,
+        run=False,
+        args=["--config", str(path), *folded],
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        parser_kwargs={"prog": f"mmalign train {recipe}", "description": f"Train by the recipe {path.name}."},
+        seed_everything_default=0,
+    )
+
+
+def train(recipe: str, arguments: list[str]) -> Path:
+    """Train and write the run folder: config.yaml, logs, checkpoints, rejected.jsonl, bundle.
+
+    Args:
+        recipe: Name or path, see `mmalign.recipes.find`.
+        arguments: Overrides as on the command line.
+
+    Returns:
+        The run folder.
+    """
+    _quieten()
+    cli = parse(recipe, arguments)
+    out, data, module, trainer = cli.out, cli.datamodule, cli.model, cli.trainer
+    out.mkdir(parents=True, exist_ok=True)
+    data.prepare(module.modalities, out)
+    module.build(data)
+    if trainer.is_global_zero:
+        cli.parser.save(cli.config, str(out / "config.yaml"), overwrite=True, skip_validation=True)
+    count = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    held = len(data.records("validation"))
+    _say(trainer, f"{recipe}: {len(data.records('train'))} training rows, {held} held out, {count:,} weights to train")
+    trainer.fit(module, datamodule=data, ckpt_path=str(cli.last) if cli.config.resume else None, weights_only=True)
+    if trainer.interrupted:
+        raise UserError(f"stopped before the end; go on with: mmalign train {recipe} ... --out {out} --resume")
+    if trainer.is_global_zero:
+        provenance = {
+            "recipe": recipe,
+            "command": shlex.join(["mmalign", "train", recipe, *_without_paths(arguments)]),
+            "seed": cli.config.seed_everything,
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "data": data.fingerprint(),
+            "rows": {split: len(data.records(split)) for split in ("train", "validation", "test")},
+            "rejected": len(data.rejected),
+            "split": {key: cli.config.data[key] for key in ("validation", "test", "split_seed", "positives")},
+            "mmalign": mmalign.__version__,
+        }
+        bundle.save(module.aligner, out / "bundle", provenance=provenance)
+        _say(trainer, f"saved {out / 'bundle'}; next: mmalign evaluate {out} --task retrieval")
+    return out
+
+
+def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:
+    """Turn `--model.towers.x.args.size 32` into one JSON value for `--model.towers.x.args`, merged over the recipe.
+
+    The parser knows typed keys; below `args`, `transform` and `options` the keys belong to registered things.
+
+    Example:
+        >>> fold_open_dicts(["--data.options.k", "3"], {"data": {"options": {"j": 1}}})
+        ['--data.options={"j": 1, "k": 3}']
+    """
+    kept, trees = [], {}
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        key, equals, value = argument.partition("=")
+        path = key.removeprefix("--").split(".")
+        cut = next((place for place, part in enumerate(path) if part in OPEN_DICTS), None)
+        if not key.startswith("--") or cut is None or cut == len(path) - 1:
+            kept.append(argument)
+            continue
+        if not equals:
+            if not rest:
+                raise UserError(f"{key} needs a value")
+            value = rest.pop(0)
+        top = ".".join(path[: cut + 1])
+        if top not in trees:
+            node: Any = base
+            for part in path[: cut + 1]:
+                node = (node or {}).get(part, {}) if isinstance(node, dict) else {}
+            trees[top] = json.loads(json.dumps(node or {}))
+        node = trees[top]
+        for part in path[cut + 1 : -1]:
+            node = node.setdefault(part, {})
+        node[path[-1]] = yaml.safe_load(value)
+    return kept + [f"--{top}={json.dumps(tree)}" for top, tree in trees.items()]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected YAML, got {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a recipe with the keys model, data and trainer, got {type(value).__name__}")
+    return value
+
+
+def _logger(name: str, out: Path) -> Logger:
+    if name == "tensorboard":
+        try:
+            import tensorboard  # noqa: F401 - Lightning would fall back in silence
+        except ModuleNotFoundError as error:
+            raise missing_extra("tensorboard", "tensorboard") from error
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        return TensorBoardLogger(str(out), name="tensorboard")
+    if name == "wandb":
+        try:
+            import wandb  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise missing_extra("wandb", "wandb") from error
+        from pytorch_lightning.loggers import WandbLogger
+
+        return WandbLogger(save_dir=str(out), project="mmalign", name=out.name)
+    raise UserError(f"no logger called {name!r}{nearest(name, ['tensorboard', 'wandb'])}; CSV is always on")
+
+
+def _without_paths(arguments: list[str]) -> list[str]:
+    # A bundle travels: the folders of the machine that made it stay behind, file names are kept.
+    return [Path(argument).name if os.path.isabs(argument) else argument for argument in arguments]
+
+
+def _say(trainer: pl.Trainer, line: str) -> None:
+    if trainer.is_global_zero:
+        print(line, flush=True)
+
+
+def _quieten() -> None:
+    # What a user can do nothing about, or chose: advice on workers, on devices, on log intervals.
+    for text in (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*GPU available but.*"):
+        warnings.filterwarnings("ignore", message=text)
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
