@@ -1,21 +1,30 @@
 """mmalign: train encoders of any modalities into one shared space, and measure what the space is good for."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmalign.bundle import load, save
+    from mmalign.errors import BadSample, UserError
+    from mmalign.modality import Encoder, Modality, Transform
+    from mmalign.model import Aligner
+    from mmalign.types import Batch, Embedding, Features, LossOutput, Tokens
+
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load": "mmalign.bundle",
-    "save": "mmalign.bundle",
-    "Aligner": "mmalign.model",
-    "Batch": "mmalign.types",
-    "Embedding": "mmalign.types",
-    "Features": "mmalign.types",
-    "LossOutput": "mmalign.types",
-    "Tokens": "mmalign.types",
-    "Modality": "mmalign.modality",
-    "Encoder": "mmalign.modality",
-    "Transform": "mmalign.modality",
-    "BadSample": "mmalign.errors",
-    "UserError": "mmalign.errors",
+    "load": "bundle",
+    "save": "bundle",
+    "Aligner": "model",
+    "BadSample": "errors",
+    "UserError": "errors",
+    "Encoder": "modality",
+    "Modality": "modality",
+    "Transform": "modality",
+    "Batch": "types",
+    "Embedding": "types",
+    "Features": "types",
+    "LossOutput": "types",
+    "Tokens": "types",
 }
 
 __all__ = [
@@ -42,4 +51,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'mmalign' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(f"mmalign.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,39 @@
+# Each target sets itself up in .venv; nothing else needs to be installed first but python3 (3.11 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: install demo test lint types bench docs build clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
+	touch $(STAMP)
+
+demo: install
+	$(BIN)/mmalign demo --out runs/demo --json runs/demo.json
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+test: lint types
+	$(BIN)/python -m pytest
+
+bench: install
+	$(BIN)/python tests/benchmarks/openclip_train.py
+	$(BIN)/python tests/benchmarks/losses.py
+
+docs: install
+	$(BIN)/mkdocs build --strict
+
+build: install
+	$(BIN)/python -m build
+
+clean:
+	rm -rf .venv dist build site .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,135 @@
+"""The rules that keep the core free of modalities and light to import: read from the syntax trees, not trusted."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmalign
+
+ROOT = Path(__file__).resolve().parents[1]
+CORE = ROOT / "mmalign"
+
+# A room may import from its own row and from rows above it, never from one below.
+ROWS = [
+    {"mmalign", "errors", "types", "registry", "modality", "distributed", "recipes"},
+    {"data"},
+    {"heads"},
+    {"objectives"},
+    {"model"},
+    {"bundle"},
+    {"evaluation", "pictures"},
+    {"training"},
+    {"listing", "demo"},
+    {"commands"},
+    {"cli", "__main__"},
+]
+ROW_OF = {room: place for place, rooms in enumerate(ROWS) for room in rooms}
+HEAVY = {"rdkit", "torch_geometric", "timm", "open_clip", "transformers", "wfdb", "gradio", "pytorch_lightning"}
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(CORE).with_suffix("").parts
+    return "mmalign" if parts == ("__init__",) else parts[0]
+
+
+def imported(tree: ast.AST) -> list[tuple[str, int]]:
+    """Every module that a file names in an import, wherever it stands, with its line."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute here"
+            found.append((node.module or "", node.lineno))
+            found += [(f"{node.module}.{alias.name}", node.lineno) for alias in node.names]
+    return found
+
+
+def violations(path: Path, text: str) -> list[str]:
+    room, wrong = room_of(path), []
+    for name, line in imported(ast.parse(text)):
+        where = f"{path.relative_to(ROOT)}:{line} imports {name}"
+        if name.split(".")[0] == "modalities":
+            wrong.append(f"{where}: the core knows no modality")
+        if name.startswith("mmalign.") and room != "mmalign":
+            other = name.split(".")[1]
+            if other in ROW_OF and ROW_OF[other] > ROW_OF[room]:
+                wrong.append(f"{where}: {room} lies before {other} in the flow of data")
+    return wrong
+
+
+def core_files() -> list[Path]:
+    return sorted(CORE.rglob("*.py"))
+
+
+def test_every_room_has_its_row() -> None:
+    assert {room_of(path) for path in core_files()} <= set(ROW_OF)
+
+
+def test_imports_flow_one_way() -> None:
+    assert [line for path in core_files() for line in violations(path, path.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("data/module.py", "from mmalign.training import module"),
+        ("heads/projection.py", "def f():\n    import mmalign.objectives.base"),
+        ("model.py", "from modalities.image import MODALITY"),
+    ],
+)
+def test_the_rule_finds_what_it_forbids(file: str, text: str) -> None:
+    assert violations(CORE / file, text)
+
+
+def test_the_core_speaks_no_modality() -> None:
+    """No identifier of the core names a side image or text: a cardiologist reads this code too."""
+    allowed = {"demo", "commands"}  # the demo is about digits and sentences; commands say so in their help
+    wrong = []
+    for path in core_files():
+        if room_of(path) in allowed or path.name in {"digits.py"}:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = getattr(node, "id", None) or getattr(node, "arg", None) or getattr(node, "attr", None)
+            if isinstance(name, str) and name.split("_")[0] in {"image", "images"}:
+                wrong.append(f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', '?')} {name}")
+    assert wrong == []
+
+
+def test_modalities_is_a_namespace_package() -> None:
+    assert not (ROOT / "modalities" / "__init__.py").exists()
+
+
+def test_files_are_read_in_one_sitting() -> None:
+    long = {
+        str(path.relative_to(ROOT)): count
+        for folder in ("mmalign", "modalities")
+        for path in (ROOT / folder).rglob("*.py")
+        if (count := len(path.read_text().splitlines())) > 350
+    }
+    assert long == {}
+
+
+def test_import_is_light() -> None:
+    """`import mmalign` after torch takes under 50 ms and pulls in nothing heavy (best of five: machines are noisy)."""
+    program = (
+        "import json, sys, time, torch; t = time.perf_counter(); import mmalign; "
+        "d = time.perf_counter() - t; print(json.dumps([d, sorted(m.split('.')[0] for m in sys.modules)]))"
+    )
+    runs = [
+        json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+        for _ in range(5)
+    ]
+    assert min(seconds for seconds, _ in runs) < 0.05
+    assert HEAVY.isdisjoint(runs[0][1])
+
+
+def test_public_names_resolve() -> None:
+    for name in mmalign.__all__:
+        assert getattr(mmalign, name) is not None
+    with pytest.raises(AttributeError, match="lod"):
+        mmalign.lod  # noqa: B018

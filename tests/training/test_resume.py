@@ -1,0 +1,126 @@
+"""A run killed between steps and resumed ends with the very weights of an unbroken run."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+RECIPE = """
+data:
+  source: digits
+  columns: {image: image, text: text}
+  validation: 0.2
+  batch_size: 200
+model:
+  dim: 16
+  towers:
+    image:
+      encoder: vit
+      args: {patch: 8, width: 16, depth: 1, heads: 2, dropout: 0.2}
+      transform: {size: 16, random_crop: 0.7, jitter: 0.2}
+    text: {args: {width: 16, depth: 1, heads: 2}}
+  pairs: [{a: image, b: text}]
+trainer:
+  max_epochs: 3
+  accelerator: cpu
+  log_every_n_steps: 1
+"""
+
+KILLER = """
+import os, signal
+from pytorch_lightning import Callback
+
+class Kill(Callback):
+    def __init__(self, batches: int):
+        self.left = batches
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def train(folder: Path, out: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "mmalign", "train", "recipe.yaml", "--out", out, *flags]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def equal(a: Any, b: Any, where: str = "") -> list[str]:
+    """Paths at which two nested states differ, to the bit."""
+    if isinstance(a, torch.Tensor):
+        return [] if torch.equal(a, b) else [where]
+    if isinstance(a, dict):
+        if a.keys() != b.keys():
+            return [f"{where} keys"]
+        return [path for key in a for path in equal(a[key], b[key], f"{where}/{key}")]
+    if isinstance(a, list | tuple):
+        return [path for place, pair in enumerate(zip(a, b, strict=True)) for path in equal(*pair, f"{where}/{place}")]
+    return [] if a == b else [f"{where}: {a} {b}"]
+
+
+# 1,797 digits, a fifth held out, 200 a batch: 7 batches an epoch, 21 in all.
+@pytest.mark.parametrize(
+    ("killed_after", "flags"),
+    [
+        pytest.param(11, ["--checkpoint_every", "3"], id="mid-epoch"),
+        pytest.param(16, ["--checkpoint_every", "7"], id="checkpoint-on-the-last-batch-of-an-epoch"),
+        pytest.param(10, [], id="checkpoint-at-the-end-of-an-epoch"),
+        pytest.param(
+            13,
+            ["--checkpoint_every", "2", "--ema", "0.9", "--trainer.accumulate_grad_batches", "2", "--data.workers", "1"],
+            id="moving-average-accumulation-worker",
+        ),
+    ],
+)
+def test_killed_and_resumed_equals_unbroken(tmp_path: Path, killed_after: int, flags: list[str]) -> None:
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    (tmp_path / "killer.py").write_text(KILLER)
+    unbroken = train(tmp_path, "unbroken", *flags)
+    assert unbroken.returncode == 0, unbroken.stderr
+
+    kill = ["--trainer.callbacks", "killer.Kill", "--trainer.callbacks.batches", str(killed_after)]
+    killed = train(tmp_path, "broken", *flags, *kill)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    again = train(tmp_path, "broken", *flags)
+    assert again.returncode == 2, "an unfinished run is neither overwritten nor resumed without a word"
+    assert "--resume" in again.stderr
+    resumed = train(tmp_path, "broken", *flags, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+
+    weights = [load_file(tmp_path / run / "bundle" / "model.safetensors") for run in ("unbroken", "broken")]
+    assert equal(*weights) == []
+    saved = [
+        torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=True) for run in ("unbroken", "broken")
+    ]
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "mmalign", "global_step", "epoch"):
+        assert equal(saved[0][key], saved[1][key], key) == []
+    if "--ema" in flags:
+        assert equal(saved[0]["current_model_state"], saved[1]["current_model_state"]) == []
+        assert equal(saved[0]["state_dict"], saved[0]["current_model_state"]) != [], "the average is not the model"
+
+
+def test_other_data_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("max_epochs: 3", "max_epochs: 1"))
+    table = tmp_path / "table.csv"
+    rows = "\n".join(f"{place},a sentence about {place}" for place in range(30))
+    vector = [
+        "--data.source=manifest", "--data.manifest=table.csv", "--data.columns.image=text", "--data.columns.text=text",
+        "--model.towers.image.modality=text", "--model.towers.image.encoder=transformer",
+        '--model.towers.image.args={"width": 16, "depth": 1, "heads": 2}', "--model.towers.image.transform={}",
+        "--data.batch_size=8",
+    ]  # fmt: skip
+    table.write_text(f"id,text\n{rows}\n")
+    first = train(tmp_path, "run", *vector)
+    assert first.returncode == 0, first.stderr
+    table.write_text(f"id,text\n{rows}\n30,one more\n")
+    second = train(tmp_path, "run", *vector, "--trainer.max_epochs=2", "--resume")
+    assert second.returncode == 2
+    assert "data has changed" in second.stderr
