@@ -4,7 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+RESERVED = ("id", "group", "label", "split")
+"""Names in `columns` that are not sides."""
 
 
 @dataclass
@@ -19,6 +22,7 @@ class SourceConfig:
             names when not given.
         separator: What stands between several captions (or labels) in one cell.
         options: Further arguments of the source.
+        sides: The model's sides -> True where a string is itself a sample (text), False where it names a file.
     """
 
     source: str = "manifest"
@@ -27,6 +31,29 @@ class SourceConfig:
     columns: dict[str, str] = field(default_factory=dict)
     separator: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    sides: dict[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """One row that cannot be used, and why.
+
+    Args:
+        row: Where it stands: `names.tsv:17`.
+        id: The row's id.
+        side: The side at fault, "" where it is the row itself.
+        file: The file at fault as the row names it, "" where the value stands in the row.
+        reason: What was expected and what came.
+    """
+
+    row: str
+    id: str
+    side: str
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.row, self.side, self.file) if part) + f": {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -41,6 +68,7 @@ class Record:
         group: Rows of one group never fall on both sides of a split.
         labels: Classes, for zero-shot evaluation; several for multi-label data.
         split: train, validation, test or another name; None where the source has none.
+        problem: Why the source itself finds the row unusable; such a row is set aside.
     """
 
     id: str
@@ -49,10 +77,17 @@ class Record:
     group: str | None = None
     labels: tuple[str, ...] = ()
     split: str | None = None
+    problem: Rejected | None = None
 
 
 class Source(ABC):
-    """A list of records, and the files that they name."""
+    """A list of records, and the files that they name. It can be pickled to a loader's worker.
+
+    Class attributes:
+        default_columns: Side -> column where the user names none; empty where the user has to.
+    """
+
+    default_columns: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: SourceConfig) -> None:
         self.config = config
