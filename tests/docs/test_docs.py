@@ -1,0 +1,82 @@
+"""Every page is executed as its reader would: blocks in order, in an empty folder, by the installed commands."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+RUNS = {"python", "sh"}
+
+
+def blocks(page: Path) -> list[tuple[str, str, str]]:
+    """(language, title, code) of every fenced block."""
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+def program(page: Path) -> str:
+    """The page as one shell script: titled blocks are files, python and sh blocks run; python blocks share one memory."""
+    lines, memory = ["set -euo pipefail"], []
+    for number, (language, title, code) in enumerate(blocks(page)):
+        if title:
+            lines.append(f"mkdir -p {Path(title).parent}\ncat > {title} <<'END_OF_FILE'\n{code}END_OF_FILE")
+        elif language == "python":
+            # What earlier blocks defined is run again in silence, so that a page reads as one session.
+            script = f"block{number}.py"
+            quiet = "import contextlib as _c, io as _io\nwith _c.redirect_stdout(_io.StringIO()):\n    exec(_before)\n"
+            before = "".join(memory)
+            lines.append(f"cat > {script} <<'END_OF_FILE'\n_before = {before!r}\n{quiet}{code}END_OF_FILE\npython {script}")
+            memory.append("\n".join(line for line in code.splitlines() if _defines(line)) + "\n")
+        elif language == "sh":
+            lines.append(code)
+    return "\n".join(lines)
+
+
+def _defines(line: str) -> bool:
+    return line.startswith(("import ", "from ")) and not line.rstrip().endswith("(")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_page_runs(page: Path, tmp_path: Path) -> None:
+    if not any(language in RUNS for language, _, _ in blocks(page)):
+        pytest.skip("no code on this page")
+    site = tmp_path / "site"
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        # `pip install ./folder` on a page installs for that page alone, offline.
+        "PIP_TARGET": str(site),
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",  # pip reads this flag inverted: 0 means no isolation
+        "PYTHONPATH": str(site),
+    }
+    work = tmp_path / "work"
+    work.mkdir()
+    ran = subprocess.run(
+        ["bash", "-c", program(page)], cwd=work, env=environment, capture_output=True, text=True, timeout=280
+    )
+    assert ran.returncode == 0, f"{ran.stdout[-3000:]}\n{ran.stderr[-3000:]}"
+
+
+def test_make_targets_in_readme_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"\bmake (\w+)", (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()))
+    assert named - {"disk"} <= targets
+
+
+def test_every_fence_is_known() -> None:
+    """A block in an unknown language would be skipped unnoticed."""
+    for page in PAGES:
+        opened = re.findall(r"^```(\S*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert {name for name in opened if name} <= RUNS | {"text", "toml", "yaml", "json"}, page
+
+
+def test_links_between_pages_resolve() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+\.md)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).is_file(), f"{page.name} links to {target}"
