@@ -20,25 +20,16 @@ def blocks(page: Path) -> list[tuple[str, str, str]]:
 
 
 def program(page: Path) -> str:
-    """The page as one shell script: titled blocks are files, python and sh blocks run; python blocks share one memory."""
-    lines, memory = ["set -euo pipefail"], []
+    """The page as one shell script: titled blocks are files, python blocks (each standing alone) and sh blocks run."""
+    lines = ["set -euo pipefail"]
     for number, (language, title, code) in enumerate(blocks(page)):
         if title:
             lines.append(f"mkdir -p {Path(title).parent}\ncat > {title} <<'END_OF_FILE'\n{code}END_OF_FILE")
         elif language == "python":
-            # What earlier blocks defined is run again in silence, so that a page reads as one session.
-            script = f"block{number}.py"
-            quiet = "import contextlib as _c, io as _io\nwith _c.redirect_stdout(_io.StringIO()):\n    exec(_before)\n"
-            before = "".join(memory)
-            lines.append(f"cat > {script} <<'END_OF_FILE'\n_before = {before!r}\n{quiet}{code}END_OF_FILE\npython {script}")
-            memory.append("\n".join(line for line in code.splitlines() if _defines(line)) + "\n")
+            lines.append(f"cat > block{number}.py <<'END_OF_FILE'\n{code}END_OF_FILE\npython block{number}.py")
         elif language == "sh":
             lines.append(code)
     return "\n".join(lines)
-
-
-def _defines(line: str) -> bool:
-    return line.startswith(("import ", "from ")) and not line.rstrip().endswith("(")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -75,7 +75,16 @@ def equal(a: Any, b: Any, where: str = "") -> list[str]:
         pytest.param(10, [], id="checkpoint-at-the-end-of-an-epoch"),
         pytest.param(
             13,
-            ["--checkpoint_every", "2", "--ema", "0.9", "--trainer.accumulate_grad_batches", "2", "--data.workers", "1"],
+            [
+                "--checkpoint_every",
+                "2",
+                "--ema",
+                "0.9",
+                "--trainer.accumulate_grad_batches",
+                "2",
+                "--data.workers",
+                "1",
+            ],
             id="moving-average-accumulation-worker",
         ),
     ],

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from mmalign.errors import BadSample, UserError
+from mmalign.model import Aligner, TowerConfig, fit_transforms, inference
+from mmalign.objectives.base import PairConfig
+from mmalign.types import Batch
+
+
+def make(*pairs: tuple[str, str], names: tuple[str, ...] = ("x", "y", "z"), dim: int = 3) -> Aligner:
+    towers = {name: TowerConfig(modality="vector", encoder="mlp", args={"width": 4}) for name in names}
+    configs = [PairConfig(a, b, weight=1.0 + place) for place, (a, b) in enumerate(pairs)]
+    return Aligner(towers, configs, dim, fit_transforms(towers, {name: [] for name in names}))
+
+
+def batch_of(model: Aligner, rows: dict[str, list[int]], size: int) -> Batch:
+    inputs = {
+        name: model.transforms[name].collate(
+            [np.random.default_rng(row).normal(size=4).astype("f4") for row in present]
+        )
+        for name, present in rows.items()
+    }
+    places = {name: torch.tensor(present) for name, present in rows.items()}
+    return Batch(inputs, places, torch.arange(size), torch.arange(size))
+
+
+def test_the_loss_is_the_weighted_sum_over_pairs() -> None:
+    model = make(("x", "y"), ("y", "z"))
+    every = list(range(5))
+    output = model.loss(batch_of(model, {"x": every, "y": every, "z": every}, 5))
+    assert_close(output.loss, output.terms["x_y/loss"] + 2 * output.terms["y_z/loss"])
+
+
+def test_rows_that_lack_a_side_leave_that_pair_alone() -> None:
+    model = make(("x", "y"), ("y", "z"))
+    ragged = model.loss(batch_of(model, {"x": [0, 1, 2, 4], "y": [0, 2, 3, 4], "z": [1, 3]}, 5))
+    only_xy = model.loss(batch_of(model, {"x": [0, 2, 4], "y": [0, 2, 4], "z": []} | {"z": [0]}, 5))
+    assert_close(ragged.terms["x_y/loss"], only_xy.terms["x_y/loss"])
+    assert ragged.loss.isfinite()
+
+
+def test_encode_takes_what_a_user_has() -> None:
+    model = make(("x", "y"))
+    one = np.arange(4.0)
+    many = [one, one.tolist(), torch.arange(4.0)]
+    encoded = model.encode("x", many, batch_size=2)
+    assert encoded.vector.shape == (3, 3)
+    assert_close(encoded.vector.norm(dim=1), torch.ones(3))
+    assert_close(encoded.vector[0], encoded.vector[1])
+    assert_close(model.encode("x", one).vector, encoded.vector[:1])
+    assert len(model.encode("x", [])) == 0
+    assert_close(model.encode("x", iter(many)).vector, encoded.vector)
+
+
+def test_encode_names_the_bad_item() -> None:
+    with pytest.raises(BadSample, match="x item 5 .*expected.*got"):
+        make(("x", "y")).encode("x", [[1.0] * 4] * 5 + [[float("nan")] * 4], batch_size=2)
+
+
+def test_encode_leaves_the_model_as_it_was() -> None:
+    model = make(("x", "y"))
+    model.train()
+    model.encoders["x"].eval()
+    model.encode("x", [[1.0] * 4])
+    assert model.training
+    assert model.encoders["y"].training
+    assert not model.encoders["x"].training
+    with pytest.raises(RuntimeError, match="stop"), inference(model):
+        raise RuntimeError("stop")
+    assert model.training
+
+
+def test_scores_know_their_sides() -> None:
+    model = make(("x", "y"))
+    a, b = model.encode("x", np.eye(4)), model.encode("y", np.eye(4)[:2])
+    assert model.score(a, b).shape == (4, 2)
+    assert_close(model.score(b, a), model.score(a, b).T)
+    with pytest.raises(UserError, match="no objective joins 'x' and 'z'; this model was trained on: x-y"):
+        model.score(a, model.encode("z", np.eye(4)))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make(("x", "why")), "a pair names the tower 'why'.*known: x, y, z"),
+        (lambda: make(), "at least one pair"),
+        (lambda: make(("x", "y")).encode("w", []), "no tower called 'w'"),
+    ],
+)
+def test_mistakes_are_named(call: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        call()  # type: ignore[operator]
+
+
+def test_unknown_encoder_and_argument() -> None:
+    towers = {"x": TowerConfig(modality="vector", encoder="mpl"), "y": TowerConfig(modality="vector")}
+    with pytest.raises(UserError, match="no encoder 'mpl'; did you mean 'mlp'"):
+        Aligner(towers, [PairConfig("x", "y")], 2, fit_transforms({"y": towers["y"]}, {"y": [[1.0]]}) | {"x": None})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="objective 'clip'.*argument 'temprature'"):
+        make_with_args({"temprature": 1})
+
+
+def make_with_args(args: dict[str, object]) -> Aligner:
+    towers = {name: TowerConfig(modality="vector", args={"width": 4}) for name in ("x", "y")}
+    return Aligner(towers, [PairConfig("x", "y", args=args)], 2, fit_transforms(towers, {"x": [], "y": []}))
