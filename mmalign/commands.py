@@ -176,20 +176,19 @@ def demo_command(arguments: list[str]) -> int:
 
 
 def _parser(name: str, description: str) -> jsonargparse.ArgumentParser:
-    parser = jsonargparse.ArgumentParser(prog=f"mmalign {name}", description=description, exit_on_error=True)
-    return parser
+    return jsonargparse.ArgumentParser(prog=f"mmalign {name}", description=description)
 
 
 def _parse_with_data(parser: jsonargparse.ArgumentParser, arguments: list[str]) -> tuple[Parsed, PairedData]:
-    """Parse with `--data.*`; what a run's data was is the default where the user names no other."""
+    """Parse with `--data.*`; where there is a bundle, its run's data is the default unless the user names other data."""
     from mmalign.training.run import fold_open_dicts
 
     parser.add_class_arguments(PairedData, "data")
-    path = next((argument for argument in arguments if not argument.startswith("-")), None)
-    defaults = _run_defaults(path, arguments) if "bundle" in str(parser._actions) and path else {}
-    if defaults:
+    parsed = parser.parse_args(fold_open_dicts(arguments, {}))
+    if "bundle" in parsed:
+        defaults = _run_defaults(parsed.bundle, arguments)
         parser.set_defaults({f"data.{key}": value for key, value in defaults.items()})
-    parsed = parser.parse_args(fold_open_dicts(arguments, {"data": defaults}))
+        parsed = parser.parse_args(fold_open_dicts(arguments, {"data": defaults}))
     return parsed, parser.instantiate(parsed).data
 
 

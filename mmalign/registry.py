@@ -12,7 +12,8 @@ from typing import Any
 
 from mmalign.errors import UserError
 
-GROUPS = ("modalities", "objectives", "sources")
+GROUPS = {"modalities": "modality", "objectives": "objective", "sources": "source"}
+"""Each group and what one of it is called."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -38,7 +39,7 @@ def names(group: str) -> dict[str, EntryPoint]:
         other = found.setdefault(point.name, point)
         if other.value != point.value:
             raise UserError(
-                f"two distributions register the {group} name "
+                f"two distributions register the {GROUPS[group]} "
                 f"{point.name!r}: {_origin(other)} ({other.value}) and {_origin(point)} ({point.value}); uninstall one"
             )
     return found
@@ -53,7 +54,7 @@ def load(group: str, name: str) -> Any:
     """
     known = names(group)
     if name not in known:
-        raise UserError(f"no {group} called {name!r}{nearest(name, known)}")
+        raise UserError(f"no {GROUPS[group]} called {name!r}{nearest(name, known)}")
     point = known[name]
     try:
         return point.load()
@@ -61,12 +62,12 @@ def load(group: str, name: str) -> Any:
         module = point.value.split(":")[0]
         if error.name and module.startswith(error.name):
             raise UserError(
-                f"{group} {name!r} should be at {module}, which does not import: another distribution may have put "
+                f"{GROUPS[group]} {name!r} should be at {module}, which does not import: another distribution may have put "
                 f"its own top-level {module.split('.')[0]!r} there; install mmalign in an environment of its own"
             ) from error
         raise missing_extra(error.name or "a package", name) from error
     except AttributeError as error:
-        raise UserError(f"{group} {name!r}: {point.value} does not exist ({error})") from error
+        raise UserError(f"{GROUPS[group]} {name!r}: {point.value} does not exist ({error})") from error
 
 
 def missing_extra(package: str, extra: str) -> UserError:

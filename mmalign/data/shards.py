@@ -188,7 +188,8 @@ def _check_columns(config: SourceConfig, rows: Sequence[tuple[str, str, dict[str
         wanted = ["json"] if column.startswith("json:") else column.split(";")
         if not set(wanted) & set(there):
             raise UserError(
-                f"{config.manifest}: no member ends in .{wanted[0]}{nearest(wanted[0], there)}; set --data.columns.{side}"
+                f"{config.manifest}: no member ends in .{wanted[0]}{nearest(wanted[0], there)}; "
+                f"set --data.columns.{side}"
             )
 
 

@@ -50,5 +50,5 @@ def test_it_trains_and_is_measured(installed: Path, tmp_path: Path) -> None:
 def test_without_it_the_name_is_unknown(tmp_path: Path) -> None:
     failed = mmalign(tmp_path, "train", str(TOY / "recipe.yaml"), "--out", str(tmp_path / "run"))
     assert failed.returncode == 2
-    assert "no sources called 'tones'" in failed.stderr or "no modalities called 'tone'" in failed.stderr
+    assert "no source called 'tones'" in failed.stderr or "no modality called 'tone'" in failed.stderr
     assert len(failed.stderr.strip().splitlines()) == 1
