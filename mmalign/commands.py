@@ -180,7 +180,7 @@ def _parser(name: str, description: str) -> jsonargparse.ArgumentParser:
 
 
 def _parse_with_data(parser: jsonargparse.ArgumentParser, arguments: list[str]) -> tuple[Parsed, PairedData]:
-    """Parse with `--data.*`; where there is a bundle, its run's data is the default unless the user names other data."""
+    """Parse with `--data.*`; where there is a bundle, its run's data is the default unless the user names other."""
     from mmalign.training.run import fold_open_dicts
 
     parser.add_class_arguments(PairedData, "data")

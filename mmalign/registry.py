@@ -62,8 +62,8 @@ def load(group: str, name: str) -> Any:
         module = point.value.split(":")[0]
         if error.name and module.startswith(error.name):
             raise UserError(
-                f"{GROUPS[group]} {name!r} should be at {module}, which does not import: another distribution may have put "
-                f"its own top-level {module.split('.')[0]!r} there; install mmalign in an environment of its own"
+                f"{GROUPS[group]} {name!r} should be at {module}, which does not import: another distribution may have "
+                f"put its own top-level {module.split('.')[0]!r} there; install mmalign in an environment of its own"
             ) from error
         raise missing_extra(error.name or "a package", name) from error
     except AttributeError as error:

@@ -1,0 +1,183 @@
+"""The command line as a user meets it: what works, and what a mistake says. Runs in this process for speed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mmalign.cli import main
+from mmalign.errors import UserError
+from mmalign.training.run import fold_open_dicts
+
+TINY = [
+    "--model.dim=8",
+    "--model.towers.image.args.width=4",
+    "--model.towers.text.args.width=16",
+    "--model.towers.text.args.heads=2",
+    "--trainer.max_epochs=1",
+    "--trainer.accelerator=cpu",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    assert main(["train", "image-text/demo", *TINY, "--out", str(out)]) == 0
+    return out
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_usage_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "train" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("mmalign 0.")
+
+
+def test_a_run_leaves_what_it_should(run: Path) -> None:
+    assert (run / "config.yaml").is_file()
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+    header, *rows = (run / "logs" / "version_0" / "metrics.csv").read_text().splitlines()
+    assert {"train/loss", "train/image_text/scale", "train/samples_per_s", "val/loss"} <= set(header.split(","))
+    assert rows
+    config = json.loads((run / "bundle" / "config.json").read_text())
+    assert config["provenance"]["seed"] == 0
+    assert config["provenance"]["rows"]["train"] + config["provenance"]["rows"]["validation"] == 1797
+    assert config["provenance"]["rejected"] == 0
+
+
+def test_a_finished_run_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "bundle" / "model.safetensors").read_bytes()
+    assert main(["train", "image-text/demo", *TINY, "--out", str(run)]) == 2
+    assert "--overwrite" in one_line(capsys)
+    assert (run / "bundle" / "model.safetensors").read_bytes() == before
+
+
+def test_evaluate_retrieval(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.json"
+    assert main(["evaluate", str(run), "--task", "retrieval", "--bootstrap", "50", "--json", str(out)]) == 0
+    result = json.loads(out.read_text())
+    for direction in ("image_to_text", "text_to_image"):
+        scores = result["scores"][direction]
+        assert {"hit@1", "hit@5", "hit@10", "recall@1", "mrr", "median_rank", "mean_rank", "n"} <= set(scores)
+        low, high = scores["hit@10_ci"]
+        assert 0 <= low <= scores["hit@10"] <= high <= 1
+    assert {"mmalign", "torch"} <= set(result["provenance"]["versions"])
+    assert {"seed", "data", "bundle", "split"} <= set(result["provenance"])
+    assert "image" in capsys.readouterr().out
+
+
+def test_evaluate_zero_shot(run: Path, tmp_path: Path) -> None:
+    out, picture = tmp_path / "out.json", tmp_path / "confusion.png"
+    flags = ["--task", "zero-shot", "--bootstrap", "50", "--json", str(out), "--picture", str(picture)]
+    assert main(["evaluate", str(run), *flags]) == 0
+    scores = json.loads(out.read_text())["scores"]
+    assert {"top1", "top1_ci", "top5", "balanced_accuracy", "macro_auroc", "ece", "n"} <= set(scores)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_embed_and_search(run: Path, tmp_path: Path) -> None:
+    table, found = tmp_path / "table.parquet", tmp_path / "found.json"
+    assert main(["embed", str(run), "image", str(table)]) == 0
+    query = ["search", str(run), str(table), "text", "a handwritten seven", "the digit one"]
+    assert main([*query, "--k", "3", "--json", str(found)]) == 0
+    answers = json.loads(found.read_text())
+    assert [len(answer["answers"]) for answer in answers] == [3, 3]
+    scores = [answer["score"] for answer in answers[0]["answers"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--json", "true"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "convnet" in found["modalities"]["image"]["encoders"]
+    assert "image-text/clip" in found["recipes"]
+    assert main(["list"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "did you mean 'train'"),
+        (["train", "image-txt"], "did you mean 'image-text/"),
+        (["train", "nowhere.yaml"], "no such file"),
+        (["train", "--out", "x"], "expected a recipe first"),
+        (["train", "image-text", "--resume", "--out", "nowhere"], "no checkpoint at"),
+        (["evaluate", "nowhere"], "no bundle at nowhere"),
+        (["search", "nowhere", "x", "text", "y"], "no bundle at nowhere"),
+    ],
+)
+def test_mistakes_are_one_line(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert message in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model.towers.image.encoder", "convnte"], "did you mean 'convnet'"),
+        (["--model.towers.image.args.widht", "3"], "widht"),
+        (["--model.towers.image.transform.sise", "3"], "did you mean 'size'"),
+        (["--data.source", "digit"], "did you mean 'digits'"),
+        (["--data.batch_size", "0"], "batch_size"),
+        (["--loggers", "[tensorbord]"], "did you mean 'tensorboard'"),
+        (["--data.source", "manifest", "--data.manifest", "nowhere.csv"], "nowhere.csv"),
+    ],
+)
+def test_recipe_mistakes_are_one_line(
+    flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "image-text/demo", "--out", str(tmp_path / "run"), *flags]) == 2
+    assert message in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("flags", "nearest"),
+    [
+        (["--model.dmi", "3"], "--model.dim"),
+        (["--data.batchsize", "3"], "--data.batch_size"),
+        (["--model.towers.image.encodr", "vit"], "encoder"),
+        (["--trainer.max_epoch", "3"], "--trainer.max_epochs"),
+    ],
+)
+def test_a_typo_names_the_nearest_flag(
+    flags: list[str], nearest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "image-text/demo", "--out", str(tmp_path / "run"), *flags]) == 2
+    assert nearest in one_line(capsys)
+
+
+def test_print_config_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("--print_config", "--help"):
+        with pytest.raises(SystemExit) as stopped:
+            main(["train", "image-text", "--model.towers.image.args.width=7", flag])
+        assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert "width: 7" in printed
+    assert "Share" in printed or "share" in printed, "help comes from the docstrings"
+
+
+def test_open_dicts_fold_over_the_recipe() -> None:
+    base = {"model": {"towers": {"x": {"args": {"depth": 2, "deep": {"a": 1}}}}}}
+    folded = fold_open_dicts(
+        ["--model.towers.x.args.width", "3", "--model.towers.x.args.deep.b=[1, 2]", "--model.dim", "4"], base
+    )
+    assert folded[:2] == ["--model.dim", "4"]
+    key, _, value = folded[2].partition("=")
+    assert key == "--model.towers.x.args"
+    assert json.loads(value) == {"depth": 2, "deep": {"a": 1, "b": [1, 2]}, "width": 3}
+    assert base["model"]["towers"]["x"]["args"]["deep"] == {"a": 1}, "the recipe is not changed"
+    with pytest.raises(UserError, match="needs a value"):
+        fold_open_dicts(["--model.towers.x.args.width"], {})
