@@ -1,0 +1,1 @@
+"""Evaluation: what the shared space is good for, measured by the score that was trained."""

@@ -1,0 +1,109 @@
+"""Percentile bootstrap: how far a score would move with other records of the same kind.
+
+Whole records are drawn, with replacement: the captions of one picture travel together, because they succeed and fail
+together (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13).
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Interval = list[float]
+
+LEVEL = 0.95
+_CELLS = 2**22  # of one block of drawn weights
+
+
+def draws(records: int, *, resamples: int, seed: int, width: int = 0) -> Iterator[Floats]:
+    """How often each record is drawn, in blocks: `(block, records)`, rows sum to `records`.
+
+    `width` is what the caller will spread a row over: it makes the blocks smaller, so that memory stays bounded.
+    """
+    rng = np.random.default_rng(seed)
+    block = max(1, _CELLS // max(records, width, 1))
+    for start in range(0, resamples, block):
+        taken = (rng.integers(0, records, records) for _ in range(min(block, resamples - start)))
+        yield np.stack([np.bincount(one, minlength=records) for one in taken]).astype(np.float64)
+
+
+def means(values: Floats, records: Ints, *, resamples: int, seed: int) -> list[Interval]:
+    """Intervals of the columns' means.
+
+    Args:
+        values: One row a query, `(n, columns)`.
+        records: Which record each query belongs to, `(n,)`, any integers.
+        resamples: How many times to draw.
+        seed: Equal seed = equal intervals, and the same draws for every score of one evaluation.
+
+    Example:
+        >>> means(np.ones((4, 1)), np.arange(4), resamples=100, seed=0)
+        [[1.0, 1.0]]
+    """
+    _, cluster = np.unique(records, return_inverse=True)
+    size = np.bincount(cluster).astype(np.float64)
+    sums = np.stack([np.bincount(cluster, weights=column) for column in values.T], axis=1)
+    drawn = [
+        (weights @ sums) / (weights @ size)[:, None] for weights in draws(len(size), resamples=resamples, seed=seed)
+    ]
+    return _percentiles(np.concatenate(drawn))
+
+
+def median(values: Floats, records: Ints, *, resamples: int, seed: int) -> Interval:
+    """Interval of the median of `values` `(n,)`; of an even number of values, the mean of the middle two."""
+    _, cluster = np.unique(records, return_inverse=True)
+    order = np.argsort(values, kind="stable")
+    ascending, owner = values[order], cluster[order]
+    drawn = []
+    for weights in draws(int(cluster.max()) + 1, resamples=resamples, seed=seed, width=len(values)):
+        reached = weights[:, owner].cumsum(axis=1)
+        for row in reached:
+            total = row[-1]
+            low, high = np.searchsorted(row, [(total + 1) // 2, total // 2 + 1])
+            drawn.append((ascending[low] + ascending[high]) / 2)
+    return _percentiles(np.array(drawn)[:, None])[0]
+
+
+def class_means(values: Floats, classes: Ints, records: Ints, *, resamples: int, seed: int) -> Interval:
+    """Interval of the mean over classes of each class's mean; a class that a draw lacks leaves that draw's mean."""
+    _, cluster = np.unique(records, return_inverse=True)
+    _, kind = np.unique(classes, return_inverse=True)
+    shape = (int(cluster.max()) + 1, int(kind.max()) + 1)
+    size, sums = np.zeros(shape), np.zeros(shape)
+    np.add.at(size, (cluster, kind), 1.0)
+    np.add.at(sums, (cluster, kind), values)
+    drawn = []
+    for weights in draws(shape[0], resamples=resamples, seed=seed):
+        number = weights @ size
+        share = np.divide(weights @ sums, number, out=np.zeros_like(number), where=number > 0)
+        drawn.append(share.sum(axis=1) / (number > 0).sum(axis=1))
+    return _percentiles(np.concatenate(drawn)[:, None])[0]
+
+
+def recomputed(statistic: Callable[[Ints], Floats], records: Ints, *, resamples: int, seed: int) -> list[Interval]:
+    """Intervals of what must be computed anew from the drawn rows, such as areas under a curve.
+
+    Args:
+        statistic: Row numbers, with repeats -> scores `(columns,)`; NaN where a draw does not define one.
+        records: Which record each row belongs to, `(n,)`.
+        resamples: How many times to draw.
+        seed: As in `means`.
+    """
+    _, cluster = np.unique(records, return_inverse=True)
+    rows = np.arange(len(cluster))
+    drawn = [
+        statistic(np.repeat(rows, weights[cluster].astype(np.int64)))
+        for block in draws(int(cluster.max()) + 1, resamples=resamples, seed=seed)
+        for weights in block
+    ]
+    return _percentiles(np.stack(drawn))
+
+
+def _percentiles(drawn: Floats) -> list[Interval]:
+    tail = 50 * (1 - LEVEL)
+    kept = [column[~np.isnan(column)] for column in drawn.T]
+    return [
+        [float(edge) for edge in np.percentile(column, [tail, 100 - tail])] if len(column) else [] for column in kept
+    ]

@@ -1,0 +1,203 @@
+"""One side of a split -> embeddings, in memory or in a Parquet file."""
+
+import math
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmalign.data.records import Record
+from mmalign.errors import UserError
+from mmalign.model import Aligner, inference
+from mmalign.types import Embedding, Inputs
+
+COLUMNS = ("id", "side", "place", "row", "value", "label", "vector")
+_BUNDLE = b"mmalign.bundle"
+
+
+class EvalData(Protocol):
+    """What evaluation asks of the data: `mmalign.data.module.PairedData`, or anything shaped like it."""
+
+    def records(self, split: str) -> list[Record]:
+        """The good rows of a split."""
+        ...
+
+    def item_loader(self, side: str, split: str, *, batch_size: int | None = None) -> Iterable[tuple[Inputs, Tensor]]:
+        """Every alternative of every record, collated, with its place in `records(split)`."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A hash of the data's content."""
+        ...
+
+
+@dataclass(frozen=True)
+class SideEmbedding:
+    """Every item of one side of a split.
+
+    Args:
+        embedding: On the CPU, float32.
+        rows: Which record of the split each item belongs to, `(items,)`; several items of one record are neighbours.
+    """
+
+    embedding: Embedding
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.embedding)
+
+    @property
+    def places(self) -> Tensor:
+        """Which of its record's alternatives each item is, from 0, `(items,)`."""
+        places = torch.zeros_like(self.rows)
+        seen: dict[int, int] = {}
+        for item, row in enumerate(self.rows.tolist()):
+            places[item] = seen[row] = seen.get(row, -1) + 1
+        return places
+
+
+def embed_side(model: Aligner, data: EvalData, side: str, split: str, *, batch_size: int = 64) -> SideEmbedding:
+    """Embed every alternative of every record of a split.
+
+    Raises:
+        UserError: no record of the split has that side.
+    """
+    parts, rows = [], []
+    with inference(model):
+        for inputs, places in data.item_loader(side, split, batch_size=batch_size):
+            moved = {key: v.to(model.device) if isinstance(v, Tensor) else v for key, v in inputs.items()}
+            parts.append(model.embed(side, moved).to("cpu", torch.float32))
+            rows.append(places.cpu())
+    if not parts:
+        raise UserError(f"no record of split {split!r} has a {side!r}; see mmalign check for what each split holds")
+    return SideEmbedding(Embedding.cat(parts), torch.cat(rows))
+
+
+@dataclass(frozen=True)
+class EmbeddingTable:
+    """Embeddings with the names of what they came from: the content of a Parquet file.
+
+    Args:
+        ids: Record of each item.
+        places: Which of its record's alternatives it is, from 0.
+        rows: Where the record stands in its source, for instance `names.tsv:17`.
+        values: The raw string of each item, a sentence or a file's name; None where the sample was not a string.
+        labels: Classes of each record.
+        embedding: `(items, dim)`, float32; vectors only: codes, tokens and variances belong to the model.
+        bundle: Hash of the bundle that made them, "" if unknown.
+    """
+
+    ids: Sequence[str]
+    places: Sequence[int]
+    rows: Sequence[str]
+    values: Sequence[str | None]
+    labels: Sequence[tuple[str, ...]]
+    embedding: Embedding
+    bundle: str = ""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @staticmethod
+    def of(embedded: SideEmbedding, records: Sequence[Record], *, bundle: str = "") -> "EmbeddingTable":
+        """Join embeddings with the records of their split."""
+        side, places = embedded.embedding.modality, embedded.places.tolist()
+        owners = [records[row] for row in embedded.rows.tolist()]
+        raw = [owner.values[side][place] for owner, place in zip(owners, places, strict=True)]
+        return EmbeddingTable(
+            ids=[owner.id for owner in owners],
+            places=places,
+            rows=[owner.row for owner in owners],
+            values=[value if isinstance(value, str) else None for value in raw],
+            labels=[owner.labels for owner in owners],
+            embedding=embedded.embedding,
+            bundle=bundle,
+        )
+
+    def require_bundle(self, bundle: str) -> None:
+        """Raise a `UserError` when another bundle made these embeddings: the two spaces have nothing in common."""
+        if self.bundle and self.bundle != bundle:
+            raise UserError(
+                f"these embeddings were made by bundle {self.bundle}, this is {bundle}; embed the data with this one"
+            )
+
+
+def write_parquet(
+    path: Path | str, embedded: SideEmbedding, data: EvalData, side: str, split: str, *, bundle_hash: str = ""
+) -> None:
+    """Write one row an item: id, side, place, row, value, label, vector; the bundle's hash is file metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = EmbeddingTable.of(embedded, data.records(split), bundle=bundle_hash)
+    vectors = table.embedding.vector.numpy()
+    dim = vectors.shape[1]
+    # 64-bit offsets: 2**31 numbers are only four million vectors of 512.
+    offsets = pa.array(np.arange(0, vectors.size + 1, dim, dtype=np.int64))
+    arrays = {
+        "id": pa.array(list(table.ids), pa.string()),
+        "side": pa.array([side] * len(table), pa.string()),
+        "place": pa.array(list(table.places), pa.int32()),
+        "row": pa.array(list(table.rows), pa.string()),
+        "value": pa.array(list(table.values), pa.string()),
+        "label": pa.array([list(labels) for labels in table.labels], pa.list_(pa.string())),
+        "vector": pa.LargeListArray.from_arrays(offsets, pa.array(vectors.reshape(-1))),
+    }
+    out = pa.table(arrays).replace_schema_metadata({_BUNDLE: bundle_hash.encode()})
+    pq.write_table(out, str(path), row_group_size=max(1, 2**22 // dim))
+
+
+def read_parquet(path: Path | str) -> EmbeddingTable:
+    """Read what `write_parquet` wrote.
+
+    Raises:
+        UserError: the file is not Parquet, lacks a column, or its vectors are not finite numbers of one length.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(str(path))
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: expected a Parquet file from mmalign embed: {error}") from error
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing:
+        raise UserError(f"{path}: expected columns {', '.join(COLUMNS)}; without {', '.join(missing)}")
+    sides = set(table.column("side").to_pylist())
+    if len(sides) != 1:
+        raise UserError(f"{path}: expected embeddings of one side, got {sorted(map(str, sides)) or 'none'}")
+    vectors = _matrix(path, table.column("vector"))
+    return EmbeddingTable(
+        ids=[str(value) for value in table.column("id").to_pylist()],
+        places=table.column("place").to_pylist(),
+        rows=table.column("row").to_pylist(),
+        values=table.column("value").to_pylist(),
+        labels=[tuple(value or ()) for value in table.column("label").to_pylist()],
+        embedding=Embedding(vectors, modality=str(sides.pop())),
+        bundle=(table.schema.metadata or {}).get(_BUNDLE, b"").decode(),
+    )
+
+
+def _matrix(path: Path | str, column: Any) -> Tensor:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)) or column.null_count:
+        raise UserError(f"{path}: expected a list of numbers in every row of column vector, got {column.type}")
+    lengths = pc.unique(pc.list_value_length(column)).to_pylist()
+    flat = pc.list_flatten(column)
+    if len(lengths) != 1 or not lengths[0] or not pa.types.is_floating(flat.type) or flat.null_count:
+        raise UserError(f"{path}: expected vectors of one length, got {column.type} of lengths {lengths[:5]}")
+    values = np.ascontiguousarray(flat.to_numpy(), dtype=np.float32)
+    with warnings.catch_warnings():
+        # Arrow's buffers are read-only; this tensor is only read.
+        warnings.simplefilter("ignore", UserWarning)
+        vectors = torch.from_numpy(values).view(-1, lengths[0])
+    if not math.isfinite(float(vectors.abs().amax())):
+        raise UserError(f"{path}: expected finite vectors, got NaN or infinity")
+    return vectors

@@ -1,0 +1,118 @@
+"""Prompts: the sentences that stand for a class, kept in a YAML file and known by a hash."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmalign.errors import UserError
+from mmalign.registry import nearest
+
+MAX_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Templates, and what to put into them.
+
+    Args:
+        templates: Sentences with `{}` where the class goes.
+        classes: Class -> one or more texts for it. When given, it is the whole list of classes, in that order;
+            otherwise every label of the data is a class, and its own text.
+
+    Raises:
+        UserError: a template has no `{}`, or a class has no text.
+
+    Example:
+        >>> prompts = Prompts(("a photo of a {}.",), {"dog": ("dog", "puppy")})
+        >>> prompts.texts("dog")
+        ['a photo of a dog.', 'a photo of a puppy.']
+    """
+
+    templates: tuple[str, ...] = ("{}",)
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.templates:
+            raise UserError("prompts: expected at least one template, such as 'a photo of a {}.'")
+        for template in self.templates:
+            if "{}" not in template:
+                raise UserError(f"prompts: expected {{}} in every template, where the class goes; got {template!r}")
+        for name, texts in self.classes.items():
+            if not texts or not all(text.strip() for text in texts):
+                raise UserError(f"prompts: class {name!r} has no text")
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Prompts":
+        """Read prompts from YAML: `templates` (a list) and, optionally, `classes` (name: text, or a list of texts).
+
+        Raises:
+            UserError: the file is missing, larger than 1 MiB, not YAML, or does not hold these two keys.
+        """
+        path = Path(path)
+        try:
+            with path.open("rb") as file:
+                raw = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise UserError(f"prompts {path}: cannot be read ({error.strerror})") from error
+        if len(raw) > MAX_BYTES:
+            raise UserError(f"prompts {path}: expected at most {MAX_BYTES} bytes, got more")
+        try:
+            content = yaml.safe_load(raw)
+        except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+            raise UserError(f"prompts {path}: not a YAML file ({' '.join(str(error).split())[:200]})") from error
+        if not isinstance(content, dict):
+            raise UserError(f"prompts {path}: expected the keys templates and classes, got a {type(content).__name__}")
+        for key in content:
+            if key not in ("templates", "classes"):
+                raise UserError(f"prompts {path}: unknown key {key!r}{nearest(str(key), ('templates', 'classes'))}")
+        classes = content.get("classes") or {}
+        if not isinstance(classes, dict):
+            raise UserError(f"prompts {path}: expected classes as 'name: text' lines, got a {type(classes).__name__}")
+        try:
+            named = {_text("class name", name): _texts(f"class {name!r}", texts) for name, texts in classes.items()}
+            return cls(_texts("templates", content.get("templates", ["{}"])), named)
+        except UserError as error:
+            raise UserError(f"{error} ({path})") from error
+
+    def names(self, labels: Sequence[str]) -> list[str]:
+        """The classes to choose among, given the labels that the data has.
+
+        Raises:
+            UserError: a label is not among `classes`.
+        """
+        if not self.classes:
+            return sorted(set(labels))
+        for label in sorted(set(labels)):
+            if label not in self.classes:
+                raise UserError(
+                    f"prompts: the data has a class {label!r} that the file lacks{nearest(label, self.classes)}"
+                )
+        return list(self.classes)
+
+    def texts(self, name: str) -> list[str]:
+        """Every prompt of one class."""
+        # Not str.format: a class named "{0.__class__}" is a name, not a request.
+        return [template.replace("{}", text) for template in self.templates for text in self.classes.get(name, (name,))]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the content; comments and layout of the file do not change it."""
+        content = {"templates": self.templates, "classes": [[name, *texts] for name, texts in self.classes.items()]}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _texts(what: str, value: Any) -> tuple[str, ...]:
+    return tuple(_text(what, text) for text in (value if isinstance(value, list) else [value]))
+
+
+def _text(what: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise UserError(
+            f"prompts: {what}: expected text, got a {type(value).__name__} (YAML: quote no, yes and numbers)"
+        )
+    return value

@@ -1,0 +1,149 @@
+"""A result: scores, where they come from, and what pictures are drawn from."""
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import mmalign
+from mmalign.errors import UserError
+from mmalign.evaluation.embed import EvalData
+from mmalign.model import Aligner
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MAX_BYTES = 64 * 2**20
+
+
+@dataclass
+class EvalResult:
+    """What an evaluation found.
+
+    Args:
+        task: retrieval or zero-shot.
+        scores: Numbers by name, intervals beside them as `<name>_ci: [low, high]`; in retrieval by direction.
+        provenance: Versions, seed, hashes of data, prompts and bundle, split, protocol, date.
+        details: Tensors for pictures; never written.
+    """
+
+    task: str
+    scores: dict[str, Any]
+    provenance: dict[str, Any]
+    details: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON values: task, scores, provenance; a score that is not defined is null."""
+        plain = {"task": self.task, "scores": self.scores, "provenance": self.provenance}
+        return {key: _finite(value) for key, value in plain.items()}
+
+    def append_to(self, path: Path | str) -> None:
+        """Add to a results file, a JSON list, newest last.
+
+        Raises:
+            UserError: the file is there and is not a list of results.
+        """
+        path = Path(path)
+        kept: list[Any] = []
+        if path.exists():
+            try:
+                if path.stat().st_size > MAX_BYTES:
+                    raise UserError(f"{path}: expected at most {MAX_BYTES >> 20} MB of results; move the file away")
+                kept = json.loads(path.read_text(encoding="utf-8"))
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{path}: expected a JSON list of results: {error}; move the file away") from error
+        if not isinstance(kept, list):
+            raise UserError(f"{path}: expected a JSON list of results, got {type(kept).__name__}; move the file away")
+        partial = path.with_suffix(".partial")
+        text = json.dumps([*kept, self.to_json()], indent=2, ensure_ascii=False, allow_nan=False)
+        partial.write_text(text + "\n", encoding="utf-8")
+        os.replace(partial, path)
+
+    def table(self) -> "Table":
+        """The scores as a table for the screen: one column a direction, the interval beside each score."""
+        from rich.table import Table
+
+        columns: Mapping[str, Mapping[str, Any]] = self.scores
+        if self.task != "retrieval":
+            columns = {"score": self.scores}
+        interval = f", 95 % interval of {self.provenance['resamples']} resamples" if _any_interval(columns) else ""
+        table = Table(title=f"{self.task} on {self.provenance['split']}{interval}", title_justify="left")
+        table.add_column("")
+        for name in columns:
+            table.add_column(name.replace("_to_", " -> ").replace("_", " "), justify="right")
+        names = dict.fromkeys(name for column in columns.values() for name in column if not name.endswith("_ci"))
+        for name in names:
+            cells = [_cell(name, column.get(name), column.get(f"{name}_ci")) for column in columns.values()]
+            if any(cells):
+                table.add_row(name.replace("_", " "), *cells)
+        return table
+
+    def show(self) -> None:
+        """Print the table."""
+        from rich.console import Console
+
+        Console().print(self.table())
+
+    def draw(self, path: Path | str) -> None:
+        """Draw the picture that goes with the task: similarity matrix (retrieval), confusion matrix (zero-shot)."""
+        from mmalign.evaluation.draw import draw
+
+        draw(self, path)
+
+
+def provenance(
+    model: Aligner,
+    data: EvalData,
+    *,
+    split: str,
+    seed: int,
+    protocol: Mapping[str, str],
+    resamples: int,
+    prompts_hash: str | None = None,
+) -> dict[str, Any]:
+    """Everything that a reader needs to obtain the same figures again."""
+    from mmalign import bundle
+
+    folder = getattr(model, "path", None)
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "mmalign": mmalign.__version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+        "split": split,
+        "seed": seed,
+        "resamples": resamples,
+        "data_hash": data.fingerprint(),
+        "prompts_hash": prompts_hash,
+        "bundle_hash": bundle.fingerprint(folder) if folder else None,
+        "protocol": dict(protocol),
+    }
+
+
+def _any_interval(columns: Mapping[str, Mapping[str, Any]]) -> bool:
+    return any(name.endswith("_ci") for column in columns.values() for name in column)
+
+
+def _cell(name: str, value: Any, interval: Any) -> str:
+    if value is None or isinstance(value, Mapping | list | tuple):
+        return ""
+    digits = 1 if name.endswith("rank") else 3
+    shown = str(value) if isinstance(value, int) else f"{value:.{digits}f}"
+    return shown if not interval else f"{shown}  [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,78 @@
+"""A grid of queries and their first answers, drawn by the modalities themselves."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from mmalign.errors import UserError
+from mmalign.pictures.figures import BLUE, VERMILION, label, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Draw = Callable[[Any, "Axes"], None]
+
+MAX_CELLS = 400
+
+
+def retrieval_grid(
+    queries: Sequence[Any],
+    answers: Sequence[Sequence[Any]],
+    *,
+    scores: Tensor,
+    right: Tensor,
+    draw_query: Draw,
+    draw_answer: Draw,
+    title: str = "",
+) -> "Figure":
+    """One row a query: the query, then its answers, the best first, each with its score.
+
+    Args:
+        queries: Decoded samples, `n` of them.
+        answers: For each query its first `k` answers, decoded.
+        scores: `(n, k)`.
+        right: `(n, k)`, True = a right answer: framed in blue with a tick; wrong ones in red, dashed, with a cross.
+        draw_query: Draws one query into axes: its `Modality.picture`.
+        draw_answer: Draws one answer.
+        title: Above the picture.
+
+    Raises:
+        UserError: no query, shapes that do not fit, or more than 400 cells.
+    """
+    n, k = scores.shape
+    if len(queries) != n or any(len(row) != k for row in answers) or right.shape != scores.shape or not n * k:
+        raise UserError(f"expected {n} queries with {k} answers each, as scores has, and at least one of each")
+    if n * (k + 1) > MAX_CELLS:
+        raise UserError(f"expected at most {MAX_CELLS} cells, got {n} x {k + 1}")
+    figure = new_figure(1.75 * (k + 1), 1.85 * n + (0.5 if title else 0.1))
+    grid = figure.add_gridspec(n, k + 1)
+    for row in range(n):
+        axes = figure.add_subplot(grid[row, 0])
+        draw_query(queries[row], axes)
+        _frame(axes, "query", colour="black", style="-", width=0.8)
+        for place in range(k):
+            axes = figure.add_subplot(grid[row, place + 1])
+            draw_answer(answers[row][place], axes)
+            good = bool(right[row, place])
+            mark = "✓" if good else "✗"
+            _frame(
+                axes,
+                f"{place + 1}.  {float(scores[row, place]):.2f}  {mark}",
+                colour=BLUE if good else VERMILION,
+                style="-" if good else "--",
+                width=2.2,
+            )
+    if title:
+        figure.suptitle(label(title, width=90), fontsize=11)
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
+    return figure
+
+
+def _frame(axes: "Axes", title: str, *, colour: str, style: str, width: float) -> None:
+    axes.set_axis_on()
+    axes.set(xticks=[], yticks=[], xlabel="", ylabel="")
+    axes.set_title(title, fontsize=8, color=colour, pad=3)
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=colour, linestyle=style, linewidth=width)

@@ -1,0 +1,137 @@
+"""Matrices: the similarity of two sides, and what a classifier confuses."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from mmalign.errors import UserError
+from mmalign.pictures.figures import VERMILION, label, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_SIDE = 2000
+_MARKED = 40  # rows up to which the best answer is marked
+
+
+def similarity_matrix(
+    scores: Tensor,
+    labels_a: Sequence[str],
+    labels_b: Sequence[str],
+    *,
+    side_a: str = "a",
+    side_b: str = "b",
+    title: str = "",
+    right: Tensor | None = None,
+) -> "Figure":
+    """Draw scores as colours; neighbours of one label form a block with one name and a border.
+
+    Args:
+        scores: `(n, m)`, higher = more alike.
+        labels_a: One a row, in order.
+        labels_b: One a column, in order.
+        side_a: What rows are.
+        side_b: What columns are.
+        title: Above the picture.
+        right: `(n, m)`, True = a right answer. Up to 40 rows, each row's best column gets a white dot where it is
+            right and a red cross where it is wrong.
+
+    Raises:
+        UserError: shapes that do not fit, or more than 2,000 rows or columns.
+    """
+    n, m = scores.shape
+    if (len(labels_a), len(labels_b)) != (n, m):
+        raise UserError(f"expected {n} and {m} labels for scores of {n} x {m}, got {len(labels_a)} and {len(labels_b)}")
+    if not 0 < max(n, m) <= MAX_SIDE:
+        raise UserError(f"expected 1 to {MAX_SIDE} rows and columns, got {n} x {m}; take a part")
+    blocks_a, blocks_b = _blocks(labels_a), _blocks(labels_b)
+    cell = min(0.32, max(5.2 / max(n, m), 0.19 * max(len(blocks_a), len(blocks_b)) / max(n, m)))
+    figure = new_figure(max(4.6, cell * m + 3.0), max(3.6, cell * n + 2.2))
+    axes = figure.add_subplot()
+    drawn = axes.imshow(scores.numpy(), cmap="viridis", interpolation="nearest", aspect="equal")
+    _block_axis(axes, "y", blocks_a)
+    _block_axis(axes, "x", blocks_b)
+    axes.set_ylabel(label(side_a))
+    axes.set_xlabel(label(side_b))
+    if right is not None and n <= _MARKED:
+        _mark_best(axes, scores, right)
+    figure.colorbar(drawn, ax=axes, label="score", shrink=0.8)
+    if title:
+        figure.suptitle(label(title, width=60, lines=2), fontsize=11)
+    return figure
+
+
+def confusion(counts: Tensor, names: Sequence[str], *, title: str = "") -> "Figure":
+    """Draw which class is taken for which: rows are true, columns predicted, colours shares of the row.
+
+    Args:
+        counts: `(classes, classes)`, rows = true.
+        names: Of the classes. Up to 20, cells show the share in per cent, and rows their number of samples.
+        title: Above the picture.
+    """
+    if counts.shape != (len(names), len(names)):
+        raise UserError(f"expected counts of {len(names)} x {len(names)}, one a class, got {tuple(counts.shape)}")
+    total = counts.sum(dim=1, keepdim=True)
+    share = (100 * counts.double() / total.clamp(min=1)).numpy()
+    many = len(names) > 20
+    side = max(3.4, (0.17 if many else 0.5) * len(names))
+    figure = new_figure(min(16.0, side + 2.6), min(15.0, side + 1.6))
+    axes = figure.add_subplot()
+    drawn = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="equal")
+    rows = [
+        name if many else f"{label(name, width=26)}  ({int(number)})" for name, number in zip(names, total, strict=True)
+    ]
+    _block_axis(axes, "y", [(i, i + 1, name) for i, name in enumerate(rows)], width=36)
+    _block_axis(axes, "x", [(i, i + 1, name) for i, name in enumerate(names)])
+    axes.set_ylabel("true class" if many else "true class (samples)")
+    axes.set_xlabel("predicted class")
+    if not many:
+        for (row, column), value in np.ndenumerate(share):
+            if counts[row, column]:
+                shown = f"{value:.0f}" if value >= 0.5 else "<1"
+                colour = "white" if value > 55 else "black"
+                axes.text(column, row, shown, ha="center", va="center", fontsize=8, color=colour)
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.8)
+    bar.set_label("per cent of the true class")
+    if title:
+        figure.suptitle(label(title, width=60, lines=2), fontsize=11)
+    return figure
+
+
+def _blocks(labels: Sequence[str]) -> list[tuple[int, int, str]]:
+    """Runs of one label: start, stop, label."""
+    starts = [i for i, name in enumerate(labels) if i == 0 or labels[i - 1] != name]
+    return [(start, stop, labels[start]) for start, stop in zip(starts, [*starts[1:], len(labels)], strict=True)]
+
+
+def _block_axis(axes: "Axes", which: str, blocks: Sequence[tuple[int, int, str]], *, width: int = 32) -> None:
+    axis: Any = axes.yaxis if which == "y" else axes.xaxis
+    # Names never overlap: of very many, every few are written.
+    step = -(-len(blocks) // 60)
+    named = blocks[::step]
+    axis.set_ticks([(start + stop - 1) / 2 for start, stop, _ in named])
+    axis.set_ticklabels([label(name, width=width) for _, _, name in named], fontsize=8 if len(named) <= 30 else 6)
+    axis.set_tick_params(length=0)
+    if which == "x":
+        longest = max(len(name) for _, _, name in named)
+        if longest > 3:
+            for text in axis.get_ticklabels():
+                text.set(rotation=45, ha="right", rotation_mode="anchor")
+    if any(stop - start > 1 for start, stop, _ in blocks):
+        draw_line = axes.axhline if which == "y" else axes.axvline
+        for start, _, _ in blocks[1:]:
+            draw_line(start - 0.5, color="white", linewidth=0.8)
+
+
+def _mark_best(axes: "Axes", scores: Tensor, right: Tensor) -> None:
+    best = scores.argmax(dim=1).tolist()
+    hit = [bool(right[row, column]) for row, column in enumerate(best)]
+    for wanted, marker, colour, text in ((True, "o", "white", "best, right"), (False, "X", VERMILION, "best, wrong")):
+        points = [(column, row) for row, column in enumerate(best) if hit[row] is wanted]
+        if points:
+            x, y = zip(*points, strict=True)
+            axes.scatter(x, y, marker=marker, s=34, color=colour, edgecolors="black", linewidths=0.8, label=text)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, fontsize=8, frameon=False, borderaxespad=0.2)
