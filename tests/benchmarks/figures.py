@@ -92,7 +92,10 @@ def rate(ends: Sequence[float], *, steps: int, batch_size: int) -> float:
     """
     if len(ends) < 2 or len(ends) % steps:
         raise ValueError(f"expected a multiple of {steps} steps and at least two, got {len(ends)}")
-    epochs = [(ends[at + steps - 1] - ends[max(at - 1, 0)]) / (steps if at else steps - 1) for at in range(0, len(ends), steps)]
+    epochs = [
+        (ends[at + steps - 1] - ends[max(at - 1, 0)]) / (steps if at else steps - 1)
+        for at in range(0, len(ends), steps)
+    ]
     return batch_size / float(np.median(epochs))
 
 

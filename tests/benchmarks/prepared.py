@@ -12,17 +12,22 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-FIELDS = ("filepath", "caption", "group", "split")
+FIELDS = ("filepath", "file", "caption", "group", "split")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One pair: an absolute path, its caption, what it must not be separated from, and its split."""
+    """One pair: the picture's absolute path, its caption, what it must not be separated from, and its split."""
 
     filepath: str
     caption: str
     group: str
     split: str
+
+    @property
+    def file(self) -> str:
+        """The picture as seen from the table's folder: mmalign reads nothing outside of it."""
+        return "/".join(Path(self.filepath).parts[-2:])
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,8 @@ def _emoji(data: Path, pictures: Path) -> list[Row]:
     for row in _read(base / "names.tsv"):
         group = row["codepoints"].split("-")[0]
         held_out = int(hashlib.sha256(group.encode()).hexdigest(), 16) % 5 == 0
-        rows.append(
-            Row(_picture(pictures, row["file"]), row["name"], group, "validation" if held_out else "train"),
-        )
+        split = "validation" if held_out else "train"
+        rows.append(Row(_picture(pictures, row["file"]), row["name"], group, split))
     return rows
 
 

@@ -1,0 +1,6 @@
+"""The benchmarks are scripts that import their neighbours; their tests see the same folder."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
