@@ -1,0 +1,134 @@
+"""The only file that talks to torch.distributed: rows of every process, with exact gradients.
+
+Without a process group every function is the identity of one process, so callers have one path and no flags.
+Every process must call the same functions in the same order, a process without rows included.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.autograd.function import once_differentiable
+
+
+def is_distributed() -> bool:
+    """Whether more than one process trains together."""
+    return world_size() > 1
+
+
+def world_size() -> int:
+    """How many processes train together; 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """The place of this process, from 0; 0 without a process group."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def row_counts(rows: int, device: torch.device | str = "cpu") -> list[int]:
+    """How many rows each process has, in order of rank.
+
+    Args:
+        rows: How many this process has; may be zero.
+        device: Where the backend communicates: the device of the rows.
+
+    Example:
+        >>> row_counts(5)
+        [5]
+    """
+    if not is_distributed():
+        return [rows]
+    counts = torch.empty(world_size(), dtype=torch.int64, device=device)
+    dist.all_gather_into_tensor(counts, torch.tensor([rows], device=device))
+    return [int(count) for count in counts.tolist()]
+
+
+def own_rows(counts: Sequence[int]) -> slice:
+    """Where this process's rows stand among all rows.
+
+    Example:
+        >>> own_rows([5])
+        slice(0, 5, None)
+    """
+    start = sum(counts[: rank()])
+    return slice(start, start + counts[rank()])
+
+
+def gather_rows(tensor: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+    """The rows of every process, in order of rank; processes may have different numbers of rows, and none at all.
+
+    The gradient is exact: each process receives the sum, over processes, of the gradients of its own rows. It is the
+    gradient of the *sum* of the processes' losses; DDP takes their mean, so a loss that is a share of a whole is
+    multiplied by `world_size()`. Integers are gathered without a gradient.
+
+    Args:
+        tensor: `(rows, ...)`; equal on every process but for `rows`.
+        counts: What `row_counts` said, to ask only once for several tensors.
+
+    Shape:
+        `(rows, ...)` -> `(sum of counts, ...)`.
+
+    Example:
+        >>> gather_rows(torch.arange(3))
+        tensor([0, 1, 2])
+    """
+    if not is_distributed():
+        return tensor
+    counts = row_counts(tensor.shape[0], tensor.device) if counts is None else counts
+    if tensor.is_floating_point():
+        return _Gather.apply(tensor, tuple(counts))  # type: ignore[no-any-return]
+    return _gather(tensor, counts)
+
+
+def merge_logsumexp(partial: Tensor) -> Tensor:
+    """Log-sum-exp over the processes of what each has summed so far, elementwise; -inf = nothing to sum.
+
+    Shape:
+        `(n,)` on every process -> `(n,)`, equal on every process.
+    """
+    if not is_distributed():
+        return partial
+    return gather_rows(partial[None], [1] * world_size()).logsumexp(0)
+
+
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """The sum over processes, without a gradient, as a new tensor."""
+    total = tensor.detach().clone()
+    if is_distributed():
+        dist.all_reduce(total)
+    return total
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, counts: tuple[int, ...]) -> Tensor:
+        ctx.counts = counts
+        return _gather(tensor, counts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        rows = max(ctx.counts)
+        parts = [_pad(part, rows) for part in torch.split(grad, ctx.counts)]
+        own = torch.empty_like(parts[0])
+        dist.reduce_scatter_tensor(own, torch.cat(parts))
+        return own[: ctx.counts[rank()]], None
+
+
+def _gather(tensor: Tensor, counts: Sequence[int]) -> Tensor:
+    rows = max(counts)
+    padded = _pad(tensor.detach(), rows)
+    gathered = padded.new_empty(rows * len(counts), *padded.shape[1:])
+    dist.all_gather_into_tensor(gathered, padded)
+    if all(count == rows for count in counts):
+        return gathered
+    return torch.cat([part[:count] for part, count in zip(torch.split(gathered, rows), counts, strict=True)])
+
+
+def _pad(tensor: Tensor, rows: int) -> Tensor:
+    if tensor.shape[0] == rows:
+        return tensor.contiguous()
+    return torch.cat([tensor, tensor.new_zeros(rows - tensor.shape[0], *tensor.shape[1:])])

@@ -1,0 +1,219 @@
+"""CLIP and SigLIP: dot products of all pairs, of which some are positives; no matrix of pairs is ever held.
+
+Who is a positive of whom comes from groups: `P(i) = {j : groups_b[j] == groups_a[i]}`. Because dot products are linear,
+the sum over the positives of one row needs only the sum of the vectors of its group, not a mask of pairs.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmalign.errors import UserError
+from mmalign.objectives.functional.tiles import dot_logsumexp, dot_softplus_sum
+
+
+def clip_loss(
+    a: Tensor,
+    b: Tensor,
+    scale: Tensor | float,
+    *,
+    bias: Tensor | float | None = None,
+    groups_a: Tensor | None = None,
+    groups_b: Tensor | None = None,
+) -> Tensor:
+    """Symmetric cross-entropy between the pairs' similarities and their positives.
+
+    With `s_ij = scale a_i . b_j`:
+
+        rows    = mean over i with positives of  log sum_j exp s_ij - mean over j in P(i) of s_ij
+        columns = the same with the sides exchanged
+        loss    = (rows + columns) / 2
+
+    With one positive each it is the loss of Radford et al. 2021 (CLIP, arXiv 2103.00020, figure 3); with several, the
+    cross-entropy to a target spread evenly over them (Khosla et al. 2020, arXiv 2004.11362, equation 2).
+
+    Args:
+        a: `(n, dim)`, usually unit vectors.
+        b: `(m, dim)`.
+        scale: Multiplies the dot products (the inverse of the temperature): a number, or one element with a gradient.
+        bias: Accepted so that CLIP and SigLIP can be exchanged; it cancels in a softmax, so its gradient is zero.
+        groups_a: `(n,)` integers; equal group = positive. Without groups `n` must be `m` and row i answers to column i.
+        groups_b: `(m,)`.
+
+    Returns:
+        Scalar, in float32 (float64 where an input is). Rows and columns without a positive are left out of the means;
+        where there is no positive at all the loss is zero, with a graph.
+
+    Raises:
+        UserError: shapes or groups do not fit, or (on the CPU) NaN or infinity came.
+
+    Example:
+        >>> eye = torch.eye(4)
+        >>> clip_loss(eye, eye, 0.0)  # all logits equal: log 4
+        tensor(1.3863)
+        >>> clip_loss(eye, eye, 100.0)
+        tensor(0.)
+    """
+    a, b, scale = _wide(a, b, scale)
+    groups_a, groups_b = _check(a, b, groups_a, groups_b)
+    columns = slice(0, len(b))
+    loss = clip_share(a * scale, b, rows=slice(0, len(a)), columns=columns, groups_a=groups_a, groups_b=groups_b)
+    return loss if bias is None else loss + 0.0 * torch.as_tensor(bias, dtype=a.dtype, device=a.device).sum()
+
+
+def siglip_loss(
+    a: Tensor,
+    b: Tensor,
+    scale: Tensor | float,
+    bias: Tensor | float,
+    *,
+    groups_a: Tensor | None = None,
+    groups_b: Tensor | None = None,
+) -> Tensor:
+    """Every pair is a yes-or-no question of its own.
+
+    With `z_ij = scale a_i . b_j + bias` and `y_ij = 1` for positives, -1 for others:
+
+        loss = - 1/n sum_i sum_j log sigmoid(y_ij z_ij)
+             =   1/n (sum_ij log(1 + exp z_ij) - sum over positives of z_ij)
+
+    (Zhai et al. 2023, arXiv 2303.15343, section 3.2; `n` is the number of rows of `a`.)
+
+    Args:
+        a: `(n, dim)`, usually unit vectors.
+        b: `(m, dim)`.
+        scale: Multiplies the dot products: a number, or one element with a gradient.
+        bias: Added to them. At `log(p / (1 - p))`, p = share of positives (1/m), vectors that know nothing already have
+            the right rate of positives.
+        groups_a: `(n,)` integers; equal group = positive. Without groups `n` must be `m` and row i answers to column i.
+        groups_b: `(m,)`.
+
+    Returns:
+        Scalar, in float32 (float64 where an input is). Rows without a positive count: all their pairs are negatives.
+
+    Raises:
+        UserError: shapes or groups do not fit, or (on the CPU) NaN or infinity came.
+
+    Example:
+        >>> eye = torch.eye(4)
+        >>> siglip_loss(eye, eye, 0.0, 0.0)  # 4 coin tosses a row: 4 log 2
+        tensor(2.7726)
+    """
+    a, b, scale = _wide(a, b, scale)
+    groups_a, groups_b = _check(a, b, groups_a, groups_b)
+    bias = torch.as_tensor(bias, dtype=a.dtype, device=a.device)
+    return siglip_share(a * scale, b, bias, rows=slice(0, len(a)), groups_a=groups_a, groups_b=groups_b)
+
+
+def clip_share(
+    x: Tensor,
+    b: Tensor,
+    *,
+    rows: slice,
+    columns: slice,
+    groups_a: Tensor | None = None,
+    groups_b: Tensor | None = None,
+    merge: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """The part of a whole batch's `clip_loss` that one process answers for; the parts sum to the whole.
+
+    Args:
+        x: `scale * a` of the rows in `rows` alone.
+        b: Every column of the whole batch.
+        rows: Where the rows of `x` stand among all rows.
+        columns: The columns that this process answers for.
+        groups_a: Groups of *all* rows.
+        groups_b: Groups of all columns.
+        merge: From the column log-sum-exps over these rows to those over all rows; None: these are all.
+    """
+    lse_rows, lse_columns = dot_logsumexp(x, b)
+    if merge is not None:
+        lse_columns = merge(lse_columns)
+    found = _positives(x, b, rows, groups_a, groups_b)
+    # A row without positives may have a log-sum-exp of -inf (no column at all); a product would not keep it out.
+    row_loss = torch.where(found.of_rows[rows] > 0, lse_rows, 0.0).sum()
+    column_loss = torch.where(found.of_columns > 0, lse_columns, 0.0)[columns].sum()
+    count_rows = (found.of_rows > 0).sum().clamp(min=1)
+    count_columns = (found.of_columns > 0).sum().clamp(min=1)
+    # sum_i mean_{j in P(i)} s_ij and sum_j mean_{i in P(j)} s_ij run over the same pairs with different weights.
+    by_row = (found.dots / found.of_rows[rows].clamp(min=1)).sum()
+    by_column = (found.dots / found.of_own_side.clamp(min=1)).sum()
+    return ((row_loss - by_row) / count_rows + (column_loss - by_column) / count_columns) / 2
+
+
+def siglip_share(
+    x: Tensor,
+    b: Tensor,
+    bias: Tensor,
+    *,
+    rows: slice,
+    groups_a: Tensor | None = None,
+    groups_b: Tensor | None = None,
+    count: int | None = None,
+) -> Tensor:
+    """The part of a whole batch's `siglip_loss` that one process answers for; the parts sum to the whole.
+
+    Args:
+        x: `scale * a` of the rows in `rows` alone.
+        b: Every column of the whole batch.
+        bias: One element.
+        rows: Where the rows of `x` stand among all rows.
+        groups_a: Groups of *all* rows.
+        groups_b: Groups of all columns.
+        count: How many rows there are in all; default: those of `x`.
+    """
+    found = _positives(x, b, rows, groups_a, groups_b)
+    positives = found.dots.sum() + bias.sum() * found.of_rows[rows].sum()
+    return (dot_softplus_sum(x, b, bias) - positives) / max(len(x) if count is None else count, 1)
+
+
+class _Positives(NamedTuple):
+    dots: Tensor  # (own rows,): sum of x_i . b_j over the positives j of row i
+    of_rows: Tensor  # (all rows,): how many positives each row has
+    of_columns: Tensor  # (all columns,): how many positives each column has
+    of_own_side: Tensor  # (own rows,): how many rows are in row i's group = positives of each column in P(i)
+
+
+def _positives(x: Tensor, b: Tensor, rows: slice, groups_a: Tensor | None, groups_b: Tensor | None) -> _Positives:
+    if groups_a is None or groups_b is None:
+        ones = x.new_ones(len(b))
+        return _Positives((x * b[rows]).sum(1), ones, ones, ones[rows])
+    sorted_a, sorted_b = groups_a.sort().values, groups_b.sort().values
+    of_rows, of_columns = _occurrences(sorted_b, groups_a), _occurrences(sorted_a, groups_b)
+    own = groups_a[rows]
+    if not len(b):
+        return _Positives(x.sum(1) * 0.0, of_rows, of_columns, of_rows[rows])
+    # The place of a group's first member in the sorted list numbers the groups of b below len(b), and nothing has to
+    # wait for a GPU to say how many groups there are.
+    sums = torch.zeros_like(b).index_add(0, torch.searchsorted(sorted_b, groups_b), b)
+    place = torch.searchsorted(sorted_b, own).clamp(max=len(b) - 1)
+    dots = (x * sums[place]).sum(1) * (of_rows[rows] > 0)
+    return _Positives(dots, of_rows, of_columns, _occurrences(sorted_a, own))
+
+
+def _occurrences(ordered: Tensor, groups: Tensor) -> Tensor:
+    return torch.searchsorted(ordered, groups, right=True) - torch.searchsorted(ordered, groups)
+
+
+def _wide(a: Tensor, b: Tensor, scale: Tensor | float) -> tuple[Tensor, Tensor, Tensor | float]:
+    dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+    return a.to(dtype), b.to(dtype), scale.to(dtype) if isinstance(scale, Tensor) else scale
+
+
+def _check(
+    a: Tensor, b: Tensor, groups_a: Tensor | None, groups_b: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise UserError(f"expected two matrices of one width, got shapes {tuple(a.shape)} and {tuple(b.shape)}")
+    if (groups_a is None) != (groups_b is None):
+        raise UserError("groups_a and groups_b must be given together, or neither")
+    if groups_a is None or groups_b is None:
+        if len(a) != len(b):
+            raise UserError(f"{len(a)} rows and {len(b)} columns: without groups there must be as many of each")
+        return None, None
+    if groups_a.shape != a.shape[:1] or groups_b.shape != b.shape[:1]:
+        came = f"{tuple(groups_a.shape)} for {len(a)} rows and {tuple(groups_b.shape)} for {len(b)}"
+        raise UserError(f"expected one group a row, got shapes {came}")
+    return groups_a.contiguous(), groups_b.contiguous()

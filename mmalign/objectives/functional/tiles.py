@@ -1,0 +1,208 @@
+"""Sums over the matrix of dot products of two sets of vectors, a tile at a time: the matrix never exists whole.
+
+These are the two primitives of the contrastive losses. Both take `x (rows, dim)` and `y (columns, dim)` of one floating
+type; scales are multiplied into `x` beforehand, so that their gradients come from autograd.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mmalign.errors import UserError
+
+# Side of a tile. On the CPU a tile of float32 should stay in the shared cache; a GPU wants fewer, larger products.
+TILE = {"cpu": 1024, "cuda": 4096}
+
+
+def dot_logsumexp(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-sum-exp of the rows and of the columns of `x @ y.T`, from one pass over its tiles.
+
+    Backward computes every tile again: four matrix products in all, and memory for two tiles. An empty sum is -inf.
+
+    Shape:
+        `(rows, dim)`, `(columns, dim)` -> `(rows,)`, `(columns,)`.
+
+    Raises:
+        UserError: NaN or infinity came in. Checked on the CPU; on other devices the result is NaN, because a check
+            would make every step wait for the device.
+
+    Example:
+        >>> rows, columns = dot_logsumexp(torch.zeros(2, 4), torch.zeros(3, 4))
+        >>> rows.exp(), columns.exp()
+        (tensor([3., 3.]), tensor([2., 2., 2.]))
+    """
+    return _LogSumExp.apply(x, y)  # type: ignore[no-any-return]
+
+
+def dot_softplus_sum(x: Tensor, y: Tensor, bias: Tensor) -> Tensor:
+    """The sum of `log(1 + exp(x_i . y_j + bias))` over all pairs; `bias` has one element.
+
+    The gradient of a tile is known as soon as the tile is, so it is summed in the same pass: three matrix products in
+    all, one where no gradient is asked for, and memory for two tiles.
+
+    Shape:
+        `(rows, dim)`, `(columns, dim)`, one element -> scalar.
+
+    Raises:
+        UserError: NaN or infinity came in (checked on the CPU, as in `dot_logsumexp`).
+
+    Example:
+        >>> dot_softplus_sum(torch.zeros(2, 4), torch.zeros(3, 4), torch.tensor(0.0)) / 6
+        tensor(0.6931)
+    """
+    if not torch.is_grad_enabled():  # a Function is not told, and would sum gradients that nobody asks for
+        x, y, bias = x.detach(), y.detach(), bias.detach()
+    return _SoftplusSum.apply(x, y, bias)  # type: ignore[no-any-return]
+
+
+class _Tiles:
+    # Ragged tiles share the memory of a whole one; each is contiguous, as matrix products and `exp_` like it.
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
+        self.rows, self.columns, self.side = x.shape[0], y.shape[0], TILE.get(x.device.type, 4096)
+        self.largest = min(self.side, self.rows) * min(self.side, self.columns)
+        self.memory = x.new_empty(self.largest)
+
+    def __iter__(self) -> Iterator[tuple[slice, slice, Tensor]]:
+        for top in range(0, self.rows, self.side):
+            rows = slice(top, min(top + self.side, self.rows))
+            for left in range(0, self.columns, self.side):
+                columns = slice(left, min(left + self.side, self.columns))
+                tile = _like(self.memory, rows, columns)
+                yield rows, columns, torch.mm(self.x[rows], self.y[columns].T, out=tile)
+
+
+def _like(memory: Tensor, rows: slice, columns: slice) -> Tensor:
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    return memory[: height * width].view(height, width)
+
+
+class _LogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        x, y = x.detach(), y.detach()
+        ctx.shift = _shared_shift(x, y)
+        sums = None if ctx.shift is None else _sum_shifted(x, y, ctx.shift)
+        if sums is None:
+            ctx.shift, sums = None, _sum_safely(x, y)
+        ctx.save_for_backward(x, y, *sums)
+        return sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_rows: Tensor, grad_columns: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, y, lse_rows, lse_columns = ctx.saved_tensors
+        grad_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        grad_y = torch.zeros_like(y) if ctx.needs_input_grad[1] else None
+        tiles = _Tiles(x, y)
+        other = torch.empty_like(tiles.memory)
+        if ctx.shift is not None:
+            factor_rows = grad_rows * (ctx.shift - lse_rows).exp()
+            factor_columns = grad_columns * (ctx.shift - lse_columns).exp()
+        for rows, columns, tile in tiles:
+            second = _like(other, rows, columns)
+            if ctx.shift is not None:
+                # exp(s - shift) (u_i + v_j): one exponential serves both softmaxes.
+                if ctx.shift:
+                    tile.sub_(ctx.shift)
+                torch.add(factor_rows[rows, None], factor_columns[None, columns], out=second)
+                tile.exp_().mul_(second)
+            else:
+                torch.sub(tile, lse_columns[None, columns], out=second).exp_().mul_(grad_columns[None, columns])
+                tile.sub_(lse_rows[rows, None]).exp_().mul_(grad_rows[rows, None]).add_(second)
+            _accumulate(grad_x, grad_y, tile, tiles, rows, columns)
+        return grad_x, grad_y
+
+
+class _SoftplusSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, bias: Tensor) -> Tensor:
+        x, y, bias = x.detach(), y.detach(), bias.detach()
+        grad_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        grad_y = torch.zeros_like(y) if ctx.needs_input_grad[1] else None
+        tiles, totals, slopes = _Tiles(x, y), [x.new_zeros(())], [x.new_zeros(())]
+        other = torch.empty_like(tiles.memory)
+        for rows, columns, tile in tiles:
+            second = _like(other, rows, columns)
+            tile.add_(bias)
+            # Beyond 40, log(1 + exp(z)) is z to the last bit of float64.
+            totals.append(torch.ops.aten.softplus.out(tile, 1, 40, out=second).sum())
+            if any(ctx.needs_input_grad):
+                tile.sigmoid_()
+                slopes.append(tile.sum())
+                _accumulate(grad_x, grad_y, tile, tiles, rows, columns)
+        total = torch.stack(totals).sum()
+        if total.device.type == "cpu" and not math.isfinite(total):
+            raise _not_finite()
+        ctx.save_for_backward(grad_x, grad_y, torch.stack(slopes).sum().reshape(bias.shape))
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return tuple(
+            grad * saved if saved is not None and needed else None
+            for saved, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=True)
+        )
+
+
+def _accumulate(
+    grad_x: Tensor | None, grad_y: Tensor | None, tile: Tensor, tiles: _Tiles, rows: slice, columns: slice
+) -> None:
+    if grad_x is not None:
+        grad_x[rows].addmm_(tile, tiles.y[columns])
+    if grad_y is not None:
+        grad_y[columns].addmm_(tile.T, tiles.x[rows])
+
+
+def _reach(dtype: torch.dtype) -> float:
+    # exp(+-reach) leaves room below the largest number for sums over billions, and above the smallest for products.
+    return 0.7 * math.log(torch.finfo(dtype).max)
+
+
+def _shared_shift(x: Tensor, y: Tensor) -> float | None:
+    """A constant to subtract from all logits so that none overflows; None: not known without waiting for the device."""
+    if x.device.type != "cpu":
+        return None
+    if not x.numel() or not y.numel():
+        return 0.0
+    bound = float(x.norm(dim=1).max() * y.norm(dim=1).max())  # Cauchy-Schwarz
+    if not math.isfinite(bound):
+        raise _not_finite()
+    return max(0.0, bound - _reach(x.dtype))
+
+
+def _sum_shifted(x: Tensor, y: Tensor, shift: float) -> tuple[Tensor, Tensor] | None:
+    """Both sums from one exponential a logit; None when some row or column lies so low that digits were lost."""
+    rows_sum, columns_sum = x.new_zeros(x.shape[0]), y.new_zeros(y.shape[0])
+    for rows, columns, tile in _Tiles(x, y):
+        if shift:
+            tile.sub_(shift)
+        tile.exp_()
+        rows_sum[rows] += tile.sum(1)
+        columns_sum[columns] += tile.sum(0)
+    low = math.exp(-_reach(x.dtype))
+    if shift and x.numel() and y.numel() and min(float(rows_sum.min()), float(columns_sum.min())) < low:
+        return None
+    return rows_sum.log_().add_(shift), columns_sum.log_().add_(shift)
+
+
+def _sum_safely(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sums with the maximum of each row and column of a tile taken out first: exact for logits of any size."""
+    lse_rows = x.new_full((x.shape[0],), -math.inf)
+    lse_columns = y.new_full((y.shape[0],), -math.inf)
+    for rows, columns, tile in _Tiles(x, y):
+        lse_rows[rows] = torch.logaddexp(lse_rows[rows], tile.logsumexp(1))
+        lse_columns[columns] = torch.logaddexp(lse_columns[columns], tile.logsumexp(0))
+    return lse_rows, lse_columns
+
+
+def _not_finite() -> UserError:
+    return UserError(
+        "a contrastive loss expected finite embeddings, scale and bias, and NaN or infinity came: look for a learning "
+        "rate that is too high, or for NaN in the inputs (mmalign check)"
+    )
