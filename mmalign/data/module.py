@@ -1,0 +1,324 @@
+"""The data module: a source's records, vetted, split, decoded once, and served as batches."""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mmalign import distributed, registry
+from mmalign.data.pairs import ItemBatches, PairBatches, positive_groups
+from mmalign.data.records import RESERVED, Record, Rejected, Source, SourceConfig
+from mmalign.data.samples import Samples
+from mmalign.data.sampling import EpochBatches
+from mmalign.data.splits import STANDARD, assign
+from mmalign.data.vetting import sides_there, vet
+from mmalign.errors import UserError
+from mmalign.modality import Modality, Transform
+from mmalign.types import Inputs
+
+_LOG = logging.getLogger("mmalign")
+_POSITIVES = ("id", "content", "group")
+
+
+class PairedData(pl.LightningDataModule):
+    """Paired samples from any source: `prepare`, then `attach` the transforms, then ask for loaders.
+
+    Args:
+        source: Registered name of the source: manifest, digits, datasets, webdataset.
+        manifest: The table (CSV, TSV, JSONL, Parquet), saved data set, or shards.
+        files: Folder, tar or zip that holds the files which the manifest names; default: the manifest's folder.
+        columns: Side -> column, such as --data.columns.image file; also id, group, label, split (default: the
+            columns of these names).
+        separator: What stands between several captions (or labels) in one cell.
+        options: Further arguments of the source.
+        validation: Share held out for validation where the source has no split column; never through a group.
+        test: Share held out for testing where the source has no split column.
+        split_seed: Which rows these are.
+        positives: Which rows are positives of each other: id (only its own pair), content (rows that share a
+            sentence or a file too), group (rows of one group too).
+        batch_size: Rows a step and process.
+        drop_last: Leave out the last, smaller batch of an epoch.
+        workers: Processes that prepare batches; 0 = the training process itself.
+        cache_gb: Gigabytes of decoded samples to keep in memory.
+        max_rejected: Share of rows that may be unusable before preparing stops.
+        seed: Order, augmentation, and which of several captions is drawn.
+
+    Raises:
+        UserError: a value out of its range, or an unknown source.
+    """
+
+    def __init__(
+        self,
+        source: str = "manifest",
+        manifest: str | None = None,
+        files: str | None = None,
+        *,
+        columns: dict[str, str] | None = None,
+        separator: str | None = None,
+        options: dict[str, Any] | None = None,
+        validation: float = 0.1,
+        test: float = 0.0,
+        split_seed: int = 0,
+        positives: str = "content",
+        batch_size: int = 128,
+        drop_last: bool = True,
+        workers: int = 0,
+        cache_gb: float = 2.0,
+        max_rejected: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, share in (("validation", validation), ("test", test)):
+            _demand(0 <= share < 1, name, "a share in [0, 1)", share)
+        _demand(validation + test < 1, "validation + --data.test", "a sum below 1", validation + test)
+        _demand(positives in _POSITIVES, "positives", f"one of {', '.join(_POSITIVES)}", positives)
+        _demand(batch_size >= 1, "batch_size", "at least 1", batch_size)
+        _demand(workers >= 0, "workers", "0 or more", workers)
+        _demand(cache_gb >= 0, "cache_gb", "0 or more", cache_gb)
+        _demand(0 <= max_rejected <= 1, "max_rejected", "a share in [0, 1]", max_rejected)
+        _demand(seed >= 0, "seed", "0 or more", seed)
+        self.source_config = SourceConfig(source, manifest, files, dict(columns or {}), separator, dict(options or {}))
+        self.validation, self.test, self.split_seed = validation, test, split_seed
+        self.positives, self.batch_size, self.drop_last, self.workers = positives, batch_size, drop_last, workers
+        self.cache_gb, self.max_rejected, self.seed = cache_gb, max_rejected, seed
+        self.modalities: dict[str, Modality] = {}
+        self.transforms: dict[str, Transform] = {}
+        self.source: Source
+        self.store: Samples
+        self.all_records: list[Record] = []
+        self.splits: list[str] = []
+        self.present: list[str] = []
+        self._rejected: dict[int, Rejected] = {}
+        self._scanned: set[str] = set()
+        self._resume = (0, 0)
+        self._train: EpochBatches | None = None
+        self._fingerprint = ""
+
+    @property
+    def sides(self) -> list[str]:
+        """The sides that the columns name (the source's own where the user named none)."""
+        return [side for side in self._columns() if side not in RESERVED]
+
+    @property
+    def rejected(self) -> list[Rejected]:
+        """Rows set aside so far, in the order of the source."""
+        return [self._rejected[place] for place in sorted(self._rejected)]
+
+    def open(self, modalities: Mapping[str, Modality]) -> None:
+        """List the records, split and vet them; decode nothing. `prepare` and `check` begin with this.
+
+        Raises:
+            UserError: the source cannot be opened, or a column belongs to no side.
+        """
+        if dict(modalities) == self.modalities:
+            return
+        columns = self._columns()
+        unknown = [side for side in columns if side not in modalities and side not in RESERVED]
+        absent = [side for side in modalities if side not in columns]
+        if unknown and absent:
+            raise UserError(f"--data.columns.{unknown[0]}: no such side{registry.nearest(unknown[0], modalities)}")
+        columns = {side: column for side, column in columns.items() if side in modalities or side in RESERVED}
+        sides = {side: modality.inline for side, modality in modalities.items()}
+        config = dataclasses.replace(self.source_config, columns=columns, sides=sides)
+        source = registry.load("sources", config.source)(config)
+        if not isinstance(source, Source):
+            raise UserError(f"source {config.source!r} is a {type(source).__name__}, not a Source")
+        self.source, self.modalities = source, dict(modalities)
+        self.all_records = list(source.records())
+        self.splits = assign(self.all_records, sides, validation=self.validation, test=self.test, seed=self.split_seed)
+        self.present = sides_there(self.all_records, list(modalities), columns)
+        problems = vet(self.all_records, self.present, columns)
+        self._rejected = {place: problem for place, problem in enumerate(problems) if problem is not None}
+        decoded = {side: modality for side, modality in self.modalities.items() if side in self.present}
+        self.store = Samples(source, self.all_records, decoded, cache_bytes=self.cache_gb * 1e9)
+        self._scanned, self._fingerprint = set(), ""
+
+    def prepare(
+        self, modalities: Mapping[str, Modality], out: Path | None = None, *, splits: Sequence[str] | None = None
+    ) -> None:
+        """Open the source and decode every sample once; bad rows are set aside, with the reason, in `rejected.jsonl`.
+
+        Args:
+            modalities: Side -> how it is decoded.
+            out: Folder for `rejected.jsonl`.
+            splits: Which rows; default: all. Calling again decodes only what is new.
+
+        Raises:
+            UserError: what `open` raises, or more than `max_rejected` of the rows are bad.
+        """
+        self.open(modalities)
+        wanted = set(splits) - {"all"} if splits is not None and "all" not in splits else set(self.splits)
+        news = bool(wanted - self._scanned)
+        self.scan(wanted)
+        rows = [place for place, split in enumerate(self.splits) if split in self._scanned or place in self._rejected]
+        if out is not None and distributed.rank() == 0:
+            lines = [json.dumps(dataclasses.asdict(rejected), ensure_ascii=False) + "\n" for rejected in self.rejected]
+            (out / "rejected.jsonl").write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
+        bad = len(self._rejected)
+        listed = f", listed in {out / 'rejected.jsonl'}" if out is not None else ""
+        if rows and bad / len(rows) > self.max_rejected + 1e-12:
+            reasons = "; ".join(str(rejected) for rejected in self.rejected[:3])
+            raise UserError(
+                f"{bad} of {len(rows)} rows cannot be used, more than --data.max_rejected {self.max_rejected:g}{listed}"
+                f": {reasons}{' ...' if bad > 3 else ''}; mend them, or raise the limit"
+            )
+        if bad and news and distributed.rank() == 0:
+            _LOG.warning("%d of %d rows set aside%s; the first: %s", bad, len(rows), listed, self.rejected[0])
+
+    def scan(self, splits: set[str]) -> dict[int, Rejected]:
+        """Decode what is new of these splits, whatever is bad; all rejected rows so far by their place."""
+        self._rejected.update(self.store.scan(self._places(splits - self._scanned)))
+        self._scanned |= splits
+        return self._rejected
+
+    def attach(self, transforms: Mapping[str, Transform]) -> None:
+        """Give each side the transform that makes its items."""
+        self.transforms = dict(transforms)
+
+    def records(self, split: str) -> list[Record]:
+        """The good rows of a split, "all" = every good row.
+
+        Raises:
+            UserError: there is no such split.
+        """
+        return [self.all_records[place] for place in self._ready(split)]
+
+    def samples(self, side: str, split: str = "train") -> Iterator[Any]:
+        """The decoded samples of one side, every alternative, in order.
+
+        Raises:
+            UserError: the data has no such side.
+        """
+        self._demand_side(side)
+        for place in self._ready(split):
+            for alternative in range(len(self.all_records[place].values.get(side, ()))):
+                yield self.store.get(place, side, alternative)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches of the training rows; `set_epoch` (Lightning does it) gives each pass its own order.
+
+        Raises:
+            UserError: fewer than two sides, or not one whole batch.
+        """
+        if len(self.present) < 2:
+            missing = [side for side in self.modalities if side not in self.present]
+            raise UserError(
+                f"training needs two sides a row, the data has {self.present}; "
+                f"add {' and '.join(f'--data.columns.{side} COLUMN' for side in missing)}"
+            )
+        places = np.asarray(self._ready("train"), dtype=np.int64)
+        step = self.batch_size * distributed.world_size()
+        if not len(places):
+            raise UserError("no training rows; see mmalign check for what each split holds")
+        if len(places) < (step if self.drop_last else distributed.world_size()):
+            raise UserError(
+                f"{len(places)} training rows do not fill one step of {step}; "
+                "lower --data.batch_size or set --data.drop_last false"
+            )
+        before = self._train
+        self._train = EpochBatches(places, self.batch_size, shuffle=True, drop_last=self.drop_last, seed=self.seed)
+        self._train.resume(*(before.position if before else self._resume))
+        return self._pair_loader(self._train)
+
+    def val_dataloader(self) -> Any:
+        """Batches of the validation rows, in order, nothing drawn; an empty list where there are none."""
+        places = np.asarray(self._ready("validation"), dtype=np.int64)
+        if len(places) < distributed.world_size():
+            return []
+        return self._pair_loader(EpochBatches(places, self.batch_size, shuffle=False))
+
+    def item_loader(self, side: str, split: str, *, batch_size: int | None = None) -> Iterable[tuple[Inputs, Tensor]]:
+        """Every alternative of one side of a split, without augmentation.
+
+        Returns:
+            An iterable of collated inputs, and for each item the index of its record in `records(split)`.
+        """
+        self._demand_side(side)
+        dataset = ItemBatches(self.store, side, self.transforms[side], self._ready(split))
+        size = batch_size or self.batch_size
+        count = len(dataset.items)
+        chunks = [range(start, min(start + size, count)) for start in range(0, count, size)]
+        return _loader(dataset, chunks, self.workers)
+
+    def resume(self, epoch: int, batch: int) -> None:
+        """Let the next pass of the train loader be that epoch, starting at that batch."""
+        if self._train is None:
+            self._resume = (epoch, batch)
+        else:
+            self._train.resume(epoch, batch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Name the epoch of the train loader's next pass."""
+        if self._train is not None:
+            self._train.set_epoch(epoch)
+
+    def fingerprint(self) -> str:
+        """A hash of the source's content, for provenance."""
+        if not self._fingerprint:
+            self._fingerprint = self.source.fingerprint()
+        return self._fingerprint
+
+    def _columns(self) -> dict[str, str]:
+        given = self.source_config.columns
+        if set(given) - set(RESERVED):
+            return dict(given)
+        default = getattr(registry.load("sources", self.source_config.source), "default_columns", {})
+        return {**default, **given}
+
+    def _places(self, splits: set[str]) -> list[int]:
+        return [p for p, split in enumerate(self.splits) if split in splits and p not in self._rejected]
+
+    def _ready(self, split: str) -> list[int]:
+        if not self.modalities:
+            raise RuntimeError("call prepare(modalities) before asking for records or loaders")
+        known = {*STANDARD, *self.splits}
+        if split != "all" and split not in known:
+            raise UserError(f"no split {split!r}{registry.nearest(split, [*known, 'all'])}")
+        wanted = set(self.splits) if split == "all" else {split}
+        if wanted - self._scanned:
+            self.prepare(self.modalities, splits=sorted(wanted))
+        return self._places(wanted)
+
+    def _demand_side(self, side: str) -> None:
+        if side not in self.present:
+            raise UserError(
+                f"the data has no side {side!r}{registry.nearest(side, self.present)}; "
+                f"name its column with --data.columns.{side} COLUMN"
+            )
+
+    def _pair_loader(self, batches: EpochBatches) -> DataLoader[Any]:
+        missing = [side for side in self.present if side not in self.transforms]
+        if missing:
+            raise RuntimeError(f"call attach(transforms) before asking for loaders; there is none for {missing}")
+        transforms = {side: self.transforms[side] for side in self.present}
+        groups = positive_groups(self.all_records, self.positives)
+        return _loader(PairBatches(self.store, transforms, groups, seed=self.seed), batches, self.workers)
+
+
+def _loader(dataset: Dataset[Any], batches: Iterable[Any], workers: int) -> DataLoader[Any]:
+    return DataLoader(
+        dataset,
+        batch_size=None,  # a key of `batches` is a whole batch
+        sampler=batches,
+        collate_fn=_same,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),  # or each pass would draw from the global one, and a resumed run differ
+    )
+
+
+def _same(batch: Any) -> Any:
+    return batch
+
+
+def _demand(holds: bool, name: str, expected: str, came: object) -> None:
+    if not holds:
+        raise UserError(f"--data.{name}: expected {expected}, got {came}")

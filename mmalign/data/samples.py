@@ -1,0 +1,139 @@
+"""Decoded samples: read once, kept in memory up to a bound, never replaced when they are bad."""
+
+import os
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from mmalign.data.records import Record, Rejected, Source
+from mmalign.errors import BadSample
+from mmalign.modality import Modality
+
+_CHUNK = 16
+_OVERHEAD = 200  # bytes that Python spends on one entry
+
+
+class Samples:
+    """The samples of a source, by place of the record, side and alternative.
+
+    Args:
+        source: Where files come from.
+        records: All its rows.
+        modalities: Side -> how it is decoded.
+        cache_bytes: How much decoded data to keep in memory.
+    """
+
+    def __init__(
+        self, source: Source, records: Sequence[Record], modalities: Mapping[str, Modality], *, cache_bytes: float
+    ) -> None:
+        self.source, self.records, self.modalities = source, records, dict(modalities)
+        self.cache_bytes, self.used_bytes = cache_bytes, 0
+        self._cache: dict[tuple[int, str, int], Any] = {}
+        self._lock = threading.Lock()
+
+    def get(self, place: int, side: str, alternative: int = 0) -> Any:
+        """One decoded sample.
+
+        Raises:
+            BadSample: it cannot be decoded; named by row, side and file.
+        """
+        sample = self._cache.get((place, side, alternative))
+        if sample is not None:
+            return sample
+        record = self.records[place]
+        try:
+            return self._decode(record, side, alternative)
+        except Exception as error:
+            rejected = self.rejection(record, side, alternative, error)
+            expected, came = _words(error)
+            where = " ".join(part for part in (rejected.row, side, rejected.file) if part)
+            raise BadSample(where, expected, came) from error
+
+    def raw(self, record: Record, side: str, alternative: int) -> Any:
+        """What the modality is given: the value itself, or the file that it names."""
+        value = record.values[side][alternative]
+        if isinstance(value, str) and not self.modalities[side].inline:
+            return self.source.fetch(value)
+        return value
+
+    def scan(self, places: Sequence[int]) -> dict[int, Rejected]:
+        """Decode every sample of these records, keep what fits, and say which records cannot be used."""
+        chunks = [places[start : start + _CHUNK] for start in range(0, len(places), _CHUNK)]
+        rejected: dict[int, Rejected] = {}
+        tty, console = sys.stderr.isatty() and len(places) > 1000, Console(stderr=True)
+        # Decoders let go of the interpreter: two threads already use a second core.
+        with ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2))) as pool:
+            scanned = pool.map(self._scan_chunk, chunks)
+            for found in track(scanned, "reading", len(chunks), console=console, transient=True, disable=not tty):
+                rejected.update(found)
+        return rejected
+
+    def _scan_chunk(self, places: Sequence[int]) -> dict[int, Rejected]:
+        found = (self._scan_one(place) for place in places)
+        return {place: problem for place, problem in zip(places, found, strict=True) if problem is not None}
+
+    def _scan_one(self, place: int) -> Rejected | None:
+        record = self.records[place]
+        for side in self.modalities:
+            for alternative in range(len(record.values.get(side, ()))):
+                try:
+                    self._keep((place, side, alternative), self._decode(record, side, alternative))
+                except Exception as error:  # whatever a decoder raises on a stranger's file
+                    return self.rejection(record, side, alternative, error)
+        return None
+
+    def _decode(self, record: Record, side: str, alternative: int) -> Any:
+        return self.modalities[side].read(self.raw(record, side, alternative))
+
+    def rejection(self, record: Record, side: str, alternative: int, error: Exception) -> Rejected:
+        """A failed sample as a line of `rejected.jsonl`."""
+        value = record.values[side][alternative]
+        expected, came = _words(error)
+        file = value if isinstance(value, str) and not self.modalities[side].inline else ""
+        return Rejected(record.row, record.id, side, file, f"expected {expected}, got {came}")
+
+    def _keep(self, key: tuple[int, str, int], sample: Any) -> None:
+        size = nbytes(sample) + _OVERHEAD
+        with self._lock:
+            if key not in self._cache and self.used_bytes + size <= self.cache_bytes:
+                self._cache[key] = sample
+                self.used_bytes += size
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker that is spawned reads for itself: sending gigabytes to each costs more than it saves.
+        return {**self.__dict__, "_cache": {}, "_lock": None, "used_bytes": 0}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+
+def nbytes(sample: Any) -> int:
+    """About how much memory a sample takes.
+
+    Example:
+        >>> import numpy as np
+        >>> nbytes((np.zeros((2, 3), dtype=np.uint8), b"ab"))
+        8
+    """
+    if hasattr(sample, "nbytes"):
+        return int(sample.nbytes)
+    if isinstance(sample, bytes | str):
+        return len(sample)
+    if isinstance(sample, Mapping):
+        return sum(nbytes(value) for value in sample.values())
+    if isinstance(sample, list | tuple):
+        return sum(nbytes(value) for value in sample)
+    return sys.getsizeof(sample) + sum(nbytes(value) for value in getattr(sample, "__dict__", {}).values())
+
+
+def _words(error: Exception) -> tuple[str, str]:
+    if isinstance(error, BadSample):
+        return error.expected, error.came
+    message = " ".join(str(error).split())[:300]
+    return "a readable sample", f"{type(error).__name__}: {message}"

@@ -1,0 +1,81 @@
+"""Which rows make which batch: a pure function of seed, epoch and rank, so that any batch can be resumed at."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+from mmalign import distributed
+
+NO_EPOCH = -1
+"""The epoch of batches that are not for training: nothing is drawn, nothing augmented."""
+
+Key = tuple[int, NDArray[np.int64]]
+"""An epoch, and the places of a batch's records."""
+
+
+class EpochBatches(Sampler[Any]):
+    """Batches of places, this rank's share of each.
+
+    A step takes `batch_size` rows a process. Of the last, smaller one the ranks take equal shares, give or take a
+    row; where there are fewer rows left than processes, they join the batch before.
+
+    Args:
+        places: What to draw from.
+        batch_size: Rows a process and step.
+        shuffle: A new order each epoch. Without: the given order, and epoch `NO_EPOCH`.
+        drop_last: Leave out the last, smaller batch.
+        seed: Of the order.
+    """
+
+    def __init__(
+        self, places: NDArray[np.int64], batch_size: int, *, shuffle: bool, drop_last: bool = False, seed: int = 0
+    ) -> None:
+        self.places, self.batch_size = places, batch_size
+        self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
+        self.epoch, self._start = 0, 0
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """The epoch and first batch of the next pass."""
+        return self.epoch, self._start
+
+    def set_epoch(self, epoch: int) -> None:
+        """Name the epoch of the next pass (Lightning calls this); it starts at its first batch unless resumed."""
+        if epoch != self.epoch:
+            self.epoch, self._start = epoch, 0
+
+    def resume(self, epoch: int, batch: int) -> None:
+        """Let the next pass, and only that, be `epoch` from batch `batch` on."""
+        self.epoch, self._start = epoch, batch
+
+    def __len__(self) -> int:
+        """Batches of a whole pass, resumed or not: what a trainer counts against."""
+        return len(self._bounds())
+
+    def __iter__(self) -> Iterator[Key]:
+        # Not a generator itself: the start is taken when the pass is asked for, not when its first batch is.
+        start, self._start = self._start, 0
+        return self._batches(self.epoch, start)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[Key]:
+        order = self.places
+        if self.shuffle:
+            # Four numbers: an item's generator is seeded with three, and SeedSequence pads with zeros.
+            order = np.random.default_rng((self.seed, epoch, 0, 1)).permutation(order)
+        rank, world = distributed.rank(), distributed.world_size()
+        for low, high in self._bounds()[start:]:
+            yield epoch if self.shuffle else NO_EPOCH, np.array_split(order[low:high], world)[rank]
+
+    def _bounds(self) -> list[tuple[int, int]]:
+        world, count = distributed.world_size(), len(self.places)
+        size = self.batch_size * world
+        starts = list(range(0, count, size))
+        if self.drop_last and count % size:
+            starts.pop()
+            count -= count % size
+        elif len(starts) > 1 and count % size and count % size < world:
+            starts.pop()  # so that no rank goes without
+        return list(zip(starts, [*starts[1:], count], strict=True))
