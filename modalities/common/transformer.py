@@ -1,0 +1,117 @@
+"""A pre-norm transformer with masked attention, and the ways to pool what it gives."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmalign.errors import UserError
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention that never looks at masked positions.
+
+    Shape:
+        values `(batch, length, width)`, mask `(batch, length)` or None, True = real -> `(batch, length, width)`.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend."""
+        q, k, v = (
+            self.qkv(values).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )  # (batch, heads, length, d)
+        keys = None if mask is None else mask[:, None, None, :]
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
+        return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """One layer: attention, then a two-layer perceptron, each with its norm before it and a residual around it."""
+
+    def __init__(self, width: int, heads: int, *, mlp_ratio: float, dropout: float) -> None:
+        super().__init__()
+        hidden = int(width * mlp_ratio)
+        self.norm_attention, self.attention = nn.LayerNorm(width), Attention(width, heads)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Run the layer."""
+        values = values + self.dropout(self.attention(self.norm_attention(values), mask))
+        return values + self.dropout(self.mlp(self.norm_mlp(values)))  # type: ignore[no-any-return]
+
+
+class Transformer(nn.Module):
+    """A stack of layers with a norm at the end.
+
+    Args:
+        width: Size of a token.
+        depth: Number of layers.
+        heads: Attention heads; must divide `width`.
+        mlp_ratio: Hidden size of the perceptron, as a multiple of `width`.
+        dropout: Share of values dropped on each residual branch in training.
+
+    Raises:
+        UserError: `heads` does not divide `width`.
+
+    Example:
+        >>> from modalities.common.transformer import Transformer
+        >>> Transformer(8, depth=1, heads=2)(torch.zeros(3, 5, 8)).shape
+        torch.Size([3, 5, 8])
+    """
+
+    def __init__(self, width: int, *, depth: int, heads: int, mlp_ratio: float = 4.0, dropout: float = 0.0) -> None:
+        super().__init__()
+        if width % heads:
+            raise UserError(f"heads must divide width, got heads={heads} and width={width}")
+        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio=mlp_ratio, dropout=dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                # GPT-2's rule: what adds to the residual stream starts smaller, the deeper the stack.
+                residual = name.endswith(("attention.out.weight", "mlp.2.weight"))
+                nn.init.trunc_normal_(parameter, std=0.02 / (2 * depth) ** 0.5 if residual else 0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Run every layer; padded positions hold numbers of no meaning."""
+        for block in self.blocks:
+            values = block(values, mask)
+        return self.norm(values)  # type: ignore[no-any-return]
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the real positions, `(batch, length, width)` and `(batch, length)` -> `(batch, width)`."""
+    weights = mask.unsqueeze(-1).to(values.dtype)
+    return (values * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+class AttentionPool(nn.Module):
+    """One learnt query that looks at every real token.
+
+    Shape:
+        `(batch, length, width)`, mask `(batch, length)` -> `(batch, width)`.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Parameter(torch.randn(width) * width**-0.5)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Pool."""
+        batch = values.shape[0]
+        q = self.query.view(1, self.heads, 1, -1).expand(batch, -1, -1, -1)
+        k = values.reshape(*values.shape[:2], self.heads, -1).transpose(1, 2)  # (batch, heads, length, width / heads)
+        v = self.value(values).reshape(*values.shape[:2], self.heads, -1).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, attn_mask=mask[:, None, None, :])
+        return self.out(mixed.flatten(1))  # type: ignore[no-any-return]

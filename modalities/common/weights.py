@@ -1,0 +1,36 @@
+"""Weights from files of strangers: safetensors, or PyTorch's format with nothing but tensors in it."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmalign.errors import UserError
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read a state dict; nothing in the file can run.
+
+    Args:
+        path: A `.safetensors` file, or a `.pt`, `.pth` or `.bin` file that holds only tensors and containers.
+
+    Raises:
+        UserError: there is no such file, or it is damaged, or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no weights at {path}: expected a .safetensors, .pt, .pth or .bin file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # Each format's reader has errors of its own; all mean the same to the user.
+        raise UserError(f"cannot read weights from {path}: {str(error).splitlines()[0]}") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path} holds no state dict: expected names and tensors")
+    return {name.removeprefix("module."): value for name, value in state.items()}

@@ -1,0 +1,6 @@
+"""Pictures: reading, transforms, encoders."""
+
+from modalities.image.modality import ImageModality
+
+MODALITY = ImageModality()
+__all__ = ["MODALITY"]

@@ -1,0 +1,69 @@
+"""The image modality: what the core calls."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from mmalign.modality import Encoder, Modality, Transform
+from modalities.common.classes import COLOURS, colour_and_shape
+from modalities.image.augment import Pixels
+from modalities.image.convnet import ConvNet
+from modalities.image.open_clip_tower import OpenClipImage, open_clip_settings
+from modalities.image.read import read_image
+from modalities.image.timm_tower import TimmImage, timm_settings
+from modalities.image.transform import ImageSettings, ImageTransform
+from modalities.image.vit import ViT
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class ImageModality(Modality):
+    """Pictures."""
+
+    name = "image"
+    description = "PNG, JPEG, WebP or TIFF pictures; a sample is an array (height, width, 3) uint8"
+    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
+        "convnet": ConvNet,
+        "vit": ViT,
+        "timm": TimmImage,
+        "open_clip": OpenClipImage,
+    }
+
+    def read(self, source: Any) -> Pixels:
+        """Decode, see `read_image`."""
+        return read_image(source)
+
+    def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> ImageTransform:
+        """The settings that the encoder's weights were trained with, then the given ones."""
+        wanted: dict[str, Any] = {}
+        if encoder == "timm":
+            wanted = timm_settings(encoder_args)
+        elif encoder == "open_clip":
+            wanted = open_clip_settings(encoder_args)
+        elif encoder_args.get("size") is not None:
+            wanted = {"size": encoder_args["size"]}
+        return ImageTransform(ImageSettings.make(wanted | settings))
+
+    def restore_transform(self, config: Mapping[str, Any]) -> Transform:
+        """From `ImageTransform.config()`."""
+        return ImageTransform(ImageSettings.make(config))
+
+    def picture(self, sample: Pixels, axes: "Axes") -> None:
+        """Show it."""
+        axes.imshow(sample)
+        axes.set_axis_off()
+
+    def synthetic(self, label: int, rng: np.random.Generator) -> Pixels:
+        """A disc or a square in one of five colours, anywhere on a noisy grey ground, 48 x 48."""
+        colour, shape = colour_and_shape(label)
+        ground = Image.fromarray(rng.integers(90, 160, (48, 48, 3), dtype=np.uint8))
+        side = int(rng.integers(14, 26))
+        left, top = (int(place) for place in rng.integers(0, 48 - side, 2))
+        draw = ImageDraw.Draw(ground)
+        (draw.ellipse if shape == "disc" else draw.rectangle)(
+            (left, top, left + side, top + side), fill=COLOURS[colour]
+        )
+        return np.asarray(ground)

@@ -1,0 +1,152 @@
+"""Whatever a person calls a picture -> `(height, width, 3)` uint8, or `BadSample`. Files are judged by content."""
+
+import io
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mmalign.errors import BadSample
+from modalities.image.augment import Pixels
+
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF")
+"""What is decoded; MPO is the JPEG that telephones write."""
+
+MAX_PIXELS = 2**26
+"""Largest picture that is decoded, known from its header: 8192 x 8192, 201 MB in memory."""
+
+WANTED = "a PNG, JPEG, WebP or TIFF picture"
+
+
+def read_image(source: Any) -> Pixels:
+    """Decode a path, bytes, a PIL picture, an array or a tensor.
+
+    Transparency is laid over white, the orientation in the EXIF data is applied, 16 bits become 8, and of several
+    frames the first is taken.
+
+    Args:
+        source: A path, encoded bytes, a PIL image, an array `(height, width)`, `(height, width, 1 | 3 | 4)`, or a
+            tensor of one of these shapes or with the channels first. Numbers are uint8, uint16, bool, or floats
+            in 0..1.
+
+    Returns:
+        Red, green, blue, `(height, width, 3)` uint8.
+
+    Raises:
+        BadSample: it is no picture, is damaged, or has more than `MAX_PIXELS` pixels.
+
+    Example:
+        >>> import numpy as np
+        >>> from modalities.image.read import read_image
+        >>> read_image(np.ones((2, 5))).shape
+        (2, 5, 3)
+    """
+    if isinstance(source, str | PathLike):
+        path = Path(source)
+        # A pipe or a device would never end.
+        if not path.is_file():
+            raise BadSample(path, WANTED, "a folder" if path.is_dir() else "no such file")
+        return _decode(path, path)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _decode(io.BytesIO(source), f"{len(source)} bytes")
+    if isinstance(source, Image.Image):
+        return _check(_flatten(source, "PIL image"), "PIL image")
+    if hasattr(source, "detach"):
+        return _from_tensor(source)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, "array")
+    raise BadSample("image", "a path, bytes, a PIL image, an array or a tensor", f"a {type(source).__name__}")
+
+
+def _decode(file: Path | io.BytesIO, source: object) -> Pixels:
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise BadSample(source, f"at most {MAX_PIXELS} pixels", f"{width} x {height} in the header")
+            pixels = _flatten(image, source)
+    except BadSample:
+        raise
+    except UnidentifiedImageError as error:
+        raise BadSample(source, WANTED, _glimpse(file)) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadSample(source, f"at most {MAX_PIXELS} pixels", f"far more in the header ({error})") from error
+    except Exception as error:  # A decoder that is fed damaged bytes raises whatever its format's code happens to.
+        raise BadSample(source, WANTED, f"a damaged one ({type(error).__name__}: {error})") from error
+    return _check(pixels, source)
+
+
+def _flatten(image: Image.Image, source: object) -> Pixels:
+    """Upright, opaque, eight bits, RGB."""
+    image.load()
+    upright = image
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except Exception:  # EXIF data is a format of its own: a picture whose notes are damaged is still a picture.
+        upright = image
+    if upright.mode.startswith("I") or upright.mode == "F":
+        return _from_array(_deep(np.asarray(upright), source), source)
+    if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:
+        straight = upright.convert("RGBA")
+        white = Image.new("RGBA", straight.size, "white")
+        return np.asarray(Image.alpha_composite(white, straight).convert("RGB"))
+    return np.asarray(upright.convert("RGB"))
+
+
+def _deep(values: NDArray[Any], source: object) -> NDArray[Any]:
+    """Grey values of more than eight bits: 16-bit ones come as int32 from some files."""
+    if values.dtype == np.int32:
+        if values.size and not 0 <= values.min() <= values.max() <= 65535:
+            raise BadSample(source, "grey levels in 0..65535", f"{values.min()}..{values.max()}")
+        return values.astype(np.uint16)
+    return values
+
+
+def _from_tensor(tensor: Any) -> Pixels:
+    values = tensor.detach().cpu().numpy()
+    if values.ndim == 3 and values.shape[0] in (1, 3, 4):
+        values = values.transpose(1, 2, 0)
+    return _from_array(values, "tensor")
+
+
+def _from_array(values: NDArray[Any], source: object) -> Pixels:
+    shape = "x".join(map(str, values.shape))
+    if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (1, 3, 4)):
+        raise BadSample(source, "shape (height, width) or (height, width, 1 | 3 | 4)", f"({shape})")
+    if not 0 < values.shape[0] * values.shape[1] <= MAX_PIXELS:
+        raise BadSample(source, f"1 to {MAX_PIXELS} pixels", f"({shape})")
+    if values.dtype == np.uint16:
+        values = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    elif values.dtype == np.bool_:
+        values = values.astype(np.uint8) * 255
+    elif np.issubdtype(values.dtype, np.floating):
+        low, high = float(values.min()), float(values.max())
+        if not (low >= 0 and high <= 1):  # NaN answers no to both
+            raise BadSample(source, "floats in 0..1", f"values in {low:g}..{high:g}")
+        values = np.rint(values * 255).astype(np.uint8)
+    elif values.dtype != np.uint8:
+        raise BadSample(source, "uint8, uint16, bool or floats in 0..1", f"{values.dtype} values")
+    if values.ndim == 2 or values.shape[2] == 1:
+        return np.repeat(values.reshape(*values.shape[:2], 1), 3, axis=2)
+    if values.shape[2] == 4:
+        return _flatten(Image.fromarray(np.ascontiguousarray(values)), source)
+    return np.ascontiguousarray(values)
+
+
+def _check(pixels: Pixels, source: object) -> Pixels:
+    if not 0 < pixels.shape[0] * pixels.shape[1] <= MAX_PIXELS:
+        raise BadSample(source, f"1 to {MAX_PIXELS} pixels", f"{pixels.shape[1]} x {pixels.shape[0]}")
+    return pixels
+
+
+def _glimpse(file: Path | io.BytesIO) -> str:
+    """The first bytes, for the message."""
+    if isinstance(file, Path):
+        with file.open("rb") as stream:
+            head = stream.read(12)
+    else:
+        head = file.getvalue()[:12]
+    return f"a file that begins with {head!r}" if head else "an empty file"

@@ -1,0 +1,195 @@
+"""From a picture of any size to the square of pixels that an encoder takes; the same code in training and in use."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from mmalign.errors import UserError
+from mmalign.modality import Transform
+from mmalign.registry import nearest
+from mmalign.types import Inputs
+from modalities.image.augment import Pixels, jitter, random_box, turn
+
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+CROPS = ("centre", "squash", "pad")
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """How pictures become inputs. The lower half is training's augmentation; all of it is off unless set.
+
+    Args:
+        size: Side of the square that the encoder takes, in pixels.
+        mean: Mean of red, green, blue on the scale 0..1, subtracted.
+        std: Standard deviation of red, green, blue, divided by.
+        interpolation: nearest, bilinear, bicubic or lanczos.
+        crop: What happens to a picture that is not square: centre (cut the middle), squash (change its proportions)
+            or pad (add bars of the colour `fill`).
+        crop_ratio: Share of the shorter side that the centre crop keeps.
+        fill: Grey level of the bars, 0..255.
+        random_crop: Smallest share of the area that a random crop keeps in training; 1 = no random crop.
+        random_aspect: Largest change of proportions of the random crop.
+        flip_horizontal: Mirror left and right half of the time: not for letters and digits.
+        flip_vertical: Mirror top and bottom half of the time.
+        quarter_turns: Turn by 0, 90, 180 or 270 degrees: for pictures without an up, such as tiles seen from above.
+        jitter: Strength of random brightness, contrast and saturation, 0..1.
+    """
+
+    size: int = 64
+    mean: Triple = (0.5, 0.5, 0.5)
+    std: Triple = (0.25, 0.25, 0.25)
+    interpolation: str = "bicubic"
+    crop: str = "centre"
+    crop_ratio: float = 1.0
+    fill: int = 0
+    random_crop: float = 1.0
+    random_aspect: float = 4 / 3
+    flip_horizontal: bool = False
+    flip_vertical: bool = False
+    quarter_turns: bool = False
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, before any data is read."""
+        if not isinstance(self.size, int) or not 1 <= self.size <= 4096:
+            raise UserError(f"image transform: size must be an integer in 1..4096, got {self.size!r}")
+        for name, choices in (("interpolation", FILTERS), ("crop", CROPS)):
+            value = getattr(self, name)
+            if value not in choices:
+                raise UserError(f"image transform: {name} cannot be {value!r}{nearest(str(value), choices)}")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != 3:
+                raise UserError(f"image transform: {name} must be three numbers, got {values!r}")
+            object.__setattr__(self, name, tuple(float(value) for value in values))  # lists come from YAML and JSON
+        if min(self.std) <= 0:
+            raise UserError(f"image transform: std must be positive, got {self.std}")
+        for name, low in (("crop_ratio", 0.1), ("random_crop", 0.01), ("jitter", 0.0)):
+            if not low <= getattr(self, name) <= 1:
+                raise UserError(f"image transform: {name} must be in {low}..1, got {getattr(self, name)}")
+        if self.random_aspect < 1:
+            raise UserError(f"image transform: random_aspect must be at least 1, got {self.random_aspect}")
+
+    @staticmethod
+    def make(values: Mapping[str, Any]) -> "ImageSettings":
+        """From a mapping, naming what is unknown."""
+        known = {field.name for field in fields(ImageSettings)}
+        for name in values:
+            if name not in known:
+                raise UserError(f"image transform has no setting {name!r}{nearest(name, known)}")
+        return ImageSettings(**values)
+
+
+class ImageTransform(Transform):
+    """Crop, resize and, in training, augment. Numbers stay bytes until the encoder: its `Normalise` scales them.
+
+    Args:
+        settings: See `ImageSettings`.
+
+    Shape:
+        `(height, width, 3)` uint8 -> item `(size, size, 3)` uint8 -> `pixels (batch, 3, size, size)` uint8.
+
+    Example:
+        >>> import numpy as np
+        >>> from modalities.image.transform import ImageSettings, ImageTransform
+        >>> transform = ImageTransform(ImageSettings(size=16))
+        >>> item = transform(np.zeros((30, 40, 3), dtype=np.uint8))
+        >>> transform.collate([item, item])["pixels"].shape
+        torch.Size([2, 3, 16, 16])
+    """
+
+    def __init__(self, settings: ImageSettings) -> None:
+        self.settings = settings
+
+    def __call__(self, sample: Pixels, rng: np.random.Generator | None = None) -> Pixels:
+        """Make the square."""
+        s = self.settings
+        if rng is None:
+            return self._resize(sample)
+        if s.random_crop < 1:
+            box = random_box(sample.shape[:2], rng, scale=(s.random_crop, 1.0), aspect=s.random_aspect)
+            pixels = _scale(sample, (s.size, s.size), box, s.interpolation)
+        else:
+            pixels = self._resize(sample)
+        pixels = turn(pixels, rng, horizontal=s.flip_horizontal, vertical=s.flip_vertical, quarters=s.quarter_turns)
+        return jitter(pixels, rng, s.jitter) if s.jitter else pixels
+
+    def _resize(self, sample: Pixels) -> Pixels:
+        s = self.settings
+        height, width = sample.shape[:2]
+        if s.crop == "squash":
+            return _scale(sample, (s.size, s.size), (0, 0, width, height), s.interpolation)
+        if s.crop == "pad":
+            factor = s.size / max(height, width)
+            inner = max(1, round(width * factor)), max(1, round(height * factor))
+            small = _scale(sample, inner, (0, 0, width, height), s.interpolation)
+            square = np.full((s.size, s.size, 3), s.fill, dtype=np.uint8)
+            top, left = (s.size - inner[1]) // 2, (s.size - inner[0]) // 2
+            square[top : top + inner[1], left : left + inner[0]] = small
+            return square
+        # The usual resize-then-crop in one step: only the square that is kept is resampled, so that a picture of
+        # extreme proportions costs no more than any other.
+        side = min(height, width) * s.size / int(s.size / s.crop_ratio)
+        left, top = (width - side) / 2, (height - side) / 2
+        return _scale(sample, (s.size, s.size), (left, top, left + side, top + side), s.interpolation)
+
+    def collate(self, items: Sequence[Pixels]) -> Inputs:
+        """Stack; the memory stays channels-last, which convolutions on a processor like best."""
+        return {"pixels": torch.from_numpy(np.stack(items)).permute(0, 3, 1, 2)}
+
+    def config(self) -> dict[str, Any]:
+        """The settings."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.settings).items()
+        }
+
+    def checked_size(self, size: int | None) -> int:
+        """The side of the square; an encoder that was told another one stops here.
+
+        Raises:
+            UserError: `size` is not this transform's.
+        """
+        if size is not None and size != self.settings.size:
+            raise UserError(f"the encoder takes pictures of size {size}, its transform makes {self.settings.size}")
+        return self.settings.size
+
+
+class Normalise(nn.Module):
+    """Bytes -> numbers about zero, on the device, a whole batch at once.
+
+    Shape:
+        `(batch, 3, size, size)` uint8 -> the same shape, floating point.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, transform: ImageTransform) -> None:
+        super().__init__()
+        # Not persistent: they belong to the transform, whose config travels with the weights.
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(transform.settings, name)).view(1, 3, 1, 1) * 255
+            self.register_buffer(name, values, persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Scale."""
+        return (pixels.to(self.mean.dtype) - self.mean) / self.std
+
+
+def _scale(sample: Pixels, size: tuple[int, int], box: tuple[float, float, float, float], interpolation: str) -> Pixels:
+    """Resample the box (left, top, right, bottom) of a picture to `size` (width, height)."""
+    height, width = sample.shape[:2]
+    if size == (width, height) and box == (0, 0, width, height):
+        return sample
+    return np.asarray(Image.fromarray(sample).resize(size, FILTERS[interpolation], box=box))

@@ -1,0 +1,80 @@
+"""The text modality: what the core calls."""
+
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from mmalign.errors import BadSample
+from mmalign.modality import Encoder, Modality, Transform
+from modalities.common.classes import colour_and_shape
+from modalities.text.huggingface import HuggingFaceText, huggingface_tokenizer
+from modalities.text.open_clip_tower import OpenClipText, open_clip_tokenizer
+from modalities.text.transform import TextSettings, TextTransform
+from modalities.text.transformer import TextTransformer
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_CHARACTERS = 100_000
+TEMPLATES = ("a {} {}", "a picture of a {} {}", "there is one {} {} here", "this {} thing is a {}")
+
+
+class TextModality(Modality):
+    """Texts."""
+
+    name = "text"
+    description = "strings; a sample is the string itself"
+    inline = True
+    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
+        "transformer": TextTransformer,
+        "open_clip": OpenClipText,
+        "huggingface": HuggingFaceText,
+    }
+
+    def read(self, source: Any) -> str:
+        """Check a string.
+
+        Raises:
+            BadSample: it is none, or holds nothing but white space, or more than `MAX_CHARACTERS`.
+        """
+        wanted = f"a text of 1..{MAX_CHARACTERS} characters"
+        if not isinstance(source, str):
+            raise BadSample("text", wanted, "nothing" if source is None else f"a {type(source).__name__}")
+        if len(source) > MAX_CHARACTERS:
+            raise BadSample(f"text {source[:20]!r}...", wanted, f"{len(source)} characters")
+        try:
+            source.encode()
+        except UnicodeEncodeError as error:
+            raise BadSample("text", wanted, f"broken Unicode ({error.reason})") from error
+        if not source.strip():
+            raise BadSample("text", wanted, "an empty one" if not source else "white space only")
+        return source
+
+    def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> TextTransform:
+        """The model's own tokenizer where it has one, else one that `fit` trains."""
+        if encoder == "open_clip":
+            clip = open_clip_tokenizer(encoder_args)
+            fitted = TextSettings.make({"max_length": clip.config()["max_length"]} | settings)
+            return TextTransform(fitted, clip, fixed=True)
+        if encoder == "huggingface":
+            face = huggingface_tokenizer(encoder_args, settings.get("max_length"))
+            return TextTransform(TextSettings.make(settings | {"max_length": face.max_length}), face)
+        length = encoder_args.get("max_length")
+        return TextTransform(TextSettings.make(({} if length is None else {"max_length": length}) | settings))
+
+    def restore_transform(self, config: Mapping[str, Any]) -> Transform:
+        """From `TextTransform.config()`."""
+        return TextTransform.restore(config)
+
+    def picture(self, sample: str, axes: "Axes") -> None:
+        """Write it, in lines of 32 letters, five at most."""
+        # A dollar sign would start matplotlib's mathematics.
+        shown = textwrap.wrap(sample, 32, max_lines=5, placeholder=" ...")
+        axes.text(0.5, 0.5, "\n".join(shown), ha="center", va="center", wrap=False, parse_math=False)
+        axes.set_axis_off()
+
+    def synthetic(self, label: int, rng: np.random.Generator) -> str:
+        """One of four sentences about the disc or square that the other modalities show for this class."""
+        return TEMPLATES[rng.integers(len(TEMPLATES))].format(*colour_and_shape(label))

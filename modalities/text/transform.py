@@ -1,0 +1,124 @@
+"""From a text to padded integers; the same code in training and in use."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmalign.errors import UserError
+from mmalign.modality import Transform
+from mmalign.registry import nearest
+from mmalign.types import Inputs
+from modalities.text.tokenizer import SPECIALS, Tokenizer, restore_tokenizer, train_bpe
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """How texts become inputs.
+
+    Args:
+        max_length: Longest text in word pieces, special tokens included; the rest is cut off.
+        vocab_size: Most word pieces of a tokenizer that is trained here.
+        word_dropout: Probability that training leaves out a word; one word always stays.
+    """
+
+    max_length: int = 64
+    vocab_size: int = 8192
+    word_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, before any data is read."""
+        if not isinstance(self.max_length, int) or not 2 <= self.max_length <= 8192:
+            raise UserError(f"text transform: max_length must be an integer in 2..8192, got {self.max_length!r}")
+        if not isinstance(self.vocab_size, int) or not 256 + SPECIALS <= self.vocab_size <= 2**20:
+            raise UserError(f"text transform: vocab_size must be in {256 + SPECIALS}..{2**20}, got {self.vocab_size!r}")
+        if not 0 <= self.word_dropout < 1:
+            raise UserError(f"text transform: word_dropout must be in 0..1, got {self.word_dropout}")
+
+    @staticmethod
+    def make(values: Mapping[str, Any]) -> "TextSettings":
+        """From a mapping, naming what is unknown."""
+        known = {field.name for field in fields(TextSettings)}
+        for name in values:
+            if name not in known:
+                raise UserError(f"text transform has no setting {name!r}{nearest(name, known)}")
+        return TextSettings(**values)
+
+
+class TextTransform(Transform):
+    """Tokenize and pad.
+
+    Args:
+        settings: See `TextSettings`.
+        tokenizer: None = train one in `fit`.
+        fixed: Pad every batch to `max_length`, as models without a padding mask need; else to its longest text.
+
+    Shape:
+        text -> item, a list of integers -> `tokens (batch, length)` int64, `mask (batch, length)` bool.
+
+    Example:
+        >>> from modalities.text.transform import TextSettings, TextTransform
+        >>> transform = TextTransform(TextSettings())
+        >>> transform.fit(["a red disc", "a blue square"])
+        >>> transform.collate([transform("red"), transform("a red disc")])["mask"].sum(1)
+        tensor([2, 4])
+    """
+
+    def __init__(self, settings: TextSettings, tokenizer: Tokenizer | None = None, *, fixed: bool = False) -> None:
+        self.settings, self._tokenizer, self.fixed = settings, tokenizer, fixed
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, once there is one."""
+        if self._tokenizer is None:
+            raise UserError("this text transform has no tokenizer yet: call fit with the training texts first")
+        return self._tokenizer
+
+    def fit(self, samples: Iterable[str]) -> None:
+        """Train the tokenizer, unless one was given."""
+        if self._tokenizer is None:
+            s = self.settings
+            self._tokenizer = train_bpe(samples, vocab_size=s.vocab_size, max_length=s.max_length)
+
+    def __call__(self, sample: str, rng: np.random.Generator | None = None) -> list[int]:
+        """Tokenize."""
+        if rng is not None and self.settings.word_dropout:
+            words = sample.split()
+            keep = rng.random(len(words)) >= self.settings.word_dropout
+            keep[rng.integers(len(words))] = True
+            sample = " ".join(word for word, kept in zip(words, keep, strict=True) if kept)
+        return self.tokenizer(sample)
+
+    def collate(self, items: Sequence[Sequence[int]]) -> Inputs:
+        """Pad on the right."""
+        length = self.settings.max_length if self.fixed else max(len(item) for item in items)
+        tokens = torch.full((len(items), length), self.tokenizer.pad, dtype=torch.int64)
+        mask = torch.zeros(len(items), length, dtype=torch.bool)
+        for row, item in enumerate(items):
+            tokens[row, : len(item)] = torch.tensor(item)
+            mask[row, : len(item)] = True
+        return {"tokens": tokens, "mask": mask}
+
+    def config(self) -> dict[str, Any]:
+        """Settings and tokenizer."""
+        return {"settings": asdict(self.settings), "fixed": self.fixed, "tokenizer": self.tokenizer.config()}
+
+    @staticmethod
+    def restore(config: Mapping[str, Any]) -> "TextTransform":
+        """From `config()`."""
+        tokenizer = restore_tokenizer(config["tokenizer"])
+        return TextTransform(TextSettings.make(config["settings"]), tokenizer, fixed=config["fixed"])
+
+    def checked_length(self, max_length: int | None) -> int:
+        """The longest text; an encoder that was told another length stops here.
+
+        Raises:
+            UserError: `max_length` is not this transform's.
+        """
+        if max_length is not None and max_length != self.settings.max_length:
+            raise UserError(
+                f"the encoder takes texts of length {max_length}, its transform makes {self.settings.max_length}"
+            )
+        return self.settings.max_length

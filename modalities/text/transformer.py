@@ -1,0 +1,73 @@
+"""A small text transformer from scratch."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmalign.errors import UserError
+from mmalign.modality import Encoder
+from mmalign.types import Features, Inputs, Tokens
+from modalities.common.transformer import Transformer, masked_mean
+from modalities.text.transform import TextTransform
+
+
+class TextTransformer(Encoder):
+    """Word pieces -> transformer -> mean over the real ones, or the class token. Padding changes nothing.
+
+    Args:
+        transform: The fitted transform; gives the vocabulary and the longest text.
+        width: Size of a token.
+        depth: Layers.
+        heads: Attention heads; must divide `width`.
+        pool: mean or class.
+        dropout: Share of values dropped on each residual branch in training.
+        max_length: Longest text, to fail early when the transform has another; None = the transform's.
+
+    Shape:
+        `tokens (batch, length)`, `mask (batch, length)` -> vector `(batch, width)`, tokens `(batch, length, width)`.
+
+    Example:
+        >>> from modalities.text import MODALITY
+        >>> transform = MODALITY.transform("transformer", {})
+        >>> transform.fit(["a red disc", "a blue square"])
+        >>> encoder = MODALITY.encoder("transformer", transform, width=16, depth=1, heads=2)
+        >>> encoder(transform.collate([transform("red")])).vector.shape
+        torch.Size([1, 16])
+    """
+
+    def __init__(
+        self,
+        transform: TextTransform,
+        *,
+        width: int = 192,
+        depth: int = 3,
+        heads: int = 3,
+        pool: str = "mean",
+        dropout: float = 0.0,
+        max_length: int | None = None,
+    ) -> None:
+        super().__init__(width, token_width=width)
+        if pool not in ("mean", "class"):
+            raise UserError(f"text transformer: pool must be mean or class, got {pool!r}")
+        max_length = transform.checked_length(max_length)
+        self.arguments = {
+            "width": width, "depth": depth, "heads": heads,
+            "pool": pool, "dropout": dropout, "max_length": max_length,
+        }  # fmt: skip
+        self.pieces = nn.Embedding(transform.tokenizer.vocab_size, width)
+        self.positions = nn.Parameter(torch.empty(max_length, width))
+        nn.init.normal_(self.pieces.weight, std=0.02)
+        nn.init.normal_(self.positions, std=0.01)
+        self.layers = Transformer(width, depth=depth, heads=heads, dropout=dropout)
+
+    def forward(self, inputs: Inputs) -> Features:
+        """Encode `inputs["tokens"]`, of which `inputs["mask"]` says the real ones."""
+        ids, mask = inputs["tokens"], inputs["mask"]
+        values = self.layers(self.pieces(ids) + self.positions[: ids.shape[1]], mask)
+        vector = masked_mean(values, mask) if self.arguments["pool"] == "mean" else values[:, 0]
+        return Features(vector, Tokens(values, mask))
+
+    def config(self) -> dict[str, Any]:
+        """The arguments."""
+        return dict(self.arguments)

@@ -1,0 +1,53 @@
+"""The vector modality: what the core calls."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from mmalign.errors import UserError
+from mmalign.modality import Encoder, Modality, Transform
+from mmalign.registry import nearest
+from modalities.common.classes import colour_and_shape
+from modalities.vector.encoders import Identity, Mlp
+from modalities.vector.read import Vector, read_vector
+from modalities.vector.transform import VectorTransform
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SYNTHETIC_WIDTH = 16
+
+
+class VectorModality(Modality):
+    """Precomputed embeddings."""
+
+    name = "vector"
+    description = "rows of numbers: lists, Parquet lists, .npy files, matrix.npy#row; a sample is (width,) float32"
+    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {"identity": Identity, "mlp": Mlp}
+
+    def read(self, source: Any) -> Vector:
+        """Read, see `read_vector`."""
+        return read_vector(source)
+
+    def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> VectorTransform:
+        """One of the width in the encoder's arguments, or of what it will be fitted on."""
+        for name in settings:
+            if name != "noise":
+                raise UserError(f"vector transform has no setting {name!r}{nearest(name, ['noise'])}")
+        return VectorTransform(encoder_args.get("width"), **settings)
+
+    def restore_transform(self, config: Mapping[str, Any]) -> Transform:
+        """From `VectorTransform.config()`."""
+        return VectorTransform(config["width"], config["noise"])
+
+    def picture(self, sample: Vector, axes: "Axes") -> None:
+        """Draw the numbers as a line."""
+        axes.plot(sample, linewidth=0.8)
+        axes.axhline(0, color="grey", linewidth=0.5)
+
+    def synthetic(self, label: int, rng: np.random.Generator) -> Vector:
+        """A direction for each class, and normal noise, of width 16."""
+        colour_and_shape(label)
+        direction = np.random.default_rng(label).normal(size=SYNTHETIC_WIDTH)
+        return (direction + rng.normal(0, 0.3, SYNTHETIC_WIDTH)).astype(np.float32)

@@ -1,0 +1,107 @@
+"""Whatever a person calls a vector -> one row of float32, or `BadSample`."""
+
+import io
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmalign.errors import BadSample
+
+Vector = NDArray[np.float32]
+
+MAX_WIDTH = 1 << 20
+"""Longest vector that is read: 4 MB."""
+
+WANTED = f"one row of 1..{MAX_WIDTH} finite numbers"
+
+
+def read_vector(source: Any) -> Vector:
+    """Read a vector.
+
+    Args:
+        source: A list, an array, a tensor, the path of a `.npy` file that holds one row, `matrix.npy#17` for row 17
+            (from 0) of a matrix, or the bytes of such a one-row file.
+
+    Returns:
+        `(width,)` float32.
+
+    Raises:
+        BadSample: it is missing, has another shape, holds something else than finite numbers, or needs pickle.
+
+    Example:
+        >>> from modalities.vector.read import read_vector
+        >>> read_vector([1, 2.5])
+        array([1. , 2.5], dtype=float32)
+    """
+    if isinstance(source, str | PathLike):
+        return _from_path(str(source))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _check(_load(io.BytesIO(source), f"{len(source)} bytes"), f"{len(source)} bytes")
+    if hasattr(source, "detach"):
+        return _check(source.detach().cpu().float().numpy(), "tensor")
+    if isinstance(source, np.ndarray | list | tuple):
+        try:
+            return _check(np.asarray(source), type(source).__name__)
+        except ValueError as error:
+            if isinstance(error, BadSample):
+                raise
+            raise BadSample(type(source).__name__, WANTED, "rows of unequal length") from error
+    raise BadSample("vector", "a list, an array or a .npy file", f"a {type(source).__name__}")
+
+
+def _from_path(name: str) -> Vector:
+    path, mark, row = name.rpartition("#")
+    # A file may have the sign in its name: it is a row only where what follows is a number.
+    if not mark or not row.isdecimal() or Path(name).is_file():
+        path, row = name, ""
+    if not Path(path).is_file():
+        raise BadSample(name, "a .npy file", "a folder" if Path(path).is_dir() else "no such file")
+    if not row:
+        return _check(_load(Path(path), name), name)
+    matrix = _load(Path(path), name)
+    if matrix.ndim != 2:
+        raise BadSample(name, "a matrix, to take a row of", f"shape {matrix.shape}")
+    if int(row) >= len(matrix):
+        raise BadSample(name, f"a row in 0..{len(matrix) - 1}", f"row {row}")
+    return _check(matrix[int(row)], name)
+
+
+def _load(file: Path | io.BytesIO, source: str) -> NDArray[Any]:
+    """The array; from a path it stays on the disk until it is looked at, so that its size costs nothing."""
+    try:
+        if isinstance(file, Path):
+            loaded = np.load(file, mmap_mode="r", allow_pickle=False)
+        else:
+            # The header is believed only as far as the bytes go: NumPy reserves memory before it reads.
+            version = np.lib.format.read_magic(file)
+            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = reader(file)
+            if dtype.hasobject or int(np.prod(shape, dtype=object)) * dtype.itemsize > len(file.getbuffer()):
+                raise BadSample(source, WANTED, f"shape {shape} of {dtype}, which the file does not hold")
+            file.seek(0)
+            loaded = np.load(file, allow_pickle=False)
+    except BadSample:
+        raise
+    except Exception as error:  # damaged headers raise whatever the parser happens to
+        raise BadSample(source, "a .npy file without pickle", f"{type(error).__name__}: {error}") from error
+    if not isinstance(loaded, np.ndarray):
+        raise BadSample(source, "a .npy file", "an archive of several")
+    return loaded
+
+
+def _check(values: NDArray[Any], source: str) -> Vector:
+    if values.ndim == 2 and values.shape[0] == 1:
+        values = values[0]
+    if values.ndim != 1 or not 1 <= values.size <= MAX_WIDTH:
+        raise BadSample(source, WANTED, f"shape {values.shape}")
+    if not (np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer)):
+        raise BadSample(source, WANTED, f"{values.dtype} values")
+    with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite, and is refused as such
+        row = np.array(values, dtype=np.float32)
+    finite = np.isfinite(row)
+    if not finite.all():
+        raise BadSample(source, WANTED, f"{values[~finite][0]} at place {int(np.argmin(finite))}")
+    return row

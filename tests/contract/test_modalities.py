@@ -1,0 +1,189 @@
+"""One walk over every registered modality and encoder: a new one gets these tests by being registered.
+
+An encoder runs with its defaults unless `SMALL` names cheaper arguments. `<fixture>` stands for that fixture's value.
+"""
+
+import json
+import pickle
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from mmalign import registry
+from mmalign.errors import BadSample, UserError
+from mmalign.modality import Encoder, Modality, Transform
+from mmalign.types import Features, Inputs, Tokens
+
+SMALL: dict[tuple[str, str], dict[str, Any]] = {
+    ("image", "convnet"): {"width": 4, "depths": [1, 2], "size": 16},
+    ("image", "vit"): {"width": 16, "depth": 2, "heads": 2, "patch": 4, "size": 16, "pool": "attention"},
+    ("image", "timm"): {
+        "model": "vit_tiny_patch16_224",
+        "args": {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2},
+    },
+    ("image", "open_clip"): {"model": "<tiny_clip>"},
+    ("text", "transformer"): {"width": 16, "depth": 2, "heads": 2},
+    ("text", "open_clip"): {"model": "<tiny_clip>"},
+    ("text", "huggingface"): {"model": "<tiny_bert>"},
+    ("vector", "mlp"): {"hidden": 16},
+}
+CASES = [
+    (modality, encoder)
+    for modality in registry.names("modalities")
+    for encoder in registry.load("modalities", modality).encoders
+]
+LABELS = (0, 3, 7, 5, 9)
+
+
+@dataclass
+class Case:
+    """A modality with one of its encoders, fitted on samples of its own."""
+
+    modality: Modality
+    name: str
+    transform: Transform
+    encoder: Encoder
+    samples: list[Any]
+
+    def inputs(self, transform: Transform | None = None) -> Inputs:
+        transform = transform or self.transform
+        return transform.collate([transform(sample) for sample in self.samples])
+
+
+@pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])
+def case(request: pytest.FixtureRequest) -> Case:
+    name, encoder = request.param
+    args = {
+        key: request.getfixturevalue(value[1:-1]) if isinstance(value, str) and value.startswith("<") else value
+        for key, value in SMALL.get((name, encoder), {}).items()
+    }
+    modality = registry.load("modalities", name)
+    rng = np.random.default_rng(0)
+    samples = [modality.synthetic(label, rng) for label in LABELS]
+    transform = modality.transform(encoder, args)
+    transform.fit(samples)
+    return Case(modality, encoder, transform, modality.encoder(encoder, transform, **args).eval(), samples)
+
+
+def every(features: Features) -> dict[str, Tokens]:
+    return {name: value for name in ("tokens", "parts") if (value := getattr(features, name)) is not None}
+
+
+def test_shapes_and_masks(case: Case) -> None:
+    features = case.encoder(case.inputs())
+    assert features.vector.shape == (len(LABELS), case.encoder.width)
+    assert features.vector.dtype == torch.float32
+    for name, width in (("tokens", case.encoder.token_width), ("parts", case.encoder.part_width)):
+        grains = getattr(features, name)
+        assert (grains is None) == (width is None), f"{name}: the declared width and what comes out disagree"
+        if grains is not None:
+            assert grains.values.shape == (*grains.mask.shape, width)
+            assert grains.mask.dtype == torch.bool
+            assert grains.mask.any(1).all(), f"a sample without a real one of {name}"
+            assert grains.values[grains.mask].isfinite().all()
+
+
+def test_gradient_reaches_every_parameter(case: Case) -> None:
+    vector = case.encoder.train()(case.inputs()).vector
+    (vector * torch.randn_like(vector)).sum().backward() if vector.requires_grad else None
+    lost = [
+        name for name, parameter in case.encoder.named_parameters()
+        if parameter.requires_grad and (parameter.grad is None or not parameter.grad.any())
+    ]  # fmt: skip
+    assert not lost, f"a loss of the vector alone does not train: {lost}"
+
+
+def test_low_precision_stays_finite(case: Case) -> None:
+    inputs = case.inputs()
+    with torch.autocast("cpu", torch.bfloat16):
+        features = case.encoder(inputs)
+    assert features.vector.isfinite().all()
+    torch.testing.assert_close(features.vector.float(), case.encoder(inputs).vector, atol=0.1, rtol=0.1)
+
+
+def test_restored_from_json_without_network(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("asked the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    saved = json.loads(json.dumps([case.transform.config(), case.encoder.config()], allow_nan=False))
+    transform = case.modality.restore_transform(saved[0])
+    encoder = case.modality.encoder(case.name, transform, **saved[1]).eval()
+    encoder.load_state_dict(case.encoder.state_dict())
+    before, after = case.encoder(case.inputs()), encoder(case.inputs(transform))
+    torch.testing.assert_close(after.vector, before.vector, atol=0, rtol=0)
+    for name, grains in every(before).items():
+        torch.testing.assert_close(getattr(after, name).values, grains.values, atol=0, rtol=0)
+    assert transform.config() == case.transform.config()
+    assert encoder.config() == case.encoder.config()
+
+
+def test_use_is_deterministic(case: Case) -> None:
+    first, second = (case.encoder(case.inputs()).vector for _ in range(2))
+    torch.testing.assert_close(first, second, atol=0, rtol=0)
+
+
+def test_training_transform_follows_its_generator_alone(case: Case) -> None:
+    def items() -> bytes:
+        return pickle.dumps([case.transform(s, np.random.default_rng((1, i))) for i, s in enumerate(case.samples)])
+
+    numbers = np.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes()  # noqa: NPY002
+    first = items()
+    assert numbers == (np.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes())  # noqa: NPY002
+    torch.manual_seed(7)
+    assert items() == first
+    assert len(case.transform.collate(pickle.loads(first))) == len(case.inputs())
+
+
+def test_a_batch_gives_what_single_samples_give(case: Case) -> None:
+    """Padding changes nothing, and rows do not see each other."""
+    together = case.encoder(case.inputs())
+    for row, sample in enumerate(case.samples):
+        alone = case.encoder(case.transform.collate([case.transform(sample)]))
+        torch.testing.assert_close(alone.vector[0], together.vector[row], atol=1e-5, rtol=1e-4)
+        for name, grains in every(together).items():
+            single = getattr(alone, name)
+            real, expected = single.values[0][single.mask[0]], grains.values[row][grains.mask[row]]
+            torch.testing.assert_close(real, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_samples_are_read_pickled_and_drawn(case: Case) -> None:
+    for sample in case.samples:
+        again = pickle.loads(pickle.dumps(case.modality.read(sample)))
+        np.testing.assert_array_equal(again, sample)
+        axes = Figure(figsize=(1, 1)).subplots()
+        case.modality.picture(sample, axes)
+        axes.figure.canvas.draw()
+        assert axes.has_data() or axes.texts
+    drawn = case.modality.synthetic(2, np.random.default_rng(5))
+    np.testing.assert_array_equal(drawn, case.modality.synthetic(2, np.random.default_rng(5)))
+
+
+@pytest.mark.parametrize("junk", [None, object(), 3, float("nan"), {}, b"", [], np.array([["a"]], dtype=object)])
+def test_junk_is_a_bad_sample(case: Case, junk: object) -> None:
+    with pytest.raises(BadSample) as caught:
+        case.modality.read(junk)
+    assert caught.value.expected
+    assert caught.value.came
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda case: case.modality.encoder("no-such", case.transform),
+        lambda case: case.modality.encoder(case.name, case.transform, **case.encoder.config(), no_such_argument=1),
+        lambda case: case.modality.transform("", {}, no_such_setting=1),
+    ],
+    ids=["encoder", "argument", "setting"],
+)
+def test_what_is_unknown_is_named(case: Case, call: Callable[[Case], object]) -> None:
+    with pytest.raises(UserError, match=r"no.such") as caught:
+        call(case)
+    assert "\n" not in str(caught.value)
