@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mmalign.data.files import file_sha256
+from mmalign.data.files import content_sha256
 from mmalign.data.module import PairedData
 from mmalign.data.pairs import content_key
 from mmalign.data.records import Record, Rejected
@@ -121,8 +121,9 @@ def check(data: PairedData, modalities: Mapping[str, Modality], *, sheet: Path |
     bad = data.scan(set(data.splits))
     records = data.all_records
     good = [place for place in range(len(records)) if place not in bad]
+    known: dict[Path, str] = {}
     with ThreadPoolExecutor(2) as pool:
-        contents = dict(zip(good, pool.map(lambda place: _contents(data, records[place]), good), strict=True))
+        contents = dict(zip(good, pool.map(lambda place: _contents(data, records[place], known), good), strict=True))
     inline = {side: modality.inline for side, modality in modalities.items()}
     duplicates, leakage = [], []
     for side in data.present:
@@ -173,11 +174,11 @@ def draw_sheet(data: PairedData, places: Sequence[int], path: Path, *, rows: int
         figure.savefig(path, dpi=100, format="png")
 
 
-def _contents(data: PairedData, record: Record) -> dict[str, set[Hashable]]:
+def _contents(data: PairedData, record: Record, known: dict[Path, str]) -> dict[str, set[Hashable]]:
     found = {}
     for side in data.present:
         raw = [data.store.raw(record, side, place) for place in range(len(record.values.get(side, ())))]
-        found[side] = {file_sha256(value) if isinstance(value, Path) else content_key(value) for value in raw}
+        found[side] = {content_sha256(value, known) if isinstance(value, Path) else content_key(value) for value in raw}
     return found
 
 

@@ -1,6 +1,7 @@
 """Files by name from a folder, a tar or a zip: nothing outside it, nothing oversized, nothing but regular files."""
 
 import hashlib
+import re
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -10,6 +11,9 @@ from mmalign.errors import BadSample, UserError
 
 MAX_BYTES = 1 << 30
 """The size above which one file is refused, unless a source is told otherwise."""
+
+
+_PART = re.compile(r"#\d+$")
 
 
 class FileStore(ABC):
@@ -50,7 +54,10 @@ class FileStore(ABC):
 
 
 class FolderStore(FileStore):
-    """The files below a folder. A link may point to another place in the folder, never out of it."""
+    """The files below a folder. A link may point to another place in the folder, never out of it.
+
+    A name may end in `#17`: the 17th part of that file (a row of a matrix), for a modality that reads such paths.
+    """
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         super().__init__(path, max_bytes=max_bytes)
@@ -61,6 +68,13 @@ class FolderStore(FileStore):
 
     def fetch(self, name: str) -> Path:
         path = self._root / safe_name(name, self.path)
+        if not (_PART.search(name) and not path.exists()):
+            return self._checked(name, path)
+        # The modality reads the place off the path; the file itself is what is checked.
+        file = self._checked(name, path.with_name(_PART.sub("", path.name)))
+        return file.with_name(path.name)
+
+    def _checked(self, name: str, path: Path) -> Path:
         try:
             real = path.resolve(strict=True)
             status = real.stat()
@@ -78,13 +92,16 @@ class FolderStore(FileStore):
 
     def fingerprint(self, names: Iterable[str]) -> str:
         digest = hashlib.sha256()
-        for name in sorted(set(names)):
+        for name in sorted({self._whole(name) for name in names}):
             try:
                 content = file_sha256(self.fetch(name))
             except BadSample as error:
                 content = error.expected  # a missing file is a fact of the data too
             digest.update(f"{name}\0{content}\0".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
+
+    def _whole(self, name: str) -> str:
+        return name if not _PART.search(name) or (self._root / name).exists() else _PART.sub("", name)
 
     def _where(self, name: str) -> str:
         return name
@@ -128,6 +145,14 @@ def safe_name(name: str, inside: Path) -> str:
     if ".." in windows.parts:  # Windows' parts are split at both kinds of slash
         raise BadSample(name, expected, "a name that climbs out with '..'")
     return "/".join(parts)
+
+
+def content_sha256(path: Path, known: dict[Path, str]) -> str:
+    """SHA-256 of what a fetched path stands for: a file, or a part of one; each file is read once (`known`)."""
+    file = path if path.is_file() else path.with_name(_PART.sub("", path.name))
+    if file not in known:
+        known[file] = file_sha256(file)
+    return known[file] if file == path else f"{known[file]} {path.name}"
 
 
 def file_sha256(path: Path) -> str:
