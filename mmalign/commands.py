@@ -11,6 +11,7 @@ import yaml
 from mmalign import bundle, recipes, registry
 from mmalign.data.module import PairedData
 from mmalign.errors import UserError
+from mmalign.flags import fold_open_dicts, parse
 from mmalign.model import Aligner
 
 Parsed = Any
@@ -127,7 +128,7 @@ def search_command(arguments: list[str]) -> int:
     parser.add_argument("queries", type=str, nargs="+", help="Queries: sentences, or files.")
     parser.add_argument("--k", type=int, default=10, help="Answers a query.")
     parser.add_argument("--json", type=str | None, default=None, help="Write the answers here.")
-    parsed = parser.parse_args(arguments)
+    parsed = parse(parser, arguments)
     from mmalign.evaluation.embed import read_parquet
     from mmalign.evaluation.search import search, show
 
@@ -150,7 +151,7 @@ def list_command(arguments: list[str]) -> int:
     """Mmalign list."""
     parser = _parser("list", "What is registered here.")
     parser.add_argument("--json", type=bool, default=False, help="JSON on standard output.")
-    parsed = parser.parse_args(arguments)
+    parsed = parse(parser, arguments)
     from mmalign.listing import collect, show
 
     found = collect()
@@ -168,7 +169,7 @@ def demo_command(arguments: list[str]) -> int:
     parser.add_argument("--out", type=str, default="runs/demo", help="Folder of the run; replaced when it exists.")
     parser.add_argument("--json", type=str | None, default=None, help="Write the result here.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of weights, order and augmentation.")
-    parsed = parser.parse_args(arguments)
+    parsed = parse(parser, arguments)
     from mmalign.demo import demo
 
     demo(Path(parsed.out), json_path=Path(parsed.json) if parsed.json else None, seed=parsed.seed)
@@ -176,19 +177,17 @@ def demo_command(arguments: list[str]) -> int:
 
 
 def _parser(name: str, description: str) -> jsonargparse.ArgumentParser:
-    return jsonargparse.ArgumentParser(prog=f"mmalign {name}", description=description)
+    return jsonargparse.ArgumentParser(prog=f"mmalign {name}", description=description, exit_on_error=False)
 
 
 def _parse_with_data(parser: jsonargparse.ArgumentParser, arguments: list[str]) -> tuple[Parsed, PairedData]:
     """Parse with `--data.*`; where there is a bundle, its run's data is the default unless the user names other."""
-    from mmalign.training.run import fold_open_dicts
-
     parser.add_class_arguments(PairedData, "data")
-    parsed = parser.parse_args(fold_open_dicts(arguments, {}))
+    parsed = parse(parser, fold_open_dicts(arguments, {}))
     if "bundle" in parsed:
         defaults = _run_defaults(parsed.bundle, arguments)
         parser.set_defaults({f"data.{key}": value for key, value in defaults.items()})
-        parsed = parser.parse_args(fold_open_dicts(arguments, {"data": defaults}))
+        parsed = parse(parser, fold_open_dicts(arguments, {"data": defaults}))
     return parsed, parser.instantiate(parsed).data
 
 

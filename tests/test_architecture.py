@@ -20,7 +20,7 @@ ROWS = [
     {"heads"},
     {"objectives"},
     {"model"},
-    {"bundle"},
+    {"bundle", "flags"},
     {"evaluation", "pictures"},
     {"training"},
     {"listing", "demo"},

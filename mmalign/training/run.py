@@ -1,6 +1,5 @@
 """`mmalign train`: LightningCLI underneath; a recipe, overrides, a run folder, a bundle at the end."""
 
-import json
 import logging
 import os
 import shlex
@@ -19,12 +18,11 @@ import mmalign
 from mmalign import bundle, recipes
 from mmalign.data.module import PairedData
 from mmalign.errors import UserError
+from mmalign.flags import fold_open_dicts
+from mmalign.flags import parse as parse_flags
 from mmalign.registry import missing_extra, nearest
 from mmalign.training.callbacks import EpochLines, ExactResume
 from mmalign.training.module import AlignmentModule
-
-OPEN_DICTS = ("args", "transform", "options")
-"""Keys whose value is a free dictionary, filled by the registered thing that they configure."""
 
 
 class TrainCLI(LightningCLI):
@@ -44,7 +42,7 @@ class TrainCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parser.parse_args(args)
+        self.config = parse_flags(parser, args)
 
     def before_instantiate_classes(self) -> None:
         self.out = Path(self.config.out)
@@ -105,7 +103,11 @@ def parse(recipe: str, arguments: list[str]) -> TrainCLI:
         args=["--config", str(path), *folded],
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
-        parser_kwargs={"prog": f"mmalign train {recipe}", "description": f"Train by the recipe {path.name}."},
+        parser_kwargs={
+            "prog": f"mmalign train {recipe}",
+            "description": f"Train by the recipe {path.name}.",
+            "exit_on_error": False,
+        },
         seed_everything_default=0,
     )
 
@@ -150,42 +152,6 @@ def train(recipe: str, arguments: list[str]) -> Path:
         bundle.save(module.aligner, out / "bundle", provenance=provenance)
         _say(trainer, f"saved {out / 'bundle'}; next: mmalign evaluate {out} --task retrieval")
     return out
-
-
-def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:
-    """Turn `--model.towers.x.args.size 32` into one JSON value for `--model.towers.x.args`, merged over the recipe.
-
-    The parser knows typed keys; below `args`, `transform` and `options` the keys belong to registered things.
-
-    Example:
-        >>> fold_open_dicts(["--data.options.k", "3"], {"data": {"options": {"j": 1}}})
-        ['--data.options={"j": 1, "k": 3}']
-    """
-    kept, trees = [], {}
-    rest = list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        key, equals, value = argument.partition("=")
-        path = key.removeprefix("--").split(".")
-        cut = next((place for place, part in enumerate(path) if part in OPEN_DICTS), None)
-        if not key.startswith("--") or cut is None or cut == len(path) - 1:
-            kept.append(argument)
-            continue
-        if not equals:
-            if not rest:
-                raise UserError(f"{key} needs a value")
-            value = rest.pop(0)
-        top = ".".join(path[: cut + 1])
-        if top not in trees:
-            node: Any = base
-            for part in path[: cut + 1]:
-                node = (node or {}).get(part, {}) if isinstance(node, dict) else {}
-            trees[top] = json.loads(json.dumps(node or {}))
-        node = trees[top]
-        for part in path[cut + 1 : -1]:
-            node = node.setdefault(part, {})
-        node[path[-1]] = yaml.safe_load(value)
-    return kept + [f"--{top}={json.dumps(tree)}" for top, tree in trees.items()]
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 
 from mmalign.cli import main
 from mmalign.errors import UserError
-from mmalign.training.run import fold_open_dicts
+from mmalign.flags import fold_open_dicts
 
 TINY = [
     "--model.dim=8",

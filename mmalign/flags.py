@@ -1,0 +1,83 @@
+"""Parsing with errors that a user can act on, and free dictionaries below typed keys."""
+
+import dataclasses
+import difflib
+import json
+import re
+from typing import Any
+
+import jsonargparse
+import yaml
+
+from mmalign.errors import UserError
+from mmalign.model import TowerConfig
+from mmalign.objectives.base import PairConfig
+
+OPEN_DICTS = ("args", "transform", "options")
+"""Keys whose value is a free dictionary, filled by the registered thing that they configure."""
+
+
+def parse(parser: jsonargparse.ArgumentParser, arguments: list[str]) -> Any:
+    """Parse; what does not fit becomes a `UserError` of one line that names the nearest flag or key."""
+    try:
+        return parser.parse_args(arguments)
+    except jsonargparse.ArgumentError as error:
+        text = " ".join(str(error).split())
+        raise UserError(text + _hint(parser, text)) from error
+
+
+def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:
+    """Turn `--model.towers.x.args.size 32` into one JSON value for `--model.towers.x.args`, merged over the recipe.
+
+    The parser knows typed keys; below `args`, `transform` and `options` the keys belong to registered things.
+
+    Example:
+        >>> fold_open_dicts(["--data.options.k", "3"], {"data": {"options": {"j": 1}}})
+        ['--data.options={"j": 1, "k": 3}']
+    """
+    kept: list[str] = []
+    trees: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        key, equals, value = argument.partition("=")
+        path = key.removeprefix("--").split(".")
+        cut = next((place for place, part in enumerate(path) if part in OPEN_DICTS), None)
+        if not key.startswith("--") or cut is None or cut == len(path) - 1:
+            kept.append(argument)
+            continue
+        if not equals:
+            if not rest:
+                raise UserError(f"{key} needs a value")
+            value = rest.pop(0)
+        top = ".".join(path[: cut + 1])
+        if top not in trees:
+            trees[top] = json.loads(json.dumps(_at(base, path[: cut + 1])))  # a copy: the recipe is not changed
+        node = trees[top]
+        for part in path[cut + 1 : -1]:
+            node = node.setdefault(part, {})
+        node[path[-1]] = yaml.safe_load(value)
+    return kept + [f"--{top}={json.dumps(tree)}" for top, tree in trees.items()]
+
+
+def _at(tree: Any, path: list[str]) -> Any:
+    for part in path:
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree or {}
+
+
+def _hint(parser: jsonargparse.ArgumentParser, text: str) -> str:
+    """`; did you mean ...` where the message names a flag or key that does not exist."""
+    unknown = re.search(r"(?:unrecognized arguments?|[Kk]ey|Option|option) *:? *['\"]?(-*[\w.]+)", text)
+    if "unrecognized" in text:
+        wrong = re.findall(r"--[\w.]+", text.split("unrecognized", 1)[1])
+        known = [f"--{key}" for key in parser.get_defaults(skip_validation=True).keys()]  # noqa: SIM118 - a Namespace
+        close = difflib.get_close_matches(wrong[0], known, n=1) if wrong else []
+    else:
+        wrong = re.findall(r"['\"]([\w.]+)['\"] is not (?:accepted|expected)", text) or (
+            [unknown.group(1)] if unknown else []
+        )
+        fields = [field.name for kind in (TowerConfig, PairConfig) for field in dataclasses.fields(kind)]
+        leaves = [key.rpartition(".")[2] for key in parser.get_defaults(skip_validation=True).keys()]  # noqa: SIM118
+        close = difflib.get_close_matches(wrong[0].rpartition(".")[2], fields + leaves, n=1) if wrong else []
+    return f"; did you mean {close[0]!r}?" if close else ""
