@@ -35,10 +35,11 @@ def retrieval(pictures: Floats, captions: Floats, groups: Sequence[str]) -> Scor
     """hit@10 both ways, row i answering to row i, and the mean reciprocal rank; a tie counts against."""
     similarity, diagonal = pictures @ captions.T, np.arange(len(pictures))
     forth, back = _ranks(similarity, diagonal), _ranks(similarity.T, diagonal)
+    found, named = (forth < 10).astype(float), (back < 10).astype(float)
     outcomes = {
-        "hit@10": ((forth < 10) + (back < 10)) / 2.0,
-        "image_to_text hit@10": (forth < 10).astype(float),
-        "text_to_image hit@10": (back < 10).astype(float),
+        "hit@10": (found + named) / 2,
+        "image_to_text hit@10": found,
+        "text_to_image hit@10": named,
         "mrr": (1 / (1 + forth) + 1 / (1 + back)) / 2,
     }
     _, clusters = np.unique(np.asarray(groups), return_inverse=True)

@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -45,61 +45,80 @@ def measure(data: Prepared, trained: Trained) -> Scores:
     return zero_shot(seen, said, np.array([classes.index(caption) for caption in captions]))
 
 
+@dataclass(frozen=True)
+class Measured:
+    """One program, one seed.
+
+    Args:
+        scores: Held-out quality.
+        rate: Training samples a second.
+        processor_rate: The same by processor time: on a machine with other work it says more than the clock does.
+        seconds: The whole process.
+    """
+
+    scores: Scores
+    rate: float
+    processor_rate: float
+    seconds: float
+
+
 def side_by_side(data: Prepared, recipe: Recipe, *, sides: list[str], seeds: int, scratch: Path) -> dict[str, Any]:
     """Train every program once a seed, in turn (A B C, B C A, C A B), and gather the figures."""
-    scores: dict[str, list[Scores]] = {side: [] for side in sides}
-    rates: dict[str, list[float]] = {side: [] for side in sides}
-    seconds: dict[str, list[float]] = {side: [] for side in sides}
-    steps = data.train_rows // recipe.batch_size
+    runs: dict[str, list[Measured]] = {side: [] for side in sides}
+    name = HEADLINE[data.name]
     for seed in range(seeds):
         turn = seed % len(sides)
         for side in [*sides[turn:], *sides[:turn]]:
             trained = SIDES[side](data, recipe, seed, scratch / f"{data.name}-{sides.index(side)}-{seed}")
-            if len(trained.ends) != steps * recipe.epochs:
-                raise RuntimeError(f"{side} took {len(trained.ends)} steps, expected {steps * recipe.epochs}")
-            scores[side].append(measure(data, trained))
-            rates[side].append(rate(trained.ends, steps=steps, batch_size=recipe.batch_size))
-            seconds[side].append(trained.seconds)
-            found = scores[side][-1].mean(HEADLINE[data.name])
-            print(
-                f"{data.name} seed {seed} {side}: {HEADLINE[data.name]} {found:.4f}, {rates[side][-1]:.1f} samples/s, "
-                f"{trained.seconds:.0f} s in all",
-                file=sys.stderr,
-                flush=True,
-            )
+            run = _measured(data, recipe, trained)
+            runs[side].append(run)
+            line = f"{name} {run.scores.mean(name):.4f}, {run.rate:.1f} samples/s, {run.seconds:.0f} s in all"
+            print(f"{data.name} seed {seed} {side}: {line}", file=sys.stderr, flush=True)
     return {
         "data": data.name,
         "quality": MEANING[data.name],
         "train_rows": data.train_rows,
         "held_out_rows": len(data.held_out),
         "recipe": asdict(recipe),
-        "sides": {side: _summary(side, scores, rates, seconds) for side in sides},
+        "sides": {side: _summary(runs[side], runs.get(PEER) if side != PEER else None) for side in sides},
     }
 
 
-def _summary(
-    side: str, scores: dict[str, list[Scores]], rates: dict[str, list[float]], seconds: dict[str, list[float]]
-) -> dict[str, Any]:
-    names = scores[side][0].outcomes
+def _measured(data: Prepared, recipe: Recipe, trained: Trained) -> Measured:
+    steps = data.train_rows // recipe.batch_size
+    taken = len(trained.ends["wall"])
+    if taken != steps * recipe.epochs:
+        raise RuntimeError(f"{taken} optimiser steps were taken, expected {steps * recipe.epochs}: not the same work")
+    rates = {
+        kind: rate(trained.ends[kind], steps=steps, batch_size=recipe.batch_size) for kind in ("wall", "processor")
+    }
+    return Measured(measure(data, trained), rates["wall"], rates["processor"], trained.seconds)
+
+
+def _summary(runs: list[Measured], peer: list[Measured] | None) -> dict[str, Any]:
+    scores = [run.scores for run in runs]
+    names = scores[0].outcomes
     summary: dict[str, Any] = {
-        "seeds": len(scores[side]),
+        "seeds": len(runs),
         "scores": {
             name: {
-                "mean": float(np.mean([one.mean(name) for one in scores[side]])),
-                "ci": interval(scores[side], name),
-                "by_seed": [one.mean(name) for one in scores[side]],
+                "mean": float(np.mean([one.mean(name) for one in scores])),
+                "ci": interval(scores, name),
+                "by_seed": [one.mean(name) for one in scores],
             }
             for name in names
         },
-        "samples_per_s": rates[side],
-        "process_seconds": seconds[side],
+        "samples_per_s": [run.rate for run in runs],
+        "samples_per_processor_s": [run.processor_rate for run in runs],
+        "process_seconds": [run.seconds for run in runs],
     }
-    if side != PEER and PEER in scores:
-        ratios = [a / b for a, b in zip(rates[side], rates[PEER], strict=True)]
-        summary["rate_ratio"] = {"median": float(np.median(ratios)), "by_seed": ratios}
+    if peer:
+        pairs = list(zip(runs, peer, strict=True))
+        summary["rate_ratio"] = [ours.rate / theirs.rate for ours, theirs in pairs]
+        summary["processor_rate_ratio"] = [ours.processor_rate / theirs.processor_rate for ours, theirs in pairs]
         summary["difference"] = {}
         for name in names:
-            mean, low, high = difference(scores[side], scores[PEER], name)
+            mean, low, high = difference(scores, [run.scores for run in peer], name)
             summary["difference"][name] = {"mean": mean, "ci": [low, high], "not_below": high >= 0}
     return summary
 
@@ -109,22 +128,26 @@ def rows(result: dict[str, Any]) -> list[dict[str, str]]:
     name = HEADLINE[result["data"]]
     lines = []
     for side, summary in result["sides"].items():
-        score, gap, ratio = summary["scores"][name], summary.get("difference"), summary.get("rate_ratio")
+        score, gap = summary["scores"][name], summary.get("difference", {}).get(name)
         lines.append(
             {
                 "program": side,
                 f"{name} [95 %]": f"{score['mean']:.3f} [{score['ci'][0]:.3f}, {score['ci'][1]:.3f}]",
-                "against the peer [95 %]": f"{gap[name]['mean']:+.3f} [{gap[name]['ci'][0]:+.3f}, "
-                f"{gap[name]['ci'][1]:+.3f}]"
+                "minus the peer [95 %]": f"{gap['mean']:+.3f} [{gap['ci'][0]:+.3f}, {gap['ci'][1]:+.3f}]"
                 if gap
                 else "",
                 "samples/s": f"{np.median(summary['samples_per_s']):.0f}",
-                "ratio by seed": " ".join(f"{one:.2f}" for one in ratio["by_seed"]) if ratio else "",
+                "ratio by seed": _ratios(summary, "rate_ratio"),
+                "by processor time": _ratios(summary, "processor_rate_ratio"),
                 "whole process, s": f"{np.median(summary['process_seconds']):.0f}",
                 "n": f"{result['held_out_rows']} x {summary['seeds']} seeds",
             }
         )
     return lines
+
+
+def _ratios(summary: dict[str, Any], kind: str) -> str:
+    return " ".join(f"{one:.2f}" for one in summary.get(kind, []))
 
 
 def provenance() -> dict[str, Any]:

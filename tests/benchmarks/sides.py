@@ -47,9 +47,15 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run: when each optimiser step ended, how long the process lived, and how to embed with the result."""
+    """A finished run.
 
-    ends: list[float]
+    Args:
+        ends: When each optimiser step ended, seconds, by clock (`wall`) and by processor time (`processor`).
+        seconds: How long the process lived.
+        encode: Paths and captions -> their unit vectors.
+    """
+
+    ends: dict[str, list[float]]
     seconds: float
     encode: Encode
 
@@ -139,7 +145,7 @@ def unit_rows(rows: Floats) -> Floats:
     return rows
 
 
-def _timed(module: str, arguments: list[str], out: Path, recipe: Recipe) -> tuple[list[float], float]:
+def _timed(module: str, arguments: list[str], out: Path, recipe: Recipe) -> tuple[dict[str, list[float]], float]:
     """Run a module under the step clock; its output goes to `<out>.log`."""
     times, log = out.with_suffix(".times.json"), out.with_suffix(".log")
     environment: dict[str, Any] = {
