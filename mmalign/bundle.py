@@ -111,7 +111,8 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
         weights = load_file(folder / "model.safetensors", device="cpu")
         missing, unexpected = model.load_state_dict(weights, strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{folder / 'model.safetensors'} does not fit its configuration: {error}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder / 'model.safetensors'} does not fit its configuration: {reason}") from error
     if missing or unexpected:
         raise UserError(
             f"{folder / 'model.safetensors'} does not fit its configuration: missing {missing[:3]}, "

@@ -140,7 +140,7 @@ def search_command(arguments: list[str]) -> int:
     show(parsed.queries, answers)
     if parsed.json:
         found = [
-            {"query": query, "answers": [{"id": key, "score": score} for key, score in one]}
+            {"query": query, "answers": [hit._asdict() for hit in one]}
             for query, one in zip(parsed.queries, answers, strict=True)
         ]
         Path(parsed.json).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -177,7 +177,9 @@ def demo_command(arguments: list[str]) -> int:
 
 
 def _parser(name: str, description: str) -> jsonargparse.ArgumentParser:
-    return jsonargparse.ArgumentParser(prog=f"mmalign {name}", description=description, exit_on_error=False)
+    return jsonargparse.ArgumentParser(
+        prog=f"mmalign {name}", description=description, exit_on_error=False, allow_abbrev=False
+    )
 
 
 def _parse_with_data(parser: jsonargparse.ArgumentParser, arguments: list[str]) -> tuple[Parsed, PairedData]:

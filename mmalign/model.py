@@ -159,7 +159,8 @@ class Aligner(nn.Module):
 
         Args:
             name: The tower.
-            items: A list of what the modality reads (paths, bytes, arrays, strings), or one such item.
+            items: A list of what the modality reads (paths, bytes, arrays, strings), or one such item; an array is one
+                item, so pass `list(matrix)` for a matrix of rows.
             batch_size: Items a forward pass.
 
         Returns:

@@ -136,7 +136,7 @@ def learnt_scale(model: Aligner, a: str, b: str) -> float:
     """What the objective multiplies scores with when it trains, 1 if it has no `scale`."""
     objective, _ = model.objective.between(a, b)
     scale = getattr(objective, "scale", 1.0)
-    return float(scale() if callable(scale) else scale)
+    return float(scale.detach() if isinstance(scale, Tensor) else scale)
 
 
 def _vectors_only(model: Aligner, a: str, b: str) -> bool:

@@ -155,9 +155,10 @@ def _gather(a: Tensor, b: Tensor, groups: Tensor | None) -> tuple[Tensor, Tensor
 
 def _warn_above_cap(module: nn.Module, incompatible: Any) -> None:
     assert isinstance(module, _Contrastive)
-    if module.max_scale is not None and float(module.scale) > module.max_scale * (1 + 1e-5):
+    scale = float(module.scale.detach())
+    if module.max_scale is not None and scale > module.max_scale * (1 + 1e-5):
         warnings.warn(
-            f"the loaded scale is {float(module.scale):.4g}, above max_scale {module.max_scale:g}: the first training "
+            f"the loaded scale is {scale:.4g}, above max_scale {module.max_scale:g}: the first training "
             "step will lower it; set the objective's max_scale to null, or higher, to keep it",
             stacklevel=2,
         )

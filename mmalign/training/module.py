@@ -90,7 +90,3 @@ class AlignmentModule(pl.LightningModule):
         """The loss on held-out rows; it depends on the batch size, so compare it within one run only."""
         output = self.aligner.loss(batch)
         self.log("val/loss", output.loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move a batch."""
-        return batch.to(device, non_blocking=True)

@@ -107,6 +107,7 @@ def parse(recipe: str, arguments: list[str]) -> TrainCLI:
             "prog": f"mmalign train {recipe}",
             "description": f"Train by the recipe {path.name}.",
             "exit_on_error": False,
+            "allow_abbrev": False,
         },
         seed_everything_default=0,
     )

@@ -68,7 +68,7 @@ def test_evaluate_retrieval(run: Path, tmp_path: Path, capsys: pytest.CaptureFix
         low, high = scores["hit@10_ci"]
         assert 0 <= low <= scores["hit@10"] <= high <= 1
     assert {"mmalign", "torch"} <= set(result["provenance"]["versions"])
-    assert {"seed", "data", "bundle", "split"} <= set(result["provenance"])
+    assert {"seed", "data_hash", "bundle_hash", "split"} <= set(result["provenance"])
     assert "image" in capsys.readouterr().out
 
 
