@@ -34,8 +34,18 @@ class Described:
     weights: Mapping[str, Any] | Path | None = None
     folder: Path | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what is no description, and names that would fetch another."""
+        for name, kind in (("vision_cfg", dict), ("text_cfg", dict), ("embed_dim", int)):
+            if not isinstance(self.model.get(name), kind):
+                found = ", ".join(sorted(map(str, self.model))) or "nothing"
+                raise UserError(f"an open_clip model needs {name!r}, a {kind.__name__}; found: {found}")
+        inner = str(self.model["vision_cfg"].get("timm_model_name") or "")
+        if ":" in inner or "/" in inner:
+            raise UserError(f"open_clip model: timm_model_name must be a plain name, got {inner!r}")
 
-def describe(model: Any, pretrained: str | None = None) -> Described:
+
+def describe(model: Any, pretrained: str | None = None, *, sealed: bool = False) -> Described:
     """Find a model's description; the network is not asked.
 
     Args:
@@ -43,11 +53,16 @@ def describe(model: Any, pretrained: str | None = None) -> Described:
             configuration itself.
         pretrained: A tag of open_clip's for that name (`laion2b_s34b_b79k`), a local file, or None. A folder's own
             weights need not be named.
+        sealed: The arguments come from a bundle: only a configuration is taken.
 
     Raises:
         UserError: there is no such model, tag or file.
     """
     clip = open_clip_package()
+    if sealed and (pretrained is not None or not isinstance(model, Mapping)):
+        raise UserError(
+            "encoder 'open_clip': a bundle describes its model and brings the weights, it cannot name others"
+        )
     if isinstance(model, Mapping):
         return Described(copy.deepcopy(dict(model)), weights=_file(pretrained))
     if not isinstance(model, str):
@@ -92,9 +107,6 @@ def build_tower(described: Described, side: str) -> nn.Module:
     """
     clip = open_clip_package()
     config = copy.deepcopy(described.model)
-    for name in ("vision_cfg", "text_cfg", "embed_dim"):
-        if name not in config:
-            raise UserError(f"an open_clip model needs {name!r}; found: {', '.join(sorted(config)) or 'nothing'}")
     if described.weights is None:
         _shrink(config, "text" if side == "visual" else "visual")
     config["vision_cfg"]["timm_model_pretrained"] = False

@@ -49,7 +49,7 @@ class ImageModality(Modality):
 
     def restore_transform(self, config: Mapping[str, Any]) -> Transform:
         """From `ImageTransform.config()`."""
-        return ImageTransform(ImageSettings.make(config))
+        return ImageTransform(ImageSettings.make(config), sealed=True)
 
     def picture(self, sample: Pixels, axes: "Axes") -> None:
         """Show it."""

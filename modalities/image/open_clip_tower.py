@@ -28,7 +28,7 @@ class OpenClipImage(Encoder):
     def __init__(
         self, transform: ImageTransform, *, model: str | Mapping[str, Any], pretrained: str | None = None
     ) -> None:
-        described = describe(model, pretrained)
+        described = describe(model, pretrained, sealed=transform.sealed)
         super().__init__(int(described.model["embed_dim"]))
         self.description = embedded(described)
         transform.checked_size(_size(described.model))

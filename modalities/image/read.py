@@ -12,8 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mmalign.errors import BadSample
 from modalities.image.augment import Pixels
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF")
-"""What is decoded; MPO is the JPEG that telephones write."""
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
+"""What is decoded."""
 
 MAX_PIXELS = 2**26
 """Largest picture that is decoded, known from its header: 8192 x 8192, 201 MB in memory."""

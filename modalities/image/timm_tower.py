@@ -1,5 +1,6 @@
 """Any timm model as an encoder."""
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -41,6 +42,8 @@ class TimmImage(Encoder):
         pretrained: bool | str = False,
         args: Mapping[str, Any] | None = None,
     ) -> None:
+        if transform.sealed and pretrained:
+            raise UserError(f"timm model {model!r}: a bundle brings its own weights, it cannot name others")
         built = _build(_timm(), model, pretrained, dict(args or {}))
         super().__init__(built.num_features, token_width=built.num_features)
         self.arguments = {"model": model, "pretrained": False, "args": dict(args or {})}
@@ -107,14 +110,21 @@ def timm_settings(encoder_args: Mapping[str, Any]) -> dict[str, Any]:
 def _build(timm: ModuleType, model: str, pretrained: bool | str, args: dict[str, Any]) -> Any:
     _known(timm, model)
     overlay: dict[str, Any] | None = None
+    given: set[str] = set()
     if isinstance(pretrained, str | Path):
-        overlay = {"state_dict": read_weights(pretrained)}
+        state = read_weights(pretrained)
+        overlay, given = {"state_dict": state}, set(state)
     try:
-        return timm.create_model(
+        built = timm.create_model(
             model, pretrained=bool(pretrained), num_classes=0, pretrained_cfg_overlay=overlay, **args
         )
     except (RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
         raise UserError(f"timm cannot build {model!r} with {args}: {str(error).splitlines()[0]}") from error
+    if overlay is not None:  # timm adapts sizes, and says nothing about what it did not find
+        lacking = [name for name, _ in built.named_parameters() if name not in given]
+        if lacking:
+            raise UserError(f"the weights in {pretrained} lack {len(lacking)} tensors of {model}, such as {lacking[0]}")
+    return built
 
 
 def _known(timm: ModuleType, model: Any) -> str:
@@ -122,8 +132,8 @@ def _known(timm: ModuleType, model: Any) -> str:
         raise UserError("encoder 'timm' needs the name of a model, for instance args: {model: resnet10t}")
     # timm would fetch names with a scheme from elsewhere, folders included.
     if ":" in model or "/" in model or not timm.is_model(model):
-        close = timm.list_models(f"*{model.split('.')[0][:6].strip('*:/')}*")[:5]
-        raise UserError(f"timm has no model {model!r}; near: {', '.join(close) or 'see timm.list_models()'}")
+        close = difflib.get_close_matches(model, timm.list_models(), n=3)
+        raise UserError(f"timm has no model {model!r}; near: {', '.join(close) or 'none, see timm.list_models()'}")
     return model
 
 

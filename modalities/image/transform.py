@@ -96,6 +96,7 @@ class ImageTransform(Transform):
 
     Args:
         settings: See `ImageSettings`.
+        sealed: It comes from a bundle: an encoder built for it reads no file and no network.
 
     Shape:
         `(height, width, 3)` uint8 -> item `(size, size, 3)` uint8 -> `pixels (batch, 3, size, size)` uint8.
@@ -109,8 +110,8 @@ class ImageTransform(Transform):
         torch.Size([2, 3, 16, 16])
     """
 
-    def __init__(self, settings: ImageSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: ImageSettings, *, sealed: bool = False) -> None:
+        self.settings, self.sealed = settings, sealed
 
     def __call__(self, sample: Pixels, rng: np.random.Generator | None = None) -> Pixels:
         """Make the square."""
@@ -134,6 +135,8 @@ class ImageTransform(Transform):
             factor = s.size / max(height, width)
             inner = max(1, round(width * factor)), max(1, round(height * factor))
             small = _scale(sample, inner, (0, 0, width, height), s.interpolation)
+            if inner == (s.size, s.size):
+                return small
             square = np.full((s.size, s.size, 3), s.fill, dtype=np.uint8)
             top, left = (s.size - inner[1]) // 2, (s.size - inner[0]) // 2
             square[top : top + inner[1], left : left + inner[0]] = small

@@ -16,8 +16,11 @@ from modalities.common.transformer import masked_mean
 from modalities.text.tokenizer import JsonTokenizer
 from modalities.text.transform import TextTransform
 
-UNSAFE = ("auto_map", "attn_implementation", "experts_implementation", "quantization_config", "dtype", "torch_dtype")
-"""Settings that name code or kernels to fetch, or a number format: none of them describes the architecture."""
+UNSAFE = (
+    "auto_map", "attn_implementation", "experts_implementation", "quantization_config", "dtype", "torch_dtype",
+    "backbone", "backbone_config", "use_pretrained_backbone", "use_timm_backbone",
+)  # fmt: skip
+"""Settings that name code, kernels or models to fetch, or a number format: none describes a text encoder."""
 
 DEFAULT_LENGTH = 128
 
@@ -48,6 +51,8 @@ class HuggingFaceText(Encoder):
     ) -> None:
         if pool not in ("mean", "cls"):
             raise UserError(f"huggingface text encoder: pool must be mean or cls, got {pool!r}")
+        if transform.sealed and (pretrained or not isinstance(model, Mapping)):
+            raise UserError("encoder 'huggingface': a bundle describes its model and brings the weights")
         transformers = _transformers()
         description = _clean(model if isinstance(model, Mapping) else _describe(transformers, model))
         built = _build(transformers, model, description, pretrained)
@@ -100,7 +105,10 @@ def huggingface_tokenizer(encoder_args: Mapping[str, Any], max_length: int | Non
 def _build(transformers: ModuleType, model: Any, description: dict[str, Any], pretrained: bool) -> Any:
     arguments = dict(description)
     try:
-        config = transformers.AutoConfig.for_model(arguments.pop("model_type", ""), **arguments)
+        kind = str(arguments.pop("model_type", ""))
+        if kind.startswith("timm"):  # a picture model in disguise, which would fetch itself
+            raise UserError(f"{kind!r} is no text model")
+        config = transformers.AutoConfig.for_model(kind, **arguments)
         if pretrained and isinstance(model, str):
             built, report = transformers.AutoModel.from_pretrained(
                 model,

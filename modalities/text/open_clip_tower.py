@@ -31,7 +31,7 @@ class OpenClipText(Encoder):
     def __init__(
         self, transform: TextTransform, *, model: str | Mapping[str, Any], pretrained: str | None = None
     ) -> None:
-        described = describe(model, pretrained)
+        described = describe(model, pretrained, sealed=transform.sealed)
         text = _text_config(described)
         transform.checked_length(_length(text))
         width = int(text.get("width", 512))
@@ -87,9 +87,7 @@ def open_clip_tokenizer(encoder_args: Mapping[str, Any]) -> Tokenizer:
 
 
 def _text_config(described: Described) -> dict[str, Any]:
-    text = described.model.get("text_cfg")
-    if not isinstance(text, dict):
-        raise UserError("an open_clip model needs 'text_cfg'")
+    text: dict[str, Any] = described.model["text_cfg"]
     if text.get("hf_model_name"):
         raise UserError(
             f"this open_clip model's text tower is {text['hf_model_name']!r} of Hugging Face; "

@@ -54,6 +54,7 @@ class TextTransform(Transform):
         settings: See `TextSettings`.
         tokenizer: None = train one in `fit`.
         fixed: Pad every batch to `max_length`, as models without a padding mask need; else to its longest text.
+        sealed: It comes from a bundle: an encoder built for it reads no file and no network.
 
     Shape:
         text -> item, a list of integers -> `tokens (batch, length)` int64, `mask (batch, length)` bool.
@@ -66,8 +67,15 @@ class TextTransform(Transform):
         tensor([2, 4])
     """
 
-    def __init__(self, settings: TextSettings, tokenizer: Tokenizer | None = None, *, fixed: bool = False) -> None:
-        self.settings, self._tokenizer, self.fixed = settings, tokenizer, fixed
+    def __init__(
+        self,
+        settings: TextSettings,
+        tokenizer: Tokenizer | None = None,
+        *,
+        fixed: bool = False,
+        sealed: bool = False,
+    ) -> None:
+        self.settings, self._tokenizer, self.fixed, self.sealed = settings, tokenizer, fixed, sealed
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -109,7 +117,7 @@ class TextTransform(Transform):
     def restore(config: Mapping[str, Any]) -> "TextTransform":
         """From `config()`."""
         tokenizer = restore_tokenizer(config["tokenizer"])
-        return TextTransform(TextSettings.make(config["settings"]), tokenizer, fixed=config["fixed"])
+        return TextTransform(TextSettings.make(config["settings"]), tokenizer, fixed=config["fixed"], sealed=True)
 
     def checked_length(self, max_length: int | None) -> int:
         """The longest text; an encoder that was told another length stops here.
