@@ -1,7 +1,7 @@
-"""Scores of a classifier, each with its interval; areas and calibration by scikit-learn and torchmetrics."""
+"""Scores of a classifier, each with its interval; areas and calibration by torchmetrics."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,24 +106,32 @@ def multi_label_scores(given: Classified, *, resamples: int = 1000, seed: int = 
 
 def macro_auroc(truth: Tensor, scores: Tensor) -> float:
     """Area under the ROC curve of each class against the rest, mean over classes that have both; NaN if none has."""
-    from sklearn.metrics import roc_auc_score
+    from torchmetrics.functional.classification import multilabel_auroc
 
     positives = truth.sum(dim=0)
-    defined = (positives > 0) & (positives < len(truth))
-    if not bool(defined.any()):
-        return float("nan")
-    columns = zip(truth[:, defined].T.numpy(), scores[:, defined].T.numpy(), strict=True)
-    return float(np.mean([roc_auc_score(is_class, score) for is_class, score in columns]))
+    return _macro(multilabel_auroc, truth, scores, (positives > 0) & (positives < len(truth)))
 
 
 def mean_average_precision(truth: Tensor, scores: Tensor) -> float:
     """Average precision of each class, mean over classes with at least one positive; NaN if none has."""
-    from sklearn.metrics import average_precision_score
+    from torchmetrics.functional.classification import multilabel_average_precision
 
-    defined = truth.any(dim=0)
-    if not bool(defined.any()):
+    return _macro(multilabel_average_precision, truth, scores, truth.any(dim=0))
+
+
+def _macro(area: Callable[..., Tensor], truth: Tensor, scores: Tensor, defined: Tensor) -> float:
+    number = int(defined.sum())
+    if not number:
         return float("nan")
-    return float(average_precision_score(truth[:, defined].numpy(), scores[:, defined].numpy(), average="macro"))
+    # torchmetrics takes what lies outside [0, 1] for logits and squeezes it until neighbours tie: keep the order exact.
+    low, high = scores.double().aminmax()
+    between = (scores.double() - low) / (high - low).clamp(min=torch.finfo(torch.float64).tiny)
+    kept = between[:, defined], truth[:, defined].long()
+    # It wants at least two labels: one is counted twice.
+    if number == 1:
+        kept = kept[0].expand(-1, 2), kept[1].expand(-1, 2)
+    areas = area(*kept, num_labels=max(2, number), average="none", validate_args=False)
+    return float(areas.double().mean())
 
 
 def calibration_error(probabilities: Tensor, predicted: Tensor, target: Tensor) -> float:
