@@ -24,7 +24,7 @@ from sides import Recipe, Train, Trained, mmalign, mmalign_by_content, open_clip
 
 PEER = "open_clip_train"
 SIDES: dict[str, Train] = {PEER: open_clip, "mmalign": mmalign, "mmalign, positives: content": mmalign_by_content}
-EPOCHS = {"eurosat": 8, "emoji": 16}
+EPOCHS = {"eurosat": 6, "emoji": 10}
 WARMUP = {"eurosat": 20, "emoji": 9}
 HEADLINE = {"eurosat": "top1", "emoji": "hit@10"}
 MEANING = {

@@ -66,7 +66,9 @@ def prepare(name: str, out: Path, *, timm_model: str = "resnet10t") -> Prepared:
     train = [row for row in rows if row.split == "train"]
     _write(folder / "train.tsv", train)
     held_out = tuple(row for row in rows if row.split == "validation")
-    return Prepared(name, folder / "train.tsv", held_out, _model(folder / "model", size, timm_model), size, len(train))
+    return Prepared(
+        name, folder / "train.tsv", held_out, model_config(folder / "model", size, timm_model), size, len(train)
+    )
 
 
 def _eurosat(data: Path, pictures: Path) -> list[Row]:
@@ -125,7 +127,7 @@ def _write(path: Path, rows: list[Row]) -> None:
         writer.writerows([getattr(row, field) for field in FIELDS] for row in rows)
 
 
-def _model(folder: Path, size: int, timm_model: str) -> Path:
+def model_config(folder: Path, size: int, timm_model: str) -> Path:
     """The towers: a timm model from scratch with a linear projection, and a two-layer text transformer."""
     folder.mkdir()
     config = {
