@@ -139,16 +139,18 @@ def write_parquet(
     dim = vectors.shape[1]
     # 64-bit offsets: 2**31 numbers are only four million vectors of 512.
     offsets = pa.array(np.arange(0, vectors.size + 1, dim, dtype=np.int64))
-    arrays = {
-        "id": pa.array(list(table.ids), pa.string()),
-        "side": pa.array([side] * len(table), pa.string()),
-        "place": pa.array(list(table.places), pa.int32()),
-        "row": pa.array(list(table.rows), pa.string()),
-        "value": pa.array(list(table.values), pa.string()),
-        "label": pa.array([list(labels) for labels in table.labels], pa.list_(pa.string())),
-        "vector": pa.LargeListArray.from_arrays(offsets, pa.array(vectors.reshape(-1))),
-    }
-    out = pa.table(arrays).replace_schema_metadata({_BUNDLE: bundle_hash.encode()})
+    named = [
+        list(table.ids),
+        [side] * len(table),
+        list(table.places),
+        list(table.rows),
+        list(table.values),
+        [list(labels) for labels in table.labels],
+    ]
+    out = pa.table(named, schema=_schema()).append_column(
+        "vector", pa.LargeListArray.from_arrays(offsets, pa.array(vectors.reshape(-1)))
+    )
+    out = out.replace_schema_metadata({_BUNDLE: bundle_hash.encode()})
     pq.write_table(out, str(path), row_group_size=max(1, 2**22 // dim))
 
 
@@ -168,19 +170,30 @@ def read_parquet(path: Path | str) -> EmbeddingTable:
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise UserError(f"{path}: expected columns {', '.join(COLUMNS)}; without {', '.join(missing)}")
-    sides = set(table.column("side").to_pylist())
-    if len(sides) != 1:
+    try:
+        named = table.select(COLUMNS[:-1]).cast(_schema())
+    except (pa.ArrowException, ValueError) as error:
+        raise UserError(f"{path}: expected the column types of mmalign embed: {error}") from error
+    sides = set(named.column("side").to_pylist())
+    if len(sides) != 1 or None in sides:
         raise UserError(f"{path}: expected embeddings of one side, got {sorted(map(str, sides)) or 'none'}")
     vectors = _matrix(path, table.column("vector"))
     return EmbeddingTable(
-        ids=[str(value) for value in table.column("id").to_pylist()],
-        places=table.column("place").to_pylist(),
-        rows=table.column("row").to_pylist(),
-        values=table.column("value").to_pylist(),
-        labels=[tuple(value or ()) for value in table.column("label").to_pylist()],
-        embedding=Embedding(vectors, modality=str(sides.pop())),
+        ids=named.column("id").to_pylist(),
+        places=named.column("place").to_pylist(),
+        rows=named.column("row").to_pylist(),
+        values=named.column("value").to_pylist(),
+        labels=[tuple(labels or ()) for labels in named.column("label").to_pylist()],
+        embedding=Embedding(vectors, modality=sides.pop()),
         bundle=(table.schema.metadata or {}).get(_BUNDLE, b"").decode(),
     )
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    kinds = (pa.string(), pa.string(), pa.int32(), pa.string(), pa.string(), pa.list_(pa.string()))
+    return pa.schema(list(zip(COLUMNS, kinds, strict=False)))
 
 
 def _matrix(path: Path | str, column: Any) -> Tensor:

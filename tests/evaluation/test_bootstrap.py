@@ -56,7 +56,10 @@ def test_class_means_equal_a_loop(clustered: tuple[np.ndarray, np.ndarray]) -> N
 
 def test_blocks_change_nothing(clustered: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     values, records = clustered
-    whole = boot.means(values[:, None], records, resamples=50, seed=0), boot.median(values, records, resamples=50, seed=0)
+    whole = (
+        boot.means(values[:, None], records, resamples=50, seed=0),
+        boot.median(values, records, resamples=50, seed=0),
+    )
     monkeypatch.setattr(boot, "_CELLS", 40)
     assert whole == (
         boot.means(values[:, None], records, resamples=50, seed=0),
@@ -85,7 +88,5 @@ def test_one_record_has_no_spread() -> None:
 def test_undefined_draws_are_left_out() -> None:
     """A statistic that a draw does not define says NaN: the others give the interval, and none gives no interval."""
     records = np.arange(4)
-    got = boot.recomputed(
-        lambda rows: np.array([1.0 if 0 in rows else np.nan, np.nan]), records, resamples=30, seed=0
-    )
+    got = boot.recomputed(lambda rows: np.array([1.0 if 0 in rows else np.nan, np.nan]), records, resamples=30, seed=0)
     assert got == [[1.0, 1.0], []]

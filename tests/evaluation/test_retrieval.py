@@ -31,7 +31,7 @@ def test_a_table_by_hand(model: Aligner, paired: Make, unit: Callable[..., list[
     ]
     result = evaluate_retrieval(model, paired(rows), a="left", b="right", split="test", bootstrap=0)
     forward, back = result.scores["left_to_right"], result.scores["right_to_left"]
-    # left -> right: ranks 1, 1, 3. right -> left: ranks 1, 1, and 2 for the third: only the second's left side lies nearer.
+    # left -> right: ranks 1, 1, 3. right -> left: 1, 1, 2: only the second's left is nearer.
     assert forward["hit@1"] == pytest.approx(2 / 3)
     assert forward["hit@5"] == forward["hit@10"] == 1
     assert forward["mrr"] == pytest.approx((1 + 1 + 1 / 3) / 3)

@@ -102,7 +102,9 @@ def test_class_scores_equal_the_loop(model: Aligner) -> None:
     vectors = torch.nn.functional.normalize(torch.randn(9, 8), dim=1)
     prompts = Prompts(("a {}", "{} {}"), {"x": ("red disc", "two cats", "black"), "y": ("blue",)})
     got = class_scores(model, model.encode("left", list(vectors)), ["x", "y"], class_side="words", prompts=prompts)
-    torch.testing.assert_close(got.double(), torch.from_numpy(loop(model, vectors.double().numpy(), ["x", "y"], prompts)))
+    torch.testing.assert_close(
+        got.double(), torch.from_numpy(loop(model, vectors.double().numpy(), ["x", "y"], prompts))
+    )
 
 
 def test_few_classes_have_no_top5(model: Aligner, labelled: Any) -> None:
@@ -141,7 +143,9 @@ def test_multi_label_equals_scikit_learn(model: Aligner, paired: Make, unit: Cal
     result = evaluate_zero_shot(model, data, side="left", split="test", prompts=prompts, bootstrap=60)
     scores = loop(model, np.array([np.array(r["left"]) / np.linalg.norm(r["left"]) for r in rows]), NAMES[:4], prompts)
     truth = np.array([[name in several for name in NAMES[:4]] for several in labels])
-    assert result.scores["map"] == pytest.approx(metrics.average_precision_score(truth, scores, average="macro"), abs=1e-6)
+    assert result.scores["map"] == pytest.approx(
+        metrics.average_precision_score(truth, scores, average="macro"), abs=1e-6
+    )
     assert result.scores["macro_auroc"] == pytest.approx(metrics.roc_auc_score(truth, scores), abs=1e-6)
     assert result.scores["n"] == 40  # those without a label are negatives
     assert "top1" not in result.scores
@@ -163,8 +167,8 @@ def test_errors(model: Aligner, paired: Make, unit: Any) -> None:
         evaluate_zero_shot(model, data, side="left", split="test", prompts=Prompts(classes={"x": ("x",), "y": ("y",)}))
     with pytest.raises(UserError, match="needs one tower that reads strings"):
         evaluate_zero_shot(model, data, side="words", split="test")
+    bare = paired([{"left": unit(1)}], ("left",))
     with pytest.raises(UserError, match=r"name the column with --data\.columns\.label"):
-        bare = paired([{"left": unit(1)}], ("left",))
         evaluate_zero_shot(model, bare, side="left", split="test", prompts=Prompts(classes={"x": ("x",), "y": ("y",)}))
 
 
@@ -174,6 +178,7 @@ def test_undefined_areas() -> None:
     scores = torch.tensor([[0.1, 0.2, 0.9], [0.2, 0.3, 0.1]])
     assert macro_auroc(truth, scores) == 1
     assert np.isnan(macro_auroc(truth[:, :2], scores[:, :2]))
+    assert macro_auroc(truth, 1000 + scores) == 1  # far from 0, where a sigmoid would make ties
     assert mean_average_precision(truth, scores) == 1
     assert np.isnan(mean_average_precision(truth[:, 1:2], scores[:, 1:2]))
 
