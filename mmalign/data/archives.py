@@ -168,7 +168,10 @@ def _tar_refusal(info: tarfile.TarInfo) -> str:
 
 
 def _zip_refusal(info: zipfile.ZipInfo) -> str:
-    return "a link" if stat.S_ISLNK(info.external_attr >> 16) else ""
+    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where another system than Unix wrote it
+    if kind == stat.S_IFLNK:
+        return "a link"
+    return "" if kind in (0, stat.S_IFREG) else "a folder or device"
 
 
 def _unpacked(path: Path) -> IO[bytes]:

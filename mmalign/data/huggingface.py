@@ -112,7 +112,8 @@ def _open(path: Path, config: SourceConfig) -> dict[str, Any]:
     except UserError:
         raise
     except Exception as error:  # whatever a builder raises on a stranger's files
-        raise UserError(f"{path}: datasets cannot read it: {type(error).__name__}: {error}") from error
+        message = " ".join(str(error).split())[:300]
+        raise UserError(f"{path}: datasets cannot read it: {type(error).__name__}: {message}") from error
     splits = dict(loaded) if isinstance(loaded, dict) else {"": loaded}
     if not any(len(dataset) for dataset in splits.values()):
         raise UserError(f"{path}: expected rows, got an empty data set")

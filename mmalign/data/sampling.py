@@ -1,6 +1,7 @@
 """Which rows make which batch: a pure function of seed, epoch and rank, so that any batch can be resumed at."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,11 +57,8 @@ class EpochBatches(Sampler[Any]):
         return len(self._bounds())
 
     def __iter__(self) -> Iterator[Key]:
-        # Not a generator itself: the start is taken when the pass is asked for, not when its first batch is.
-        start, self._start = self._start, 0
-        return self._batches(self.epoch, start)
-
-    def _batches(self, epoch: int, start: int) -> Iterator[Key]:
+        # The start is taken with the first batch: a loader with workers asks for two iterators and uses one.
+        epoch, start, self._start = self.epoch, self._start, 0
         order = self.places
         if self.shuffle:
             # Four numbers: an item's generator is seeded with three, and SeedSequence pads with zeros.
@@ -78,4 +76,4 @@ class EpochBatches(Sampler[Any]):
             count -= count % size
         elif len(starts) > 1 and count % size and count % size < world:
             starts.pop()  # so that no rank goes without
-        return list(zip(starts, [*starts[1:], count], strict=True))
+        return list(pairwise([*starts, count]))

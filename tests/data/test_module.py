@@ -1,0 +1,277 @@
+import json
+import logging
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from mmalign.data.module import PairedData
+from mmalign.errors import BadSample, UserError
+from mmalign.modality import Modality, Transform
+from mmalign.types import Batch
+
+COLUMNS = {"image": "file", "text": "text"}
+
+
+def prepared(path: Path, modalities: dict[str, Modality], out: Path | None = None, **settings: Any) -> PairedData:
+    given = {"columns": COLUMNS, "batch_size": 8, "validation": 0.25} | settings
+    data = PairedData(manifest=str(path), **given)
+    data.prepare(modalities, out)
+    transforms: dict[str, Transform] = {
+        "image": modalities["image"].transform("convnet", {}, size=8),
+        "text": modalities["text"].transform("transformer", {}),
+    }
+    if "text" in data.present:
+        transforms["text"].fit(data.samples("text"))
+    data.attach(transforms)
+    return data
+
+
+def same(a: Batch, b: Batch) -> bool:
+    values = [(a.ids, b.ids), (a.groups, b.groups)]
+    for side in a.inputs:
+        values += [(a.inputs[side][key], b.inputs[side][key]) for key in a.inputs[side]] + [
+            (a.rows[side], b.rows[side])
+        ]
+    return all(torch.equal(one, other) for one, other in values)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 0}, "--data.batch_size: expected at least 1, got 0"),
+        ({"validation": 1.0}, "--data.validation"),
+        ({"test": -0.1}, "--data.test"),
+        ({"validation": 0.6, "test": 0.4}, "a sum below 1"),
+        ({"positives": "class"}, "--data.positives: expected one of id, content, group, got class"),
+        ({"workers": -1}, "--data.workers"),
+        ({"cache_gb": -1}, "--data.cache_gb"),
+        ({"max_rejected": 2}, "--data.max_rejected"),
+        ({"seed": -1}, "--data.seed"),
+    ],
+)
+def test_values_out_of_range(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message.replace(".", r"\.")):
+        PairedData(**settings)
+
+
+def test_splits_and_loaders(pictures: Path, modalities: dict[str, Modality]) -> None:
+    data = prepared(pictures, modalities)
+    train, held = data.records("train"), data.records("validation")
+    assert len(train) + len(held) == 40 == len(data.records("all"))
+    assert data.records("test") == []
+    assert {record.id for record in train}.isdisjoint(record.id for record in held)
+    loader = data.train_dataloader()
+    assert len(loader) == len(train) // 8 == len(list(loader))
+    assert sum(len(batch) for batch in data.val_dataloader()) == len(held)
+    assert prepared(pictures, modalities, validation=0).val_dataloader() == []
+    with pytest.raises(UserError, match="did you mean 'validation'"):
+        data.records("validations")
+
+
+def test_items_are_every_alternative_in_order(pictures: Path, modalities: dict[str, Modality]) -> None:
+    pictures.write_text(pictures.read_text().replace("picture 3,", "picture 3|a second,"))
+    data = prepared(pictures, modalities, separator="|")
+    rows = [row for _, places in data.item_loader("text", "all", batch_size=7) for row in places.tolist()]
+    assert rows == sorted([*range(40), 3])
+    once = [inputs["pixels"] for inputs, _ in data.item_loader("image", "validation")]
+    again = [inputs["pixels"] for inputs, _ in data.item_loader("image", "validation")]
+    assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
+    assert len(list(data.samples("text", "all"))) == 41
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than a small machine has cores
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resuming_gives_the_same_batches(pictures: Path, modalities: dict[str, Modality], workers: int) -> None:
+    data = prepared(pictures, modalities)
+    data.train_dataloader()
+    data.set_epoch(2)
+    whole = list(data.train_dataloader())
+    fresh = prepared(pictures, modalities, workers=workers)
+    fresh.resume(2, 1)
+    loader = fresh.train_dataloader()
+    rest = list(loader)
+    assert len(rest) == len(whole) - 1
+    assert all(same(one, other) for one, other in zip(rest, whole[1:], strict=True))
+    later = fresh.train_dataloader()
+    assert len(list(later)) == len(whole)
+
+
+def test_passes_leave_the_global_random_state_alone(pictures: Path, modalities: dict[str, Modality]) -> None:
+    data = prepared(pictures, modalities)
+    before = torch.get_rng_state()
+    list(data.train_dataloader())
+    list(data.val_dataloader())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_bounded_cache_changes_nothing_but_speed(pictures: Path, modalities: dict[str, Modality]) -> None:
+    cached, none, some = (prepared(pictures, modalities, cache_gb=size) for size in (1, 0, 3e-6))
+    assert none.store.used_bytes == 0
+    assert 0 < some.store.used_bytes <= 3000 < cached.store.used_bytes
+    for batches in zip(*(data.train_dataloader() for data in (cached, none, some)), strict=True):
+        assert same(batches[0], batches[1])
+        assert same(batches[0], batches[2])
+    for path in pictures.parent.glob("*.png"):
+        path.unlink()
+    assert len(list(cached.train_dataloader())) == len(cached.train_dataloader())
+    with pytest.raises(BadSample, match=r"names\.csv:\d+ image \d+\.png.*no such file"):
+        list(none.train_dataloader())
+
+
+def test_a_spawned_worker_reads_for_itself(pictures: Path, modalities: dict[str, Modality]) -> None:
+    data = prepared(pictures, modalities)
+    copy = pickle.loads(pickle.dumps(data.train_dataloader().dataset))
+    key = next(iter(data.train_dataloader().sampler))
+    assert copy.samples.used_bytes == 0
+    assert same(copy[key], data.train_dataloader().dataset[key])
+
+
+def test_bad_rows_are_set_aside_and_listed(
+    pictures: Path, modalities: dict[str, Modality], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "5.png").write_text("not a picture")
+    (tmp_path / "9.png").unlink()
+    out = tmp_path / "out"
+    out.mkdir()
+    with caplog.at_level(logging.WARNING, "mmalign"):
+        data = prepared(pictures, modalities, out, max_rejected=0.05)  # exactly at the limit
+    assert "2 of 40 rows set aside" in caplog.text
+    lines = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
+    assert [(line["row"], line["side"], line["file"]) for line in lines] == [
+        ("names.csv:7", "image", "5.png"), ("names.csv:11", "image", "9.png"),
+    ]  # fmt: skip
+    assert "no such file" in lines[1]["reason"]
+    good = {record.id for record in data.records("all")}
+    assert good == {str(number) for number in range(1, 41)} - {"6", "10"}
+    assert [str(rejected.row) for rejected in data.rejected] == ["names.csv:7", "names.csv:11"]
+    (tmp_path / "whole").mkdir()
+    whole = [r for r, s in zip(data.all_records, data.splits, strict=True) if s == "train"]
+    assert {r.id for r in data.records("train")} == {r.id for r in whole} - {"6", "10"}
+    data.prepare(modalities, out)
+    assert len((out / "rejected.jsonl").read_text().splitlines()) == 2
+    assert caplog.text.count("set aside") == 1
+
+
+def test_too_many_bad_rows_stop(pictures: Path, modalities: dict[str, Modality], tmp_path: Path) -> None:
+    for number in (1, 2, 3, 4):
+        (tmp_path / f"{number}.png").unlink()
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(UserError) as error:
+        prepared(pictures, modalities, out, max_rejected=0.099)
+    message = str(error.value)
+    assert message.startswith("4 of 40 rows cannot be used, more than --data.max_rejected 0.099")
+    assert "names.csv:3 image 1.png: expected a file" in message
+    assert "\n" not in message
+    assert len((out / "rejected.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_decoder_that_breaks_is_a_bad_row(
+    pictures: Path, modalities: dict[str, Modality], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = modalities["image"]
+    read = type(image).read
+
+    def fragile(self: Modality, source: Any) -> Any:
+        if Path(source).name == "3.png":
+            raise ZeroDivisionError("at\nthe header")
+        return read(self, source)
+
+    monkeypatch.setattr(type(image), "read", fragile)
+    data = prepared(pictures, modalities, max_rejected=0.1)
+    (rejected,) = data.rejected
+    assert rejected.reason == "expected a readable sample, got ZeroDivisionError: at the header"
+
+
+def test_only_wanted_splits_are_decoded(pictures: Path, modalities: dict[str, Modality]) -> None:
+    data = PairedData(manifest=str(pictures), columns=COLUMNS, validation=0.25)
+    data.open(modalities)
+    train = [r.values["image"][0] for r, s in zip(data.all_records, data.splits, strict=True) if s == "train"]
+    (pictures.parent / train[0]).unlink()
+    data.prepare(modalities, splits=["validation"])
+    assert data.rejected == []
+    assert len(data.records("validation")) + len(train) == 40
+    with pytest.raises(UserError, match="1 of 40 rows"):
+        data.records("train")
+
+
+def test_one_side_and_labels_for_zero_shot(pictures: Path, modalities: dict[str, Modality]) -> None:
+    for asked in (modalities, {"image": modalities["image"]}):
+        data = PairedData(manifest=str(pictures), columns={"image": "file", "label": "text"}, validation=0.25)
+        data.prepare(asked, splits=["validation"])
+        assert data.sides == ["image"]
+        records = data.records("validation")
+        assert records
+        assert all(record.labels == (f"picture {int(record.id) - 1}",) for record in records)
+        with pytest.raises(UserError, match=r"no side 'text'.*--data\.columns\.text"):
+            next(data.samples("text"))
+    with pytest.raises(UserError, match="needs two sides"):
+        data.train_dataloader()
+
+
+def test_a_side_more_than_asked_for_is_left_out_and_a_typo_is_not(
+    pictures: Path, modalities: dict[str, Modality]
+) -> None:
+    data = PairedData(manifest=str(pictures), columns=COLUMNS)
+    data.prepare({"image": modalities["image"]})
+    assert set(data.records("all")[0].values) == {"image"}
+    wrong = PairedData(manifest=str(pictures), columns={"imge": "file", "text": "text"})
+    with pytest.raises(UserError, match=r"--data\.columns\.imge: no such side; did you mean 'image'"):
+        wrong.prepare(modalities)
+
+
+def test_too_few_rows_for_a_batch(pictures: Path, modalities: dict[str, Modality]) -> None:
+    data = prepared(pictures, modalities, batch_size=64)
+    with pytest.raises(UserError, match="do not fill one step of 64"):
+        data.train_dataloader()
+    data = prepared(pictures, modalities, batch_size=64, drop_last=False)
+    assert len(data.train_dataloader()) == 1
+
+
+def test_asking_too_early_says_what_to_call() -> None:
+    with pytest.raises(RuntimeError, match="prepare"):
+        PairedData().records("train")
+
+
+def test_fingerprint_ignores_where_it_lies_and_how_it_is_split(pictures: Path, modalities: dict[str, Modality]) -> None:
+    one, other = prepared(pictures, modalities), prepared(pictures, modalities, split_seed=3)
+    assert one.fingerprint() == other.fingerprint()
+    (pictures.parent / "5.png").write_bytes((pictures.parent / "6.png").read_bytes())
+    assert prepared(pictures, modalities).fingerprint() != one.fingerprint()
+
+
+class _Counts(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen: dict[int, list[list[int]]] = {}
+
+    def training_step(self, batch: Batch, index: int) -> torch.Tensor:
+        self.seen.setdefault(self.current_epoch, []).append(batch.ids.tolist())
+        return self.weight.sum()
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        self.seen.setdefault(-1, []).append(batch.ids.tolist())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*across ranks is zero.*")
+@pytest.mark.parametrize("validation", [0.25, 0.0])
+def test_lightning_names_the_epochs(pictures: Path, modalities: dict[str, Modality], validation: float) -> None:
+    data, module = prepared(pictures, modalities, validation=validation), _Counts()
+    trainer = pl.Trainer(
+        max_epochs=3, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=data)
+    assert (-1 in module.seen) == (validation > 0)
+    orders = [module.seen[epoch] for epoch in range(3)]
+    assert orders[0] != orders[1] != orders[2]
+    data.resume(1, 0)
+    assert [batch.ids.tolist() for batch in data.train_dataloader()] == orders[1]
