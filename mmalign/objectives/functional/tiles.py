@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mmalign.errors import UserError
 
 # Side of a tile. On the CPU a tile of float32 should stay in the shared cache; a GPU wants fewer, larger products.
-TILE = {"cpu": 1024, "cuda": 4096}
+TILE = {"cpu": 2048, "cuda": 4096}
+
+_LOG2_E = math.log2(math.e)
 
 
 def dot_logsumexp(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,8 +62,8 @@ def dot_softplus_sum(x: Tensor, y: Tensor, bias: Tensor) -> Tensor:
 
 class _Tiles:
     # Ragged tiles share the memory of a whole one; each is contiguous, as matrix products and `exp_` like it.
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.x, self.y = x, y
+    def __init__(self, x: Tensor, y: Tensor, factor: float = 1.0) -> None:
+        self.x, self.y, self.factor = x, y, factor
         self.rows, self.columns, self.side = x.shape[0], y.shape[0], TILE.get(x.device.type, 4096)
         self.largest = min(self.side, self.rows) * min(self.side, self.columns)
         self.memory = x.new_empty(self.largest)
@@ -73,7 +74,8 @@ class _Tiles:
             for left in range(0, self.columns, self.side):
                 columns = slice(left, min(left + self.side, self.columns))
                 tile = _like(self.memory, rows, columns)
-                yield rows, columns, torch.mm(self.x[rows], self.y[columns].T, out=tile)
+                # beta = 0: whatever the memory held before, NaN too, is not read.
+                yield rows, columns, tile.addmm_(self.x[rows], self.y[columns].T, beta=0, alpha=self.factor)
 
 
 def _like(memory: Tensor, rows: slice, columns: slice) -> Tensor:
@@ -93,12 +95,12 @@ class _LogSumExp(torch.autograd.Function):
         return sums
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_rows: Tensor, grad_columns: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        _refuse_second_derivative()
         x, y, lse_rows, lse_columns = ctx.saved_tensors
         grad_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         grad_y = torch.zeros_like(y) if ctx.needs_input_grad[1] else None
-        tiles = _Tiles(x, y)
+        tiles = _Tiles(x, y, 1.0 if ctx.shift is None else _LOG2_E)
         other = torch.empty_like(tiles.memory)
         if ctx.shift is not None:
             factor_rows = grad_rows * (ctx.shift - lse_rows).exp()
@@ -107,10 +109,8 @@ class _LogSumExp(torch.autograd.Function):
             second = _like(other, rows, columns)
             if ctx.shift is not None:
                 # exp(s - shift) (u_i + v_j): one exponential serves both softmaxes.
-                if ctx.shift:
-                    tile.sub_(ctx.shift)
                 torch.add(factor_rows[rows, None], factor_columns[None, columns], out=second)
-                tile.exp_().mul_(second)
+                _exp_shifted(tile, ctx.shift).mul_(second)
             else:
                 torch.sub(tile, lse_columns[None, columns], out=second).exp_().mul_(grad_columns[None, columns])
                 tile.sub_(lse_rows[rows, None]).exp_().mul_(grad_rows[rows, None]).add_(second)
@@ -142,8 +142,8 @@ class _SoftplusSum(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
         return tuple(
             grad * saved if saved is not None and needed else None
             for saved, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=True)
@@ -157,6 +157,11 @@ def _accumulate(
         grad_x[rows].addmm_(tile, tiles.y[columns])
     if grad_y is not None:
         grad_y[columns].addmm_(tile.T, tiles.x[rows])
+
+
+def _exp_shifted(tile: Tensor, shift: float) -> Tensor:
+    # In place exp(s - shift) of logits that came multiplied by log2 e: torch's exp2 takes a quarter of the time of exp.
+    return (tile.sub_(shift * _LOG2_E) if shift else tile).exp2_()
 
 
 def _reach(dtype: torch.dtype) -> float:
@@ -179,10 +184,8 @@ def _shared_shift(x: Tensor, y: Tensor) -> float | None:
 def _sum_shifted(x: Tensor, y: Tensor, shift: float) -> tuple[Tensor, Tensor] | None:
     """Both sums from one exponential a logit; None when some row or column lies so low that digits were lost."""
     rows_sum, columns_sum = x.new_zeros(x.shape[0]), y.new_zeros(y.shape[0])
-    for rows, columns, tile in _Tiles(x, y):
-        if shift:
-            tile.sub_(shift)
-        tile.exp_()
+    for rows, columns, tile in _Tiles(x, y, _LOG2_E):
+        _exp_shifted(tile, shift)
         rows_sum[rows] += tile.sum(1)
         columns_sum[columns] += tile.sum(0)
     low = math.exp(-_reach(x.dtype))
@@ -199,6 +202,12 @@ def _sum_safely(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         lse_rows[rows] = torch.logaddexp(lse_rows[rows], tile.logsumexp(1))
         lse_columns[columns] = torch.logaddexp(lse_columns[columns], tile.logsumexp(0))
     return lse_rows, lse_columns
+
+
+def _refuse_second_derivative() -> None:
+    # `once_differentiable` lets the missing part of a second derivative go unnoticed where the other part exists.
+    if torch.is_grad_enabled():
+        raise UserError("the contrastive losses have no second derivative; call backward without create_graph=True")
 
 
 def _not_finite() -> UserError:
