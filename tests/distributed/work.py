@@ -1,0 +1,124 @@
+"""What the processes of the pool run: plain functions of plain arguments."""
+
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from mmalign import distributed, registry
+from mmalign.types import Embedding
+
+
+@dataclass
+class Trial:
+    """One step of two linear towers on rows that lie on several processes."""
+
+    objective: str
+    counts: list[int]
+    groups: list[int] | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+
+
+@dataclass
+class Outcome:
+    loss: Tensor
+    gradients: dict[str, Tensor]
+    inputs: tuple[Tensor, Tensor]
+
+
+class Towers(nn.Module):
+    def __init__(self, objective: nn.Module) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.a, self.b = nn.Linear(5, 4), nn.Linear(3, 4)
+        for parameter in (*self.a.parameters(), *self.b.parameters()):
+            nn.init.normal_(parameter, generator=generator)
+        self.objective = objective
+
+    def forward(self, a: Tensor, b: Tensor, groups: Tensor | None) -> Tensor:
+        return self.objective(F.normalize(self.a(a), dim=1), F.normalize(self.b(b), dim=1), groups)
+
+
+class Ours(nn.Module):
+    def __init__(self, trial: Trial) -> None:
+        super().__init__()
+        self.objective = registry.load("objectives", trial.objective)(**trial.arguments)
+
+    def forward(self, a: Tensor, b: Tensor, groups: Tensor | None) -> Tensor:
+        return self.objective(Embedding(a), Embedding(b), groups).loss
+
+
+class OpenClipDefault(nn.Module):
+    """open_clip's loss with neither of its gather flags: what one gets without asking."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor([2.0]))
+        self.loss = _open_clip_loss().ClipLoss(rank=distributed.rank(), world_size=distributed.world_size())
+
+    def forward(self, a: Tensor, b: Tensor, groups: Tensor | None) -> Tensor:
+        return self.loss(a, b, self.log_scale.exp())
+
+
+def _open_clip_loss() -> ModuleType:
+    # The file alone: importing the package would load torchvision and timm into each process.
+    found = importlib.util.find_spec("open_clip")
+    assert found is not None
+    assert found.origin is not None
+    spec = importlib.util.spec_from_file_location("open_clip_loss", Path(found.origin).with_name("loss.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def step(trial: Trial) -> Outcome:
+    """Loss and every gradient of this process's rows, averaged as DDP does where there is a process group."""
+    generator = torch.Generator().manual_seed(0)
+    total = sum(trial.counts)
+    whole = [torch.randn(total, width, generator=generator, dtype=torch.float64) for width in (5, 3)]
+    own = distributed.own_rows(trial.counts) if distributed.is_distributed() else slice(0, total)
+    a, b = (side[own].to(trial.device).requires_grad_() for side in whole)
+    groups = None if trial.groups is None else torch.tensor(trial.groups, device=trial.device)[own]
+    objective = OpenClipDefault() if trial.objective == "open_clip" else Ours(trial)
+    model = Towers(objective).double().to(trial.device)
+    trained = DistributedDataParallel(model) if distributed.is_distributed() else model
+    loss = trained(a, b, groups)
+    loss.backward()
+    gradients = {name: p.grad.cpu() for name, p in model.named_parameters() if p.requires_grad}
+    return Outcome(loss.detach().cpu(), gradients, (a.grad.cpu(), b.grad.cpu()))
+
+
+def step_on_own_gpu(trial: Trial) -> Outcome:
+    """The same with this process's rows on the GPU of its rank."""
+    torch.cuda.set_device(distributed.rank())
+    trial.device = f"cuda:{distributed.rank()}"
+    return step(trial)
+
+
+def gather(counts: list[int]) -> dict[str, Any]:
+    """Rows numbered through; the loss weighs each gathered row differently on each process."""
+    me, own = distributed.rank(), distributed.own_rows(counts)
+    rows = torch.arange(sum(counts) * 2, dtype=torch.float64).reshape(-1, 2)[own].requires_grad_()
+    seen = distributed.row_counts(counts[me])
+    gathered = distributed.gather_rows(rows)
+    (gathered * (me + 1) * torch.arange(1, len(gathered) + 1)[:, None]).sum().backward()
+    ids = distributed.gather_rows(torch.arange(sum(counts))[own], counts)
+    return {"counts": seen, "gathered": gathered.detach(), "gradient": rows.grad, "ids": ids}
+
+
+def merge(partials: list[list[float]]) -> dict[str, Tensor]:
+    """Log-sum-exp over processes; each process answers for all of it with weight rank + 1."""
+    mine = torch.tensor(partials[distributed.rank()], dtype=torch.float64, requires_grad=True)
+    merged = distributed.merge_logsumexp(mine)
+    (merged * (distributed.rank() + 1)).sum().backward()
+    total = distributed.all_reduce_sum(mine.detach().exp())
+    return {"merged": merged.detach(), "gradient": mine.grad, "total": total}
