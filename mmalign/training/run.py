@@ -197,7 +197,12 @@ def _say(trainer: pl.Trainer, line: str) -> None:
 
 def _quieten() -> None:
     # What a user can do nothing about, or chose: advice on workers, on devices, on log intervals.
-    for text in (".*does not have many workers.*", ".*smaller than the logging interval.*", ".*GPU available but.*"):
+    for text in (
+        ".*does not have many workers.*",
+        ".*smaller than the logging interval.*",
+        ".*GPU available but.*",
+        ".*across ranks is zero.*",
+    ):
         warnings.filterwarnings("ignore", message=text)
-    for name in ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero"):
+    for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
