@@ -111,7 +111,8 @@ def embed_command(arguments: list[str]) -> int:
 
     model = bundle.load(parsed.bundle, device=parsed.device)
     _known_side(model, parsed.side)
-    data.prepare({parsed.side: model.modalities[parsed.side]})
+    splits = None if parsed.split == "all" else [parsed.split]
+    data.prepare({parsed.side: model.modalities[parsed.side]}, splits=splits)
     data.attach({parsed.side: model.transforms[parsed.side]})
     embedded = embed_side(model, data, parsed.side, parsed.split, batch_size=parsed.batch_size)
     write_parquet(parsed.out, embedded, data, parsed.side, parsed.split, bundle_hash=bundle.fingerprint(parsed.bundle))

@@ -35,7 +35,11 @@ def figure(result: "EvalResult") -> "Figure":
     """Similarity matrix of a retrieval, confusion matrix of a classification."""
     details, split = result.details, result.provenance["split"]
     if "similarity" in details:
-        return similarity_matrix(**details["similarity"], title=f"Similarity, {split} split")
+        matrix = details["similarity"]
+        shown, all_of_them = len(matrix["labels_a"]), result.scores[f"{matrix['side_a']}_to_{matrix['side_b']}"]["n"]
+        return similarity_matrix(
+            **matrix, title=f"Similarity: {shown} records of the {split} split ({all_of_them} queries)"
+        )
     if "confusion" in details:
         top1 = result.scores["top1"]
         title = f"Zero-shot classification, {split} split: {top1:.1%} right of {result.scores['n']}"

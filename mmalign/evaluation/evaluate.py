@@ -50,7 +50,7 @@ def evaluate(
     if task not in TASKS:
         raise UserError(f"no task called {task!r}{nearest(task, TASKS)}")
     if task == "retrieval":
-        _prepare(model, data, sides)
+        _prepare(model, data, sides, split)
         return evaluate_retrieval(
             model,
             data,
@@ -63,7 +63,7 @@ def evaluate(
             seed=seed,
         )
     class_side, side = _class_side(model.modalities, sides)
-    _prepare(model, data, (side,))
+    _prepare(model, data, (side,), split)
     return evaluate_zero_shot(
         model,
         data,
@@ -77,14 +77,14 @@ def evaluate(
     )
 
 
-def _prepare(model: Aligner, data: PairedData, sides: tuple[str, ...]) -> None:
+def _prepare(model: Aligner, data: PairedData, sides: tuple[str, ...], split: str) -> None:
     for side in sides:
         if side not in data.sides:
             raise UserError(
                 f"the data has no column for the tower {side!r}; name it with --data.columns.{side} COLUMN"
                 f" (named: {', '.join(data.sides) or 'none'})"
             )
-    data.prepare({side: model.modalities[side] for side in sides})
+    data.prepare({side: model.modalities[side] for side in sides}, splits=None if split == "all" else [split])
     data.attach({side: model.transforms[side] for side in sides})
 
 

@@ -31,12 +31,13 @@ def training_curves(path: Path | str, *, title: str = "") -> "Figure":
     """
     lines, unit = _read(Path(path))
     panels: dict[str, dict[str, Points]] = defaultdict(dict)
-    for name, points in lines.items():
+    for name in sorted(lines, key=lambda name: (name.count("/"), name)):
         quantity = name.rsplit("/", 1)[-1].removesuffix("_step").removesuffix("_epoch")
-        panels[quantity][name] = points
+        if lines[name] not in panels[quantity].values():  # the loss of the only pair is the loss: one line
+            panels[quantity][name] = lines[name]
     # Losses first, then as logged; a run with very many quantities shows the first ones.
     order = sorted(panels, key=lambda quantity: "loss" not in quantity)[:MAX_PANELS]
-    columns = min(len(order), 2 if len(order) <= 4 else 3)
+    columns = 2 if len(order) == 4 else min(len(order), 3)
     rows = -(-len(order) // columns)
     figure = new_figure(max(5.0, 4.0 * columns), 2.7 * rows + (0.4 if title else 0.0))
     for place, quantity in enumerate(order):
@@ -46,7 +47,7 @@ def training_curves(path: Path | str, *, title: str = "") -> "Figure":
             marker = "o" if len(points) <= 40 else None
             axes.plot(steps, values, color=COLOURS[i % len(COLOURS)], linestyle=("-", "--", ":")[i // len(COLOURS) % 3],
                       linewidth=1.4, marker=marker, markersize=3, label=label(name))  # fmt: skip
-        axes.set_title(label(quantity), fontsize=10)
+        axes.set_title(label(quantity.replace("_", " ")), fontsize=10)
         axes.set_xlabel(unit, fontsize=8)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3, linewidth=0.6)

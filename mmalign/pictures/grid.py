@@ -1,5 +1,6 @@
 """A grid of queries and their first answers, drawn by the modalities themselves."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +52,12 @@ def retrieval_grid(
     for row in range(n):
         axes = figure.add_subplot(grid[row, 0])
         draw_query(queries[row], axes)
+        _fit_texts(axes)
         _frame(axes, "query", colour="black", style="-", width=0.8)
         for place in range(k):
             axes = figure.add_subplot(grid[row, place + 1])
             draw_answer(answers[row][place], axes)
+            _fit_texts(axes)
             good = bool(right[row, place])
             mark = "✓" if good else "✗"
             _frame(
@@ -68,6 +71,13 @@ def retrieval_grid(
         figure.suptitle(label(title, width=90), fontsize=11)
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
     return figure
+
+
+def _fit_texts(axes: "Axes") -> None:
+    # A modality draws for a page of its own; in a cell its words are set smaller and broken sooner.
+    for text in axes.texts:
+        text.set_text("\n".join(textwrap.wrap(text.get_text(), 20, max_lines=8, placeholder=" …")))
+        text.set(fontsize=min(8.0, float(text.get_fontsize())), in_layout=False, clip_on=True)
 
 
 def _frame(axes: "Axes", title: str, *, colour: str, style: str, width: float) -> None:

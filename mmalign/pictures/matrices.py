@@ -48,8 +48,8 @@ def similarity_matrix(
     if not 0 < max(n, m) <= MAX_SIDE:
         raise UserError(f"expected 1 to {MAX_SIDE} rows and columns, got {n} x {m}; take a part")
     blocks_a, blocks_b = _blocks(labels_a), _blocks(labels_b)
-    cell = min(0.32, max(5.2 / max(n, m), 0.19 * max(len(blocks_a), len(blocks_b)) / max(n, m)))
-    figure = new_figure(max(4.6, cell * m + 3.0), max(3.6, cell * n + 2.2))
+    cell = min(0.5, max(5.2 / max(n, m), 0.19 * max(len(blocks_a), len(blocks_b)) / max(n, m)))
+    figure = _sized(cell * m, cell * n, rows=[name for *_, name in blocks_a], columns=[name for *_, name in blocks_b])
     axes = figure.add_subplot()
     drawn = axes.imshow(scores.numpy(), cmap="viridis", interpolation="nearest", aspect="equal")
     _block_axis(axes, "y", blocks_a)
@@ -59,8 +59,7 @@ def similarity_matrix(
     if right is not None and n <= _MARKED:
         _mark_best(axes, scores, right)
     figure.colorbar(drawn, ax=axes, label="score", shrink=0.8)
-    if title:
-        figure.suptitle(label(title, width=60, lines=2), fontsize=11)
+    _title(figure, title)
     return figure
 
 
@@ -77,13 +76,14 @@ def confusion(counts: Tensor, names: Sequence[str], *, title: str = "") -> "Figu
     total = counts.sum(dim=1, keepdim=True)
     share = (100 * counts.double() / total.clamp(min=1)).numpy()
     many = len(names) > 20
-    side = max(3.4, (0.17 if many else 0.5) * len(names))
-    figure = new_figure(min(16.0, side + 2.6), min(15.0, side + 1.6))
+    rows = [
+        name if many else f"{label(name, width=26)}  ({int(n)})"
+        for name, n in zip(names, total.squeeze(1), strict=True)
+    ]
+    side = min(13.0, max(2.0, (0.17 if many else 0.5) * len(names)))
+    figure = _sized(side, side, rows=rows, columns=names)
     axes = figure.add_subplot()
     drawn = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="equal")
-    rows = [
-        name if many else f"{label(name, width=26)}  ({int(number)})" for name, number in zip(names, total, strict=True)
-    ]
     _block_axis(axes, "y", [(i, i + 1, name) for i, name in enumerate(rows)], width=36)
     _block_axis(axes, "x", [(i, i + 1, name) for i, name in enumerate(names)])
     axes.set_ylabel("true class" if many else "true class (samples)")
@@ -96,9 +96,19 @@ def confusion(counts: Tensor, names: Sequence[str], *, title: str = "") -> "Figu
                 axes.text(column, row, shown, ha="center", va="center", fontsize=8, color=colour)
     bar = figure.colorbar(drawn, ax=axes, shrink=0.8)
     bar.set_label("per cent of the true class")
-    if title:
-        figure.suptitle(label(title, width=60, lines=2), fontsize=11)
+    _title(figure, title)
     return figure
+
+
+def _sized(width: float, height: float, *, rows: Sequence[str], columns: Sequence[str]) -> "Figure":
+    """A figure with room for a matrix of this size in inches, its names, and a colour bar."""
+    beside, below = (0.075 * min(cap, max(map(len, names))) for names, cap in ((rows, 36), (columns, 26)))
+    return new_figure(width + beside + 1.9, max(2.8, height) + 0.75 * below + 1.3)
+
+
+def _title(figure: "Figure", title: str) -> None:
+    if title:
+        figure.suptitle(label(title, width=int(10 * figure.get_figwidth()), lines=3), fontsize=10)
 
 
 def _blocks(labels: Sequence[str]) -> list[tuple[int, int, str]]:
@@ -109,6 +119,7 @@ def _blocks(labels: Sequence[str]) -> list[tuple[int, int, str]]:
 
 def _block_axis(axes: "Axes", which: str, blocks: Sequence[tuple[int, int, str]], *, width: int = 32) -> None:
     axis: Any = axes.yaxis if which == "y" else axes.xaxis
+    width = width if which == "y" else min(width, 26)
     # Names never overlap: of very many, every few are written.
     step = -(-len(blocks) // 60)
     named = blocks[::step]
