@@ -103,7 +103,7 @@ def confusion(counts: Tensor, names: Sequence[str], *, title: str = "") -> "Figu
 def _sized(width: float, height: float, *, rows: Sequence[str], columns: Sequence[str]) -> "Figure":
     """A figure with room for a matrix of this size in inches, its names, and a colour bar."""
     beside, below = (0.075 * min(cap, max(map(len, names))) for names, cap in ((rows, 36), (columns, 26)))
-    return new_figure(width + beside + 1.9, max(2.8, height) + 0.75 * below + 1.3)
+    return new_figure(max(2.8, width) + beside + 1.9, max(2.8, height) + 0.75 * below + 1.3)
 
 
 def _title(figure: "Figure", title: str) -> None:
