@@ -6,6 +6,7 @@ import tarfile
 import threading
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,6 +102,36 @@ def test_forked_processes_read_right_bytes(store: FileStore) -> None:
         child.start()
     assert all(content(store, name) == data for _ in range(30) for name, data in CONTENT.items())
     assert [queue.get(timeout=60) for _ in children] == [True, True]
+    for child in children:
+        child.join()
+
+
+def _reads_big(store: FileStore, ready: Any, queue: "multiprocessing.Queue[bool]") -> None:
+    ready.wait()
+    queue.put(all(content(store, str(n)) == bytes([n]) * 500_000 for _ in range(10) for n in range(8)))
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_forks_share_no_position_in_the_archive(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"big.{kind}"
+    members = {str(n): bytes([n]) * 500_000 for n in range(8)}
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
+    else:
+        with tarfile.open(path, "w") as tar:
+            for name, data in members.items():
+                add(tar, name, data)
+    store = open_store(path)
+    content(store, "1")
+    context = multiprocessing.get_context("fork")
+    queue, ready = context.Queue(), context.Event()
+    children = [context.Process(target=_reads_big, args=(store, ready, queue)) for _ in range(3)]
+    for child in children:
+        child.start()
+    ready.set()
+    assert [queue.get(timeout=60) for _ in children] == [True] * 3
     for child in children:
         child.join()
 

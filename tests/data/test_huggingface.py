@@ -81,7 +81,9 @@ def test_missing_and_damaged_pictures_are_bad_rows(tmp_path: Path, png: Any, mod
     features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
     datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "d"))
     data = PairedData(source="datasets", manifest=str(tmp_path / "d"), columns=COLUMNS)
-    assert [problem.row for problem in check(data, modalities).problems] == ["d:1", "d:2"]
+    found = {problem.row: problem.reason for problem in check(data, modalities).problems}
+    assert list(found) == ["d:1", "d:2"]
+    assert found["d:1"] == "expected a value in column 'image', got an empty one"
 
 
 def test_paths_out_of_the_folder_are_refused(tmp_path: Path, png: Any) -> None:

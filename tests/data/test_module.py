@@ -126,7 +126,10 @@ def test_a_spawned_worker_reads_for_itself(pictures: Path, modalities: dict[str,
     data = prepared(pictures, modalities)
     copy = pickle.loads(pickle.dumps(data.train_dataloader().dataset))
     key = next(iter(data.train_dataloader().sampler))
-    assert copy.samples.used_bytes == 0
+    assert copy.samples.used_bytes == 0 < data.store.used_bytes
+    none = prepared(pictures, modalities, cache_gb=0)
+    sizes = [len(pickle.dumps(one.train_dataloader().dataset)) for one in (data, none)]
+    assert sizes[0] == pytest.approx(sizes[1], abs=100)  # the cache stays behind
     assert same(copy[key], data.train_dataloader().dataset[key])
 
 
@@ -197,6 +200,26 @@ def test_only_wanted_splits_are_decoded(pictures: Path, modalities: dict[str, Mo
     assert len(data.records("validation")) + len(train) == 40
     with pytest.raises(UserError, match="1 of 40 rows"):
         data.records("train")
+
+
+def test_nothing_is_decoded_twice(
+    pictures: Path, modalities: dict[str, Modality], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, seen = modalities["image"], []
+    read = type(image).read
+
+    def counting(self: Modality, source: Any) -> Any:
+        seen.append(source)
+        return read(self, source)
+
+    monkeypatch.setattr(type(image), "read", counting)
+    data = PairedData(manifest=str(pictures), columns=COLUMNS, validation=0.25)
+    data.prepare(modalities, splits=["validation"])
+    assert len(seen) == len(data.records("validation")) < 40
+    data.prepare(modalities, splits=["validation"])
+    data.prepare(modalities)
+    list(data.samples("image", "all"))
+    assert len(seen) == 40
 
 
 def test_one_side_and_labels_for_zero_shot(pictures: Path, modalities: dict[str, Modality]) -> None:
