@@ -58,7 +58,7 @@ class ConvNet(Encoder):
     """
 
     def __init__(
-        self, transform: ImageTransform, *, width: int = 32, depths: Sequence[int] = (1, 1, 1), size: int | None = None
+        self, transform: ImageTransform, *, width: int = 24, depths: Sequence[int] = (1, 1, 1), size: int | None = None
     ) -> None:
         widths = [width * 2**stage for stage in range(len(depths) + 1)]
         super().__init__(widths[-1], token_width=widths[-1])

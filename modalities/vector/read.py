@@ -79,7 +79,10 @@ def _load(file: Path | io.BytesIO, source: str) -> NDArray[Any]:
             version = np.lib.format.read_magic(file)
             reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = reader(file)
-            if dtype.hasobject or int(np.prod(shape, dtype=object)) * dtype.itemsize > len(file.getbuffer()) - file.tell():
+            if (
+                dtype.hasobject
+                or int(np.prod(shape, dtype=object)) * dtype.itemsize > len(file.getbuffer()) - file.tell()
+            ):
                 raise BadSample(source, WANTED, f"shape {shape} of {dtype}, which the file does not hold")
             file.seek(0)
             loaded = np.load(file, allow_pickle=False)

@@ -33,6 +33,11 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     ("text", "huggingface"): {"model": "<tiny_bert>"},
     ("vector", "mlp"): {"hidden": 16},
 }
+LIVELY: dict[str, dict[str, Any]] = {  # all that training may change about a sample
+    "image": {"random_crop": 0.5, "flip_horizontal": True, "flip_vertical": True, "quarter_turns": True, "jitter": 0.3},
+    "text": {"word_dropout": 0.3},
+    "vector": {"noise": 0.1},
+}
 CASES = [
     (modality, encoder)
     for modality in registry.names("modalities")
@@ -66,7 +71,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     modality = registry.load("modalities", name)
     rng = np.random.default_rng(0)
     samples = [modality.synthetic(label, rng) for label in LABELS]
-    transform = modality.transform(encoder, args)
+    transform = modality.transform(encoder, args, **LIVELY.get(name, {}))
     transform.fit(samples)
     return Case(modality, encoder, transform, modality.encoder(encoder, transform, **args).eval(), samples)
 
@@ -130,15 +135,22 @@ def test_use_is_deterministic(case: Case) -> None:
 
 
 def test_training_transform_follows_its_generator_alone(case: Case) -> None:
-    def items() -> bytes:
-        return pickle.dumps([case.transform(s, np.random.default_rng((1, i))) for i, s in enumerate(case.samples)])
+    """In this process and in a worker that it was sent to."""
 
-    numbers = np.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes()  # noqa: NPY002
-    first = items()
-    assert numbers == (np.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes())  # noqa: NPY002
+    def items(transform: Transform) -> bytes:
+        return pickle.dumps([transform(s, np.random.default_rng((1, i))) for i, s in enumerate(case.samples)])
+
+    def numbers() -> tuple[bytes, bytes]:
+        return pickle.dumps(np.random.get_state()), torch.get_rng_state().numpy().tobytes()  # noqa: NPY002
+
+    before = numbers()
+    first = items(case.transform)
+    assert numbers() == before
     torch.manual_seed(7)
-    assert items() == first
-    assert len(case.transform.collate(pickle.loads(first))) == len(case.inputs())
+    np.random.seed(7)  # noqa: NPY002
+    assert items(case.transform) == first
+    assert items(pickle.loads(pickle.dumps(case.transform))) == first
+    assert case.transform.collate(pickle.loads(first)).keys() == case.inputs().keys()
 
 
 def test_a_batch_gives_what_single_samples_give(case: Case) -> None:

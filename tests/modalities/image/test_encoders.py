@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from mmalign.errors import UserError
+from modalities.common.open_clip import describe
 from modalities.image import MODALITY
 from modalities.image.vit import sines
 
@@ -176,6 +177,13 @@ def test_open_clip_preprocessing_travels(clip_folder: Path) -> None:
     assert (tagged.size, tagged.mean, tagged.crop) == (224, (0.5, 0.5, 0.5), "squash")
     plain = MODALITY.transform("open_clip", {"model": "ViT-B-32", "pretrained": "laion2b_s34b_b79k"}).settings
     assert plain.mean == pytest.importorskip("open_clip").OPENAI_DATASET_MEAN
+
+
+def test_weights_keep_the_activation_they_were_trained_with() -> None:
+    """open_clip's entry for a tag says so, its entry for the model may not."""
+    pytest.importorskip("open_clip")
+    assert describe("ViT-B-32", "openai").model["quick_gelu"] is True
+    assert not describe("ViT-B-32", "laion2b_s34b_b79k").model.get("quick_gelu", False)
 
 
 @pytest.mark.parametrize(
