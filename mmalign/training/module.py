@@ -10,9 +10,12 @@ from torch import Tensor
 from mmalign.errors import UserError
 from mmalign.modality import Modality
 from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
-from mmalign.objectives.base import PairConfig
+from mmalign.objectives.base import PairConfig, common_rows
 from mmalign.training.optimizer import OptimizerConfig, build
-from mmalign.types import Batch
+from mmalign.types import Batch, Embedding
+
+GLANCE = 4096
+"""Held-out rows of which validation during training makes one table of scores."""
 
 
 class AlignmentModule(pl.LightningModule):
@@ -86,7 +89,28 @@ class AlignmentModule(pl.LightningModule):
         """Put learnt constants back into their range (a clamp outside autograd)."""
         self.aligner.objective.after_step()
 
+    def on_validation_epoch_start(self) -> None:
+        """Start collecting."""
+        self._held: dict[tuple[str, str], list[tuple[Embedding, Embedding, Tensor]]] = {}
+
     def validation_step(self, batch: Batch, index: int) -> None:
-        """The loss on held-out rows; it depends on the batch size, so compare it within one run only."""
-        output = self.aligner.loss(batch)
+        """The loss on held-out rows (it depends on the batch size: compare it within one run) and their embeddings."""
+        embeddings = self.aligner(batch)
+        output = self.aligner.objective(embeddings, batch)
         self.log("val/loss", output.loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
+        for a, b in {(pair.a, pair.b) for pair in self.pairs}:
+            side_a, side_b, rows = common_rows(embeddings, batch, a, b)
+            self._held.setdefault((a, b), []).append((side_a, side_b, batch.groups[rows]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Any-hit@1 both ways among this process's held-out rows, at most `GLANCE`: a glance, not a result."""
+        for (a, b), parts in self._held.items():
+            sides_a, sides_b, sides_groups = zip(*parts, strict=True)
+            side_a, side_b = Embedding.cat(sides_a)[:GLANCE], Embedding.cat(sides_b)[:GLANCE]
+            groups = torch.cat(sides_groups)[:GLANCE]
+            scores, same = self.aligner.score(side_a, side_b), groups[:, None] == groups[None, :]
+            for name, table in ((f"{a}_to_{b}", scores), (f"{b}_to_{a}", scores.T)):
+                right = table.masked_fill(~same, -torch.inf).amax(1)
+                wrong = table.masked_fill(same, -torch.inf).amax(1)
+                self.log(f"val/{name}_hit@1", (right > wrong).float().mean(), sync_dist=True)
+        self._held = {}
