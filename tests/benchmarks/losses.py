@@ -4,8 +4,9 @@
     python tests/benchmarks/losses.py --rows 4096 --json losses.json
 
 Time: both sides run in one process, in turn, so that what else the machine does meets both; the table has the ratio
-of medians, of fastest runs, and of processor time. Memory: each side takes one step in a process of its own, and the growth
-of its resident set at the highest point is read from the kernel (the gradients of the inputs are in it on both sides).
+of medians, of fastest runs, and of processor time. Memory: each side takes one step in a process of its own, and the
+growth of its resident set at the highest point is read from the kernel (the gradients of the inputs are in it on both
+sides).
 """
 
 import argparse
