@@ -114,8 +114,12 @@ class Aligner(nn.Module):
         return self.heads[name](self.encoders[name](inputs), name)  # type: ignore[no-any-return]
 
     def forward(self, batch: Batch) -> dict[str, Embedding]:
-        """Embed every side of a batch."""
-        return {name: self.embed(name, inputs) for name, inputs in batch.inputs.items()}
+        """Embed every side of a batch; a side that no row has is an embedding of no rows."""
+        empty = torch.zeros(0, self.dim, device=self.device)
+        return {
+            name: self.embed(name, batch.inputs[name]) if name in batch.inputs else Embedding(empty, modality=name)
+            for name in self.towers
+        }
 
     def loss(self, batch: Batch) -> LossOutput:
         """Embed a batch and sum the pairs' objectives."""
