@@ -21,7 +21,13 @@ _BUNDLE = b"mmalign.bundle"
 
 
 class EvalData(Protocol):
-    """What evaluation asks of the data: `mmalign.data.module.PairedData`, or anything shaped like it."""
+    """What evaluation asks of the data: `mmalign.data.module.PairedData`, or anything shaped like it.
+
+    Attributes:
+        all_records: Every row that the source lists, good or not, decoded or not.
+    """
+
+    all_records: list[Record]
 
     def records(self, split: str) -> list[Record]:
         """The good rows of a split."""

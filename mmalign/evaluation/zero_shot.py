@@ -62,7 +62,8 @@ def evaluate_zero_shot(
     """
     prompts, class_side = prompts or Prompts(), class_side or _reader(model, side)
     records = data.records(split)
-    names = prompts.names([label for record in data.records("all") for label in record.labels])
+    # The classes are those of the whole data, whatever the split; nothing is decoded to learn them.
+    names = prompts.names([label for record in data.all_records for label in record.labels])
     if len(names) < 2:
         raise UserError(
             f"zero-shot needs at least two classes, got {len(names)}; name the label column with --data.columns.label"

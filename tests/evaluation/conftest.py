@@ -34,13 +34,13 @@ def model() -> Aligner:
 
 @pytest.fixture
 def paired(model: Aligner, tmp_path: Path) -> Callable[..., PairedData]:
-    """Rows -> prepared data, by way of a Parquet file. Every row is in the split `test`."""
+    """Rows -> prepared data, by way of a Parquet file. A row that says no other is in the split `test`."""
 
-    def make(rows: Table, sides: tuple[str, ...] = ("left", "right")) -> PairedData:
+    def make(rows: Table, sides: tuple[str, ...] = ("left", "right"), splits: list[str] | None = None) -> PairedData:
         path = tmp_path / f"rows{len(list(tmp_path.iterdir()))}.parquet"
         pq.write_table(pa.Table.from_pylist([{"split": "test"} | row for row in rows]), path)
         data = PairedData(manifest=str(path), columns={side: side for side in sides})
-        data.prepare({side: model.modalities[side] for side in sides})
+        data.prepare({side: model.modalities[side] for side in sides}, splits=splits)
         data.attach({side: model.transforms[side] for side in sides})
         return data
 

@@ -209,3 +209,13 @@ def test_costly_intervals_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_scale_of_the_objective(model: Aligner) -> None:
     assert learnt_scale(model, "left", "right") == pytest.approx(1 / 0.07)
     assert learnt_scale(model, "words", "left") == pytest.approx(10.0)
+
+
+def test_classes_of_other_splits_compete(model: Aligner, paired: Make, unit: Any) -> None:
+    """And are known without decoding a row of those splits: this one's vector would not decode."""
+    rows = [{"left": unit(1, i), "label": "ab"[i % 2]} for i in range(4)]
+    elsewhere = {"left": [float("nan")] * 8, "label": "c", "split": "train"}
+    data = paired([*rows, elsewhere], ("left",), splits=["test"])
+    result = evaluate_zero_shot(model, data, side="left", split="test", bootstrap=5)
+    assert result.details["classes"] == ["a", "b", "c"]
+    assert data.rejected == []
