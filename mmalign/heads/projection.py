@@ -20,9 +20,9 @@ class ProjectionHead(nn.Module):
         `(batch, width)` -> `(batch, dim)`, rows of length one.
 
     Example:
+        >>> import torch
         >>> head = ProjectionHead(8, 4)
-        >>> head(torch.randn(2, 8)).norm(dim=1).allclose(torch.ones(2))
-        True
+        >>> torch.testing.assert_close(head(torch.randn(2, 8)).norm(dim=1), torch.ones(2))
     """
 
     def __init__(self, width: int, dim: int, kind: str = "linear") -> None:

@@ -68,7 +68,7 @@ def factor_at(step: int, steps: int, config: OptimizerConfig) -> float:
 
     Example:
         >>> round(factor_at(0, 100, OptimizerConfig(warmup=10)), 3), factor_at(10, 100, OptimizerConfig(warmup=10))
-        (0.1, 1.0)
+        (0.091, 1.0)
     """
     warmup = config.warmup * steps if config.warmup < 1 else config.warmup
     if step < warmup:

@@ -198,6 +198,7 @@ def _say(trainer: pl.Trainer, line: str) -> None:
 def _quieten() -> None:
     # What a user can do nothing about, or chose: advice on workers, on devices, on log intervals.
     for text in (
+        ".*LeafSpec.*",
         ".*does not have many workers.*",
         ".*smaller than the logging interval.*",
         ".*GPU available but.*",
