@@ -70,7 +70,7 @@ def open_clip(data: Prepared, recipe: Recipe, seed: int, out: Path) -> Trained:
     ends, seconds = _timed("open_clip_train.main", [
         "--model", model, "--train-data", str(data.train), "--dataset-type", "csv",
         "--csv-img-key", "filepath", "--csv-caption-key", "caption",
-        "--logs", str(out.parent), "--name", out.name, "--save-frequency", "0",
+        "--logs", str(out.parent), "--name", out.name, "--save-frequency", "1", "--delete-previous-checkpoint",
         "--device", "cpu", "--precision", "fp32", "--seed", str(seed),
         "--epochs", str(recipe.epochs), "--batch-size", str(recipe.batch_size), "--workers", str(recipe.workers),
         "--lr", str(recipe.lr), "--wd", str(recipe.weight_decay), "--warmup", str(recipe.warmup),
