@@ -115,7 +115,7 @@ def embed_command(arguments: list[str]) -> int:
     data.prepare({parsed.side: model.modalities[parsed.side]}, splits=splits)
     data.attach({parsed.side: model.transforms[parsed.side]})
     embedded = embed_side(model, data, parsed.side, parsed.split, batch_size=parsed.batch_size)
-    write_parquet(parsed.out, embedded, data, parsed.side, parsed.split, bundle_hash=bundle.fingerprint(parsed.bundle))
+    write_parquet(parsed.out, embedded, data, split=parsed.split, bundle_hash=bundle.fingerprint(parsed.bundle))
     print(f"{len(embedded.rows)} vectors of {model.dim} -> {parsed.out}; rows set aside: {len(data.rejected)}")
     return 0
 

@@ -134,7 +134,7 @@ class EmbeddingTable:
 
 
 def write_parquet(
-    path: Path | str, embedded: SideEmbedding, data: EvalData, side: str, split: str, *, bundle_hash: str = ""
+    path: Path | str, embedded: SideEmbedding, data: EvalData, *, split: str, bundle_hash: str = ""
 ) -> None:
     """Write one row an item: id, side, place, row, value, label, vector; the bundle's hash is file metadata."""
     import pyarrow as pa
@@ -147,7 +147,7 @@ def write_parquet(
     offsets = pa.array(np.arange(0, vectors.size + 1, dim, dtype=np.int64))
     named = [
         list(table.ids),
-        [side] * len(table),
+        [embedded.embedding.modality] * len(table),
         list(table.places),
         list(table.rows),
         list(table.values),

@@ -42,7 +42,7 @@ def test_every_alternative_in_order(model: Aligner, data: PairedData) -> None:
 def test_parquet_round_trip(model: Aligner, data: PairedData, tmp_path: Path) -> None:
     embedded = embed_side(model, data, "words", "test")
     path = tmp_path / "words.parquet"
-    write_parquet(path, embedded, data, "words", "test", bundle_hash="abc")
+    write_parquet(path, embedded, data, split="test", bundle_hash="abc")
     table = read_parquet(path)
     assert (table.ids, table.places) == (["first", "first", "second"], [0, 1, 0])
     assert table.values == ["a red disc", "a blue disc", "two cats"]
@@ -54,7 +54,7 @@ def test_parquet_round_trip(model: Aligner, data: PairedData, tmp_path: Path) ->
 
 
 def test_vectors_have_no_text(model: Aligner, data: PairedData, tmp_path: Path) -> None:
-    write_parquet(tmp_path / "left.parquet", embed_side(model, data, "left", "test"), data, "left", "test")
+    write_parquet(tmp_path / "left.parquet", embed_side(model, data, "left", "test"), data, split="test")
     assert read_parquet(tmp_path / "left.parquet").values == [None, None]
 
 
