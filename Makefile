@@ -30,7 +30,7 @@ bench: install
 	$(BIN)/python tests/benchmarks/losses.py
 
 docs: install
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 build: install
 	$(BIN)/python -m build
