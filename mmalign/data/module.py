@@ -98,6 +98,7 @@ class PairedData(pl.LightningDataModule):
         self.present: list[str] = []
         self._rejected: dict[int, Rejected] = {}
         self._scanned: set[str] = set()
+        self._told = 0
         self._resume = (0, 0)
         self._train: EpochBatches | None = None
         self._fingerprint = ""
@@ -139,7 +140,7 @@ class PairedData(pl.LightningDataModule):
         self._rejected = {place: problem for place, problem in enumerate(problems) if problem is not None}
         decoded = {side: modality for side, modality in self.modalities.items() if side in self.present}
         self.store = Samples(source, self.all_records, decoded, cache_bytes=self.cache_gb * 1e9)
-        self._scanned, self._fingerprint = set(), ""
+        self._scanned, self._told, self._fingerprint = set(), 0, ""
 
     def prepare(
         self, modalities: Mapping[str, Modality], out: Path | None = None, *, splits: Sequence[str] | None = None
@@ -156,7 +157,6 @@ class PairedData(pl.LightningDataModule):
         """
         self.open(modalities)
         wanted = set(splits) - {"all"} if splits is not None and "all" not in splits else set(self.splits)
-        news = bool(wanted - self._scanned)
         self.scan(wanted)
         rows = [place for place, split in enumerate(self.splits) if split in self._scanned or place in self._rejected]
         if out is not None and distributed.rank() == 0:
@@ -170,7 +170,8 @@ class PairedData(pl.LightningDataModule):
                 f"{bad} of {len(rows)} rows cannot be used, more than --data.max_rejected {self.max_rejected:g}{listed}"
                 f": {reasons}{' ...' if bad > 3 else ''}; mend them, or raise the limit"
             )
-        if bad and news and distributed.rank() == 0:
+        if bad > self._told and distributed.rank() == 0:
+            self._told = bad
             _LOG.warning("%d of %d rows set aside%s; the first: %s", bad, len(rows), listed, self.rejected[0])
 
     def scan(self, splits: set[str]) -> dict[int, Rejected]:
