@@ -76,10 +76,10 @@ class AlignmentModule(pl.LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One batch: the loss, and the numbers worth a line in the log."""
         output = self.aligner.loss(batch)
-        self.log("train/loss", output.loss.detach(), prog_bar=True, batch_size=len(batch))
+        self.log("train/loss", output.loss.detach(), prog_bar=True, batch_size=len(batch), sync_dist=True)
         for name, value in output.terms.items():
             shown = name.endswith("/scale")
-            self.log(f"train/{name}", value, prog_bar=shown, batch_size=len(batch))
+            self.log(f"train/{name}", value, prog_bar=shown, batch_size=len(batch), sync_dist=True)
         self._seen += len(batch) * self.trainer.world_size
         elapsed = time.perf_counter() - self._since
         self.log("train/samples_per_s", self._seen / elapsed, prog_bar=True, batch_size=len(batch))
