@@ -132,4 +132,4 @@ def test_public_names_resolve() -> None:
     for name in mmalign.__all__:
         assert getattr(mmalign, name) is not None
     with pytest.raises(AttributeError, match="lod"):
-        mmalign.lod  # noqa: B018
+        mmalign.lod

@@ -1,4 +1,4 @@
-"""A stranger's distribution registers a modality, an objective and a source, and trains with them: no core file changes."""
+"""A stranger's distribution registers a modality, an objective and a source, and trains with them."""
 
 import json
 import os
