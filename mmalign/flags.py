@@ -29,14 +29,17 @@ def parse(parser: jsonargparse.ArgumentParser, arguments: list[str]) -> Any:
 def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:
     """Turn `--model.towers.x.args.size 32` into one JSON value for `--model.towers.x.args`, merged over the recipe.
 
-    The parser knows typed keys; below `args`, `transform` and `options` the keys belong to registered things.
+    The parser knows typed keys; below `args`, `transform` and `options` the keys belong to registered things. Where a
+    tower's encoder is changed, the recipe's `args` and `transform` of that tower go with the encoder that they were for.
 
     Example:
         >>> fold_open_dicts(["--data.options.k", "3"], {"data": {"options": {"j": 1}}})
         ['--data.options={"j": 1, "k": 3}']
     """
     kept: list[str] = []
-    trees: dict[str, Any] = {}
+    trees: dict[str, Any] = {
+        f"{tower}.{key}": {} for tower in _changed(arguments, base) for key in ("args", "transform")
+    }
     rest = list(arguments)
     while rest:
         argument = rest.pop(0)
@@ -58,6 +61,19 @@ def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:
             node = node.setdefault(part, {})
         node[path[-1]] = yaml.safe_load(value)
     return kept + [f"--{top}={json.dumps(tree)}" for top, tree in trees.items()]
+
+
+def _changed(arguments: list[str], base: dict[str, Any]) -> list[str]:
+    """The towers (`model.towers.x`) that get another encoder than the recipe's."""
+    changed = []
+    for place, argument in enumerate(arguments):
+        key, equals, value = argument.partition("=")
+        path = key.removeprefix("--").split(".")
+        if path[:2] == ["model", "towers"] and path[3:] == ["encoder"]:
+            value = value if equals else next(iter(arguments[place + 1 :]), "")
+            if value != _at(base, path):
+                changed.append(".".join(path[:3]))
+    return changed
 
 
 def _at(tree: Any, path: list[str]) -> Any:

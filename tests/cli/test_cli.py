@@ -1,6 +1,7 @@
 """The command line as a user meets it: what works, and what a mistake says. Runs in this process for speed."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,37 @@ def test_embed_and_search(run: Path, tmp_path: Path) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
+def test_where_to_write_is_asked_before_the_work(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quick = ["--task", "retrieval", "--bootstrap", "10"]
+    deep = tmp_path / "not" / "yet" / "there"
+    wanted = ["--json", str(deep / "out.json"), "--picture", str(deep / "out.png")]
+    assert main(["evaluate", str(run), *quick, *wanted]) == 0
+    assert (deep / "out.json").is_file()
+    assert (deep / "out.png").is_file()
+    capsys.readouterr()
+    assert main(["evaluate", str(run), *quick, "--json", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert "got a folder" in said.err
+    assert len(said.err.splitlines()) == 1
+    assert not said.out  # nothing was measured in vain
+    assert main(["evaluate", str(run), *quick, "--json", str(deep / "out.json" / "below.json")]) == 2
+    assert "out.json" in one_line(capsys)
+
+
+def test_a_bundle_beside_files_of_somebody_else(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(run / "bundle", tmp_path / "bundle")
+    (tmp_path / "config.yaml").write_text("- no\n- run\n")
+    config = tmp_path / "bundle" / "config.json"
+    described = json.loads(config.read_text())
+    config.write_text(json.dumps({**described, "provenance": {"split": {"validation": 0.2, "manifest": "secret.csv"}}}))
+    flags = ["--task", "retrieval", "--bootstrap", "10"]
+    assert main(["evaluate", str(tmp_path / "bundle"), *flags, "--data.source", "digits"]) == 0
+    config.write_text(json.dumps({**described, "provenance": ["no", "table"]}))
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "bundle"), *flags]) == 2
+    assert "--data.columns.image" in one_line(capsys)
+
+
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--json", "true"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -181,3 +213,28 @@ def test_open_dicts_fold_over_the_recipe() -> None:
     assert base["model"]["towers"]["x"]["args"]["deep"] == {"a": 1}, "the recipe is not changed"
     with pytest.raises(UserError, match="needs a value"):
         fold_open_dicts(["--model.towers.x.args.width"], {})
+
+
+def test_another_encoder_leaves_the_recipes_arguments_behind() -> None:
+    tower = {"encoder": "convnet", "args": {"width": 24}, "transform": {"size": 64}}
+    base = {"model": {"towers": {"image": tower, "text": {"args": {"width": 64}}}}}
+    flags = ["--model.towers.image.encoder", "timm", "--model.towers.image.args.model", "resnet10t"]
+    folded = fold_open_dicts(flags, base)
+    assert "--model.towers.image.args=" + json.dumps({"model": "resnet10t"}) in folded
+    assert "--model.towers.image.transform={}" in folded
+    assert not any("text" in flag for flag in folded)
+    same = fold_open_dicts(["--model.towers.image.encoder=convnet", "--model.towers.image.args.width=8"], base)
+    assert "--model.towers.image.args=" + json.dumps({"width": 8}) in same
+    assert not any("transform" in flag for flag in same)
+
+
+def test_another_encoder_trains(tmp_path: Path) -> None:
+    flags = [*TINY[:1], *TINY[2:], "--model.towers.image.encoder=vit", "--model.towers.image.transform.size=16"]
+    small = ["--model.towers.image.args.width=16", "--model.towers.image.args.depth=1"]
+    assert main(["train", "image-text/demo", *flags, *small, "--out", str(tmp_path / "run")]) == 0
+    config = json.loads((tmp_path / "run" / "bundle" / "config.json").read_text())
+    assert config["model"]["towers"]["image"]["encoder"] == "vit"
+    assert config["model"]["towers"]["image"]["args"]["width"] == 16
+    transform = json.loads((tmp_path / "run" / "bundle" / "transforms" / "image.json").read_text())
+    assert transform["size"] == 16
+    assert transform["random_crop"] == 1.0, "the demo's crop was for its own encoder"
