@@ -30,7 +30,7 @@ def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:
     """Turn `--model.towers.x.args.size 32` into one JSON value for `--model.towers.x.args`, merged over the recipe.
 
     The parser knows typed keys; below `args`, `transform` and `options` the keys belong to registered things. Where a
-    tower's encoder is changed, the recipe's `args` and `transform` of that tower go with the encoder that they were for.
+    tower's encoder is changed, the recipe's `args` and `transform` of that tower go with the encoder they were for.
 
     Example:
         >>> fold_open_dicts(["--data.options.k", "3"], {"data": {"options": {"j": 1}}})
