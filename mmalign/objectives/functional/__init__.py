@@ -10,7 +10,6 @@ from mmalign.objectives.functional.probabilistic import (
     pcmepp_loss,
     prolip_loss,
 )
-from mmalign.objectives.functional.transport import sinkhorn
 
 __all__ = [
     "CodeStatistics",
@@ -24,6 +23,5 @@ __all__ = [
     "pcmepp_loss",
     "prolip_loss",
     "siglip_loss",
-    "sinkhorn",
     "sparsemax",
 ]
