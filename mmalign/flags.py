@@ -46,7 +46,7 @@ def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:
         key, equals, value = argument.partition("=")
         path = key.removeprefix("--").split(".")
         cut = next((place for place, part in enumerate(path) if part in OPEN_DICTS), None)
-        if not key.startswith("--") or cut is None or cut == len(path) - 1:
+        if not key.startswith("--") or cut is None:
             kept.append(argument)
             continue
         if not equals:
@@ -54,12 +54,18 @@ def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:
                 raise UserError(f"{key} needs a value")
             value = rest.pop(0)
         top = ".".join(path[: cut + 1])
+        parsed = yaml.safe_load(value)
+        if cut == len(path) - 1:  # the whole dictionary
+            if not isinstance(parsed, dict | None):
+                raise UserError(f"{key}: expected a dictionary such as '{{size: 32}}', got {value!r}")
+            trees[top] = parsed or {}
+            continue
         if top not in trees:
             trees[top] = json.loads(json.dumps(_at(base, path[: cut + 1])))  # a copy: the recipe is not changed
         node = trees[top]
         for part in path[cut + 1 : -1]:
             node = node.setdefault(part, {})
-        node[path[-1]] = yaml.safe_load(value)
+        node[path[-1]] = parsed
     return kept + [f"--{top}={json.dumps(tree)}" for top, tree in trees.items()]
 
 

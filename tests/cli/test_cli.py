@@ -223,6 +223,14 @@ def test_another_encoder_leaves_the_recipes_arguments_behind() -> None:
     assert "--model.towers.image.args=" + json.dumps({"model": "resnet10t"}) in folded
     assert "--model.towers.image.transform={}" in folded
     assert not any("text" in flag for flag in folded)
+    whole = [
+        "--model.towers.image.encoder=timm",
+        '--model.towers.image.args={"model": "x"}',
+        "--model.towers.image.args.a=1",
+    ]
+    assert "--model.towers.image.args=" + json.dumps({"model": "x", "a": 1}) in fold_open_dicts(whole, base)
+    with pytest.raises(UserError, match="expected a dictionary"):
+        fold_open_dicts(["--model.towers.image.args", "3"], base)
     same = fold_open_dicts(["--model.towers.image.encoder=convnet", "--model.towers.image.args.width=8"], base)
     assert "--model.towers.image.args=" + json.dumps({"width": 8}) in same
     assert not any("transform" in flag for flag in same)
