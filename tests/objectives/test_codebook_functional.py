@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmalign.errors import UserError
@@ -136,8 +137,9 @@ def test_padding_changes_nothing(activation: str, filler: float) -> None:
     codes = normal(20, 6, seed=1).requires_grad_()
     results = []
     for extra in (0, 5):
-        q = torch.cat([normal(3, 2, 6), torch.full((3, extra, 6), filler, dtype=torch.float64)], 1).requires_grad_()
-        weights = ground(q, lengths(2, 2, 1, longest=2 + extra), codes, 0.5, activation=activation)
+        mask = lengths(2, 2, 1, 0, longest=2 + extra)
+        q = F.pad(normal(4, 2, 6), (0, 0, 0, extra)).masked_fill(~mask[:, :, None], filler).requires_grad_()
+        weights = ground(q, mask, codes, 0.5, activation=activation)
         results.append([weights.detach(), *torch.autograd.grad(weights[:, 3].sum(), (q, codes))])
     (plain, grad_q, grad_c), (padded, padded_q, padded_c) = results
     torch.testing.assert_close(padded, plain)
