@@ -55,8 +55,7 @@ def save(model: Aligner, path: str | Path, *, provenance: Mapping[str, Any] | No
         "provenance": dict(provenance or {}),
     }
     _write_json(folder / "config.json", config)
-    if not (folder / "README.md").exists():
-        (folder / "README.md").write_text(_card(config), encoding="utf-8")
+    (folder / "README.md").write_text(_card(config), encoding="utf-8")
     return folder
 
 
@@ -71,7 +70,8 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
         The `Aligner`, with `provenance` (a dictionary) and `path` beside it.
 
     Raises:
-        UserError: no bundle there, a newer format, a damaged file, or weights that do not fit the configuration.
+        UserError: no bundle there, a newer format, a damaged file, weights that do not fit the configuration, or a
+            device that is not there.
 
     Example:
         >>> import tempfile, mmalign
@@ -118,8 +118,11 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
             f"{folder / 'model.safetensors'} does not fit its configuration: missing {missing[:3]}, "
             f"unexpected {unexpected[:3]}"
         )
-    model.provenance, model.path = dict(config.get("provenance", {})), folder
-    return model.to(device).eval()
+    model.provenance, model.path = provenance(folder), folder
+    try:
+        return model.to(device).eval()
+    except RuntimeError as error:  # no such device, no driver, or too little memory on it
+        raise UserError(f"device {device}: {str(error).splitlines()[0]}") from error
 
 
 def find(path: str | Path) -> Path:
@@ -131,6 +134,12 @@ def find(path: str | Path) -> Path:
         f"no bundle at {path}: expected config.json and model.safetensors there or in {Path(path) / 'bundle'}; "
         "`mmalign train` writes one when it ends"
     )
+
+
+def provenance(path: str | Path) -> dict[str, Any]:
+    """What the bundle says of its making; nothing where it says nothing."""
+    kept = _read_json(find(path) / "config.json").get("provenance")
+    return kept if isinstance(kept, dict) else {}
 
 
 def fingerprint(path: str | Path) -> str:

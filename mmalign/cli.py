@@ -44,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left: `mmalign list | head -1`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes it on exit
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"mmalign {name}: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"mmalign {name}: stopped", file=sys.stderr)
         return 130

@@ -16,6 +16,9 @@ from mmalign.model import Aligner
 
 Parsed = Any
 
+SPLIT_KEYS = ("validation", "test", "split_seed", "positives")
+"""What a bundle tells of the data that it was trained on: how they were split."""
+
 
 def train_command(arguments: list[str]) -> int:
     """Mmalign train RECIPE [overrides]."""
@@ -50,6 +53,7 @@ def evaluate_command(arguments: list[str]) -> int:
     parsed, data = _parse_with_data(parser, arguments)
     from mmalign.evaluation.evaluate import evaluate
 
+    json_path, picture = _target(parsed.json), _target(parsed.picture)
     model = bundle.load(parsed.bundle, device=parsed.device)
     sides = _pair(model, parsed.pair)
     result = evaluate(
@@ -64,7 +68,7 @@ def evaluate_command(arguments: list[str]) -> int:
         bootstrap=parsed.bootstrap,
         seed=parsed.seed,
     )
-    _report(result, parsed.json, parsed.picture)
+    _report(result, json_path, picture)
     result.append_to(bundle.find(parsed.bundle) / "results.json")
     return 0
 
@@ -80,6 +84,7 @@ def check_command(arguments: list[str]) -> int:
     parsed, data = _parse_with_data(parser, arguments)
     from mmalign.data.check import check
 
+    sheet, json_path = _target(parsed.sheet), _target(parsed.json)
     special = {"id", "group", "label", "split"}
     known = registry.names("modalities")
     modalities = {}
@@ -90,10 +95,10 @@ def check_command(arguments: list[str]) -> int:
                 f"no modality for the side {side!r}{registry.nearest(name, known)}; say --towers.{side} NAME"
             )
         modalities[side] = registry.load("modalities", name)
-    report = check(data, modalities, sheet=Path(parsed.sheet) if parsed.sheet else None)
+    report = check(data, modalities, sheet=sheet)
     report.show()
-    if parsed.json:
-        Path(parsed.json).write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+    if json_path:
+        json_path.write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
     return 1 if report.bad else 0
 
 
@@ -109,13 +114,14 @@ def embed_command(arguments: list[str]) -> int:
     parsed, data = _parse_with_data(parser, arguments)
     from mmalign.evaluation.embed import embed_side, write_parquet
 
+    out = _target(parsed.out)
     model = bundle.load(parsed.bundle, device=parsed.device)
     _known_side(model, parsed.side)
     splits = None if parsed.split == "all" else [parsed.split]
     data.prepare({parsed.side: model.modalities[parsed.side]}, splits=splits)
     data.attach({parsed.side: model.transforms[parsed.side]})
     embedded = embed_side(model, data, parsed.side, parsed.split, batch_size=parsed.batch_size)
-    write_parquet(parsed.out, embedded, data, split=parsed.split, bundle_hash=bundle.fingerprint(parsed.bundle))
+    write_parquet(out or parsed.out, embedded, data, split=parsed.split, bundle_hash=bundle.fingerprint(parsed.bundle))
     print(f"{len(embedded.rows)} vectors of {model.dim} -> {parsed.out}; rows set aside: {len(data.rejected)}")
     return 0
 
@@ -133,18 +139,19 @@ def search_command(arguments: list[str]) -> int:
     from mmalign.evaluation.embed import read_parquet
     from mmalign.evaluation.search import search, show
 
+    json_path = _target(parsed.json)
     model = bundle.load(parsed.bundle)
     _known_side(model, parsed.side)
     table = read_parquet(parsed.index)
     table.require_bundle(bundle.fingerprint(parsed.bundle))
     answers = search(model, parsed.queries, side=parsed.side, index=table, k=parsed.k)
     show(parsed.queries, answers)
-    if parsed.json:
+    if json_path:
         found = [
             {"query": query, "answers": [hit._asdict() for hit in one]}
             for query, one in zip(parsed.queries, answers, strict=True)
         ]
-        Path(parsed.json).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        json_path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
@@ -173,7 +180,7 @@ def demo_command(arguments: list[str]) -> int:
     parsed = parse(parser, arguments)
     from mmalign.demo import demo
 
-    demo(Path(parsed.out), json_path=Path(parsed.json) if parsed.json else None, seed=parsed.seed)
+    demo(Path(parsed.out), json_path=_target(parsed.json), seed=parsed.seed)
     return 0
 
 
@@ -197,13 +204,17 @@ def _parse_with_data(parser: jsonargparse.ArgumentParser, arguments: list[str]) 
 def _run_defaults(path: str, arguments: list[str]) -> dict[str, Any]:
     """The data settings to start from: the run's own, or only its way of splitting when the user names other data."""
     folder = bundle.find(path)
-    split: dict[str, Any] = dict(json.loads((folder / "config.json").read_text())["provenance"].get("split", {}))
+    split = bundle.provenance(folder).get("split")
+    split = {key: split[key] for key in SPLIT_KEYS if key in split} if isinstance(split, dict) else {}
     config = folder.parent / "config.yaml"
     named = any(a.split("=")[0] in ("--data.source", "--data.manifest", "--data.files") for a in arguments)
     if named or not config.is_file():
         return split
-    kept = dict(yaml.safe_load(config.read_text(encoding="utf-8"))["data"])
-    return kept | {"batch_size": 256}
+    try:
+        kept = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+        return split  # a file of somebody else's beside the bundle
+    return {**kept, "batch_size": 256} if isinstance(kept, dict) else split
 
 
 def _pair(model: Aligner, names: list[str]) -> tuple[str, str]:
@@ -223,11 +234,22 @@ def _known_side(model: Aligner, side: str) -> None:
         raise UserError(f"no tower called {side!r}{registry.nearest(side, model.towers)}")
 
 
-def _report(result: Any, json_path: str | None, picture: str | None) -> None:
+def _target(path: str | None) -> Path | None:
+    """A file to write, asked for before the work: a wrong name must not cost what an hour has measured."""
+    if path is None:
+        return None
+    file = Path(path)
+    if file.is_dir():
+        raise UserError(f"{path}: expected the name of a file to write, got a folder")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
+def _report(result: Any, json_path: Path | None, picture: Path | None) -> None:
     result.show()
     if json_path:
-        Path(json_path).write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
+        json_path.write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
         print(f"written: {json_path}")
     if picture:
-        result.draw(Path(picture))
+        result.draw(picture)
         print(f"drawn: {picture}")

@@ -163,8 +163,8 @@ class Aligner(nn.Module):
 
         Args:
             name: The tower.
-            items: A list of what the modality reads (paths, bytes, arrays, strings), or one such item; an array is one
-                item, so pass `list(matrix)` for a matrix of rows.
+            items: A list of what the modality reads (paths, bytes, arrays, strings), or one such item; an array of
+                numbers is one item, so pass `list(matrix)` for a matrix of rows; a column of strings is a list.
             batch_size: Items a forward pass.
 
         Returns:
@@ -176,13 +176,15 @@ class Aligner(nn.Module):
         """
         if name not in self.encoders:
             raise UserError(f"no tower called {name!r}{registry.nearest(name, self.encoders)}")
-        if isinstance(items, str | bytes) or not isinstance(items, Sequence):
-            items = list(items) if hasattr(items, "__iter__") and not _is_one(items) else [items]
+        if _is_one(items):
+            items = [items]
+        elif not isinstance(items, Sequence):
+            items = list(items)
         parts = []
         with inference(self):
             for start in range(0, len(items), batch_size):
                 chunk = [
-                    self.transforms[name](self._read(name, start + place, item))
+                    self._item(name, start + place, item)
                     for place, item in enumerate(items[start : start + batch_size])
                 ]
                 inputs = _move(self.transforms[name].collate(chunk), self.device)
@@ -214,9 +216,9 @@ class Aligner(nn.Module):
             }
         return {"dim": self.dim, "towers": towers, "pairs": [asdict(pair) for pair in self.objective.pairs]}
 
-    def _read(self, name: str, place: int, item: Any) -> Any:
+    def _item(self, name: str, place: int, item: Any) -> Any:
         try:
-            return self.modalities[name].read(item)
+            return self.transforms[name](self.modalities[name].read(item))
         except BadSample as error:
             raise BadSample(f"{name} item {place} ({error.source})", error.expected, error.came) from error
 
@@ -236,7 +238,11 @@ def inference(module: nn.Module) -> Iterator[None]:
 
 def _is_one(items: Any) -> bool:
     # An array or a picture iterates over its pixels: a user who passes one means one item.
-    return isinstance(items, str | bytes) or hasattr(items, "__array__") or hasattr(items, "__fspath__")
+    if getattr(getattr(items, "dtype", None), "kind", None) in ("O", "U", "S"):  # a column of strings or of paths
+        return False
+    if isinstance(items, str | bytes | bytearray | memoryview) or hasattr(items, "__array__"):
+        return True
+    return hasattr(items, "__fspath__") or not hasattr(items, "__iter__")
 
 
 def _move(inputs: Inputs, device: torch.device) -> Inputs:

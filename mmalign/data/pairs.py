@@ -41,7 +41,7 @@ class PairBatches(Dataset[Batch]):
         epoch, places = key
         items: dict[str, list[Any]] = {side: [] for side in self.transforms}
         rows: dict[str, list[int]] = {side: [] for side in self.transforms}
-        records, get = self.samples.records, self.samples.get
+        records, item = self.samples.records, self.samples.item
         for row, place in enumerate(places.tolist()):
             rng = None if epoch == NO_EPOCH else np.random.default_rng((self.seed, epoch, place))
             values = records[place].values
@@ -49,7 +49,7 @@ class PairBatches(Dataset[Batch]):
                 count = len(values.get(side, ()))
                 if count:
                     drawn = int(rng.integers(count)) if rng is not None and count > 1 else 0
-                    items[side].append(transform(get(place, side, drawn), rng))
+                    items[side].append(item(place, side, transform, alternative=drawn, rng=rng))
                     rows[side].append(row)
         return Batch(
             inputs={side: transform.collate(items[side]) for side, transform in self.transforms.items() if items[side]},
@@ -79,7 +79,7 @@ class ItemBatches(Dataset[tuple[Inputs, Tensor]]):
 
     def __getitem__(self, key: range) -> tuple[Inputs, Tensor]:
         chosen = self.items[key.start : key.stop]
-        items = [self.transform(self.samples.get(place, self.side, which)) for _, place, which in chosen]
+        items = [self.samples.item(place, self.side, self.transform, alternative=which) for _, place, which in chosen]
         return self.transform.collate(items), torch.tensor([row for row, _, _ in chosen], dtype=torch.int64)
 
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import track
 
 from mmalign.data.records import Record, Rejected, Source
 from mmalign.errors import BadSample
-from mmalign.modality import Modality
+from mmalign.modality import Modality, Transform
 
 _CHUNK = 16
 _OVERHEAD = 200  # bytes that Python spends on one entry
@@ -49,10 +50,27 @@ class Samples:
         try:
             return self._decode(record, side, alternative)
         except Exception as error:
-            rejected = self.rejection(record, side, alternative, error)
-            expected, came = _words(error)
-            where = " ".join(part for part in (rejected.row, side, rejected.file) if part)
-            raise BadSample(where, expected, came) from error
+            raise self._named(record, side, alternative, error) from error
+
+    def item(
+        self,
+        place: int,
+        side: str,
+        transform: Transform,
+        *,
+        alternative: int = 0,
+        rng: np.random.Generator | None = None,
+    ) -> Any:
+        """One sample through a transform.
+
+        Raises:
+            BadSample: it cannot be decoded, or the transform refuses it; named by row, side and file.
+        """
+        sample = self.get(place, side, alternative)
+        try:
+            return transform(sample, rng)
+        except BadSample as error:
+            raise self._named(self.records[place], side, alternative, error) from error
 
     def raw(self, record: Record, side: str, alternative: int) -> Any:
         """What the modality is given: the value itself, or the file that it names."""
@@ -96,6 +114,11 @@ class Samples:
         expected, came = _words(error)
         file = value if isinstance(value, str) and not self.modalities[side].inline else ""
         return Rejected(record.row, record.id, side, file, f"expected {expected}, got {came}")
+
+    def _named(self, record: Record, side: str, alternative: int, error: Exception) -> BadSample:
+        rejected = self.rejection(record, side, alternative, error)
+        where = " ".join(part for part in (rejected.row, side, rejected.file) if part)
+        return BadSample(where, *_words(error))
 
     def _keep(self, key: tuple[int, str, int], sample: Any) -> None:
         size = nbytes(sample) + _OVERHEAD

@@ -47,6 +47,8 @@ class TrainCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         self.out = Path(self.config.out)
         self.last = self.out / "checkpoints" / "last.ckpt"
+        if not 0 <= self.config.ema < 1:
+            raise UserError(f"--ema: expected a decay in [0, 1), 0 = none, got {self.config.ema:g}")
         finished = (self.out / "bundle" / "config.json").exists()
         if self.config.resume and not self.last.is_file():
             raise UserError(f"--resume: no checkpoint at {self.last}; start the run without --resume")
@@ -203,6 +205,8 @@ def _quieten() -> None:
         ".*smaller than the logging interval.*",
         ".*GPU available but.*",
         ".*across ranks is zero.*",
+        ".*in eval mode at the start of training.*",
+        ".*Grad strides do not match bucket view strides.*",
     ):
         warnings.filterwarnings("ignore", message=text)
     for name in ("pytorch_lightning", "lightning_fabric"):

@@ -164,6 +164,7 @@ def test_mistakes_are_one_line(
         (["--model.towers.image.transform.sise", "3"], "did you mean 'size'"),
         (["--data.source", "digit"], "did you mean 'digits'"),
         (["--data.batch_size", "0"], "batch_size"),
+        (["--ema", "1.5"], "--ema: expected a decay"),
         (["--loggers", "[tensorbord]"], "did you mean 'tensorboard'"),
         (["--data.source", "manifest", "--data.manifest", "nowhere.csv"], "nowhere.csv"),
     ],

@@ -61,6 +61,20 @@ def test_it_loads_elsewhere_without_network(saved: Path, tmp_path: Path) -> None
     assert ran.stdout.strip() == "(1, 8)"
 
 
+def test_a_device_that_is_not_there_is_one_line(saved: Path) -> None:
+    with pytest.raises(UserError, match="device cuda:999: "):
+        mmalign.load(saved, device="cuda:999")
+
+
+def test_the_card_is_of_the_model_that_is_there(model: Aligner, saved: Path) -> None:
+    """A run that is repeated into its folder must not keep the card of the former model."""
+    assert "- seed: 3" in (saved / "README.md").read_text()
+    bundle.save(model, saved, provenance={"seed": 4})
+    card = (saved / "README.md").read_text()
+    assert "- seed: 4" in card
+    assert "- seed: 3" not in card
+
+
 def test_a_run_folder_is_found(saved: Path) -> None:
     assert bundle.find(saved.parent) == saved
     with pytest.raises(UserError, match="no bundle at"):

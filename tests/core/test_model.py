@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +69,22 @@ def test_encode_takes_what_a_user_has() -> None:
 def test_encode_names_the_bad_item() -> None:
     with pytest.raises(BadSample, match="x item 5 .*expected.*got"):
         make(("x", "y")).encode("x", [[1.0] * 4] * 5 + [[float("nan")] * 4], batch_size=2)
+
+
+def test_encode_names_an_item_that_the_transform_refuses() -> None:
+    with pytest.raises(BadSample, match="x item 3 .*expected 4 numbers, got 2"):
+        make(("x", "y")).encode("x", [[1.0] * 4] * 3 + [[1.0, 2.0]], batch_size=2)
+
+
+def test_one_item_and_a_column_of_items_are_told_apart(tmp_path: Path) -> None:
+    model = make(("x", "y"))
+    np.save(tmp_path / "row.npy", np.arange(4.0))
+    path, raw = str(tmp_path / "row.npy"), (tmp_path / "row.npy").read_bytes()
+    expected = model.encode("x", [np.arange(4.0)]).vector
+    for one in (path, tmp_path / "row.npy", raw, bytearray(raw), memoryview(raw), np.array([path])):
+        assert_close(model.encode("x", one).vector, expected)
+    column = np.array([path, path, path], dtype=object)  # as a table's column gives them
+    assert_close(model.encode("x", column).vector, expected.expand(3, -1))
 
 
 def test_encode_leaves_the_model_as_it_was() -> None:

@@ -11,6 +11,7 @@ import torch
 from mmalign.data.module import PairedData
 from mmalign.errors import BadSample, UserError
 from mmalign.modality import Modality, Transform
+from mmalign.model import TowerConfig, fit_transforms, modality_of
 from mmalign.types import Batch
 
 COLUMNS = {"image": "file", "text": "text"}
@@ -188,6 +189,21 @@ def test_a_decoder_that_breaks_is_a_bad_row(
     data = prepared(pictures, modalities, max_rejected=0.1)
     (rejected,) = data.rejected
     assert rejected.reason == "expected a readable sample, got ZeroDivisionError: at the header"
+
+
+def test_what_a_transform_refuses_is_named_by_its_row(tmp_path: Path) -> None:
+    """The width is learnt from the training rows: a held-out vector of another one must say which row it is."""
+    rows = [{"vec": [1.0, float(n)], "other": [0.0, float(n)], "split": "train"} for n in range(6)]
+    rows.append({"vec": [1.0, 2.0, 3.0], "other": [0.0, 1.0], "split": "validation"})
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    towers = {side: TowerConfig(modality="vector") for side in ("vec", "other")}
+    sides = {side: modality_of(side, tower) for side, tower in towers.items()}
+    data = PairedData(manifest=str(tmp_path / "rows.jsonl"), columns={"vec": "vec", "other": "other"}, batch_size=2)
+    data.prepare(sides)
+    data.attach(fit_transforms(towers, {side: data.samples(side) for side in towers}))
+    for loader in (data.val_dataloader(), data.item_loader("vec", "validation")):
+        with pytest.raises(BadSample, match=r"rows\.jsonl:7 vec: expected 2 numbers, got 3"):
+            list(loader)
 
 
 def test_only_wanted_splits_are_decoded(pictures: Path, modalities: dict[str, Modality]) -> None:
