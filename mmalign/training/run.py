@@ -136,6 +136,8 @@ def train(recipe: str, arguments: list[str]) -> Path:
     count = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
     held = len(data.records("validation"))
     _say(trainer, f"{recipe}: {len(data.records('train'))} training rows, {held} held out, {count:,} weights to train")
+    if trainer.is_global_zero and not cli.config.resume:
+        cli.last.unlink(missing_ok=True)  # or a run killed before its first checkpoint would go on from a former one
     trainer.fit(module, datamodule=data, ckpt_path=str(cli.last) if cli.config.resume else None, weights_only=True)
     if trainer.interrupted:
         raise UserError(f"stopped before the end; go on with: mmalign train {recipe} ... --out {out} --resume")

@@ -59,6 +59,15 @@ def test_a_finished_run_is_not_overwritten(run: Path, capsys: pytest.CaptureFixt
     assert (run / "bundle" / "model.safetensors").read_bytes() == before
 
 
+def test_a_run_anew_forgets_the_former_checkpoint(run: Path, tmp_path: Path) -> None:
+    """Killed before its first checkpoint, it must not go on from the run that it replaced."""
+    out = tmp_path / "again"
+    shutil.copytree(run, out)
+    flags = [*TINY, "--out", str(out), "--overwrite", "--checkpoint_every=1000000"]
+    assert main(["train", "image-text/demo", *flags]) == 0
+    assert not (out / "checkpoints" / "last.ckpt").exists()
+
+
 def test_evaluate_retrieval(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.json"
     assert main(["evaluate", str(run), "--task", "retrieval", "--bootstrap", "50", "--json", str(out)]) == 0
