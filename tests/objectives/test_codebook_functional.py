@@ -283,7 +283,7 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_nan_and_infinity_are_refused(bad: float, side: int) -> None:
     given = [normal(2, 3, 4), normal(5, 4)]
     given[side][1, 1] = bad
-    with pytest.raises(UserError, match="NaN or infinity"):
+    with pytest.raises(UserError, match="grounding expected finite"):
         ground(given[0], None, given[1], 1.0)
 
 
