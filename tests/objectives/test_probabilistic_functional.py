@@ -89,7 +89,7 @@ def test_the_distance_at_the_ends() -> None:
         closed_form_sampled_distance(mean, sure, mean, sure), 2 - 2 * mean @ mean.T, rtol=0.0, atol=1e-7
     )
     # Rounding must not make a squared distance negative.
-    narrow = mean.float().repeat(50, 1) * 30
+    narrow = gaussians(40, 100)[0].float() * 30
     assert float(closed_form_sampled_distance(narrow, narrow * 0 - 20, narrow, narrow * 0 - 20).min()) > 0
     one = closed_form_sampled_distance(mean[:1], log_variance[:1], mean[1:2], log_variance[1:2])
     torch.testing.assert_close(one, own[:1, 1:2])
