@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -151,3 +151,19 @@ class LossOutput:
 
     loss: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+class TransportPlan(NamedTuple):
+    """How the mass of one set moves onto another, for a batch of problems, and how well the solver did.
+
+    Args:
+        plan: What row i sends to column j, `(batch, rows, columns)`; zero wherever a side is padded.
+        value: The regularised cost of the plan, `(batch,)`.
+        error: L1 distance of the plan's marginals from what they should be, `(batch,)`, detached.
+        iterations: How many iterations each problem took, `(batch,)` integers.
+    """
+
+    plan: Tensor
+    value: Tensor
+    error: Tensor
+    iterations: Tensor

@@ -2,6 +2,7 @@
 
 from mmalign.objectives.functional.codebook import CodeStatistics, code_statistics, ground, sparsemax
 from mmalign.objectives.functional.contrastive import clip_loss, siglip_loss
+from mmalign.objectives.functional.late_interaction import late_interaction
 from mmalign.objectives.functional.probabilistic import (
     closed_form_sampled_distance,
     inclusion_loss,
@@ -10,6 +11,7 @@ from mmalign.objectives.functional.probabilistic import (
     pcmepp_loss,
     prolip_loss,
 )
+from mmalign.objectives.functional.transport import sinkhorn
 
 __all__ = [
     "CodeStatistics",
@@ -20,8 +22,10 @@ __all__ = [
     "inclusion_loss",
     "inclusion_score",
     "information_bottleneck",
+    "late_interaction",
     "pcmepp_loss",
     "prolip_loss",
     "siglip_loss",
+    "sinkhorn",
     "sparsemax",
 ]

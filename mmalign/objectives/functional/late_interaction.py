@@ -1,0 +1,142 @@
+"""Late interaction (FILIP): every token looks for its best partner, and no table of all tokens' pairs is held."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmalign.errors import UserError
+from mmalign.objectives.functional.tiles import TILE
+
+# What a padded token adds to a dot product. Finite, so that a weight of zero takes it out again.
+_FAR = -1e30
+
+
+def late_interaction(tokens_a: Tensor, mask_a: Tensor, tokens_b: Tensor, mask_b: Tensor) -> tuple[Tensor, Tensor]:
+    """How well the tokens of each sample of a find partners in each sample of b, and the other way.
+
+    With `<k, r>` the dot product of token k of `a_i` and token r of `b_j`:
+
+        forth_ij = mean over real k of  max over real r of <k, r>
+        back_ij  = mean over real r of  max over real k of <k, r>
+
+    (Yao et al. 2021, FILIP, arXiv 2111.07783, equations 4 and 5.) The two differ: a loss takes `forth` along its rows
+    and `back` along its columns. Tokens are usually unit vectors; which ones count (first, last, special ones) is what
+    the masks say. Pads are neither partners nor part of a mean, and what stands in them is never read.
+
+    The dot products are made a tile at a time; backward keeps only who won, and makes two matrix products.
+
+    Args:
+        tokens_a: `(n, length_a, dim)`.
+        mask_a: `(n, length_a)`, True = real.
+        tokens_b: `(m, length_b, dim)`.
+        mask_b: `(m, length_b)`.
+
+    Returns:
+        `forth (n, m)`, `back (n, m)`, in float32 (float64 where an input is). A sample without a real token has score 0
+        with everything, and no gradient. Of several equal maxima one takes the gradient.
+
+    Raises:
+        UserError: shapes do not fit, or (on the CPU) a real token holds NaN or infinity.
+
+    Example:
+        >>> a, b = torch.eye(3)[None], torch.eye(3)[None, :1]
+        >>> forth, back = late_interaction(a, torch.ones(1, 3).bool(), b, torch.ones(1, 1).bool())
+        >>> forth, back  # one of three tokens of a finds its like; the one token of b does
+        (tensor([[0.3333]]), tensor([[1.]]))
+    """
+    _check("a", tokens_a, mask_a)
+    _check("b", tokens_b, mask_b)
+    if tokens_a.shape[2] != tokens_b.shape[2]:
+        raise UserError(f"expected tokens of one width, got {tokens_a.shape[2]} and {tokens_b.shape[2]}")
+    dtype = torch.promote_types(torch.promote_types(tokens_a.dtype, tokens_b.dtype), torch.float32)
+    a = torch.where(mask_a[:, :, None], tokens_a.to(dtype), 0.0)
+    b = torch.where(mask_b[:, :, None], tokens_b.to(dtype), 0.0)
+    if a.device.type == "cpu" and not (bool(a.isfinite().all()) and bool(b.isfinite().all())):
+        raise UserError("late interaction expected finite tokens wherever the mask is True, NaN or infinity came")
+    if not torch.is_grad_enabled():
+        a, b = a.detach(), b.detach()
+    return _LateInteraction.apply(a, mask_a, b, mask_b)  # type: ignore[no-any-return]
+
+
+class _LateInteraction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, mask_a: Tensor, b: Tensor, mask_b: Tensor) -> tuple[Tensor, Tensor]:
+        (n, length_a, _), (m, length_b, _) = a.shape, b.shape
+        forth, back = a.new_zeros(n, m), a.new_zeros(n, m)
+        weight_a, weight_b = _weights(mask_a, a.dtype), _weights(mask_b, a.dtype)
+        learns = any(ctx.needs_input_grad)
+        small = torch.int16 if max(length_a, length_b) < 2**15 else torch.int32
+        best_b = torch.empty((n, length_a, m) if learns else 0, dtype=small, device=a.device)
+        best_a = torch.empty((n, m, length_b) if learns else 0, dtype=small, device=a.device)
+        with torch.autocast(a.device.type, enabled=False):
+            # Two more entries in each vector put the masks into the product: real tokens add exactly 0.
+            far_a, far_b = _far(mask_a, a.dtype), _far(mask_b, a.dtype)
+            wide_a = torch.cat([a, far_a, torch.ones_like(far_a)], 2)
+            wide_b = torch.cat([b, torch.ones_like(far_b), far_b], 2)
+            for rows, columns in _tiles(a, b):
+                dots = _dots(wide_a[rows], wide_b[columns])
+                top_b, at_b = dots.max(3)
+                top_a, at_a = dots.max(1)
+                forth[rows, columns] = (top_b * weight_a[rows, :, None]).sum(1)
+                back[rows, columns] = (top_a * weight_b[None, columns]).sum(2)
+                if learns:
+                    best_b[rows, :, columns], best_a[rows, columns] = at_b.to(small), at_a.to(small)
+        some = mask_a.any(1)[:, None] & mask_b.any(1)[None, :]
+        ctx.save_for_backward(a, b, weight_a, weight_b, some, best_b, best_a)
+        return torch.where(some, forth, 0.0), torch.where(some, back, 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, grad_forth: Tensor, grad_back: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise UserError("late interaction has no second derivative; call backward without create_graph=True")
+        a, b, weight_a, weight_b, some, best_b, best_a = ctx.saved_tensors
+        grad_forth, grad_back = (torch.where(some, grad, 0.0) for grad in (grad_forth, grad_back))
+        grad_a = torch.zeros_like(a) if ctx.needs_input_grad[0] else None
+        grad_b = torch.zeros_like(b) if ctx.needs_input_grad[2] else None
+        with torch.autocast(a.device.type, enabled=False):
+            for rows, columns in _tiles(a, b):
+                here_a, here_b = a[rows], b[columns]
+                shape = (len(here_a), a.shape[1], len(here_b), b.shape[1])
+                forth = grad_forth[rows, None, columns] * weight_a[rows, :, None]
+                back = grad_back[rows, columns, None] * weight_b[None, columns]
+                slopes = a.new_zeros(shape)
+                slopes.scatter_(3, best_b[rows, :, columns, None].long(), forth[:, :, :, None])
+                slopes.scatter_add_(1, best_a[rows, None, columns].long(), back[:, None])
+                flat = slopes.view(shape[0] * shape[1], shape[2] * shape[3])
+                if grad_a is not None:
+                    grad_a[rows] += (flat @ here_b.flatten(0, 1)).view_as(here_a)
+                if grad_b is not None:
+                    grad_b[columns] += (flat.T @ here_a.flatten(0, 1)).view_as(here_b)
+        return grad_a, None, grad_b, None
+
+
+def _dots(a: Tensor, b: Tensor) -> Tensor:
+    return (a.flatten(0, 1) @ b.flatten(0, 1).T).view(len(a), a.shape[1], len(b), b.shape[1])
+
+
+def _tiles(a: Tensor, b: Tensor) -> Iterator[tuple[slice, slice]]:
+    if not a.shape[1] or not b.shape[1]:
+        return  # no token: every score is 0
+    side = TILE.get(a.device.type, 4096)
+    high, wide = max(1, side // a.shape[1]), max(1, side // b.shape[1])
+    for top in range(0, len(a), high):
+        for left in range(0, len(b), wide):
+            yield slice(top, min(top + high, len(a))), slice(left, min(left + wide, len(b)))
+
+
+def _weights(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    return mask.to(dtype) / mask.sum(1, keepdim=True).clamp(min=1)
+
+
+def _far(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.where(mask, 0.0, _FAR).to(dtype)[:, :, None]
+
+
+def _check(side: str, tokens: Tensor, mask: Tensor) -> None:
+    if tokens.ndim != 3 or mask.shape != tokens.shape[:2]:
+        came = f"{tuple(tokens.shape)} with a mask of {tuple(mask.shape)}"
+        raise UserError(f"side {side}: expected tokens (batch, length, dim) and a mask (batch, length), got {came}")
+    if mask.dtype != torch.bool:
+        raise UserError(f"side {side}: expected a mask of True and False, got {mask.dtype}")
