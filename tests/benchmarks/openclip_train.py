@@ -7,6 +7,7 @@ Prints a Markdown table a data set and writes every figure as JSON. See README.m
 
 import argparse
 import json
+import logging
 import os
 import platform
 import sys
@@ -181,6 +182,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="where to write the figures as JSON")
     parser.add_argument("--keep", type=Path, help="keep runs and prepared data in this new folder")
     given = parser.parse_args()
+    logging.disable(logging.WARNING)  # open_clip warns of weights that it will be given one line later
     seeds = 1 if given.quick else given.seeds
     results = []
     with tempfile.TemporaryDirectory() as temporary:
