@@ -85,12 +85,11 @@ def check_command(arguments: list[str]) -> int:
     from mmalign.data.check import check
 
     sheet, json_path = _target(parsed.sheet), _target(parsed.json)
-    special = {"id", "group", "label", "split"}
     known = registry.names("modalities")
     modalities = {}
     for side in data.sides:
         name = parsed.towers.get(side, side)
-        if side not in special and name not in known:
+        if name not in known:
             raise UserError(
                 f"no modality for the side {side!r}{registry.nearest(name, known)}; say --towers.{side} NAME"
             )
@@ -113,13 +112,12 @@ def embed_command(arguments: list[str]) -> int:
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, cuda:1.")
     parsed, data = _parse_with_data(parser, arguments)
     from mmalign.evaluation.embed import embed_side, write_parquet
+    from mmalign.evaluation.evaluate import prepare
 
     out = _target(parsed.out)
     model = bundle.load(parsed.bundle, device=parsed.device)
     _known_side(model, parsed.side)
-    splits = None if parsed.split == "all" else [parsed.split]
-    data.prepare({parsed.side: model.modalities[parsed.side]}, splits=splits)
-    data.attach({parsed.side: model.transforms[parsed.side]})
+    prepare(model, data, (parsed.side,), parsed.split)
     embedded = embed_side(model, data, parsed.side, parsed.split, batch_size=parsed.batch_size)
     write_parquet(out or parsed.out, embedded, data, split=parsed.split, bundle_hash=bundle.fingerprint(parsed.bundle))
     print(f"{len(embedded.rows)} vectors of {model.dim} -> {parsed.out}; rows set aside: {len(data.rejected)}")

@@ -50,7 +50,7 @@ def evaluate(
     if task not in TASKS:
         raise UserError(f"no task called {task!r}{nearest(task, TASKS)}")
     if task == "retrieval":
-        _prepare(model, data, sides, split)
+        prepare(model, data, sides, split)
         return evaluate_retrieval(
             model,
             data,
@@ -63,7 +63,7 @@ def evaluate(
             seed=seed,
         )
     class_side, side = _class_side(model.modalities, sides)
-    _prepare(model, data, (side,), split)
+    prepare(model, data, (side,), split)
     return evaluate_zero_shot(
         model,
         data,
@@ -77,7 +77,12 @@ def evaluate(
     )
 
 
-def _prepare(model: Aligner, data: PairedData, sides: tuple[str, ...], split: str) -> None:
+def prepare(model: Aligner, data: PairedData, sides: tuple[str, ...], split: str) -> None:
+    """Decode what is measured, and give each side the model's own transform.
+
+    Raises:
+        UserError: the data has no column for a side.
+    """
     for side in sides:
         if side not in data.sides:
             raise UserError(
