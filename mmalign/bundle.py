@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 import mmalign
 from mmalign.errors import UserError
+from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.model import Aligner, TowerConfig, modality_of
 from mmalign.objectives.base import PairConfig
 
@@ -94,6 +95,9 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
         described = config["model"]
         towers = {name: TowerConfig(**tower) for name, tower in described["towers"].items()}
         pairs, dim = [PairConfig(**pair) for pair in described["pairs"]], int(described["dim"])
+        # Bundles from before these existed need neither.
+        codebook = CodebookConfig(**described.get("codebook", {}))
+        gaussian = GaussianConfig(**described.get("gaussian", {}))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{folder / 'config.json'} is not a bundle's configuration: {error!r}") from error
     transforms = {}
@@ -106,7 +110,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
             )
         restored = _read_json(folder / "transforms" / f"{name}.json")
         transforms[name] = modality_of(name, tower).restore_transform(restored)
-    model = Aligner(towers, pairs, dim, transforms)
+    model = Aligner(towers, pairs, dim, transforms, codebook, gaussian)
     try:
         weights = load_file(folder / "model.safetensors", device="cpu")
         missing, unexpected = model.load_state_dict(weights, strict=False)

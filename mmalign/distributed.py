@@ -12,6 +12,8 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.autograd.function import once_differentiable
 
+from mmalign.types import Tokens
+
 
 def is_distributed() -> bool:
     """Whether more than one process trains together."""
@@ -81,6 +83,22 @@ def gather_rows(tensor: Tensor, counts: Sequence[int] | None = None) -> Tensor:
     if tensor.is_floating_point():
         return _Gather.apply(tensor, tuple(counts))  # type: ignore[no-any-return]
     return _gather(tensor, counts)
+
+
+def gather_tokens(tokens: Tokens, counts: Sequence[int]) -> Tokens:
+    """The rows of every process, padded to the longest of them; gradients as in `gather_rows`.
+
+    Args:
+        tokens: This process's rows, of any length.
+        counts: What `row_counts` said.
+    """
+    if not is_distributed():
+        return tokens
+    values, mask = tokens.values, tokens.mask
+    more = max(row_counts(values.shape[1], values.device)) - values.shape[1]
+    values = torch.nn.functional.pad(values, (0, 0, 0, more))
+    mask = torch.nn.functional.pad(mask, (0, more))
+    return Tokens(gather_rows(values, counts), gather_rows(mask.to(torch.uint8), counts).bool())
 
 
 def merge_logsumexp(partial: Tensor) -> Tensor:

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmalign import registry
 from mmalign.errors import BadSample, UserError
-from mmalign.heads import HeadSet
+from mmalign.heads import Codebook, CodebookConfig, GaussianConfig, HeadSet
 from mmalign.modality import Encoder, Modality, Transform
-from mmalign.objectives.base import PairConfig, PairSum
+from mmalign.objectives.base import GradientNorms, PairConfig, PairSum
 from mmalign.types import Batch, Embedding, Inputs, LossOutput
 
 
@@ -33,6 +34,8 @@ class TowerConfig:
         unfreeze_epoch: The epoch (0-based) from which a frozen encoder trains after all; null = never.
             On one process only: DDP fixes its list of parameters at the start.
         lr_scale: Factor of the learning rate for this encoder.
+        chunk: Rows that the tower runs at once in training; null = the whole batch. Each chunk runs twice, the memory
+            is that of one chunk, and the gradient that of the whole batch: for batches that would not fit.
     """
 
     modality: str = ""
@@ -44,6 +47,7 @@ class TowerConfig:
     trainable: list[str] = field(default_factory=list)
     unfreeze_epoch: int | None = None
     lr_scale: float = 1.0
+    chunk: int | None = None
 
 
 def modality_of(name: str, tower: TowerConfig) -> Modality:
@@ -71,6 +75,8 @@ class Aligner(nn.Module):
         pairs: Which towers are trained against each other, and how.
         dim: Size of the shared space.
         transforms: Name -> fitted transform, see `fit_transforms`.
+        codebook: The codes that all towers share, built where an objective needs codes.
+        gaussian: How log-variances are made, where an objective needs them.
 
     Example:
         >>> from mmalign.model import Aligner, TowerConfig, fit_transforms
@@ -90,6 +96,8 @@ class Aligner(nn.Module):
         pairs: Sequence[PairConfig],
         dim: int,
         transforms: Mapping[str, Transform],
+        codebook: CodebookConfig | None = None,
+        gaussian: GaussianConfig | None = None,
     ) -> None:
         super().__init__()
         for pair in pairs:
@@ -104,26 +112,53 @@ class Aligner(nn.Module):
         self.encoders, self.heads = nn.ModuleDict(), nn.ModuleDict()
         self.objective = PairSum(pairs)
         self.frozen: set[str] = set()
+        self.codebook_config, self.gaussian_config = codebook or CodebookConfig(), gaussian or GaussianConfig()
+        needs = {name: self.objective.needs_of(name) for name in towers}
+        # One codebook for every tower: the codes are what the modalities have in common.
+        wanted = any("codes" in needed for needed in needs.values())
+        self.codebook = Codebook(dim, self.codebook_config) if wanted else None
         for name, tower in towers.items():
             encoder = self.modalities[name].encoder(tower.encoder, self.transforms[name], **tower.args)
             self.encoders[name] = encoder
-            self.heads[name] = HeadSet(encoder, dim, self.objective.needs, tower.head)
+            self.heads[name] = HeadSet(encoder, dim, needs[name], tower.head, self.gaussian_config)
 
     def embed(self, name: str, inputs: Inputs) -> Embedding:
         """Run one tower on collated inputs."""
-        return self.heads[name](self.encoders[name](inputs), name)  # type: ignore[no-any-return]
+        return self.heads[name](self.encoders[name](inputs), name, self.codebook)  # type: ignore[no-any-return]
 
     def forward(self, batch: Batch) -> dict[str, Embedding]:
-        """Embed every side of a batch; a side that no row has is an embedding of no rows."""
-        empty = torch.zeros(0, self.dim, device=self.device)
+        """Embed every side of a batch; a side that no row has is an embedding of no rows.
+
+        A side whose inputs come in chunks runs chunk by chunk, and each chunk runs again in backward: the gradient is
+        that of the whole batch, random draws included, and the activations of one chunk are all that is ever held
+        (Gao et al. 2021, arXiv 2101.06983).
+        """
         return {
-            name: self.embed(name, batch.inputs[name]) if name in batch.inputs else Embedding(empty, modality=name)
+            name: self._embed_all(name, batch.inputs[name]) if name in batch.inputs else self._empty(name)
             for name in self.towers
         }
 
-    def loss(self, batch: Batch) -> LossOutput:
-        """Embed a batch and sum the pairs' objectives."""
-        return self.objective(self(batch), batch)  # type: ignore[no-any-return]
+    def _embed_all(self, name: str, inputs: Inputs | list[Inputs]) -> Embedding:
+        if not isinstance(inputs, list):
+            return self.embed(name, inputs)
+        if not torch.is_grad_enabled():
+            return Embedding.cat([self.embed(name, chunk) for chunk in inputs])
+        return Embedding.cat([checkpoint(self.embed, name, chunk, use_reentrant=False) for chunk in inputs])
+
+    def _empty(self, name: str) -> Embedding:
+        heads = self.heads[name]
+        assert isinstance(heads, HeadSet)
+        return heads.empty(self.device, name, self.codebook)
+
+    def loss(self, batch: Batch, pulls: GradientNorms | None = None) -> LossOutput:
+        """Embed a batch and sum the pairs' objectives; with `pulls`, backward notes each term's gradient norm."""
+        return self.objective(self(batch), batch, pulls)  # type: ignore[no-any-return]
+
+    def set_progress(self, progress: float) -> None:
+        """Move what follows a schedule to where it is after this share of the training."""
+        self.objective.progress = progress
+        if self.codebook is not None:
+            self.codebook.set_progress(progress)
 
     def train(self, mode: bool = True) -> "Aligner":
         """As `nn.Module.train`; frozen encoders stay in eval mode, so that their statistics and outputs do not move."""
@@ -190,17 +225,21 @@ class Aligner(nn.Module):
                 inputs = _move(self.transforms[name].collate(chunk), self.device)
                 parts.append(self.embed(name, inputs).to("cpu", torch.float32))
         if not parts:
-            return Embedding(torch.zeros(0, self.dim), modality=name)
+            return self._empty(name).to("cpu", torch.float32)
         return Embedding.cat(parts)
 
-    def score(self, a: Embedding, b: Embedding) -> Tensor:
-        """Similarity of every row of `a` with every row of `b`, by the objective that trained the pair.
+    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """Similarity of every row of `a` with every row of `b`, by what trained the pair.
+
+        Args:
+            a: `n` rows of one tower.
+            b: `m` rows of another.
+            mode: Another score that the pair's objective offers, for instance mean or probability under pcmepp.
 
         Shape:
-            `(len(a), len(b))`, higher = more alike. For CLIP and SigLIP the cosine, without a hidden scale.
+            `(n, m)`, higher = more alike. For CLIP and SigLIP the cosine, without a hidden scale.
         """
-        objective, swapped = self.objective.between(a.modality, b.modality)
-        return objective.score(b, a).T if swapped else objective.score(a, b)
+        return self.objective.score(a, b, mode)
 
     def config(self) -> dict[str, Any]:
         """What rebuilds this model without network, data or pretrained weights, as JSON values."""
@@ -214,7 +253,13 @@ class Aligner(nn.Module):
                 "args": encoder.config(),
                 "head": tower.head,
             }
-        return {"dim": self.dim, "towers": towers, "pairs": [asdict(pair) for pair in self.objective.pairs]}
+        return {
+            "dim": self.dim,
+            "towers": towers,
+            "pairs": [asdict(pair) for pair in self.objective.pairs],
+            "codebook": asdict(self.codebook_config),
+            "gaussian": asdict(self.gaussian_config),
+        }
 
     def _item(self, name: str, place: int, item: Any) -> Any:
         try:

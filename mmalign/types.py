@@ -1,11 +1,13 @@
 """The nouns: what flows from data to encoder, head, objective and evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from mmalign.errors import UserError
 
 Inputs = dict[str, Any]
 """What one encoder takes: collated tensors by name, as its `Transform.collate` made them."""
@@ -64,7 +66,8 @@ class Embedding:
         log_variance: Natural logarithm of the variance, `(batch, dim)`.
         tokens: Fine grains in the shared space.
         parts: Middle grains in the shared space.
-        codes: Weights over a shared codebook, `(batch, codes)`.
+        codes: Weights over the model's codebook, `(batch, codes)`.
+        grounded: Unit vectors that those weights make of the codes, `(batch, dim)`; there whenever `codes` is.
         modality: The name of the tower that made it.
 
     Example:
@@ -78,22 +81,37 @@ class Embedding:
     tokens: Tokens | None = None
     parts: Tokens | None = None
     codes: Tensor | None = None
+    grounded: Tensor | None = None
     modality: str = ""
 
     def __len__(self) -> int:
         return self.vector.shape[0]
 
-    def _map(self, change: Any) -> "Embedding":
+    @property
+    def uncertainty(self) -> Tensor:
+        """How unsure each sample is: the sum of its variances, `(batch,)`; needs a `log_variance`."""
+        if self.log_variance is None:
+            raise UserError(
+                f"embeddings of {self.modality or 'this model'} have no log_variance: train with a probabilistic "
+                "objective (pcmepp, prolip) to know how unsure each sample is"
+            )
+        return self.log_variance.clamp(-20.0, 10.0).exp().sum(1)  # as the objectives bound it
+
+    def _each(self, change: Callable[[Any], Any]) -> "Embedding":
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "modality"}
         return replace(self, **{name: change(v) for name, v in values.items() if v is not None})
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Embedding":
+        """Apply a function to every tensor of numbers; masks stay."""
+        return self._each(lambda v: Tokens(change(v.values), v.mask) if isinstance(v, Tokens) else change(v))
+
     def __getitem__(self, rows: Tensor | slice) -> "Embedding":
         """Take rows: an index tensor or a slice."""
-        return self._map(lambda value: value[rows])
+        return self._each(lambda value: value[rows])
 
     def to(self, *args: Any, **kwargs: Any) -> "Embedding":
         """Move or cast every field as `Tensor.to` does; masks keep their dtype."""
-        return self._map(lambda value: value.to(*args, **kwargs))
+        return self._each(lambda value: value.to(*args, **kwargs))
 
     @staticmethod
     def cat(parts: Sequence["Embedding"]) -> "Embedding":
@@ -101,7 +119,7 @@ class Embedding:
         if not parts:
             raise ValueError("expected at least one Embedding to join, got none")
         joined: dict[str, Any] = {"modality": parts[0].modality}
-        for name in ("vector", "log_variance", "codes"):
+        for name in ("vector", "log_variance", "codes", "grounded"):
             values = [getattr(part, name) for part in parts]
             joined[name] = None if values[0] is None else torch.cat(values)
         for name in ("tokens", "parts"):
@@ -115,13 +133,14 @@ class Batch:
     """Paired samples of one step.
 
     Args:
-        inputs: By tower name, the collated inputs of the rows that have that side.
+        inputs: By tower name, the collated inputs of the rows that have that side; a list of such where the tower
+            runs them in chunks (`data.chunks`).
         rows: By tower name, which rows of the batch those are, ascending `(present,)`.
         ids: One integer a sample, `(batch,)`: its place in the data set.
         groups: One integer a sample, `(batch,)`: equal group = also a positive.
     """
 
-    inputs: dict[str, Inputs]
+    inputs: dict[str, Inputs | list[Inputs]]
     rows: dict[str, Tensor]
     ids: Tensor
     groups: Tensor
@@ -135,9 +154,43 @@ class Batch:
         def move(value: Any) -> Any:
             if isinstance(value, dict):
                 return {key: move(item) for key, item in value.items()}
+            if isinstance(value, list):
+                return [move(item) for item in value]
             return value.to(device, non_blocking=non_blocking) if hasattr(value, "to") else value
 
         return Batch(move(self.inputs), move(self.rows), move(self.ids), move(self.groups))
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Which rows of a side were made of two samples (Mixup, CutMix), and how much of each.
+
+    Args:
+        groups: The group of each row's second sample, `(rows,)`.
+        weight: The share of its own sample in each row, `(rows,)`; 1 = not mixed.
+    """
+
+    groups: Tensor
+    weight: Tensor
+
+    def __getitem__(self, rows: Tensor | slice) -> "Mixed":
+        return Mixed(self.groups[rows], self.weight[rows])
+
+    def labels(self, groups: Tensor) -> Tensor:
+        """How far each row matches each column, `(rows, rows)`: its share of whatever sample the column answers to.
+
+        Args:
+            groups: The group of each row's own sample, `(rows,)`.
+
+        Example:
+            >>> mixed = Mixed(torch.tensor([1, 1]), torch.tensor([0.75, 1.0]))
+            >>> mixed.labels(torch.tensor([0, 1]))
+            tensor([[0.7500, 0.2500],
+                    [0.0000, 1.0000]])
+        """
+        own, other = groups[:, None] == groups, self.groups[:, None] == groups
+        weight = self.weight[:, None]
+        return weight * own + (1 - weight) * other
 
 
 @dataclass(frozen=True)

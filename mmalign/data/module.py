@@ -91,6 +91,7 @@ class PairedData(pl.LightningDataModule):
         self.cache_gb, self.max_rejected, self.seed = cache_gb, max_rejected, seed
         self.modalities: dict[str, Modality] = {}
         self.transforms: dict[str, Transform] = {}
+        self.chunks: dict[str, int] = {}
         self.source: Source
         self.store: Samples
         self.all_records: list[Record] = []
@@ -180,9 +181,9 @@ class PairedData(pl.LightningDataModule):
         self._scanned |= splits
         return self._rejected
 
-    def attach(self, transforms: Mapping[str, Transform]) -> None:
-        """Give each side the transform that makes its items."""
-        self.transforms = dict(transforms)
+    def attach(self, transforms: Mapping[str, Transform], chunks: Mapping[str, int] | None = None) -> None:
+        """Give each side the transform that makes its items, and how many of them to collate at once (default: all)."""
+        self.transforms, self.chunks = dict(transforms), dict(chunks or {})
 
     def records(self, split: str) -> list[Record]:
         """The good rows of a split, "all" = every good row.
@@ -301,7 +302,9 @@ class PairedData(pl.LightningDataModule):
             raise RuntimeError(f"call attach(transforms) before asking for loaders; there is none for {missing}")
         transforms = {side: self.transforms[side] for side in self.present}
         groups = positive_groups(self.all_records, self.positives)
-        return _loader(PairBatches(self.store, transforms, groups, seed=self.seed), batches, self.workers)
+        return _loader(
+            PairBatches(self.store, transforms, groups, seed=self.seed, chunks=self.chunks), batches, self.workers
+        )
 
 
 def _loader(dataset: Dataset[Any], batches: Iterable[Any], workers: int) -> DataLoader[Any]:

@@ -29,12 +29,19 @@ class PairBatches(Dataset[Batch]):
         transforms: Side -> transform.
         groups: A number for each record; equal = also a positive.
         seed: Of the augmentation.
+        chunks: Side -> how many items are collated at once where there are more; default: all.
     """
 
     def __init__(
-        self, samples: Samples, transforms: Mapping[str, Transform], groups: NDArray[np.int64], *, seed: int
+        self,
+        samples: Samples,
+        transforms: Mapping[str, Transform],
+        groups: NDArray[np.int64],
+        *,
+        seed: int,
+        chunks: Mapping[str, int] | None = None,
     ) -> None:
-        self.samples, self.groups, self.seed = samples, groups, seed
+        self.samples, self.groups, self.seed, self.chunks = samples, groups, seed, dict(chunks or {})
         self.transforms = {side: transforms[side] for side in sorted(transforms)}
 
     def __getitem__(self, key: Key) -> Batch:
@@ -52,11 +59,17 @@ class PairBatches(Dataset[Batch]):
                     items[side].append(item(place, side, transform, alternative=drawn, rng=rng))
                     rows[side].append(row)
         return Batch(
-            inputs={side: transform.collate(items[side]) for side, transform in self.transforms.items() if items[side]},
+            inputs={side: self._collate(side, items[side]) for side in self.transforms if items[side]},
             rows={side: torch.tensor(present, dtype=torch.int64) for side, present in rows.items()},
             ids=torch.from_numpy(places),
             groups=torch.from_numpy(self.groups[places]),
         )
+
+    def _collate(self, side: str, items: list[Any]) -> Inputs | list[Inputs]:
+        collate, size = self.transforms[side].collate, self.chunks.get(side, len(items))
+        if size >= len(items):
+            return collate(items)
+        return [collate(items[start : start + size]) for start in range(0, len(items), size)]
 
 
 class ItemBatches(Dataset[tuple[Inputs, Tensor]]):

@@ -110,7 +110,7 @@ def class_scores(
     texts = [prompts.texts(name) for name in names]
     flat = model.encode(class_side, [text for several in texts for text in several])
     owner = torch.repeat_interleave(torch.arange(len(names)), torch.tensor([len(several) for several in texts]))
-    if _vectors_only(model, samples.modality, class_side):
+    if model.objective.scores_of_vectors(samples.modality, class_side):
         classes = Embedding(mean_direction(flat.vector, owner, len(names)), modality=class_side)
         return _all_scores(model, samples, classes)
     scores = _all_scores(model, samples, flat)
@@ -140,13 +140,8 @@ def learnt_scale(model: Aligner, a: str, b: str) -> float:
     return float(scale.detach() if isinstance(scale, Tensor) else scale)
 
 
-def _vectors_only(model: Aligner, a: str, b: str) -> bool:
-    objective, _ = model.objective.between(a, b)
-    return set(objective.needs) == {"vector"}
-
-
 def _how(model: Aligner, a: str, b: str) -> str:
-    if _vectors_only(model, a, b):
+    if model.objective.scores_of_vectors(a, b):
         return "a class is the mean direction of its prompts: normalise, mean, normalise"
     return "a class's score is the mean of its prompts' scores"
 

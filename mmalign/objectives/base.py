@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,20 +19,29 @@ class Objective(nn.Module):
     Rows are this process's own: an objective gathers what it needs through `mmalign.distributed`, so that value and
     every gradient, averaged over processes as DDP does, equal those of one process on the whole batch.
 
-    Class attributes:
+    Attributes:
         needs: The fields of `Embedding` that it reads, among vector, log_variance, tokens, parts, codes. Only the
-            heads that some objective needs are built.
+            heads that some objective needs are built. Of the class, or of the instance where arguments decide.
+        modes: Names of other scores than the one it trains, for `score`.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"vector"})
+    needs: frozenset[str] = frozenset({"vector"})
+    modes: tuple[str, ...] = ()
 
     def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
         """The loss of paired rows; rows of equal `groups` (batch,) are positives of each other too."""
         raise TypeError(f"{type(self).__name__} must define forward(a, b, groups) -> LossOutput")
 
-    def score(self, a: Embedding, b: Embedding) -> Tensor:
-        """Similarity of every row of `a` with every row of `b`, `(len(a), len(b))`: higher = more alike."""
+    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """Similarity of every row of `a` with every row of `b`, `(len(a), len(b))`: higher = more alike.
+
+        A pair's score depends on that pair alone. `mode` is one of `modes`, "" = the score that was trained.
+        """
         raise TypeError(f"{type(self).__name__} must define score(a, b) -> Tensor")
+
+    def side_needs(self, side: Literal["a", "b"]) -> frozenset[str]:
+        """What it reads of one side, where the sides differ."""
+        return self.needs
 
     def after_step(self) -> None:
         """Put learnt constants back into their range; called after every optimiser step."""
@@ -39,14 +49,17 @@ class Objective(nn.Module):
 
 @dataclass
 class PairConfig:
-    """One pair of towers and how it is trained.
+    """One pair of towers and how it is trained. Several entries for one pair are its terms.
 
     Args:
         a: Name of the first tower.
         b: Name of the second tower.
         objective: Registered name of the objective.
         args: Its arguments.
-        weight: Factor of this pair's loss in the sum.
+        weight: Factor of this term's loss in the sum.
+        schedule: Points `[share of the training, factor]`, straight lines between them, that multiply the weight: [[0,
+            0], [0.1, 1]] fades a term in over the first tenth. Empty = 1 throughout.
+        score: Share of this term's score in the pair's score. Null = 1 for the first term of a pair, 0 for others.
     """
 
     a: str
@@ -54,43 +67,62 @@ class PairConfig:
     objective: str = "clip"
     args: dict[str, Any] = field(default_factory=dict)
     weight: float = 1.0
+    schedule: list[list[float]] = field(default_factory=list)
+    score: float | None = None
 
 
 class PairSum(nn.Module):
-    """The weighted sum of the pairs' objectives; rows that lack a side leave that pair's loss."""
+    """The weighted sum of the pairs' objectives; rows that lack a side leave that pair's loss.
+
+    Attributes:
+        progress: The share of the training that is done, which schedules follow; set from outside.
+    """
 
     def __init__(self, pairs: Sequence[PairConfig]) -> None:
         super().__init__()
         if not pairs:
             raise UserError("a model needs at least one pair, for instance: pairs: [{a: image, b: text}]")
-        self.pairs = list(pairs)
+        for pair in pairs:
+            _check_schedule(pair)
+        self.pairs, self.progress = list(pairs), 0.0
         self.objectives = nn.ModuleList(_build(pair) for pair in pairs)
+        self.labels = _labels(self.pairs)
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """The union of what the objectives need."""
-        return frozenset().union(*(objective.needs for objective in self._typed()))
+    def needs_of(self, tower: str) -> frozenset[str]:
+        """What the objectives read of one tower; a tower in no pair gives its vector."""
+        read = [objective.side_needs("a") for pair, objective in self._terms() if pair.a == tower]
+        read += [objective.side_needs("b") for pair, objective in self._terms() if pair.b == tower]
+        return frozenset().union(*read) or frozenset({"vector"})
 
-    def _typed(self) -> list[Objective]:
-        return [objective for objective in self.objectives if isinstance(objective, Objective)]
+    def _terms(self) -> list[tuple[PairConfig, Objective]]:
+        typed = [objective for objective in self.objectives if isinstance(objective, Objective)]
+        return list(zip(self.pairs, typed, strict=True))
 
-    def forward(self, embeddings: Mapping[str, Embedding], batch: Batch) -> LossOutput:
-        """Sum over pairs; terms are named `<a>_<b>/<term>`, with the loss of each pair as `<a>_<b>/loss`."""
+    def forward(
+        self, embeddings: Mapping[str, Embedding], batch: Batch, pulls: "GradientNorms | None" = None
+    ) -> LossOutput:
+        """Sum over terms; what they report is named `<a>_<b>/<name>`, with the loss of each as `<a>_<b>/loss`.
+
+        A pair's second and later terms are named `<a>_<b>_<objective>/...`. With `pulls`, backward also notes how
+        strongly each term pulls at the embeddings.
+        """
         losses, terms = [], {}
-        for pair, objective in zip(self.pairs, self._typed(), strict=True):
+        for (pair, objective), label in zip(self._terms(), self.labels, strict=True):
             a, b, rows = common_rows(embeddings, batch, pair.a, pair.b)
+            if pulls is not None:
+                a, b = pulls.watch(label, a), pulls.watch(label, b)
             output = objective(a, b, batch.groups[rows])
-            losses.append(pair.weight * output.loss)
-            label = f"{pair.a}_{pair.b}"
-            if f"{label}/loss" in terms:  # two objectives on one pair
-                label = f"{label}_{pair.objective}"
+            weight = pair.weight * factor_at(pair.schedule, self.progress)
+            losses.append(weight * output.loss)
             terms[f"{label}/loss"] = output.loss.detach()
+            if pair.schedule:
+                terms[f"{label}/weight"] = torch.tensor(weight, device=output.loss.device)
             terms.update({f"{label}/{name}": value for name, value in output.terms.items()})
         return LossOutput(torch.stack(losses).sum(), terms)
 
     def between(self, a: str, b: str) -> tuple[Objective, bool]:
         """The first objective that joins two towers, and whether its sides are swapped (b, a)."""
-        for pair, objective in zip(self.pairs, self._typed(), strict=True):
+        for pair, objective in self._terms():
             if (pair.a, pair.b) == (a, b):
                 return objective, False
             if (pair.a, pair.b) == (b, a):
@@ -98,10 +130,98 @@ class PairSum(nn.Module):
         trained = ", ".join(f"{pair.a}-{pair.b}" for pair in self.pairs)
         raise UserError(f"no objective joins {a!r} and {b!r}; this model was trained on: {trained}")
 
+    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """The score of the pair that two embeddings make: the sum of its terms' scores by their shares.
+
+        Args:
+            a: `n` rows of one tower.
+            b: `m` rows of another.
+            mode: Another score of the first term alone, one of its `modes`.
+
+        Returns:
+            `(n, m)`, higher = more alike.
+        """
+        first, swapped = self.between(a.modality, b.modality)
+        sides = (b, a) if swapped else (a, b)
+        if mode:
+            if mode not in first.modes:
+                known = ", ".join(first.modes) or "none"
+                raise UserError(f"no score called {mode!r} between {a.modality!r} and {b.modality!r}; known: {known}")
+            scores = first.score(*sides, mode)
+            return scores.T if swapped else scores
+        total: Tensor | None = None
+        for pair, objective in self._terms():
+            if {pair.a, pair.b} != {a.modality, b.modality}:
+                continue
+            share = pair.score if pair.score is not None else float(objective is first)
+            if share:
+                turned = (pair.a, pair.b) != (a.modality, b.modality)
+                scores = objective.score(b, a).T if turned else objective.score(a, b)
+                total = share * scores if total is None else total + share * scores
+        if total is None:
+            raise UserError(f"every term between {a.modality!r} and {b.modality!r} has score: 0; give one a share")
+        return total
+
+    def scores_of_vectors(self, a: str, b: str) -> bool:
+        """Whether the pair's score reads nothing but vectors, so that a vector can stand for several samples."""
+        first, _ = self.between(a, b)
+        used = [
+            objective
+            for pair, objective in self._terms()
+            if {pair.a, pair.b} == {a, b} and (objective is first if pair.score is None else pair.score)
+        ]
+        return all(objective.needs == {"vector"} for objective in used)
+
     def after_step(self) -> None:
         """Let every objective put its learnt constants back into their range."""
-        for objective in self._typed():
+        for _, objective in self._terms():
             objective.after_step()
+
+
+class GradientNorms:
+    """How strongly each term pulls at the embeddings: the norm of its part of their gradient, noted in backward.
+
+    Example:
+        >>> pulls, side = GradientNorms(), Embedding(torch.eye(2, requires_grad=True))
+        >>> (3 * pulls.watch("x_y", side).vector).sum().backward()
+        >>> pulls.norms()
+        {'x_y': tensor(6.)}
+    """
+
+    def __init__(self) -> None:
+        self._squares: dict[str, list[Tensor]] = {}
+
+    def watch(self, label: str, embedding: Embedding) -> Embedding:
+        """The same embedding; what flows back through it counts for this term."""
+
+        def note(gradient: Tensor) -> None:
+            self._squares.setdefault(label, []).append(gradient.detach().float().square().sum())
+
+        def alias(value: Tensor) -> Tensor:
+            if not value.requires_grad:
+                return value
+            same = value.view_as(value)
+            same.register_hook(note)  # type: ignore[no-untyped-call]
+            return same
+
+        return embedding.map(alias)
+
+    def norms(self) -> dict[str, Tensor]:
+        """By term, over all fields of both sides of this process's rows."""
+        return {label: torch.stack(squares).sum().sqrt() for label, squares in self._squares.items()}
+
+
+def factor_at(schedule: Sequence[Sequence[float]], progress: float) -> float:
+    """The height of a line through points at a place; level before the first and after the last, 1 without points.
+
+    Example:
+        >>> [factor_at([[0.2, 0], [0.4, 1]], place) for place in (0.0, 0.3, 0.9)]
+        [0.0, 0.5, 1.0]
+    """
+    if not schedule:
+        return 1.0
+    places, heights = zip(*schedule, strict=True)
+    return float(np.interp(progress, places, heights))
 
 
 def common_rows(
@@ -124,3 +244,23 @@ def _build(pair: PairConfig) -> Objective:
     if not isinstance(objective, Objective):
         raise UserError(f"objective {pair.objective!r} is a {type(objective).__name__}, not an Objective")
     return objective
+
+
+def _labels(pairs: Sequence[PairConfig]) -> list[str]:
+    labels: list[str] = []
+    for pair in pairs:
+        label = f"{pair.a}_{pair.b}"
+        if label in labels:
+            label = f"{label}_{pair.objective}"
+        again = sum(known == label or known.startswith(f"{label}-") for known in labels)
+        labels.append(f"{label}-{again + 1}" if again else label)
+    return labels
+
+
+def _check_schedule(pair: PairConfig) -> None:
+    where = f"pair {pair.a}-{pair.b}: schedule"
+    if any(len(point) != 2 for point in pair.schedule):
+        raise UserError(f"{where}: expected points [share of the training, factor], got {pair.schedule}")
+    places = [place for place, _ in pair.schedule]
+    if places != sorted(set(places)) or any(not 0 <= place <= 1 for place in places):
+        raise UserError(f"{where}: expected shares of the training from 0 to 1, ascending, got {places}")

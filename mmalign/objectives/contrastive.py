@@ -1,52 +1,19 @@
 """CLIP and SigLIP as objectives: a learnt scale (and bias) around the pure losses, over the rows of every process."""
 
 import math
-import warnings
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmalign import distributed
 from mmalign.errors import UserError
-from mmalign.objectives.base import Objective
 from mmalign.objectives.functional.contrastive import clip_share, siglip_share
+from mmalign.objectives.rows import Rows
+from mmalign.objectives.scaled import ScaledObjective
 from mmalign.types import Embedding, LossOutput
 
 
-class _Contrastive(Objective):
-    # One step of inheritance: what CLIP and SigLIP share is a learnt log scale with an optional cap, and the score.
-    def __init__(self, initial_scale: float, max_scale: float | None, learn_scale: bool) -> None:
-        super().__init__()
-        if not initial_scale > 0:
-            raise UserError(f"initial_scale must be above 0, got {initial_scale}")
-        if max_scale is not None and max_scale < initial_scale:
-            raise UserError(f"max_scale ({max_scale:g}) is below initial_scale ({initial_scale:g})")
-        self.max_scale = max_scale
-        # One element rather than a scalar: FSDP shards no scalars.
-        self.log_scale = nn.Parameter(torch.tensor([math.log(initial_scale)]), requires_grad=learn_scale)
-        self.register_load_state_dict_post_hook(_warn_above_cap)  # type: ignore[no-untyped-call]
-
-    @property
-    def scale(self) -> Tensor:
-        """What multiplies the cosines, `(1,)`."""
-        return self.log_scale.exp()
-
-    @torch.no_grad()
-    def after_step(self) -> None:
-        """Keep the scale at or below its cap."""
-        if self.max_scale is not None:
-            self.log_scale.clamp_(max=math.log(self.max_scale))
-
-    def score(self, a: Embedding, b: Embedding) -> Tensor:
-        """Cosine of every pair, `(len(a), len(b))`; no scale is hidden in it."""
-        return a.vector @ b.vector.T
-
-    def extra_repr(self) -> str:
-        return f"max_scale={self.max_scale}"
-
-
-class ClipObjective(_Contrastive):
+class ClipObjective(ScaledObjective):
     """Contrastive loss over all pairs of the batch of every process, both ways (CLIP, arXiv 2103.00020).
 
     Args:
@@ -72,21 +39,26 @@ class ClipObjective(_Contrastive):
         The mean over processes of the returned losses is the whole batch's loss, and the mean of the gradients, which
         is what DDP takes, is its gradient.
         """
-        rows, columns, groups, own, counts = _gather(a.vector, b.vector, groups)
+        rows = Rows.of(a, b, groups)
+        own, columns = _wide(a.vector, b.vector, rows)
         scale = self.scale
         loss = clip_share(
-            rows * scale.to(rows.dtype),
+            own * scale.to(own.dtype),
             columns,
-            rows=own,
-            columns=own,
-            groups_a=groups,
-            groups_b=groups,
+            rows=rows.own,
+            columns=rows.own,
+            groups_a=rows.groups,
+            groups_b=rows.groups,
             merge=distributed.merge_logsumexp,
         )
-        return LossOutput(loss * len(counts), {"scale": scale.detach()[0]})
+        return LossOutput(rows.share(loss), {"scale": scale.detach()[0]})
+
+    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """Cosine of every pair, `(len(a), len(b))`; no scale is hidden in it."""
+        return cosines(a.vector, b.vector)
 
 
-class SiglipObjective(_Contrastive):
+class SiglipObjective(ScaledObjective):
     """A yes-or-no question for every pair of the batch of every process (SigLIP, arXiv 2303.15343).
 
     Args:
@@ -118,18 +90,28 @@ class SiglipObjective(_Contrastive):
 
     def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
         """`functional.siglip_loss` of the whole batch, as this process's share of it (see `ClipObjective.forward`)."""
-        rows, columns, groups, own, counts = _gather(a.vector, b.vector, groups)
-        scale, bias = self.scale, self._bias(sum(counts))
+        rows = Rows.of(a, b, groups)
+        own, columns = _wide(a.vector, b.vector, rows)
+        scale, bias = self.scale, self._bias(rows.total)
         loss = siglip_share(
-            rows * scale.to(rows.dtype),
+            own * scale.to(own.dtype),
             columns,
-            bias.to(rows.dtype),
-            rows=own,
-            groups_a=groups,
-            groups_b=groups,
-            count=sum(counts),
+            bias.to(own.dtype),
+            rows=rows.own,
+            groups_a=rows.groups,
+            groups_b=rows.groups,
+            count=rows.total,
         )
-        return LossOutput(loss * len(counts), {"scale": scale.detach()[0], "bias": bias.detach()[0]})
+        return LossOutput(rows.share(loss), {"scale": scale.detach()[0], "bias": bias.detach()[0]})
+
+    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """Cosine of every pair, `(len(a), len(b))`; no scale is hidden in it."""
+        return cosines(a.vector, b.vector)
+
+    @property
+    def bias(self) -> Tensor:
+        """What is added to the scaled similarities, `(1,)`; 0 until it is known."""
+        return self.initial_bias + self.bias_change
 
     def _bias(self, batch: int) -> Tensor:
         # No branch on a tensor: that would make every step wait for the device.
@@ -141,24 +123,16 @@ class SiglipObjective(_Contrastive):
         return initial + self.bias_change
 
 
-def _gather(a: Tensor, b: Tensor, groups: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None, slice, list[int]]:
-    """Own rows, all columns, all groups, where the own rows stand, and how many each process has."""
-    if a.shape != b.shape or (groups is not None and len(groups) != len(a)):
-        given = "" if groups is None else f" and {len(groups)} groups"
-        raise UserError(f"sides of a pair must have as many rows: got {tuple(a.shape)} and {tuple(b.shape)}{given}")
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Dot products of all pairs of unit vectors, in float32 at least, under autocast too."""
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-    counts = distributed.row_counts(len(a), a.device)
-    columns = distributed.gather_rows(b.to(dtype), counts)
-    groups = None if groups is None else distributed.gather_rows(groups, counts)
-    return a.to(dtype), columns, groups, distributed.own_rows(counts), counts
+    with torch.autocast(a.device.type, enabled=False):
+        return a.to(dtype) @ b.to(dtype).T
 
 
-def _warn_above_cap(module: nn.Module, incompatible: Any) -> None:
-    assert isinstance(module, _Contrastive)
-    scale = float(module.scale.detach())
-    if module.max_scale is not None and scale > module.max_scale * (1 + 1e-5):
-        warnings.warn(
-            f"the loaded scale is {scale:.4g}, above max_scale {module.max_scale:g}: the first training "
-            "step will lower it; set the objective's max_scale to null, or higher, to keep it",
-            stacklevel=2,
-        )
+def _wide(a: Tensor, b: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+    """Own rows of one side and every row of the other."""
+    if a.shape[1:] != b.shape[1:]:
+        raise UserError(f"sides of a pair must have vectors of one width: got {a.shape[1]} and {b.shape[1]}")
+    dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+    return a.to(dtype), distributed.gather_rows(b.to(dtype), rows.counts)

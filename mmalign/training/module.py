@@ -6,11 +6,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmalign.errors import UserError
+from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.modality import Modality
 from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
-from mmalign.objectives.base import PairConfig, common_rows
+from mmalign.objectives.base import GradientNorms, PairConfig, common_rows
 from mmalign.training.optimizer import OptimizerConfig, build
 from mmalign.types import Batch, Embedding
 
@@ -26,6 +28,8 @@ class AlignmentModule(pl.LightningModule):
         pairs: Which towers are trained against each other, by which objective.
         dim: Size of the shared space.
         optimizer: AdamW, warm-up and cosine.
+        codebook: The codes that all towers share, where an objective needs codes (fdt).
+        gaussian: How log-variances are made, where an objective needs them (pcmepp, prolip).
     """
 
     def __init__(
@@ -34,10 +38,13 @@ class AlignmentModule(pl.LightningModule):
         pairs: list[PairConfig],
         dim: int = 256,
         optimizer: OptimizerConfig | None = None,
+        codebook: CodebookConfig | None = None,
+        gaussian: GaussianConfig | None = None,
     ) -> None:
         super().__init__()
         self.tower_configs, self.pairs, self.dim = towers, pairs, dim
         self.optimizer_config = optimizer or OptimizerConfig()
+        self.codebook_config, self.gaussian_config = codebook, gaussian
         self._seen, self._since = 0, time.perf_counter()
         self.aligner: Aligner
 
@@ -49,9 +56,25 @@ class AlignmentModule(pl.LightningModule):
     def build(self, data: Any) -> None:
         """Fit the transforms on the training samples, build the model, hand the transforms to the data."""
         samples = {name: data.samples(name, "train") for name in self.tower_configs}
-        self.aligner = Aligner(self.tower_configs, self.pairs, self.dim, fit_transforms(self.tower_configs, samples))
+        transforms = fit_transforms(self.tower_configs, samples)
+        self.aligner = Aligner(
+            self.tower_configs, self.pairs, self.dim, transforms, self.codebook_config, self.gaussian_config
+        )
         self.aligner.freeze(epoch=0)
-        data.attach(self.aligner.transforms)
+        chunks = {name: tower.chunk for name, tower in self.tower_configs.items() if tower.chunk is not None}
+        for name, chunk in chunks.items():
+            self._check_chunk(name, chunk)
+        data.attach(self.aligner.transforms, chunks)
+
+    def _check_chunk(self, name: str, chunk: int) -> None:
+        if chunk < 1:
+            raise UserError(f"towers.{name}.chunk: expected at least 1 row, got {chunk}")
+        normed = [key for key, part in self.aligner.encoders[name].named_modules() if isinstance(part, _BatchNorm)]
+        if normed and not self.tower_configs[name].freeze:
+            raise UserError(
+                f"towers.{name}.chunk: the encoder has batch normalisation ({normed[0]}), whose statistics would be "
+                "those of a chunk and be counted twice; choose an encoder without it (vit), freeze it, or drop chunk"
+            )
 
     def setup(self, stage: str) -> None:
         """Refuse what would train wrongly."""
@@ -75,7 +98,10 @@ class AlignmentModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One batch: the loss, and the numbers worth a line in the log."""
-        output = self.aligner.loss(batch)
+        self.aligner.set_progress(self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches)))
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        self._pulls = GradientNorms() if every and self.trainer.global_step % every == 0 else None
+        output = self.aligner.loss(batch, self._pulls)
         self.log("train/loss", output.loss.detach(), prog_bar=True, batch_size=len(batch), sync_dist=True)
         for name, value in output.terms.items():
             shown = name.endswith("/scale")
@@ -83,7 +109,17 @@ class AlignmentModule(pl.LightningModule):
         self._seen += len(batch) * self.trainer.world_size
         elapsed = time.perf_counter() - self._since
         self.log("train/samples_per_s", self._seen / elapsed, prog_bar=True, batch_size=len(batch))
-        return output.loss
+        return output.loss if self.trainer.world_size == 1 else output.loss + self._touch()
+
+    def _touch(self) -> Tensor:
+        # DDP waits for a gradient of every parameter; a process whose rows lack a side has none of that tower's.
+        return torch.stack([0.0 * p.sum() for p in self.aligner.parameters() if p.requires_grad]).sum()
+
+    def on_after_backward(self) -> None:
+        """Log how strongly each term pulled at the embeddings, where there are several."""
+        if self._pulls is not None and len(self.pairs) > 1:
+            for label, norm in self._pulls.norms().items():
+                self.log(f"train/{label}/gradient_norm", norm)
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Put learnt constants back into their range (a clamp outside autograd)."""

@@ -28,7 +28,8 @@ def side(objective: Objective, batch: int, *, seed: int = 0, vector: Tensor | No
 
     def grains(length: int) -> Tokens:
         mask = torch.arange(length) < torch.randint(1, length + 1, (batch, 1), generator=draw)
-        return Tokens(torch.randn(batch, length, WIDTH, generator=draw).requires_grad_(), mask)
+        values = F.normalize(torch.randn(batch, length, WIDTH, generator=draw), dim=2)
+        return Tokens(values.masked_fill(~mask[:, :, None], 0.0).requires_grad_(), mask)
 
     made = {
         "log_variance": lambda: torch.full((batch, WIDTH), -7.0).requires_grad_(),
@@ -37,13 +38,16 @@ def side(objective: Objective, batch: int, *, seed: int = 0, vector: Tensor | No
         "codes": lambda: torch.rand(batch, CODES, generator=draw).softmax(1).requires_grad_(),
     }
     fields = {name: make() for name, make in made.items() if name in objective.needs}
-    return Embedding(unit.clone().requires_grad_(), **fields)
+    if "codes" in fields:
+        book = torch.randn(CODES, WIDTH, generator=torch.Generator().manual_seed(9))
+        fields["grounded"] = F.normalize(fields["codes"] @ book, dim=1)
+    return Embedding(unit.clone().requires_grad_("vector" in objective.needs), **fields)
 
 
 def leaves(embedding: Embedding) -> list[Tensor]:
     values = [embedding.vector, embedding.log_variance, embedding.codes]
     values += [grains.values for grains in (embedding.tokens, embedding.parts) if grains is not None]
-    return [value for value in values if value is not None]
+    return [value for value in values if value is not None and value.requires_grad]
 
 
 def value(objective: Objective, a: Embedding, b: Embedding, groups: Tensor | None = None) -> Tensor:

@@ -1,11 +1,6 @@
-"""Gaussians in the shared space: PCME++ and ProLIP; a sample is a mean and how unsure it is.
+"""PCME++ and ProLIP: does a pair of Gaussians match, yes or no, for every pair."""
 
-A sample is `N(mean, diag(exp(log_variance)))`, and `log_variance` is the logarithm of the *variance* everywhere. What
-lies outside [-20, 10] is read as the border, so that no exponential overflows; the gradient there is that of the
-border, and not zero, so what strayed out can come back.
-"""
-
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,42 +8,7 @@ from torch.nn import functional as F
 
 from mmalign.errors import UserError
 from mmalign.objectives.functional.contrastive import siglip_loss
-
-BORDERS = (-20.0, 10.0)
-
-
-def closed_form_sampled_distance(
-    mean_a: Tensor, log_variance_a: Tensor, mean_b: Tensor, log_variance_b: Tensor
-) -> Tensor:
-    """The mean squared distance of a draw from one Gaussian to a draw from the other, for all pairs.
-
-        d_ij = || mu_i - mu_j ||^2 + sum_k (exp l_ik + exp l_jk)
-
-    (Chun 2024, PCME++, arXiv 2305.18171.) It is no metric: from a Gaussian to itself it is twice the sum of
-    its variances. The variances come in as one sum a row and one a column: no pair holds a vector.
-
-    Args:
-        mean_a: `(n, dim)`.
-        log_variance_a: `(n, dim)`.
-        mean_b: `(m, dim)`.
-        log_variance_b: `(m, dim)`.
-
-    Returns:
-        `(n, m)`, not negative, in float32 (float64 where an input is).
-
-    Raises:
-        UserError: shapes do not fit.
-
-    Example:
-        >>> eye, sure = torch.eye(2), torch.full((2, 2), -20.0)
-        >>> closed_form_sampled_distance(eye, sure, eye, torch.zeros(2, 2))  # variance 1 in each of two dimensions
-        tensor([[2., 4.],
-                [4., 2.]])
-    """
-    mean_a, log_variance_a, mean_b, log_variance_b = _wide(mean_a, log_variance_a, mean_b, log_variance_b)
-    dots: Tensor = _Dots.apply(mean_a, mean_b)
-    squared = mean_a.square().sum(1)[:, None] + mean_b.square().sum(1) - 2 * dots
-    return squared.clamp(min=0.0) + (_spread(log_variance_a)[:, None] + _spread(log_variance_b))
+from mmalign.objectives.functional.gaussians import closed_form_sampled_distance, spread, wide
 
 
 def pcmepp_loss(
@@ -109,20 +69,41 @@ def pcmepp_loss(
         raise UserError(f"expected reduction pairs or rows, got {reduction}")
     distance = closed_form_sampled_distance(mean_a, log_variance_a, mean_b, log_variance_b)
     scale, bias = _number(scale, distance), _number(bias, distance)
+    logits = match_logits(distance, scale, bias)
+    labels = match_labels(logits, targets, groups_a, groups_b)
+    loss = match_cross_entropy(logits, soften(logits, labels, pseudo_weight, soft=targets is not None), pseudo_weight)
+    return loss / max(logits.numel() if reduction == "pairs" else len(logits), 1)
+
+
+def match_logits(distance: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """`bias - scale distance`, checked: finite, and the scale not below zero."""
     logits = bias - scale * distance
     if logits.device.type == "cpu" and not bool(logits.isfinite().all()):
         raise UserError("PCME++ expected finite means, log-variances, scale and bias, and NaN or infinity came")
     if scale.device.type == "cpu" and float(scale.detach()) < 0:
         raise UserError(f"expected a scale of at least zero, got {float(scale.detach())}: it would push pairs apart")
-    with torch.no_grad():
-        labels = _labels(logits, targets, groups_a, groups_b)
-        # Cross-entropy is linear in its target: the three terms are one, with their mean as target.
-        rows = _pseudo(logits, labels, soft=targets is not None)
-        columns = _pseudo(logits.T, labels.T, soft=targets is not None).T
-        weight = 2 + 2 * pseudo_weight
-        mixed = (2 * labels + pseudo_weight * (rows + columns)) / weight
-    total = F.binary_cross_entropy_with_logits(logits, mixed, reduction="sum")
-    return weight * total / max(logits.numel() if reduction == "pairs" else len(logits), 1)
+    return logits
+
+
+@torch.no_grad()
+def soften(logits: Tensor, labels: Tensor, pseudo_weight: float, *, soft: bool) -> Tensor:
+    """The one target that stands for labels and both kinds of pseudo-positives, `(n, m)`.
+
+    Cross-entropy is linear in its target: the three terms of the loss are one, with their mean as target.
+
+    Args:
+        logits: `(n, m)` of the whole batch.
+        labels: `(n, m)` in [0, 1].
+        pseudo_weight: The weight of the pseudo-positives beside the 2 of the labels.
+        soft: Whether some labels lie between 0 and 1.
+    """
+    rows, columns = _pseudo(logits, labels, soft=soft), _pseudo(logits.T, labels.T, soft=soft).T
+    return (2 * labels + pseudo_weight * (rows + columns)) / (2 + 2 * pseudo_weight)
+
+
+def match_cross_entropy(logits: Tensor, target: Tensor, pseudo_weight: float) -> Tensor:
+    """The sum over pairs of `2 BCE + pseudo_weight (BCE_rows + BCE_columns)`, by the target of `soften`."""
+    return (2 + 2 * pseudo_weight) * F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
 
 
 def prolip_loss(
@@ -166,135 +147,31 @@ def prolip_loss(
         >>> prolip_loss(eye, sure, eye, sure, scale=0.0, bias=0.0)  # 4 coin tosses a row: 4 log 2
         tensor(2.7726)
     """
-    mean_a, log_variance_a, mean_b, log_variance_b = _wide(mean_a, log_variance_a, mean_b, log_variance_b)
-    half_a, half_b = -_spread(log_variance_a)[:, None] / 2, -_spread(log_variance_b)[:, None] / 2
-    a = torch.cat([mean_a, half_a, torch.ones_like(half_a)], dim=1)
-    b = torch.cat([mean_b, torch.ones_like(half_b), half_b], dim=1)
+    mean_a, log_variance_a, mean_b, log_variance_b = wide(mean_a, log_variance_a, mean_b, log_variance_b)
+    a, b = prolip_vectors(mean_a, log_variance_a, "a"), prolip_vectors(mean_b, log_variance_b, "b")
     return siglip_loss(a, b, scale, bias, groups_a=groups_a, groups_b=groups_b)
 
 
-def inclusion_score(mean_a: Tensor, log_variance_a: Tensor, mean_b: Tensor, log_variance_b: Tensor) -> Tensor:
-    """By how much the Gaussian of a row of `a` lies inside that of the same row of `b`, rather than around it.
+def prolip_vectors(mean: Tensor, log_variance: Tensor, side: Literal["a", "b"]) -> Tensor:
+    """Vectors whose dot products are ProLIP's similarities: the mean, half the variances and a one, or the reverse.
 
-    With x = v_a + 2 v_b and y = v_b + 2 v_a (v the variances, l their logarithms), summed over dimensions:
-
-        log int p_a^2 p_b - log int p_a p_b^2
-            = sum 1/2 (l_b - l_a) + 1/2 (log y - log x) + (mu_a - mu_b)^2 (v_b - v_a) / (x y)
-
-    (Chun et al. 2025, ProLIP, arXiv 2410.18857; the two integrals carried out.) Above zero: `a` is the narrower, `b`
-    the more general. Exchanging the sides changes its sign; equal Gaussians score zero.
-
-    Args:
-        mean_a: `(n, dim)`.
-        log_variance_a: `(n, dim)`.
-        mean_b: `(n, dim)`.
-        log_variance_b: `(n, dim)`.
-
-    Returns:
-        `(n,)`, in float32 (float64 where an input is).
-
-    Raises:
-        UserError: shapes do not fit.
+    Shape:
+        `(n, dim)` twice -> `(n, dim + 2)`.
 
     Example:
-        >>> same = torch.zeros(1, 1)
-        >>> inclusion_score(same, same - 2, same, same)
-        tensor([0.7405])
+        >>> mean, sure = torch.eye(2), torch.full((2, 2), -20.0)
+        >>> prolip_vectors(mean, sure, "a") @ prolip_vectors(mean, sure, "b").T
+        tensor([[1., 0.],
+                [0., 1.]])
     """
-    if len(mean_a) != len(mean_b):
-        raise UserError(f"expected as many rows on both sides, got {len(mean_a)} and {len(mean_b)}")
-    mean_a, log_variance_a, mean_b, log_variance_b = _wide(mean_a, log_variance_a, mean_b, log_variance_b)
-    l_a, l_b = _bounded(log_variance_a), _bounded(log_variance_b)
-    v_a, v_b = l_a.exp(), l_b.exp()
-    x, y = v_a + 2 * v_b, v_b + 2 * v_a
-    width = (l_b - l_a + (y.log() - x.log())) / 2
-    return (width + (mean_a - mean_b).square() * ((v_b - v_a) / (x * y))).sum(1)
+    half = -spread(log_variance)[:, None] / 2
+    pair = [half, torch.ones_like(half)]
+    return torch.cat([mean, *(pair if side == "a" else reversed(pair))], dim=1)
 
 
-def inclusion_loss(
-    mean_a: Tensor, log_variance_a: Tensor, mean_b: Tensor, log_variance_b: Tensor, *, scale: float
-) -> Tensor:
-    """Each row of `a` should lie inside the same row of `b`: `mean of - log sigmoid(scale inclusion_score)`.
-
-    The arguments are those of `inclusion_score`. The published scales (1000, and 10 for long texts) stand beside a
-    score whose coefficients on the log-variances are twice those of the integrals: they do not carry over.
-
-    Returns:
-        Scalar; zero, with a graph, where there is no row.
-
-    Raises:
-        UserError: shapes do not fit.
-
-    Example:
-        >>> same = torch.zeros(5, 3)
-        >>> inclusion_loss(same, same, same, same, scale=10.0)  # log 2
-        tensor(0.6931)
-    """
-    score = inclusion_score(mean_a, log_variance_a, mean_b, log_variance_b)
-    return F.softplus(-scale * score).sum() / max(len(score), 1)
-
-
-def information_bottleneck(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """How far the Gaussians are from a standard one: a price on being sure.
-
-        KL(N(mu, e^l) || N(0, 1)) = 1/2 (mu^2 + exp l - l - 1),  the mean over samples and dimensions
-
-    (Alemi et al. 2017, arXiv 1612.00410.) On unit means the first part is constant: only the variances are held.
-
-    Args:
-        mean: `(n, dim)`.
-        log_variance: `(n, dim)`.
-
-    Returns:
-        Scalar, in float32 (float64 where an input is); zero, with a graph, where there is no row.
-
-    Raises:
-        UserError: shapes do not fit.
-
-    Example:
-        >>> information_bottleneck(torch.zeros(2, 3), torch.zeros(2, 3))
-        tensor(0.)
-    """
-    mean, log_variance, _, _ = _wide(mean, log_variance, mean, log_variance)
-    bounded = _bounded(log_variance)
-    return (mean.square() + bounded.expm1() - bounded).sum() / (2 * max(mean.numel(), 1))
-
-
-class _Dots(torch.autograd.Function):
-    """`a @ b.T`, where autocast would take the digits that variances near exp(-10) need; in backward too."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        ctx.save_for_backward(a, b)
-        with torch.autocast(a.device.type, enabled=False):
-            return a @ b.T
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        a, b = ctx.saved_tensors
-        with torch.autocast(a.device.type, enabled=False):
-            return grad @ b, grad.T @ a
-
-
-class _Bounded(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.clamp(*BORDERS)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad
-
-
-def _bounded(log_variance: Tensor) -> Tensor:
-    return _Bounded.apply(log_variance)  # type: ignore[no-any-return]
-
-
-def _spread(log_variance: Tensor) -> Tensor:
-    return _bounded(log_variance).exp().sum(1)
-
-
-def _labels(logits: Tensor, targets: Tensor | None, groups_a: Tensor | None, groups_b: Tensor | None) -> Tensor:
+@torch.no_grad()
+def match_labels(logits: Tensor, targets: Tensor | None, groups_a: Tensor | None, groups_b: Tensor | None) -> Tensor:
+    """Which pairs match, `(n, m)`: by targets, by groups, or the diagonal."""
     n, m = logits.shape
     if (groups_a is None) != (groups_b is None):
         raise UserError("groups_a and groups_b must be given together, or neither")
@@ -331,17 +208,3 @@ def _pseudo(logits: Tensor, labels: Tensor, *, soft: bool) -> Tensor:
 
 def _number(value: Tensor | float, like: Tensor) -> Tensor:
     return torch.as_tensor(value, dtype=like.dtype, device=like.device).reshape(())
-
-
-def _wide(
-    mean_a: Tensor, log_variance_a: Tensor, mean_b: Tensor, log_variance_b: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    for mean, log_variance in ((mean_a, log_variance_a), (mean_b, log_variance_b)):
-        if mean.ndim != 2 or mean.shape != log_variance.shape:
-            came = f"{tuple(mean.shape)} and {tuple(log_variance.shape)}"
-            raise UserError(f"expected means and log-variances of one shape (rows, dim), got {came}")
-    if mean_a.shape[1] != mean_b.shape[1]:
-        raise UserError(f"expected both sides of one width, got {mean_a.shape[1]} and {mean_b.shape[1]}")
-    given = (mean_a, log_variance_a, mean_b, log_variance_b)
-    dtype = torch.float64 if any(t.dtype == torch.float64 for t in given) else torch.float32
-    return mean_a.to(dtype), log_variance_a.to(dtype), mean_b.to(dtype), log_variance_b.to(dtype)

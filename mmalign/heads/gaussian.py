@@ -1,0 +1,170 @@
+"""How unsure a sample is: from tokens to a log-variance a dimension."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmalign.errors import UserError
+from mmalign.objectives.functional.distillation import bag_gaussian
+from mmalign.types import Tokens
+
+Pool = Literal["gpo", "attention", "token", "mean", "bag"]
+
+
+@dataclass
+class GaussianConfig:
+    """How a tower's `log_variance` is made, built where an objective needs it (pcmepp, prolip).
+
+    Args:
+        pool: gpo (sorted and weighted by place, Chen et al. 2021), attention (one learnt query), token (a learnt
+            uncertainty token that attends to the others, as in ProLIP), mean, or bag: no weights, the variance of the
+            tokens themselves in the shared space (a teacher's frames).
+        initial: The log-variance to begin with; null = -log(2 dim), where the variances of a sample sum to 1/2. At 0
+            every pair would start thousands of logits away.
+    """
+
+    pool: Pool = "gpo"
+    initial: float | None = None
+
+
+class GaussianHead(nn.Module):
+    """Tokens -> log-variance.
+
+    Args:
+        width: Size of a token.
+        dim: Size of the shared space.
+        config: See `GaussianConfig`.
+
+    Shape:
+        values `(batch, length, width)`, mask `(batch, length)` -> `(batch, dim)`. A sample without a real token has
+        the initial value, moved by the bias alone.
+
+    Example:
+        >>> head = GaussianHead(8, 4, GaussianConfig(pool="mean", initial=-7.0))
+        >>> head(Tokens(torch.zeros(2, 3, 8), torch.ones(2, 3, dtype=torch.bool)))[0]
+        tensor([-7., -7., -7., -7.], grad_fn=<SelectBackward0>)
+    """
+
+    def __init__(self, width: int, dim: int, config: GaussianConfig) -> None:
+        super().__init__()
+        if config.pool not in POOLS:
+            raise UserError(f"gaussian.pool must be one of {', '.join(POOLS)} or bag, got {config.pool!r}")
+        initial = -math.log(2 * dim) if config.initial is None else config.initial
+        # After the pooling a token's width is `dim` for gpo, which sorts each dimension of the projected tokens.
+        self.before = nn.Linear(width, dim, bias=False) if config.pool == "gpo" else nn.Identity()
+        self.pool = POOLS[config.pool](dim if config.pool == "gpo" else width)
+        self.after = nn.Identity() if config.pool == "gpo" else nn.Linear(width, dim, bias=False)
+        for layer in (self.before, self.after):
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.1 * width**-0.5)
+        self.bias = nn.Parameter(torch.full((dim,), initial))
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Pool and project."""
+        values = torch.where(tokens.mask[:, :, None], tokens.values, 0.0)
+        pooled: Tensor = self.after(self.pool(self.before(values), tokens.mask))
+        return self.bias + (pooled if pooled.dtype.itemsize > 4 else pooled.float())
+
+
+class Gpo(nn.Module):
+    """Generalised pooling (Chen et al. 2021, arXiv 2011.04305): in each dimension the values sorted, then weighted.
+
+    The weight of a place depends on the place and on how many there are: sines and cosines of the place through a
+    small two-way GRU. Order of the tokens and padding change nothing.
+    """
+
+    def __init__(self, width: int, size: int = 32, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.size, self.temperature = size, temperature
+        self.places = nn.GRU(size, size, batch_first=True, bidirectional=True)
+        self.weight = nn.Linear(size, 1, bias=False)
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Pool `(batch, length, width)` to `(batch, width)`."""
+        if not values.numel():
+            # No sample or no token: a graph to every weight all the same, or processes would wait for each other.
+            unused = sum((p.sum() * 0.0 for p in self.parameters()), values.new_zeros(()))
+            return values.sum(1) + unused
+        counts = mask.sum(1)
+        weights = self._weights(counts, values.shape[1]).to(values.dtype)
+        ordered = values.masked_fill(~mask[:, :, None], -torch.inf).sort(1, descending=True).values
+        real = (torch.arange(values.shape[1], device=mask.device) < counts[:, None])[:, :, None]
+        return (torch.where(real, ordered, 0.0) * weights[:, :, None]).sum(1)
+
+    def _weights(self, counts: Tensor, length: int) -> Tensor:
+        # One row for each number of tokens that occurs, not for each sample.
+        sizes, which = torch.unique(counts.clamp(min=1), return_inverse=True)
+        place = torch.arange(length, device=counts.device)[:, None]
+        half = torch.arange(self.size // 2, device=counts.device)
+        angle = place * torch.exp(half * (-math.log(10000.0) * 2 / self.size))
+        codes = torch.cat([angle.sin(), angle.cos()], 1).to(self.weight.weight.dtype)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            codes.expand(len(sizes), -1, -1), sizes.cpu(), batch_first=True, enforce_sorted=False
+        )
+        seen, _ = nn.utils.rnn.pad_packed_sequence(self.places(packed)[0], batch_first=True, total_length=length)
+        both = seen.view(*seen.shape[:2], 2, self.size).mean(2)
+        scores = self.weight(both)[:, :, 0] / self.temperature
+        scores = scores.masked_fill(place[:, 0] >= sizes[:, None], -torch.inf)
+        weights: Tensor = scores.softmax(1)[which]
+        return weights
+
+
+class AttentionPooling(nn.Module):
+    """One learnt query for the whole data set looks at every real token."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.query = nn.Parameter(torch.randn(width) * width**-0.5)
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Pool `(batch, length, width)` to `(batch, width)`."""
+        values = self.norm(values)
+        scores = (values @ self.query.to(values.dtype)).masked_fill(~mask, -1e4)
+        weights = torch.where(mask, scores.softmax(1), 0.0)
+        return (weights[:, :, None] * values).sum(1)
+
+
+class UncertaintyToken(nn.Module):
+    """A learnt token attends to itself and the real tokens, through one layer; what it has become is the answer."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        heads = next(heads for heads in (8, 4, 2, 1) if width % heads == 0)
+        self.token = nn.Parameter(torch.randn(width) * 0.02)
+        self.norm, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Pool `(batch, length, width)` to `(batch, width)`."""
+        token = self.token.to(values.dtype).expand(len(values), 1, -1)
+        seen = self.norm(torch.cat([token, values], 1))
+        pads = torch.cat([mask.new_zeros(len(mask), 1), ~mask], 1)
+        found = token + self.attention(seen[:, :1], seen, seen, key_padding_mask=pads, need_weights=False)[0]
+        return (found + self.mlp(self.norm_mlp(found)))[:, 0]  # type: ignore[no-any-return]
+
+
+class MeanPooling(nn.Module):
+    """The mean of the real tokens."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Pool `(batch, length, width)` to `(batch, width)`."""
+        weights = mask[:, :, None].to(values.dtype)
+        return (values * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+POOLS: dict[str, type[nn.Module]] = {
+    "gpo": Gpo, "attention": AttentionPooling, "token": UncertaintyToken, "mean": MeanPooling,
+}  # fmt: skip
+
+
+def bag_log_variance(tokens: Tokens) -> Tensor:
+    """The log-variance of a bag of vectors in the shared space, `(batch, length, dim)` -> `(batch, dim)`."""
+    return bag_gaussian(tokens.values, tokens.mask)[1]

@@ -1,0 +1,114 @@
+"""The heads of one tower: just those that its objectives need."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmalign.errors import UserError
+from mmalign.heads.codebook import Codebook, QueryHead
+from mmalign.heads.gaussian import GaussianConfig, GaussianHead, bag_log_variance
+from mmalign.heads.projection import ProjectionHead
+from mmalign.heads.tokens import TokenHead
+from mmalign.modality import Encoder
+from mmalign.types import Embedding, Features, Tokens
+
+FIELDS = ("vector", "log_variance", "tokens", "parts", "codes")
+
+
+class HeadSet(nn.Module):
+    """From an encoder's features to the fields of an `Embedding` that some objective reads.
+
+    `vector` is there in any case: by its own projection where an objective reads it, else what the objectives train in
+    its place: the grounded vector of the codes, or the mean direction of the tokens or parts. An encoder without tokens
+    counts as one with a single token, its vector.
+
+    Args:
+        encoder: Whose features come in.
+        dim: Size of the shared space.
+        needs: Fields of `Embedding` that some objective reads, among vector, log_variance, tokens, parts, codes.
+        kind: How vectors and tokens are projected: linear, mlp, or identity (the encoder's width must then be `dim`).
+        gaussian: How `log_variance` is made.
+
+    Raises:
+        UserError: a need that no head makes, or parts that the encoder does not give.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        dim: int,
+        needs: Iterable[str],
+        kind: str = "linear",
+        gaussian: GaussianConfig | None = None,
+    ) -> None:
+        super().__init__()
+        self.needs, self.dim, gaussian = frozenset(needs), dim, gaussian or GaussianConfig()
+        if unknown := self.needs - set(FIELDS):
+            raise UserError(f"no head makes {sorted(unknown)}; objectives may need: {', '.join(FIELDS)}")
+        if "parts" in self.needs and encoder.part_width is None:
+            raise UserError(
+                f"an objective needs parts (phrases, motifs, beats), which encoder {type(encoder).__name__} does not "
+                "give; choose another encoder, or the objective's grain tokens"
+            )
+        width = encoder.token_width or encoder.width
+        bag = "log_variance" in self.needs and gaussian.pool == "bag"
+        self.vector = ProjectionHead(encoder.width, dim, kind) if "vector" in self.needs else None
+        # A bag's variance is taken in the shared space, so its members go through the projection of the vector.
+        if bag and (self.vector is None or width != encoder.width):
+            raise UserError("gaussian.pool bag needs an encoder whose tokens are as wide as its vector")
+        self.log_variance = GaussianHead(width, dim, gaussian) if "log_variance" in self.needs and not bag else None
+        self.bag = bag
+        self.tokens = TokenHead(width, dim, kind) if "tokens" in self.needs else None
+        self.parts = TokenHead(encoder.part_width or width, dim, kind) if "parts" in self.needs else None
+        self.queries = QueryHead(width, dim) if "codes" in self.needs else None
+
+    def forward(self, features: Features, modality: str = "", codebook: Codebook | None = None) -> Embedding:
+        """Make the embedding's fields; `codebook` is the model's, for codes."""
+        made = Embedding(features.vector, modality=modality)
+        tokens = features.tokens
+        if tokens is None:
+            lone = torch.ones(len(features.vector), 1, dtype=torch.bool, device=features.vector.device)
+            tokens = Tokens(features.vector[:, None], lone)
+        if self.log_variance is not None:
+            made = replace(made, log_variance=self.log_variance(tokens))
+        elif self.bag and self.vector is not None:
+            made = replace(made, log_variance=bag_log_variance(Tokens(self.vector(tokens.values), tokens.mask)))
+        if self.tokens is not None:
+            made = replace(made, tokens=self.tokens(tokens))
+        if self.parts is not None:
+            if features.parts is None:
+                raise UserError("an objective needs parts, and the encoder gave none for this batch")
+            made = replace(made, parts=self.parts(features.parts))
+        if self.queries is not None and codebook is not None:
+            codes, grounded = codebook(self.queries(tokens))
+            made = replace(made, codes=codes, grounded=grounded)
+        return replace(made, vector=self._vector(features.vector, made))
+
+    def empty(self, device: torch.device, modality: str, codebook: Codebook | None) -> Embedding:
+        """An embedding of no rows, with the fields that rows would have."""
+        none, grain = torch.zeros(0, self.dim, device=device), None
+        if self.tokens is not None or self.parts is not None:
+            grain = Tokens(none.view(0, 0, self.dim), torch.zeros(0, 0, dtype=torch.bool, device=device))
+        codes = none.new_zeros(0, codebook.config.codes) if self.queries is not None and codebook is not None else None
+        return Embedding(
+            none,
+            log_variance=none if "log_variance" in self.needs else None,
+            tokens=grain if self.tokens is not None else None,
+            parts=grain if self.parts is not None else None,
+            codes=codes,
+            grounded=None if codes is None else none,
+            modality=modality,
+        )
+
+    def _vector(self, features: Tensor, made: Embedding) -> Tensor:
+        if self.vector is not None:
+            return self.vector(features)  # type: ignore[no-any-return]
+        if made.grounded is not None:
+            return made.grounded
+        grain = made.tokens or made.parts
+        if grain is None:
+            raise UserError("a tower's objectives need nothing of it: expected vector, tokens, parts or codes")
+        return F.normalize(grain.values.sum(1), dim=1, eps=1e-8)  # pads are zeros

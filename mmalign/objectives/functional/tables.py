@@ -1,0 +1,82 @@
+"""Contrastive cross-entropy from tables of similarities that had to be made anyway, pair by pair."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mmalign.errors import UserError
+
+
+def table_loss(forth: Tensor, back: Tensor | None = None, *, groups: Tensor | None = None) -> Tensor:
+    """Symmetric cross-entropy between a table of logits and its positives.
+
+        rows    = mean over i of  log sum_j exp forth_ij - mean over j in P(i) of forth_ij
+        columns = mean over j of  log sum_i exp back_ij  - mean over i in P(j) of back_ij
+        loss    = (rows + columns) / 2
+
+    It is `clip_loss` for similarities that are no dot products: late interaction, transport.
+
+    Args:
+        forth: `(n, n)` logits; row i answers to column i.
+        back: `(n, n)`, what columns are told from, where the two directions differ; default: `forth`.
+        groups: `(n,)` integers; equal group = positive.
+
+    Returns:
+        Scalar, in float32 (float64 where the table is); zero, with a graph, for an empty table.
+
+    Raises:
+        UserError: shapes do not fit, or (on the CPU) NaN or infinity came.
+
+    Example:
+        >>> table_loss(torch.zeros(4, 4))  # log 4
+        tensor(1.3863)
+    """
+    n = len(forth)
+    if forth.shape != (n, n):
+        raise UserError(f"expected a square table of logits, got shape {tuple(forth.shape)}")
+    return table_share(forth, back, rows=slice(0, n), groups=_numbered(forth) if groups is None else groups)
+
+
+def table_share(
+    forth: Tensor,
+    back: Tensor | None = None,
+    *,
+    rows: slice,
+    groups: Tensor,
+    merge: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """The part of a whole batch's `table_loss` that one process answers for; the parts sum to the whole.
+
+    Args:
+        forth: `(own rows, n)`: this process's rows, every column.
+        back: The same for the other direction; default: `forth`.
+        rows: Where the own rows stand among all.
+        groups: `(n,)`, of all rows.
+        merge: From the column log-sum-exps over these rows to those over all rows; None: these are all.
+    """
+    forth = forth.to(torch.promote_types(forth.dtype, torch.float32))
+    back = forth if back is None else back.to(forth.dtype)
+    if forth.shape != back.shape or groups.shape != forth.shape[1:] or len(forth) != rows.stop - rows.start:
+        came = f"{tuple(forth.shape)}, {tuple(back.shape)} and {tuple(groups.shape)} groups"
+        raise UserError(f"expected two tables (own rows, all rows) and a group for each of all rows, got {came}")
+    if forth.device.type == "cpu" and not (bool(forth.isfinite().all()) and bool(back.isfinite().all())):
+        raise UserError("a contrastive loss expected finite similarities, and NaN or infinity came")
+    n = max(len(groups), 1)
+    lse_rows = forth.logsumexp(1)
+    lse_columns = back.logsumexp(0) if len(back) else back.new_full(groups.shape, -torch.inf) + back.sum()
+    lse_columns = lse_columns if merge is None else merge(lse_columns)
+    same = (groups[rows, None] == groups).to(forth.dtype)
+    of_rows, of_columns = same.sum(1).clamp(min=1), _sizes(groups).to(forth.dtype)
+    by_row = ((forth * same).sum(1) / of_rows).sum()
+    by_column = (back * same / of_columns).sum()
+    return ((lse_rows.sum() - by_row) + (lse_columns[rows].sum() - by_column)) / (2 * n)
+
+
+def _sizes(groups: Tensor) -> Tensor:
+    ordered = groups.sort().values
+    return torch.searchsorted(ordered, groups, right=True) - torch.searchsorted(ordered, groups)
+
+
+def _numbered(table: Tensor) -> Tensor:
+    return torch.arange(len(table), device=table.device)

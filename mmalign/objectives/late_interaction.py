@@ -1,0 +1,65 @@
+"""FILIP as an objective: a sample is as like another as its tokens find partners there."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from mmalign import distributed
+from mmalign.objectives.functional.late_interaction import late_interaction
+from mmalign.objectives.functional.tables import table_share
+from mmalign.objectives.grains import grain_of, known
+from mmalign.objectives.rows import Rows
+from mmalign.objectives.scaled import ScaledObjective
+from mmalign.types import Embedding, LossOutput
+
+
+class LateInteractionObjective(ScaledObjective):
+    """Contrastive loss over late interaction (FILIP, arXiv 2111.07783): rows look forth, columns look back.
+
+    Args:
+        initial_scale: What multiplies the similarities at first.
+        max_scale: The scale is put back to this after a step; null leaves it free.
+        grain_a: What side a is a set of: tokens, or the encoder's parts.
+        grain_b: The same for side b.
+
+    Example:
+        >>> import torch
+        >>> from mmalign.types import Tokens
+        >>> side = Embedding(torch.eye(3), tokens=Tokens(torch.eye(3)[:, None], torch.ones(3, 1, dtype=torch.bool)))
+        >>> LateInteractionObjective().score(side, side)
+        tensor([[1., 0., 0.],
+                [0., 1., 0.],
+                [0., 0., 1.]])
+    """
+
+    def __init__(
+        self,
+        initial_scale: float = 1 / 0.07,
+        max_scale: float | None = 100.0,
+        grain_a: str = "tokens",
+        grain_b: str = "tokens",
+    ) -> None:
+        super().__init__(initial_scale, max_scale)
+        self.grain_a, self.grain_b = known(grain_a), known(grain_b)
+        self.needs = frozenset({grain_a, grain_b})
+
+    def side_needs(self, side: Literal["a", "b"]) -> frozenset[str]:
+        """The grain of that side."""
+        return frozenset({self.grain_a if side == "a" else self.grain_b})
+
+    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
+        """Cross-entropy of `forth` along rows and of `back` along columns, over the rows of every process."""
+        rows = Rows.of(a, b, groups)
+        own, every = grain_of(a, self.grain_a), distributed.gather_tokens(grain_of(b, self.grain_b), rows.counts)
+        forth, back = late_interaction(own.values, own.mask, every.values, every.mask)
+        scale = self.scale.to(forth.dtype)
+        loss = table_share(
+            scale * forth, scale * back, rows=rows.own, groups=rows.groups, merge=distributed.merge_logsumexp
+        )
+        return LossOutput(rows.share(loss), {"scale": scale.detach()[0]})
+
+    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """The mean of both directions, `(len(a), len(b))`."""
+        own, other = grain_of(a, self.grain_a), grain_of(b, self.grain_b)
+        forth, back = late_interaction(own.values, own.mask, other.values, other.mask)
+        return (forth + back) / 2

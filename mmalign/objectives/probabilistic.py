@@ -1,0 +1,197 @@
+"""PCME++ and ProLIP as objectives: samples are Gaussians, and an ambiguous one may say so."""
+
+import math
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmalign import distributed
+from mmalign.errors import UserError
+from mmalign.objectives.base import Objective
+from mmalign.objectives.contrastive import SiglipObjective, cosines
+from mmalign.objectives.functional.gaussians import (
+    closed_form_sampled_distance,
+    inclusion_score,
+    variance_price,
+)
+from mmalign.objectives.functional.probabilistic import (
+    match_cross_entropy,
+    match_labels,
+    match_logits,
+    prolip_vectors,
+    soften,
+)
+from mmalign.objectives.rows import Rows
+from mmalign.objectives.scaled import ScaledObjective
+from mmalign.types import Embedding, LossOutput, Mixed
+
+
+class PcmeppObjective(ScaledObjective):
+    """Does a pair match, by the distance of its Gaussians (PCME++, arXiv 2305.18171).
+
+    Args:
+        initial_scale: What multiplies the distances at first; 5 as published.
+        initial_bias: What they are taken from; 5 as published.
+        pseudo_weight: Weight of the pseudo-positives: whatever scores as high as a positive.
+        bottleneck: Weight of the price on being sure (`information_bottleneck` of both sides).
+        reduction: What the sum over pairs is divided by: pairs, as published, or rows, which keeps the share of the
+            positives as the batch grows.
+
+    Modes:
+        mean: cosine of the means; probability: of a match.
+
+    Example:
+        >>> sure = torch.full((3, 3), -20.0)
+        >>> side = Embedding(torch.eye(3), log_variance=sure)
+        >>> PcmeppObjective().score(side, side)  # less the distance
+        tensor([[-0., -2., -2.],
+                [-2., -0., -2.],
+                [-2., -2., -0.]])
+    """
+
+    needs = frozenset({"vector", "log_variance"})
+    modes = ("mean", "probability")
+    mixes = True
+
+    def __init__(
+        self,
+        initial_scale: float = 5.0,
+        initial_bias: float = 5.0,
+        pseudo_weight: float = 0.1,
+        bottleneck: float = 1e-4,
+        reduction: Literal["pairs", "rows"] = "pairs",
+    ) -> None:
+        super().__init__(initial_scale, max_scale=None)
+        if reduction not in ("pairs", "rows"):
+            raise UserError(f"pcmepp: reduction must be pairs or rows, got {reduction!r}")
+        if pseudo_weight < 0 or bottleneck < 0:
+            raise UserError(f"pcmepp: weights must not be below 0, got {pseudo_weight:g} and {bottleneck:g}")
+        self.bias = nn.Parameter(torch.tensor([float(initial_bias)]))
+        self.pseudo_weight, self.bottleneck, self.reduction = pseudo_weight, bottleneck, reduction
+
+    def forward(
+        self, a: Embedding, b: Embedding, groups: Tensor | None = None, mixed: Mixed | None = None
+    ) -> LossOutput:
+        """`functional.pcmepp_loss` of the whole batch and the bottleneck, as this process's share of them.
+
+        With `mixed`, rows of side a were made of two samples each and belong to both.
+        """
+        rows = Rows.of(a, b, groups)
+        own, every = _gaussian(a), [distributed.gather_rows(part, rows.counts) for part in _gaussian(b)]
+        distance = closed_form_sampled_distance(*own, *every)
+        scale, bias = self.scale.to(distance.dtype), self.bias.to(distance.dtype)
+        logits = match_logits(distance, scale, bias)
+        with torch.no_grad():
+            # A pseudo-positive of a column is found among the rows of every process.
+            table = distributed.gather_rows(logits, rows.counts)
+            if mixed is None:
+                labels = match_labels(table, None, rows.groups, rows.groups)
+            else:
+                others = distributed.gather_rows(mixed.groups, rows.counts)
+                labels = Mixed(others, distributed.gather_rows(mixed.weight, rows.counts)).labels(rows.groups)
+            target = soften(table, labels, self.pseudo_weight, soft=mixed is not None)[rows.own]
+        pairs = rows.total if self.reduction == "rows" else rows.total**2
+        loss = rows.share(match_cross_entropy(logits, target, self.pseudo_weight) / max(pairs, 1))
+        price = rows.mean(variance_price(*own)) + rows.mean(variance_price(*_gaussian(b)))
+        return LossOutput(
+            loss + self.bottleneck * price,
+            {"scale": scale.detach()[0], "bias": bias.detach()[0], "bottleneck": price.detach(), **_unsure(a, b)},
+        )
+
+    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """Less the distance of every pair, `(len(a), len(b))`; or by `modes`."""
+        if mode == "mean":
+            return cosines(a.vector, b.vector)
+        distance = closed_form_sampled_distance(*_gaussian(a), *_gaussian(b))
+        return torch.sigmoid(self.bias - self.scale * distance) if mode == "probability" else -distance
+
+
+class ProlipObjective(Objective):
+    """SigLIP on Gaussians: variances of either side count against a match (ProLIP, arXiv 2410.18857).
+
+    Args:
+        initial_scale: What multiplies the similarities at first; 1/0.07 as published.
+        initial_bias: What is added; null takes `-log(batch - 1)` from the first batch (published: -10, at a batch of
+            16,384).
+        inclusion: Weight of the loss that asks each row of side a to lie inside that of side b (a picture inside its
+            sentence); published: 1e-7.
+        inclusion_scale: What multiplies the inclusion score there.
+        bottleneck: Weight of the price on being sure.
+
+    Modes:
+        mean: cosine of the means; probability: of a match.
+
+    Example:
+        >>> sure = torch.full((3, 3), -20.0)
+        >>> side = Embedding(torch.eye(3), log_variance=sure)
+        >>> ProlipObjective().score(side, side)
+        tensor([[1., 0., 0.],
+                [0., 1., 0.],
+                [0., 0., 1.]])
+    """
+
+    needs = frozenset({"vector", "log_variance"})
+    modes = ("mean", "probability")
+
+    def __init__(
+        self,
+        initial_scale: float = 1 / 0.07,
+        initial_bias: float | None = None,
+        inclusion: float = 0.0,
+        inclusion_scale: float = 10.0,
+        bottleneck: float = 1e-4,
+    ) -> None:
+        super().__init__()
+        if inclusion < 0 or bottleneck < 0:
+            raise UserError(f"prolip: weights must not be below 0, got {inclusion:g} and {bottleneck:g}")
+        self.siglip = SiglipObjective(initial_scale, initial_bias)
+        self.inclusion, self.inclusion_scale, self.bottleneck = inclusion, inclusion_scale, bottleneck
+
+    @property
+    def scale(self) -> Tensor:
+        """What multiplies the similarities, `(1,)`."""
+        return self.siglip.scale
+
+    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
+        """`functional.prolip_loss` of the whole batch, the inclusion and the bottleneck, as this process's share."""
+        rows, own, other = Rows.of(a, b, groups), _gaussian(a), _gaussian(b)
+        output = self.siglip(
+            replace(a, vector=prolip_vectors(*own, "a")), replace(b, vector=prolip_vectors(*other, "b")), groups
+        )
+        price = rows.mean(variance_price(*own)) + rows.mean(variance_price(*other))
+        terms = {**output.terms, "bottleneck": price.detach(), **_unsure(a, b)}
+        loss = output.loss + self.bottleneck * price
+        if self.inclusion:
+            outside = rows.mean(F.softplus(-self.inclusion_scale * inclusion_score(*own, *other)))
+            loss, terms["inclusion"] = loss + self.inclusion * outside, outside.detach()
+        return LossOutput(loss, terms)
+
+    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """Cosine less half the variances of both, `(len(a), len(b))`; or by `modes`."""
+        if mode == "mean":
+            return cosines(a.vector, b.vector)
+        alike = cosines(prolip_vectors(*_gaussian(a), "a"), prolip_vectors(*_gaussian(b), "b"))
+        return torch.sigmoid(self.siglip.scale * alike + self.siglip.bias) if mode == "probability" else alike
+
+    def after_step(self) -> None:
+        """Nothing is capped unless SigLIP is."""
+        self.siglip.after_step()
+
+
+def _gaussian(side: Embedding) -> tuple[Tensor, Tensor]:
+    if side.log_variance is None:
+        raise UserError(f"embeddings of {side.modality or 'this tower'} have no log_variance: no head made them")
+    dtype = torch.promote_types(torch.promote_types(side.vector.dtype, side.log_variance.dtype), torch.float32)
+    return side.vector.to(dtype), side.log_variance.to(dtype)
+
+
+def _unsure(a: Embedding, b: Embedding) -> dict[str, Tensor]:
+    # The mean log-variance: at its start it is -log(2 dim), and a head that has died stays there.
+    def mean(side: Embedding) -> Tensor:
+        values = _gaussian(side)[1].detach()
+        return values.mean() if values.numel() else values.new_tensor(math.nan).nan_to_num()
+
+    return {"log_variance_a": mean(a), "log_variance_b": mean(b)}

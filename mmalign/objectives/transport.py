@@ -1,0 +1,84 @@
+"""Optimal transport as an objective: two samples are alike when the tokens of one move cheaply onto the other's."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from mmalign import distributed
+from mmalign.objectives.functional.tables import table_share
+from mmalign.objectives.functional.transport import Gradient
+from mmalign.objectives.functional.transport_scores import transport_scores
+from mmalign.objectives.grains import grain_of, known
+from mmalign.objectives.rows import Rows
+from mmalign.objectives.scaled import ScaledObjective
+from mmalign.types import Embedding, LossOutput, Tokens
+
+
+class TransportObjective(ScaledObjective):
+    """Contrastive loss over the similarity that optimal transport leaves between two sets of tokens.
+
+    The score of a pair is the mass-weighted similarity under its own plan, `sum P <k, r>`, so transport itself is
+    trained, and a pair's score depends on that pair alone. Several terms of one pair make ORMA's grains: `clip` on
+    vectors, `transport` from tokens to parts, and from parts to parts.
+
+    Args:
+        initial_scale: What multiplies the similarities at first.
+        max_scale: The scale is put back to this after a step; null leaves it free.
+        grain_a: What side a is a set of: tokens, or the encoder's parts.
+        grain_b: The same for side b.
+        epsilon: Weight of the entropy, in units of the cost `1 - cosine`.
+        rho_a: What a unit of mass left behind on side a costs; null: every token must move.
+        rho_b: The same for side b: set it where some words have no counterpart.
+        tolerance: Error of the marginals at which a problem is done.
+        max_iterations: Where the solver stops in any case.
+        gradient: envelope (the plan as a constant), implicit, or last_step.
+
+    Example:
+        >>> import torch
+        >>> side = Embedding(torch.eye(2), tokens=Tokens(torch.eye(2)[:, None], torch.ones(2, 1, dtype=torch.bool)))
+        >>> TransportObjective().score(side, side)
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
+
+    def __init__(
+        self,
+        initial_scale: float = 1 / 0.07,
+        max_scale: float | None = 100.0,
+        grain_a: str = "tokens",
+        grain_b: str = "tokens",
+        epsilon: float = 0.05,
+        rho_a: float | None = None,
+        rho_b: float | None = None,
+        tolerance: float = 1e-2,
+        max_iterations: int = 50,
+        gradient: Gradient = "envelope",
+    ) -> None:
+        super().__init__(initial_scale, max_scale)
+        self.grain_a, self.grain_b = known(grain_a), known(grain_b)
+        self.needs = frozenset({grain_a, grain_b})
+        self.epsilon, self.rho_a, self.rho_b = epsilon, rho_a, rho_b
+        self.tolerance, self.max_iterations, self.gradient = tolerance, max_iterations, gradient
+
+    def side_needs(self, side: Literal["a", "b"]) -> frozenset[str]:
+        """The grain of that side."""
+        return frozenset({self.grain_a if side == "a" else self.grain_b})
+
+    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
+        """Cross-entropy of the scores along rows and columns, over the rows of every process."""
+        rows = Rows.of(a, b, groups)
+        own, every = grain_of(a, self.grain_a), distributed.gather_tokens(grain_of(b, self.grain_b), rows.counts)
+        scores = self._scores(own, every)
+        scale = self.scale.to(scores.dtype)
+        loss = table_share(scale * scores, rows=rows.own, groups=rows.groups, merge=distributed.merge_logsumexp)
+        return LossOutput(rows.share(loss), {"scale": scale.detach()[0]})
+
+    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """The mass-weighted similarity of every pair, `(len(a), len(b))`."""
+        return self._scores(grain_of(a, self.grain_a), grain_of(b, self.grain_b))
+
+    def _scores(self, a: Tokens, b: Tokens) -> Tensor:
+        return transport_scores(
+            a.values, a.mask, b.values, b.mask, epsilon=self.epsilon, rho_a=self.rho_a, rho_b=self.rho_b,
+            tolerance=self.tolerance, max_iterations=self.max_iterations, gradient=self.gradient,
+        )  # fmt: skip
