@@ -16,7 +16,7 @@ PATIENCE = 60.0  # seconds before a silent process counts as hung
 
 
 class Pool:
-    """Runs a function of `tests.distributed.work` on 1, 2 or 3 ranks of a fresh process group."""
+    """Runs a function of `tests.distributed.work`, or of `module:` there, on 1, 2 or 3 ranks of a fresh group."""
 
     def __init__(self, folder: Path) -> None:
         context = mp.get_context("spawn")
@@ -58,14 +58,15 @@ class Pool:
 
 def _serve(pipe: Connection, rank: int) -> None:
     torch.set_num_threads(1)
-    work = importlib.import_module("tests.distributed.work")
     while True:
         name, world, backend, store, arguments = pipe.recv()
         try:
+            module, _, function = name.rpartition(":")
+            work = importlib.import_module(f"tests.distributed.{module or 'work'}")
             dist.init_process_group(backend, init_method=f"file://{store}", rank=rank, world_size=world)
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
-                answer = (True, getattr(work, name)(arguments))
+                answer = (True, getattr(work, function)(arguments))
             dist.barrier()
         except Exception:
             answer = (False, f"rank {rank} of {world}:\n{traceback.format_exc()}")

@@ -2,29 +2,39 @@
 
 from mmalign.objectives.functional.codebook import CodeStatistics, code_statistics, ground, sparsemax
 from mmalign.objectives.functional.contrastive import clip_loss, siglip_loss
-from mmalign.objectives.functional.late_interaction import late_interaction
-from mmalign.objectives.functional.probabilistic import (
+from mmalign.objectives.functional.distillation import bag_gaussian, gaussian_kl, relation_loss
+from mmalign.objectives.functional.gaussians import (
     closed_form_sampled_distance,
     inclusion_loss,
     inclusion_score,
     information_bottleneck,
-    pcmepp_loss,
-    prolip_loss,
 )
+from mmalign.objectives.functional.late_interaction import late_interaction
+from mmalign.objectives.functional.local import local_alignment_loss
+from mmalign.objectives.functional.one_to_k import one_to_k_loss
+from mmalign.objectives.functional.probabilistic import pcmepp_loss, prolip_loss
+from mmalign.objectives.functional.prototypes import prototype_codes, prototype_loss
 from mmalign.objectives.functional.transport import sinkhorn
 
 __all__ = [
     "CodeStatistics",
+    "bag_gaussian",
     "clip_loss",
     "closed_form_sampled_distance",
     "code_statistics",
+    "gaussian_kl",
     "ground",
     "inclusion_loss",
     "inclusion_score",
     "information_bottleneck",
     "late_interaction",
+    "local_alignment_loss",
+    "one_to_k_loss",
     "pcmepp_loss",
     "prolip_loss",
+    "prototype_codes",
+    "prototype_loss",
+    "relation_loss",
     "siglip_loss",
     "sinkhorn",
     "sparsemax",

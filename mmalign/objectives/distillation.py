@@ -1,0 +1,80 @@
+"""A student learns from a teacher as an objective: side a from side b."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mmalign import distributed
+from mmalign.errors import UserError
+from mmalign.objectives.base import Objective
+from mmalign.objectives.contrastive import cosines
+from mmalign.objectives.functional.distillation import gaussian_kl, refuse_not_finite, relation_rows
+from mmalign.objectives.rows import Rows
+from mmalign.types import Embedding, LossOutput
+
+Match = Literal["cosine", "gaussian", "relations"]
+
+
+class DistillationObjective(Objective):
+    """Side a, the student, should become as side b, the teacher, which no gradient reaches.
+
+        cosine     mean of 1 - a_i . b_i
+        gaussian   mean of KL(teacher || student) / dim                    (`functional.gaussian_kl`)
+        relations  cross-entropy of the student's likeness to the other rows, of every process, to the teacher's
+                                                                           (`functional.relation_loss`)
+
+    Freeze the teacher's tower (`freeze: true`): what only a teacher's side uses is never trained. `groups` mean nothing
+    here.
+
+    Args:
+        match: What is to be equal: cosine (the vectors), gaussian (means and variances), relations (who is like whom,
+            for spaces that need not be the same).
+        temperature: Divides the dot products of relations.
+
+    Example:
+        >>> teacher, student = Embedding(torch.eye(3)), Embedding(torch.eye(3).roll(1, 0))
+        >>> objective = DistillationObjective("cosine")
+        >>> objective(student, teacher).loss, objective(teacher, teacher).loss
+        (tensor(1.), tensor(0.))
+    """
+
+    def __init__(self, match: Match = "cosine", temperature: float = 0.1) -> None:
+        super().__init__()
+        if match not in ("cosine", "gaussian", "relations"):
+            raise UserError(f"match: expected cosine, gaussian or relations, got {match!r}")
+        if not 0 < temperature < math.inf:
+            raise UserError(f"temperature: expected a number above 0, got {temperature}")
+        self.match, self.temperature = match, temperature
+        self.needs = frozenset({"vector", "log_variance"} if match == "gaussian" else {"vector"})
+
+    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
+        """The loss of the whole batch, as this process's share of it.
+
+        Terms:
+            divergence: With relations, how far the loss lies above the least it can be, the teacher's own entropy.
+        """
+        rows = Rows.of(a, b, None)
+        dtype = torch.promote_types(torch.promote_types(a.vector.dtype, b.vector.dtype), torch.float32)
+        student, teacher = a.vector.to(dtype), b.vector.detach().to(dtype)
+        if self.match == "relations":
+            everyone = distributed.gather_rows(student, rows.counts), distributed.gather_rows(teacher, rows.counts)
+            loss, least = relation_rows(student, everyone[0], teacher, everyone[1], rows.own, self.temperature)
+            return LossOutput(rows.mean(loss), {"divergence": rows.mean(loss.detach() - least)})
+        if student.shape[1] != teacher.shape[1]:
+            came = f"{student.shape[1]} and {teacher.shape[1]}"
+            raise UserError(f"expected vectors of one width, got {came}; match: relations takes any")
+        if self.match == "cosine":
+            refuse_not_finite("distillation", student, teacher)
+            return LossOutput(rows.mean(1 - (student * teacher).sum(1)))
+        if a.log_variance is None or b.log_variance is None:
+            raise UserError("match: gaussian expected a log_variance on both sides")
+        return LossOutput(rows.mean(gaussian_kl(teacher, b.log_variance.detach(), student, a.log_variance)))
+
+    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """Cosine of every pair, `(len(a), len(b))`."""
+        return cosines(a.vector, b.vector)
+
+    def extra_repr(self) -> str:
+        return f"match={self.match}" + (f", temperature={self.temperature}" if self.match == "relations" else "")

@@ -1,0 +1,39 @@
+"""Dot products that autocast leaves alone, in backward too."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def dot_products(x: Tensor, y: Tensor) -> Tensor:
+    """`x @ y.mT` in the type of its inputs, wherever it is called and wherever backward is.
+
+    Switching autocast off around a product does not reach its backward when that runs inside autocast.
+
+    Shape:
+        `(..., rows, dim)`, `(..., columns, dim)` -> `(..., rows, columns)`; the leading sizes are equal.
+
+    Example:
+        >>> with torch.autocast("cpu", torch.bfloat16):
+        ...     dot_products(torch.eye(2), torch.eye(2)).dtype
+        torch.float32
+    """
+    return _DotProducts.apply(x, y)  # type: ignore[no-any-return]
+
+
+class _DotProducts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        ctx.save_for_backward(x, y)
+        with torch.autocast(x.device.type, enabled=False):
+            return x @ y.mT
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, y = ctx.saved_tensors
+        with torch.autocast(x.device.type, enabled=False):
+            return (
+                grad @ y if ctx.needs_input_grad[0] else None,
+                grad.mT @ x if ctx.needs_input_grad[1] else None,
+            )

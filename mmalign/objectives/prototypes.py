@@ -1,0 +1,89 @@
+"""Prototype alignment (MGCA) as an objective."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmalign import distributed
+from mmalign.errors import UserError
+from mmalign.objectives.base import Objective
+from mmalign.objectives.contrastive import cosines
+from mmalign.objectives.functional.products import dot_products
+from mmalign.objectives.functional.prototypes import prototype_codes, prototype_loss
+from mmalign.objectives.rows import Rows
+from mmalign.types import Embedding, LossOutput
+
+
+class PrototypeObjective(Objective):
+    """Both sides of a pair should fall to the same of a few learnt directions (MGCA, arXiv 2210.06044).
+
+    `functional.prototype_loss` with the codes of `functional.prototype_codes`, over the rows of every process: samples
+    that lie near each other share a prototype though they are not a pair. Samples are spread evenly over the
+    prototypes, so take fewer of these than the whole batch has rows, and more than there are kinds. It is a term beside
+    a contrastive one, and `groups` mean nothing to it.
+
+    Args:
+        prototypes: How many.
+        epsilon: Weight of the entropy in the codes: the lower, the nearer to one prototype a sample.
+        temperature: Divides the cosines under the softmax.
+        dim: Size of the shared space, the model's `dim`.
+
+    Example:
+        >>> objective = PrototypeObjective(prototypes=2, dim=2)
+        >>> with torch.no_grad():
+        ...     _ = objective.prototypes.copy_(torch.eye(2))
+        >>> side = Embedding(torch.eye(2))
+        >>> objective(side, side).loss  # log(1 + exp(-1 / 0.2))
+        tensor(0.0067, grad_fn=<MulBackward0>)
+    """
+
+    # They are put back to length one: decay would only fade the gradient.
+    no_decay = ("prototypes",)
+
+    def __init__(self, prototypes: int = 64, epsilon: float = 0.05, temperature: float = 0.2, dim: int = 256) -> None:
+        super().__init__()
+        if prototypes < 2 or dim < 1:
+            raise UserError(f"expected at least 2 prototypes of at least 1 dimension, got {prototypes} of {dim}")
+        for name, value in (("epsilon", epsilon), ("temperature", temperature)):
+            if not 0 < value < math.inf:
+                raise UserError(f"{name}: expected a number above 0, got {value}")
+        self.epsilon, self.temperature = epsilon, temperature
+        self.prototypes = nn.Parameter(F.normalize(torch.randn(prototypes, dim), dim=1))
+
+    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
+        """`functional.prototype_loss` of the whole batch, as this process's share of it.
+
+        Terms:
+            perplexity: How many prototypes the samples fall to, by the mean of both sides' probabilities.
+        """
+        rows = Rows.of(a, b, None)
+        scores_a, scores_b = self._scores(a.vector), self._scores(b.vector)
+        everyone = distributed.gather_rows(torch.stack([scores_a, scores_b], dim=1).detach(), rows.counts)
+        codes_a, codes_b = (prototype_codes(everyone[:, side], self.epsilon)[rows.own] for side in (0, 1))
+        loss = prototype_loss(scores_a, scores_b, codes_a=codes_a, codes_b=codes_b, temperature=self.temperature)
+        usage = (everyone / self.temperature).softmax(2).sum((0, 1)) / max(2 * rows.total, 1)
+        perplexity = torch.special.entr(usage).sum().exp()
+        return LossOutput(rows.mean(loss * len(a)), {"perplexity": perplexity})
+
+    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """Cosine of every pair, `(len(a), len(b))`."""
+        return cosines(a.vector, b.vector)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Put the prototypes back to length one."""
+        self.prototypes.copy_(F.normalize(self.prototypes, dim=1, eps=1e-8))
+
+    def _scores(self, vector: Tensor) -> Tensor:
+        if vector.shape[1] != self.prototypes.shape[1]:
+            raise UserError(
+                f"prototypes have {self.prototypes.shape[1]} dimensions and vectors {vector.shape[1]}: "
+                f"set the objective's args to {{dim: {vector.shape[1]}}}"
+            )
+        dtype = torch.promote_types(vector.dtype, self.prototypes.dtype)
+        return dot_products(vector.to(dtype), self.prototypes.to(dtype))
+
+    def extra_repr(self) -> str:
+        return f"prototypes={len(self.prototypes)}, epsilon={self.epsilon}, temperature={self.temperature}"
