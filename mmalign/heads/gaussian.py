@@ -133,18 +133,27 @@ class UncertaintyToken(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        heads = next(heads for heads in (8, 4, 2, 1) if width % heads == 0)
+        self.heads = next(heads for heads in (8, 4, 2, 1) if width % heads == 0)
         self.token = nn.Parameter(torch.randn(width) * 0.02)
         self.norm, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.query, self.key_value, self.out = (
+            nn.Linear(width, width),
+            nn.Linear(width, 2 * width),
+            nn.Linear(width, width),
+        )
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Pool `(batch, length, width)` to `(batch, width)`."""
         token = self.token.to(values.dtype).expand(len(values), 1, -1)
         seen = self.norm(torch.cat([token, values], 1))
-        pads = torch.cat([mask.new_zeros(len(mask), 1), ~mask], 1)
-        found = token + self.attention(seen[:, :1], seen, seen, key_padding_mask=pads, need_weights=False)[0]
+        real = torch.cat([mask.new_ones(len(mask), 1), mask], 1)
+        q, k, v = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (batch, heads, length, width / heads)
+            for part in (self.query(seen[:, :1]), *self.key_value(seen).chunk(2, 2))
+        )
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=real[:, None, None])
+        found = token + self.out(mixed.transpose(1, 2).flatten(2))
         return (found + self.mlp(self.norm_mlp(found)))[:, 0]  # type: ignore[no-any-return]
 
 

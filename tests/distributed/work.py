@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from mmalign import distributed, registry
-from mmalign.types import Embedding
+from mmalign.heads import Codebook, CodebookConfig, GaussianConfig, HeadSet
+from mmalign.modality import Encoder
+from mmalign.types import Features, Mixed, Tokens
 
 
 @dataclass
@@ -24,6 +26,8 @@ class Trial:
     groups: list[int] | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    pool: str = "gpo"  # of the Gaussian head
+    mixed: bool = False  # side a is made of two samples each
 
 
 @dataclass
@@ -33,26 +37,39 @@ class Outcome:
     inputs: tuple[Tensor, Tensor]
 
 
-class Towers(nn.Module):
-    def __init__(self, objective: nn.Module) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(1)
-        self.a, self.b = nn.Linear(5, 4), nn.Linear(3, 4)
-        for parameter in (*self.a.parameters(), *self.b.parameters()):
-            nn.init.normal_(parameter, generator=generator)
-        self.objective = objective
+class Sets(Encoder):
+    """Three vectors a sample, of which the first is always real; what each row holds says which others are."""
 
-    def forward(self, a: Tensor, b: Tensor, groups: Tensor | None) -> Tensor:
-        return self.objective(F.normalize(self.a(a), dim=1), F.normalize(self.b(b), dim=1), groups)
+    def __init__(self, width: int) -> None:
+        super().__init__(5, token_width=5, part_width=5)
+        self.layer = nn.Linear(width, 15)
+
+    def forward(self, inputs: dict[str, Tensor]) -> Features:
+        tokens = torch.tanh(self.layer(inputs["rows"])).unflatten(1, (3, 5))
+        mask = torch.stack([torch.ones_like(inputs["rows"][:, 0]), *inputs["rows"].T[:2]], 1) > 0
+        vector = (tokens * mask[:, :, None]).sum(1)
+        return Features(vector, Tokens(tokens, mask), Tokens(tokens[:, :2], mask[:, :2]))
 
 
 class Ours(nn.Module):
+    """Two towers with the heads that the objective needs, as the Aligner builds them."""
+
     def __init__(self, trial: Trial) -> None:
         super().__init__()
+        torch.manual_seed(1)
         self.objective = registry.load("objectives", trial.objective)(**trial.arguments)
+        gaussian = GaussianConfig(pool=trial.pool, initial=-1.0)
+        self.a, self.b = Sets(5), Sets(3)
+        self.head_a = HeadSet(self.a, 4, self.objective.side_needs("a"), gaussian=gaussian)
+        self.head_b = HeadSet(self.b, 4, self.objective.side_needs("b"), gaussian=gaussian)
+        codes = "codes" in self.objective.needs
+        self.book = Codebook(4, CodebookConfig(codes=7, temperature=0.5, mode="learnt")) if codes else None
 
-    def forward(self, a: Tensor, b: Tensor, groups: Tensor | None) -> Tensor:
-        return self.objective(Embedding(a), Embedding(b), groups).loss
+    def forward(self, a: Tensor, b: Tensor, groups: Tensor | None, mixed: Mixed | None = None) -> Tensor:
+        side_a = self.head_a(self.a({"rows": a}), "a", self.book)
+        side_b = self.head_b(self.b({"rows": b}), "b", self.book)
+        more = {} if mixed is None else {"mixed": mixed}
+        return self.objective(side_a, side_b, groups, **more).loss
 
 
 class OpenClipDefault(nn.Module):
@@ -60,11 +77,15 @@ class OpenClipDefault(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.a, self.b = nn.Linear(5, 4), nn.Linear(3, 4)
+        for parameter in (*self.a.parameters(), *self.b.parameters()):
+            nn.init.normal_(parameter, generator=generator)
         self.log_scale = nn.Parameter(torch.tensor([2.0]))
         self.loss = _open_clip_loss().ClipLoss(rank=distributed.rank(), world_size=distributed.world_size())
 
     def forward(self, a: Tensor, b: Tensor, groups: Tensor | None) -> Tensor:
-        return self.loss(a, b, self.log_scale.exp())
+        return self.loss(F.normalize(self.a(a), dim=1), F.normalize(self.b(b), dim=1), self.log_scale.exp())
 
 
 def _open_clip_loss() -> ModuleType:
@@ -88,10 +109,15 @@ def step(trial: Trial) -> Outcome:
     own = distributed.own_rows(trial.counts) if distributed.is_distributed() else slice(0, total)
     a, b = (side[own].to(trial.device).requires_grad_() for side in whole)
     groups = None if trial.groups is None else torch.tensor(trial.groups, device=trial.device)[own]
-    objective = OpenClipDefault() if trial.objective == "open_clip" else Ours(trial)
-    model = Towers(objective).double().to(trial.device)
+    model = (OpenClipDefault() if trial.objective == "open_clip" else Ours(trial)).double().to(trial.device)
     trained = DistributedDataParallel(model) if distributed.is_distributed() else model
-    loss = trained(a, b, groups)
+    if trial.mixed:
+        others = torch.arange(total).flip(0)
+        weight = torch.rand(total, generator=generator, dtype=torch.float64)
+        groups = torch.arange(total)[own] if groups is None else groups
+        loss = trained(a, b, groups, Mixed(others[own], weight[own]))
+    else:
+        loss = trained(a, b, groups)
     loss.backward()
     gradients = {name: p.grad.cpu() for name, p in model.named_parameters() if p.requires_grad}
     return Outcome(loss.detach().cpu(), gradients, (a.grad.cpu(), b.grad.cpu()))
