@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from mmalign.errors import UserError
 from mmalign.registry import nearest
@@ -100,6 +100,19 @@ class Modality(ABC):
     @abstractmethod
     def synthetic(self, label: int, rng: np.random.Generator) -> Any:
         """Make one sample of class `label` (0..9), different at each draw: for tests and trials with no data."""
+
+    def mix(self, inputs: Inputs, partners: Tensor, weight: Tensor) -> tuple[Inputs, Tensor]:
+        """Mix each row of collated inputs with its partner, for training with soft targets; optional.
+
+        Args:
+            inputs: As `collate` made them.
+            partners: Which row each is mixed with, `(batch,)`.
+            weight: The share of its own sample that each row should keep, `(batch,)`; 1 = not mixed.
+
+        Returns:
+            The inputs, and the shares that the rows really kept.
+        """
+        raise UserError(f"modality {self.name!r} does not know how to mix samples")
 
     def encoder(self, name: str, transform: Transform, **args: Any) -> Encoder:
         """Build an encoder by name ("" = the default one).

@@ -110,7 +110,7 @@ class Aligner(nn.Module):
         self.modalities = {name: modality_of(name, tower) for name, tower in towers.items()}
         self.transforms = dict(transforms)
         self.encoders, self.heads = nn.ModuleDict(), nn.ModuleDict()
-        self.objective = PairSum(pairs)
+        self.objective = PairSum(pairs, dim)
         self.frozen: set[str] = set()
         self.codebook_config, self.gaussian_config = codebook or CodebookConfig(), gaussian or GaussianConfig()
         needs = {name: self.objective.needs_of(name) for name in towers}

@@ -128,39 +128,6 @@ class Embedding:
         return Embedding(**joined)
 
 
-@dataclass
-class Batch:
-    """Paired samples of one step.
-
-    Args:
-        inputs: By tower name, the collated inputs of the rows that have that side; a list of such where the tower
-            runs them in chunks (`data.chunks`).
-        rows: By tower name, which rows of the batch those are, ascending `(present,)`.
-        ids: One integer a sample, `(batch,)`: its place in the data set.
-        groups: One integer a sample, `(batch,)`: equal group = also a positive.
-    """
-
-    inputs: dict[str, Inputs | list[Inputs]]
-    rows: dict[str, Tensor]
-    ids: Tensor
-    groups: Tensor
-
-    def __len__(self) -> int:
-        return int(self.ids.shape[0])
-
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
-        """Move every tensor to a device (Lightning calls this)."""
-
-        def move(value: Any) -> Any:
-            if isinstance(value, dict):
-                return {key: move(item) for key, item in value.items()}
-            if isinstance(value, list):
-                return [move(item) for item in value]
-            return value.to(device, non_blocking=non_blocking) if hasattr(value, "to") else value
-
-        return Batch(move(self.inputs), move(self.rows), move(self.ids), move(self.groups))
-
-
 @dataclass(frozen=True)
 class Mixed:
     """Which rows of a side were made of two samples (Mixup, CutMix), and how much of each.
@@ -191,6 +158,42 @@ class Mixed:
         own, other = groups[:, None] == groups, self.groups[:, None] == groups
         weight = self.weight[:, None]
         return weight * own + (1 - weight) * other
+
+
+@dataclass
+class Batch:
+    """Paired samples of one step.
+
+    Args:
+        inputs: By tower name, the collated inputs of the rows that have that side; a list of such where the tower
+            runs them in chunks (`data.chunks`).
+        rows: By tower name, which rows of the batch those are, ascending `(present,)`.
+        ids: One integer a sample, `(batch,)`: its place in the data set.
+        groups: One integer a sample, `(batch,)`: equal group = also a positive.
+        mixed: By tower name, which of its samples were made of two, `(batch,)` long.
+    """
+
+    inputs: dict[str, Inputs | list[Inputs]]
+    rows: dict[str, Tensor]
+    ids: Tensor
+    groups: Tensor
+    mixed: dict[str, Mixed] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return int(self.ids.shape[0])
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """Move every tensor to a device (Lightning calls this)."""
+
+        def move(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: move(item) for key, item in value.items()}
+            if isinstance(value, list):
+                return [move(item) for item in value]
+            return value.to(device, non_blocking=non_blocking) if hasattr(value, "to") else value
+
+        mixed = {name: Mixed(move(one.groups), move(one.weight)) for name, one in self.mixed.items()}
+        return Batch(move(self.inputs), move(self.rows), move(self.ids), move(self.groups), mixed)
 
 
 @dataclass(frozen=True)

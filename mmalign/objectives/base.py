@@ -1,5 +1,6 @@
 """The contract of an objective, and the sum over pairs that a model is trained with."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,10 +24,14 @@ class Objective(nn.Module):
         needs: The fields of `Embedding` that it reads, among vector, log_variance, tokens, parts, codes. Only the
             heads that some objective needs are built. Of the class, or of the instance where arguments decide.
         modes: Names of other scores than the one it trains, for `score`.
+        reaches: The sides that its gradient reaches; a teacher's side is not among them.
+        mixes: Whether `forward` takes `mixed`, rows of side a that were made of two samples each.
     """
 
     needs: frozenset[str] = frozenset({"vector"})
     modes: tuple[str, ...] = ()
+    reaches: frozenset[str] = frozenset({"a", "b"})
+    mixes: bool = False
 
     def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
         """The loss of paired rows; rows of equal `groups` (batch,) are positives of each other too."""
@@ -74,18 +79,22 @@ class PairConfig:
 class PairSum(nn.Module):
     """The weighted sum of the pairs' objectives; rows that lack a side leave that pair's loss.
 
+    Args:
+        pairs: The terms.
+        dim: Size of the shared space, for objectives that ask for it.
+
     Attributes:
         progress: The share of the training that is done, which schedules follow; set from outside.
     """
 
-    def __init__(self, pairs: Sequence[PairConfig]) -> None:
+    def __init__(self, pairs: Sequence[PairConfig], dim: int | None = None) -> None:
         super().__init__()
         if not pairs:
             raise UserError("a model needs at least one pair, for instance: pairs: [{a: image, b: text}]")
         for pair in pairs:
             _check_schedule(pair)
         self.pairs, self.progress = list(pairs), 0.0
-        self.objectives = nn.ModuleList(_build(pair) for pair in pairs)
+        self.objectives = nn.ModuleList(_build(pair, dim) for pair in pairs)
         self.labels = _labels(self.pairs)
 
     def needs_of(self, tower: str) -> frozenset[str]:
@@ -111,7 +120,8 @@ class PairSum(nn.Module):
             a, b, rows = common_rows(embeddings, batch, pair.a, pair.b)
             if pulls is not None:
                 a, b = pulls.watch(label, a), pulls.watch(label, b)
-            output = objective(a, b, batch.groups[rows])
+            soft = {"mixed": batch.mixed[pair.a][rows]} if objective.mixes and pair.a in batch.mixed else {}
+            output = objective(a, b, batch.groups[rows], **soft)
             weight = pair.weight * factor_at(pair.schedule, self.progress)
             losses.append(weight * output.loss)
             terms[f"{label}/loss"] = output.loss.detach()
@@ -235,10 +245,11 @@ def common_rows(
     return embeddings[a][in_a], embeddings[b][in_b], rows_a[in_a]
 
 
-def _build(pair: PairConfig) -> Objective:
+def _build(pair: PairConfig, dim: int | None) -> Objective:
     factory = registry.load("objectives", pair.objective)
+    asked = {"dim": dim} if dim is not None and "dim" in inspect.signature(factory).parameters else {}
     try:
-        objective = factory(**pair.args)
+        objective = factory(**{**asked, **pair.args})
     except TypeError as error:
         raise UserError(f"objective {pair.objective!r}: {error}") from error
     if not isinstance(objective, Objective):

@@ -40,6 +40,8 @@ class DistillationObjective(Objective):
         (tensor(1.), tensor(0.))
     """
 
+    reaches = frozenset({"a"})
+
     def __init__(self, match: Match = "cosine", temperature: float = 0.1) -> None:
         super().__init__()
         if match not in ("cosine", "gaussian", "relations"):

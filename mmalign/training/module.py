@@ -13,6 +13,7 @@ from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.modality import Modality
 from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
 from mmalign.objectives.base import GradientNorms, PairConfig, common_rows
+from mmalign.training.mixing import Mixing, MixingConfig
 from mmalign.training.optimizer import OptimizerConfig, build
 from mmalign.types import Batch, Embedding
 
@@ -30,6 +31,7 @@ class AlignmentModule(pl.LightningModule):
         optimizer: AdamW, warm-up and cosine.
         codebook: The codes that all towers share, where an objective needs codes (fdt).
         gaussian: How log-variances are made, where an objective needs them (pcmepp, prolip).
+        mixing: Samples of a tower that are made of two, for objectives that read soft targets (pcmepp).
     """
 
     def __init__(
@@ -40,11 +42,14 @@ class AlignmentModule(pl.LightningModule):
         optimizer: OptimizerConfig | None = None,
         codebook: CodebookConfig | None = None,
         gaussian: GaussianConfig | None = None,
+        mixing: MixingConfig | None = None,
     ) -> None:
         super().__init__()
         self.tower_configs, self.pairs, self.dim = towers, pairs, dim
         self.optimizer_config = optimizer or OptimizerConfig()
         self.codebook_config, self.gaussian_config = codebook, gaussian
+        self.mixing_config = mixing or MixingConfig()
+        self._mixing: Mixing | None = None
         self._seen, self._since = 0, time.perf_counter()
         self.aligner: Aligner
 
@@ -61,6 +66,8 @@ class AlignmentModule(pl.LightningModule):
             self.tower_configs, self.pairs, self.dim, transforms, self.codebook_config, self.gaussian_config
         )
         self.aligner.freeze(epoch=0)
+        if self.mixing_config.tower:
+            self._mixing = Mixing(self.mixing_config, self.aligner.modalities, self.aligner.objective)
         chunks = {name: tower.chunk for name, tower in self.tower_configs.items() if tower.chunk is not None}
         for name, chunk in chunks.items():
             self._check_chunk(name, chunk)
@@ -101,6 +108,7 @@ class AlignmentModule(pl.LightningModule):
         self.aligner.set_progress(self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches)))
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         self._pulls = GradientNorms() if every and self.trainer.global_step % every == 0 else None
+        batch = self._mixing(batch) if self._mixing is not None else batch
         output = self.aligner.loss(batch, self._pulls)
         self.log("train/loss", output.loss.detach(), prog_bar=True, batch_size=len(batch), sync_dist=True)
         for name, value in output.terms.items():

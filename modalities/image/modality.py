@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from mmalign.modality import Encoder, Modality, Transform
+from mmalign.types import Inputs
 from modalities.common.classes import COLOURS, colour_and_shape
 from modalities.image.augment import Pixels
 from modalities.image.convnet import ConvNet
+from modalities.image.mix import mix_pixels
 from modalities.image.open_clip_tower import OpenClipImage, open_clip_settings
 from modalities.image.read import read_image
 from modalities.image.timm_tower import TimmImage, timm_settings
@@ -50,6 +53,11 @@ class ImageModality(Modality):
     def restore_transform(self, config: Mapping[str, Any]) -> Transform:
         """From `ImageTransform.config()`."""
         return ImageTransform(ImageSettings.make(config), sealed=True)
+
+    def mix(self, inputs: Inputs, partners: Tensor, weight: Tensor) -> tuple[Inputs, Tensor]:
+        """Mixup or CutMix, see `mix_pixels`."""
+        pixels, left = mix_pixels(inputs["pixels"], partners, weight)
+        return {**inputs, "pixels": pixels}, left
 
     def picture(self, sample: Pixels, axes: "Axes") -> None:
         """Show it."""
