@@ -43,6 +43,7 @@ def evaluate_command(arguments: list[str]) -> int:
     parser.add_argument("--split", type=str, default="validation", help="Which rows: train, validation, test, all.")
     parser.add_argument("--pair", type=list[str], default=[], help="Two towers, for models with more than one pair.")
     parser.add_argument("--credit", type=str, default="pair", help="Right answers: pair, content or group.")
+    parser.add_argument("--mode", type=str, default="", help="Another score that the objective offers: mean, codes.")
     parser.add_argument("--prompts", type=str | None, default=None, help="YAML file of prompts (zero-shot).")
     parser.add_argument("--batch_size", type=int, default=256, help="Samples a forward pass.")
     parser.add_argument("--bootstrap", type=int, default=1000, help="Resamples behind each interval.")
@@ -67,6 +68,7 @@ def evaluate_command(arguments: list[str]) -> int:
         batch_size=parsed.batch_size,
         bootstrap=parsed.bootstrap,
         seed=parsed.seed,
+        mode=parsed.mode,
     )
     _report(result, json_path, picture)
     result.append_to(bundle.find(parsed.bundle) / "results.json")

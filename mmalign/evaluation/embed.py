@@ -136,7 +136,10 @@ class EmbeddingTable:
 def write_parquet(
     path: Path | str, embedded: SideEmbedding, data: EvalData, *, split: str, bundle_hash: str = ""
 ) -> None:
-    """Write one row an item: id, side, place, row, value, label, vector; the bundle's hash is file metadata."""
+    """Write one row an item: id, side, place, row, value, label, vector; the bundle's hash is file metadata.
+
+    Where the model is probabilistic, a last column `uncertainty` says how unsure each item is.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -156,6 +159,8 @@ def write_parquet(
     out = pa.table(named, schema=_schema()).append_column(
         "vector", pa.LargeListArray.from_arrays(offsets, pa.array(vectors.reshape(-1)))
     )
+    if table.embedding.log_variance is not None:
+        out = out.append_column("uncertainty", pa.array(table.embedding.uncertainty.numpy()))
     out = out.replace_schema_metadata({_BUNDLE: bundle_hash.encode()})
     pq.write_table(out, str(path), row_group_size=max(1, 2**22 // dim))
 

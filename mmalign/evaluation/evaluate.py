@@ -28,6 +28,7 @@ def evaluate(
     batch_size: int = 256,
     bootstrap: int = 1000,
     seed: int = 0,
+    mode: str = "",
 ) -> EvalResult:
     """Measure a model on data, which is prepared here.
 
@@ -43,6 +44,7 @@ def evaluate(
         batch_size: Samples a forward pass.
         bootstrap: Resamples behind each interval.
         seed: Seed of the resampling.
+        mode: Another score that the pair's objective offers, for instance mean under pcmepp; "" = as trained.
 
     Raises:
         UserError: unknown task, a side that the data lacks, a split without rows.
@@ -61,6 +63,7 @@ def evaluate(
             batch_size=batch_size,
             bootstrap=bootstrap,
             seed=seed,
+            mode=mode,
         )
     class_side, side = _class_side(model.modalities, sides)
     prepare(model, data, (side,), split)
@@ -74,6 +77,7 @@ def evaluate(
         batch_size=batch_size,
         bootstrap=bootstrap,
         seed=seed,
+        mode=mode,
     )
 
 

@@ -1,6 +1,7 @@
 """Retrieval, both directions: how high the right answers stand in the list that the model's scores make."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ def evaluate_retrieval(
     bootstrap: int = 1000,
     seed: int = 0,
     ks: Sequence[int] = KS,
+    mode: str = "",
 ) -> EvalResult:
     """Retrieve `b` by `a` and `a` by `b`, scored by the objective that joins them.
 
@@ -55,6 +57,7 @@ def evaluate_retrieval(
         bootstrap: Resamples behind each interval; 0 = no intervals.
         seed: Seed of the resampling.
         ks: Lengths of the list for hit@k and recall@k.
+        mode: Another score that the pair's objective offers.
 
     Returns:
         Scores by direction, `<a>_to_<b>` and `<b>_to_<a>`. `details`: the `Ranks` by direction,
@@ -69,15 +72,16 @@ def evaluate_retrieval(
     sides = {side: embed_side(model, data, side, split, batch_size=batch_size) for side in (a, b)}
     scores: dict[str, Any] = {}
     details: dict[str, Any] = {"embeddings": sides}
+    score = partial(model.score, mode=mode)
     for asking, answering in ((a, b), (b, a)):
         direction = f"{asking}_to_{answering}"
         queries, gallery = sides[asking], sides[answering]
         right = RightAnswers(queries, gallery, records, credit=credit)
-        found = ranks(queries.embedding, gallery.embedding, right, score=model.score, ks=ks, device=model.device)
+        found = ranks(queries.embedding, gallery.embedding, right, score=score, ks=ks, device=model.device)
         scores[direction] = summary(found, queries.rows, resamples=bootstrap, seed=seed)
         details[direction] = found
     details["similarity"] = similarity_of(model, sides[a], sides[b], records, credit=credit)
-    protocol = PROTOCOL | {"credit": f"{credit}: {CREDITS[credit]}"}
+    protocol = PROTOCOL | {"credit": f"{credit}: {CREDITS[credit]}", "score": mode or "as trained"}
     kept = provenance(model, data, split=split, seed=seed, protocol=protocol, resamples=bootstrap)
     return EvalResult("retrieval", scores, kept, details)
 

@@ -40,6 +40,9 @@ def search(
 ) -> list[list[Hit]]:
     """The best `k` rows of a table for each query.
 
+    A table holds vectors. Where the model's score reads more than these (tokens, variances), vectors are compared by
+    their cosine: the means of Gaussians, the mean directions of tokens.
+
     Args:
         model: The one that made the table.
         queries: What the tower reads.
@@ -71,7 +74,8 @@ def search(
     if inner and (engine == "faiss" or _has_faiss()):
         scores, places = _faiss(embedded.vector, gallery.vector, k)
     else:
-        scores, places = first_answers(embedded, gallery, score=model.score, k=k, device=model.device)
+        score = model.score if model.objective.scores_of_vectors(side, gallery.modality) else _cosines
+        scores, places = first_answers(embedded, gallery, score=score, k=k, device=model.device)
     return [
         [Hit(index.ids[place], score, index.values[place]) for score, place in zip(row_scores, row, strict=True)]
         for row_scores, row in zip(scores.tolist(), places.tolist(), strict=True)
@@ -96,10 +100,16 @@ def show(queries: Sequence[str], answers: Sequence[Sequence[Hit]]) -> None:
 
 
 def _is_inner_product(model: Aligner, queries: Embedding, gallery: Embedding) -> bool:
+    if not model.objective.scores_of_vectors(queries.modality, gallery.modality):
+        return True  # vectors are all there is
     some, others = queries[:4], gallery[:16]
     with torch.no_grad():
         scores = model.score(some.to(model.device), others.to(model.device)).cpu()
     return torch.allclose(scores, some.vector @ others.vector.T, rtol=0, atol=16 * TIE)
+
+
+def _cosines(a: Embedding, b: Embedding) -> Tensor:
+    return a.vector @ b.vector.T
 
 
 def _has_faiss() -> bool:

@@ -1,6 +1,7 @@
 """Zero-shot classification: classes as sentences, the class whose sentence is nearest wins."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -37,6 +38,7 @@ def evaluate_zero_shot(
     batch_size: int = 64,
     bootstrap: int = 1000,
     seed: int = 0,
+    mode: str = "",
 ) -> EvalResult:
     """Classify one side by sentences through another; the classes are the data's labels, or those of the prompts.
 
@@ -53,6 +55,7 @@ def evaluate_zero_shot(
         batch_size: Items a forward pass.
         bootstrap: Resamples behind each interval; 0 = none.
         seed: Seed of the resampling.
+        mode: Another score that the pair's objective offers.
 
     Returns:
         `details`: `confusion` (true, predicted) counts, `classes`, `probabilities` `(n, classes)`, `truth`.
@@ -69,7 +72,7 @@ def evaluate_zero_shot(
             f"zero-shot needs at least two classes, got {len(names)}; name the label column with --data.columns.label"
         )
     embedded = embed_side(model, data, side, split, batch_size=batch_size)
-    scores = class_scores(model, embedded.embedding, names, class_side=class_side, prompts=prompts)
+    scores = class_scores(model, embedded.embedding, names, class_side=class_side, prompts=prompts, mode=mode)
     if not bool(torch.isfinite(scores).all()):
         raise UserError(f"{side} -> {class_side}: expected finite scores, got NaN or infinity")
     place = {name: column for column, name in enumerate(names)}
@@ -88,6 +91,7 @@ def evaluate_zero_shot(
     found |= {"n": len(kept), "classes": len(names)}
     protocol = PROTOCOL | {
         "classes": _how(model, side, class_side),
+        "score": mode or "as trained",
         "scale": f"{scale:.6g}",
         "prompts": f"{len(prompts.templates)} templates",
         "resamples": f"{costly} for macro_auroc, ece and map, {bootstrap} for the others",
@@ -99,7 +103,7 @@ def evaluate_zero_shot(
 
 
 def class_scores(
-    model: Aligner, samples: Embedding, names: Sequence[str], *, class_side: str, prompts: Prompts
+    model: Aligner, samples: Embedding, names: Sequence[str], *, class_side: str, prompts: Prompts, mode: str = ""
 ) -> Tensor:
     """Score of every sample with every class, `(samples, classes)`, on the CPU.
 
@@ -112,8 +116,8 @@ def class_scores(
     owner = torch.repeat_interleave(torch.arange(len(names)), torch.tensor([len(several) for several in texts]))
     if model.objective.scores_of_vectors(samples.modality, class_side):
         classes = Embedding(mean_direction(flat.vector, owner, len(names)), modality=class_side)
-        return _all_scores(model, samples, classes)
-    scores = _all_scores(model, samples, flat)
+        return _all_scores(model, samples, classes, mode)
+    scores = _all_scores(model, samples, flat, mode)
     sums = scores.new_zeros(len(scores), len(names)).index_add_(1, owner, scores)
     return sums / torch.bincount(owner, minlength=len(names))
 
@@ -146,8 +150,8 @@ def _how(model: Aligner, a: str, b: str) -> str:
     return "a class's score is the mean of its prompts' scores"
 
 
-def _all_scores(model: Aligner, samples: Embedding, classes: Embedding) -> Tensor:
-    blocks = score_blocks(samples, classes, score=model.score, device=model.device)
+def _all_scores(model: Aligner, samples: Embedding, classes: Embedding, mode: str) -> Tensor:
+    blocks = score_blocks(samples, classes, score=partial(model.score, mode=mode), device=model.device)
     return torch.cat([block.cpu() for _, block in blocks])
 
 
