@@ -144,12 +144,11 @@ def measure(folder: Path, flags: list[str]) -> dict[str, object]:
             marks = {row["id"]: row["shuffled"] == "1" for row in csv.DictReader(file, delimiter="\t")}
         prepare(model, data, sides, "train")
         pair = [embed_side(model, data, side, "train", batch_size=256).embedding for side in sides]
-        rows = range(len(pair[0]))
         with torch.no_grad():
-            matched = torch.stack(
+            matched = torch.cat(
                 [
-                    model.score(pair[0][row : row + 1], pair[1][row : row + 1], "probability")[0, 0]
-                    for row in range(len(pair[0]))
+                    model.score(pair[0][row], pair[1][row], "probability")[0]
+                    for row in torch.arange(len(pair[0]))[:, None]
                 ]
             )
         figures["training pairs"] = {
