@@ -21,7 +21,7 @@ class GaussianConfig:
     Args:
         pool: gpo (sorted and weighted by place, Chen et al. 2021), attention (one learnt query), token (a learnt
             uncertainty token that attends to the others, as in ProLIP), mean, or bag: no weights, the variance of the
-            tokens themselves in the shared space (a teacher's frames).
+            tokens themselves in the shared space (a teacher's frames), which starts where they are.
         initial: The log-variance to begin with; null = -log(2 dim), where the variances of a sample sum to 1/2. At 0
             every pair would start thousands of logits away.
     """
@@ -40,7 +40,7 @@ class GaussianHead(nn.Module):
 
     Shape:
         values `(batch, length, width)`, mask `(batch, length)` -> `(batch, dim)`. A sample without a real token has
-        the initial value, moved by the bias alone.
+        the initial value, which training moves by the bias alone.
 
     Example:
         >>> head = GaussianHead(8, 4, GaussianConfig(pool="mean", initial=-7.0))
@@ -66,6 +66,7 @@ class GaussianHead(nn.Module):
         """Pool and project."""
         values = torch.where(tokens.mask[:, :, None], tokens.values, 0.0)
         pooled: Tensor = self.after(self.pool(self.before(values), tokens.mask))
+        pooled = torch.where(tokens.mask.any(1, keepdim=True), pooled, 0.0)
         return self.bias + (pooled if pooled.dtype.itemsize > 4 else pooled.float())
 
 
@@ -79,7 +80,7 @@ class Gpo(nn.Module):
     def __init__(self, width: int, size: int = 32, temperature: float = 0.1) -> None:
         super().__init__()
         self.size, self.temperature = size, temperature
-        self.places = nn.GRU(size, size, batch_first=True, bidirectional=True)
+        self.up, self.down = nn.GRU(size, size, batch_first=True), nn.GRU(size, size, batch_first=True)
         self.weight = nn.Linear(size, 1, bias=False)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
@@ -95,21 +96,31 @@ class Gpo(nn.Module):
         return (torch.where(real, ordered, 0.0) * weights[:, :, None]).sum(1)
 
     def _weights(self, counts: Tensor, length: int) -> Tensor:
-        # One row for each number of tokens that occurs, not for each sample.
-        sizes, which = torch.unique(counts.clamp(min=1), return_inverse=True)
-        place = torch.arange(length, device=counts.device)[:, None]
+        """The weight of each place for each sample, `(batch, length)`, from how many tokens it has."""
+        place = torch.arange(length, device=counts.device)
         half = torch.arange(self.size // 2, device=counts.device)
-        angle = place * torch.exp(half * (-math.log(10000.0) * 2 / self.size))
+        angle = place[:, None] * torch.exp(half * (-math.log(10000.0) * 2 / self.size))
         codes = torch.cat([angle.sin(), angle.cos()], 1).to(self.weight.weight.dtype)
-        packed = nn.utils.rnn.pack_padded_sequence(
-            codes.expand(len(sizes), -1, -1), sizes.cpu(), batch_first=True, enforce_sorted=False
-        )
-        seen, _ = nn.utils.rnn.pad_packed_sequence(self.places(packed)[0], batch_first=True, total_length=length)
-        both = seen.view(*seen.shape[:2], 2, self.size).mean(2)
-        scores = self.weight(both)[:, :, 0] / self.temperature
-        scores = scores.masked_fill(place[:, 0] >= sizes[:, None], -torch.inf)
+        sizes, which = _sizes(counts.clamp(min=1), length)
+        # Upwards a place does not know how many follow: one pass for all. Downwards each size begins at its last.
+        last_first = (sizes[:, None] - 1 - place).clamp(min=0)
+        down = self.down(codes[last_first])[0]
+        down = down.gather(1, last_first[:, :, None].expand_as(down))
+        scores = self.weight((self.up(codes[None])[0] + down) / 2)[:, :, 0] / self.temperature
+        scores = scores.masked_fill(place >= sizes[:, None], -torch.inf)
         weights: Tensor = scores.softmax(1)[which]
         return weights
+
+
+def _sizes(counts: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Sizes among which all counts are, and where each count is among them."""
+    if counts.device.type == "cpu":
+        sizes, which = torch.unique(counts, return_inverse=True)
+        return sizes, which
+    # To ask which occur would be to wait for the device.
+    if len(counts) < length:
+        return counts, torch.arange(len(counts), device=counts.device)
+    return torch.arange(1, length + 1, device=counts.device), counts - 1
 
 
 class AttentionPooling(nn.Module):

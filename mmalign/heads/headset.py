@@ -33,7 +33,8 @@ class HeadSet(nn.Module):
         gaussian: How `log_variance` is made.
 
     Raises:
-        UserError: a need that no head makes, or parts that the encoder does not give.
+        UserError: a need that no head makes, nothing that makes a vector, parts that the encoder does not give, or a
+            bag of tokens that are not as wide as its vector, or of none.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class HeadSet(nn.Module):
         self.needs, self.dim, gaussian = frozenset(needs), dim, gaussian or GaussianConfig()
         if unknown := self.needs - set(FIELDS):
             raise UserError(f"no head makes {sorted(unknown)}; objectives may need: {', '.join(FIELDS)}")
+        if not self.needs - {"log_variance"}:
+            raise UserError(f"a tower needs a vector, tokens, parts or codes, got {sorted(self.needs) or 'no needs'}")
         if "parts" in self.needs and encoder.part_width is None:
             raise UserError(
                 f"an objective needs parts (phrases, motifs, beats), which encoder {type(encoder).__name__} does not "
@@ -57,8 +60,10 @@ class HeadSet(nn.Module):
         bag = "log_variance" in self.needs and gaussian.pool == "bag"
         self.vector = ProjectionHead(encoder.width, dim, kind) if "vector" in self.needs else None
         # A bag's variance is taken in the shared space, so its members go through the projection of the vector.
-        if bag and (self.vector is None or width != encoder.width):
-            raise UserError("gaussian.pool bag needs an encoder whose tokens are as wide as its vector")
+        if bag and (self.vector is None or encoder.token_width != encoder.width):
+            came = f"{encoder.token_width or 'no tokens'} and {encoder.width}" if self.vector else "no vector is needed"
+            raise UserError(f"gaussian.pool bag needs tokens as wide as the vector, got {came}; choose another pool")
+        self.gives_tokens = encoder.token_width is not None
         self.log_variance = GaussianHead(width, dim, gaussian) if "log_variance" in self.needs and not bag else None
         self.bag = bag
         self.tokens = TokenHead(width, dim, kind) if "tokens" in self.needs else None
@@ -69,27 +74,33 @@ class HeadSet(nn.Module):
         """Make the embedding's fields; `codebook` is the model's, for codes."""
         made = Embedding(features.vector, modality=modality)
         tokens = features.tokens
+        if tokens is None and self.gives_tokens and self.needs & {"log_variance", "tokens", "codes"}:
+            raise UserError("an objective needs tokens, which the encoder says it gives, and none came for this batch")
         if tokens is None:
             lone = torch.ones(len(features.vector), 1, dtype=torch.bool, device=features.vector.device)
             tokens = Tokens(features.vector[:, None], lone)
         if self.log_variance is not None:
             made = replace(made, log_variance=self.log_variance(tokens))
         elif self.bag and self.vector is not None:
-            made = replace(made, log_variance=bag_log_variance(Tokens(self.vector(tokens.values), tokens.mask)))
+            members = self.vector(tokens.values.masked_fill(~tokens.mask[:, :, None], 0.0))
+            made = replace(made, log_variance=bag_log_variance(Tokens(members, tokens.mask)))
         if self.tokens is not None:
             made = replace(made, tokens=self.tokens(tokens))
         if self.parts is not None:
             if features.parts is None:
                 raise UserError("an objective needs parts, and the encoder gave none for this batch")
             made = replace(made, parts=self.parts(features.parts))
-        if self.queries is not None and codebook is not None:
+        if self.queries is not None:
+            if codebook is None:
+                raise UserError("an objective needs codes: expected the model's codebook, got None")
             codes, grounded = codebook(self.queries(tokens))
             made = replace(made, codes=codes, grounded=grounded)
         return replace(made, vector=self._vector(features.vector, made))
 
     def empty(self, device: torch.device, modality: str, codebook: Codebook | None) -> Embedding:
         """An embedding of no rows, with the fields that rows would have."""
-        none, grain = torch.zeros(0, self.dim, device=device), None
+        dtype = next((torch.promote_types(p.dtype, torch.float32) for p in self.parameters()), torch.float32)
+        none, grain = torch.zeros(0, self.dim, dtype=dtype, device=device), None
         if self.tokens is not None or self.parts is not None:
             grain = Tokens(none.view(0, 0, self.dim), torch.zeros(0, 0, dtype=torch.bool, device=device))
         codes = none.new_zeros(0, codebook.config.codes) if self.queries is not None and codebook is not None else None
@@ -109,6 +120,5 @@ class HeadSet(nn.Module):
         if made.grounded is not None:
             return made.grounded
         grain = made.tokens or made.parts
-        if grain is None:
-            raise UserError("a tower's objectives need nothing of it: expected vector, tokens, parts or codes")
+        assert grain is not None
         return F.normalize(grain.values.sum(1), dim=1, eps=1e-8)  # pads are zeros

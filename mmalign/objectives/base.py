@@ -1,6 +1,7 @@
 """The contract of an objective, and the sum over pairs that a model is trained with."""
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -92,7 +93,7 @@ class PairSum(nn.Module):
         if not pairs:
             raise UserError("a model needs at least one pair, for instance: pairs: [{a: image, b: text}]")
         for pair in pairs:
-            _check_schedule(pair)
+            _check(pair)
         self.pairs, self.progress = list(pairs), 0.0
         self.objectives = nn.ModuleList(_build(pair, dim) for pair in pairs)
         self.labels = _labels(self.pairs)
@@ -126,7 +127,7 @@ class PairSum(nn.Module):
             losses.append(weight * output.loss)
             terms[f"{label}/loss"] = output.loss.detach()
             if pair.schedule:
-                terms[f"{label}/weight"] = torch.tensor(weight, device=output.loss.device)
+                terms[f"{label}/weight"] = torch.full((), weight, device=output.loss.device)
             terms.update({f"{label}/{name}": value for name, value in output.terms.items()})
         return LossOutput(torch.stack(losses).sum(), terms)
 
@@ -225,7 +226,7 @@ def factor_at(schedule: Sequence[Sequence[float]], progress: float) -> float:
     """The height of a line through points at a place; level before the first and after the last, 1 without points.
 
     Example:
-        >>> [factor_at([[0.2, 0], [0.4, 1]], place) for place in (0.0, 0.3, 0.9)]
+        >>> [factor_at([[0.25, 0], [0.75, 1]], place) for place in (0.0, 0.5, 0.9)]
         [0.0, 0.5, 1.0]
     """
     if not schedule:
@@ -263,14 +264,18 @@ def _labels(pairs: Sequence[PairConfig]) -> list[str]:
         label = f"{pair.a}_{pair.b}"
         if label in labels:
             label = f"{label}_{pair.objective}"
-        again = sum(known == label or known.startswith(f"{label}-") for known in labels)
-        labels.append(f"{label}-{again + 1}" if again else label)
+        names = [label, *(f"{label}-{again}" for again in range(2, len(pairs) + 2))]
+        labels.append(next(name for name in names if name not in labels))
     return labels
 
 
-def _check_schedule(pair: PairConfig) -> None:
+def _check(pair: PairConfig) -> None:
+    for name, value in (("weight", pair.weight), ("score", pair.score)):
+        if value is not None and not math.isfinite(value):
+            raise UserError(f"pair {pair.a}-{pair.b}: {name}: expected a finite number, got {value}")
     where = f"pair {pair.a}-{pair.b}: schedule"
-    if any(len(point) != 2 for point in pair.schedule):
+    points = all(isinstance(point, Sequence) and len(point) == 2 for point in pair.schedule)
+    if not points or not all(math.isfinite(factor) for _, factor in pair.schedule):
         raise UserError(f"{where}: expected points [share of the training, factor], got {pair.schedule}")
     places = [place for place, _ in pair.schedule]
     if places != sorted(set(places)) or any(not 0 <= place <= 1 for place in places):

@@ -1,6 +1,5 @@
 """PCME++ and ProLIP as objectives: samples are Gaussians, and an ambiguous one may say so."""
 
-import math
 from dataclasses import replace
 from typing import Literal
 
@@ -44,12 +43,11 @@ class PcmeppObjective(ScaledObjective):
         mean: cosine of the means; probability: of a match.
 
     Example:
-        >>> sure = torch.full((3, 3), -20.0)
-        >>> side = Embedding(torch.eye(3), log_variance=sure)
-        >>> PcmeppObjective().score(side, side)  # less the distance
-        tensor([[-0., -2., -2.],
-                [-2., -0., -2.],
-                [-2., -2., -0.]])
+        >>> side = Embedding(torch.eye(3), log_variance=torch.zeros(3, 3))
+        >>> PcmeppObjective().score(side, side)  # less the distance: of the means, and six variances of 1
+        tensor([[-6., -8., -8.],
+                [-8., -6., -8.],
+                [-8., -8., -6.]])
     """
 
     needs = frozenset({"vector", "log_variance"})
@@ -91,7 +89,8 @@ class PcmeppObjective(ScaledObjective):
                 labels = match_labels(table, None, rows.groups, rows.groups)
             else:
                 others = distributed.gather_rows(mixed.groups, rows.counts)
-                labels = Mixed(others, distributed.gather_rows(mixed.weight, rows.counts)).labels(rows.groups)
+                weight = distributed.gather_rows(mixed.weight.to(table.dtype), rows.counts)
+                labels = Mixed(others, weight).labels(rows.groups)
             target = soften(table, labels, self.pseudo_weight, soft=mixed is not None)[rows.own]
         pairs = rows.total if self.reduction == "rows" else rows.total**2
         loss = rows.share(match_cross_entropy(logits, target, self.pseudo_weight) / max(pairs, 1))
@@ -125,12 +124,11 @@ class ProlipObjective(Objective):
         mean: cosine of the means; probability: of a match.
 
     Example:
-        >>> sure = torch.full((3, 3), -20.0)
-        >>> side = Embedding(torch.eye(3), log_variance=sure)
-        >>> ProlipObjective().score(side, side)
-        tensor([[1., 0., 0.],
-                [0., 1., 0.],
-                [0., 0., 1.]])
+        >>> side = Embedding(torch.eye(3), log_variance=torch.zeros(3, 3))
+        >>> ProlipObjective().score(side, side)  # the cosine, less half of six variances of 1
+        tensor([[-2., -3., -3.],
+                [-3., -2., -3.],
+                [-3., -3., -2.]])
     """
 
     needs = frozenset({"vector", "log_variance"})
@@ -192,6 +190,6 @@ def _unsure(a: Embedding, b: Embedding) -> dict[str, Tensor]:
     # The mean log-variance: at its start it is -log(2 dim), and a head that has died stays there.
     def mean(side: Embedding) -> Tensor:
         values = _gaussian(side)[1].detach()
-        return values.mean() if values.numel() else values.new_tensor(math.nan).nan_to_num()
+        return values.sum() / max(values.numel(), 1)
 
     return {"log_variance_a": mean(a), "log_variance_b": mean(b)}

@@ -22,8 +22,8 @@ class ScaledObjective(Objective):
 
     def __init__(self, initial_scale: float, max_scale: float | None, learn_scale: bool = True) -> None:
         super().__init__()
-        if not initial_scale > 0:
-            raise UserError(f"initial_scale must be above 0, got {initial_scale}")
+        if not 0 < initial_scale < math.inf:
+            raise UserError(f"initial_scale must be above 0 and finite, got {initial_scale}")
         if max_scale is not None and max_scale < initial_scale:
             raise UserError(f"max_scale ({max_scale:g}) is below initial_scale ({initial_scale:g})")
         self.max_scale = max_scale

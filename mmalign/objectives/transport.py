@@ -1,10 +1,12 @@
 """Optimal transport as an objective: two samples are alike when the tokens of one move cheaply onto the other's."""
 
-from typing import Literal
+import math
+from typing import Literal, get_args
 
 from torch import Tensor
 
 from mmalign import distributed
+from mmalign.errors import UserError
 from mmalign.objectives.functional.tables import table_share
 from mmalign.objectives.functional.transport import Gradient
 from mmalign.objectives.functional.transport_scores import transport_scores
@@ -55,6 +57,14 @@ class TransportObjective(ScaledObjective):
         gradient: Gradient = "envelope",
     ) -> None:
         super().__init__(initial_scale, max_scale)
+        prices = {"epsilon": epsilon, "rho_a": rho_a, "rho_b": rho_b, "tolerance": tolerance}
+        for name, value in prices.items():
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"transport: {name}: expected a finite number above 0, got {value}")
+        if max_iterations < 1:
+            raise UserError(f"transport: max_iterations: expected at least 1, got {max_iterations}")
+        if gradient not in get_args(Gradient):
+            raise UserError(f"transport: gradient: expected one of {', '.join(get_args(Gradient))}, got {gradient!r}")
         self.grain_a, self.grain_b = known(grain_a), known(grain_b)
         self.needs = frozenset({grain_a, grain_b})
         self.epsilon, self.rho_a, self.rho_b = epsilon, rho_a, rho_b

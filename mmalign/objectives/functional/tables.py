@@ -23,7 +23,7 @@ def table_loss(forth: Tensor, back: Tensor | None = None, *, groups: Tensor | No
         groups: `(n,)` integers; equal group = positive.
 
     Returns:
-        Scalar, in float32 (float64 where the table is); zero, with a graph, for an empty table.
+        Scalar, in float32 (float64 where a table is); zero, with a graph, for an empty table.
 
     Raises:
         UserError: shapes do not fit, or (on the CPU) NaN or infinity came.
@@ -55,8 +55,9 @@ def table_share(
         groups: `(n,)`, of all rows.
         merge: From the column log-sum-exps over these rows to those over all rows; None: these are all.
     """
-    forth = forth.to(torch.promote_types(forth.dtype, torch.float32))
-    back = forth if back is None else back.to(forth.dtype)
+    back = forth if back is None else back
+    dtype = torch.promote_types(torch.promote_types(forth.dtype, back.dtype), torch.float32)
+    forth, back = forth.to(dtype), back.to(dtype)
     if forth.shape != back.shape or groups.shape != forth.shape[1:] or len(forth) != rows.stop - rows.start:
         came = f"{tuple(forth.shape)}, {tuple(back.shape)} and {tuple(groups.shape)} groups"
         raise UserError(f"expected two tables (own rows, all rows) and a group for each of all rows, got {came}")

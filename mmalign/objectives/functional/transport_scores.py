@@ -64,6 +64,8 @@ def transport_scores(
     dtype = torch.promote_types(torch.promote_types(tokens_a.dtype, tokens_b.dtype), torch.float32)
     a = tokens_a.to(dtype).masked_fill(~mask_a[:, :, None], 0.0)
     b = tokens_b.to(dtype).masked_fill(~mask_b[:, :, None], 0.0)
+    if a.device.type == "cpu" and not (bool(a.isfinite().all()) and bool(b.isfinite().all())):
+        raise UserError("transport expected finite tokens wherever the mask is True, NaN or infinity came")
 
     def tile(rows: Tensor, real_rows: Tensor, columns: Tensor, real_columns: Tensor) -> Tensor:
         with torch.autocast(rows.device.type, enabled=False):
@@ -85,5 +87,8 @@ def transport_scores(
     made = []
     for start in range(0, len(a), step):
         part = a[start : start + step], mask_a[start : start + step], b, mask_b
-        made.append(checkpoint(tile, *part, use_reentrant=False) if torch.is_grad_enabled() else tile(*part))
+        if torch.is_grad_enabled():
+            made.append(checkpoint(tile, *part, use_reentrant=False, preserve_rng_state=False))
+        else:
+            made.append(tile(*part))
     return torch.cat(made)
