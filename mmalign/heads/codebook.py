@@ -60,10 +60,12 @@ class Codebook(nn.Module):
             raise UserError(f"codebook.codes must be at least 1, got {config.codes}")
         if config.mode not in ("fixed", "learnt", "scheduled"):
             raise UserError(f"codebook.mode must be fixed, learnt or scheduled, got {config.mode!r}")
+        if config.activation not in ("sparsemax", "softmax"):
+            raise UserError(f"codebook.activation must be sparsemax or softmax, got {config.activation!r}")
         start = START * config.codes if config.temperature is None else config.temperature
         final = start / 10 if config.final_temperature is None else config.final_temperature
-        if not (start > 0 and final > 0):
-            raise UserError(f"codebook temperatures must be above 0, got {start:g} and {final:g}")
+        if not (0 < start < math.inf and 0 < final < math.inf):
+            raise UserError(f"codebook temperatures must be above 0 and finite, got {start:g} and {final:g}")
         self.config, self.ends = config, (math.log(start), math.log(final))
         self.codes = nn.Parameter(torch.randn(config.codes, dim))
         self.log_temperature = nn.Parameter(torch.tensor([self.ends[0]]), requires_grad=config.mode == "learnt")

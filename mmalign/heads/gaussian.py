@@ -101,7 +101,8 @@ class Gpo(nn.Module):
         half = torch.arange(self.size // 2, device=counts.device)
         angle = place[:, None] * torch.exp(half * (-math.log(10000.0) * 2 / self.size))
         codes = torch.cat([angle.sin(), angle.cos()], 1).to(self.weight.weight.dtype)
-        sizes, which = _sizes(counts.clamp(min=1), length)
+        # To ask a device which sizes occur would be to wait for it.
+        sizes, which = _sizes(counts.clamp(min=1), length, ask=counts.device.type == "cpu")
         # Upwards a place does not know how many follow: one pass for all. Downwards each size begins at its last.
         last_first = (sizes[:, None] - 1 - place).clamp(min=0)
         down = self.down(codes[last_first])[0]
@@ -112,12 +113,11 @@ class Gpo(nn.Module):
         return weights
 
 
-def _sizes(counts: Tensor, length: int) -> tuple[Tensor, Tensor]:
+def _sizes(counts: Tensor, length: int, *, ask: bool) -> tuple[Tensor, Tensor]:
     """Sizes among which all counts are, and where each count is among them."""
-    if counts.device.type == "cpu":
+    if ask:
         sizes, which = torch.unique(counts, return_inverse=True)
         return sizes, which
-    # To ask which occur would be to wait for the device.
     if len(counts) < length:
         return counts, torch.arange(len(counts), device=counts.device)
     return torch.arange(1, length + 1, device=counts.device), counts - 1
