@@ -10,7 +10,6 @@ from torch import Tensor
 
 from mmalign.errors import UserError
 from mmalign.objectives.functional import sinkhorn
-from mmalign.objectives.functional.potentials import EVERY
 from tests.reference import transport as reference
 
 MODES = ["implicit", "envelope", "last_step", "unrolled"]
@@ -251,15 +250,6 @@ def test_small_epsilon_large_cost_and_one_point_are_finite_in_float32(gradient: 
             assert bool(slope.isfinite().all())
             assert bool(got.plan.isfinite().all())
             torch.testing.assert_close(got.plan.sum((1, 2)), torch.ones(shape[0]), rtol=5e-3, atol=0.0)
-
-
-def test_epsilon_scaling_reaches_small_epsilon_within_the_default_iterations() -> None:
-    # Straight at epsilon = 0.005, 200 iterations in the log domain leave an error of 3e-3.
-    tokens = torch.nn.functional.normalize(torch.randn(8, 64, 64), dim=2)
-    parts = torch.nn.functional.normalize(torch.randn(8, 32, 64), dim=2)
-    got = sinkhorn(1 - tokens @ parts.mT, 0.005)
-    assert float(got.error.median()) <= 1e-3
-    assert bool((got.iterations % EVERY == 0).all())
 
 
 def test_the_error_is_that_of_the_plan_and_iterations_stop_where_told() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linprog
 
 Matrix = NDArray[np.float64]
 
@@ -39,6 +40,43 @@ def sinkhorn(
         if not math.isinf(rho):
             value += rho * _kl(marginal, mass)
     return plan, value
+
+
+def partial_sinkhorn(
+    cost: Matrix, epsilon: float, a: Sequence[float], b: Sequence[float], mass: float, iterations: int = 5000
+) -> tuple[Matrix, float]:
+    """Plan and value when so much mass moves, by one more row and column whose common cell is forbidden."""
+    rows, columns = cost.shape
+    a, b = [*a, math.fsum(b) - mass], [*b, math.fsum(a) - mass]
+    cells = [(i, j) for i in range(rows + 1) for j in range(columns + 1) if (i, j) != (rows, columns)]
+    kernel = {(i, j): math.exp(-cost[i, j] / epsilon) if i < rows and j < columns else 1.0 for i, j in cells}
+    u, v = [1.0] * (rows + 1), [1.0] * (columns + 1)
+    for _ in range(iterations):
+        sums = [0.0] * (columns + 1)
+        for i, j in cells:
+            sums[j] += a[i] * u[i] * kernel[i, j]
+        v = [1 / total for total in sums]
+        sums = [0.0] * (rows + 1)
+        for i, j in cells:
+            sums[i] += b[j] * v[j] * kernel[i, j]
+        u = [1 / total for total in sums]
+    whole = {(i, j): a[i] * b[j] * u[i] * v[j] * kernel[i, j] for i, j in cells}
+    plan = np.array([[whole[i, j] for j in range(columns)] for i in range(rows)])
+    divergence = _kl([whole[cell] for cell in cells], [a[i] * b[j] for i, j in cells])
+    return plan, math.fsum((plan * cost).ravel()) + epsilon * divergence
+
+
+def exact(cost: Matrix, a: Matrix, b: Matrix, mass: float | None = None) -> float:
+    """The least cost without entropy, as a linear program; `mass`: how much of it moves, all by default."""
+    rows, columns = cost.shape
+    sums = np.concatenate([np.kron(np.eye(rows), np.ones(columns)), np.kron(np.ones(rows), np.eye(columns))])
+    masses = np.concatenate([a, b])
+    if mass is None:
+        found = linprog(cost.ravel(), A_eq=sums[:-1], b_eq=masses[:-1])
+    else:
+        found = linprog(cost.ravel(), A_ub=sums, b_ub=masses, A_eq=np.ones((1, rows * columns)), b_eq=[mass])
+    assert found.status == 0, found.message
+    return float(found.fun)
 
 
 def _kl(p: Sequence[float] | Matrix, q: Sequence[float] | Matrix) -> float:

@@ -15,6 +15,7 @@ from mmalign.objectives.functional.one_to_k import one_to_k_loss
 from mmalign.objectives.functional.probabilistic import pcmepp_loss, prolip_loss
 from mmalign.objectives.functional.prototypes import prototype_codes, prototype_loss
 from mmalign.objectives.functional.transport import sinkhorn
+from mmalign.objectives.functional.transport_partial import partial_sinkhorn
 
 __all__ = [
     "CodeStatistics",
@@ -30,6 +31,7 @@ __all__ = [
     "late_interaction",
     "local_alignment_loss",
     "one_to_k_loss",
+    "partial_sinkhorn",
     "pcmepp_loss",
     "prolip_loss",
     "prototype_codes",

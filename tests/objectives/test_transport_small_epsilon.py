@@ -1,0 +1,173 @@
+"""Where multiplications do not reach or take too long: Newton's method, in float64."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmalign.objectives.functional import sinkhorn
+from mmalign.objectives.functional.potentials import EVERY, PATIENCE, REACH
+from mmalign.objectives.functional.transport_newton import descend
+from mmalign.objectives.functional.transport_problems import clean
+from tests.reference import transport as reference
+
+
+def cosine(batch: int, rows: int, columns: int, seed: int = 0) -> Tensor:
+    """Costs of random unit vectors, float32."""
+    generator = torch.Generator().manual_seed(seed)
+    a, b = (F.normalize(torch.randn(batch, n, 64, generator=generator), dim=2) for n in (rows, columns))
+    return 1 - a @ b.mT
+
+
+def ties(batch: int, rows: int, columns: int, seed: int = 0) -> Tensor:
+    """Distances between points of a grid: many costs are equal, and many plans as good as each other."""
+    generator = torch.Generator().manual_seed(seed)
+    a, b = (torch.randint(0, 4, (batch, n, 3), generator=generator).float() for n in (rows, columns))
+    return (a[:, :, None] - b[:, None]).abs().sum(3) / 4.5
+
+
+@pytest.mark.parametrize("make", [cosine, ties])
+@pytest.mark.parametrize("epsilon", [1e-2, 1e-3, 1e-4])
+def test_the_default_tolerance_is_reached_within_the_default_iterations(make: Any, epsilon: float) -> None:
+    # Sinkhorn's iterations at epsilon = 1e-3, scaled down to it, leave an error of 0.02 after 200.
+    cost = make(4, 64, 32)
+    got = sinkhorn(cost, epsilon)
+    assert float(got.error.max()) <= 1e-3
+    assert 0 < int(got.iterations.min()) <= int(got.iterations.max()) <= 100
+    torch.testing.assert_close(got.error, (got.plan.sum(1) - 1 / 32).abs().sum(1), rtol=1e-2, atol=1e-6)
+    torch.testing.assert_close(got.plan.sum(2), torch.full((4, 64), 1 / 64), rtol=1e-5, atol=0)
+    rows, columns = np.full(64, 1 / 64), np.full(32, 1 / 32)
+    for k in range(4):
+        least = reference.exact(cost[k].double().numpy(), rows, columns)
+        moved = float((got.plan[k] * cost[k]).double().sum())
+        # What the columns lack may be saved, at most the greatest cost on half the error.
+        assert -1e-3 <= moved - least <= epsilon * math.log(64 * 32) + 1e-3
+    long = sinkhorn(cost.double(), epsilon, tolerance=1e-10, max_iterations=1000)
+    assert float(long.error.max()) <= 1e-10
+    assert float((got.plan - long.plan).abs().sum((1, 2)).max()) < 1e-2
+    torch.testing.assert_close(got.value.double(), long.value, rtol=0, atol=2e-6)
+    for k in range(4):
+        least = reference.exact(cost[k].double().numpy(), rows, columns)
+        assert -1e-9 <= float((long.plan[k] * cost[k]).sum()) - least <= epsilon * math.log(64 * 32)
+
+
+def test_equals_the_exact_solver_of_pot() -> None:
+    ot = pytest.importorskip("ot")
+    cost, weight = cosine(4, 64, 32), {"rows": np.full(64, 1 / 64), "columns": np.full(32, 1 / 32)}
+    got = sinkhorn(cost, 1e-3)
+    for k in range(4):
+        matrix = cost[k].double().numpy()
+        least = float((ot.emd(weight["rows"], weight["columns"], matrix) * matrix).sum())
+        assert abs(float((got.plan[k] * cost[k]).sum()) - least) <= 1e-3 * math.log(64 * 32)
+        assert least == pytest.approx(reference.exact(matrix, *weight.values()), abs=1e-9)
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-6])
+def test_no_mass_is_lost_in_float32_where_costs_are_a_million_epsilon(epsilon: float) -> None:
+    for cost in (cosine(4, 64, 32), ties(4, 64, 32), 1000 + cosine(2, 20, 8)):
+        got = sinkhorn(cost, epsilon)
+        assert got.plan.dtype == got.value.dtype == got.error.dtype == got.potentials.dtype == torch.float32
+        assert float(got.error.max()) <= 1e-3
+        torch.testing.assert_close(got.plan.sum((1, 2)), torch.ones(len(cost)), rtol=1e-6, atol=0)
+        wide = sinkhorn(cost.double(), epsilon)
+        torch.testing.assert_close(got.plan, wide.plan.float(), rtol=1e-3, atol=1e-5)
+
+
+def test_a_few_more_steps_double_the_digits() -> None:
+    cost = cosine(8, 24, 12).double()
+    loose = sinkhorn(cost, 2e-3, tolerance=1e-3)
+    for tolerance, more in ((1e-6, 8), (1e-11, 14)):
+        got = sinkhorn(cost, 2e-3, tolerance=tolerance)
+        assert float(got.error.max()) <= tolerance
+        assert int((got.iterations - loose.iterations).max()) <= more
+
+
+@pytest.mark.parametrize(("rho_a", "rho_b"), [(1e4, 1e4), (1.0, 1.0), (0.05, 0.3), (None, 0.3), (0.3, None)])
+def test_mass_may_be_lost_there_too(rho_a: float | None, rho_b: float | None) -> None:
+    cost = ties(4, 24, 12).double()
+    got = sinkhorn(cost, 1e-3, rho_a=rho_a, rho_b=rho_b, tolerance=1e-9)
+    assert float(got.error.max()) <= 1e-9
+    assert int(got.iterations.max()) <= 150
+    # The optimum's own equations: potentials say what is missing on both sides.
+    for sums, mass, rho in ((got.plan.sum(2), 1 / 24, rho_a), (got.plan.sum(1), 1 / 12, rho_b)):
+        if rho is None:
+            torch.testing.assert_close(sums, torch.full_like(sums, mass), rtol=1e-6, atol=1e-9)
+    g, rows = got.potentials, got.plan.sum(2)
+    f = torch.zeros_like(rows) if rho_a is None else -rho_a * (rows * 24).log()
+    if rho_a is None:
+        z = (g[:, None] - cost) / 1e-3 - math.log(12)
+        f = -1e-3 * z.logsumexp(2)
+    plan = ((f[:, :, None] + g[:, None] - cost) / 1e-3).exp() / (24 * 12)
+    torch.testing.assert_close(got.plan, plan, rtol=1e-4, atol=1e-9)
+    if rho_b is not None:
+        torch.testing.assert_close(got.plan.sum(1), (-g / rho_b).exp() / 12, rtol=1e-5, atol=1e-9)
+
+
+def test_the_side_with_fewer_places_is_solved_for() -> None:
+    cost = cosine(3, 40, 6)
+    tall, wide = sinkhorn(cost, 1e-3), sinkhorn(cost.mT, 1e-3)
+    torch.testing.assert_close(tall.value, wide.value, rtol=0, atol=2e-6)
+    assert float((tall.plan.mT - wide.plan).abs().sum((1, 2)).max()) < 4e-3
+    assert float(wide.error.max()) <= 1e-3
+    assert int((tall.iterations - wide.iterations).abs().max()) == 0  # the same system
+
+
+def test_what_multiplications_do_too_slowly_newton_ends() -> None:
+    cost = ties(8, 64, 32)
+    epsilon = float((cost.amax() - cost.amin()) / (0.95 * REACH))
+    got = sinkhorn(cost, epsilon, tolerance=1e-4)
+    assert int(got.iterations.max()) > PATIENCE
+    assert int(got.iterations.max()) < PATIENCE + 15
+    assert float(got.error.max()) <= 1.1e-4  # the plan is float32
+    done = got.iterations <= PATIENCE
+    assert bool((got.iterations[done] % EVERY == 0).all())
+    kept = sinkhorn(cost, epsilon, tolerance=1e-4, max_iterations=PATIENCE)
+    assert float(kept.error[~done].min()) > 1e-4
+
+
+def test_a_half_solved_problem_says_so() -> None:
+    got = sinkhorn(cosine(2, 64, 32), 1e-4, max_iterations=8)
+    assert got.iterations.tolist() == [8, 8]
+    assert float(got.error.min()) > 1e-3
+    torch.testing.assert_close(got.error, (got.plan.sum(1) - 1 / 32).abs().sum(1), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("rho", [None, 0.2])
+def test_every_step_gains(rho: float | None) -> None:
+    """The dual objective never falls at one epsilon, however far the start: steps are shortened by what they reach."""
+    generator = torch.Generator().manual_seed(0)
+    cost = torch.rand(16, 9, 7, generator=generator, dtype=torch.float64)
+    problems = clean(cost, 0.01, (None, None), (None, None), (rho, rho))
+    start = 30 * torch.randn(16, 7, generator=generator, dtype=torch.float64)
+
+    def dual(y: Tensor) -> Tensor:
+        x = problems.rows_from(y)
+        phi = (lambda t: t) if rho is None else (lambda t: -torch.expm1(-0.01 / rho * t) * rho / 0.01)
+        return phi(x).mean(1) + phi(y).mean(1) - problems.plan(x, y).sum((1, 2))
+
+    from mmalign.objectives.functional import transport_newton
+
+    y = start
+    for _ in range(30):
+        plan, lacks = transport_newton._columns(problems, y)
+        after = y + transport_newton._step(problems, plan, lacks, y)
+        gain = dual(after) - dual(y)
+        assert bool((gain >= -1e-9).all())
+        assert bool((gain[lacks.abs().sum(1) > 1e-3] > 0).all())
+        y = after
+    assert float(transport_newton._columns(problems, y)[1].abs().sum(1).max()) < 0.5 * float(
+        transport_newton._columns(problems, start)[1].abs().sum(1).max()
+    )
+
+
+def test_descend_stops_at_once_where_the_start_is_right() -> None:
+    problems = clean(cosine(3, 12, 5).double(), 1e-3, (None, None), (None, None), (None, None))
+    y, taken = descend(problems, None, 1e-9, 200)
+    assert int(taken.min()) > 5
+    again, none = descend(problems, y, 1e-8, 200)
+    assert none.tolist() == [0, 0, 0]
+    torch.testing.assert_close(again, y, rtol=0, atol=0)
