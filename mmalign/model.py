@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmalign import registry
+from mmalign import distributed, registry
 from mmalign.errors import BadSample, UserError
 from mmalign.heads import Codebook, CodebookConfig, GaussianConfig, HeadSet
 from mmalign.modality import Encoder, Modality, Transform
@@ -148,11 +148,23 @@ class Aligner(nn.Module):
     def _empty(self, name: str) -> Embedding:
         heads = self.heads[name]
         assert isinstance(heads, HeadSet)
-        return heads.empty(self.device, name, self.codebook)
+        none = heads.empty(self.device, name, self.codebook)
+        if not (self.training and torch.is_grad_enabled()):
+            return none
+        # A graph to all of the tower, as rows would have: what processes say to each other in backward, gradients of
+        # gathered rows and then those of the weights, must come in one order on all of them.
+        tower = [self.encoders[name], heads, *([self.codebook] if none.codes is not None else [])]
+        linked = [0.0 * p.sum() for part in tower if part is not None for p in part.parameters() if p.requires_grad]
+        return none.map(lambda value: value + torch.stack(linked).sum()) if linked else none
 
     def loss(self, batch: Batch, pulls: GradientNorms | None = None) -> LossOutput:
         """Embed a batch and sum the pairs' objectives; with `pulls`, backward notes each term's gradient norm."""
-        return self.objective(self(batch), batch, pulls)  # type: ignore[no-any-return]
+        output: LossOutput = self.objective(self(batch), batch, pulls)
+        if not (self.training and distributed.is_distributed()):
+            return output
+        # DDP waits for a gradient of every parameter; a process whose rows lack a side has none of that tower's.
+        touched = torch.stack([0.0 * p.sum() for p in self.parameters() if p.requires_grad]).sum()
+        return LossOutput(output.loss + touched, output.terms)
 
     def set_progress(self, progress: float) -> None:
         """Move what follows a schedule to where it is after this share of the training."""

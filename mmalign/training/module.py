@@ -117,11 +117,7 @@ class AlignmentModule(pl.LightningModule):
         self._seen += len(batch) * self.trainer.world_size
         elapsed = time.perf_counter() - self._since
         self.log("train/samples_per_s", self._seen / elapsed, prog_bar=True, batch_size=len(batch))
-        return output.loss if self.trainer.world_size == 1 else output.loss + self._touch()
-
-    def _touch(self) -> Tensor:
-        # DDP waits for a gradient of every parameter; a process whose rows lack a side has none of that tower's.
-        return torch.stack([0.0 * p.sum() for p in self.aligner.parameters() if p.requires_grad]).sum()
+        return output.loss
 
     def on_after_backward(self) -> None:
         """Log how strongly each term pulled at the embeddings, where there are several."""
