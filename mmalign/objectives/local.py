@@ -1,6 +1,6 @@
 """Token alignment within a sample (MGCA) as an objective."""
 
-from typing import Literal
+import math
 
 import torch
 from torch import Tensor
@@ -10,9 +10,8 @@ from mmalign.errors import UserError
 from mmalign.objectives.base import Objective
 from mmalign.objectives.functional.late_interaction import late_interaction
 from mmalign.objectives.functional.local import local_alignment, unit_tokens
-from mmalign.types import Embedding, LossOutput, Tokens
-
-Grain = Literal["tokens", "parts"]
+from mmalign.objectives.grains import grain_of, known
+from mmalign.types import Embedding, LossOutput
 
 
 class LocalObjective(Objective):
@@ -28,19 +27,18 @@ class LocalObjective(Objective):
         temperature: Divides those under the contrast.
 
     Example:
-        >>> objective, grains = LocalObjective(), Tokens(torch.eye(4)[None], torch.ones(1, 4).bool())
-        >>> side = Embedding(torch.ones(1, 4) / 2, tokens=grains)
-        >>> round(float(objective(side, side).loss), 4)
-        0.0003
+        >>> from mmalign.types import Tokens
+        >>> side = Embedding(torch.ones(1, 4) / 2, tokens=Tokens(torch.eye(4)[None], torch.ones(1, 4).bool()))
+        >>> LocalObjective()(side, side).loss
+        tensor(0.0003)
     """
 
-    def __init__(self, grain: Grain = "tokens", attention_temperature: float = 0.1, temperature: float = 0.1) -> None:
+    def __init__(self, grain: str = "tokens", attention_temperature: float = 0.1, temperature: float = 0.1) -> None:
         super().__init__()
-        if grain not in ("tokens", "parts"):
-            raise UserError(f"grain: expected tokens or parts, got {grain!r}")
-        if not (attention_temperature > 0 and temperature > 0):
-            raise UserError(f"temperatures: expected above 0, got {attention_temperature} and {temperature}")
-        self.grain, self.needs = grain, frozenset({grain})
+        for name, value in (("attention_temperature", attention_temperature), ("temperature", temperature)):
+            if not 0 < value < math.inf:
+                raise UserError(f"{name}: expected a number above 0, got {value}")
+        self.grain, self.needs = known(grain), frozenset({grain})
         self.attention_temperature, self.temperature = attention_temperature, temperature
 
     def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
@@ -49,7 +47,7 @@ class LocalObjective(Objective):
         Terms:
             counted: The share of the samples that have.
         """
-        x, y = self._grains("a", a), self._grains("b", b)
+        x, y = grain_of(a, self.grain), grain_of(b, self.grain)
         each, counts = local_alignment(
             x.values,
             x.mask,
@@ -65,14 +63,10 @@ class LocalObjective(Objective):
 
     def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
         """The mean of both directions of `functional.late_interaction`, on tokens of length one: `(len(a), len(b))`."""
-        x, y = self._grains("a", a), self._grains("b", b)
-        forth, back = late_interaction(
-            unit_tokens("a", x.values, x.mask), x.mask, unit_tokens("b", y.values, y.mask), y.mask
-        )
+        x, y = grain_of(a, self.grain), grain_of(b, self.grain)
+        units = unit_tokens("a", x.values, x.mask), unit_tokens("b", y.values, y.mask)
+        forth, back = late_interaction(units[0], x.mask, units[1], y.mask)
         return (forth + back) / 2
 
-    def _grains(self, side: str, embedding: Embedding) -> Tokens:
-        grains = embedding.tokens if self.grain == "tokens" else embedding.parts
-        if grains is None:
-            raise UserError(f"side {side}: expected an embedding with {self.grain}, and there are none")
-        return grains
+    def extra_repr(self) -> str:
+        return f"grain={self.grain}"

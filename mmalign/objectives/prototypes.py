@@ -28,7 +28,7 @@ class PrototypeObjective(Objective):
         prototypes: How many.
         epsilon: Weight of the entropy in the codes: the lower, the nearer to one prototype a sample.
         temperature: Divides the cosines under the softmax.
-        dim: Size of the shared space, the model's `dim`.
+        dim: Size of the shared space; a model gives its own.
 
     Example:
         >>> objective = PrototypeObjective(prototypes=2, dim=2)

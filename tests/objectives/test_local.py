@@ -87,6 +87,15 @@ def test_padding_changes_nothing_and_is_not_read(pad: int) -> None:
     assert b.grad.isfinite().all()
 
 
+def test_a_pad_draws_no_attention_from_tokens_that_point_away() -> None:
+    # A pad's dot product of 0 would beat all of theirs, by e^1000.
+    (a, mask_a), (b, mask_b) = tokens([3], seed=4), tokens([2], seed=5)
+    a, b = a.abs(), -b.abs()
+    short = local_alignment_loss(a, mask_a, b, mask_b, attention_temperature=1e-3)
+    longer = F.pad(b, (0, 0, 0, 2)), F.pad(mask_b, (0, 2))
+    torch.testing.assert_close(local_alignment_loss(a, mask_a, *longer, attention_temperature=1e-3), short)
+
+
 def test_closed_forms() -> None:
     real = torch.ones(2, 4).bool()
     alike = torch.ones(2, 4, 3).double()  # all tokens see the same: log 4 from each side
@@ -204,7 +213,7 @@ def test_the_objective_is_the_loss_on_its_grain(grain: str) -> None:
     wanted = expected(left.values, left.mask, right.values, right.mask, 0.3, 0.2)
     torch.testing.assert_close(float(output.loss), wanted, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(float(output.terms["counted"]), 0.6)
-    with pytest.raises(UserError, match=f"side b: expected an embedding with {grain}"):
+    with pytest.raises(UserError, match=f"have no {grain}"):
         objective(a, Embedding(torch.zeros(5, 5)))
 
 

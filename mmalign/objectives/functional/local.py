@@ -126,7 +126,7 @@ def _side(
     right = scores.diagonal(dim1=1, dim2=2)
     scores = torch.where(real[:, :, None] & real[:, None], scores, _FAR)
     each = (scores.logsumexp(1) + scores.logsumexp(2)) / 2 - right
-    return (torch.where(real, each, 0.0) * weights).sum(1)
+    return (each * weights).sum(1)  # pads have weight 0
 
 
 def _weights(side: str, weights: Tensor | None, mask: Tensor, dtype: torch.dtype) -> Tensor:

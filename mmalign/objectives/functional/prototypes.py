@@ -9,7 +9,6 @@ from mmalign.errors import UserError
 from mmalign.objectives.functional.transport import sinkhorn
 
 
-@torch.no_grad()
 def prototype_codes(scores: Tensor, epsilon: float = 0.05) -> Tensor:
     """Spread samples over prototypes, each to those it is near to, and all prototypes alike.
 
