@@ -135,8 +135,7 @@ class AttentionPooling(nn.Module):
         """Pool `(batch, length, width)` to `(batch, width)`."""
         values = self.norm(values)
         scores = (values @ self.query.to(values.dtype)).masked_fill(~mask, -1e4)
-        weights = torch.where(mask, scores.softmax(1), 0.0)
-        return (weights[:, :, None] * values).sum(1)
+        return (scores.softmax(1)[:, :, None] * values).sum(1)
 
 
 class UncertaintyToken(nn.Module):

@@ -88,6 +88,12 @@ def test_no_rows_have_the_fields_that_rows_have(needs: set[str], dtype: torch.dt
         assert getattr(rows, name) is None or torch.equal(getattr(joined, name).mask, getattr(rows, name).mask)
 
 
+def test_no_rows_of_a_bag_have_a_log_variance_too() -> None:
+    made = HeadSet(Sets(5, 5), DIM, {"vector", "log_variance"}, gaussian=GaussianConfig("bag"))
+    rows = made(Features(torch.randn(3, 5), grain(3, 5, 4)))
+    assert described(made.empty(torch.device("cpu"), "", None)) == described(rows)
+
+
 def test_without_a_vector_of_its_own_it_has_what_stands_for_it() -> None:
     given, codes = features(), book()
     for name in ("tokens", "parts"):
