@@ -195,6 +195,21 @@ def test_padding_is_never_seen(gradient: str, epsilon: float, rho: float | None)
         assert float(whole.plan.detach()[k][outside].abs().sum()) == float(slopes[k][outside].abs().sum()) == 0.0
 
 
+@pytest.mark.parametrize("rho", [None, 2.0])
+def test_padding_does_not_choose_the_method(rho: float | None) -> None:
+    # Far from zero, or of another size: what padding holds must not count as a cost.
+    cost = torch.zeros(2, 6, 5, dtype=torch.float64)
+    cost[0, :4, :3], cost[1] = 20 + costs(4, 3), 20 + costs(6, 5, seed=1)
+    mask_a, mask_b = torch.ones(2, 6, dtype=torch.bool), torch.ones(2, 5, dtype=torch.bool)
+    mask_a[0, 4:] = mask_b[0, 3:] = False
+    named: dict[str, Any] = {"rho_a": rho, "rho_b": rho, "tolerance": 1e-9}
+    for epsilon in (0.2, 0.5):
+        whole = sinkhorn(cost, epsilon, mask_a=mask_a, mask_b=mask_b, **named)
+        alone = sinkhorn(cost[:1, :4, :3], epsilon, **named)
+        assert whole.iterations[0] == alone.iterations[0]
+        torch.testing.assert_close(whole.plan[:1, :4, :3], alone.plan, rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("gradient", MODES)
 def test_a_pair_depends_on_that_pair_alone(gradient: str) -> None:
     cost = costs(5, 6, 4)

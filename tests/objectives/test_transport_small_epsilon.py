@@ -125,6 +125,9 @@ def test_what_multiplications_do_too_slowly_newton_ends() -> None:
     assert float(got.error.max()) <= 1.1e-4  # the plan is float32
     done = got.iterations <= PATIENCE
     assert bool((got.iterations[done] % EVERY == 0).all())
+    for most in (PATIENCE, PATIENCE + 1):
+        kept = sinkhorn(cost, epsilon, tolerance=1e-4, max_iterations=most)
+        assert kept.iterations[~done].tolist() == [most] * int((~done).sum())
     kept = sinkhorn(cost, epsilon, tolerance=1e-4, max_iterations=PATIENCE)
     assert float(kept.error[~done].min()) > 1e-4
 

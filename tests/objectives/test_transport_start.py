@@ -52,6 +52,8 @@ def test_from_a_near_problem_fewer_iterations_are_needed(
     assert bool((warm.iterations < cold.iterations).all())
     assert int(warm.iterations.min()) > 0
     assert float(warm.error.max()) <= 1e-6
+    if rho_a is None and rho_b is None:  # the constant costs nothing either
+        assert sinkhorn(near, epsilon, start=start + 50, **named).iterations.tolist() == warm.iterations.tolist()
     torch.testing.assert_close(warm.plan, cold.plan, rtol=0, atol=1e-5)
 
 
@@ -112,6 +114,19 @@ def test_an_unrolled_loop_begins_there_too(epsilon: float) -> None:
     assert got.iterations.tolist() == [5, 5, 5]
     assert float(got.error.max()) <= 1e-9
     assert bool((sinkhorn(cost, epsilon, gradient="unrolled").iterations > 5).all())
+
+
+@pytest.mark.parametrize("gradient", ["implicit", "envelope", "last_step", "unrolled"])
+def test_nothing_may_begin_anywhere(gradient: Any) -> None:
+    for shape in [(0, 3, 4), (2, 0, 4), (2, 3, 0)]:
+        start = torch.ones(shape[0], shape[2])
+        none = sinkhorn(torch.zeros(shape), 0.1, start=start, gradient=gradient)
+        assert none.plan.shape == shape
+        assert none.potentials.abs().sum() == none.value.abs().sum() == none.iterations.sum() == 0
+    mask = torch.tensor([[True] * 4, [False] * 4])
+    half = sinkhorn(costs(2, 3, 4), 0.1, mask_b=mask, start=torch.ones(2, 4), gradient=gradient)
+    for found in (half.plan[1], half.value[1], half.error[1], half.iterations[1], half.potentials[1]):
+        assert float(found.abs().sum()) == 0.0
 
 
 def test_four_fields_and_the_potentials_beside_them() -> None:

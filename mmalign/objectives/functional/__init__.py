@@ -15,6 +15,7 @@ from mmalign.objectives.functional.one_to_k import one_to_k_loss
 from mmalign.objectives.functional.probabilistic import pcmepp_loss, prolip_loss
 from mmalign.objectives.functional.prototypes import prototype_codes, prototype_loss
 from mmalign.objectives.functional.transport import sinkhorn
+from mmalign.objectives.functional.transport_gromov import fused_gromov
 from mmalign.objectives.functional.transport_partial import partial_sinkhorn
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "clip_loss",
     "closed_form_sampled_distance",
     "code_statistics",
+    "fused_gromov",
     "gaussian_kl",
     "ground",
     "inclusion_loss",

@@ -22,8 +22,8 @@ PATIENCE = 50
 
 def solve(
     problems: Problems, start: Tensor | None, tolerance: float, max_iterations: int, *, far: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Row potentials `(batch, rows)`, column potentials `(batch, columns)` and iterations `(batch,)`.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Row potentials `(batch, rows)`, column potentials `(batch, columns)`, iterations `(batch,)` and the plan.
 
     Args:
         problems: All of them far, then in float64, or none.
@@ -33,24 +33,28 @@ def solve(
         far: Whether they are.
     """
     x, y = torch.zeros_like(problems.a), torch.zeros_like(problems.b) if start is None else start.clone()
-    iterations = torch.zeros(len(y), dtype=torch.long, device=y.device)
+    plan, iterations = torch.zeros_like(problems.cost), torch.zeros(len(y), dtype=torch.long, device=y.device)
     open_ = (problems.b > 0).any(1)
-    if start is not None:
+    if start is not None and problems.cost.numel():
         x, plan = problems.fit(y)
         open_ &= ~(problems.error(plan, y) <= tolerance)
     if not far:
         rows = open_.nonzero()[:, 0]
-        some = problems if len(rows) == len(y) else problems.take(rows)
-        x[rows], y[rows], iterations[rows], open_[rows] = _multiply(some, y[rows], tolerance, max_iterations)
+        if len(rows) == len(y):
+            x, y, iterations, plan, open_ = _multiply(problems, y, tolerance, max_iterations)
+        else:
+            found = _multiply(problems.take(rows), y[rows], tolerance, max_iterations)
+            for known, new in zip((x, y, iterations, plan, open_), found, strict=True):
+                known[rows] = new
         start = y
     rows, left = open_.nonzero()[:, 0], max_iterations - (0 if far else PATIENCE)
     if len(rows) and left > 0:
         some = problems.take(rows)
         begun = None if start is None else start[rows].double()
-        found, more = descend(some.double(), begun, tolerance, left)
-        y[rows], iterations[rows] = found.to(y.dtype), iterations[rows] + more
-        x[rows] = some.rows_from(y[rows])
-    return x, y, iterations
+        found_y, more = descend(some.double(), begun, tolerance, left)
+        y[rows], iterations[rows] = found_y.to(y.dtype), iterations[rows] + more
+        x[rows], plan[rows] = some.fit(y[rows])
+    return x, y, iterations, plan
 
 
 def unroll(
@@ -80,68 +84,69 @@ def unroll(
 
 def _multiply(
     problems: Problems, start: Tensor, tolerance: float, max_iterations: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Rows, columns, iterations, and which are too slow to wait for; a problem that is done is not touched again."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Rows, columns, iterations, plans, and which are too slow to wait for; what is done is not touched again.
+
+    `P_ij = a_i u_i K_ij v_j b_j`, `u = e^x`, `v = e^y`: no exponential but in `K`.
+    """
     loop = _Kernel(problems, start)
-    x, y, iterations = torch.zeros_like(problems.a), start.clone(), torch.zeros(len(start), dtype=torch.long)
-    iterations = iterations.to(start.device)
-    left, open_, done = torch.arange(len(y), device=y.device), torch.ones_like(iterations, dtype=torch.bool), 0
-    slow, last = torch.zeros_like(open_), min(PATIENCE, max_iterations)
+    whole, u, v = loop.kernel, torch.empty_like(problems.a), torch.empty_like(problems.b)
+    iterations = torch.zeros(len(v), dtype=torch.long, device=v.device)
+    left, open_, slow = torch.arange(len(v), device=v.device), iterations == 0, iterations > 0
+    done, last = 0, min(PATIENCE, max_iterations)
     while done < last and len(left):
         error = loop.advance(min(EVERY, last - done))
         done = min(done + EVERY, last)
         wrong = ~(error <= tolerance)  # not a number is wrong too
         ends = open_ & ~wrong if done < last else open_
         if bool(ends.any()):
-            places, (found_x, found_y) = left[ends], loop.potentials(ends)
-            x[places], y[places], iterations[places], slow[places] = found_x, found_y, done, wrong[ends]
+            places = left[ends]
+            u[places], v[places], iterations[places], slow[places] = loop.u[ends], loop.v[ends], done, wrong[ends]
             open_ = open_ & ~ends
             if 2 * int(open_.sum()) <= len(open_):
                 loop.take(open_)
                 left, open_ = left[open_], open_[open_]
-    return x, torch.where(y.isfinite(), y, 0.0), iterations, slow
+    plan = (whole * (problems.a * u)[:, :, None]).mul_((problems.b * v)[:, None, :])
+    x = torch.where(problems.a > 0, u.log() - loop.middle(problems), 0.0)
+    y = torch.where((problems.b > 0) & v.isfinite(), v.log(), 0.0)
+    return x, y, iterations, plan, slow
 
 
 class _Kernel:
-    """Sinkhorn's multiplications: no exponential after the first."""
+    """Sinkhorn's multiplications. A constant in the scores moves into the potentials where the plan does not see it."""
 
     def __init__(self, problems: Problems, y: Tensor) -> None:
-        self.a, self.b = problems.a, problems.b
+        self.a, self.b, self.exact = problems.a, problems.b, problems.exact
         self.give_b = problems.give_b
         self.power_a, self.power_b = -1 / (1 + problems.give_a), -1 / (1 + self.give_b)
-        self.exact = problems.exact
-        # A constant in the scores moves into the potentials, whose constants the plan does not see. Where mass may be
-        # lost it does.
-        middle = (problems.low + problems.high) / (-2 * problems.epsilon)
-        self.middle = (middle if self.exact else torch.zeros_like(middle))[:, None]
-        self.kernel = (problems.scores - self.middle[:, :, None]).exp_()
+        self.kernel = problems.scores.sub_(self.middle(problems)[:, :, None]).exp_()
         self.turned = self.kernel.mT.contiguous()  # one row times a matrix is the fast product of small batches
         if self.exact:
             y = y - (self.b * y).sum(1, keepdim=True) / self.b.sum(1, keepdim=True)
         self.v = y.clamp(-REACH / 2, REACH / 2).exp()
+        self._rows()
 
-    def potentials(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        a, b, u, v = self.a[rows], self.b[rows], self._rows()[rows], self.v[rows]
-        return torch.where(a > 0, u.log() - self.middle[rows], 0.0), torch.where(b > 0, v.log(), 0.0)
+    @staticmethod
+    def middle(problems: Problems) -> Tensor:
+        """Of the scores, `(batch, 1)`; 0 where mass may be lost and so a constant is seen."""
+        middle = (problems.low + problems.high) / (-2 * problems.epsilon)
+        return (middle if problems.exact else torch.zeros_like(middle))[:, None]
 
     def take(self, rows: Tensor) -> None:
-        for name in ("a", "b", "give_b", "power_a", "power_b", "middle", "kernel", "turned", "v"):
+        for name in ("a", "b", "give_b", "power_a", "power_b", "kernel", "turned", "u", "v", "sums"):
             setattr(self, name, getattr(self, name)[rows])
 
     def advance(self, times: int) -> Tensor:
         """Iterate, and return the error of each problem."""
         for _ in range(times):
-            self.v = self._power(self._sums(), self.power_b)
-        sums = self._sums()
+            self.v = self._power(self.sums, self.power_b)
+            self._rows()
         wanted = 1.0 if self.exact else self.v**-self.give_b
-        return (self.b * (self.v * sums - wanted)).abs().sum(1)
+        return (self.b * (self.v * self.sums - wanted)).abs().sum(1)
 
-    def _rows(self) -> Tensor:
-        return self._power(torch.bmm((self.b * self.v)[:, None, :], self.turned)[:, 0], self.power_a)
-
-    def _sums(self) -> Tensor:
-        # sum_i a_i u_i K_ij with u from v
-        return torch.bmm((self.a * self._rows())[:, None, :], self.kernel)[:, 0]
+    def _rows(self) -> None:
+        self.u = self._power(torch.bmm((self.b * self.v)[:, None, :], self.turned)[:, 0], self.power_a)
+        self.sums = torch.bmm((self.a * self.u)[:, None, :], self.kernel)[:, 0]  # sum_i a_i u_i K_ij
 
     def _power(self, sums: Tensor, power: Tensor) -> Tensor:
         return sums.reciprocal() if self.exact else sums**power

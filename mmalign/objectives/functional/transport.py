@@ -137,11 +137,11 @@ def _alike(
         y, iterations = unroll(problems, y, tolerance, max_iterations, far=far)
         x = problems.rows_from(y)
         plan = problems.plan(x, y)
-        value = value_of(problems, x, y, plan)
+        value = value_of(problems, x, y, plan.sum((1, 2)))
     else:
         with torch.no_grad():
-            x, y, iterations = solve(problems, y, tolerance, max_iterations, far=far)
-        plan, value = at_optimum(problems, x, y, gradient)
+            x, y, iterations, plan = solve(problems, y, tolerance, max_iterations, far=far)
+        plan, value = at_optimum(problems, x, y, plan, gradient)
     with torch.no_grad():
         return [plan, value, problems.error(plan, y), iterations, y * problems.epsilon[:, None]]
 

@@ -15,10 +15,14 @@ Gradient = Literal["implicit", "envelope", "last_step", "unrolled"]
 _RIDGE = 1e-9
 
 
-def value_of(problems: Problems, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+def value_of(problems: Problems, x: Tensor, y: Tensor, moved: Tensor) -> Tensor:
     """The dual objective: epsilon times `<a, phi(x)> + <b, phi(y)> - sum P + sum a sum b`, `phi(x) = (1 - e^-sx) / s`.
 
-    It is stationary in the potentials at the optimum: they may be constants.
+    Args:
+        problems: Those that the potentials belong to.
+        x: Of the rows.
+        y: Of the columns.
+        moved: `sum P`, `(batch,)`.
     """
 
     def side(mass: Tensor, potential: Tensor, give: Tensor | None) -> Tensor:
@@ -26,20 +30,24 @@ def value_of(problems: Problems, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
 
     rows = side(problems.a, x, None if problems.rho_a is None else problems.give_a)
     columns = side(problems.b, y, None if problems.rho_b is None else problems.give_b)
-    moved = plan.sum((1, 2)) - problems.a.sum(1) * problems.b.sum(1)
-    return problems.epsilon * (rows + columns - moved)
+    return problems.epsilon * (rows + columns - moved + problems.a.sum(1) * problems.b.sum(1))
 
 
-def at_optimum(problems: Problems, x: Tensor, y: Tensor, gradient: Gradient) -> tuple[Tensor, Tensor]:
-    """Plan and value from potentials without a graph."""
-    plan = problems.plan(x, y)
-    value = _FirstOnly.apply(value_of(problems, x, y, plan))
-    if gradient == "envelope" or not torch.is_grad_enabled():
-        return plan.detach(), value
+def at_optimum(problems: Problems, x: Tensor, y: Tensor, plan: Tensor, gradient: Gradient) -> tuple[Tensor, Tensor]:
+    """Plan and value with their gradients, from potentials and their plan without."""
+    moved = plan.sum((1, 2))
+    if not torch.is_grad_enabled():
+        return plan, value_of(problems, x, y, moved)
+    # The value is stationary in the potentials: they may be constants. Then P has the gradient of P times that of
+    # log P = -C / epsilon + log a + log b.
+    log = -(plan * problems.cost).sum((1, 2)) / problems.epsilon
+    log = log + (plan.sum(2) * problems.log_a).sum(1) + (plan.sum(1) * problems.log_b).sum(1)
+    value = _FirstOnly.apply(value_of(problems, x, y, moved + (log - log.detach())))
+    if gradient == "envelope":
+        return plan, value
     # The value of y, the gradient of one more iteration.
-    again = problems.columns_from(problems.rows_from(y))
-    fixed = gradient == "implicit"
-    y = _FixedPoint.apply(again, y, plan.detach(), problems) if fixed else y + (again - again.detach())
+    again, fixed = problems.columns_from(problems.rows_from(y)), gradient == "implicit"
+    y = _FixedPoint.apply(again, y, plan, problems) if fixed else y + (again - again.detach())
     return _FirstOnly.apply(problems.plan(problems.rows_from(y), y)), value
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,18 +42,21 @@ class Problems:
     low: Tensor
     high: Tensor
     padded: bool = True
-    scores: Tensor = field(init=False)
-    log_a: Tensor = field(init=False)
-    log_b: Tensor = field(init=False)
 
-    def __post_init__(self) -> None:
-        derived = {
-            "scores": self.cost * (-1 / self.epsilon)[:, None, None],
-            "log_a": _log(self.a),
-            "log_b": _log(self.b),
-        }
-        for name, value in derived.items():
-            object.__setattr__(self, name, value)
+    @property
+    def scores(self) -> Tensor:
+        """`-cost / epsilon`: made anew each time, in less time than it takes to keep it at hand."""
+        return self.cost * (-1 / self.epsilon)[:, None, None]
+
+    @property
+    def log_a(self) -> Tensor:
+        """Finite where there is no mass."""
+        return _log(self.a)
+
+    @property
+    def log_b(self) -> Tensor:
+        """The same for the columns."""
+        return _log(self.b)
 
     @property
     def real(self) -> Tensor:
@@ -110,8 +113,8 @@ class Problems:
 
     def plan(self, x: Tensor, y: Tensor) -> Tensor:
         """What moves from where to where."""
-        exponents = self.scores + (self.log_a + x)[:, :, None]
-        plan = (exponents + (self.log_b + y)[:, None, :]).clamp(min=LEAST).exp()
+        exponents = self.scores + (self.log_a + x)[:, :, None] + (self.log_b + y)[:, None, :]
+        plan = exponents.clamp(min=LEAST).exp()
         return torch.where(self.real, plan, 0.0) if self.padded else plan
 
     @torch.no_grad()
