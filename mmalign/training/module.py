@@ -17,8 +17,8 @@ from mmalign.training.mixing import Mixing, MixingConfig
 from mmalign.training.optimizer import OptimizerConfig, build
 from mmalign.types import Batch, Embedding
 
-GLANCE = 4096
-"""Held-out rows of which validation during training makes one table of scores."""
+GLANCE, GLANCE_SETS = 4096, 256
+"""Held-out rows of which validation during training makes one table of scores; of sets of tokens, fewer."""
 
 
 class AlignmentModule(pl.LightningModule):
@@ -139,15 +139,19 @@ class AlignmentModule(pl.LightningModule):
         output = self.aligner.objective(embeddings, batch)
         self.log("val/loss", output.loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
         for a, b in {(pair.a, pair.b) for pair in self.pairs}:
-            side_a, side_b, rows = common_rows(embeddings, batch, a, b)
-            self._held.setdefault((a, b), []).append((side_a, side_b, batch.groups[rows]))
+            held = self._held.setdefault((a, b), [])
+            if sum(len(kept) for kept, _, _ in held) < GLANCE:
+                side_a, side_b, rows = common_rows(embeddings, batch, a, b)
+                held.append((side_a, side_b, batch.groups[rows]))
 
     def on_validation_epoch_end(self) -> None:
-        """Any-hit@1 both ways among this process's held-out rows, at most `GLANCE`: a glance, not a result."""
+        """Any-hit@1 both ways among this process's first held-out rows: a glance, not a result."""
         for (a, b), parts in self._held.items():
+            sets = self.aligner.objective.needs_of(a) & {"tokens", "parts"}
+            rows = slice(0, GLANCE_SETS if sets else GLANCE)
             sides_a, sides_b, sides_groups = zip(*parts, strict=True)
-            side_a, side_b = Embedding.cat(sides_a)[:GLANCE], Embedding.cat(sides_b)[:GLANCE]
-            groups = torch.cat(sides_groups)[:GLANCE]
+            side_a, side_b = Embedding.cat(sides_a)[rows], Embedding.cat(sides_b)[rows]
+            groups = torch.cat(sides_groups)[rows]
             scores, same = self.aligner.score(side_a, side_b), groups[:, None] == groups[None, :]
             for name, table in ((f"{a}_to_{b}", scores), (f"{b}_to_{a}", scores.T)):
                 right = table.masked_fill(~same, -torch.inf).amax(1)
