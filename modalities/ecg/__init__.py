@@ -1,0 +1,6 @@
+"""Electrocardiograms: reading, checks, steps, encoders."""
+
+from modalities.ecg.modality import EcgModality
+
+MODALITY = EcgModality()
+__all__ = ["MODALITY"]

@@ -1,0 +1,88 @@
+"""Names of leads and units as files spell them, and the limb leads that follow from two others."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modalities.ecg.sample import LEADS
+
+LIMB = LEADS[:6]
+
+LIMB_WEIGHTS = np.array([[1, 0], [0, 1], [-1, 1], [-0.5, -0.5], [1, -0.5], [-0.5, 1]])
+"""Each limb lead as weights of I and II: Einthoven's `III = II - I`, Goldberger's `aVR = -(I + II) / 2`,
+`aVL = I - II / 2`, `aVF = II - I / 2`."""
+
+MILLIVOLTS = {
+    "v": 1e3, "volt": 1e3, "mv": 1.0, "millivolt": 1.0, "uv": 1e-3, "\u00b5v": 1e-3, "\u03bcv": 1e-3,
+    "microvolt": 1e-3, "nv": 1e-6, "nanovolt": 1e-6,
+}  # fmt: skip
+"""How many millivolts one of each unit is."""
+
+_BY_NAME = {lead.upper(): lead for lead in LEADS}
+_BY_NAME |= {f"C{n}": f"V{n}" for n in range(1, 7)}  # the chest electrodes' own names
+_BY_NAME |= {f"{d}{name}": lead for d in ("D", "L") for name, lead in (("I", "I"), ("II", "II"), ("III", "III"))}
+_BY_NAME |= {f"D{n}": lead for n, lead in zip("123", LEADS, strict=False)} | {"MLII": "II", "MLI": "I"}
+_PREFIX = re.compile(r"^(MDC[_ ]ECG[_ ]LEAD[_ ]|(ECG|EKG)[ _:-]*(LEAD[ _]+)?|LEAD[ _]+)")
+
+
+def lead_of(name: str) -> tuple[str, int] | None:
+    """The standard lead that a channel's name stands for, and its sign; None for another channel.
+
+    Case does not matter; `MDC_ECG_LEAD_`, `ECG`, `Lead`, and what stands in brackets is left out; `DI`, `D2`, `C1`
+    and `MLII` are understood; a leading minus turns the sign, as in Cabrera's `-aVR`.
+
+    Example:
+        >>> lead_of("MDC_ECG_LEAD_AVR"), lead_of("Lead I (Einthoven)"), lead_of("DII"), lead_of("-aVR"), lead_of("SpO2")
+        (('aVR', 1), ('I', 1), ('II', 1), ('aVR', -1), None)
+    """
+    word = re.sub(r"[(\[].*$", "", name).strip().upper()
+    word = _PREFIX.sub("", word).strip()
+    sign = -1 if word.startswith("-") else 1
+    lead = _BY_NAME.get(word.lstrip("-").replace(" ", ""))
+    return None if lead is None else (lead, sign)
+
+
+def millivolts(unit: str) -> float | None:
+    """What to multiply by to have millivolts; None for a unit that is none of voltage.
+
+    Example:
+        >>> millivolts("uV"), millivolts("mmHg")
+        (0.001, None)
+    """
+    return MILLIVOLTS.get(unit.strip().lower())
+
+
+def complete(
+    signal: NDArray[np.float64], valid: NDArray[np.bool_], leads: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], tuple[str, ...]]:
+    """Add the limb leads that are missing, where any two are there: they are all sums of I and II.
+
+    Args:
+        signal: `(leads, time)`.
+        valid: `(leads, time)`.
+        leads: Standard names.
+
+    Returns:
+        The same three, in the standard order, with up to four more rows.
+
+    Example:
+        >>> one = np.ones((1, 3))
+        >>> signal, _, leads = complete(np.concatenate([one, 3 * one]), np.ones((2, 3), bool), ["I", "II"])
+        >>> dict(zip(leads, signal[:, 0].tolist(), strict=True))
+        {'I': 1.0, 'II': 3.0, 'III': 2.0, 'aVR': -2.0, 'aVL': -0.5, 'aVF': 2.5}
+    """
+    rows, masks = dict(zip(leads, signal, strict=True)), dict(zip(leads, valid, strict=True))
+    known = [lead for lead in LIMB if lead in rows and masks[lead].any()]
+    missing = [lead for lead in LIMB if lead not in rows]
+    if len(known) >= 2 and missing:
+        first, second = known[:2]
+        basis = np.linalg.inv(LIMB_WEIGHTS[[LIMB.index(first), LIMB.index(second)]])  # I and II from those two
+        both = masks[first] & masks[second]
+        for lead in missing:
+            weights = LIMB_WEIGHTS[LIMB.index(lead)] @ basis
+            rows[lead] = np.where(both, weights[0] * rows[first] + weights[1] * rows[second], 0.0)
+            masks[lead] = both
+    order = tuple(lead for lead in LEADS if lead in rows)
+    return np.stack([rows[lead] for lead in order]), np.stack([masks[lead] for lead in order]), order

@@ -1,0 +1,55 @@
+"""The ECG modality: what the core calls."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from mmalign.modality import Encoder, Modality, Transform
+from modalities.ecg.patches import Patches
+from modalities.ecg.read import read_ecg
+from modalities.ecg.resnet import ResNet
+from modalities.ecg.sample import Ecg
+from modalities.ecg.synthetic import synthetic_ecg
+from modalities.ecg.transform import EcgSettings, EcgTransform
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class EcgModality(Modality):
+    """Electrocardiograms.
+
+    Args:
+        strict: Refuse, when reading, what otherwise gives a warning; see `read_ecg`.
+    """
+
+    name = "ecg"
+    description = "ECGs of 1 to 12 leads: WFDB, DICOM, EDF, CSV, NPY, NPZ, Parquet; a sample is millivolts by lead"
+    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {"resnet": ResNet, "patches": Patches}
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = strict
+
+    def read(self, source: Any) -> Ecg:
+        """Decode and check, see `read_ecg`."""
+        return read_ecg(source, strict=self.strict)
+
+    def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> EcgTransform:
+        """The default steps, or the given ones; beats are found where the encoder gives them."""
+        wanted = {"beats": True} if encoder_args.get("beats") is True else {}
+        return EcgTransform(EcgSettings.make(wanted | settings))
+
+    def restore_transform(self, config: Mapping[str, Any]) -> Transform:
+        """From `EcgTransform.config()`."""
+        return EcgTransform(EcgSettings.make(config))
+
+    def picture(self, sample: Ecg, axes: "Axes") -> None:
+        """Draw the twelve-lead page."""
+        from modalities.ecg.picture import draw_page
+
+        draw_page(sample, axes)
+
+    def synthetic(self, label: int, rng: np.random.Generator) -> Ecg:
+        """One of ten made-up hearts, see `synthetic_ecg`."""
+        return synthetic_ecg(label, rng)

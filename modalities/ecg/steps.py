@@ -1,0 +1,230 @@
+"""What is done to a recording before an encoder sees it: an ordered list of typed steps, each one JSON object."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import signal as dsp
+
+from mmalign.errors import UserError
+from mmalign.registry import nearest
+
+Values = NDArray[np.float64]
+
+EDGE_SECONDS = 2.0
+"""How far a recording is continued beyond its ends before it is filtered: a filter needs time to settle."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A recording on its way through the steps: values and mask `(leads, time)`, samples a second."""
+
+    values: Values
+    valid: NDArray[np.bool_]
+    rate: float
+
+
+class Step:
+    """One step. It is made of its JSON arguments, and gives a new window."""
+
+    name: ClassVar[str]
+
+    def __call__(self, window: Window, rng: np.random.Generator | None = None) -> Window:
+        """Do it; `rng` is there in training."""
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        """As JSON: its name and arguments."""
+        return {"step": self.name, **asdict(self)}  # type: ignore[call-overload, no-any-return]
+
+    def _need(self, name: str, holds: bool, wanted: str) -> None:
+        if not holds:
+            raise UserError(f"ecg transform, step {self.name}: {name} must be {wanted}, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class Bandpass(Step):
+    """Butterworth band-pass forwards and backwards: no phase shift, so that the ST segment stays where it is.
+
+    Args:
+        low: Lower edge in Hz; 0 = a low-pass.
+        high: Upper edge in Hz, taken down to 0.45 of the rate where that is less.
+        order: Order of one pass.
+    """
+
+    name: ClassVar[str] = "bandpass"
+    low: float = 0.5
+    high: float = 40.0
+    order: int = 4
+
+    def __post_init__(self) -> None:
+        self._need("low", 0 <= self.low < self.high, "at least 0 and below high")
+        self._need("order", isinstance(self.order, int) and 1 <= self.order <= 8, "an integer in 1..8")
+
+    def __call__(self, window: Window, rng: np.random.Generator | None = None) -> Window:
+        sections = _butterworth(self.order, self.low, min(self.high, 0.45 * window.rate), window.rate)
+        return replace(window, values=_both_ways(sections, window))
+
+
+@dataclass(frozen=True)
+class Notch(Step):
+    """Take out the mains, forwards and backwards; of no use below a low-pass.
+
+    Args:
+        frequency: 50 in most of the world, 60 in the Americas.
+        quality: Frequency divided by the width of the notch.
+    """
+
+    name: ClassVar[str] = "notch"
+    frequency: float = 50.0
+    quality: float = 30.0
+
+    def __post_init__(self) -> None:
+        self._need("frequency", self.frequency > 0, "positive")
+        self._need("quality", self.quality > 0, "positive")
+
+    def __call__(self, window: Window, rng: np.random.Generator | None = None) -> Window:
+        if self.frequency >= window.rate / 2:
+            return window  # it is not in the recording
+        sections = dsp.tf2sos(*dsp.iirnotch(self.frequency, self.quality, fs=window.rate))
+        return replace(window, values=_both_ways(sections, window))
+
+
+@dataclass(frozen=True)
+class Resample(Step):
+    """Polyphase resampling with its low-pass against aliasing; `time` becomes `round(time * rate / old rate)`.
+
+    Args:
+        rate: Samples a second.
+    """
+
+    name: ClassVar[str] = "resample"
+    rate: float = 100.0
+
+    def __post_init__(self) -> None:
+        self._need("rate", 20 <= self.rate <= 20_000, "in 20..20000 Hz")
+
+    def __call__(self, window: Window, rng: np.random.Generator | None = None) -> Window:
+        if self.rate == window.rate:
+            return window
+        ratio = Fraction(self.rate / window.rate).limit_denominator(5000)
+        length = max(1, round(window.values.shape[1] * self.rate / window.rate))
+        values = dsp.resample_poly(window.values, ratio.numerator, ratio.denominator, axis=1, padtype="median")
+        values = np.pad(values[:, :length], ((0, 0), (0, max(0, length - values.shape[1]))), mode="edge")
+        nearest_old = np.minimum((np.arange(length) / self.rate * window.rate).astype(int), window.valid.shape[1] - 1)
+        return Window(values, window.valid[:, nearest_old], self.rate)
+
+
+@dataclass(frozen=True)
+class Crop(Step):
+    """Cut or pad to one duration. Use takes the middle, training any place; padding is masked and follows the signal.
+
+    Args:
+        seconds: The duration.
+        random: Smallest share of it that training keeps, at a random place; 1 = all of it.
+    """
+
+    name: ClassVar[str] = "crop"
+    seconds: float = 10.0
+    random: float = 1.0
+
+    def __post_init__(self) -> None:
+        self._need("seconds", 1 <= self.seconds <= 600, "in 1..600")
+        self._need("random", 0.1 <= self.random <= 1, "in 0.1..1")
+
+    def __call__(self, window: Window, rng: np.random.Generator | None = None) -> Window:
+        length, there = round(self.seconds * window.rate), window.values.shape[1]
+        kept = length
+        if rng is not None and self.random < 1:
+            kept = max(1, int(length * rng.uniform(self.random, 1.0)))
+        kept = min(kept, there)
+        start = (there - kept) // 2 if rng is None else int(rng.integers(there - kept + 1))
+        pad = ((0, 0), (0, length - kept))
+        part = slice(start, start + kept)
+        return replace(window, values=np.pad(window.values[:, part], pad), valid=np.pad(window.valid[:, part], pad))
+
+
+@dataclass(frozen=True)
+class Normalise(Step):
+    """Subtract the mean and divide, over what is valid.
+
+    Args:
+        by: lead (each by its own standard deviation), record (all by their common one, so that the ratio of leads
+            stays), or fixed (by `scale`, so that voltages stay).
+        floor: Smallest divisor in millivolt: a lead that hardly moves stays small, and finite.
+        scale: The divisor in millivolt for `fixed`.
+    """
+
+    name: ClassVar[str] = "normalise"
+    by: str = "lead"
+    floor: float = 0.01
+    scale: float = 0.25
+
+    def __post_init__(self) -> None:
+        self._need("by", self.by in ("lead", "record", "fixed"), "lead, record or fixed")
+        self._need("floor", self.floor > 0, "positive")
+        self._need("scale", self.scale > 0, "positive")
+
+    def __call__(self, window: Window, rng: np.random.Generator | None = None) -> Window:
+        count = window.valid.sum(1, keepdims=True).clip(min=1)
+        mean = np.where(window.valid, window.values, 0).sum(1, keepdims=True) / count
+        centred = np.where(window.valid, window.values - mean, 0.0)
+        if self.by == "fixed":
+            return replace(window, values=centred / self.scale)
+        axis = 1 if self.by == "lead" else None
+        variance = (centred**2).sum(axis, keepdims=True) / window.valid.sum(axis, keepdims=True).clip(min=1)
+        return replace(window, values=centred / np.sqrt(variance).clip(min=self.floor))
+
+
+STEPS: dict[str, type[Step]] = {kind.name: kind for kind in (Bandpass, Notch, Resample, Crop, Normalise)}
+
+DEFAULT: tuple[Step, ...] = (Bandpass(), Resample(), Crop(), Normalise())
+
+
+def make_steps(given: Sequence[Any]) -> tuple[Step, ...]:
+    """Steps from JSON: `[{"step": "bandpass", "low": 0.5}, ...]`.
+
+    Raises:
+        UserError: a name or an argument is unknown, or a value makes no sense.
+
+    Example:
+        >>> make_steps([{"step": "resample", "rate": 250}])
+        (Resample(rate=250),)
+    """
+    if isinstance(given, str | Mapping) or not isinstance(given, Sequence):
+        raise UserError(f"ecg transform: steps must be a list of steps, got {given!r}")
+    return tuple(one if isinstance(one, Step) else _make(one) for one in given)
+
+
+def _make(given: Any) -> Step:
+    if not isinstance(given, Mapping) or "step" not in given:
+        raise UserError(f'ecg transform: a step looks like {{"step": "resample", "rate": 100}}, got {given!r}')
+    name = str(given["step"])
+    if name not in STEPS:
+        raise UserError(f"ecg transform: no step {name!r}{nearest(name, STEPS)}")
+    kind = STEPS[name]
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for key, value in given.items():
+        if key != "step" and key not in known:
+            raise UserError(f"ecg transform: step {name} has no argument {key!r}{nearest(key, known)}")
+        if key not in ("step", "by") and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise UserError(f"ecg transform, step {name}: {key} must be a number, got {value!r}")
+    return kind(**{key: value for key, value in given.items() if key != "step"})
+
+
+def _both_ways(sections: Values, window: Window) -> Values:
+    edge = min(window.values.shape[1] - 1, round(EDGE_SECONDS * window.rate))
+    return np.asarray(dsp.sosfiltfilt(sections, window.values, axis=1, padlen=edge))
+
+
+@lru_cache(maxsize=64)
+def _butterworth(order: int, low: float, high: float, rate: float) -> Values:
+    if low <= 0:
+        return np.asarray(dsp.butter(order, high, "lowpass", fs=rate, output="sos"))
+    if low >= high:
+        raise UserError(f"ecg transform: a band of {low:g}..{high:g} Hz is empty at {rate:g} Hz")
+    return np.asarray(dsp.butter(order, (low, high), "bandpass", fs=rate, output="sos"))

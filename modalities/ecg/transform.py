@@ -1,0 +1,168 @@
+"""Recordings to a batch: twelve rows in the standard order, what is missing masked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmalign.errors import BadSample, UserError
+from mmalign.modality import Transform
+from mmalign.registry import nearest
+from mmalign.types import Inputs
+from modalities.ecg.beats import beat_of_each_sample
+from modalities.ecg.sample import LEADS, Ecg
+from modalities.ecg.steps import DEFAULT, Crop, Resample, Step, Window, make_steps
+
+Item = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class EcgSettings:
+    """How recordings become inputs. The lower half is training's augmentation; all of it is off unless set.
+
+    Args:
+        steps: What is done, in order: see `steps.py`. Exactly one `resample` and one `crop` make all of one size.
+        least_valid: A lead of which a smaller share was recorded counts as missing.
+        strict: Refuse recordings in which something looked wrong when they were read.
+        beats: Find the heart beats, for encoders that give them as parts.
+        lead_dropout: How likely training takes each lead away; one always stays.
+        noise: Standard deviation of the normal noise that training adds, in units of the normalised signal.
+        scaling: Training multiplies a recording by `exp(uniform(-scaling, scaling))`.
+    """
+
+    steps: tuple[Step, ...] = DEFAULT
+    least_valid: float = 0.5
+    strict: bool = False
+    beats: bool = False
+    lead_dropout: float = 0.0
+    noise: float = 0.0
+    scaling: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, before any data is read."""
+        object.__setattr__(self, "steps", make_steps(self.steps))
+        for kind in (Resample, Crop):
+            if sum(isinstance(step, kind) for step in self.steps) != 1:
+                raise UserError(f"ecg transform: steps must hold {kind.name} once, so that all inputs have one size")
+        order = [type(step) for step in self.steps]
+        if order.index(Crop) < order.index(Resample):
+            raise UserError("ecg transform: crop must come after resample")
+        for name, low, high in (
+            ("least_valid", 0.0, 1.0),
+            ("lead_dropout", 0.0, 0.99),
+            ("noise", 0, 10),
+            ("scaling", 0, 3),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise UserError(f"ecg transform: {name} must be in {low:g}..{high:g}, got {value!r}")
+        for name in ("strict", "beats"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"ecg transform: {name} must be true or false, got {getattr(self, name)!r}")
+
+    @property
+    def rate(self) -> float:
+        """Samples a second of the inputs."""
+        return next(step.rate for step in self.steps if isinstance(step, Resample))
+
+    @property
+    def length(self) -> int:
+        """Samples of the inputs."""
+        return round(next(step.seconds for step in self.steps if isinstance(step, Crop)) * self.rate)
+
+    @staticmethod
+    def make(values: Mapping[str, Any]) -> "EcgSettings":
+        """From a mapping, naming what is unknown."""
+        known = [field.name for field in fields(EcgSettings)]
+        for name in values:
+            if name not in known:
+                raise UserError(f"ecg transform has no setting {name!r}{nearest(name, known)}")
+        return EcgSettings(**values)
+
+
+class EcgTransform(Transform):
+    """Run the steps, put each lead into its row, and mask the others.
+
+    A gap within a lead is bridged by a straight line before the filters, and 0 (its mean) afterwards.
+
+    Args:
+        settings: See `EcgSettings`.
+
+    Shape:
+        `Ecg` -> item of `signal (12, time)` float32, `lead_mask (12,)`, `time_mask (time,)` -> the same with a
+        batch dimension in front. `time_mask` is True where any lead was recorded. With `beats` also
+        `beat_of (batch, time)`, the place of the heart beat that a sample belongs to, and `beat_mask (batch, beats)`.
+
+    Example:
+        >>> from modalities.ecg import MODALITY
+        >>> transform = MODALITY.transform("resnet", {})
+        >>> sample = MODALITY.synthetic(0, np.random.default_rng(0))
+        >>> transform.collate([transform(sample)])["signal"].shape
+        torch.Size([1, 12, 1000])
+    """
+
+    def __init__(self, settings: EcgSettings) -> None:
+        self.settings = settings
+
+    def __call__(self, sample: Ecg, rng: np.random.Generator | None = None) -> Item:
+        """Make the item.
+
+        Raises:
+            BadSample: no lead is left, or, where `strict`, something looked wrong.
+        """
+        s = self.settings
+        if s.strict and sample.faults:
+            raise BadSample("ECG", "a recording without faults", "; ".join(sample.faults))
+        window = Window(_bridged(sample.signal.astype(np.float64), sample.valid), sample.valid, sample.rate)
+        for step in s.steps:
+            window = step(window, rng)
+        signal = np.zeros((len(LEADS), s.length), np.float32)
+        lead_mask, time_mask = np.zeros(len(LEADS), bool), np.zeros(s.length, bool)
+        span = window.valid.any(0).sum()
+        kept = (window.valid.sum(1) > 0) & (window.valid.sum(1) >= s.least_valid * span)
+        if not kept.any():
+            raise BadSample("ECG", "a lead with a signal in the window", "none")
+        if rng is not None and s.lead_dropout:
+            kept = _dropped(kept, rng, s.lead_dropout)
+        rows = [LEADS.index(lead) for lead, there in zip(sample.leads, kept, strict=True) if there]
+        values = np.where(window.valid, window.values, 0.0)[kept]
+        if rng is not None and s.scaling:
+            values = values * np.exp(rng.uniform(-s.scaling, s.scaling))
+        if rng is not None and s.noise:
+            values = np.where(window.valid[kept], values + rng.normal(0, s.noise, values.shape), 0.0)
+        signal[rows], lead_mask[rows] = values, True
+        time_mask[:] = window.valid[kept].any(0)
+        item = {"signal": signal, "lead_mask": lead_mask, "time_mask": time_mask}
+        if s.beats:
+            item["beat_of"] = beat_of_each_sample(signal, time_mask, s.rate)
+        return item
+
+    def collate(self, items: Sequence[Item]) -> Inputs:
+        """Stack; beats are padded to the recording that has most."""
+        batch = {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
+        if "beat_of" in batch:
+            counts = batch["beat_of"].amax(1) + 1
+            batch["beat_mask"] = torch.arange(int(counts.max())) < counts[:, None]
+        return batch
+
+    def config(self) -> dict[str, Any]:
+        """The settings; steps as JSON objects."""
+        values = {field.name: getattr(self.settings, field.name) for field in fields(self.settings)}
+        return values | {"steps": [step.config() for step in self.settings.steps]}
+
+
+def _bridged(values: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    for row, real in zip(values, valid, strict=True):
+        if not real.all() and real.any():
+            row[~real] = np.interp(np.flatnonzero(~real), np.flatnonzero(real), row[real])
+    return values
+
+
+def _dropped(kept: NDArray[np.bool_], rng: np.random.Generator, likely: float) -> NDArray[np.bool_]:
+    stays = kept & (rng.random(len(kept)) >= likely)
+    if not stays.any():
+        stays[rng.choice(np.flatnonzero(kept))] = True
+    return stays
