@@ -76,8 +76,14 @@ class PcmeppObjective(ScaledObjective):
         """`functional.pcmepp_loss` of the whole batch and the bottleneck, as this process's share of them.
 
         With `mixed`, rows of side a were made of two samples each and belong to both.
+
+        Raises:
+            UserError: the sides differ in their rows, have no log-variance, or (on the CPU) NaN or infinity came;
+                `mixed` has not one group and one share from 0 to 1 for each row.
         """
         rows = Rows.of(a, b, groups)
+        if mixed is not None:
+            _check(mixed, len(a))
         own, every = _gaussian(a), [distributed.gather_rows(part, rows.counts) for part in _gaussian(b)]
         distance = closed_form_sampled_distance(*own, *every)
         scale, bias = self.scale.to(distance.dtype), self.bias.to(distance.dtype)
@@ -177,6 +183,14 @@ class ProlipObjective(Objective):
     def after_step(self) -> None:
         """Nothing is capped unless SigLIP is."""
         self.siglip.after_step()
+
+
+def _check(mixed: Mixed, rows: int) -> None:
+    fits = mixed.groups.shape == mixed.weight.shape == (rows,)
+    known = mixed.weight.device.type == "cpu"
+    if not fits or (known and not bool(((mixed.weight >= 0) & (mixed.weight <= 1)).all())):
+        came = f"{tuple(mixed.groups.shape)} groups and shares {mixed.weight.tolist() if known else 'elsewhere'}"
+        raise UserError(f"mixed: expected one group and one share from 0 to 1 for each of {rows} rows, got {came}")
 
 
 def _gaussian(side: Embedding) -> tuple[Tensor, Tensor]:
