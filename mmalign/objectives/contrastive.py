@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmalign import distributed
 from mmalign.errors import UserError
 from mmalign.objectives.functional.contrastive import clip_share, siglip_share
+from mmalign.objectives.functional.products import dot_products
 from mmalign.objectives.rows import Rows
 from mmalign.objectives.scaled import ScaledObjective
 from mmalign.types import Embedding, LossOutput
@@ -126,8 +127,7 @@ class SiglipObjective(ScaledObjective):
 def cosines(a: Tensor, b: Tensor) -> Tensor:
     """Dot products of all pairs of unit vectors, in float32 at least, under autocast too."""
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-    with torch.autocast(a.device.type, enabled=False):
-        return a.to(dtype) @ b.to(dtype).T
+    return dot_products(a.to(dtype), b.to(dtype))
 
 
 def _wide(a: Tensor, b: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:

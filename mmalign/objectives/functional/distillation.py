@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.gaussians import BORDERS, wide
+from mmalign.objectives.functional.gaussians import bounded, wide
 from mmalign.objectives.functional.products import dot_products
 
 # What a row's likeness to itself is set to. Finite, so that a batch of one has a loss (0) rather than NaN.
@@ -85,7 +85,7 @@ def gaussian_kl(mean_p: Tensor, log_variance_p: Tensor, mean_q: Tensor, log_vari
         raise UserError(f"expected as many rows of p as of q, got {len(mean_p)} and {len(mean_q)}")
     mu_p, l_p, mu_q, l_q = wide(mean_p, log_variance_p, mean_q, log_variance_q)
     refuse_not_finite("gaussian_kl", mu_p, l_p, mu_q, l_q)
-    l_p, l_q = _bounded(l_p), _bounded(l_q)
+    l_p, l_q = bounded(l_p), bounded(l_q)
     apart = l_p - l_q
     # expm1(x) - x is exp(x) - 1 - x without the loss of digits where the two variances are nearly equal.
     terms = torch.expm1(apart) - apart + (mu_p - mu_q).square() * (-l_q).exp()
@@ -149,10 +149,6 @@ def relation_rows(
     teacher = torch.where(itself, _FAR, dot_products(b, all_b) / temperature).log_softmax(1)
     weights = teacher.exp()
     return -(weights * student).sum(1), -(weights * teacher).sum(1)
-
-
-def _bounded(log_variance: Tensor) -> Tensor:
-    return log_variance.clamp(*BORDERS).detach() + (log_variance - log_variance.detach())
 
 
 def refuse_not_finite(what: str, *tensors: Tensor) -> None:

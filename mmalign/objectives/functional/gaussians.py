@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmalign.errors import UserError
+from mmalign.objectives.functional.products import dot_products
 
 BORDERS = (-20.0, 10.0)
 
@@ -45,7 +46,7 @@ def closed_form_sampled_distance(
                 [4., 2.]])
     """
     mean_a, log_variance_a, mean_b, log_variance_b = wide(mean_a, log_variance_a, mean_b, log_variance_b)
-    dots: Tensor = _Dots.apply(mean_a, mean_b)
+    dots = dot_products(mean_a, mean_b)
     squared = mean_a.square().sum(1)[:, None] + mean_b.square().sum(1) - 2 * dots
     return squared.clamp(min=0.0) + (spread(log_variance_a)[:, None] + spread(log_variance_b))
 
@@ -81,7 +82,7 @@ def inclusion_score(mean_a: Tensor, log_variance_a: Tensor, mean_b: Tensor, log_
     if len(mean_a) != len(mean_b):
         raise UserError(f"expected as many rows on both sides, got {len(mean_a)} and {len(mean_b)}")
     mean_a, log_variance_a, mean_b, log_variance_b = wide(mean_a, log_variance_a, mean_b, log_variance_b)
-    l_a, l_b = _bounded(log_variance_a), _bounded(log_variance_b)
+    l_a, l_b = bounded(log_variance_a), bounded(log_variance_b)
     v_a, v_b = l_a.exp(), l_b.exp()
     x, y = v_a + 2 * v_b, v_b + 2 * v_a
     width = (l_b - l_a + (y.log() - x.log())) / 2
@@ -138,24 +139,8 @@ def information_bottleneck(mean: Tensor, log_variance: Tensor) -> Tensor:
 def variance_price(mean: Tensor, log_variance: Tensor) -> Tensor:
     """What `information_bottleneck` takes the mean of: one number a sample, `(n, dim)` twice -> `(n,)`."""
     mean, log_variance, _, _ = wide(mean, log_variance, mean, log_variance)
-    bounded = _bounded(log_variance)
-    return (mean.square() + bounded.expm1() - bounded).sum(1) / (2 * max(mean.shape[1], 1))
-
-
-class _Dots(torch.autograd.Function):
-    """`a @ b.T`, where autocast would take the digits that variances near exp(-10) need; in backward too."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        ctx.save_for_backward(a, b)
-        with torch.autocast(a.device.type, enabled=False):
-            return a @ b.T
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        a, b = ctx.saved_tensors
-        with torch.autocast(a.device.type, enabled=False):
-            return grad @ b, grad.T @ a
+    near = bounded(log_variance)
+    return (mean.square() + near.expm1() - near).sum(1) / (2 * max(mean.shape[1], 1))
 
 
 class _Bounded(torch.autograd.Function):
@@ -168,13 +153,14 @@ class _Bounded(torch.autograd.Function):
         return grad
 
 
-def _bounded(log_variance: Tensor) -> Tensor:
+def bounded(log_variance: Tensor) -> Tensor:
+    """The nearest number within the borders; the gradient is as if it were the number itself."""
     return _Bounded.apply(log_variance)  # type: ignore[no-any-return]
 
 
 def spread(log_variance: Tensor) -> Tensor:
     """The sum of the variances of each row."""
-    return _bounded(log_variance).exp().sum(1)
+    return bounded(log_variance).exp().sum(1)
 
 
 def wide(
