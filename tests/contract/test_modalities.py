@@ -32,6 +32,8 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     ("text", "open_clip"): {"model": "<tiny_clip>"},
     ("text", "huggingface"): {"model": "<tiny_bert>"},
     ("vector", "mlp"): {"hidden": 16},
+    ("molecule", "gine"): {"width": 16, "depth": 2, "fingerprint": 2048},
+    ("molecule", "hierarchical"): {"width": 16, "depth": 2, "atom_depth": 1},
     ("ecg", "resnet"): {"width": 8, "depths": [1, 1, 1], "beats": True},
     ("ecg", "patches"): {"width": 16, "depth": 2, "heads": 2, "patch": 64, "pool": "attention", "beats": True},
 }
@@ -39,6 +41,7 @@ LIVELY: dict[str, dict[str, Any]] = {  # all that training may change about a sa
     "image": {"random_crop": 0.5, "flip_horizontal": True, "flip_vertical": True, "quarter_turns": True, "jitter": 0.3},
     "text": {"word_dropout": 0.3},
     "vector": {"noise": 0.1},
+    "molecule": {"atom_dropout": 0.3},
     "ecg": {"lead_dropout": 0.3, "noise": 0.1, "scaling": 0.2},
 }
 CASES = [

@@ -1,0 +1,69 @@
+"""The molecule modality: what the core calls."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from mmalign.modality import Encoder, Modality, Transform
+from mmalign.registry import missing_extra
+from modalities.common.classes import colour_and_shape
+from modalities.molecule.gine import Gine
+from modalities.molecule.hierarchical import Hierarchical
+from modalities.molecule.molecule import Molecule
+from modalities.molecule.transform import MoleculeSettings, MoleculeTransform
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+KINDS = (
+    "O", "C(=O)O", "N", "C#N", "Cl", "c1ccccc1", "c1ccncc1", "C1CCCCC1", "S", "[N+](=O)[O-]",
+)  # fmt: skip
+"""What the chain of each synthetic class ends in: alcohol, acid, amine, nitrile, chloride, benzene, pyridine, ..."""
+
+
+class MoleculeModality(Modality):
+    """Molecules."""
+
+    name = "molecule"
+    description = "SMILES strings, .mol and .sdf files; a sample is the fields of its atoms and bonds, and its motifs"
+    inline = True
+    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {"gine": Gine, "hierarchical": Hierarchical}
+
+    def read(self, source: Any) -> Molecule:
+        """Read, see `read_molecule`."""
+        sample: Molecule = source if isinstance(source, Molecule) else _reading().read_molecule(source)
+        return sample
+
+    def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> MoleculeTransform:
+        """With the fingerprint that the encoder's arguments ask for, then the given settings."""
+        bins = encoder_args.get("fingerprint")
+        return MoleculeTransform(MoleculeSettings.make(({} if bins is None else {"fingerprint": bins}) | settings))
+
+    def restore_transform(self, config: Mapping[str, Any]) -> Transform:
+        """From `MoleculeTransform.config()`."""
+        return MoleculeTransform(MoleculeSettings.make(config))
+
+    def picture(self, sample: Molecule, axes: "Axes", weights: Sequence[float] | None = None) -> None:
+        """Draw the structural formula; `weights`, one an atom, colour it."""
+        _reading()  # says what to install
+        from modalities.molecule.picture import draw
+
+        draw(sample, axes, weights)
+
+    def synthetic(self, label: int, rng: np.random.Generator) -> Molecule:
+        """A chain of 2 to 7 carbons with up to two methyl branches, ending in what the class stands for."""
+        colour_and_shape(label)
+        carbons = ["C"] * int(rng.integers(2, 8))
+        for place in rng.integers(1, len(carbons), int(rng.integers(0, 3))).tolist():
+            carbons[place] = "C(C)"
+        return self.read("".join(carbons) + KINDS[label])
+
+
+def _reading() -> ModuleType:
+    try:
+        from modalities.molecule import read
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name or "rdkit", "molecule") from error
+    return read

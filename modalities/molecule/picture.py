@@ -1,0 +1,57 @@
+"""A structural formula on matplotlib axes, atoms coloured by weight if asked to."""
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rdkit import Chem
+from rdkit.Chem.Draw import rdMolDraw2D
+
+from mmalign.errors import UserError
+from modalities.molecule.molecule import Molecule
+from modalities.molecule.quiet import quiet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIZE = (450, 350)
+_NEUTRAL, _POSITIVE, _NEGATIVE = np.ones(3), np.array([0.95, 0.45, 0.3]), np.array([0.35, 0.55, 0.95])
+
+
+def draw(sample: Molecule, axes: "Axes", weights: Sequence[float] | None = None) -> None:
+    """Draw a molecule.
+
+    Args:
+        sample: The molecule.
+        axes: Where to.
+        weights: One number an atom, in the order of the sample's atoms; the largest size takes the full colour, red
+            above zero, blue below.
+
+    Raises:
+        UserError: there is not one finite weight an atom.
+    """
+    with quiet():
+        mol = Chem.MolFromSmiles(sample.smiles)
+        colours = {} if weights is None else _colours(sample, np.asarray(weights, dtype=float))
+        canvas = rdMolDraw2D.MolDraw2DCairo(*SIZE)
+        canvas.drawOptions().fillHighlights = True
+        rdMolDraw2D.PrepareAndDrawMolecule(
+            canvas, mol, highlightAtoms=list(colours), highlightAtomColors=colours, highlightBonds=[]
+        )
+        canvas.FinishDrawing()
+    axes.imshow(np.asarray(Image.open(io.BytesIO(canvas.GetDrawingText())).convert("RGB")))
+    axes.set_axis_off()
+
+
+def _colours(sample: Molecule, weights: NDArray[np.float64]) -> dict[int, tuple[float, ...]]:
+    if weights.shape != (len(sample.atoms),) or not np.isfinite(weights).all():
+        raise UserError(f"expected {len(sample.atoms)} finite weights, one an atom, got shape {weights.shape}")
+    strength = np.abs(weights) / max(np.abs(weights).max(), 1e-12)
+    return {
+        atom: tuple(_NEUTRAL + share * ((_POSITIVE if weight > 0 else _NEGATIVE) - _NEUTRAL))
+        for atom, (weight, share) in enumerate(zip(weights.tolist(), strength.tolist(), strict=True))
+        if weight
+    }

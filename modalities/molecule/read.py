@@ -1,0 +1,179 @@
+"""Whatever a person calls a molecule -> `Molecule`, or `BadSample` with rdkit's reason: never an empty graph."""
+
+import re
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from rdkit import Chem
+
+from mmalign.errors import BadSample
+from modalities.molecule.featurise import featurise
+from modalities.molecule.molecule import MAX_ATOMS, MAX_TEXT, Molecule
+from modalities.molecule.quiet import quiet
+
+WANTED = "a SMILES, or a MOL or SDF file"
+ENDINGS = (".mol", ".sdf")
+_LONG = 10_000  # characters beyond which atoms are counted before rdkit looks for rings
+
+
+def read_molecule(source: Any) -> Molecule:
+    """Read one molecule.
+
+    Plain hydrogen atoms become counts on their neighbours; nothing else is changed, salts keep all their parts.
+
+    Args:
+        source: A SMILES (a ChemAxon extension in bars may follow it), the text or the bytes of a MOL or SDF file, the
+            path of one that ends in `.mol` or `.sdf`, an rdkit molecule, or a `Molecule`, which is handed back.
+            Of a file with several molecules the first is taken.
+
+    Raises:
+        BadSample: rdkit refuses it, it has no atom, or more than `MAX_ATOMS` atoms or `MAX_TEXT` characters.
+
+    Example:
+        >>> from modalities.molecule.read import read_molecule
+        >>> len(read_molecule("CCO").atoms)
+        3
+        >>> read_molecule("C1CC")
+        Traceback (most recent call last):
+        mmalign.errors.BadSample: SMILES 'C1CC': expected a SMILES that rdkit reads, got ring bond 1 that is not closed
+    """
+    if isinstance(source, Molecule):
+        return source
+    if isinstance(source, Chem.Mol):
+        return _from_mol(source)
+    if isinstance(source, PathLike):
+        return _from_path(Path(source))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _from_text(_decoded(bytes(source), f"{len(source)} bytes"), f"{len(source)} bytes")
+    if not isinstance(source, str):
+        raise BadSample("molecule", WANTED, "nothing" if source is None else f"a {type(source).__name__}")
+    if "\n" not in source and source.lower().endswith(ENDINGS):
+        return _from_path(Path(source))
+    return _from_text(source, "")
+
+
+def _from_path(path: Path) -> Molecule:
+    # A pipe or a device would never end.
+    if not path.is_file():
+        raise BadSample(path, "a .mol or .sdf file", "a folder" if path.is_dir() else "no such file")
+    with path.open("rb") as file:
+        first = file.read(MAX_TEXT + 1).split(b"$$$$")[0]
+    return _from_block(_decoded(first, str(path)), str(path))
+
+
+def _from_text(text: str, source: str) -> Molecule:
+    if "\n" in text.strip():
+        return _from_block(text.split("$$$$")[0], source or "MOL text")
+    return _from_smiles(text.strip(), source)
+
+
+def _from_smiles(text: str, source: str) -> Molecule:
+    where = source or f"SMILES {text[:40] + '...' * (len(text) > 40)!r}"
+    if not text:
+        raise BadSample(source or "SMILES", WANTED, "an empty text")
+    _check_length(text, where)
+    head, _, rest = text.partition(" ")
+    if len(text.split()) > 1 and not rest.lstrip().startswith("|"):
+        raise BadSample(where, "a SMILES alone", f"more text after it: {' '.join(text.split()[1:])[:40]!r}")
+    with quiet():
+        try:
+            if len(head) > _LONG:
+                _check_size(Chem.MolFromSmiles(text, sanitize=False), where)
+            mol = Chem.MolFromSmiles(text)
+            if mol is None:
+                raw = Chem.MolFromSmiles(text, sanitize=False)
+                raise BadSample(where, "a SMILES that rdkit reads", _problem(raw) or _syntax(head))
+            _check_size(mol, where)
+            # Stereo is written by these signs alone, or in bars.
+            return featurise(mol, text, stereo=any(sign in text for sign in "@/\\|"))
+        except (RuntimeError, ValueError) as error:
+            raise _refused(error, where, "a SMILES that rdkit reads") from error
+
+
+def _from_block(text: str, where: str) -> Molecule:
+    if not text.strip():
+        raise BadSample(where, WANTED, "an empty text")
+    _check_length(text, where)
+    with quiet():
+        try:
+            raw = Chem.MolFromMolBlock(text, sanitize=False, removeHs=False)
+            if raw is None:
+                raise BadSample(where, "a MOL block that rdkit reads", f"a text that begins with {text[:20]!r}")
+            _check_size(raw, where, 4)
+            mol = Chem.MolFromMolBlock(text)
+            if mol is None:
+                raise BadSample(where, "a MOL block that rdkit reads", _problem(raw) or "a molecule that it refuses")
+            return _finished(mol, where)
+        except (RuntimeError, ValueError) as error:
+            raise _refused(error, where, "a MOL block that rdkit reads") from error
+
+
+def _from_mol(mol: Chem.Mol) -> Molecule:
+    where = "rdkit molecule"
+    with quiet():
+        try:
+            _check_size(mol, where, 4)
+            mol = Chem.RemoveHs(mol)  # a copy, sanitised
+            Chem.AssignStereochemistry(mol)
+            return _finished(mol, where)
+        except (RuntimeError, ValueError) as error:
+            raise _refused(error, where, "a molecule that rdkit accepts") from error
+
+
+def _finished(mol: Chem.Mol, where: str) -> Molecule:
+    _check_size(mol, where)
+    smiles = Chem.MolToSmiles(mol)
+    again = Chem.MolFromSmiles(smiles)  # in the order of the SMILES, as if that had been read
+    if again is None:
+        raise BadSample(where, "a molecule that a SMILES can say", f"one whose SMILES rdkit refuses: {smiles[:60]}")
+    return featurise(again, smiles)
+
+
+def _refused(error: Exception, where: str, expected: str) -> BadSample:
+    if isinstance(error, BadSample):
+        return error
+    return BadSample(where, expected, " ".join(str(error).split())[:200] or type(error).__name__)
+
+
+def _decoded(data: bytes, where: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise BadSample(where, WANTED, f"bytes that are no text ({error.reason})") from error
+
+
+def _check_length(text: str, where: str) -> None:
+    if len(text) > MAX_TEXT:
+        raise BadSample(where, f"at most {MAX_TEXT} characters", str(len(text)))
+    if not text.isprintable() and "\n" not in text:  # a MOL block has lines
+        raise BadSample(where, WANTED, "control characters")
+
+
+def _check_size(mol: Chem.Mol | None, where: str, hydrogens: int = 1) -> None:
+    if mol is not None and not 1 <= mol.GetNumAtoms() <= MAX_ATOMS * hydrogens:
+        raise BadSample(where, f"a molecule of 1..{MAX_ATOMS} atoms", f"{mol.GetNumAtoms()}")
+
+
+def _problem(raw: Chem.Mol | None) -> str:
+    """What is chemically wrong with a molecule that could be parsed."""
+    found = [] if raw is None else [problem.Message() for problem in Chem.DetectChemistryProblems(raw)]
+    return "; ".join(" ".join(message.split()) for message in found[:2])
+
+
+def _syntax(text: str) -> str:
+    """What a person would look for first in a SMILES that cannot be parsed."""
+    plain = re.sub(r"\[[^\[\]]*\]", "*", text)
+    if "[" in plain or "]" in plain:
+        return "a square bracket without its partner"
+    depth = 0
+    for sign in plain:
+        depth += (sign == "(") - (sign == ")")
+        if depth < 0:
+            break
+    if depth:
+        return "a round bracket without its partner"
+    marks = re.findall(r"%\(\d+\)|%\d\d|\d", plain)
+    if odd := sorted({mark.strip("%()") for mark in marks if marks.count(mark) % 2}):
+        return f"ring bond {odd[0]} that is not closed"
+    return "a text that is none"

@@ -1,0 +1,182 @@
+"""Molecules to the tensors of one large graph with no edges between molecules; the same code in training and in use."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmalign.errors import UserError
+from mmalign.modality import Transform
+from mmalign.registry import missing_extra, nearest
+from mmalign.types import Inputs
+from modalities.molecule.molecule import ATOM_FIELDS, BOND_FIELDS, Fields, Molecule
+
+FINGERPRINTS = (0, 2048, 4096)
+_CHIRALITY, _STEREO = list(ATOM_FIELDS).index("chirality"), list(BOND_FIELDS).index("stereo")
+_NONE = 1  # the bucket of value 0
+_REMEMBERED = 100_000
+
+Counts = tuple[NDArray[np.int16], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class MoleculeSettings:
+    """How molecules become inputs.
+
+    Args:
+        stereo: False = leave out chirality and the sides of double bonds: stereoisomers become equal.
+        fingerprint: Bins of the Morgan counts beside the graph: 0 (none), 2048 or 4096.
+        atom_dropout: Probability that training hides all fields of an atom (Hu et al. 2020, arXiv 1905.12265).
+    """
+
+    stereo: bool = True
+    fingerprint: int = 0
+    atom_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, before any data is read."""
+        if not isinstance(self.stereo, bool):
+            raise UserError(f"molecule transform: stereo must be true or false, got {self.stereo!r}")
+        if isinstance(self.fingerprint, bool) or self.fingerprint not in FINGERPRINTS:
+            raise UserError(f"molecule transform: fingerprint must be 0, 2048 or 4096, got {self.fingerprint!r}")
+        if not 0 <= self.atom_dropout < 1:
+            raise UserError(f"molecule transform: atom_dropout must be in 0..1, got {self.atom_dropout}")
+
+    @staticmethod
+    def make(values: Mapping[str, Any]) -> "MoleculeSettings":
+        """From a mapping, naming what is unknown."""
+        known = {field.name for field in fields(MoleculeSettings)}
+        for name in values:
+            if name not in known:
+                raise UserError(f"molecule transform has no setting {name!r}{nearest(name, known)}")
+        return MoleculeSettings(**values)
+
+
+class Item(NamedTuple):
+    """A molecule after the transform; arrays as in `Molecule`, and the bins of its fingerprint with log(1 + count)."""
+
+    atoms: Fields
+    bonds: Fields
+    ends: Fields
+    motif: Fields
+    motif_ids: Fields
+    fingerprint: Counts | None
+
+
+class MoleculeTransform(Transform):
+    """Drops what is not wanted, and joins.
+
+    Args:
+        settings: See `MoleculeSettings`.
+
+    Shape:
+        For N atoms, M bonds, K motifs in a batch of B molecules of at most L atoms and P motifs: `atoms (N, 10)`,
+        `bonds (M, 4)` buckets; `ends (2, 2 M)`, from and to, first all bonds one way, then the other; `molecule (N,)`,
+        `motif (N,)` of each atom; `motif_ids (K,)`, `motif_molecule (K,)`; `links (2, 2 C)` from motif to motif for
+        each of C bonds between two, `link_bonds (2 C,)`; `slot (N,)`, `motif_slot (K,)`: places in the padded
+        `mask (B, L)`, `motif_mask (B, P)`. With a fingerprint of F bins present: `bins (F,)`, `counts (F,)`, and where
+        each molecule's begin, `starts (B,)`.
+
+    Example:
+        >>> from modalities.molecule.read import read_molecule
+        >>> transform = MoleculeTransform(MoleculeSettings())
+        >>> inputs = transform.collate([transform(read_molecule(smiles)) for smiles in ("CO", "[Na+].[Cl-]")])
+        >>> inputs["ends"]
+        tensor([[0, 1],
+                [1, 0]])
+    """
+
+    def __init__(self, settings: MoleculeSettings) -> None:
+        self.settings = settings
+        self._counts: dict[str, Counts] = {}
+
+    def __call__(self, sample: Molecule, rng: np.random.Generator | None = None) -> Item:
+        """Make one item; with `rng`, hide some atoms."""
+        settings, atoms, bonds = self.settings, sample.atoms, sample.bonds
+        if not settings.stereo:
+            atoms, bonds = atoms.copy(), bonds.copy()
+            atoms[:, _CHIRALITY] = bonds[:, _STEREO] = _NONE
+        if rng is not None and settings.atom_dropout:
+            kept = rng.random((len(atoms), 1)) >= settings.atom_dropout
+            atoms = np.where(kept, atoms, 0).astype(np.int16)
+        return Item(atoms, bonds, sample.ends, sample.motif, sample.motif_ids, self._fingerprint(sample.smiles))
+
+    def _fingerprint(self, smiles: str) -> Counts | None:
+        if not self.settings.fingerprint:
+            return None
+        found = self._counts.get(smiles)
+        if found is None:
+            try:
+                from modalities.molecule.fingerprint import morgan
+            except ModuleNotFoundError as error:
+                raise missing_extra(error.name or "rdkit", "molecule") from error
+            found = morgan(smiles, self.settings.fingerprint, stereo=self.settings.stereo)
+            if len(self._counts) < _REMEMBERED:
+                self._counts[smiles] = found
+        return found
+
+    def collate(self, items: Sequence[Item]) -> Inputs:
+        """Lay the molecules side by side, as one graph."""
+        sizes = np.array([(len(item.atoms), len(item.bonds), len(item.motif_ids)) for item in items])
+        atoms, bonds, motifs = sizes.T
+        first_atom, first_motif = np.cumsum(atoms) - atoms, np.cumsum(motifs) - motifs
+        one_way = np.concatenate([item.ends for item in items]).T + np.repeat(first_atom, bonds)
+        motif = np.concatenate([item.motif for item in items]) + np.repeat(first_motif, atoms)
+        between = motif[one_way]
+        crossing = np.flatnonzero(between[0] != between[1])
+        rows = np.arange(len(items))
+        inputs: dict[str, Any] = {
+            "atoms": np.concatenate([item.atoms for item in items]),
+            "bonds": np.concatenate([item.bonds for item in items]),
+            "ends": np.concatenate((one_way, one_way[::-1]), axis=1),
+            "molecule": np.repeat(rows, atoms),
+            "motif": motif,
+            "motif_ids": np.concatenate([item.motif_ids for item in items]),
+            "motif_molecule": np.repeat(rows, motifs),
+            "links": np.concatenate((between[:, crossing], between[::-1, crossing]), axis=1),
+            "link_bonds": np.concatenate((crossing, crossing)),
+            "slot": _slots(atoms),
+            "motif_slot": _slots(motifs),
+        }
+        if self.settings.fingerprint:
+            found = [item.fingerprint for item in items if item.fingerprint is not None]
+            lengths = np.array([len(bins) for bins, _ in found])
+            inputs["bins"] = np.concatenate([bins for bins, _ in found])
+            inputs["starts"] = np.cumsum(lengths) - lengths
+        tensors = {name: torch.from_numpy(values.astype(np.int64)) for name, values in inputs.items()}
+        if self.settings.fingerprint:
+            tensors["counts"] = torch.from_numpy(np.concatenate([counts for _, counts in found]))
+        return tensors | {"mask": _mask(atoms), "motif_mask": _mask(motifs)}
+
+    def config(self) -> dict[str, Any]:
+        """The settings."""
+        return asdict(self.settings)
+
+    def checked_fingerprint(self, fingerprint: int | None) -> int:
+        """The bins of the fingerprint; an encoder that was told another number stops here.
+
+        Raises:
+            UserError: `fingerprint` is not this transform's.
+        """
+        if fingerprint is not None and fingerprint != self.settings.fingerprint:
+            raise UserError(
+                f"the encoder takes fingerprints of {fingerprint} bins, its transform makes {self.settings.fingerprint}"
+            )
+        return self.settings.fingerprint
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"settings": self.settings, "_counts": {}}  # cheaper made anew than sent to a worker
+
+
+def _slots(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each entry stands once rows are padded to the longest and laid end to end."""
+    padding: NDArray[np.int64] = np.arange(len(lengths)) * lengths.max() - (np.cumsum(lengths) - lengths)
+    return np.arange(int(lengths.sum())) + np.repeat(padding, lengths)
+
+
+def _mask(lengths: NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(np.arange(lengths.max()) < lengths[:, None])
