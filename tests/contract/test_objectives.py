@@ -6,61 +6,17 @@ import pickle
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.objectives.base import Objective, PairConfig, PairSum
-from mmalign.types import Embedding, Tokens
-
-WIDTH, CODES = 16, 6
+from mmalign.types import Embedding
+from tests.contract.made import WIDTH, build, learnt, side
 
 
 @pytest.fixture(params=list(registry.names("objectives")))
 def objective(request: pytest.FixtureRequest) -> Objective:
     return build(request.param)
-
-
-def build(name: str) -> Objective:
-    """With its defaults, and the width of the embeddings here where it asks for one."""
-    return PairSum([PairConfig("a", "b", name)], WIDTH).objectives[0]
-
-
-def side(objective: Objective, batch: int, *, seed: int = 0, vector: Tensor | None = None) -> Embedding:
-    """Whatever the objective needs, as leaves of the graph."""
-    draw = torch.Generator().manual_seed(seed)
-    unit = F.normalize(torch.randn(batch, WIDTH, generator=draw), dim=1) if vector is None else vector
-
-    def grains(length: int) -> Tokens:
-        mask = torch.arange(length) < torch.randint(1, length + 1, (batch, 1), generator=draw)
-        values = F.normalize(torch.randn(batch, length, WIDTH, generator=draw), dim=2)
-        return Tokens(values.masked_fill(~mask[:, :, None], 0.0).requires_grad_(), mask)
-
-    made = {
-        "log_variance": lambda: torch.full((batch, WIDTH), -7.0).requires_grad_(),
-        "tokens": lambda: grains(5),
-        "parts": lambda: grains(3),
-        "codes": lambda: torch.rand(batch, CODES, generator=draw).softmax(1).requires_grad_(),
-    }
-    fields = {name: make() for name, make in made.items() if name in objective.needs}
-    if "codes" in fields:
-        book = torch.randn(CODES, WIDTH, generator=torch.Generator().manual_seed(9))
-        fields["grounded"] = F.normalize(fields["codes"] @ book, dim=1)
-    return Embedding(unit.clone().requires_grad_("vector" in objective.needs), **fields)
-
-
-def leaves(embedding: Embedding) -> list[Tensor]:
-    values = [embedding.vector, embedding.log_variance, embedding.codes]
-    values += [grains.values for grains in (embedding.tokens, embedding.parts) if grains is not None]
-    return [value for value in values if value is not None and value.requires_grad]
-
-
-def learnt(objective: Objective, a: Embedding, b: Embedding) -> list[Tensor]:
-    """What a gradient must reach; a teacher's side is not taught."""
-    sides = {"a": leaves(a), "b": leaves(b)}
-    for name in {"a", "b"} - objective.reaches:
-        assert all(leaf.grad is None for leaf in sides[name])
-    return [*(leaf for name in sorted(objective.reaches) for leaf in sides[name]), *objective.parameters()]
 
 
 def value(objective: Objective, a: Embedding, b: Embedding, groups: Tensor | None = None) -> Tensor:
