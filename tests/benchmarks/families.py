@@ -109,13 +109,13 @@ def run(out: Path, data: str, shuffled: float, objective: str, seed: int, epochs
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-2000:]}")
-    figures = measure(folder, flags) | {"seconds": time.perf_counter() - begun}
+    figures = measure(folder, flags, shuffled > 0) | {"seconds": time.perf_counter() - begun}
     (folder / "figures.json").write_text(json.dumps(figures) + "\n")
     return folder
 
 
-def measure(folder: Path, flags: list[str]) -> dict[str, object]:
-    """Outcomes of the held-out rows, and where the model is probabilistic how unsure it is of its training pairs."""
+def measure(folder: Path, flags: list[str], shuffled: bool) -> dict[str, object]:
+    """Outcomes of the held-out rows, and where captions were shuffled how unsure the model is of its training pairs."""
     import torch
 
     import mmalign
@@ -139,24 +139,21 @@ def measure(folder: Path, flags: list[str]) -> dict[str, object]:
         SCORES[2]: (1 / (1 + found["text_to_image"].best.double())).tolist(),
     }
     figures: dict[str, object] = {"outcomes": outcomes}
-    if "probability" in model.objective.between(*sides)[0].modes:
-        with open(given["manifest"], encoding="utf-8") as file:
-            marks = {row["id"]: row["shuffled"] == "1" for row in csv.DictReader(file, delimiter="\t")}
-        prepare(model, data, sides, "train")
-        pair = [embed_side(model, data, side, "train", batch_size=256).embedding for side in sides]
-        with torch.no_grad():
-            matched = torch.cat(
-                [
-                    model.score(pair[0][row], pair[1][row], "probability")[0]
-                    for row in torch.arange(len(pair[0]))[:, None]
-                ]
-            )
-        figures["training pairs"] = {
-            "shuffled": [marks[record.id] for record in data.records("train")],
-            "image": pair[0].uncertainty.tolist(),
-            "text": pair[1].uncertainty.tolist(),
-            "no match": (1 - matched).tolist(),
-        }
+    if not shuffled:
+        return figures
+    with open(given["manifest"], encoding="utf-8") as file:
+        marks = {row["id"]: row["shuffled"] == "1" for row in csv.DictReader(file, delimiter="\t")}
+    prepare(model, data, sides, "train")
+    pair = [embed_side(model, data, side, "train", batch_size=256).embedding for side in sides]
+    mode = "probability" if "probability" in model.objective.between(*sides)[0].modes else ""
+    with torch.no_grad():
+        matched = torch.cat(
+            [model.score(pair[0][row], pair[1][row], mode)[0] for row in torch.arange(len(pair[0]))[:, None]]
+        )
+    doubts = {"shuffled": [marks[record.id] for record in data.records("train")], "no match": (1 - matched).tolist()}
+    if pair[0].log_variance is not None:
+        doubts |= {side: one.uncertainty.tolist() for side, one in zip(sides, pair, strict=True)}
+    figures["training pairs"] = doubts
     return figures
 
 
@@ -187,22 +184,24 @@ def _signed(mean: float, low: float, high: float) -> str:
 
 
 def doubts(runs: dict[str, list[Path]]) -> str:
-    """How well each kind of uncertainty tells the shuffled training pairs from the others."""
+    """AUROC with which each kind of uncertainty tells the shuffled training pairs from the others.
+
+    Variances are those of one sample; `no match` is of the pair: one less its score, a probability where there is one.
+    """
     from sklearn.metrics import roc_auc_score
 
-    lines = ["| objective | AUROC of image | text | both | no match |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| objective | variance of image | of text | no match |", "| --- | --- | --- | --- |"]
     for objective, folders in runs.items():
-        areas: dict[str, list[float]] = {}
+        areas: dict[str, list[float]] = {"image": [], "text": [], "no match": []}
         for folder in folders:
-            pairs = json.loads((folder / "figures.json").read_text()).get("training pairs")
-            if pairs is None or not any(pairs["shuffled"]):
-                continue
-            pairs["both"] = list(np.add(pairs["image"], pairs["text"]))
-            for kind in ("image", "text", "both", "no match"):
-                areas.setdefault(kind, []).append(roc_auc_score(pairs["shuffled"], pairs[kind]))
-        if areas:
-            cells = [f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})" for values in areas.values()]
-            lines.append(f"| {objective} | {' | '.join(cells)} |")
+            pairs = json.loads((folder / "figures.json").read_text())["training pairs"]
+            for kind in areas.keys() & pairs.keys():
+                areas[kind].append(roc_auc_score(pairs["shuffled"], pairs[kind]))
+        cells = [
+            f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})" if values else ""
+            for values in areas.values()
+        ]
+        lines.append(f"| {objective} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
