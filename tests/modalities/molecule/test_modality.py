@@ -1,0 +1,62 @@
+"""Pictures, made-up molecules, and what happens where rdkit is not installed."""
+
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from mmalign.errors import UserError
+from modalities.molecule import MODALITY
+
+pytest.importorskip("rdkit")
+
+
+def drawn(smiles: str, weights: list[float] | None = None) -> np.ndarray:
+    axes = Figure().subplots()
+    MODALITY.picture(MODALITY.read(smiles), axes, weights)
+    return np.asarray(axes.images[0].get_array())
+
+
+def test_weights_colour_the_atoms() -> None:
+    plain, red, blue = drawn("CCCCO"), drawn("CCCCO", [0, 3.0, 0, 0, 0]), drawn("CCCCO", [0, -0.1, 0, 0, 0])
+    assert plain.shape == red.shape
+    reddish, bluish = ((p[..., 0] > p[..., 2] + 60.0).sum() for p in (red, blue)), (blue[..., 2] > blue[..., 0] + 60.0)
+    more, less = reddish
+    assert more > less
+    assert bluish.sum() > 100
+    np.testing.assert_array_equal(drawn("CCCCO", [0.0] * 5), plain)
+    for wrong in ([1.0], [float("nan")] * 5, [[1.0]] * 5):
+        with pytest.raises(UserError, match="5 finite weights"):
+            drawn("CCCCO", wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("smiles", ["[Na+].[Cl-]", "*", "[H][H]", "C" * 300])
+def test_odd_molecules_are_drawn(smiles: str) -> None:
+    assert drawn(smiles).std() > 0
+
+
+def test_ten_kinds() -> None:
+    rng = np.random.default_rng(0)
+    for label in range(10):
+        made = {MODALITY.synthetic(label, rng).smiles for _ in range(30)}
+        assert len(made) > 8
+    with pytest.raises(UserError, match="0..9"):
+        MODALITY.synthetic(10, rng)
+
+
+def test_without_rdkit_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = MODALITY.read("C")
+    for name in [name for name in sys.modules if name.startswith(("rdkit", "modalities.molecule."))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    import modalities.molecule as package
+
+    monkeypatch.delattr(package, "read", raising=False)
+    monkeypatch.delattr(package, "fingerprint", raising=False)
+    with pytest.raises(UserError, match=r"pip install 'mmalign\[molecule\]'"):
+        MODALITY.read("C")
+    with pytest.raises(UserError, match=r"pip install 'mmalign\[molecule\]'"):
+        MODALITY.picture(sample, Figure().subplots())
+    with pytest.raises(UserError, match=r"pip install 'mmalign\[molecule\]'"):
+        MODALITY.transform("gine", {"fingerprint": 2048})(sample)
