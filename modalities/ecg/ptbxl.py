@@ -107,7 +107,7 @@ class PtbxlSource(Source):
             # A header holds the checksum of each of its signals.
             for value in record.values.values():
                 header = self.folder / str(value[0]).replace(".dat", ".hea")
-                if str(value[0]).startswith("records") and header.is_file():
+                if str(value[0]).endswith(".dat") and header.is_file():
                     digest.update(header.read_bytes())
         return digest.hexdigest()
 

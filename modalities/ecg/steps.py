@@ -218,7 +218,9 @@ def _make(given: Any) -> Step:
 
 def _both_ways(sections: Values, window: Window) -> Values:
     edge = min(window.values.shape[1] - 1, round(EDGE_SECONDS * window.rate))
-    return np.asarray(dsp.sosfiltfilt(sections, window.values, axis=1, padlen=edge))
+    # Mirrored at its ends: SciPy's own choice, which turns the mirror image about the last sample, makes a whole slow
+    # wave of one bad sample there, and resampled files do have such ends.
+    return np.asarray(dsp.sosfiltfilt(sections, window.values, axis=1, padtype="even", padlen=edge))
 
 
 @lru_cache(maxsize=64)

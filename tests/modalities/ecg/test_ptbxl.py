@@ -1,0 +1,112 @@
+"""The source reads PTB-XL's own tables."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden_files import recording, write_wfdb
+
+from mmalign.data.records import SourceConfig
+from mmalign.errors import UserError
+from modalities.ecg import MODALITY
+from modalities.ecg.ptbxl import PtbxlSource
+
+HEAD = "ecg_id,patient_id,report,scp_codes,strat_fold,filename_lr,filename_hr"
+STATEMENTS = """,description,diagnostic,form,rhythm,diagnostic_class
+NORM,normal ECG,1.0,,,NORM
+IMI,inferior myocardial infarction,1.0,,,MI
+LVH,left ventricular hypertrophy,1.0,,,HYP
+SR,sinus rhythm,,,1.0,
+ABQRS,abnormal QRS,,1.0,,
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "records100").mkdir()
+    write_wfdb(tmp_path / "records100", recording(), name="r1")
+    rows = [
+        HEAD,
+        "1,77.0,sinusrhythmus,\"{'NORM': 100.0, 'SR': 0.0}\",3,records100/r1,records500/h1",
+        "2,78.0,  ,\"{'SR': 0.0, 'ABQRS': 0.0, 'IMI': 35.0, 'LVH': 100.0, 'WHAT': 1.0}\",9,records100/r2,",
+        "3,77.0,x,not a dict,10,records100/r3,",
+        "4,79.0,y,{},,records100/r4,",
+    ]
+    (tmp_path / "ptbxl_database.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "scp_statements.csv").write_text(STATEMENTS)
+    return tmp_path
+
+
+def config(folder: Path, **values: object) -> SourceConfig:
+    return SourceConfig(source="ptbxl", manifest=str(folder), **values)
+
+
+def test_rows(folder: Path) -> None:
+    records = PtbxlSource(config(folder)).records()
+    assert [record.id for record in records] == ["1", "2", "3", "4"]
+    assert [record.split for record in records] == ["train", "validation", "test", ""]
+    assert [record.group for record in records] == ["77", "78", "77", "79"]
+    assert [record.labels for record in records] == [("NORM",), ("MI", "HYP"), (), ()]
+    assert records[0].values == {"ecg": ("records100/r1.dat",), "text": ("Normal ECG. Sinus rhythm.",)}
+    assert records[1].values["text"] == (
+        "Possibly inferior myocardial infarction. Left ventricular hypertrophy. Abnormal QRS. Sinus rhythm.",
+    )
+    assert "scp_codes" in records[2].problem.reason
+    assert "text" not in records[3].values
+
+
+def test_the_report_and_the_other_rate(folder: Path) -> None:
+    source = PtbxlSource(config(folder, columns={"ecg": "ecg", "text": "report"}, options={"rate": 500}))
+    records = source.records()
+    assert records[0].values == {"ecg": ("records500/h1.dat",), "text": ("sinusrhythmus",)}
+    assert records[1].values == {}
+
+
+def test_the_files_are_read(folder: Path) -> None:
+    source = PtbxlSource(config(folder))
+    ecg = MODALITY.read(source.fetch(source.records()[0].values["ecg"][0]))
+    np.testing.assert_allclose(ecg.signal, recording(), atol=1e-3)
+
+
+def test_the_fingerprint_follows_labels_and_signals(folder: Path) -> None:
+    prints = [PtbxlSource(config(folder)).fingerprint()]
+    prints.append(PtbxlSource(config(folder)).fingerprint())
+    write_wfdb(folder / "records100", -recording(), name="r1")
+    prints.append(PtbxlSource(config(folder)).fingerprint())
+    table = folder / "ptbxl_database.csv"
+    table.write_text(table.read_text().replace("'IMI'", "'NORM'"))
+    prints.append(PtbxlSource(config(folder)).fingerprint())
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+
+
+def test_what_is_wrong_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MMALIGN_DATA", raising=False)
+    with pytest.raises(UserError, match="MMALIGN_DATA"):
+        PtbxlSource(SourceConfig(source="ptbxl"))
+    with pytest.raises(UserError, match="without ptbxl_database"):
+        PtbxlSource(config(tmp_path / "records100"))
+    with pytest.raises(UserError, match="did you mean 'rate'"):
+        PtbxlSource(config(folder, options={"rat": 1}))
+    with pytest.raises(UserError, match=r"\(100, 500\)"):
+        PtbxlSource(config(folder, options={"rate": 250}))
+    with pytest.raises(UserError, match="did you mean 'report'"):
+        PtbxlSource(config(folder, columns={"text": "reprot"}))
+    (folder / "ptbxl_database.csv").write_text("ecg_id\n1\n")
+    with pytest.raises(UserError, match="patient_id"):
+        PtbxlSource(config(folder)).records()
+
+
+def test_the_real_folder(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (real_data / "ptbxl_500").is_dir():
+        pytest.skip(f"no PTB-XL records at {real_data / 'ptbxl_500'}")
+    monkeypatch.setenv("MMALIGN_DATA", str(real_data))
+    source = PtbxlSource(SourceConfig(source="ptbxl"))
+    records = source.records()
+    splits = {split: [record for record in records if record.split == split] for split in ("train", "validation")}
+    assert {split: len(rows) for split, rows in splits.items()} == {"train": 353, "validation": 81}
+    assert not {row.group for row in splits["train"]} & {row.group for row in splits["validation"]}
+    assert all(row.values.keys() == {"ecg", "text"} and row.problem is None for row in records)
+    assert sum("NORM" in row.labels for row in records) > 150
+    assert len([row for row in records if len(row.labels) > 1]) > 20
+    assert all(source.fetch(row.values["ecg"][0]).is_file() for row in records)
