@@ -9,7 +9,9 @@ from rdkit.Chem import rdCIPLabeler
 
 from modalities.molecule.molecule import (
     ATOM_FIELDS,
+    ATOM_SIZES,
     BOND_FIELDS,
+    BOND_SIZES,
     BOND_STEREO,
     CHIRALITY,
     Molecule,
@@ -25,7 +27,9 @@ CIP_EFFORT = 100_000
 
 _TABLE = Chem.GetPeriodicTable()
 _COMMON = np.array([0, *(_TABLE.GetMostCommonIsotope(number) for number in range(1, 119))])
-_AROMATIC, _DOUBLE = int(Chem.BondType.AROMATIC), Chem.BondType.DOUBLE
+_AROMATIC = int(Chem.BondType.AROMATIC)
+_ATOMS = np.array([low for low, _ in ATOM_FIELDS.values()]), np.array(ATOM_SIZES)
+_BONDS = np.array([low for low, _ in BOND_FIELDS.values()]), np.array(BOND_SIZES)
 _SPECIFIED = int(Chem.BondStereo.STEREOANY)  # rdkit's numbers above this one say which side is which
 
 
@@ -41,9 +45,9 @@ def featurise(mol: Chem.Mol, smiles: str, *, stereo: bool = True, parts: bool = 
     rings = mol.GetRingInfo().BondRings()
     atoms, bonds, ends = graph_fields(mol, rings)
     if stereo:
-        atoms[:, -1], bonds[:, 1] = _labels(mol)
+        atoms[:, -1], bonds[:, -1] = _labels(mol)
     where, ids = motifs(mol, ends, rings) if parts else (np.zeros(len(atoms), np.int16), np.zeros(1, np.int16))
-    ready = buckets(atoms, ATOM_FIELDS), buckets(bonds, BOND_FIELDS), ends.astype(np.int16)
+    ready = buckets(atoms, *_ATOMS), buckets(bonds, *_BONDS), ends.astype(np.int16)
     return Molecule(smiles, *ready, where, ids)
 
 
@@ -54,9 +58,10 @@ def graph_fields(
 
     A call for each atom and field is what costs time: degree, aromaticity and rings come from the bonds at once.
     """
+    count, links = mol.GetNumAtoms(), mol.GetNumBonds()
     flat = [
         value
-        for atom in mol.GetAtoms()
+        for atom in map(mol.GetAtomWithIdx, range(count))  # faster than rdkit's own sequence
         for value in (
             atom.GetAtomicNum(),
             atom.GetFormalCharge(),
@@ -66,28 +71,24 @@ def graph_fields(
             atom.GetIsotope(),
         )
     ]
-    element, charge, hydrogens, radicals, hybridisation, isotope = np.array(flat, np.int64).reshape(-1, 6).T
+    atoms, bonds = np.zeros((count, len(ATOM_FIELDS)), np.int64), np.zeros((links, len(BOND_FIELDS)), np.int64)
+    atoms[:, :6] = np.array(flat, np.int64).reshape(count, 6)
+    isotope = atoms[:, 5]
+    if isotope.any():
+        excess = isotope - _COMMON[atoms[:, 0]]
+        isotope[:] = np.where(isotope == 0, 0, np.where(abs(excess) > 8, -1, 9 + excess))
     flat = [
         value
-        for bond in mol.GetBonds()
+        for bond in map(mol.GetBondWithIdx, range(links))
         for value in (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx(), bond.GetBondType(), bond.GetIsConjugated())
     ]
-    table = np.array(flat, np.int64).reshape(-1, 4)
-    ends, count = table[:, :2], len(element)
-    ring = np.zeros(len(table), np.int64)
-    ring[[place for one in rings for place in one]] = 1
-    atoms = np.zeros((count, len(ATOM_FIELDS)), np.int64)
-    atoms[:, 0] = element
-    atoms[:, 1] = np.bincount(ends.ravel(), minlength=count)
-    atoms[:, 2] = charge
-    atoms[:, 3] = hydrogens
-    atoms[:, 4] = radicals
-    atoms[:, 5] = hybridisation
-    atoms[ends[table[:, 2] == _AROMATIC].ravel(), 6] = 1
-    atoms[ends[ring == 1].ravel(), 7] = 1
-    excess = isotope - _COMMON[element]
-    atoms[:, 8] = np.where(isotope == 0, 0, np.where(abs(excess) > 8, -1, 9 + excess))
-    bonds = np.stack((table[:, 2], np.zeros(len(table), np.int64), table[:, 3], ring), axis=1)
+    table = np.array(flat, np.int64).reshape(links, 4)
+    ends, bonds[:, :2] = table[:, :2], table[:, 2:]
+    atoms[:, 6] = np.bincount(ends.ravel(), minlength=count)
+    if rings:
+        bonds[[place for ring in rings for place in ring], 2] = 1
+        atoms[ends[bonds[:, 0] == _AROMATIC], 7] = 1
+        atoms[ends[bonds[:, 2] == 1], 8] = 1
     return atoms, bonds, ends
 
 
@@ -96,8 +97,8 @@ def _labels(mol: Chem.Mol) -> tuple[list[int], list[int]]:
 
     A centre that the rules cannot name, or not within their effort, gets the last value.
     """
-    centres = [atom for atom in mol.GetAtoms() if atom.GetChiralTag()]
-    doubles = [bond for bond in mol.GetBonds() if int(bond.GetStereo()) > _SPECIFIED]
+    centres = [atom for atom in map(mol.GetAtomWithIdx, range(mol.GetNumAtoms())) if atom.GetChiralTag()]
+    doubles = [bond for bond in map(mol.GetBondWithIdx, range(mol.GetNumBonds())) if bond.GetStereo() > _SPECIFIED]
     atoms, bonds = [0] * mol.GetNumAtoms(), [0] * mol.GetNumBonds()
     if not centres and not doubles:
         return atoms, bonds

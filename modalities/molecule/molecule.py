@@ -9,23 +9,23 @@ Fields = NDArray[np.int16]
 
 ATOM_FIELDS: dict[str, tuple[int, int]] = {
     "element": (0, 118),  # 0 = a dummy atom
-    "degree": (0, 12),
     "charge": (-8, 8),
     "hydrogens": (0, 8),
     "radicals": (0, 4),
     "hybridisation": (0, 8),  # rdkit's numbers
+    "isotope": (0, 17),  # 0 = not said; else 9 + its mass number less that of the most common isotope
+    "degree": (0, 12),
     "aromatic": (0, 1),
     "ring": (0, 1),
-    "isotope": (0, 17),  # 0 = not said; else 9 + its mass number less that of the most common isotope
     "chirality": (0, 5),  # see CHIRALITY
 }
 """Lowest and highest value of each field of an atom. Stored as a bucket: 1 + value - lowest; 0 = any other value."""
 
 BOND_FIELDS: dict[str, tuple[int, int]] = {
     "type": (0, 21),  # rdkit's numbers
-    "stereo": (0, 9),  # see BOND_STEREO
     "conjugated": (0, 1),
     "ring": (0, 1),
+    "stereo": (0, 9),  # see BOND_STEREO
 }
 """The same for bonds."""
 
@@ -83,17 +83,19 @@ class Molecule:
         return len(self.smiles) + sum(array.nbytes for array in arrays)
 
 
-def buckets(values: NDArray[np.int64], ranges: dict[str, tuple[int, int]]) -> Fields:
+def buckets(values: NDArray[np.int64], low: NDArray[np.int64], sizes: NDArray[np.int64]) -> Fields:
     """Values of fields to their buckets.
 
     Args:
         values: `(rows, fields)`.
-        ranges: `ATOM_FIELDS` or `BOND_FIELDS`.
+        low: The lowest value of each field.
+        sizes: Buckets of each field.
 
     Example:
         >>> import numpy as np
-        >>> buckets(np.array([[0, 0, 1, 1], [99, 2, 0, 7]]), BOND_FIELDS).tolist()
-        [[1, 1, 2, 2], [0, 3, 1, 0]]
+        >>> buckets(np.array([[-1, 0], [3, 4], [0, -2]]), np.array([-1, 0]), np.array([5, 5])).tolist()
+        [[1, 1], [0, 0], [2, 0]]
     """
-    low, high = np.array(list(ranges.values())).T
-    return np.where((values >= low) & (values <= high), values - low + 1, 0).astype(np.int16)
+    places = values - low + 1
+    places[(places < 0) | (places >= sizes)] = 0
+    return places.astype(np.int16)
