@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from mmalign import distributed, registry
 from mmalign.errors import BadSample, UserError
 from mmalign.heads import Codebook, CodebookConfig, GaussianConfig, HeadSet
+from mmalign.heads.gaussian import Pool
 from mmalign.modality import Encoder, Modality, Transform
 from mmalign.objectives.base import GradientNorms, PairConfig, PairSum
 from mmalign.types import Batch, Embedding, Inputs, LossOutput
@@ -29,6 +30,7 @@ class TowerConfig:
         args: The encoder's arguments.
         transform: The transform's settings, over what the encoder asks for.
         head: How vectors reach the shared space: linear, mlp or identity.
+        uncertainty: How this tower's log-variance is made, where it differs from the model's `gaussian.pool`.
         freeze: Keep the encoder as it is: no gradient, no optimiser state, always in eval mode (LiT).
         trainable: Parameter names (shell patterns, such as `blocks.11.*`) that stay trainable in a frozen encoder.
         unfreeze_epoch: The epoch (0-based) from which a frozen encoder trains after all; null = never.
@@ -43,6 +45,7 @@ class TowerConfig:
     args: dict[str, Any] = field(default_factory=dict)
     transform: dict[str, Any] = field(default_factory=dict)
     head: str = "linear"
+    uncertainty: str = ""
     freeze: bool = False
     trainable: list[str] = field(default_factory=list)
     unfreeze_epoch: int | None = None
@@ -120,7 +123,8 @@ class Aligner(nn.Module):
         for name, tower in towers.items():
             encoder = self.modalities[name].encoder(tower.encoder, self.transforms[name], **tower.args)
             self.encoders[name] = encoder
-            self.heads[name] = HeadSet(encoder, dim, needs[name], tower.head, self.gaussian_config)
+            kind = replace(self.gaussian_config, pool=cast(Pool, tower.uncertainty or self.gaussian_config.pool))
+            self.heads[name] = HeadSet(encoder, dim, needs[name], tower.head, kind)
 
     def embed(self, name: str, inputs: Inputs) -> Embedding:
         """Run one tower on collated inputs."""
@@ -264,6 +268,7 @@ class Aligner(nn.Module):
                 "encoder": tower.encoder or next(iter(self.modalities[name].encoders)),
                 "args": encoder.config(),
                 "head": tower.head,
+                "uncertainty": tower.uncertainty,
             }
         return {
             "dim": self.dim,

@@ -52,6 +52,48 @@ def read_vector(source: Any) -> Vector:
     raise BadSample("vector", "a list, an array or a .npy file", f"a {type(source).__name__}")
 
 
+def read_bag(source: Any) -> NDArray[np.float32]:
+    """Read several vectors of one width.
+
+    Args:
+        source: A list of rows, a matrix, a tensor, the path of a `.npy` file that holds a matrix, or its bytes. One row
+            is a bag of one.
+
+    Returns:
+        `(members, width)` float32.
+
+    Raises:
+        BadSample: as `read_vector`, or there is no row.
+
+    Example:
+        >>> from modalities.vector.read import read_bag
+        >>> read_bag([[1, 2], [3, 4]]).shape
+        (2, 2)
+    """
+    if isinstance(source, str | PathLike):
+        name = str(source)
+        if not Path(name).is_file():
+            raise BadSample(name, "a .npy file", "a folder" if Path(name).is_dir() else "no such file")
+        values = _load(Path(name), name)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        name = f"{len(source)} bytes"
+        values = _load(io.BytesIO(source), name)
+    elif hasattr(source, "detach"):
+        name, values = "tensor", source.detach().cpu().float().numpy()
+    elif isinstance(source, np.ndarray | list | tuple):
+        name = type(source).__name__
+        try:
+            values = np.asarray(source)
+        except ValueError as error:
+            raise BadSample(name, "rows of one width", "rows of unequal length") from error
+    else:
+        raise BadSample("bag", "rows of numbers or a .npy file", f"a {type(source).__name__}")
+    values = values[None] if values.ndim == 1 else values
+    if values.ndim != 2 or not values.size or values.size > MAX_WIDTH:
+        raise BadSample(name, f"rows of one width, at most {MAX_WIDTH} numbers", f"shape {values.shape}")
+    return _check(values.reshape(-1), name).reshape(values.shape)
+
+
 def _from_path(name: str) -> Vector:
     path, mark, row = name.rpartition("#")
     # A file may have the sign in its name: it is a row only where what follows is a number.

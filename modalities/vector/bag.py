@@ -1,0 +1,147 @@
+"""Bags: several precomputed vectors a sample, such as a teacher's embeddings of the frames of one clip."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmalign.errors import BadSample, UserError
+from mmalign.modality import Encoder, Modality, Transform
+from mmalign.registry import nearest
+from mmalign.types import Features, Inputs, Tokens
+from modalities.vector.modality import SYNTHETIC_WIDTH, VectorModality
+from modalities.vector.read import read_bag
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Bag = NDArray[np.float32]
+
+
+class BagTransform(Transform):
+    """Holds every bag to one width, and pads a batch to its largest.
+
+    Args:
+        width: Numbers in a vector; None = what `fit` sees.
+        most: Members of a bag that are used: evenly chosen where there are more, at random in training.
+
+    Shape:
+        item `(members, width)` float32 -> `values (batch, members, width)`, `mask (batch, members)`.
+    """
+
+    def __init__(self, width: int | None = None, most: int = 64) -> None:
+        if most < 1:
+            raise UserError(f"bag: most must be at least 1, got {most}")
+        self._width, self.most = width, most
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector."""
+        if self._width is None:
+            raise UserError("the width of the vectors is not known yet: call fit, or give args: {width: ...}")
+        return self._width
+
+    def fit(self, samples: Iterable[Bag]) -> None:
+        """Learn the width from the first bag, and hold every bag to it.
+
+        Raises:
+            UserError: two bags differ in width, or there is none and no width was given.
+        """
+        for place, sample in enumerate(samples):
+            self._width = sample.shape[1] if self._width is None else self._width
+            if sample.shape[1] != self._width:
+                raise UserError(f"training bag {place} has vectors of {sample.shape[1]}, expected {self._width}")
+        if self._width is None:
+            raise UserError("no bags to learn the width from: give args: {width: ...}")
+
+    def __call__(self, sample: Bag, rng: np.random.Generator | None = None) -> Bag:
+        """Check the width, and choose members where there are too many."""
+        if sample.shape[1] != self.width:
+            raise BadSample("bag", f"vectors of {self.width} numbers", str(sample.shape[1]))
+        if len(sample) <= self.most:
+            return sample
+        if rng is None:
+            return sample[np.linspace(0, len(sample) - 1, self.most).round().astype(int)]
+        return sample[np.sort(rng.choice(len(sample), self.most, replace=False))]
+
+    def collate(self, items: Sequence[Bag]) -> Inputs:
+        """Pad with zeros, masked."""
+        longest = max(len(item) for item in items)
+        values = np.zeros((len(items), longest, items[0].shape[1]), dtype=np.float32)
+        mask = np.zeros((len(items), longest), dtype=bool)
+        for row, item in enumerate(items):
+            values[row, : len(item)], mask[row, : len(item)] = item, True
+        return {"values": torch.from_numpy(values), "mask": torch.from_numpy(mask)}
+
+    def config(self) -> dict[str, Any]:
+        """The arguments, width included."""
+        return {"width": self.width, "most": self.most}
+
+
+class Members(Encoder):
+    """The vectors as they are: tokens are the members, the vector is their mean.
+
+    Args:
+        transform: The fitted transform.
+        width: Numbers in a vector; None = what the transform learnt.
+
+    Example:
+        >>> import torch
+        >>> from modalities.vector import BAG
+        >>> encoder = BAG.encoder("members", BAG.transform("members", {"width": 2}))
+        >>> two = {"values": torch.tensor([[[0.0, 2.0], [2.0, 0.0]]]), "mask": torch.tensor([[True, True]])}
+        >>> encoder(two).vector
+        tensor([[1., 1.]])
+    """
+
+    def __init__(self, transform: BagTransform, *, width: int | None = None) -> None:
+        if width is not None and width != transform.width:
+            raise UserError(f"the encoder takes vectors of width {width}, the data has {transform.width}")
+        super().__init__(transform.width, token_width=transform.width)
+
+    def forward(self, inputs: Inputs) -> Features:
+        """Hand over."""
+        values, mask = inputs["values"], inputs["mask"]
+        real = mask[:, :, None]
+        mean = values.masked_fill(~real, 0.0).sum(1) / real.sum(1).clamp(min=1)
+        return Features(mean, Tokens(values, mask))
+
+    def config(self) -> dict[str, Any]:
+        """The width."""
+        return {"width": self.width}
+
+
+class BagModality(Modality):
+    """Sets of precomputed embeddings."""
+
+    name = "bag"
+    description = "several rows of numbers a sample: matrices, .npy files; a sample is (members, width) float32"
+    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {"members": Members}
+
+    def read(self, source: Any) -> Bag:
+        """Read, see `read_bag`."""
+        return read_bag(source)
+
+    def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> BagTransform:
+        """One of the width in the encoder's arguments, or of what it will be fitted on."""
+        for name in settings:
+            if name != "most":
+                raise UserError(f"bag transform has no setting {name!r}{nearest(name, ['most'])}")
+        return BagTransform(encoder_args.get("width"), **settings)
+
+    def restore_transform(self, config: Mapping[str, Any]) -> Transform:
+        """From `BagTransform.config()`."""
+        return BagTransform(config["width"], config["most"])
+
+    def picture(self, sample: Bag, axes: "Axes") -> None:
+        """Draw the members as rows of a map."""
+        axes.imshow(sample, aspect="auto", cmap="RdBu", vmin=-abs(sample).max(), vmax=abs(sample).max())
+
+    def synthetic(self, label: int, rng: np.random.Generator) -> Bag:
+        """One to five noisy vectors about the direction of a class, of width 16."""
+        one = VectorModality()
+        return np.stack([one.synthetic(label, rng) for _ in range(int(rng.integers(1, 6)))]).reshape(
+            -1, SYNTHETIC_WIDTH
+        )
