@@ -28,8 +28,9 @@ def pieces(smiles: str) -> list[str]:
         ("C1CC2CCC1CC2", ["C1CC2CCC1CC2"]),  # one ring system stays whole
         ("C1CCC2(CC1)CCCC2", ["C1CCC2(CC1)CCCC2"]),  # and so do rings that share one atom
         ("c1ccccc1-c1ccccc1", ["c1ccccc1", "c1ccccc1"]),
-        ("C1CC1CC1CC1", ["C", "C1CC1", "C1CC1"]),  # BRICS cuts none of these
-        ("CC1CC1CC1CC1", ["C", "C1CC1", "CC1CC1"]),  # a methyl group lies on no way between rings
+        ("c1ccccc1N=Nc1ccccc1", ["N=N", "c1ccccc1", "c1ccccc1"]),  # BRICS cuts no bond of this one
+        ("Cc1ccccc1N=Nc1ccccc1", ["Cc1ccccc1", "N=N", "c1ccccc1"]),  # a methyl group lies on no way between rings
+        ("CCCc1ccccc1", ["CCC", "c1ccccc1"]),
         ("CC(=O)Oc1ccccc1C(=O)O", ["CC=O", "O", "O=CO", "c1ccccc1"]),  # aspirin, as BRICS cuts it
     ],
 )
