@@ -32,6 +32,8 @@ class PtbxlSource(Source):
     The statements name the superclass in other words: a model trained on `text` has seen labels, one trained on
     `report` has not.
 
+    A few records have no report; they are left out where `report` is asked for.
+
     Options: `rate`, 100 (default) or 500: which of the two files of a record.
 
     Raises:
@@ -56,7 +58,9 @@ class PtbxlSource(Source):
 
     def records(self) -> Sequence[Record]:
         needed = ("ecg_id", "patient_id", "report", "scp_codes", "strat_fold", self._file)
-        return [self._record(row, line) for line, row in enumerate(_rows(self.folder / TABLES[0], needed), start=2)]
+        found = [self._record(row, line) for line, row in enumerate(_rows(self.folder / TABLES[0], needed), start=2)]
+        sides = [side for side, column in self._columns.items() if column == "report" and side not in RESERVED]
+        return [record for record in found if all(side in record.values for side in sides)]
 
     def _record(self, row: dict[str, str], line: int) -> Record:
         where, name = f"{TABLES[0]}:{line}", row["ecg_id"]
