@@ -98,6 +98,7 @@ def test_grounding_is_the_papers_written_as_loops(
     activation: str, chunk: int, rows: int, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(codebook, "_TILE_ROWS", rows)
+    monkeypatch.setattr(codebook, "_SORTED", rows)
     tokens, codes, mask = normal(5, 4, 3), normal(7, 3, seed=1), lengths(4, 1, 0, 3, 2, longest=4)
     wanted = reference.ground(tokens.numpy(), mask.numpy(), codes.numpy(), temperature, activation)
     got = ground(tokens, mask, codes, temperature, activation=activation, chunk=chunk)
@@ -108,7 +109,7 @@ def test_grounding_is_the_papers_written_as_loops(
 @pytest.mark.parametrize("tile", [1, 2**20])
 def test_gradients_by_finite_differences(activation: str, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codebook, "_TILE_ROWS", tile)
-    monkeypatch.setattr(codebook, "_BAGS", tile)
+    monkeypatch.setattr(codebook, "_SORTED", tile)
     mask = lengths(4, 1, 0, 3, longest=4)
     temperature = torch.tensor([0.7], dtype=torch.float64, requires_grad=True)
     inputs = (normal(4, 4, 3).requires_grad_(), normal(6, 3, seed=1).requires_grad_(), temperature)
@@ -193,6 +194,16 @@ def test_of_equal_tokens_the_first_has_the_gradient() -> None:
     assert q.grad is not None
     assert q.grad[0, 0].any()
     assert not q.grad[0, 1:].any()
+
+
+def test_tokens_far_down_a_long_sample_have_the_gradient() -> None:
+    q, codes = normal(2, 40000, 2), normal(5, 2, seed=1).requires_grad_()
+    q[:, 35000:] *= 10
+    q.requires_grad_()
+    found = torch.autograd.grad(ground(q, None, codes, 1.0, activation="softmax").square().sum(), (q, codes))
+    dense = ((q @ codes.T).amax(1) / math.sqrt(2)).softmax(1).square().sum()
+    torch.testing.assert_close(found, torch.autograd.grad(dense, (q, codes)))
+    assert not found[0][:, :35000].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

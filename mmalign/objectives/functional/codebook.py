@@ -1,6 +1,7 @@
 """FDT's grounding: each sample as a sparse mixture of codes that all modalities share."""
 
 import math
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from mmalign.errors import UserError
 
 _TILE_ROWS = 2048  # token vectors scored at a time
-_BAGS = 2**20  # (sample, code) pairs whose gradient is summed at a time
+_SORTED = 2**18  # (sample, code) pairs sorted at a time
 
 
 def sparsemax(x: Tensor, dim: int = -1) -> Tensor:
@@ -89,21 +90,21 @@ def ground(
     dtype = torch.promote_types(torch.promote_types(tokens.dtype, codebook.dtype), torch.float32)
     if not tokens.shape[1]:
         tokens, mask = F.pad(tokens, (0, 0, 0, 1)), F.pad(mask, (0, 1))
-    # Whatever stands in a pad, NaN too, is gone before anything is multiplied by it.
-    tokens = tokens.to(dtype).masked_fill(~mask[:, :, None], 0.0)
-    some = mask.any(1, keepdim=True)
-    pooled = _MaxScores.apply(tokens, mask, codebook.to(dtype), chunk)
-    # Before the division: the derivative of -inf / temperature would be NaN, even where its weight is zero.
-    pooled = pooled.masked_fill(~some, 0.0)
-    if pooled.device.type == "cpu" and not bool(pooled.isfinite().all()):
+    # One name for both: the pooled scores go as soon as they are divided.
+    scores: Tensor = _MaxScores.apply(tokens.to(dtype), mask, codebook.to(dtype), chunk)
+    if scores.device.type == "cpu" and not _finite(scores):
         raise UserError(
             "grounding expected finite tokens and codes, and NaN or infinity came: look for a learning rate that is "
             "too high, or for NaN in the inputs (mmalign check)"
         )
     if isinstance(temperature, Tensor):
         temperature = temperature.to(dtype)
-    scores = pooled / (math.sqrt(tokens.shape[2]) * temperature)
-    return (sparsemax(scores) if activation == "sparsemax" else scores.softmax(1)) * some
+    scores = scores / (math.sqrt(tokens.shape[2]) * temperature)
+    some = mask.any(1, keepdim=True)
+    if activation == "softmax":
+        return scores.softmax(1) * some
+    # After the division: the derivative of -inf / temperature would be NaN.
+    return sparsemax(scores.masked_fill_(~some, -math.inf))
 
 
 class CodeStatistics(NamedTuple):
@@ -149,93 +150,113 @@ def code_statistics(weights: Tensor, *, threshold: float = 0.0) -> CodeStatistic
 class _Sparsemax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        top = x.amax(-1, keepdim=True)
-        x = x - top.masked_fill(top == -math.inf, 0.0)
-        # The threshold is never more than one below the maximum: nothing lower matters, -inf included.
-        ordered = x.clamp(min=-1.0).sort(-1, descending=True).values
-        total = ordered.cumsum(-1)
-        place = torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
-        size = (1 + place * ordered > total).sum(-1, keepdim=True).clamp(min=1)
-        threshold = (total.gather(-1, size - 1) - 1) / size
-        out = (x - threshold).clamp_(min=0.0)
-        ctx.save_for_backward(out > 0)
+        out, width = x.new_empty(x.shape), x.shape[-1]
+        rows, projected = x.reshape(-1, width), out.view(-1, width)
+        size = torch.ones(len(rows), 1, dtype=torch.int64, device=x.device)
+        for some in _slices(len(rows), max(1, _SORTED // width)):
+            _project(rows[some], projected[some])
+            # Here and not in backward: to add up truth values torch takes eight bytes for each.
+            size[some] = (projected[some] > 0).sum(1, keepdim=True).clamp(min=1)
+        ctx.save_for_backward(out > 0, size.view(*x.shape[:-1], 1))
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (support,) = ctx.saved_tensors
+        support, size = ctx.saved_tensors
         grad = grad.masked_fill(~support, 0.0)
-        mean = grad.sum(-1, keepdim=True) / support.sum(-1, keepdim=True).clamp(min=1)
-        result: Tensor = (grad - mean).masked_fill(~support, 0.0)
-        return result
+        return grad.sub_(grad.sum(-1, keepdim=True) / size).masked_fill_(~support, 0.0)
+
+
+def _project(x: Tensor, out: Tensor) -> None:
+    # Each row of `x` onto the probability vectors.
+    top = x.amax(-1, keepdim=True)
+    torch.sub(x, top.masked_fill_(top == -math.inf, 0.0), out=out)
+    # The threshold is never more than one below the maximum: nothing lower matters, -inf included.
+    ordered = out.clamp(min=-1.0).sort(-1, descending=True).values
+    total = ordered.cumsum(-1)
+    place = torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
+    size = (1 + place * ordered > total).sum(-1, keepdim=True).clamp(min=1)
+    out.sub_((total.gather(-1, size - 1) - 1) / size).clamp_(min=0.0)
 
 
 class _MaxScores(torch.autograd.Function):
-    """Maximum over real tokens of `<token, code>`, `(batch, codes)`; -inf where there is none."""
+    """Maximum over real tokens of `<token, code>`, `(batch, codes)`; 0, with no gradient, where there is none."""
 
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, mask: Tensor, codebook: Tensor, chunk: int) -> Tensor:
-        (batch, length, dim), count = tokens.shape, len(codebook)
+        batch, count = len(tokens), len(codebook)
         pooled = tokens.new_empty(batch, count)
-        winner = torch.empty(count, batch, dtype=torch.int32, device=tokens.device)
-        step, chunk = min(max(1, _TILE_ROWS // length), max(batch, 1)), min(chunk, count)
-        memory = tokens.new_empty(step * length * chunk)
-        for first in range(0, batch, step):
-            block = tokens[first : first + step]
-            pads = ~mask[first : first + step]
-            for begin in range(0, count, chunk):
-                codes = codebook[begin : begin + chunk]
+        small = torch.int16 if tokens.shape[1] < 2**15 else torch.int32
+        winner = torch.empty(count, batch, dtype=small, device=tokens.device)
+        chunk = min(chunk, count)
+        memory = tokens.new_empty(0)
+        for samples, block, pads in _blocks(tokens, mask):
+            if not len(memory):  # the first block is the largest
+                memory = tokens.new_empty(chunk * len(block))
+            for codes in _slices(count, chunk):
                 # (codes, samples, tokens): the tokens lie side by side, as a maximum over them likes it.
-                scores = memory[: len(codes) * pads.numel()].view(len(codes), pads.numel())
-                torch.mm(codes, block.reshape(-1, dim).T, out=scores)  # autocast leaves `out=` alone
-                found = scores.view(len(codes), *pads.shape).masked_fill_(pads, -math.inf).max(2)
-                pooled[first : first + step, begin : begin + chunk] = found.values.T
-                winner[begin : begin + chunk, first : first + step] = found.indices
-        ctx.save_for_backward(tokens, codebook, winner)
-        return pooled
+                scores = memory[: (codes.stop - codes.start) * len(block)].view(-1, len(block))
+                torch.mm(codebook[codes], block.T, out=scores)  # autocast leaves `out=` alone
+                found = scores.view(-1, *pads.shape).masked_fill_(pads, -math.inf).max(2)
+                pooled[samples, codes], winner[codes, samples] = found.values.T, found.indices
+        ctx.save_for_backward(tokens, mask, codebook, winner)
+        ctx.chunk = chunk
+        return pooled.masked_fill_(~mask.any(1, keepdim=True), 0.0)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None, None]:
         if torch.is_grad_enabled():
             raise UserError("grounding has no second derivative; call backward without create_graph=True")
-        tokens, codebook, winner = ctx.saved_tensors
+        tokens, mask, codebook, winner = (saved.detach() for saved in ctx.saved_tensors)
+        grad_codes = _to_codes(grad, winner, tokens, mask, ctx.chunk) if ctx.needs_input_grad[2] else None
         grad_tokens = _to_tokens(grad, winner, codebook, tokens.shape[1]) if ctx.needs_input_grad[0] else None
-        grad_codes = _to_codes(grad, winner, tokens) if ctx.needs_input_grad[2] else None
         return grad_tokens, None, grad_codes, None
 
 
-def _to_codes(grad: Tensor, winner: Tensor, tokens: Tensor) -> Tensor:
+def _to_codes(grad: Tensor, winner: Tensor, tokens: Tensor, mask: Tensor, chunk: int) -> Tensor:
     # A bag a code: the winning token of each sample, weighted by that sample's gradient.
-    (batch, length, dim), count = tokens.shape, len(winner)
-    out = tokens.new_zeros(count, dim)
-    if not batch:
-        return out
-    table, offset = tokens.reshape(-1, dim), torch.arange(batch, dtype=winner.dtype, device=winner.device) * length
-    step = max(1, _BAGS // batch)
-    for begin in range(0, count, step):
-        weights = grad[:, begin : begin + step].T.contiguous()
-        bags = winner[begin : begin + step] + offset
-        out[begin : begin + step] = F.embedding_bag(bags, table, per_sample_weights=weights, mode="sum")
+    out = tokens.new_zeros(len(winner), tokens.shape[2])
+    for samples, block, pads in _blocks(tokens, mask):
+        offset = torch.arange(len(pads), dtype=torch.int32, device=winner.device) * tokens.shape[1]
+        for codes in _slices(len(winner), chunk):
+            bags, weights = winner[codes, samples] + offset, grad[samples, codes].T.contiguous()
+            out[codes] += F.embedding_bag(bags, block, per_sample_weights=weights, mode="sum")
     return out
+
+
+def _blocks(tokens: Tensor, mask: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Some samples at a time: which, their tokens in one table `(samples * tokens, dim)`, and where pads are."""
+    for samples in _slices(len(tokens), max(1, _TILE_ROWS // tokens.shape[1])):
+        pads = ~mask[samples]
+        # Whatever stands in a pad, NaN too, is gone before anything is multiplied by it.
+        yield samples, tokens[samples].masked_fill(pads[:, :, None], 0.0).flatten(0, 1), pads
+
+
+def _slices(count: int, step: int) -> Iterator[slice]:
+    return (slice(first, min(first + step, count)) for first in range(0, count, step))
 
 
 def _to_tokens(grad: Tensor, winner: Tensor, codebook: Tensor, length: int) -> Tensor:
     # A bag a token: the codes that it won, in the order of their winners.
     count, batch = winner.shape
-    out = codebook.new_zeros(batch, length, codebook.shape[1])
+    out = codebook.new_empty(batch, length, codebook.shape[1])
     places = torch.arange(length, dtype=winner.dtype, device=winner.device)
-    step = max(1, _BAGS // count)
-    for first in range(0, batch, step):
-        ordered = winner[:, first : first + step].T.sort(1)
-        samples = len(ordered.values)
-        starts = torch.searchsorted(ordered.values.contiguous(), places.expand(samples, length).contiguous())
-        starts += torch.arange(samples, device=starts.device)[:, None] * count
-        weights = grad[first : first + step].gather(1, ordered.indices)
+    for samples in _slices(batch, max(1, _SORTED // count)):
+        ordered = winner[:, samples].T.sort(1)
+        some = len(ordered.values)
+        starts = torch.searchsorted(ordered.values.contiguous(), places.expand(some, length).contiguous())
+        starts += torch.arange(some, device=starts.device)[:, None] * count
+        weights = grad[samples].gather(1, ordered.indices)
         bags = F.embedding_bag(
             ordered.indices.flatten(), codebook, starts.flatten(), per_sample_weights=weights.flatten(), mode="sum"
         )
-        out[first : first + step] = bags.view(samples, length, -1)
+        out[samples] = bags.view(some, length, -1)
     return out
+
+
+def _finite(x: Tensor) -> bool:
+    # Without a table of yes and no as large as `x`. NaN anywhere is both the lowest and the highest.
+    return not x.numel() or all(math.isfinite(border) for border in x.detach().aminmax())
 
 
 def _check(tokens: Tensor, mask: Tensor | None, codebook: Tensor, temperature: Tensor | float, chunk: int) -> Tensor:
