@@ -1,10 +1,12 @@
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmalign.errors import UserError
 from mmalign.objectives.functional import late_interaction, tiles
@@ -52,6 +54,44 @@ def test_gradients_by_finite_differences_and_none_in_padding(side: int, tile: Ca
     (forth.sum() + back.square().sum()).backward()
     for side_of, mask in ((a, mask_a), (b, mask_b)):
         assert float(side_of.grad[~mask].abs().sum()) == 0.0
+
+
+def dense(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    dots = torch.einsum("iad,jbd->iajb", a, b)
+    return dots.amax(3).mean(1), dots.amax(1).mean(2)
+
+
+def test_one_side_alone_may_learn() -> None:
+    (a, mask_a), (b, mask_b) = tokens([3, 3]), tokens([4, 4, 4], seed=1)
+    sent = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for learns in (a, b):
+        learns.requires_grad_()
+        found = torch.autograd.grad(late_interaction(a, mask_a, b, mask_b), learns, tuple(sent))
+        torch.testing.assert_close(found, torch.autograd.grad(dense(a, b), learns, tuple(sent)))
+        learns.requires_grad_(False)
+
+
+@pytest.mark.parametrize("lengths", [(40000, 1), (1, 40000)])
+def test_tokens_far_down_a_long_sample_have_the_gradient(lengths: tuple[int, int]) -> None:
+    sides = [tokens([length], seed=seed, dim=2)[0] for seed, length in enumerate(lengths)]
+    for side in sides:
+        side[:, 35000:] *= 10
+        side.requires_grad_()
+    masks = [torch.ones(1, length, dtype=torch.bool) for length in lengths]
+    found = torch.autograd.grad(sum(late_interaction(sides[0], masks[0], sides[1], masks[1])), sides)
+    torch.testing.assert_close(found, torch.autograd.grad(sum(dense(sides[0], sides[1])), sides))
+
+
+def test_whatever_is_sent_to_a_sample_without_a_token_goes_nowhere() -> None:
+    (a, mask_a), (b, mask_b) = tokens([2, 0]), tokens([0, 3], seed=1)
+    a, b = a.requires_grad_(), b.requires_grad_()
+    sent = torch.full((2, 2), math.nan).double()
+    sent[0, 1] = 1.0
+    grads = torch.autograd.grad(late_interaction(a, mask_a, b, mask_b), (a, b), (sent, sent))
+    for grad, row in zip(grads, (0, 1), strict=True):
+        assert bool(grad.isfinite().all())
+        assert grad[row].any()
+        assert not grad[1 - row].any()
 
 
 def test_negative_scores_keep_their_sign_beside_pads() -> None:
@@ -112,15 +152,57 @@ def test_half_precision_and_autocast(dtype: torch.dtype) -> None:
             torch.testing.assert_close(got, want, rtol=0, atol=0)
     late_interaction(a, mask_a, b, mask_b)[0].sum().backward()
     assert a.grad.dtype == dtype
+    for given in ((a, mask_a, b.double(), mask_b), (b.double(), mask_b, a, mask_a)):
+        assert {scores.dtype for scores in late_interaction(*given)} == {torch.float64}
+
+
+def test_autocast_leaves_the_gradient_alone() -> None:
+    (a, mask_a), (b, mask_b) = tokens([4, 4]), tokens([5, 5], seed=1)
+    a, b = a.float().requires_grad_(), b.float().requires_grad_()
+    scores = late_interaction(a, mask_a, b, mask_b)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = torch.autograd.grad(scores[0].sum(), (a, b))
+    torch.testing.assert_close(found, torch.autograd.grad(dense(a, b)[0].sum(), (a, b)))
+
+
+class Made(TorchDispatchMode):
+    """The number of elements of the largest tensor made, and of all tensors of small integers together."""
+
+    largest = 0
+    winners = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, list | tuple) else [out]:
+            if isinstance(tensor, Tensor):
+                self.largest = max(self.largest, tensor.numel())
+                self.winners += tensor.numel() * (tensor.dtype == torch.int16)
+        return out
+
+
+def test_the_dots_of_all_tokens_are_never_held(tile: Callable[[int], None]) -> None:
+    tile(16)
+    (a, mask_a), (b, mask_b) = tokens([8] * 8), tokens([8] * 8, seed=1)
+    a.requires_grad_()
+    with Made() as made:
+        sum(late_interaction(a, mask_a, b, mask_b)).sum().backward()
+    assert made.largest <= 8 * 8 * 8  # who won; all dot products would be 8 times as many
+    assert made.winners
+    with torch.no_grad(), Made() as made:
+        late_interaction(a, mask_a, b, mask_b)
+    assert not made.winners
 
 
 def test_what_does_not_fit_is_refused() -> None:
     (a, mask_a), (b, mask_b) = tokens([2, 3]), tokens([2], seed=1)
-    bad = a.clone()
-    bad[0, 0, 0] = math.nan
+    bad, worse = a.clone(), b.clone()
+    bad[0, 0, 0], worse[0, 0, 0] = math.nan, math.inf
     for arguments, match in [
         ((bad, mask_a, b, mask_b), "NaN or infinity"),
+        ((a, mask_a, worse, mask_b), "NaN or infinity"),
+        ((a, mask_a[:, :1], b, mask_b), "side a"),
         ((a[0], mask_a, b, mask_b), "side a"),
+        ((a[..., None], mask_a, b, mask_b), "side a"),
         ((a, mask_a, b, mask_b.float()), "side b"),
         ((a, mask_a, b[:, :, :2], mask_b), "one width"),
     ]:

@@ -55,8 +55,6 @@ def late_interaction(tokens_a: Tensor, mask_a: Tensor, tokens_b: Tensor, mask_b:
     b = torch.where(mask_b[:, :, None], tokens_b.to(dtype), 0.0)
     if a.device.type == "cpu" and not (bool(a.isfinite().all()) and bool(b.isfinite().all())):
         raise UserError("late interaction expected finite tokens wherever the mask is True, NaN or infinity came")
-    if not torch.is_grad_enabled():
-        a, b = a.detach(), b.detach()
     return _LateInteraction.apply(a, mask_a, b, mask_b)  # type: ignore[no-any-return]
 
 
