@@ -28,6 +28,7 @@ test: lint types
 bench: install
 	$(BIN)/python tests/benchmarks/openclip_train.py
 	$(BIN)/python tests/benchmarks/losses.py
+	$(BIN)/python tests/benchmarks/transport.py
 
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
