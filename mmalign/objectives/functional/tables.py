@@ -65,7 +65,7 @@ def table_share(
         raise UserError("a contrastive loss expected finite similarities, and NaN or infinity came")
     n = max(len(groups), 1)
     lse_rows = forth.logsumexp(1)
-    lse_columns = back.logsumexp(0) if len(back) else back.new_full(groups.shape, -torch.inf) + back.sum()
+    lse_columns = back.logsumexp(0)  # of no rows: -inf, with a graph
     lse_columns = lse_columns if merge is None else merge(lse_columns)
     same = (groups[rows, None] == groups).to(forth.dtype)
     of_rows, of_columns = same.sum(1).clamp(min=1), _sizes(groups).to(forth.dtype)
