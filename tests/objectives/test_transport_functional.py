@@ -267,6 +267,22 @@ def test_small_epsilon_large_cost_and_one_point_are_finite_in_float32(gradient: 
             torch.testing.assert_close(got.plan.sum((1, 2)), torch.ones(shape[0]), rtol=5e-3, atol=0.0)
 
 
+@pytest.mark.parametrize("gradient", MODES)
+def test_a_large_constant_takes_no_digits_in_float32(gradient: str) -> None:
+    # Identical vectors: all costs are the same, and the plan is the product.
+    cost = torch.full((2, 6, 5), 700.0).requires_grad_()
+    got = sinkhorn(cost, 1e-4, gradient=gradient)
+    torch.testing.assert_close(got.plan, torch.full((2, 6, 5), 1 / 30), rtol=1e-5, atol=0)
+    torch.testing.assert_close(got.value, torch.full((2,), 700.0))
+    (slope,) = torch.autograd.grad(got.value.sum(), cost)
+    torch.testing.assert_close(slope, torch.full((2, 6, 5), 1 / 30), rtol=1e-5, atol=0)
+    bumpy = torch.randint(0, 8, (2, 6, 5), generator=torch.Generator().manual_seed(0)) / 256
+    high = sinkhorn(1024 + bumpy, 1e-3, gradient=gradient)  # no digit of the cost itself is lost
+    low = sinkhorn(bumpy, 1e-3, gradient=gradient)
+    torch.testing.assert_close(high.plan, low.plan, rtol=1e-4, atol=1e-7)
+    assert high.iterations.tolist() == low.iterations.tolist()
+
+
 def test_the_error_is_that_of_the_plan_and_iterations_stop_where_told() -> None:
     cost = costs(3, 8, 8)
     got = sinkhorn(cost, 0.02, max_iterations=7, tolerance=1e-9)

@@ -122,10 +122,9 @@ def test_padding_is_never_seen(gradient: str, epsilon: float) -> None:
         assert float(whole.potentials[k, columns:].abs().sum()) == 0.0
 
 
-@pytest.mark.parametrize("gradient", MODES)
-@pytest.mark.parametrize("epsilon", [0.3, 0.015])
+@pytest.mark.parametrize(("gradient", "epsilon"), [*((gradient, 0.3) for gradient in MODES), ("implicit", 0.015)])
 def test_gradients_by_finite_differences(gradient: str, epsilon: float) -> None:
-    named: dict[str, Any] = {"gradient": gradient, "tolerance": 1e-12, "max_iterations": 1500}
+    named: dict[str, Any] = {"gradient": gradient, "tolerance": 1e-12, "max_iterations": 300}
 
     def solve(cost: Tensor, epsilon: Tensor, mass: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
         got = partial_sinkhorn(cost, epsilon, mass, a=a.softmax(1), b=b.softmax(1), **named)

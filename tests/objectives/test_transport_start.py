@@ -40,14 +40,15 @@ def test_from_the_solution_no_iteration_is_needed(
         assert sinkhorn(cost, epsilon, start=start + 0.7, **named).iterations.tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(24, 12), (12, 24)])
 @pytest.mark.parametrize(("epsilon", "rho_a", "rho_b"), CASES)
 def test_from_a_near_problem_fewer_iterations_are_needed(
-    epsilon: float, rho_a: float | None, rho_b: float | None
+    epsilon: float, rho_a: float | None, rho_b: float | None, rows: int, columns: int
 ) -> None:
-    cost = costs(8, 24, 12)
+    cost = costs(8, rows, columns)
     named: dict[str, Any] = {"rho_a": rho_a, "rho_b": rho_b, "tolerance": 1e-6, "max_iterations": 500}
     start = sinkhorn(cost, epsilon, **named).potentials
-    near = cost + 0.05 * epsilon * costs(8, 24, 12, seed=1)
+    near = cost + 0.01 * epsilon * costs(8, rows, columns, seed=1)
     cold, warm = sinkhorn(near, epsilon, **named), sinkhorn(near, epsilon, start=start, **named)
     assert bool((warm.iterations < cold.iterations).all())
     assert int(warm.iterations.min()) > 0

@@ -107,30 +107,24 @@ def _multiply(
                 loop.take(open_)
                 left, open_ = left[open_], open_[open_]
     plan = (whole * (problems.a * u)[:, :, None]).mul_((problems.b * v)[:, None, :])
-    x = torch.where(problems.a > 0, u.log() - loop.middle(problems), 0.0)
+    x = torch.where(problems.a > 0, u.log(), 0.0)
     y = torch.where((problems.b > 0) & v.isfinite(), v.log(), 0.0)
     return x, y, iterations, plan, slow
 
 
 class _Kernel:
-    """Sinkhorn's multiplications. A constant in the scores moves into the potentials where the plan does not see it."""
+    """Sinkhorn's multiplications."""
 
     def __init__(self, problems: Problems, y: Tensor) -> None:
         self.a, self.b, self.exact = problems.a, problems.b, problems.exact
         self.give_b = problems.give_b
         self.power_a, self.power_b = -1 / (1 + problems.give_a), -1 / (1 + self.give_b)
-        self.kernel = problems.scores.sub_(self.middle(problems)[:, :, None]).exp_()
+        self.kernel = problems.scores.exp_()
         self.turned = self.kernel.mT.contiguous()  # one row times a matrix is the fast product of small batches
         if self.exact:
             y = y - (self.b * y).sum(1, keepdim=True) / self.b.sum(1, keepdim=True)
         self.v = y.clamp(-REACH / 2, REACH / 2).exp()
         self._rows()
-
-    @staticmethod
-    def middle(problems: Problems) -> Tensor:
-        """Of the scores, `(batch, 1)`; 0 where mass may be lost and so a constant is seen."""
-        middle = (problems.low + problems.high) / (-2 * problems.epsilon)
-        return (middle if problems.exact else torch.zeros_like(middle))[:, None]
 
     def take(self, rows: Tensor) -> None:
         for name in ("a", "b", "give_b", "power_a", "power_b", "kernel", "turned", "u", "v", "sums"):

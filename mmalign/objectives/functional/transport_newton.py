@@ -12,11 +12,14 @@ from torch import Tensor
 
 from mmalign.objectives.functional.transport_problems import Problems
 
-# Epsilon begins where the scores span this much, and goes down by this factor whenever a problem is loosely solved: the
-# error is not above this share of the mass. Where mass may be missed, the little that is missed says where the
-# potentials are.
+# Epsilon begins where the scores span this much, and goes down by this factor whenever a problem is loosely solved.
 SPAN, FACTOR = 10.0, 0.5
-LOOSE, LOOSE_INEXACT = 0.1, 0.01
+# That is, its error is not above this share of the mass. Where mass may be missed, what little is missed says where the
+# potentials are.
+LOOSE, LOOSE_INEXACT = 0.03, 0.01
+# A problem that stays at one epsilon for so many steps left the one before too early, for a plateau from which no step
+# sees where to go: it goes back up by this factor, to come down more tightly. Below this error there is no plateau.
+STUCK, BACK, TIGHTER, SETTLED = 20, 100.0, 0.1, 1e-6
 # Added to the diagonal, as a share of it: columns that hardly know of each other do not tear the step apart.
 _RIDGE = 1e-9
 
@@ -47,53 +50,85 @@ def descend(problems: Problems, start: Tensor | None, tolerance: float, iteratio
 
 
 def _descend(problems: Problems, start: Tensor | None, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
-    y = torch.zeros_like(problems.b) if start is None else start
-    result, taken = torch.empty_like(y), torch.zeros(len(y), dtype=torch.long, device=y.device)
-    wide, y = _begin(problems, y, known=start is not None)
-    left, open_ = torch.arange(len(y), device=y.device), torch.ones_like(taken, dtype=torch.bool)
+    """A problem that is done is not touched again; one that is not in time gives its best at the wanted epsilon."""
+    path = _Path(problems, start)
+    result, taken = path.y.clone(), torch.zeros(len(path.y), dtype=torch.long, device=path.y.device)
+    left, open_ = torch.arange(len(result), device=result.device), torch.ones_like(taken, dtype=torch.bool)
+    least = torch.full_like(path.wide, torch.inf)
     for done in range(iterations + 1):
-        here = problems.at(wide) if bool((wide > 1).any()) else problems
-        plan, lacks = _columns(here, y / wide[:, None])
-        error = lacks.abs().sum(1)
-        ends = open_ & ((wide == 1) & (error <= tolerance) if done < iterations else open_)
-        if bool(ends.any()):
-            result[left[ends]], taken[left[ends]] = y[ends], done
-            open_ = open_ & ~ends
-            if not bool(open_.any()):
-                break
-        y = y + wide[:, None] * _step(here, plan, lacks, y / wide[:, None])
-        wide = torch.where(error <= _loose(problems), (wide * FACTOR).clamp(min=1.0), wide)
+        error, there = path.look(), path.wide == 1
+        better = open_ & torch.where(there, error < least, least.isinf())
+        result[left[better]], taken[left[open_]] = path.y[better], done
+        least = torch.where(better & there, error, least)
+        open_ = open_ & ~(there & (error <= tolerance))
+        if done == iterations or not bool(open_.any()):
+            break
+        path.go(tolerance)
         if 2 * int(open_.sum()) <= len(open_):
-            problems, y, wide, left, open_ = problems.take(open_), y[open_], wide[open_], left[open_], open_[open_]
+            path.take(open_)
+            left, least, open_ = left[open_], least[open_], open_[open_]
     return result, taken
 
 
-def _begin(problems: Problems, y: Tensor, *, known: bool) -> tuple[Tensor, Tensor]:
-    """How many times too large epsilon is at first, and the potentials there."""
-    widest = (problems.span / SPAN).clamp(min=1.0)
-    if not known:
-        return widest, y
-    # A start is taken up at the smallest epsilon at which it is loosely right.
-    wide = torch.ones_like(widest)
-    while True:
-        error = _columns(problems.at(wide), y / wide[:, None])[1].abs().sum(1)
-        wrong = ~(error <= _loose(problems))  # not a number is wrong too
-        if not bool((climbs := wrong & (wide < widest)).any()):
-            return wide, torch.where(wrong[:, None], 0.0, y)
-        wide = torch.where(climbs, torch.minimum(wide / FACTOR, widest), wide)
+class _Path:
+    """Where each problem is on its way down.
+
+    `y` is in units of the wanted epsilon, `wide` how many times too large epsilon still is.
+    """
+
+    def __init__(self, problems: Problems, start: Tensor | None) -> None:
+        self.problems, self.mass = problems, problems.b.sum(1)
+        self.widest = (problems.span / SPAN).clamp(min=1.0)
+        self.loose = self.mass * (LOOSE if problems.exact else LOOSE_INEXACT)
+        self.since = torch.zeros_like(self.mass, dtype=torch.long)
+        self.wide, self.y = self.widest, torch.zeros_like(problems.b)
+        if start is not None:
+            self._take_up(start)
+
+    def _take_up(self, start: Tensor) -> None:
+        """At the smallest epsilon at which it is loosely right; if at none, not at all."""
+        self.wide, self.y = torch.ones_like(self.widest), start
+        while True:
+            wrong = ~(self.look() <= self.loose)  # not a number is wrong too
+            if not bool((climbs := wrong & (self.wide < self.widest)).any()):
+                break
+            self.wide = torch.where(climbs, torch.minimum(self.wide / FACTOR, self.widest), self.wide)
+        self.y = torch.where(wrong[:, None], 0.0, start)
+
+    def take(self, rows: Tensor) -> None:
+        self.problems = self.problems.take(rows)
+        for name in ("mass", "widest", "loose", "since", "wide", "y"):
+            setattr(self, name, getattr(self, name)[rows])
+
+    def look(self) -> Tensor:
+        """The error of each problem, at its epsilon."""
+        self.here = self.problems.at(self.wide) if bool((self.wide > 1).any()) else self.problems
+        self.plan = self.here.fit(self.y / self.wide[:, None])[1]
+        self.lacks = self.here.wanted(self.y / self.wide[:, None]) - self.plan.sum(1)
+        self.error = self.lacks.abs().sum(1)
+        return self.error
+
+    def go(self, tolerance: float) -> None:
+        """One step, and down or up with epsilon."""
+        at = self.y / self.wide[:, None]
+        step = newton_step(self.here, at, self.plan, self.lacks)
+        if not self.problems.exact:
+            # Too much mass by orders: Sinkhorn's own step takes them all at once.
+            back = (self.here.wanted(at) / self.plan.sum(1)).log() / (1 + self.here.give_b)
+            back = torch.where(self.problems.b > 0, back, 0.0)
+            step = torch.where((self.error > self.mass)[:, None], back, step)
+        self.y = self.y + self.wide[:, None] * step
+        solved = self.error <= torch.where(self.wide == 1, tolerance, self.loose)
+        self.since = torch.where(solved, 0, self.since + 1)
+        stuck = (self.since >= STUCK) & (self.error > SETTLED * self.mass)
+        wide = torch.where(solved, self.wide * FACTOR, torch.where(stuck, self.wide * BACK, self.wide))
+        self.wide = torch.minimum(wide, self.widest).clamp(min=1.0)
+        self.loose = torch.where(stuck, self.loose * TIGHTER, self.loose)
+        self.since = torch.where(stuck, 0, self.since)
 
 
-def _loose(problems: Problems) -> Tensor:
-    return (LOOSE if problems.exact else LOOSE_INEXACT) * problems.b.sum(1)
-
-
-def _columns(problems: Problems, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The plan with the rows at their best, and what its columns lack."""
-    plan = problems.fit(y)[1]
-    return plan, problems.wanted(y) - plan.sum(1)
-
-
-def _step(problems: Problems, plan: Tensor, lacks: Tensor, y: Tensor) -> Tensor:
+def newton_step(problems: Problems, y: Tensor, plan: Tensor, lacks: Tensor) -> Tensor:
+    """What to add to column potentials, given the plan that the rows' best make with them and what its columns lack."""
     real, mass = problems.b > 0, problems.b.sum(1, keepdim=True)
     columns, rows = plan.sum(1), plan.sum(2) * (1 + problems.give_a)
     system = -torch.bmm((plan / rows.clamp(min=1e-300)[:, :, None]).mT, plan)

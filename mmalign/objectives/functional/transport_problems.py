@@ -101,6 +101,17 @@ class Problems:
         sides = self.b, self.a, self.rho_b, self.rho_a
         return Problems(self.cost.mT, self.epsilon, *sides, self.low, self.high, self.padded)
 
+    def centred(self) -> tuple["Problems", Tensor]:
+        """The same with costs around 0, and what was taken off, `(batch,)`: nothing where mass may be lost.
+
+        A constant does not change the plan, but beside a large one potentials lose their digits.
+        """
+        if not self.exact:
+            return self, torch.zeros_like(self.low)
+        middle = (self.low + self.high) / 2
+        cost = self.cost - middle[:, None, None]
+        return replace(self, cost=cost, low=self.low - middle, high=self.high - middle), middle
+
     def rows_from(self, y: Tensor) -> Tensor:
         """The row potentials that fit column potentials: `x_i = - LSE_j(log b_j + y_j + scores_ij) / (1 + give)`."""
         x = -_logsumexp(self.scores + (self.log_b + y)[:, None, :], 2) / (1 + self.give_a)
@@ -171,7 +182,9 @@ def clean(cost: Tensor, epsilon: Tensor | float, masses: Sides, masks: Sides, rh
     padded = any(given is not None for given in (*masses, *masks))
     if padded and cost.numel():
         # Every place without mass gets the first real cost of its problem: finite, and within what the others span.
-        first = cost.detach()[torch.arange(len(cost)), (a > 0).int().argmax(1), (b > 0).int().argmax(1)]
+        first = cost.detach()[
+            torch.arange(len(cost), device=cost.device), (a > 0).int().argmax(1), (b > 0).int().argmax(1)
+        ]
         first = torch.where(both[:, 0], first, 0.0)
         cost = torch.where((a > 0)[:, :, None] & (b > 0)[:, None, :], cost, first[:, None, None])
     low = high = cost.new_zeros(len(cost))
