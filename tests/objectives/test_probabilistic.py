@@ -189,6 +189,17 @@ def test_extreme_log_variances_are_finite_and_may_come_back(
 
 
 @EITHER
+def test_a_log_variance_keeps_its_digits_beside_a_shorter_vector(
+    kind: type[PcmeppObjective] | type[ProlipObjective],
+) -> None:
+    a, b = side(1, dtype=torch.float32), side(2, dtype=torch.float32)
+    short = [Embedding(one.vector.bfloat16(), log_variance=one.log_variance) for one in (a, b)]
+    long = [Embedding(one.vector.float(), log_variance=one.log_variance) for one in short]
+    objective = kind().eval()
+    assert_close(objective(*short).loss, objective(*long).loss, rtol=1e-6, atol=0)
+
+
+@EITHER
 def test_wrong_settings_and_missing_heads_are_named(kind: type[PcmeppObjective] | type[ProlipObjective]) -> None:
     with pytest.raises(UserError, match="weights must not be below 0"):
         kind(bottleneck=-1.0)
