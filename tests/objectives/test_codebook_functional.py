@@ -196,6 +196,15 @@ def test_of_equal_tokens_the_first_has_the_gradient() -> None:
     assert not q.grad[0, 1:].any()
 
 
+def test_tokens_or_codes_alone_may_learn() -> None:
+    both = normal(3, 4, 8).requires_grad_(), normal(20, 8, seed=1).requires_grad_()
+    wanted = torch.autograd.grad(ground(both[0], None, both[1], 0.2).square().sum(), both)
+    for learns, want in enumerate(wanted):
+        given = [side.detach().requires_grad_(place == learns) for place, side in enumerate(both)]
+        (got,) = torch.autograd.grad(ground(given[0], None, given[1], 0.2).square().sum(), given[learns])
+        torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
 def test_tokens_far_down_a_long_sample_have_the_gradient() -> None:
     q, codes = normal(2, 40000, 2), normal(5, 2, seed=1).requires_grad_()
     q[:, 35000:] *= 10
@@ -235,15 +244,17 @@ def test_autocast_changes_nothing() -> None:
 
 
 class Largest(TorchDispatchMode):
-    """The number of elements of the largest tensor made."""
+    """The number of elements of the largest tensor made, and of the largest of long integers."""
 
     size = 0
+    places = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, list | tuple) else [out]:
             if isinstance(tensor, Tensor):
                 self.size = max(self.size, tensor.numel())
+                self.places = max(self.places, tensor.numel() * (tensor.dtype == torch.int64))
         return out
 
 
@@ -255,6 +266,16 @@ def test_the_scores_of_all_tokens_and_codes_are_never_held(monkeypatch: pytest.M
     assert watch.size <= 16 * 512  # the pooled scores; all of them would be 32 times as many
     assert q.grad is not None
     assert codes.grad is not None
+
+
+def test_sparsemax_sorts_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = normal(32, 64).requires_grad_()
+    whole = [sparsemax(x), *torch.autograd.grad(sparsemax(x).square().sum(), x)]
+    monkeypatch.setattr(codebook, "_SORTED", 5 * 64)
+    with Largest() as watch:
+        parts = [sparsemax(x), *torch.autograd.grad(sparsemax(x).square().sum(), x)]
+    assert 0 < watch.places <= 5 * 64
+    torch.testing.assert_close(parts, whole, rtol=0, atol=0)
 
 
 def test_statistics_by_hand() -> None:
