@@ -328,3 +328,10 @@ def test_the_scale_may_be_a_number_or_a_tensor_of_another_type() -> None:
     torch.testing.assert_close(clip_loss(a, b, half), clip_loss(a, b, 8.0))
     torch.testing.assert_close(siglip_loss(a, b, half, half), siglip_loss(a, b, 8.0, 8.0))
     assert clip_loss(a.double(), b, 8.0).dtype == torch.float64
+
+
+def test_siglip_refuses_an_infinite_row_whose_products_are_all_far_below_zero() -> None:
+    a = torch.ones(2, 2)
+    a[1, 0] = -math.inf
+    with pytest.raises(UserError, match="NaN or infinity"):
+        siglip_loss(a, a, 1.0, 0.0)

@@ -14,9 +14,11 @@ from mmalign.objectives.functional.local import local_alignment_loss
 from mmalign.objectives.functional.one_to_k import one_to_k_loss
 from mmalign.objectives.functional.probabilistic import pcmepp_loss, prolip_loss
 from mmalign.objectives.functional.prototypes import prototype_codes, prototype_loss
+from mmalign.objectives.functional.tables import table_loss
 from mmalign.objectives.functional.transport import sinkhorn
 from mmalign.objectives.functional.transport_gromov import fused_gromov
 from mmalign.objectives.functional.transport_partial import partial_sinkhorn
+from mmalign.objectives.functional.transport_scores import transport_scores
 
 __all__ = [
     "CodeStatistics",
@@ -42,4 +44,6 @@ __all__ = [
     "siglip_loss",
     "sinkhorn",
     "sparsemax",
+    "table_loss",
+    "transport_scores",
 ]

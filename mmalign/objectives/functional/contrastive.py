@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.tiles import dot_logsumexp, dot_softplus_sum
+from mmalign.objectives.functional.tiles import dot_logsumexp, dot_softplus_sum, not_finite
 
 
 def clip_loss(
@@ -166,6 +166,9 @@ def siglip_share(
     """
     found = _positives(x, b, rows, groups_a, groups_b)
     positives = found.dots.sum() + bias.sum() * found.of_rows[rows].sum()
+    if positives.device.type == "cpu" and not bool(positives.isfinite()):
+        # The sum over all pairs is finite where every product with an infinite row is -infinity.
+        raise not_finite()
     return (dot_softplus_sum(x, b, bias) - positives) / max(len(x) if count is None else count, 1)
 
 

@@ -12,7 +12,7 @@ from mmalign.objectives.functional.transport_newton import descend
 from mmalign.objectives.functional.transport_problems import Problems
 
 # Sinkhorn's iterations between two looks at the error.
-EVERY = 5
+EVERY = 3
 # Exponentials of scores that lie within this reach can be multiplied instead of added in the log domain (e^88 is the
 # end of float32). Problems beyond are far: theirs go by Newton's method.
 REACH = 60.0
@@ -32,21 +32,21 @@ def solve(
         max_iterations: Where to stop in any case.
         far: Whether they are.
     """
-    x, y = torch.zeros_like(problems.a), torch.zeros_like(problems.b) if start is None else start.clone()
-    plan, iterations = torch.zeros_like(problems.cost), torch.zeros(len(y), dtype=torch.long, device=y.device)
+    y = torch.zeros_like(problems.b) if start is None else start.clone()
+    iterations = torch.zeros(len(y), dtype=torch.long, device=y.device)
     open_ = (problems.b > 0).any(1)
-    if start is not None and problems.cost.numel():
-        x, plan = problems.fit(y)
-        open_ &= ~(problems.error(plan, y) <= tolerance)
-    if not far:
-        rows = open_.nonzero()[:, 0]
-        if len(rows) == len(y):
-            x, y, iterations, plan, open_ = _multiply(problems, y, tolerance, max_iterations)
-        else:
+    if not far and start is None and bool(open_.all()):
+        x, y, iterations, plan, open_ = _multiply(problems, y, tolerance, max_iterations)
+    else:
+        x, plan = problems.fit(y) if problems.cost.numel() else (torch.zeros_like(problems.a), problems.cost.detach())
+        if start is not None:
+            open_ &= ~(problems.error(plan, y) <= tolerance)
+        if not far:
+            rows = open_.nonzero()[:, 0]
             found = _multiply(problems.take(rows), y[rows], tolerance, max_iterations)
             for known, new in zip((x, y, iterations, plan, open_), found, strict=True):
                 known[rows] = new
-        start = y
+    start = start if far else y
     rows, left = open_.nonzero()[:, 0], max_iterations - (0 if far else PATIENCE)
     if len(rows) and left > 0:
         some = problems.take(rows)
@@ -99,14 +99,16 @@ def _multiply(
         done = min(done + EVERY, last)
         wrong = ~(error <= tolerance)  # not a number is wrong too
         ends = open_ & ~wrong if done < last else open_
-        if bool(ends.any()):
-            places = left[ends]
-            u[places], v[places], iterations[places], slow[places] = loop.u[ends], loop.v[ends], done, wrong[ends]
+        rows = ends.nonzero()[:, 0]
+        if len(rows):
+            places = left[rows]
+            u[places], v[places], iterations[places], slow[places] = loop.u[rows], loop.v[rows], done, wrong[rows]
             open_ = open_ & ~ends
-            if 2 * int(open_.sum()) <= len(open_):
-                loop.take(open_)
-                left, open_ = left[open_], open_[open_]
-    plan = (whole * (problems.a * u)[:, :, None]).mul_((problems.b * v)[:, None, :])
+            rows = open_.nonzero()[:, 0]
+            if 2 * len(rows) <= len(open_):
+                loop.take(rows)
+                left, open_ = left[rows], open_[rows]
+    plan = whole.mul_((problems.a * u)[:, :, None]).mul_((problems.b * v)[:, None, :])
     x = torch.where(problems.a > 0, u.log(), 0.0)
     y = torch.where((problems.b > 0) & v.isfinite(), v.log(), 0.0)
     return x, y, iterations, plan, slow
@@ -120,14 +122,13 @@ class _Kernel:
         self.give_b = problems.give_b
         self.power_a, self.power_b = -1 / (1 + problems.give_a), -1 / (1 + self.give_b)
         self.kernel = problems.scores.exp_()
-        self.turned = self.kernel.mT.contiguous()  # one row times a matrix is the fast product of small batches
         if self.exact:
             y = y - (self.b * y).sum(1, keepdim=True) / self.b.sum(1, keepdim=True)
         self.v = y.clamp(-REACH / 2, REACH / 2).exp()
         self._rows()
 
     def take(self, rows: Tensor) -> None:
-        for name in ("a", "b", "give_b", "power_a", "power_b", "kernel", "turned", "u", "v", "sums"):
+        for name in ("a", "b", "give_b", "power_a", "power_b", "kernel", "u", "v", "sums"):
             setattr(self, name, getattr(self, name)[rows])
 
     def advance(self, times: int) -> Tensor:
@@ -139,7 +140,8 @@ class _Kernel:
         return (self.b * (self.v * self.sums - wanted)).abs().sum(1)
 
     def _rows(self) -> None:
-        self.u = self._power(torch.bmm((self.b * self.v)[:, None, :], self.turned)[:, 0], self.power_a)
+        # Of small batches, one row times a matrix is the fast product, turned or not.
+        self.u = self._power(torch.bmm((self.b * self.v)[:, None, :], self.kernel.mT)[:, 0], self.power_a)
         self.sums = torch.bmm((self.a * self.u)[:, None, :], self.kernel)[:, 0]  # sum_i a_i u_i K_ij
 
     def _power(self, sums: Tensor, power: Tensor) -> Tensor:

@@ -137,7 +137,7 @@ class _SoftplusSum(torch.autograd.Function):
                 _accumulate(grad_x, grad_y, tile, tiles, rows, columns)
         total = torch.stack(totals).sum()
         if total.device.type == "cpu" and not math.isfinite(total):
-            raise _not_finite()
+            raise not_finite()
         ctx.save_for_backward(grad_x, grad_y, torch.stack(slopes).sum().reshape(bias.shape))
         return total
 
@@ -177,7 +177,7 @@ def _shared_shift(x: Tensor, y: Tensor) -> float | None:
         return 0.0
     bound = float(x.norm(dim=1).max() * y.norm(dim=1).max())  # Cauchy-Schwarz
     if not math.isfinite(bound):
-        raise _not_finite()
+        raise not_finite()
     return max(0.0, bound - _reach(x.dtype))
 
 
@@ -210,7 +210,8 @@ def _refuse_second_derivative() -> None:
         raise UserError("the contrastive losses have no second derivative; call backward without create_graph=True")
 
 
-def _not_finite() -> UserError:
+def not_finite() -> UserError:
+    """The error for what is no number, with what to look for."""
     return UserError(
         "a contrastive loss expected finite embeddings, scale and bias, and NaN or infinity came: look for a learning "
         "rate that is too high, or for NaN in the inputs (mmalign check)"

@@ -131,7 +131,6 @@ def solve_problems(
 def _alike(
     problems: Problems, start: Tensor | None, tolerance: float, max_iterations: int, gradient: Gradient, *, far: bool
 ) -> list[Tensor]:
-    problems, middle = problems.centred()
     with torch.no_grad():
         y = None if start is None else start / problems.epsilon[:, None]
     if gradient == "unrolled":
@@ -143,7 +142,6 @@ def _alike(
         with torch.no_grad():
             x, y, iterations, plan = solve(problems, y, tolerance, max_iterations, far=far)
         plan, value = at_optimum(problems, x, y, plan, gradient)
-    value = value + middle * problems.a.sum(1)
     with torch.no_grad():
         return [plan, value, problems.error(plan, y), iterations, y * problems.epsilon[:, None]]
 

@@ -18,6 +18,8 @@ _RIDGE = 1e-9
 def value_of(problems: Problems, x: Tensor, y: Tensor, moved: Tensor) -> Tensor:
     """The dual objective: epsilon times `<a, phi(x)> + <b, phi(y)> - sum P + sum a sum b`, `phi(x) = (1 - e^-sx) / s`.
 
+    And the constant that the scores do not have.
+
     Args:
         problems: Those that the potentials belong to.
         x: Of the rows.
@@ -30,7 +32,8 @@ def value_of(problems: Problems, x: Tensor, y: Tensor, moved: Tensor) -> Tensor:
 
     rows = side(problems.a, x, None if problems.rho_a is None else problems.give_a)
     columns = side(problems.b, y, None if problems.rho_b is None else problems.give_b)
-    return problems.epsilon * (rows + columns - moved + problems.a.sum(1) * problems.b.sum(1))
+    mass = problems.a.sum(1)
+    return problems.epsilon * (rows + columns - moved + mass * problems.b.sum(1)) + problems.middle * mass
 
 
 def at_optimum(problems: Problems, x: Tensor, y: Tensor, plan: Tensor, gradient: Gradient) -> tuple[Tensor, Tensor]:
@@ -39,8 +42,8 @@ def at_optimum(problems: Problems, x: Tensor, y: Tensor, plan: Tensor, gradient:
     if not torch.is_grad_enabled():
         return plan, value_of(problems, x, y, moved)
     # The value is stationary in the potentials: they may be constants. Then P has the gradient of P times that of
-    # log P = -C / epsilon + log a + log b.
-    log = -(plan * problems.cost).sum((1, 2)) / problems.epsilon
+    # log P = (middle - C) / epsilon + log a + log b.
+    log = (problems.middle * moved - (plan * problems.cost).sum((1, 2))) / problems.epsilon
     log = log + (plan.sum(2) * problems.log_a).sum(1) + (plan.sum(1) * problems.log_b).sum(1)
     value = _FirstOnly.apply(value_of(problems, x, y, moved + (log - log.detach())))
     if gradient == "envelope":

@@ -19,7 +19,7 @@ LEAST = -80.0
 class Problems:
     """Transport problems, and what potentials in units of epsilon mean there: `x = f / epsilon`, `y = g / epsilon`.
 
-    The plan is `a_i b_j exp(x_i + y_j + scores_ij)` with `scores = -cost / epsilon`.
+    The plan is `a_i b_j exp(x_i + y_j + scores_ij)` with `scores = (middle - cost) / epsilon`.
 
     Args:
         cost: `(batch, rows, columns)`, finite everywhere.
@@ -45,8 +45,17 @@ class Problems:
 
     @property
     def scores(self) -> Tensor:
-        """`-cost / epsilon`: made anew each time, in less time than it takes to keep it at hand."""
-        return self.cost * (-1 / self.epsilon)[:, None, None]
+        """`(middle - cost) / epsilon`: made anew each time, in less time than it takes to keep it at hand."""
+        apart, by = self.cost - self.middle[:, None, None], (-1 / self.epsilon)[:, None, None]
+        return apart * by if torch.is_grad_enabled() else apart.mul_(by)
+
+    @property
+    def middle(self) -> Tensor:
+        """Of the costs, `(batch,)`: beside a large constant, which does not change the plan, potentials lose digits.
+
+        0 where mass may be lost, and so a constant counts.
+        """
+        return (self.low + self.high) / 2 if self.exact else torch.zeros_like(self.low)
 
     @property
     def log_a(self) -> Tensor:
@@ -100,17 +109,6 @@ class Problems:
         """Columns become rows."""
         sides = self.b, self.a, self.rho_b, self.rho_a
         return Problems(self.cost.mT, self.epsilon, *sides, self.low, self.high, self.padded)
-
-    def centred(self) -> tuple["Problems", Tensor]:
-        """The same with costs around 0, and what was taken off, `(batch,)`: nothing where mass may be lost.
-
-        A constant does not change the plan, but beside a large one potentials lose their digits.
-        """
-        if not self.exact:
-            return self, torch.zeros_like(self.low)
-        middle = (self.low + self.high) / 2
-        cost = self.cost - middle[:, None, None]
-        return replace(self, cost=cost, low=self.low - middle, high=self.high - middle), middle
 
     def rows_from(self, y: Tensor) -> Tensor:
         """The row potentials that fit column potentials: `x_i = - LSE_j(log b_j + y_j + scores_ij) / (1 + give)`."""
