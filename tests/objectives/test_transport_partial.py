@@ -174,7 +174,9 @@ def test_from_the_solution_no_iteration_is_needed_and_fewer_from_a_near_problem(
         partial_sinkhorn(near, epsilon, mass, **named),
         partial_sinkhorn(near, epsilon, mass, start=start, **named),
     )
-    assert bool((warm.iterations < cold.iterations).all())
+    # Multiplications are looked at every so often: some end at the same look.
+    assert bool((warm.iterations <= cold.iterations).all())
+    assert int(warm.iterations.sum()) < (0.9 if epsilon > 0.05 else 0.5) * int(cold.iterations.sum())
     torch.testing.assert_close(warm.plan, cold.plan, rtol=0, atol=1e-5)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmalign.errors import UserError
 from mmalign.objectives.functional import sinkhorn
+from mmalign.objectives.functional.potentials import EVERY
 from mmalign.types import TransportPlan
 
 
@@ -50,7 +51,9 @@ def test_from_a_near_problem_fewer_iterations_are_needed(
     start = sinkhorn(cost, epsilon, **named).potentials
     near = cost + 0.01 * epsilon * costs(8, rows, columns, seed=1)
     cold, warm = sinkhorn(near, epsilon, **named), sinkhorn(near, epsilon, start=start, **named)
-    assert bool((warm.iterations < cold.iterations).all())
+    # Multiplications are looked at every so often: some end at the same look.
+    assert bool((warm.iterations <= cold.iterations).all())
+    assert int(warm.iterations.sum()) < (0.9 if epsilon > 0.05 else 0.5) * int(cold.iterations.sum())
     assert int(warm.iterations.min()) > 0
     assert float(warm.error.max()) <= 1e-6
     if rho_a is None and rho_b is None:  # the constant costs nothing either
@@ -112,9 +115,9 @@ def test_an_unrolled_loop_begins_there_too(epsilon: float) -> None:
     cost = costs(3, 6, 4)
     start = sinkhorn(cost, epsilon, tolerance=1e-11, max_iterations=1000).potentials
     got = sinkhorn(cost, epsilon, start=start, gradient="unrolled")
-    assert got.iterations.tolist() == [5, 5, 5]
+    assert got.iterations.tolist() == [EVERY] * 3
     assert float(got.error.max()) <= 1e-9
-    assert bool((sinkhorn(cost, epsilon, gradient="unrolled").iterations > 5).all())
+    assert bool((sinkhorn(cost, epsilon, gradient="unrolled").iterations > EVERY).all())
 
 
 @pytest.mark.parametrize("gradient", ["implicit", "envelope", "last_step", "unrolled"])

@@ -12,7 +12,7 @@ from mmalign.objectives.functional.transport_newton import descend
 from mmalign.objectives.functional.transport_problems import Problems
 
 # Sinkhorn's iterations between two looks at the error.
-EVERY = 3
+EVERY = 5
 # Exponentials of scores that lie within this reach can be multiplied instead of added in the log domain (e^88 is the
 # end of float32). Problems beyond are far: theirs go by Newton's method.
 REACH = 60.0
@@ -87,7 +87,7 @@ def _multiply(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Rows, columns, iterations, plans, and which are too slow to wait for; what is done is not touched again.
 
-    `P_ij = a_i u_i K_ij v_j b_j`, `u = e^x`, `v = e^y`: no exponential but in `K`.
+    `P_ij = a_i u_i K_ij v_j b_j` with `u = e^x` and `v = e^y`: no exponential but in `K`.
     """
     loop = _Kernel(problems, start)
     whole, u, v = loop.kernel, torch.empty_like(problems.a), torch.empty_like(problems.b)
@@ -115,7 +115,10 @@ def _multiply(
 
 
 class _Kernel:
-    """Sinkhorn's multiplications."""
+    """Sinkhorn's multiplications, overrelaxed: each goes a quarter further (Thibault et al. 2017, arXiv 1711.01851).
+
+    That halves the iterations of slow problems; should one not converge so, it is given up like those that are slow.
+    """
 
     def __init__(self, problems: Problems, y: Tensor) -> None:
         self.a, self.b, self.exact = problems.a, problems.b, problems.exact
@@ -124,25 +127,30 @@ class _Kernel:
         self.kernel = problems.scores.exp_()
         if self.exact:
             y = y - (self.b * y).sum(1, keepdim=True) / self.b.sum(1, keepdim=True)
-        self.v = y.clamp(-REACH / 2, REACH / 2).exp()
-        self._rows()
+        self.u, self.v = self.a, y.clamp(-REACH / 2, REACH / 2).exp()
+        self._rows(further=False)
 
     def take(self, rows: Tensor) -> None:
         for name in ("a", "b", "give_b", "power_a", "power_b", "kernel", "u", "v", "sums"):
             setattr(self, name, getattr(self, name)[rows])
 
     def advance(self, times: int) -> Tensor:
-        """Iterate, and return the error of each problem."""
-        for _ in range(times):
-            self.v = self._power(self.sums, self.power_b)
-            self._rows()
+        """Iterate, and return the error of each problem; rows are exact then."""
+        for left in reversed(range(times)):
+            self.v = self._further(self.v, self._fit(self.sums, self.power_b))
+            self._rows(further=left > 0)
         wanted = 1.0 if self.exact else self.v**-self.give_b
         return (self.b * (self.v * self.sums - wanted)).abs().sum(1)
 
-    def _rows(self) -> None:
+    def _rows(self, *, further: bool) -> None:
         # Of small batches, one row times a matrix is the fast product, turned or not.
-        self.u = self._power(torch.bmm((self.b * self.v)[:, None, :], self.kernel.mT)[:, 0], self.power_a)
+        u = self._fit(torch.bmm((self.b * self.v)[:, None, :], self.kernel.mT)[:, 0], self.power_a)
+        self.u = self._further(self.u, u) if further else u
         self.sums = torch.bmm((self.a * self.u)[:, None, :], self.kernel)[:, 0]  # sum_i a_i u_i K_ij
 
-    def _power(self, sums: Tensor, power: Tensor) -> Tensor:
+    def _fit(self, sums: Tensor, power: Tensor) -> Tensor:
         return sums.reciprocal() if self.exact else sums**power
+
+    @staticmethod
+    def _further(old: Tensor, new: Tensor) -> Tensor:
+        return (new / old).sqrt_().sqrt_().mul_(new)

@@ -49,10 +49,11 @@ def sinkhorn(
         P_ij = a_i b_j exp((f_i + g_j - C_ij) / epsilon)
         f_i  = - epsilon rho_a / (rho_a + epsilon) LSE_j(log b_j + (g_j - C_ij) / epsilon)      and so g
 
-    by turns, in multiplications, where the costs span no more than 60 epsilon. Beyond, and where 50 iterations were not
-    enough, damped Newton steps on `g` in float64, epsilon coming down to its value by halves (Brauer et al. 2017, arXiv
-    1710.06635): each solves a system of the smaller side. Rows are updated last, so theirs are exact and `error` is
-    that of the columns: `sum_j |sum_i P_ij - b_j exp(-g_j / rho_b)|`.
+    by turns, in overrelaxed multiplications (Thibault et al. 2017, arXiv 1711.01851), where the costs span no more than
+    60 epsilon. Beyond, and where 50 iterations were not enough, damped Newton steps on `g` in float64, epsilon coming
+    down to its value by halves (Brauer et al. 2017, arXiv 1710.06635): each solves a system of the smaller side.
+    Rows are updated last, so theirs are exact and `error` is that of the columns:
+    `sum_j |sum_i P_ij - b_j exp(-g_j / rho_b)|`.
 
     Args:
         cost: `(batch, n, m)`.
@@ -96,7 +97,7 @@ def sinkhorn(
     """
     with torch.autocast(cost.device.type, enabled=False):
         problems = clean(cost, epsilon, (a, b), (mask_a, mask_b), (rho_a, rho_b))
-        if problems.exact:
+        if problems.exact and problems.padded:
             _same_mass(problems)
         return solve_problems(problems, starting(start, problems), tolerance, max_iterations, gradient)
 

@@ -174,10 +174,11 @@ def clean(cost: Tensor, epsilon: Tensor | float, masses: Sides, masks: Sides, rh
         None if rho is None else per_problem(name, rho, cost)
         for name, rho in zip(("rho_a", "rho_b"), rhos, strict=True)
     )
-    # With nothing on one side nothing can move: the other is emptied too.
-    both = (sides[0] > 0).any(1, keepdim=True) & (sides[1] > 0).any(1, keepdim=True)
-    a, b = (torch.where(both & (side > 0), side, 0.0) for side in sides)
-    padded = any(given is not None for given in (*masses, *masks))
+    (a, b), padded = sides, any(given is not None for given in (*masses, *masks)) or not cost.numel()
+    if padded:
+        # With nothing on one side nothing can move: the other is emptied too.
+        both = (a > 0).any(1, keepdim=True) & (b > 0).any(1, keepdim=True)
+        a, b = (torch.where(both & (side > 0), side, 0.0) for side in (a, b))
     if padded and cost.numel():
         # Every place without mass gets the first real cost of its problem: finite, and within what the others span.
         first = cost.detach()[
@@ -231,7 +232,9 @@ def _side(name: str, cost: Tensor, shape: tuple[int, ...], mass: Tensor | None, 
     if mask is not None and mask.dtype != torch.bool:
         raise UserError(f"mask_{name}: expected True and False, got {mask.dtype}")
     if mass is None:
-        real = cost.new_ones(shape) if mask is None else mask.to(cost.dtype)
+        if mask is None:
+            return cost.new_full(shape, 1 / max(shape[1], 1))
+        real = mask.to(cost.dtype)
         return real / real.sum(1, keepdim=True).clamp(min=1)
     mass = mass.to(cost.dtype) if mask is None else torch.where(mask, mass.to(cost.dtype), 0.0)
     if mass.device.type == "cpu" and not bool(((mass >= 0) & mass.isfinite()).all()):
