@@ -18,7 +18,6 @@ from mmalign.objectives.functional.tables import table_loss
 from mmalign.objectives.functional.transport import sinkhorn
 from mmalign.objectives.functional.transport_gromov import fused_gromov
 from mmalign.objectives.functional.transport_partial import partial_sinkhorn
-from mmalign.objectives.functional.transport_scores import transport_scores
 
 __all__ = [
     "CodeStatistics",
@@ -45,5 +44,4 @@ __all__ = [
     "sinkhorn",
     "sparsemax",
     "table_loss",
-    "transport_scores",
 ]
