@@ -1,0 +1,1 @@
+"""Echocardiogram cines: reading, transforms, encoders."""
