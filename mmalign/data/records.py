@@ -69,6 +69,7 @@ class Record:
         labels: Classes, for zero-shot evaluation; several for multi-label data.
         split: train, validation, test or another name; None where the source has none.
         problem: Why the source itself finds the row unusable; such a row is set aside.
+        targets: Numbers that are known of the row, by name, for evaluation; one that is not known is absent.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Record:
     labels: tuple[str, ...] = ()
     split: str | None = None
     problem: Rejected | None = None
+    targets: Mapping[str, float] = field(default_factory=dict)
 
 
 class Source(ABC):
@@ -99,6 +101,18 @@ class Source(ABC):
     @abstractmethod
     def fetch(self, name: str) -> Path | bytes:
         """The file that a record names. Raises `BadSample` when it is missing or lies outside the source."""
+
+    def candidates(self, side: str) -> Sequence[Record] | None:
+        """What a query is ranked against beyond the rows of a split, where a benchmark says so; optional.
+
+        Args:
+            side: The side that is searched.
+
+        Returns:
+            Records with a value on that side alone. One that stands for a row of `records` has that row's `id`.
+            None where the source knows of no such list: the rows of the split are then the candidates.
+        """
+        return None
 
     @abstractmethod
     def fingerprint(self) -> str:
