@@ -1,7 +1,9 @@
 """The source `manifest`: a table whose columns hold samples or name files."""
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ _BLANK = "expected a value in column {!r}, got an empty one at place {} of {}"
 class ManifestSource(Source):
     """A CSV, TSV, JSON lines or Parquet table; files in a folder, tar or zip, by default the table's own folder.
 
-    Options: `max_file_mb`, the size above which a file is refused (default 1024).
+    Options: `max_file_mb`, the size above which a file is refused (default 1024); `targets`, a list of columns of
+    numbers, which become `Record.targets` under the column's name (an empty cell: not known).
 
     Raises:
         UserError: there is no such table, it lacks a column that is named, or an option is unknown.
@@ -30,11 +33,15 @@ class ManifestSource(Source):
         if not config.manifest:
             raise UserError("source 'manifest' needs a table: --data.manifest names.csv (or .tsv, .jsonl, .parquet)")
         self.path = Path(config.manifest).expanduser()
-        max_bytes = max_file_bytes(config)
+        max_bytes = max_file_bytes(config, "targets")
         table = read_table(self.path)
         columns = named_columns(config, table.columns, str(self.path))
-        rows = table.rows(list(dict.fromkeys(columns.values())))
-        self._records = [record_of(row, number, columns, config) for number, row in enumerate(rows, start=1)]
+        targets = _target_columns(config, table.columns, str(self.path))
+        rows = table.rows(list(dict.fromkeys([*columns.values(), *targets])))
+        self._records = [
+            with_targets(record_of(row, number, columns, config), {name: row.cells.get(name) for name in targets})
+            for number, row in enumerate(rows, start=1)
+        ]
         if not self._records:
             raise UserError(f"{self.path}: expected rows below the header, got none")
         self._store = open_store(config.files or self.path.parent, max_bytes=max_bytes)
@@ -112,6 +119,28 @@ def record_of(row: Row, number: int, columns: dict[str, str], config: SourceConf
     )
 
 
+def with_targets(record: Record, cells: Mapping[str, Any]) -> Record:
+    """The record with the numbers in these cells as its targets; a cell that holds no number is the row's problem.
+
+    Example:
+        >>> with_targets(Record("1", "names.csv:2", {}), {"age": "61", "weight": ""}).targets
+        {'age': 61.0}
+    """
+    targets, problem = {}, record.problem
+    for name, cell in cells.items():
+        if cell is None or _is_blank(cell):
+            continue
+        try:
+            targets[name] = math.nan if isinstance(cell, bool) else float(cell)
+        except (TypeError, ValueError, OverflowError):
+            targets[name] = math.nan
+        if not math.isfinite(targets[name]):
+            reason = f"expected a finite number in column {name!r}, got {str(cell)[:40]!r}"
+            problem = problem or Rejected(record.row, record.id, "", "", reason)
+            del targets[name]
+    return replace(record, targets=targets, problem=problem)
+
+
 def alternatives(cell: Any, separator: str | None = None) -> tuple[Any, ...]:
     """What a cell offers: nothing, one value, or several (a list of strings, or pieces between separators).
 
@@ -161,6 +190,17 @@ def file_names(records: Sequence[Record], sides: dict[str, bool]) -> list[str]:
             if isinstance(value, str)
         }
     )
+
+
+def _target_columns(config: SourceConfig, columns: Sequence[str], where: str) -> list[str]:
+    given = config.options.get("targets") or []
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"--data.options.targets: expected a list of columns, got {given!r}")
+    for name in names:
+        if name not in columns:
+            raise UserError(f"{where}: no column {name!r}{nearest(name, columns)}; mend --data.options.targets")
+    return list(names)
 
 
 def _array(cell: Sequence[Any]) -> Any:

@@ -237,3 +237,33 @@ def test_real_manifests(real_data: Path) -> None:
     assert not any(record.problem for record in chebi.records())
     heart = source(real_data / "ptbxl_500" / "ptbxl_database.csv", columns={"image": "filename_lr", "text": "report"})
     assert len(heart.records()) == 434
+
+
+def test_targets_are_numbers_by_column(tmp_path: Path) -> None:
+    text = "file,caption,ef,age\na,x,55.5,70\nb,y,,1e2\nc,z, ,\nd,x,low,60\ne,y,nan,inf\n"
+    records = source(write(tmp_path / "t.csv", text), options={"targets": ["ef", "age"]}).records()
+    assert [dict(record.targets) for record in records] == [
+        {"ef": 55.5, "age": 70.0}, {"age": 100.0}, {}, {"age": 60.0}, {}
+    ]  # fmt: skip
+    assert reasons(records) == {
+        "t.csv:5": "expected a finite number in column 'ef', got 'low'",
+        "t.csv:6": "expected a finite number in column 'ef', got 'nan'",
+    }
+    assert records[0].values == {"image": ("a",), "text": ("x",)}
+    assert source(tmp_path / "t.csv").records()[0].targets == {}
+
+
+@pytest.mark.parametrize("cell", [True, [1.0], {"a": 1}, 10**400], ids=["true", "list", "object", "huge"])
+def test_what_is_no_number_is_no_target(tmp_path: Path, cell: Any) -> None:
+    row = json.dumps({"file": "a", "caption": "x", "ef": cell})
+    (record,) = source(write(tmp_path / "t.jsonl", row), options={"targets": "ef"}).records()
+    assert "finite number in column 'ef'" in record.problem.reason
+    assert record.targets == {}
+
+
+def test_a_wrong_target_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "file,caption,ejection\na,x,1\n")
+    with pytest.raises(UserError, match="did you mean 'ejection'"):
+        source(path, options={"targets": ["ejecton"]})
+    with pytest.raises(UserError, match="a list of columns"):
+        source(path, options={"targets": 3})
