@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmalign import registry
 from mmalign.errors import UserError
+from mmalign.objectives.correspondence import Correspondence, correspond
 from mmalign.types import Batch, Embedding, LossOutput
 
 
@@ -44,6 +45,16 @@ class Objective(nn.Module):
         A pair's score depends on that pair alone. `mode` is one of `modes`, "" = the score that was trained.
         """
         raise TypeError(f"{type(self).__name__} must define score(a, b) -> Tensor")
+
+    def correspondence(self, a: Embedding, b: Embedding) -> Tensor:
+        """Which tokens of one sample answer to which of another, `(tokens_a, tokens_b)`: not negative, 0 beside pads.
+
+        Optional. Rows and columns are tokens, or parts where that is what it needs of the side.
+        """
+        raise UserError(
+            f"{type(self).__name__} compares whole samples, so no token of one answers to a token of the other; "
+            "objectives that can say: transport, late_interaction, fdt, local"
+        )
 
     def side_needs(self, side: Literal["a", "b"]) -> frozenset[str]:
         """What it reads of one side, where the sides differ."""
@@ -172,6 +183,21 @@ class PairSum(nn.Module):
         if total is None:
             raise UserError(f"every term between {a.modality!r} and {b.modality!r} has score: 0; give one a share")
         return total
+
+    def correspondence(self, a: Embedding, b: Embedding, mode: str = "") -> Correspondence:
+        """Which tokens of one sample answer to which of another, by the first term between them that can say.
+
+        Args:
+            a: One row of one tower.
+            b: One row of another.
+            mode: Another term: the name of its objective, or its label where several have that name.
+
+        Raises:
+            UserError: no term between them can say, or none is called `mode`.
+        """
+        self.between(a.modality, b.modality)  # or say which towers are joined
+        terms = [(*term, label) for term, label in zip(self._terms(), self.labels, strict=True)]
+        return correspond(terms, a, b, mode)
 
     def scores_of_vectors(self, a: str, b: str) -> bool:
         """Whether the pair's score reads nothing but vectors, so that a vector can stand for several samples."""

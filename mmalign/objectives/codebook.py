@@ -9,7 +9,9 @@ from torch.nn import functional as F
 from mmalign.errors import UserError
 from mmalign.objectives.base import Objective
 from mmalign.objectives.contrastive import ClipObjective, cosines
+from mmalign.objectives.correspondence import one_pair
 from mmalign.objectives.functional.codebook import code_statistics
+from mmalign.objectives.grains import grain_of
 from mmalign.types import Embedding, LossOutput
 
 
@@ -62,6 +64,21 @@ class FdtObjective(Objective):
         if mode == "codes":
             return cosines(F.normalize(_codes(a), dim=1), F.normalize(_codes(b), dim=1))
         return cosines(_grounded(a), _grounded(b))
+
+    def correspondence(self, a: Embedding, b: Embedding) -> Tensor:
+        """What two samples share over the codes, by the tokens that brought it, `(tokens_a, tokens_b)`.
+
+        An embedding keeps no token's codes, so the `tokens` here are `functional.correspondence.code_shares`,
+        `(1, tokens, codes)`, in place of vectors; `evaluation.explain` makes them. The sum is `<codes_a, codes_b>`.
+        """
+        sides = grain_of(a, "tokens"), grain_of(b, "tokens")
+        for side, tokens in zip((a, b), sides, strict=True):
+            if tokens.values.shape[2] != _codes(side).shape[1]:
+                raise UserError(
+                    f"expected the weights of each token over {_codes(side).shape[1]} codes as tokens, got vectors of "
+                    f"{tokens.values.shape[2]}; evaluation.explain makes them"
+                )
+        return one_pair(*sides)[0]
 
     def after_step(self) -> None:
         """Keep the scale at or below its cap."""

@@ -5,6 +5,8 @@ from typing import Literal
 from torch import Tensor
 
 from mmalign import distributed
+from mmalign.objectives.correspondence import one_pair
+from mmalign.objectives.functional.correspondence import best_partners
 from mmalign.objectives.functional.late_interaction import late_interaction
 from mmalign.objectives.functional.tables import table_share
 from mmalign.objectives.grains import grain_of, known
@@ -63,3 +65,7 @@ class LateInteractionObjective(ScaledObjective):
         own, other = grain_of(a, self.grain_a), grain_of(b, self.grain_b)
         forth, back = late_interaction(own.values, own.mask, other.values, other.mask)
         return (forth + back) / 2
+
+    def correspondence(self, a: Embedding, b: Embedding) -> Tensor:
+        """Who is whose best partner, `(tokens_a, tokens_b)`, sum 1: see `functional.correspondence.best_partners`."""
+        return best_partners(*one_pair(grain_of(a, self.grain_a), grain_of(b, self.grain_b)))

@@ -8,10 +8,12 @@ from torch import Tensor
 from mmalign import distributed
 from mmalign.errors import UserError
 from mmalign.objectives.base import Objective
+from mmalign.objectives.correspondence import one_pair
+from mmalign.objectives.functional.correspondence import attention_shares
 from mmalign.objectives.functional.late_interaction import late_interaction
 from mmalign.objectives.functional.local import local_alignment, unit_tokens
 from mmalign.objectives.grains import grain_of, known
-from mmalign.types import Embedding, LossOutput
+from mmalign.types import Embedding, LossOutput, Tokens
 
 
 class LocalObjective(Objective):
@@ -67,6 +69,12 @@ class LocalObjective(Objective):
         units = unit_tokens("a", x.values, x.mask), unit_tokens("b", y.values, y.mask)
         forth, back = late_interaction(units[0], x.mask, units[1], y.mask)
         return (forth + back) / 2
+
+    def correspondence(self, a: Embedding, b: Embedding) -> Tensor:
+        """Its attention, both ways averaged, `(tokens_a, tokens_b)`, sum 1."""
+        x, y = grain_of(a, self.grain), grain_of(b, self.grain)
+        units = Tokens(unit_tokens("a", x.values, x.mask), x.mask), Tokens(unit_tokens("b", y.values, y.mask), y.mask)
+        return attention_shares(*one_pair(*units), self.attention_temperature)
 
     def extra_repr(self) -> str:
         return f"grain={self.grain}"

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from mmalign import distributed
 from mmalign.errors import UserError
+from mmalign.objectives.correspondence import one_pair
 from mmalign.objectives.functional.tables import table_share
-from mmalign.objectives.functional.transport import Gradient
+from mmalign.objectives.functional.transport import Gradient, sinkhorn
 from mmalign.objectives.functional.transport_scores import transport_scores
 from mmalign.objectives.grains import grain_of, known
 from mmalign.objectives.rows import Rows
@@ -86,6 +87,15 @@ class TransportObjective(ScaledObjective):
     def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
         """The mass-weighted similarity of every pair, `(len(a), len(b))`."""
         return self._scores(grain_of(a, self.grain_a), grain_of(b, self.grain_b))
+
+    def correspondence(self, a: Embedding, b: Embedding) -> Tensor:
+        """The plan of one pair, `(tokens_a, tokens_b)`: the mass that moves from token to token, 1 in all."""
+        own, other = grain_of(a, self.grain_a), grain_of(b, self.grain_b)
+        dots, _ = one_pair(own, other)
+        return sinkhorn(
+            1 - dots[None], self.epsilon, mask_a=own.mask, mask_b=other.mask, rho_a=self.rho_a, rho_b=self.rho_b,
+            tolerance=self.tolerance, max_iterations=self.max_iterations, gradient="envelope",
+        ).plan[0]  # fmt: skip
 
     def _scores(self, a: Tokens, b: Tokens) -> Tensor:
         return transport_scores(

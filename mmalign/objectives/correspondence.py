@@ -1,0 +1,69 @@
+"""What an objective says of one pair of samples: which tokens answer to which."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor
+
+from mmalign.errors import UserError
+from mmalign.objectives.functional.correspondence import alike
+from mmalign.objectives.grains import Grain
+from mmalign.registry import nearest
+from mmalign.types import Embedding, Tokens
+
+if TYPE_CHECKING:
+    from mmalign.objectives.base import Objective, PairConfig
+
+
+class Correspondence(NamedTuple):
+    """How the tokens of two samples answer to each other.
+
+    Args:
+        weights: `(tokens_a, tokens_b)`, not negative, 0 beside pads; larger = belong together more.
+        grain_a: What the rows are: tokens or parts.
+        grain_b: What the columns are.
+        term: The label of the term that says so, for instance `molecule_text_transport`.
+    """
+
+    weights: Tensor
+    grain_a: Grain
+    grain_b: Grain
+    term: str
+
+    def swapped(self) -> "Correspondence":
+        """The same with b for a."""
+        return Correspondence(self.weights.T, self.grain_b, self.grain_a, self.term)
+
+
+def correspond(
+    terms: Sequence[tuple["PairConfig", "Objective", str]], a: Embedding, b: Embedding, mode: str = ""
+) -> Correspondence:
+    """See `PairSum.correspondence`; `terms` are all of a model, each with its label."""
+    from mmalign.objectives.base import Objective
+
+    joined = [term for term in terms if {term[0].a, term[0].b} == {a.modality, b.modality}]
+    named = [term for term in joined if mode in ("", term[0].objective, term[2])]
+    if not named:
+        known = sorted({term[2] for term in joined} | {term[0].objective for term in joined})
+        raise UserError(f"no term {mode!r} between {a.modality!r} and {b.modality!r}{nearest(mode, known)}")
+    able = [term for term in named if type(term[1]).correspondence is not Objective.correspondence]
+    pair, objective, label = (able or named)[0]  # one that cannot says so itself
+    turned = (pair.a, pair.b) != (a.modality, b.modality)
+    weights = objective.correspondence(b, a) if turned else objective.correspondence(a, b)
+    found = Correspondence(weights, _grain(objective.side_needs("a")), _grain(objective.side_needs("b")), label)
+    return found.swapped() if turned else found
+
+
+def one_pair(a: Tokens, b: Tokens) -> tuple[Tensor, Tensor]:
+    """Dot products of the tokens of one sample with those of another, and which of them are between real tokens.
+
+    Raises:
+        UserError: not exactly one sample a side.
+    """
+    if len(a.mask) != 1 or len(b.mask) != 1:
+        raise UserError(f"expected one sample a side, got {len(a.mask)} and {len(b.mask)}; take rows with [i : i + 1]")
+    return alike(a.values[0], a.mask[0], b.values[0], b.mask[0])
+
+
+def _grain(needs: frozenset[str]) -> Grain:
+    return "parts" if "parts" in needs else "tokens"

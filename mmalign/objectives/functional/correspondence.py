@@ -1,0 +1,121 @@
+"""Which tokens of one sample answer to which of another: a table of shares for one pair, as each objective sees it."""
+
+import torch
+from torch import Tensor
+
+from mmalign.errors import UserError
+
+
+def alike(tokens_a: Tensor, mask_a: Tensor, tokens_b: Tensor, mask_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Dot products of the tokens of two samples, and which of them are between real tokens.
+
+    Args:
+        tokens_a: `(length_a, dim)`. What stands in padded places is never read, NaN neither.
+        mask_a: `(length_a,)`, True = real.
+        tokens_b: `(length_b, dim)`.
+        mask_b: `(length_b,)`.
+
+    Returns:
+        `(length_a, length_b)` in float32 (float64 where an input is), 0 beside pads; and the table of booleans.
+
+    Raises:
+        UserError: shapes do not fit, or (on the CPU) a real token holds NaN or infinity.
+    """
+    for side, tokens, mask in (("a", tokens_a, mask_a), ("b", tokens_b, mask_b)):
+        if tokens.ndim != 2 or mask.shape != tokens.shape[:1] or mask.dtype != torch.bool:
+            came = f"{tuple(tokens.shape)} with a mask {tuple(mask.shape)} of {mask.dtype}"
+            raise UserError(f"side {side}: expected tokens (length, dim) and a mask (length,) of booleans, got {came}")
+    if tokens_a.shape[1] != tokens_b.shape[1]:
+        raise UserError(f"expected tokens of one width, got {tokens_a.shape[1]} and {tokens_b.shape[1]}")
+    dtype = torch.promote_types(torch.promote_types(tokens_a.dtype, tokens_b.dtype), torch.float32)
+    a = tokens_a.to(dtype).masked_fill(~mask_a[:, None], 0.0)
+    b = tokens_b.to(dtype).masked_fill(~mask_b[:, None], 0.0)
+    if a.device.type == "cpu" and not (bool(a.isfinite().all()) and bool(b.isfinite().all())):
+        raise UserError("expected finite tokens wherever the mask is True, NaN or infinity came")
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b.T, mask_a[:, None] & mask_b[None]
+
+
+def best_partners(dots: Tensor, real: Tensor) -> Tensor:
+    """Late interaction as a table: each token gives its share to its best partner, and both directions are averaged.
+
+        M_kr = ([r = argmax_r' <k, r'>] / real tokens of a  +  [k = argmax_k' <k', r>] / real tokens of b) / 2
+
+    so that `sum_kr M_kr <k, r>` is the mean of both scores of FILIP (arXiv 2111.07783, equations 4 and 5). Of several
+    equal partners the first one gets all.
+
+    Args:
+        dots: `(length_a, length_b)`.
+        real: `(length_a, length_b)`, True between real tokens.
+
+    Returns:
+        `(length_a, length_b)`, not negative, sum 1; all 0 where a side has no real token.
+
+    Example:
+        >>> best_partners(torch.tensor([[0.9, 0.1], [0.8, 0.3]]), torch.ones(2, 2, dtype=torch.bool))
+        tensor([[0.5000, 0.0000],
+                [0.2500, 0.2500]])
+    """
+    if not real.any():
+        return torch.zeros_like(dots)
+    far = dots.masked_fill(~real, -torch.inf)
+    forth = torch.zeros_like(dots).scatter_(1, far.argmax(1, keepdim=True), 1.0)
+    back = torch.zeros_like(dots).scatter_(0, far.argmax(0, keepdim=True), 1.0)
+    return (_even(forth, real) + _even(back, real)) / 2
+
+
+def attention_shares(dots: Tensor, real: Tensor, temperature: float) -> Tensor:
+    """Attention as a table: what a token sees of the other side, both directions averaged.
+
+        M_kr = (softmax_r(<k, r> / temperature) / real tokens of a + softmax_k(<k, r> / temperature) / those of b) / 2
+
+    Args:
+        dots: `(length_a, length_b)`.
+        real: `(length_a, length_b)`, True between real tokens.
+        temperature: Divides the dot products.
+
+    Returns:
+        `(length_a, length_b)`, not negative, sum 1; all 0 where a side has no real token.
+
+    Example:
+        >>> attention_shares(torch.zeros(2, 2), torch.ones(2, 2, dtype=torch.bool), 0.1)
+        tensor([[0.2500, 0.2500],
+                [0.2500, 0.2500]])
+    """
+    far = (dots / temperature).masked_fill(~real, -torch.inf)
+    return (_even(far.softmax(1).nan_to_num(), real) + _even(far.softmax(0).nan_to_num(), real)) / 2
+
+
+def code_shares(queries: Tensor, mask: Tensor, codebook: Tensor, weights: Tensor) -> Tensor:
+    """What each token brings to a sample's weights over the codes: a code's weight is that of the token that won it.
+
+        W_tk = w_k [t = argmax over real t' of <q_t', C_k>],    sum_t W_tk = w_k
+
+    In FDT (arXiv 2303.14865) the score of a code is the maximum over the tokens, so this splits `w` exactly. With it
+    on both sides, `W_a W_b^T` sums to `<w_a, w_b>`, what two samples share over the codes.
+
+    Args:
+        queries: What each token asks, `(length, dim)`.
+        mask: `(length,)`, True = real.
+        codebook: `(codes, dim)`.
+        weights: The sample's weights `w`, `(codes,)`.
+
+    Returns:
+        `(length, codes)`; rows of pads are 0.
+
+    Example:
+        >>> code_shares(torch.eye(3)[:2], torch.ones(2, dtype=torch.bool), torch.eye(3), torch.tensor([0.75, 0.25, 0]))
+        tensor([[0.7500, 0.0000, 0.0000],
+                [0.0000, 0.2500, 0.0000]])
+    """
+    scores, real = alike(queries, mask, codebook, mask.new_ones(len(codebook)))
+    shares = torch.zeros_like(scores)
+    if not real.any():
+        return shares
+    return shares.scatter_(0, scores.masked_fill(~real, -torch.inf).argmax(0, keepdim=True), weights.to(scores)[None])
+
+
+def _even(each: Tensor, real: Tensor) -> Tensor:
+    """Rows or columns that sum to one, made to sum to one together; beside pads 0."""
+    kept = each.masked_fill(~real, 0.0)
+    return kept / kept.sum().clamp(min=torch.finfo(each.dtype).tiny)

@@ -1,0 +1,200 @@
+"""Which tokens answer to which: tables that add up to what the objective scores."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from mmalign.errors import UserError
+from mmalign.objectives.base import Objective, PairConfig, PairSum
+from mmalign.objectives.codebook import FdtObjective
+from mmalign.objectives.contrastive import ClipObjective
+from mmalign.objectives.functional.codebook import ground
+from mmalign.objectives.functional.correspondence import attention_shares, code_shares
+from mmalign.objectives.late_interaction import LateInteractionObjective
+from mmalign.objectives.local import LocalObjective
+from mmalign.objectives.transport import TransportObjective
+from mmalign.types import Embedding, Tokens
+
+SETS = [TransportObjective(tolerance=1e-10, max_iterations=5000), LateInteractionObjective(), LocalObjective()]
+names = pytest.mark.parametrize("objective", SETS, ids=lambda one: type(one).__name__)
+
+
+def grain(*real: bool, seed: int = 0, dim: int = 6) -> Tokens:
+    """Unit vectors of one sample, NaN in the pads."""
+    draw, mask = torch.Generator().manual_seed(seed), torch.tensor([real])
+    values = F.normalize(torch.randn(1, len(real), dim, generator=draw, dtype=torch.float64), dim=2)
+    return Tokens(values.masked_fill(~mask[:, :, None], math.nan), mask)
+
+
+def side(tokens: Tokens, name: str = "") -> Embedding:
+    return Embedding(torch.zeros(1, 6, dtype=torch.float64), tokens=tokens, modality=name)
+
+
+def dots(a: Tokens, b: Tokens) -> Tensor:
+    real = a.mask[0][:, None] & b.mask[0]
+    return torch.where(real, a.values[0] @ b.values[0].T, 0.0)
+
+
+@names
+def test_pads_get_exactly_nothing(objective: Objective) -> None:
+    a, b = grain(True, False, True, True), grain(False, True, True, seed=1)
+    table = objective.correspondence(side(a), side(b))
+    assert table.shape == (4, 3)
+    assert (table[1] == 0).all()
+    assert (table[:, 0] == 0).all()
+    assert (table >= 0).all()
+    assert_close(table.sum(), torch.ones((), dtype=torch.float64))
+    short = objective.correspondence(
+        side(Tokens(a.values[:, a.mask[0]], a.mask[:, a.mask[0]])),
+        side(Tokens(b.values[:, b.mask[0]], b.mask[:, b.mask[0]])),
+    )
+    assert_close(table[a.mask[0]][:, b.mask[0]], short)
+
+
+@names
+def test_the_other_way_round_is_the_same_table_turned(objective: Objective) -> None:
+    a, b = grain(True, True, True), grain(True, True, True, True, False, seed=1)
+    there, back = objective.correspondence(side(a), side(b)), objective.correspondence(side(b), side(a))
+    assert_close(there, back.T, rtol=0, atol=1e-6)
+
+
+@names
+def test_equal_tokens_answer_to_themselves(objective: Objective) -> None:
+    same = Tokens(torch.eye(5, dtype=torch.float64)[None], torch.ones(1, 5, dtype=torch.bool))
+    table = objective.correspondence(side(same), side(same))
+    assert_close(table, torch.eye(5, dtype=torch.float64) / 5, rtol=0, atol=2e-4)  # softmax(1 / 0.1) leaves 5e-5
+
+
+@names
+def test_one_token_and_none(objective: Objective) -> None:
+    a = grain(True, True, True)
+    assert_close(objective.correspondence(side(a), side(grain(True))).sum(), torch.ones((), dtype=torch.float64))
+    nothing = objective.correspondence(side(a), side(grain(False, False)))
+    assert (nothing == 0).all()
+
+
+def test_a_plan_has_even_marginals_and_gives_the_score() -> None:
+    a, b = grain(True, True, False, True), grain(True, True, seed=1)
+    objective = SETS[0]
+    plan = objective.correspondence(side(a), side(b))
+    third = 1 / 3
+    assert_close(plan.sum(1), torch.tensor([third, third, 0, third], dtype=torch.float64))
+    assert_close(plan.sum(0), torch.tensor([0.5, 0.5], dtype=torch.float64))
+    assert_close((plan * dots(a, b)).sum(), objective.score(side(a), side(b))[0, 0])
+
+
+def test_a_plan_reads_its_own_grains_and_prices() -> None:
+    a, b = grain(True, True, True), grain(True, True, seed=1)
+    apart = Embedding(torch.zeros(1, 6), tokens=a, parts=b)
+    table = TransportObjective(grain_a="parts").correspondence(apart, side(a))
+    assert table.shape == (2, 3)
+    loose = TransportObjective(rho_b=0.01).correspondence(side(a), side(b))
+    assert_close(loose.sum(1), torch.full((3,), 1 / 3, dtype=torch.float64))
+    assert float((loose.sum(0) - 0.5).abs().max()) > 0.01, "columns may be left behind"
+
+
+def test_best_partners_by_a_loop() -> None:
+    a, b = grain(True, True, True, False), grain(True, True, False, True, True, seed=1)
+    table, alike = torch.zeros(4, 5, dtype=torch.float64), dots(a, b)
+    rows, columns = [0, 1, 2], [0, 1, 3, 4]
+    for k in rows:
+        table[k, max(columns, key=lambda r: float(alike[k, r]))] += 1 / (2 * len(rows))
+    for r in columns:
+        table[max(rows, key=lambda k: float(alike[k, r])), r] += 1 / (2 * len(columns))
+    objective = SETS[1]
+    assert_close(objective.correspondence(side(a), side(b)), table)
+    assert_close((table * alike).sum(), objective.score(side(a), side(b))[0, 0])
+
+
+def test_attention_by_a_loop() -> None:
+    a, b = grain(True, True, False), grain(True, False, True, True, seed=1)
+    table, alike = torch.zeros(3, 4, dtype=torch.float64), dots(a, b)
+    rows, columns = [0, 1], [0, 2, 3]
+    for k in rows:
+        for r in columns:
+            forth = math.exp(alike[k, r] / 0.2) / math.fsum(math.exp(alike[k, x] / 0.2) for x in columns)
+            back = math.exp(alike[k, r] / 0.2) / math.fsum(math.exp(alike[x, r] / 0.2) for x in rows)
+            table[k, r] = (forth / len(rows) + back / len(columns)) / 2
+    objective = LocalObjective(attention_temperature=0.2)
+    assert_close(objective.correspondence(side(a), side(b)), table)
+    long = Tokens(a.values * 7, a.mask)
+    assert_close(objective.correspondence(side(long), side(b)), table)
+    assert (attention_shares(torch.zeros(2, 2), torch.zeros(2, 2, dtype=torch.bool), 0.1) == 0).all()
+
+
+def test_codes_split_by_the_tokens_that_won_them() -> None:
+    draw = torch.Generator().manual_seed(3)
+    codebook = torch.randn(40, 6, generator=draw, dtype=torch.float64)
+    sides = []
+    for queries in (grain(True, True, False, True), grain(True, True, seed=1)):
+        weights = ground(queries.values, queries.mask, codebook, 2.0)
+        shares = code_shares(queries.values[0], queries.mask[0], codebook, weights[0])
+        assert_close(shares.sum(0), weights[0])
+        assert (shares[~queries.mask[0]] == 0).all()
+        scores = torch.where(queries.mask[0][:, None], queries.values[0] @ codebook.T, -math.inf)
+        for code in weights[0].nonzero()[:, 0].tolist():
+            assert int(shares[:, code].argmax()) == max(range(len(scores)), key=lambda t: float(scores[t, code]))
+        sides.append(
+            Embedding(torch.zeros(1, 6), tokens=Tokens(shares[None], queries.mask), codes=weights, grounded=weights)
+        )
+    table = FdtObjective().correspondence(*sides)
+    assert table.shape == (4, 2)
+    assert_close(table.sum(), (sides[0].codes @ sides[1].codes.T)[0, 0])
+    assert float(table.sum()) > 0
+    plain = Embedding(torch.zeros(1, 6), tokens=grain(True), codes=sides[0].codes)
+    with pytest.raises(UserError, match="over 40 codes as tokens, got vectors of 6"):
+        FdtObjective().correspondence(plain, sides[1])
+
+
+def pair_sum(*terms: PairConfig) -> PairSum:
+    return PairSum(list(terms), 6)
+
+
+def test_the_first_term_that_can_is_asked() -> None:
+    a, b = side(grain(True, True, True), "x"), side(grain(True, True, seed=1), "y")
+    terms = [
+        PairConfig("x", "y"),
+        PairConfig("y", "x", "late_interaction"),
+        PairConfig("x", "y", "transport"),
+        PairConfig("x", "y", "transport", {"grain_b": "parts"}),
+    ]
+    model = pair_sum(*terms)
+    found = model.correspondence(a, b)
+    assert found.term == "y_x"
+    assert_close(found.weights, SETS[1].correspondence(a, b))
+    assert_close(model.correspondence(b, a).weights, found.weights.T)
+    named = model.correspondence(a, b, "transport")
+    assert named.term == "x_y_transport"
+    assert_close(named.weights, TransportObjective().correspondence(a, b))
+    both = Embedding(b.vector, tokens=b.tokens, parts=grain(True, seed=4), modality="y")
+    third = model.correspondence(both, a, "x_y_transport-2")
+    assert (third.grain_a, third.grain_b) == ("parts", "tokens")
+    assert third.weights.shape == (1, 3)
+    with pytest.raises(UserError, match=r"no term 'transprot' .*did you mean 'transport'"):
+        model.correspondence(a, b, "transprot")
+    with pytest.raises(UserError, match="no objective joins"):
+        model.correspondence(a, a)
+
+
+def test_what_cannot_say_names_what_can() -> None:
+    a, b = side(grain(True), "x"), side(grain(True), "y")
+    with pytest.raises(UserError, match=r"ClipObjective compares whole samples.*transport, late_interaction, fdt"):
+        pair_sum(PairConfig("x", "y")).correspondence(a, b)
+    with pytest.raises(UserError, match="objectives that can say"):
+        ClipObjective().correspondence(a, b)
+
+
+@names
+def test_bad_input_is_named(objective: Objective) -> None:
+    two = Tokens(torch.zeros(2, 1, 6), torch.ones(2, 1, dtype=torch.bool))
+    with pytest.raises(UserError, match="one sample a side, got 2 and 1"):
+        objective.correspondence(side(two), side(grain(True)))
+    broken = Tokens(torch.full((1, 1, 6), math.nan), torch.ones(1, 1, dtype=torch.bool))
+    with pytest.raises(UserError, match="expected finite tokens"):
+        objective.correspondence(side(broken), side(grain(True)))
+    with pytest.raises(UserError, match="no tokens"):
+        objective.correspondence(Embedding(torch.zeros(1, 6)), side(grain(True)))
