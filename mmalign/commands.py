@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import jsonargparse
 import yaml
@@ -15,6 +15,10 @@ from mmalign.flags import fold_open_dicts, parse
 from mmalign.model import Aligner
 
 Parsed = Any
+
+TASK_OPTIONS: dict[str, tuple[Any, str]] = {}
+"""Flags of `mmalign evaluate` that belong to some tasks: name -> type, help. Each is an argument of the task's function
+in `mmalign.evaluation.evaluate.TASKS`; one that is not given is left to it. A `list` type takes values side by side."""
 
 SPLIT_KEYS = ("validation", "test", "split_seed", "positives")
 """What a bundle tells of the data that it was trained on: how they were split."""
@@ -51,6 +55,9 @@ def evaluate_command(arguments: list[str]) -> int:
     parser.add_argument("--json", type=str | None, default=None, help="Write the result here.")
     parser.add_argument("--picture", type=str | None, default=None, help="Draw the scores (or confusion) here.")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, cuda:1.")
+    for name, (kind, text) in TASK_OPTIONS.items():
+        several = {"type": get_args(kind)[0], "nargs": "+"} if get_origin(kind) is list else {"type": kind | None}
+        parser.add_argument(f"--{name}", default=None, help=text, **several)
     parsed, data = _parse_with_data(parser, arguments)
     from mmalign.evaluation.evaluate import evaluate
 
@@ -69,6 +76,7 @@ def evaluate_command(arguments: list[str]) -> int:
         bootstrap=parsed.bootstrap,
         seed=parsed.seed,
         mode=parsed.mode,
+        **{name: parsed[name] for name in TASK_OPTIONS if parsed[name] is not None},
     )
     _report(result, json_path, picture)
     result.append_to(bundle.find(parsed.bundle) / "results.json")

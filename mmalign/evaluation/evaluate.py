@@ -1,7 +1,9 @@
 """One call from a model and data to a result, by the task's name."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from mmalign.data.module import PairedData
 from mmalign.errors import UserError
@@ -9,11 +11,24 @@ from mmalign.evaluation.prompts import Prompts
 from mmalign.evaluation.results import EvalResult
 from mmalign.evaluation.retrieval import evaluate_retrieval
 from mmalign.evaluation.zero_shot import evaluate_zero_shot
-from mmalign.modality import Modality
 from mmalign.model import Aligner
 from mmalign.registry import nearest
 
-TASKS = ("retrieval", "zero-shot")
+Sides = tuple[str, str]
+
+
+class Task(NamedTuple):
+    """How one task is run.
+
+    Args:
+        run: `(model, data, **sides, **arguments) -> EvalResult`; its parameters are the task's options.
+        sides: The two towers -> `run`'s names for what it takes of them; only `class_side` needs no data.
+        load: Reads the prompts file, where the task has one.
+    """
+
+    run: Callable[..., EvalResult]
+    sides: Callable[[Aligner, Sides], dict[str, str]]
+    load: Callable[[str | Path], Any] | None = None
 
 
 def evaluate(
@@ -21,7 +36,7 @@ def evaluate(
     data: PairedData,
     task: str,
     *,
-    sides: tuple[str, str],
+    sides: Sides,
     split: str = "validation",
     credit: str = "pair",
     prompts: str | Path | None = None,
@@ -29,13 +44,14 @@ def evaluate(
     bootstrap: int = 1000,
     seed: int = 0,
     mode: str = "",
+    **options: Any,
 ) -> EvalResult:
     """Measure a model on data, which is prepared here.
 
     Args:
         model: What to measure.
         data: Where the rows come from; need not be prepared.
-        task: retrieval or zero-shot.
+        task: One of `TASKS`.
         sides: The two towers. Zero-shot classifies the one that the data has by prompts through the other: the
             tower whose samples are strings.
         split: train, validation, test or all.
@@ -45,40 +61,25 @@ def evaluate(
         bootstrap: Resamples behind each interval.
         seed: Seed of the resampling.
         mode: Another score that the pair's objective offers, for instance mean under pcmepp; "" = as trained.
+        options: What this task alone takes, see its function.
 
     Raises:
-        UserError: unknown task, a side that the data lacks, a split without rows.
+        UserError: unknown task, an option of another task, a side that the data lacks, a split without rows.
     """
     if task not in TASKS:
         raise UserError(f"no task called {task!r}{nearest(task, TASKS)}")
-    if task == "retrieval":
-        prepare(model, data, sides, split)
-        return evaluate_retrieval(
-            model,
-            data,
-            a=sides[0],
-            b=sides[1],
-            split=split,
-            credit=credit,
-            batch_size=batch_size,
-            bootstrap=bootstrap,
-            seed=seed,
-            mode=mode,
-        )
-    class_side, side = _class_side(model.modalities, sides)
-    prepare(model, data, (side,), split)
-    return evaluate_zero_shot(
-        model,
-        data,
-        side=side,
-        class_side=class_side,
-        split=split,
-        prompts=Prompts.load(prompts) if prompts else None,
-        batch_size=batch_size,
-        bootstrap=bootstrap,
-        seed=seed,
-        mode=mode,
-    )
+    run, of_sides, load = TASKS[task]
+    taken = inspect.signature(run).parameters
+    for name in options:
+        if name not in taken:
+            others = [other for other, it in TASKS.items() if name in inspect.signature(it.run).parameters]
+            known = f"it belongs to {', '.join(others)}" if others else "no task has"
+            raise UserError(f"--{name}: the task {task!r} has no such option; {known}")
+    arguments = {"split": split, "credit": credit, "batch_size": batch_size, "bootstrap": bootstrap, "seed": seed}
+    arguments |= {"mode": mode, "prompts": load(prompts) if load and prompts else None, **options}
+    towers = of_sides(model, sides)
+    prepare(model, data, tuple(tower for name, tower in towers.items() if name != "class_side"), split)
+    return run(model, data, **towers, **{name: value for name, value in arguments.items() if name in taken})
 
 
 def prepare(model: Aligner, data: PairedData, sides: tuple[str, ...], split: str) -> None:
@@ -97,9 +98,19 @@ def prepare(model: Aligner, data: PairedData, sides: tuple[str, ...], split: str
     data.attach({side: model.transforms[side] for side in sides})
 
 
-def _class_side(modalities: Mapping[str, Modality], sides: tuple[str, str]) -> tuple[str, str]:
-    inline = [side for side in sides if modalities[side].inline]
+def _both(model: Aligner, sides: Sides) -> dict[str, str]:
+    return {"a": sides[0], "b": sides[1]}
+
+
+def _by_prompts(model: Aligner, sides: Sides) -> dict[str, str]:
+    inline = [side for side in sides if model.modalities[side].inline]
     if not inline:
         raise UserError(f"zero-shot needs a tower that reads strings, to embed class names; {sides} read none")
     class_side = inline[-1]
-    return class_side, sides[0] if class_side == sides[1] else sides[1]
+    return {"side": sides[0] if class_side == sides[1] else sides[1], "class_side": class_side}
+
+
+TASKS = {
+    "retrieval": Task(evaluate_retrieval, _both),
+    "zero-shot": Task(evaluate_zero_shot, _by_prompts, Prompts.load),
+}
