@@ -1,14 +1,11 @@
 """The source `chebi20`: 33,010 molecules and their descriptions from ChEBI (Edwards et al., EMNLP 2021)."""
 
-import logging
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mmalign.errors import UserError
-from modalities.molecule.described import Described, DescribedMolecules, read_rows, tables
+from modalities.molecule.described import Described, DescribedMolecules, read_rows, tables, tell
 from modalities.molecule.inchikey import inchikeys
-
-_LOG = logging.getLogger("mmalign")
 
 CORPUS = "corpus_smiles.txt"
 NAMED = ("CID", "CanonicalSMILES", "Description")
@@ -30,6 +27,7 @@ class Chebi20Source(DescribedMolecules):
         held, held_test: With `split: own`, how many pairs are held out for validation and for testing, whole groups
             only. They are the same pairs in every run, whatever `add` adds.
         group: inchikey (default), connectivity (its first block: no two stereoisomers in two splits) or none.
+        cache: Folder that keeps InChIKeys from one process to the next (0.5 ms each to work out).
         add: Folder of PCdes whose pairs train too. Left out are those whose InChIKey some row here has, or some
             molecule that `corpus_smiles.txt` counts to validation or test.
 
@@ -65,7 +63,7 @@ class Chebi20Source(DescribedMolecules):
                 f"--data.options.add: expected a folder of PCdes with train, validation or test.txt: {folder}"
             )
         kept = without(found, here := scored(self.folder, splits=None))
-        _LOG.info("%d of %d added pairs left out: their molecules are among %d here", *_counts(found, kept), len(here))
+        tell(found, kept, f"added pairs whose molecule is among {len(here)} here")
         return [row._replace(id=f"pcdes {row.id}") for row in kept]
 
     def _named(self, rows: list[Described]) -> list[Described]:
@@ -76,7 +74,7 @@ class Chebi20Source(DescribedMolecules):
                 raise UserError(f"--data.options.text named: {path} is missing; it holds the texts with names")
             texts |= {row.id: row.texts for row in read_rows(path, split, NAMED) if row.texts}
         found = [row._replace(texts=texts[row.id]) for row in rows if row.id in texts]
-        _LOG.info("%d of %d rows left out: they have no text with names", *_counts(rows, found))
+        tell(rows, found, "no text with names")
         return found
 
 
@@ -110,7 +108,3 @@ def without(rows: list[Described], keys: set[str]) -> list[Described]:
     """The rows whose molecule is none of `keys`; one without an InChIKey stays."""
     found = inchikeys(row.smiles for row in rows)
     return [row for row, key in zip(rows, found, strict=True) if key not in keys]
-
-
-def _counts(rows: list[Described], kept: list[Described]) -> tuple[int, int]:
-    return len(rows) - len(kept), len(rows)

@@ -1,18 +1,22 @@
 """Tables of molecules and their descriptions: what the sources `chebi20` and `pcdes` have in common."""
 
 import hashlib
+import logging
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from mmalign import distributed
 from mmalign.data.manifest import named_columns
 from mmalign.data.records import RESERVED, Record, Rejected, Source, SourceConfig
 from mmalign.data.tables import Row, read_table
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import nearest
-from modalities.molecule.inchikey import GROUPS, groups
+from modalities.molecule.inchikey import GROUPS, Kept, groups
+
+_LOG = logging.getLogger("mmalign")
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("smiles", "text", "id", "group", "split")
@@ -70,8 +74,9 @@ class DescribedMolecules(Source):
 
     def records(self) -> Sequence[Record]:
         if self._records is None:
-            rows, added = self.described(), self.added()
-            named = groups([row.smiles for row in [*rows, *added]], self.options["group"])
+            with Kept(self.options["cache"]):
+                rows, added = self.described(), self.added()
+                named = groups([row.smiles for row in [*rows, *added]], self.options["group"])
             splits = [*self._splits(rows, named[: len(rows)]), *("train" for _ in added)]
             found = zip([*rows, *added], named, splits, strict=True)
             self._records = [self._record(row, group, split) for row, group, split in found]
@@ -81,7 +86,8 @@ class DescribedMolecules(Source):
         found = self.searched() if self._columns.get(side) == "smiles" else None
         if found is None:
             return None
-        named = groups([row.smiles for row in found], self.options["group"])
+        with Kept(self.options["cache"]):
+            named = groups([row.smiles for row in found], self.options["group"])
         return [
             Record(row.id, row.where, {side: (row.smiles,)}, group, split=row.split or None)
             for row, group in zip(found, named, strict=True)
@@ -104,6 +110,7 @@ class DescribedMolecules(Source):
         own = "file" if "train" in self.tables else "own"
         known: dict[str, tuple[str, ...] | None] = {
             **self.choices, "group": GROUPS, "split": (own, "own" if own == "file" else "file"),
+            "cache": None,
         }  # fmt: skip
         self.options: dict[str, Any] = {name: values[0] if values else None for name, values in known.items()}
         for name, value in given.items():
@@ -194,6 +201,12 @@ def held_out(groups: Sequence[str], held: Mapping[str, int]) -> list[str]:
             left[split] -= sizes[group]
             split_of[group] = split
     return [split_of[group] for group in groups]
+
+
+def tell(rows: Sequence[Described], kept: Sequence[Described], why: str) -> None:
+    """Say, once for all processes, how many rows are left out."""
+    if distributed.rank() == 0:
+        _LOG.warning("%d of %d rows left out: %s", len(rows) - len(kept), len(rows), why)
 
 
 def _cell(row: Row, name: str) -> str:

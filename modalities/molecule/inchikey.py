@@ -1,6 +1,10 @@
 """InChIKeys: which molecules are one and the same, and which differ only by stereo, isotopes or protons."""
 
+import os
+import re
+import tempfile
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from mmalign.errors import UserError
 from mmalign.registry import missing_extra, nearest
@@ -8,12 +12,13 @@ from mmalign.registry import missing_extra, nearest
 GROUPS = ("inchikey", "connectivity", "none")
 
 _remembered: dict[str, str] = {}
+_KEY = re.compile(r"([A-Z]{14}-[A-Z]{10}-[A-Z])?")
 
 
 def inchikeys(smiles: Iterable[str]) -> list[str]:
     """The standard InChIKey of each SMILES, "" where rdkit refuses it or InChI knows none (a dummy atom).
 
-    About 0.5 ms a molecule, once a process: a molecule that was asked for before is not worked out again.
+    About 0.5 ms a molecule; one that was asked for before in this process is not worked out again, see `Kept`.
 
     Example:
         >>> inchikeys(["C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O", "C1CC"])
@@ -59,3 +64,39 @@ def groups(smiles: Sequence[str], how: str) -> list[str | None]:
         return [None] * len(smiles)
     keys = inchikeys(smiles)
     return [(key if how == "inchikey" else key.split("-")[0]) or None for key in keys]
+
+
+class Kept:
+    """A file of InChIKeys in a folder, so that the next process need not work them out.
+
+    Inside the `with` block `inchikeys` knows what the file holds; what it learns there is added to the file.
+
+    Args:
+        folder: Made if missing; None = nothing is kept.
+    """
+
+    def __init__(self, folder: str | Path | None) -> None:
+        self.folder = None if folder is None else Path(folder).expanduser()
+
+    def __enter__(self) -> None:
+        if self.folder is not None and (path := self._path()).is_file():
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            cells = (line.split("\t") for line in lines)
+            _remembered.update({pair[1]: pair[0] for pair in cells if len(pair) == 2 and _KEY.fullmatch(pair[0])})
+        self._known = len(_remembered)
+
+    def __exit__(self, *error: object) -> None:
+        if self.folder is None or len(_remembered) == self._known:
+            return
+        lines = [f"{key}\t{text}\n" for text, key in _remembered.items() if text.isprintable()]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.folder, prefix=".inchikeys-")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.writelines(lines)
+        os.replace(name, self._path())  # a reader sees all of it or nothing
+
+    def _path(self) -> Path:
+        from rdkit import rdBase
+
+        assert self.folder is not None
+        return self.folder / f"inchikeys-{rdBase.rdkitVersion}.tsv"

@@ -1,14 +1,11 @@
 """The source `pcdes`: 15,000 molecules and their descriptions from PubChem (Zeng et al. 2022)."""
 
-import logging
 import re
 from pathlib import Path
 from typing import ClassVar
 
 from modalities.molecule.chebi20 import scored, without
-from modalities.molecule.described import Described, DescribedMolecules, read_rows
-
-_LOG = logging.getLogger("mmalign")
+from modalities.molecule.described import Described, DescribedMolecules, read_rows, tell
 
 ALL = "align_smiles.txt"
 BOUNDS = {"train": 10_500, "validation": 12_000, "test": 15_000}
@@ -29,7 +26,7 @@ class PcdesSource(DescribedMolecules):
     Options:
         level: paragraph (default) or sentence: a description is cut at its full stops, parts of under five words are
             dropped, and a row has several texts; one of no longer part stays whole.
-        split, held, held_test, group: As those of `chebi20`.
+        split, held, held_test, group, cache: As those of `chebi20`.
         exclude: Folder of ChEBI-20: rows are left out whose InChIKey occurs in its validation.txt or test.txt, or
             counts to one of the two in its `corpus_smiles.txt`, so that what trains here may be scored there.
 
@@ -47,7 +44,7 @@ class PcdesSource(DescribedMolecules):
         if not self.options["exclude"]:
             return rows
         kept = without(rows, scored(Path(self.options["exclude"]).expanduser()))
-        _LOG.info("%d of %d rows left out: ChEBI-20 scores their molecules", len(rows) - len(kept), len(rows))
+        tell(rows, kept, "ChEBI-20 scores their molecules")
         return kept
 
     def searched(self) -> list[Described] | None:
