@@ -16,7 +16,12 @@ from mmalign.model import Aligner
 
 Parsed = Any
 
-TASK_OPTIONS: dict[str, tuple[Any, str]] = {}
+TASK_OPTIONS: dict[str, tuple[Any, str]] = {
+    "candidates": (str, "What answers are sought in (retrieval): split, or corpus = what the source lists."),
+    "ks": (list[int], "Lengths of the list (retrieval): --ks 1 10 100."),
+    "ties": (str, "Equal scores (retrieval): worst = wrong answers first, middle = every order counts alike."),
+    "strict": (bool, "Leave out queries whose group is among the training rows too (retrieval)."),
+}
 """Flags of `mmalign evaluate` that belong to some tasks: name -> type, help. Each is an argument of the task's function
 in `mmalign.evaluation.evaluate.TASKS`; one that is not given is left to it. A `list` type takes values side by side."""
 
@@ -143,11 +148,14 @@ def search_command(arguments: list[str]) -> int:
     parser.add_argument("queries", type=str, nargs="+", help="Queries: sentences, or files.")
     parser.add_argument("--k", type=int, default=10, help="Answers a query.")
     parser.add_argument("--json", type=str | None, default=None, help="Write the answers here.")
-    parsed = parse(parser, arguments)
+    parser.add_argument("--picture", type=str | None, default=None, help="Draw queries and answers here.")
+    parsed, data = _parse_with_data(parser, arguments)
     from mmalign.evaluation.embed import read_parquet
     from mmalign.evaluation.search import search, show
+    from mmalign.evaluation.search_picture import search_figure
+    from mmalign.pictures import save
 
-    json_path = _target(parsed.json)
+    json_path, picture = _target(parsed.json), _picture_target(parsed.picture)
     model = bundle.load(parsed.bundle)
     _known_side(model, parsed.side)
     table = read_parquet(parsed.index)
@@ -160,6 +168,34 @@ def search_command(arguments: list[str]) -> int:
             for query, one in zip(parsed.queries, answers, strict=True)
         ]
         json_path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    if picture:
+        gallery = table.embedding.modality
+        save(search_figure(model, parsed.queries, answers, side=parsed.side, gallery=gallery, data=data), picture)
+        print(f"drawn: {picture}")
+    return 0
+
+
+def explain_command(arguments: list[str]) -> int:
+    """Mmalign explain BUNDLE SAMPLE_A SAMPLE_B OUT.png [--pair a b]."""
+    parser = _parser("explain", "Which words of one sample answer to which atoms, patches or beats of another.")
+    parser.add_argument("bundle", type=str, help="Bundle or run folder.")
+    parser.add_argument("sample_a", type=str, help="A sample of the pair's first tower: a file, or the text itself.")
+    parser.add_argument("sample_b", type=str, help="A sample of the second tower.")
+    parser.add_argument("out", type=str, help="Picture to write: PNG, PDF or SVG.")
+    parser.add_argument("--pair", type=list[str], default=[], help="Two towers, for models with more than one pair.")
+    parser.add_argument("--mode", type=str, default="", help="Which term says so: transport, fdt, or its label.")
+    parser.add_argument("--most", type=int, default=6, help="Words to draw, 1 to 6.")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, cuda:1.")
+    parsed = parse(parser, arguments)
+    from mmalign.evaluation.explain import explain
+
+    out = _picture_target(parsed.out)
+    model = bundle.load(parsed.bundle, device=parsed.device)
+    sides = _pair(model, parsed.pair)
+    found = explain(model, parsed.sample_a, parsed.sample_b, sides=sides, mode=parsed.mode, most=parsed.most)
+    found.show()
+    found.draw(out or parsed.out)
+    print(f"drawn: {parsed.out}")
     return 0
 
 
@@ -251,6 +287,12 @@ def _target(path: str | None) -> Path | None:
         raise UserError(f"{path}: expected the name of a file to write, got a folder")
     file.parent.mkdir(parents=True, exist_ok=True)
     return file
+
+
+def _picture_target(path: str | None) -> Path | None:
+    from mmalign.pictures.figures import known_format
+
+    return None if path is None else _target(str(known_format(path)))
 
 
 def _report(result: Any, json_path: Path | None, picture: Path | None) -> None:

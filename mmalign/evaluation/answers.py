@@ -27,25 +27,34 @@ class RightAnswers:
         gallery: The answering side.
         records: Of the split; both sides' `rows` point into it.
         credit: pair, content or group.
+        candidates: What the gallery's `rows` point into where that is not the split. A candidate is of a record when
+            it has its id.
 
     Raises:
         UserError: unknown credit; `group` where no record has a group.
     """
 
     def __init__(
-        self, queries: SideEmbedding, gallery: SideEmbedding, records: Sequence[Record], *, credit: str = "pair"
+        self,
+        queries: SideEmbedding,
+        gallery: SideEmbedding,
+        records: Sequence[Record],
+        *,
+        credit: str = "pair",
+        candidates: Sequence[Record] | None = None,
     ) -> None:
         if credit not in CREDITS:
             raise UserError(f"no credit called {credit!r}{nearest(credit, CREDITS)}")
         if credit == "group" and all(record.group is None for record in records):
             raise UserError("credit 'group': no record has a group; name the column with --data.columns.group")
         asking, answering = queries.embedding.modality, gallery.embedding.modality
+        by_id, answers = candidates is not None, records if candidates is None else candidates
         names: dict[Any, int] = {}
         self._queries = _incidence(
-            [_keys(records, row, place, (asking, answering), credit) for row, place in _items(queries)], names
+            [_keys(records, row, place, (asking, answering), credit, by_id) for row, place in _items(queries)], names
         )
         self._gallery = _incidence(
-            [_keys(records, row, place, (answering, asking), credit) for row, place in _items(gallery)], names
+            [_keys(answers, row, place, (answering, asking), credit, by_id) for row, place in _items(gallery)], names
         )
         self._queries.resize(len(queries), len(names))
         self._gallery = self._gallery.T.tocsr()
@@ -60,17 +69,20 @@ def _items(side: SideEmbedding) -> Iterable[tuple[int, int]]:
     return zip(side.rows.tolist(), side.places.tolist(), strict=True)
 
 
-def _keys(records: Sequence[Record], row: int, place: int, sides: tuple[str, str], credit: str) -> list[Any]:
+def _keys(
+    records: Sequence[Record], row: int, place: int, sides: tuple[str, str], credit: str, by_id: bool
+) -> list[Any]:
     record = records[row]
+    same: tuple[str, Any] = ("id", record.id) if by_id else ("record", row)
     if credit == "group":
-        return [("record", row) if record.group is None else ("group", record.group)]
+        return [same] if record.group is None else [("group", record.group)]
     if credit == "pair":
-        return [("record", row)]
+        return [same]
     # An item carries its own content, and what its record has on the other side: it meets every item that answers
     # to equal content, and every item whose content equals one of its own answers.
     own, other = sides
     contents = [(own, record.values[own][place]), *((other, value) for value in record.values.get(other, ()))]
-    return [("record", row), *dict.fromkeys(pair for pair in contents if isinstance(pair[1], str | bytes))]
+    return [same, *dict.fromkeys(pair for pair in contents if isinstance(pair[1], str | bytes))]
 
 
 def _incidence(keys: Sequence[Sequence[Any]], names: dict[Any, int]) -> Any:

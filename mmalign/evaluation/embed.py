@@ -2,8 +2,9 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from mmalign.data.records import Record
 from mmalign.errors import UserError
+from mmalign.evaluation.packed import pack
 from mmalign.model import Aligner, inference
 from mmalign.types import Embedding, Inputs
 
@@ -67,21 +69,50 @@ class SideEmbedding:
         return places
 
 
-def embed_side(model: Aligner, data: EvalData, side: str, split: str, *, batch_size: int = 64) -> SideEmbedding:
+def embed_side(
+    model: Aligner,
+    data: EvalData,
+    side: str,
+    split: str,
+    *,
+    batch_size: int = 64,
+    packed: bool = False,
+    vectors_only: bool = False,
+) -> SideEmbedding:
     """Embed every alternative of every record of a split.
+
+    Args:
+        model: What embeds them.
+        data: Prepared, with the model's transforms attached.
+        side: The tower.
+        split: Whose records.
+        batch_size: Items a forward pass.
+        packed: Keep tokens and parts without padding, see `PackedTokens`; any rows of the embedding come padded.
+        vectors_only: Keep only the vectors.
 
     Raises:
         UserError: no record of the split has that side.
     """
-    parts, rows = [], []
-    with inference(model):
+    rows: list[Tensor] = []
+
+    def parts() -> Iterator[Embedding]:
         for inputs, places in data.item_loader(side, split, batch_size=batch_size):
-            moved = {key: v.to(model.device) if isinstance(v, Tensor) else v for key, v in inputs.items()}
-            parts.append(model.embed(side, moved).to("cpu", torch.float32))
             rows.append(places.cpu())
-    if not parts:
-        raise UserError(f"no record of split {split!r} has a {side!r}; see mmalign check for what each split holds")
-    return SideEmbedding(Embedding.cat(parts), torch.cat(rows))
+            yield model.embed(side, move(inputs, model.device)).to("cpu", torch.float32)
+
+    with inference(model):
+        made = parts()
+        first = next(made, None)
+        if first is None:
+            raise UserError(f"no record of split {split!r} has a {side!r}; see mmalign check for what each split holds")
+        every = chain([first], made)
+        joined = pack(every, vectors_only=vectors_only) if packed or vectors_only else Embedding.cat(list(every))
+    return SideEmbedding(joined, torch.cat(rows))
+
+
+def move(inputs: Inputs, device: torch.device) -> Inputs:
+    """Collated inputs on a device."""
+    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in inputs.items()}
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,23 @@
 """Where the right answers stand: ranks by counting, a block of queries at a time, never the whole score matrix."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
+from mmalign.evaluation.packed import tiles_of
+from mmalign.registry import nearest
 from mmalign.types import Embedding
 
 Score = Callable[[Embedding, Embedding], Tensor]
+
+TIES = {
+    "worst": "ties count against the model: among equal scores, wrong answers come first",
+    "middle": "ties in the middle: equal scores share the mean of their ranks, and hits count by the share of orders",
+}
 
 # Two scores of one query that float32 cannot tell apart are a tie: the same sentence embedded in two batches
 # differs in the last bits, and must not win or lose by them.
@@ -21,7 +28,8 @@ TIE = 4 * torch.finfo(torch.float32).eps
 class Ranks:
     """Where each query's right answers stand; rank 0 = first.
 
-    The list is the worst that the scores allow: among equal scores, wrong answers come first.
+    Under `worst` the list is the worst that the scores allow: among equal scores, wrong answers come first. Under
+    `middle` figures are means over every order of equal scores, so ranks and counts need not be whole.
 
     Args:
         queries: Which queries these are; those without a right answer in the gallery are left out, `(n,)`.
@@ -30,6 +38,7 @@ class Ranks:
         found: How many of them are among the first k, `(n, len(ks))`.
         ks: The list lengths.
         gallery: Size of the gallery.
+        hits: How surely one of them is among the first k, `(n, len(ks))`; None: surely where `best` is below k.
     """
 
     queries: Tensor
@@ -38,6 +47,25 @@ class Ranks:
     found: Tensor
     ks: tuple[int, ...]
     gallery: int
+    hits: Tensor | None = None
+
+    def hit(self, place: int) -> Tensor:
+        """Of each query, whether a right answer is among the first `ks[place]`, `(n,)` in [0, 1]."""
+        return (self.best < self.ks[place]).double() if self.hits is None else self.hits[:, place]
+
+
+class Block(NamedTuple):
+    """The scores of some queries with the whole gallery.
+
+    Args:
+        start: The first query.
+        scores: `(rows, gallery)`.
+        margin: How far two scores of a query may lie apart and still be equal, `(rows, 1)` or `(rows, gallery)`.
+    """
+
+    start: int
+    scores: Tensor
+    margin: Tensor
 
 
 def ranks(
@@ -47,6 +75,7 @@ def ranks(
     *,
     score: Score,
     ks: Sequence[int] = (1, 5, 10),
+    ties: str = "worst",
     pairs: int = 2**23,
     device: torch.device | str = "cpu",
 ) -> Ranks:
@@ -58,6 +87,7 @@ def ranks(
         right: SciPy CSR matrix `(n, m)`, or what gives its rows by `right[start:stop]`: nonzero = a right answer.
         score: `(queries, gallery) -> (queries, gallery)` similarity, higher = more alike.
         ks: List lengths at which right answers are counted.
+        ties: worst or middle.
         pairs: Scores held at once: bounds the memory.
         device: Where scores are computed.
 
@@ -71,21 +101,60 @@ def ranks(
         >>> found.best  # the third ties with a wrong answer
         tensor([0, 0, 2])
     """
+    blocks = full_blocks(queries, gallery, score=score, pairs=pairs, device=device)
+    return rank_blocks(blocks, right, gallery=len(gallery), ks=ks, ties=ties)
+
+
+def rank_blocks(
+    blocks: Iterable[Block], right: Any, *, gallery: int, ks: Sequence[int] = (1, 5, 10), ties: str = "worst"
+) -> Ranks:
+    """As `ranks`, of scores that come in blocks, however they were made.
+
+    Raises:
+        UserError: an unknown rule for ties, or no query has a right answer.
+    """
+    if ties not in TIES:
+        raise UserError(f"--ties: no rule called {ties!r}{nearest(ties, TIES)}")
     parts = []
-    for start, block in score_blocks(queries, gallery, score=score, pairs=pairs, device=device):
-        if not bool(torch.isfinite(block.amin() + block.amax())):
-            raise UserError(
-                f"{queries.modality or 'query'} -> {gallery.modality or 'gallery'}: expected finite scores, got NaN or "
-                f"infinity within queries {start} to {start + len(block) - 1}; the training may have diverged"
-            )
-        rows = right[start : start + len(block)]
-        counts = torch.from_numpy(rows.indptr).long().diff().to(block.device)
-        columns = torch.from_numpy(rows.indices).long().to(block.device)
-        parts.append([part.cpu() for part in _rank_block(block, counts, columns, start, tuple(ks))])
-    places, best, number, found = (torch.cat(column) for column in zip(*parts, strict=True)) if parts else _nothing(ks)
-    if not len(places):
+    for start, scores, margin in blocks:
+        rows = right[start : start + len(scores)]
+        counts = torch.from_numpy(rows.indptr).long().diff().to(scores.device)
+        columns = torch.from_numpy(rows.indices).long().to(scores.device)
+        keep = counts > 0
+        places = start + torch.arange(len(scores), device=scores.device)
+        found = _rank_block(scores, margin, counts, columns, tuple(ks), middle=ties == "middle")
+        parts.append([part[keep].cpu() for part in (places, counts, *found)])
+    if not parts or not sum(len(part[0]) for part in parts):
         raise UserError("no query has a right answer in the gallery: the split holds no record with both sides")
-    return Ranks(places, best, number, found, tuple(ks), len(gallery))
+    places, number, best, found_in, hits = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Ranks(places, best, number, found_in, tuple(ks), gallery, hits)
+
+
+def full_blocks(
+    queries: Embedding, gallery: Embedding, *, score: Score, pairs: int = 2**23, device: torch.device | str = "cpu"
+) -> Iterator[Block]:
+    """`score_blocks`, each with the margin of its ties.
+
+    Raises:
+        UserError: a score is NaN or infinite.
+    """
+    for start, scores in score_blocks(queries, gallery, score=score, pairs=pairs, device=device):
+        demand_finite(scores, queries, gallery, start)
+        yield Block(start, scores, margin_of(scores))
+
+
+def demand_finite(scores: Tensor, queries: Embedding, gallery: Embedding, start: int) -> None:
+    """Raise a `UserError` where a score is NaN or infinite: such scores are never ranked."""
+    if scores.numel() and not bool(torch.isfinite(scores.amin() + scores.amax())):
+        raise UserError(
+            f"{queries.modality or 'query'} -> {gallery.modality or 'gallery'}: expected finite scores, got NaN or "
+            f"infinity within queries {start} to {start + len(scores) - 1}; the training may have diverged"
+        )
+
+
+def margin_of(scores: Tensor) -> Tensor:
+    """How far two scores of a row may lie apart and still be equal, `(rows, 1)`: a few units in the last place."""
+    return TIE * torch.maximum(scores.amax(dim=1), -scores.amin(dim=1))[:, None]
 
 
 def score_blocks(
@@ -98,43 +167,75 @@ def score_blocks(
 ) -> Iterator[tuple[int, Tensor]]:
     """The score matrix in blocks of complete rows: `(first query, scores (rows, len(gallery)))`.
 
-    One call of `score` sees at most `pairs` pairs, a block at most that or one row.
+    One call of `score` sees at most `pairs` pairs, a block at most that or one row. Of a gallery with tokens, it sees a
+    few hundred samples of about one length at a time, which alone are padded.
     """
-    step, width = max(1, pairs // max(1, len(gallery))), max(1, min(pairs, len(gallery)))
-    tiles = [slice(start, start + width) for start in range(0, len(gallery), width)]
+    step, tiles = max(1, pairs // max(1, len(gallery))), tiles_of(gallery, pairs)
     kept = [gallery[tile].to(device) for tile in tiles] if len(tiles) == 1 else []
     for start in range(0, len(queries) if tiles else 0, step):
         rows = queries[start : start + step].to(device)
         with torch.no_grad():
-            block = [score(rows, tile).float() for tile in kept or (gallery[tile].to(device) for tile in tiles)]
-        yield start, block[0] if len(block) == 1 else torch.cat(block, dim=1)
+            if kept:
+                yield start, score(rows, kept[0]).float()
+                continue
+            block = torch.empty(len(rows), len(gallery), device=device)
+            for tile in tiles:
+                block[:, tile] = score(rows, gallery[tile].to(device)).float()
+        yield start, block
 
 
 def _rank_block(
-    block: Tensor, counts: Tensor, columns: Tensor, start: int, ks: tuple[int, ...]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    margin = TIE * torch.maximum(block.amax(dim=1), -block.amin(dim=1))[:, None]
+    block: Tensor, margin: Tensor, counts: Tensor, columns: Tensor, ks: tuple[int, ...], *, middle: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each query: rank of its first right answer, right answers among the first k, how surely there is one."""
     rows = torch.repeat_interleave(torch.arange(len(block), device=block.device), counts)
     ordinal = torch.arange(len(rows), device=block.device) - (counts.cumsum(0) - counts)[rows]
     # (rows, most): the scores of each query's right answers; -inf where it has fewer.
     hits = block.new_full((len(block), max(1, int(counts.max()))), -torch.inf)
+    slack = torch.zeros_like(hits)
     hits[rows, ordinal] = block[rows, columns]
-    bar = hits.amax(dim=1, keepdim=True) - margin
-    best = _count(block >= bar) - _count(hits >= bar)
-    if hits.shape[1] > 1:
-        found = _found(block.index_put((rows, columns), block.new_tensor(-torch.inf)), hits, margin, counts, ks)
-    else:
-        found = torch.stack([best < k for k in ks], dim=1).long() if ks else best.new_zeros(len(best), 0)
-    keep = counts > 0
-    places = start + torch.arange(len(block), device=block.device)
-    return places[keep], best[keep], counts[keep], found[keep]
+    slack[rows, ordinal] = margin.expand_as(block)[rows, columns]
+    low = hits - slack
+    bar = low.amax(dim=1, keepdim=True)
+    reach, own = _count(block >= bar), _count(hits >= bar)
+    lengths = torch.tensor(ks, dtype=torch.float64, device=block.device)
+    if middle:
+        above = _count(block > (hits + slack).amax(dim=1, keepdim=True))
+        wrong = reach - above - own
+        sure = _surely(lengths - above[:, None], wrong[:, None].double(), own[:, None].double())
+        shared = sure if hits.shape[1] == 1 else _shared(block, hits, slack, counts, lengths)
+        return above + wrong.double() / (own + 1), shared, sure
+    best = reach - own
+    sure = best[:, None] < lengths
+    if hits.shape[1] == 1:
+        return best, sure.long(), sure.double()
+    masked = block.index_put((rows, columns), block.new_tensor(-torch.inf))
+    return best, _found(masked, low, counts, ks), sure.double()
 
 
-def _found(wrong: Tensor, hits: Tensor, margin: Tensor, counts: Tensor, ks: tuple[int, ...]) -> Tensor:
+def _surely(slots: Tensor, wrong: Tensor, right: Tensor) -> Tensor:
+    # Equal scores in any order: 1 - C(wrong, j) / C(wrong + right, j) that one of the first j of them is right.
+    j = slots.clamp(min=0).minimum(wrong)
+    none = (wrong + 1).lgamma() - (wrong - j + 1).lgamma() + (wrong + right - j + 1).lgamma()
+    none = (none - (wrong + right + 1).lgamma()).exp()
+    return torch.where(slots > wrong, 1.0, torch.where(slots <= 0, 0.0, 1 - none))
+
+
+def _shared(block: Tensor, hits: Tensor, slack: Tensor, counts: Tensor, lengths: Tensor) -> Tensor:
+    # A right answer whose score `level` items share, with `above` better ones, is among the first k in (k - above) of
+    # `level` orders.
+    ordered = block.sort(dim=1).values
+    above = (block.shape[1] - torch.searchsorted(ordered, hits + slack, right=True)).double()
+    level = block.shape[1] - torch.searchsorted(ordered, hits - slack) - above
+    real = torch.arange(hits.shape[1], device=hits.device) < counts[:, None]
+    return torch.stack([(((k - above) / level).clamp(0, 1) * real).sum(dim=1) for k in lengths.tolist()], dim=1)
+
+
+def _found(wrong: Tensor, bars: Tensor, counts: Tensor, ks: tuple[int, ...]) -> Tensor:
     # The i-th right answer is among the first k when fewer than k - i wrong ones reach its score, that is when the
     # (k - i)-th best wrong answer is below it: the heads of the two lists are enough.
     longest = max(ks, default=1)
-    bars = hits.topk(min(hits.shape[1], longest), dim=1).values - margin
+    bars = bars.topk(min(bars.shape[1], longest), dim=1).values
     wrong = wrong.topk(min(longest, wrong.shape[1]), dim=1).values
     wrong = torch.nn.functional.pad(wrong, (0, longest - wrong.shape[1]), value=-torch.inf)
     real = torch.arange(bars.shape[1], device=bars.device) < counts[:, None]
@@ -152,8 +253,3 @@ def _count(mask: Tensor) -> Tensor:
     rows, length = mask.shape
     words = torch.nn.functional.pad(mask, (0, -length % 2040)).view(torch.int64).view(rows, -1, 255).sum(dim=2)
     return words.view(torch.uint8).sum(dim=1, dtype=torch.int64)
-
-
-def _nothing(ks: Sequence[int]) -> tuple[Tensor, ...]:
-    empty = torch.zeros(0, dtype=torch.long)
-    return empty, empty, empty, torch.zeros(0, len(ks), dtype=torch.long)

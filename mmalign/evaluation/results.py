@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import mmalign
+from mmalign.data.module import PairedData
 from mmalign.errors import UserError
 from mmalign.evaluation.embed import EvalData
 from mmalign.model import Aligner
@@ -69,6 +70,7 @@ class EvalResult:
     def table(self) -> "Table":
         """The scores as a table for the screen: one column a direction, the interval beside each score."""
         from rich.table import Table
+        from rich.text import Text
 
         columns: Mapping[str, Mapping[str, Any]] = self.scores
         if self.task != "retrieval":
@@ -83,6 +85,7 @@ class EvalResult:
             cells = [_cell(name, column.get(name), column.get(f"{name}_ci")) for column in columns.values()]
             if any(cells):
                 table.add_row(name.replace("_", " "), *cells)
+        table.caption, table.caption_justify = Text(_notes(self.provenance)), "left"
         return table
 
     def show(self) -> None:
@@ -127,6 +130,33 @@ def provenance(
         "bundle_hash": bundle.fingerprint(folder) if folder else None,
         "protocol": dict(protocol),
     }
+
+
+def rows_of(data: EvalData, split: str) -> dict[str, Any]:
+    """Where the rows of a split are from, how many were used, and how many were set aside, the first three with why."""
+    found: dict[str, Any] = {"used": len(data.records(split))}
+    if not isinstance(data, PairedData):
+        return found
+    where = {record.row: place for record, place in zip(data.all_records, data.splits, strict=True)}
+    aside = [one for one in data.rejected if split == "all" or where.get(one.row) == split]
+    config = data.source_config
+    source = {"source": config.source, "options": dict(config.options)}
+    return source | found | {"set_aside": len(aside), "reasons": [str(one) for one in aside[:3]]}
+
+
+def _notes(kept: Mapping[str, Any]) -> str:
+    """What a retrieval was asked, in lines for the screen."""
+    rows, protocol = kept.get("rows"), kept["protocol"]
+    if not rows:
+        return ""
+    options = ", ".join(f"{name} {value}" for name, value in rows.get("options", {}).items())
+    of = f" of {rows['source']}" + (f" ({options})" if options else "") if "source" in rows else ""
+    lines = [f"{kept['split']}{of}: {rows['used']} rows, {rows.get('set_aside', 0)} set aside"]
+    for name, one in kept.get("candidates", {}).items():
+        bad = f", {one['unusable']} unusable" if one.get("unusable") else ""
+        lines.append(f"{name.replace('_to_', ' -> ')}: {one['size']} candidates, the {one['set']}{bad}")
+    lines += [f"{name}: {protocol[name]}" for name in ("credit", "ranks", "strict") if name in protocol]
+    return "\n".join(lines)
 
 
 def _any_interval(columns: Mapping[str, Mapping[str, Any]]) -> bool:

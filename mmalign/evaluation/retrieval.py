@@ -11,22 +11,25 @@ from torch import Tensor
 from mmalign.errors import UserError
 from mmalign.evaluation import bootstrap as boot
 from mmalign.evaluation.answers import CREDITS, RightAnswers
+from mmalign.evaluation.candidates import SETS
+from mmalign.evaluation.directions import directions
 from mmalign.evaluation.draw import similarity_of
-from mmalign.evaluation.embed import EvalData, embed_side
-from mmalign.evaluation.ranks import Ranks, Score, ranks, score_blocks
-from mmalign.evaluation.results import EvalResult, provenance
+from mmalign.evaluation.embed import EvalData
+from mmalign.evaluation.ranks import TIES, Ranks, Score, full_blocks, rank_blocks, score_blocks
+from mmalign.evaluation.results import EvalResult, provenance, rows_of
 from mmalign.model import Aligner
 from mmalign.types import Embedding
 
-KS = (1, 5, 10)
+KS = {"split": (1, 5, 10), "corpus": (1, 10, 100)}
 PROTOCOL = {
-    "ranks": "1 = first; ties count against the model: among equal scores, wrong answers come first",
     "hit@k": "share of queries with at least one right answer among the first k",
     "recall@k": "share of a query's right answers that are among the first k, mean over queries",
     "mrr, median_rank, mean_rank": "of the first right answer",
-    "gallery": "every alternative of every record of the split",
+    "gallery": "every alternative of every candidate",
+    "no_right_answer": "queries left out, because the gallery holds no right answer",
     "intervals": "95 % percentile bootstrap, whole records drawn as queries, gallery kept",
 }
+STRICT = "queries whose group is among the training rows are left out"
 
 
 def evaluate_retrieval(
@@ -40,8 +43,11 @@ def evaluate_retrieval(
     batch_size: int = 64,
     bootstrap: int = 1000,
     seed: int = 0,
-    ks: Sequence[int] = KS,
+    ks: Sequence[int] | None = None,
     mode: str = "",
+    candidates: str = "split",
+    ties: str = "worst",
+    strict: bool = False,
 ) -> EvalResult:
     """Retrieve `b` by `a` and `a` by `b`, scored by the objective that joins them.
 
@@ -50,40 +56,62 @@ def evaluate_retrieval(
         data: Prepared, with the model's transforms attached.
         a: One tower.
         b: The other tower.
-        split: Whose records are queries and gallery.
+        split: Whose records are queries and, unless there is a corpus, gallery.
         credit: Which answers are right: `pair` (of the same record), `content` (or of exactly equal content) or
             `group` (of the same group).
         batch_size: Items a forward pass.
         bootstrap: Resamples behind each interval; 0 = no intervals.
         seed: Seed of the resampling.
-        ks: Lengths of the list for hit@k and recall@k.
+        ks: Lengths of the list for hit@k and recall@k; None: 1, 5, 10, or of a corpus 1, 10, 100.
         mode: Another score that the pair's objective offers.
+        candidates: What answers are sought in: the `split`, or the `corpus` that the source lists. A side of which the
+            source lists none is sought in the split, and the result says so.
+        ties: `worst`: among equal scores wrong answers come first; `middle`: all orders of equal scores count alike.
+        strict: Leave out queries whose record's group is among the data's training rows too.
 
     Returns:
         Scores by direction, `<a>_to_<b>` and `<b>_to_<a>`. `details`: the `Ranks` by direction,
-        `embeddings` by side, `similarity` for the picture.
+        `embeddings` by side (tokens packed: take rows of them), `similarity` for the picture.
 
     Raises:
-        UserError: a side is absent from the split, scores are not finite, or no query has a right answer.
+        UserError: a side is absent from the split, scores are not finite, no query has a right answer, or the source
+            has no corpus.
     """
     if a == b:
         raise UserError(f"retrieval needs two towers, got {a!r} twice")
+    lengths = _checked(ks, candidates)
     records = data.records(split)
-    sides = {side: embed_side(model, data, side, split, batch_size=batch_size) for side in (a, b)}
+    sides, asked = directions(
+        model, data, (a, b), split, candidates=candidates, strict=strict, batch_size=batch_size,
+        vectors_only=not mode and model.objective.scores_of_vectors(a, b),
+    )  # fmt: skip
     scores: dict[str, Any] = {}
     details: dict[str, Any] = {"embeddings": sides}
     score = partial(model.score, mode=mode)
-    for asking, answering in ((a, b), (b, a)):
-        direction = f"{asking}_to_{answering}"
-        queries, gallery = sides[asking], sides[answering]
-        right = RightAnswers(queries, gallery, records, credit=credit)
-        found = ranks(queries.embedding, gallery.embedding, right, score=score, ks=ks, device=model.device)
-        scores[direction] = summary(found, queries.rows, resamples=bootstrap, seed=seed)
-        details[direction] = found
+    for name, one in asked.items():
+        pool = None if one.corpus is None else one.corpus.records
+        right = RightAnswers(one.queries, one.gallery, records, credit=credit, candidates=pool)
+        blocks = full_blocks(one.queries.embedding, one.gallery.embedding, score=score, device=model.device)
+        found = rank_blocks(blocks, right, gallery=len(one.gallery), ks=lengths, ties=ties)
+        scores[name] = summary(found, one.queries.rows, resamples=bootstrap, seed=seed)
+        scores[name]["no_right_answer"] = len(one.queries) - len(found.queries)
+        if strict:
+            scores[name]["seen_in_training"] = one.seen
+        details[name] = found
     details["similarity"] = similarity_of(model, sides[a], sides[b], records, credit=credit)
-    protocol = PROTOCOL | {"credit": f"{credit}: {CREDITS[credit]}", "score": mode or "as trained"}
+    protocol = {"ranks": f"1 = first; {TIES[ties]}", **PROTOCOL, "credit": f"{credit}: {CREDITS[credit]}"}
+    protocol |= {"score": mode or "as trained", "candidates": f"{candidates}: {SETS[candidates]}"}
+    protocol |= {"strict": STRICT} if strict else {}
     kept = provenance(model, data, split=split, seed=seed, protocol=protocol, resamples=bootstrap)
+    kept |= {"candidates": {name: one.candidates() for name, one in asked.items()}, "rows": rows_of(data, split)}
     return EvalResult("retrieval", scores, kept, details)
+
+
+def _checked(ks: Sequence[int] | None, candidates: str) -> tuple[int, ...]:
+    lengths = KS.get(candidates, KS["split"]) if ks is None else tuple(ks)
+    if any(k < 1 for k in lengths) or len(set(lengths)) < len(lengths):
+        raise UserError(f"--ks: expected different lengths of at least 1, got {list(lengths)}")
+    return lengths
 
 
 def summary(found: Ranks, records: Tensor, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
@@ -98,7 +126,7 @@ def summary(found: Ranks, records: Tensor, *, resamples: int = 1000, seed: int =
     first = found.best.double() + 1
     columns: dict[str, Tensor] = {}
     for place, k in enumerate(found.ks):
-        columns[f"hit@{k}"] = (found.best < k).double()
+        columns[f"hit@{k}"] = found.hit(place)
         columns[f"recall@{k}"] = found.found[:, place] / found.right.double()
     columns |= {"mrr": 1 / first, "mean_rank": first}
     values = torch.stack(list(columns.values()), dim=1)
