@@ -173,6 +173,7 @@ def mended(smiles: str) -> str:
     r"""A SMILES as it was before its backslashes were doubled (about 15 % of ChEBI-20's rows).
 
     Example:
+        >>> from modalities.molecule.described import mended
         >>> mended("C/C=C" + 2 * chr(92) + "C") == "C/C=C" + chr(92) + "C"
         True
     """
@@ -184,11 +185,12 @@ def held_out(groups: Sequence[str], held: Mapping[str, int]) -> list[str]:
 
     Args:
         groups: Of each row.
-        held: Split -> rows that it gets, or the most below that which whole groups allow; the rest is train.
+        held: Split -> rows that it gets, fewer only where no whole group fits any more; the rest is train.
 
     Example:
-        >>> held_out(["a", "b", "b", "c"], {"validation": 1, "test": 2})
-        ['train', 'test', 'test', 'validation']
+        >>> from modalities.molecule.described import held_out
+        >>> held_out(["a", "b", "b", "c"], {"validation": 1, "test": 1})
+        ['test', 'train', 'train', 'validation']
     """
     sizes: dict[str, int] = {}
     for group in groups:

@@ -21,8 +21,9 @@ def inchikeys(smiles: Iterable[str]) -> list[str]:
     About 0.5 ms a molecule; one that was asked for before in this process is not worked out again, see `Kept`.
 
     Example:
+        >>> from modalities.molecule.inchikey import inchikeys
         >>> inchikeys(["C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O", "C1CC"])
-        ['QNAYBMKLOCPYGJ-UWTATZPHSA-N', 'QNAYBMKLOCPYGJ-REOHCLBHSA-N', '']
+        ['QNAYBMKLOCPYGJ-REOHCLBHSA-N', 'QNAYBMKLOCPYGJ-UWTATZPHSA-N', '']
     """
     try:
         from rdkit import Chem
@@ -55,6 +56,7 @@ def groups(smiles: Sequence[str], how: str) -> list[str | None]:
         UserError: another way.
 
     Example:
+        >>> from modalities.molecule.inchikey import groups
         >>> groups(["C[C@H](N)C(=O)O", "CC(N)C(=O)O"], "connectivity")
         ['QNAYBMKLOCPYGJ', 'QNAYBMKLOCPYGJ']
     """

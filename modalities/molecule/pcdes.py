@@ -61,6 +61,7 @@ def sentences(text: str) -> list[str]:
     """A description cut at its full stops, without parts of under five words; whole where nothing else is left.
 
     Example:
+        >>> from modalities.molecule.pcdes import sentences
         >>> sentences("It is a 2.5-dioxopiperazine of some kind. It is small. It has a role as a metabolite.")
         ['It is a 2.5-dioxopiperazine of some kind.', 'It has a role as a metabolite.']
     """

@@ -85,10 +85,3 @@ def test_the_real_folder(real_data: Path) -> None:
     refused = next(record for record in records if record.id == "12072")
     with pytest.raises(BadSample, match="valence"):
         MODALITY.read(refused.values["molecule"][0])
-
-
-@pytest.mark.real
-def test_real_rows_that_chebi_scores(real_data: Path) -> None:
-    records = opened(real_data / "pcdes", exclude=str(real_data / "chebi20"), level="sentence").records()
-    assert len(records) == 3949
-    assert all(record.values["text"] for record in records)
