@@ -101,6 +101,22 @@ def recomputed(statistic: Callable[[Ints], Floats], records: Ints, *, resamples:
     return _percentiles(np.stack(drawn))
 
 
+def weighted(statistic: Callable[[Floats], Floats], records: Ints, *, resamples: int, seed: int) -> list[Interval]:
+    """Intervals of what takes all draws at once, as weights of the rows.
+
+    Args:
+        statistic: How often each row was drawn `(draws, n)` -> scores `(draws, columns)`; NaN where a draw does not
+            define one.
+        records: What is drawn as one, `(n,)`, any integers: the record or the group of each row.
+        resamples: How many times to draw.
+        seed: As in `means`.
+    """
+    _, cluster = np.unique(records, return_inverse=True)
+    number = int(cluster.max()) + 1
+    blocks = draws(number, resamples=resamples, seed=seed, width=len(cluster))
+    return _percentiles(np.concatenate([statistic(weights[:, cluster]) for weights in blocks]))
+
+
 def _percentiles(drawn: Floats) -> list[Interval]:
     tail = 50 * (1 - LEVEL)
     kept = [column[~np.isnan(column)] for column in drawn.T]

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from mmalign.data.module import PairedData
 from mmalign.errors import UserError
+from mmalign.evaluation.multilabel import evaluate_multi_label
+from mmalign.evaluation.prompt_sets import ClassPrompts
 from mmalign.evaluation.prompts import Prompts
 from mmalign.evaluation.results import EvalResult
 from mmalign.evaluation.retrieval import evaluate_retrieval
@@ -113,4 +115,5 @@ def _by_prompts(model: Aligner, sides: Sides) -> dict[str, str]:
 TASKS = {
     "retrieval": Task(evaluate_retrieval, _both),
     "zero-shot": Task(evaluate_zero_shot, _by_prompts, Prompts.load),
+    "multi-label": Task(evaluate_multi_label, _by_prompts, ClassPrompts.load),
 }

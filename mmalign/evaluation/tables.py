@@ -1,0 +1,41 @@
+"""Tables within a result: one row a class, a way to be unsure or a share of the data; one column a figure."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Rows = Mapping[str, Mapping[str, Any]]
+
+
+def inner_tables(scores: Mapping[str, Any]) -> Iterator["Table"]:
+    """A table for the screen of each entry that is itself rows of figures.
+
+    Example:
+        >>> [table.title for table in inner_tables({"n": 4, "classes": {"a": {"auroc": 0.5}}})]
+        ['classes']
+    """
+    for name, rows in scores.items():
+        if isinstance(rows, Mapping) and rows and all(isinstance(row, Mapping) for row in rows.values()):
+            yield _table(name.replace("_", " "), rows)
+
+
+def _table(title: str, rows: Rows) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    columns = dict.fromkeys(figure for row in rows.values() for figure in row if not figure.endswith("_ci"))
+    table.add_column("", overflow="fold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
+    for name, row in rows.items():
+        table.add_row(name, *(_cell(row.get(column), row.get(f"{column}_ci")) for column in columns))
+    return table
+
+
+def _cell(value: Any, interval: Any) -> str:
+    if value is None or value != value:  # NaN: not defined here
+        return ""
+    shown = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{shown}\n[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else shown
