@@ -12,6 +12,7 @@ COMMANDS = {
     "check": "look at data before training: bad rows, duplicates, leakage, a sheet of samples",
     "embed": "embed one side of a data set into a Parquet table",
     "search": "find the nearest rows of an embedded table",
+    "explain": "draw which words of one sample answer to which atoms, patches or beats of another",
     "list": "what is registered: modalities, encoders, objectives, sources, recipes",
     "demo": "train and measure on the embedded handwritten digits, in about a minute",
 }

@@ -6,9 +6,11 @@ inside: it calls what is declared here. See docs/write-a-modality.md for one bui
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmalign.errors import UserError
@@ -63,6 +65,24 @@ class Encoder(nn.Module):
         raise TypeError(f"{type(self).__name__} must define config() -> dict")
 
 
+@dataclass(frozen=True)
+class Units:
+    """What a person sees of one sample's tokens: words, atoms, patches of a picture.
+
+    Args:
+        labels: What each unit is called, in reading order.
+        members: The share of each token (or part) that falls to each unit, `(units, entries)`: columns sum to 1, or
+            to 0 where nothing is to be seen of an entry, as of a class token.
+        shown: What is drawn in place of the sample, for instance as the encoder saw it; None = the sample.
+        spelled: Whether the labels, one after the other, are the sample: the words of a sentence.
+    """
+
+    labels: Sequence[str]
+    members: NDArray[np.float64]
+    shown: Any = None
+    spelled: bool = False
+
+
 class Modality(ABC):
     """What the core needs to know about one kind of data.
 
@@ -71,11 +91,13 @@ class Modality(ABC):
         description: One line: what it reads and what an item is.
         encoders: Name -> factory `(transform, **args) -> Encoder`. The first one is the default.
         inline: True where a string is itself a sample (text), False where it names a file.
+        weighted_picture: Whether `picture` takes a third argument `weights`, one number a unit (see `units`).
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
     inline: ClassVar[bool] = False
+    weighted_picture: ClassVar[bool] = False
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]]
 
     @abstractmethod
@@ -100,6 +122,20 @@ class Modality(ABC):
     @abstractmethod
     def synthetic(self, label: int, rng: np.random.Generator) -> Any:
         """Make one sample of class `label` (0..9), different at each draw: for tests and trials with no data."""
+
+    def units(self, sample: Any, transform: Transform, grain: str, count: int) -> Units | None:
+        """What a person sees of the tokens that an encoder makes of a sample; optional, for `mmalign explain`.
+
+        Args:
+            sample: As `read` gives it.
+            transform: The tower's.
+            grain: tokens or parts.
+            count: How many of them the encoder gave.
+
+        Returns:
+            None where this modality cannot say.
+        """
+        return None
 
     def mix(self, inputs: Inputs, partners: Tensor, weight: Tensor) -> tuple[Inputs, Tensor]:
         """Mix each row of collated inputs with its partner, for training with soft targets; optional.

@@ -9,10 +9,9 @@ from torch.nn import functional as F
 from mmalign.errors import UserError
 from mmalign.objectives.base import Objective
 from mmalign.objectives.contrastive import ClipObjective, cosines
-from mmalign.objectives.correspondence import one_pair
+from mmalign.objectives.correspondence import Coded, one_pair
 from mmalign.objectives.functional.codebook import code_statistics
-from mmalign.objectives.grains import grain_of
-from mmalign.types import Embedding, LossOutput
+from mmalign.types import Embedding, LossOutput, Tokens
 
 
 class FdtObjective(Objective):
@@ -68,17 +67,10 @@ class FdtObjective(Objective):
     def correspondence(self, a: Embedding, b: Embedding) -> Tensor:
         """What two samples share over the codes, by the tokens that brought it, `(tokens_a, tokens_b)`.
 
-        An embedding keeps no token's codes, so the `tokens` here are `functional.correspondence.code_shares`,
-        `(1, tokens, codes)`, in place of vectors; `evaluation.explain` makes them. The sum is `<codes_a, codes_b>`.
+        The sum is `<codes_a, codes_b>`. Embeddings are `Coded`, as `evaluation.explain` makes them: others do not keep
+        what each token brought.
         """
-        sides = grain_of(a, "tokens"), grain_of(b, "tokens")
-        for side, tokens in zip((a, b), sides, strict=True):
-            if tokens.values.shape[2] != _codes(side).shape[1]:
-                raise UserError(
-                    f"expected the weights of each token over {_codes(side).shape[1]} codes as tokens, got vectors of "
-                    f"{tokens.values.shape[2]}; evaluation.explain makes them"
-                )
-        return one_pair(*sides)[0]
+        return one_pair(_token_codes(a), _token_codes(b))[0]
 
     def after_step(self) -> None:
         """Keep the scale at or below its cap."""
@@ -95,3 +87,9 @@ def _grounded(side: Embedding) -> Tensor:
     if side.grounded is None:
         raise UserError(f"embeddings of {side.modality or 'this tower'} have no grounded vector beside their codes")
     return side.grounded
+
+
+def _token_codes(side: Embedding) -> Tokens:
+    if not isinstance(side, Coded) or side.token_codes is None:
+        raise UserError("expected an embedding that keeps the codes of each token; evaluation.explain makes them")
+    return side.token_codes

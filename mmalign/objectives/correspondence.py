@@ -1,6 +1,7 @@
 """What an objective says of one pair of samples: which tokens answer to which."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
@@ -33,6 +34,17 @@ class Correspondence(NamedTuple):
     def swapped(self) -> "Correspondence":
         """The same with b for a."""
         return Correspondence(self.weights.T, self.grain_b, self.grain_a, self.term)
+
+
+@dataclass(frozen=True)
+class Coded(Embedding):
+    """An embedding that also knows what each token brought to its codes.
+
+    Args:
+        token_codes: `functional.correspondence.code_shares`, values `(batch, tokens, codes)`.
+    """
+
+    token_codes: Tokens | None = None
 
 
 def correspond(

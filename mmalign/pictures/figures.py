@@ -39,15 +39,25 @@ def label(text: object, *, width: int = 32, lines: int = 1) -> str:
     return "\n".join(wrapped).replace("$", r"\$")
 
 
+def known_format(path: Path | str) -> Path:
+    """The path, if its ending names a format of `save`.
+
+    Raises:
+        UserError: it does not.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"{path}: expected a name that ends in {', '.join(FORMATS)}")
+    return path
+
+
 def save(figure: "Figure", path: Path | str, *, dpi: int = 200) -> Path:
     """Write a figure as PNG, PDF or SVG, by the name's ending; no side gets more than 8,000 pixels.
 
     Raises:
         UserError: another ending, or dpi outside 50 to 600.
     """
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise UserError(f"{path}: expected a name that ends in {', '.join(FORMATS)}")
+    path = known_format(path)
     if not 50 <= dpi <= 600:
         raise UserError(f"dpi: expected 50 to 600, got {dpi}")
     path.parent.mkdir(parents=True, exist_ok=True)

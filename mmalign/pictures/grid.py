@@ -23,9 +23,10 @@ def retrieval_grid(
     answers: Sequence[Sequence[Any]],
     *,
     scores: Tensor,
-    right: Tensor,
+    right: Tensor | None,
     draw_query: Draw,
     draw_answer: Draw,
+    names: Sequence[Sequence[str]] = (),
     title: str = "",
 ) -> "Figure":
     """One row a query: the query, then its answers, the best first, each with its score.
@@ -35,15 +36,18 @@ def retrieval_grid(
         answers: For each query its first `k` answers, decoded.
         scores: `(n, k)`.
         right: `(n, k)`, True = a right answer: framed in blue with a tick; wrong ones in red, dashed, with a cross.
+            None where nobody knows: no mark, thin frames.
         draw_query: Draws one query into axes: its `Modality.picture`.
         draw_answer: Draws one answer.
+        names: For each query the names of its answers, written beside their scores.
         title: Above the picture.
 
     Raises:
         UserError: no query, shapes that do not fit, or more than 400 cells.
     """
     n, k = scores.shape
-    if len(queries) != n or any(len(row) != k for row in answers) or right.shape != scores.shape or not n * k:
+    fits = len(queries) == n and all(len(row) == k for row in (*answers, *names)) and len(names) in (0, n)
+    if not fits or (right is not None and right.shape != scores.shape) or not n * k:
         raise UserError(f"expected {n} queries with {k} answers each, as scores has, and at least one of each")
     if n * (k + 1) > MAX_CELLS:
         raise UserError(f"expected at most {MAX_CELLS} cells, got {n} x {k + 1}")
@@ -58,15 +62,15 @@ def retrieval_grid(
             axes = figure.add_subplot(grid[row, place + 1])
             draw_answer(answers[row][place], axes)
             _fit_texts(axes)
-            good = bool(right[row, place])
-            mark = "✓" if good else "✗"
-            _frame(
-                axes,
-                f"{place + 1}.  {float(scores[row, place]):.2f}  {mark}",
-                colour=BLUE if good else VERMILION,
-                style="-" if good else "--",
-                width=2.2,
-            )
+            head = f"{place + 1}.  {float(scores[row, place]):.2f}"
+            if names:
+                head = f"{head}\n{label(names[row][place], width=20)}"
+            if right is None:
+                _frame(axes, head, colour="black", style="-", width=0.8)
+            elif right[row, place]:
+                _frame(axes, f"{head}  ✓", colour=BLUE, style="-", width=2.2)
+            else:
+                _frame(axes, f"{head}  ✗", colour=VERMILION, style="--", width=2.2)
     if title:
         figure.suptitle(label(title, width=90), fontsize=11)
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]

@@ -1,19 +1,21 @@
 """The image modality: what the core calls."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from mmalign.modality import Encoder, Modality, Transform
+from mmalign.modality import Encoder, Modality, Transform, Units
 from mmalign.types import Inputs
 from modalities.common.classes import COLOURS, colour_and_shape
 from modalities.image.augment import Pixels
 from modalities.image.convnet import ConvNet
 from modalities.image.mix import mix_pixels
 from modalities.image.open_clip_tower import OpenClipImage, open_clip_settings
+from modalities.image.picture import lit
 from modalities.image.read import read_image
 from modalities.image.timm_tower import TimmImage, timm_settings
 from modalities.image.transform import ImageSettings, ImageTransform
@@ -27,6 +29,7 @@ class ImageModality(Modality):
     """Pictures."""
 
     name = "image"
+    weighted_picture = True
     description = "PNG, JPEG, WebP or TIFF pictures; a sample is an array (height, width, 3) uint8"
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "convnet": ConvNet,
@@ -59,10 +62,18 @@ class ImageModality(Modality):
         pixels, left = mix_pixels(inputs["pixels"], partners, weight)
         return {**inputs, "pixels": pixels}, left
 
-    def picture(self, sample: Pixels, axes: "Axes") -> None:
-        """Show it."""
-        axes.imshow(sample)
+    def picture(self, sample: Pixels, axes: "Axes", weights: Sequence[float] | None = None) -> None:
+        """Show it; `weights`, those of a square grid row by row, darken what has little."""
+        axes.imshow(sample if weights is None else lit(sample, weights))
         axes.set_axis_off()
+
+    def units(self, sample: Pixels, transform: Transform, grain: str, count: int) -> Units | None:
+        """Patches of the square that the encoder sees, where its tokens are as many as a square grid has."""
+        side = math.isqrt(count)
+        if grain != "tokens" or side * side != count:
+            return None
+        labels = [f"row {row + 1}, column {column + 1}" for row in range(side) for column in range(side)]
+        return Units(labels, np.eye(count), shown=transform(sample))
 
     def synthetic(self, label: int, rng: np.random.Generator) -> Pixels:
         """A disc or a square in one of five colours, anywhere on a noisy grey ground, 48 x 48."""

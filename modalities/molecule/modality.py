@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmalign.modality import Encoder, Modality, Transform
+from mmalign.modality import Encoder, Modality, Transform, Units
 from mmalign.registry import missing_extra
 from modalities.common.classes import colour_and_shape
 from modalities.molecule.gine import Gine
@@ -29,6 +29,7 @@ class MoleculeModality(Modality):
     name = "molecule"
     description = "SMILES strings, .mol and .sdf files; a sample is the fields of its atoms and bonds, and its motifs"
     inline = True
+    weighted_picture = True
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {"gine": Gine, "hierarchical": Hierarchical}
 
     def read(self, source: Any) -> Molecule:
@@ -51,6 +52,20 @@ class MoleculeModality(Modality):
         from modalities.molecule.picture import draw
 
         draw(sample, axes, weights)
+
+    def units(self, sample: Molecule, transform: Transform, grain: str, count: int) -> Units | None:
+        """Atoms, called by element and number; a motif's share is spread evenly over its atoms."""
+        _reading()
+        from modalities.molecule.picture import atom_names
+
+        atoms, motifs = len(sample.atoms), len(sample.motif_ids)
+        if count != (atoms if grain == "tokens" else motifs):
+            return None  # an encoder with tokens of its own
+        members = np.eye(atoms)
+        if grain == "parts":
+            members = (sample.motif[:, None] == np.arange(motifs)).astype(np.float64)
+            members /= members.sum(0)
+        return Units(atom_names(sample), members)
 
     def synthetic(self, label: int, rng: np.random.Generator) -> Molecule:
         """A chain of 2 to 7 carbons with up to two methyl branches, ending in what the class stands for."""

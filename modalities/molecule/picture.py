@@ -11,7 +11,7 @@ from rdkit import Chem
 from rdkit.Chem.Draw import rdMolDraw2D
 
 from mmalign.errors import UserError
-from modalities.molecule.molecule import Molecule
+from modalities.molecule.molecule import ATOM_FIELDS, Molecule
 from modalities.molecule.quiet import quiet
 
 if TYPE_CHECKING:
@@ -44,6 +44,15 @@ def draw(sample: Molecule, axes: "Axes", weights: Sequence[float] | None = None)
         canvas.FinishDrawing()
     axes.imshow(np.asarray(Image.open(io.BytesIO(canvas.GetDrawingText())).convert("RGB")))
     axes.set_axis_off()
+
+
+def atom_names(sample: Molecule) -> tuple[str, ...]:
+    """What each atom is called: its element and its place from 1, as in `N3`."""
+    table = Chem.GetPeriodicTable()
+    numbers = (sample.atoms[:, list(ATOM_FIELDS).index("element")] - 1).tolist()  # the bucket of value 0 is 1
+    return tuple(
+        f"{table.GetElementSymbol(number) if number > 0 else '*'}{place}" for place, number in enumerate(numbers, 1)
+    )
 
 
 def _colours(sample: Molecule, weights: NDArray[np.float64]) -> dict[int, tuple[float, ...]]:

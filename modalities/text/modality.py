@@ -1,18 +1,19 @@
 """The text modality: what the core calls."""
 
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from mmalign.errors import BadSample
-from mmalign.modality import Encoder, Modality, Transform
+from mmalign.modality import Encoder, Modality, Transform, Units
 from modalities.common.classes import colour_and_shape
 from modalities.text.huggingface import HuggingFaceText, huggingface_tokenizer
 from modalities.text.open_clip_tower import OpenClipText, open_clip_tokenizer
 from modalities.text.transform import TextSettings, TextTransform
 from modalities.text.transformer import TextTransformer
+from modalities.text.words import draw_weighted, text_units
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +28,7 @@ class TextModality(Modality):
     name = "text"
     description = "strings; a sample is the string itself"
     inline = True
+    weighted_picture = True
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "transformer": TextTransformer,
         "open_clip": OpenClipText,
@@ -68,12 +70,19 @@ class TextModality(Modality):
         """From `TextTransform.config()`."""
         return TextTransform.restore(config)
 
-    def picture(self, sample: str, axes: "Axes") -> None:
-        """Write it, in lines of 32 letters, five at most."""
+    def picture(self, sample: str, axes: "Axes", weights: Sequence[float] | None = None) -> None:
+        """Write it, in lines of 32 letters, five at most; with `weights`, one a word, each word on a ground as dark."""
+        if weights is not None:
+            draw_weighted(sample, axes, weights)
+            return
         # A dollar sign would start matplotlib's mathematics.
         shown = textwrap.wrap(sample, 32, max_lines=5, placeholder=" ...")
         axes.text(0.5, 0.5, "\n".join(shown), ha="center", va="center", wrap=False, parse_math=False)
         axes.set_axis_off()
+
+    def units(self, sample: str, transform: Transform, grain: str, count: int) -> Units | None:
+        """Words, see `text_units`."""
+        return text_units(sample, transform, grain, count) if isinstance(transform, TextTransform) else None
 
     def synthetic(self, label: int, rng: np.random.Generator) -> str:
         """One of four sentences about the disc or square that the other modalities show for this class."""

@@ -12,6 +12,7 @@ from mmalign.errors import UserError
 from mmalign.objectives.base import Objective, PairConfig, PairSum
 from mmalign.objectives.codebook import FdtObjective
 from mmalign.objectives.contrastive import ClipObjective
+from mmalign.objectives.correspondence import Coded
 from mmalign.objectives.functional.codebook import ground
 from mmalign.objectives.functional.correspondence import attention_shares, code_shares
 from mmalign.objectives.late_interaction import LateInteractionObjective
@@ -126,27 +127,26 @@ def test_attention_by_a_loop() -> None:
     assert (attention_shares(torch.zeros(2, 2), torch.zeros(2, 2, dtype=torch.bool), 0.1) == 0).all()
 
 
-def test_codes_split_by_the_tokens_that_won_them() -> None:
+@pytest.mark.parametrize("activation", ["sparsemax", "softmax"])
+def test_codes_split_by_the_tokens_that_won_them(activation: str) -> None:
     draw = torch.Generator().manual_seed(3)
     codebook = torch.randn(40, 6, generator=draw, dtype=torch.float64)
     sides = []
     for queries in (grain(True, True, False, True), grain(True, True, seed=1)):
-        weights = ground(queries.values, queries.mask, codebook, 2.0)
+        weights = ground(queries.values, queries.mask, codebook, 2.0, activation=activation)  # type: ignore[arg-type]
         shares = code_shares(queries.values[0], queries.mask[0], codebook, weights[0])
         assert_close(shares.sum(0), weights[0])
         assert (shares[~queries.mask[0]] == 0).all()
         scores = torch.where(queries.mask[0][:, None], queries.values[0] @ codebook.T, -math.inf)
         for code in weights[0].nonzero()[:, 0].tolist():
             assert int(shares[:, code].argmax()) == max(range(len(scores)), key=lambda t: float(scores[t, code]))
-        sides.append(
-            Embedding(torch.zeros(1, 6), tokens=Tokens(shares[None], queries.mask), codes=weights, grounded=weights)
-        )
+        sides.append(Coded(torch.zeros(1, 6), codes=weights, token_codes=Tokens(shares[None], queries.mask)))
     table = FdtObjective().correspondence(*sides)
     assert table.shape == (4, 2)
     assert_close(table.sum(), (sides[0].codes @ sides[1].codes.T)[0, 0])
     assert float(table.sum()) > 0
     plain = Embedding(torch.zeros(1, 6), tokens=grain(True), codes=sides[0].codes)
-    with pytest.raises(UserError, match="over 40 codes as tokens, got vectors of 6"):
+    with pytest.raises(UserError, match="keeps the codes of each token"):
         FdtObjective().correspondence(plain, sides[1])
 
 

@@ -1,0 +1,39 @@
+"""A picture lit where a grid of weights is large."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from mmalign.errors import UserError
+from modalities.image.augment import Pixels
+
+DARKEST = 0.25
+"""How much light stays where there is no weight."""
+
+
+def lit(sample: Pixels, weights: Sequence[float]) -> Pixels:
+    """The picture with full light on the patch of the largest weight, and less on others.
+
+    Args:
+        sample: `(height, width, 3)` uint8.
+        weights: Of the patches of a square grid, row by row, at least 0.
+
+    Raises:
+        UserError: they are no square number, or one is negative, NaN or infinite.
+
+    Example:
+        >>> lit(np.full((2, 2, 3), 200, np.uint8), [1, 0, 0, 0])[:, :, 0].tolist()
+        [[200, 50], [50, 50]]
+    """
+    grid = np.asarray(weights, dtype=np.float64)
+    side = math.isqrt(grid.size)
+    if grid.ndim != 1 or not side or side * side != grid.size:
+        raise UserError(f"expected weights of a square grid of patches, got {grid.shape}")
+    if not np.isfinite(grid).all() or (grid < 0).any():
+        raise UserError("expected weights of at least 0, got a negative one, NaN or infinity")
+    light = DARKEST + (1 - DARKEST) * grid / max(grid.max(), 1e-12)
+    height, width = sample.shape[:2]
+    lamp = np.asarray(Image.fromarray(light.reshape(side, side).astype(np.float32)).resize((width, height), 0))
+    return (sample * lamp[:, :, None]).round().astype(np.uint8)
