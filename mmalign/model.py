@@ -257,6 +257,19 @@ class Aligner(nn.Module):
         """
         return self.objective.score(a, b, mode)
 
+    def score_pairs(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """Similarity of each row of `a` with the row of `b` beside it: the diagonal of `score`, without the rest.
+
+        Args:
+            a: `n` rows of one tower.
+            b: `n` rows of another.
+            mode: As in `score`.
+
+        Shape:
+            `(n,)`.
+        """
+        return self.objective.paired_score(a, b, mode)
+
     def config(self) -> dict[str, Any]:
         """What rebuilds this model without network, data or pretrained weights, as JSON values."""
         towers = {}

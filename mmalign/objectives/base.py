@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +14,9 @@ from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.objectives.correspondence import Correspondence, correspond
 from mmalign.types import Batch, Embedding, LossOutput
+
+SQUARE = 8
+"""Rows of the squares of scores that `Objective.paired_score` makes: short ones waste little, long ones call seldom."""
 
 
 class Objective(nn.Module):
@@ -55,6 +58,17 @@ class Objective(nn.Module):
             f"{type(self).__name__} compares whole samples, so no token of one answers to a token of the other; "
             "objectives that can say: transport, late_interaction, fdt, local"
         )
+
+    def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """Similarity of each row of `a` with the row of `b` beside it, `(len(a),)`: the diagonal of `score`.
+
+        This one makes small squares of scores and keeps their diagonals; objectives that can do better do.
+        """
+        made = []
+        for start in range(0, len(a), SQUARE):
+            rows = slice(start, start + SQUARE)
+            made.append(self.score(a[rows], b[rows], mode).diagonal())
+        return torch.cat(made) if made else self.score(a, b, mode).flatten()
 
     def side_needs(self, side: Literal["a", "b"]) -> frozenset[str]:
         """What it reads of one side, where the sides differ."""
@@ -163,23 +177,39 @@ class PairSum(nn.Module):
         Returns:
             `(n, m)`, higher = more alike.
         """
-        first, swapped = self.between(a.modality, b.modality)
-        sides = (b, a) if swapped else (a, b)
+        return self._scored(a, b, mode, lambda objective, mode, *sides: objective.score(*sides, mode))
+
+    def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """As `score`, of each row of `a` with the row of `b` beside it, `(len(a),)`.
+
+        Raises:
+            UserError: the two have different numbers of rows.
+        """
+        if len(a) != len(b):
+            raise UserError(f"scores of pairs: expected as many rows on both sides, got {len(a)} and {len(b)}")
+        return self._scored(a, b, mode, lambda objective, mode, *sides: objective.paired_score(*sides, mode))
+
+    def _scored(self, a: Embedding, b: Embedding, mode: str, score: Callable[..., Tensor]) -> Tensor:
+        """The sum of the terms' scores by their shares; `score(objective, mode, its a, its b)`, with a in its rows."""
+
+        def one(objective: Objective, swapped: bool) -> Tensor:
+            scores = score(objective, mode, *((b, a) if swapped else (a, b)))
+            return scores.T if swapped and scores.ndim == 2 else scores
+
+        first, turned = self.between(a.modality, b.modality)
         if mode:
             if mode not in first.modes:
                 known = ", ".join(first.modes) or "none"
                 raise UserError(f"no score called {mode!r} between {a.modality!r} and {b.modality!r}; known: {known}")
-            scores = first.score(*sides, mode)
-            return scores.T if swapped else scores
+            return one(first, turned)
         total: Tensor | None = None
         for pair, objective in self._terms():
             if {pair.a, pair.b} != {a.modality, b.modality}:
                 continue
             share = pair.score if pair.score is not None else float(objective is first)
             if share:
-                turned = (pair.a, pair.b) != (a.modality, b.modality)
-                scores = objective.score(b, a).T if turned else objective.score(a, b)
-                total = share * scores if total is None else total + share * scores
+                scores = share * one(objective, (pair.a, pair.b) != (a.modality, b.modality))
+                total = scores if total is None else total + scores
         if total is None:
             raise UserError(f"every term between {a.modality!r} and {b.modality!r} has score: 0; give one a share")
         return total

@@ -58,6 +58,10 @@ class ClipObjective(ScaledObjective):
         """Cosine of every pair, `(len(a), len(b))`; no scale is hidden in it."""
         return cosines(a.vector, b.vector)
 
+    def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """Cosine of each row of `a` with the row of `b` beside it, `(len(a),)`."""
+        return paired_cosines(a.vector, b.vector)
+
 
 class SiglipObjective(ScaledObjective):
     """A yes-or-no question for every pair of the batch of every process (SigLIP, arXiv 2303.15343).
@@ -109,6 +113,10 @@ class SiglipObjective(ScaledObjective):
         """Cosine of every pair, `(len(a), len(b))`; no scale is hidden in it."""
         return cosines(a.vector, b.vector)
 
+    def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """Cosine of each row of `a` with the row of `b` beside it, `(len(a),)`."""
+        return paired_cosines(a.vector, b.vector)
+
     @property
     def bias(self) -> Tensor:
         """What is added to the scaled similarities, `(1,)`; 0 until it is known."""
@@ -128,6 +136,12 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
     """Dot products of all pairs of unit vectors, in float32 at least, under autocast too."""
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
     return dot_products(a.to(dtype), b.to(dtype))
+
+
+def paired_cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Dot product of each row of `a` with the row of `b` beside it, in float32 at least."""
+    dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+    return (a.to(dtype) * b.to(dtype)).sum(1)
 
 
 def _wide(a: Tensor, b: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from mmalign import distributed
@@ -69,3 +70,18 @@ class LateInteractionObjective(ScaledObjective):
     def correspondence(self, a: Embedding, b: Embedding) -> Tensor:
         """Who is whose best partner, `(tokens_a, tokens_b)`, sum 1: see `functional.correspondence.best_partners`."""
         return best_partners(*one_pair(grain_of(a, self.grain_a), grain_of(b, self.grain_b)))
+
+    def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """The same of each row of `a` with the row of `b` beside it, `(len(a),)`."""
+        own, other = grain_of(a, self.grain_a), grain_of(b, self.grain_b)
+        first, second = (one.values.masked_fill(~one.mask[:, :, None], 0.0) for one in (own, other))
+        dtype = torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)
+        with torch.autocast(first.device.type, enabled=False):
+            dots = torch.bmm(first.to(dtype), second.to(dtype).transpose(1, 2))
+            forth = _mean(dots.masked_fill(~other.mask[:, None], -torch.inf).amax(2), own.mask)
+            back = _mean(dots.masked_fill(~own.mask[:, :, None], -torch.inf).amax(1), other.mask)
+        return torch.where(own.mask.any(1) & other.mask.any(1), (forth + back) / 2, 0.0)
+
+
+def _mean(best: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(mask, best, 0.0).sum(1) / mask.sum(1).clamp(min=1)

@@ -3,6 +3,7 @@
 import math
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 from mmalign import distributed
@@ -97,8 +98,24 @@ class TransportObjective(ScaledObjective):
             tolerance=self.tolerance, max_iterations=self.max_iterations, gradient="envelope",
         ).plan[0]  # fmt: skip
 
+    def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """The same of each row of `a` with the row of `b` beside it, `(len(a),)`: one problem a row."""
+        own, other = grain_of(a, self.grain_a), grain_of(b, self.grain_b)
+        first, second = (one.values.masked_fill(~one.mask[:, :, None], 0.0) for one in (own, other))
+        with torch.autocast(first.device.type, enabled=False):
+            alike = torch.bmm(*(one.to(_dtype(first, second)) for one in (first, second.transpose(1, 2))))
+            plan = sinkhorn(
+                1 - alike, self.epsilon, mask_a=own.mask, mask_b=other.mask, rho_a=self.rho_a, rho_b=self.rho_b,
+                tolerance=self.tolerance, max_iterations=self.max_iterations, gradient=self.gradient,
+            ).plan  # fmt: skip
+            return (plan * alike).sum((1, 2))
+
     def _scores(self, a: Tokens, b: Tokens) -> Tensor:
         return transport_scores(
             a.values, a.mask, b.values, b.mask, epsilon=self.epsilon, rho_a=self.rho_a, rho_b=self.rho_b,
             tolerance=self.tolerance, max_iterations=self.max_iterations, gradient=self.gradient,
         )  # fmt: skip
+
+
+def _dtype(a: Tensor, b: Tensor) -> torch.dtype:
+    return torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
