@@ -1,1 +1,6 @@
 """Echocardiogram cines: reading, transforms, encoders."""
+
+from modalities.echo.modality import EchoModality
+
+MODALITY = EchoModality()
+__all__ = ["MODALITY"]

@@ -36,6 +36,9 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     ("molecule", "hierarchical"): {"width": 16, "depth": 2, "atom_depth": 1},
     ("ecg", "resnet"): {"width": 8, "depths": [1, 1, 1], "beats": True},
     ("ecg", "patches"): {"width": 16, "depth": 2, "heads": 2, "patch": 64, "pool": "attention", "beats": True},
+    ("echo", "frames"): {"width": 4, "depths": [1, 1]},
+    ("echo", "r2plus1d"): {"width": 4, "depths": [1, 1, 1]},
+    ("echo", "image"): {"tower": "vit", "args": {"width": 16, "depth": 1, "heads": 2}, "layers": 1, "heads": 2},
 }
 LIVELY: dict[str, dict[str, Any]] = {  # all that training may change about a sample
     "image": {"random_crop": 0.5, "flip_horizontal": True, "flip_vertical": True, "quarter_turns": True, "jitter": 0.3},
@@ -43,6 +46,7 @@ LIVELY: dict[str, dict[str, Any]] = {  # all that training may change about a sa
     "vector": {"noise": 0.1},
     "molecule": {"atom_dropout": 0.3},
     "ecg": {"lead_dropout": 0.3, "noise": 0.1, "scaling": 0.2},
+    "echo": {"size": 32, "jitter": 0.5, "shift": 0.1, "rotation": 10.0, "gain": 0.2},
 }
 CASES = [
     (modality, encoder)

@@ -1,0 +1,112 @@
+"""Arrays that state their frame rate: NPY, NPZ, mappings -> `Echo`.
+
+- NPZ, or a mapping: `frames` uint8 `(time, height, width)`, or with three colours last, and `rate` in frames a second.
+- NPY: the frames alone; a file of the same name beside it that ends in `.json` states `{"rate": 50}`.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmalign.errors import BadSample
+from modalities.echo.sample import MAX_VALUES, Echo, check_rate, check_size
+
+ADVICE = 'frames (time, height, width) of uint8 and their rate: {"frames": array, "rate": 50}'
+LUMA = (0.299, 0.587, 0.114)
+"""How bright red, green and blue look: ITU-R BT.601, which DICOM and JPEG use."""
+
+
+def from_mapping(given: Mapping[Any, Any], source: str) -> Echo:
+    """`frames` and `rate`, both of them stated."""
+    missing = [name for name in ("frames", "rate") if given.get(name) is None]
+    if missing:
+        raise BadSample(source, ADVICE, f"no {missing[0]}")
+    try:
+        frames = np.asarray(given["frames"])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BadSample(source, ADVICE, "frames that are no array") from error
+    if frames.dtype != np.uint8 or not (frames.ndim == 3 or (frames.ndim == 4 and frames.shape[3] == 3)):
+        raise BadSample(source, ADVICE, f"frames {frames.shape} of {frames.dtype}")
+    check_size(source, *frames.shape[:3])
+    rate = given["rate"]
+    if isinstance(rate, bool) or not isinstance(rate, int | float | np.number | np.ndarray) or np.size(rate) != 1:
+        raise BadSample(source, "a rate in frames a second", f"{rate!r:.40}")
+    number = np.asarray(rate).reshape(-1)[0]
+    if number.dtype.kind not in "iuf":
+        raise BadSample(source, "a rate in frames a second", f"{rate!r:.40}")
+    frames = np.stack([grey_of(frame) for frame in frames]) if frames.ndim == 4 else frames
+    return Echo(np.ascontiguousarray(frames), check_rate(source, float(number)))
+
+
+def grey_of(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Red, green, blue -> how bright it looks, `(height, width, 3)` -> `(height, width)`.
+
+    Example:
+        >>> grey_of(np.array([[[255, 0, 0], [7, 7, 7]]], np.uint8))
+        array([[76,  7]], dtype=uint8)
+    """
+    # Whole numbers, in 1/65536 of each weight: the sum of the weights is exact, so that grey stays the grey it was.
+    red, green, blue = (frame[..., place].astype(np.uint32) for place in range(3))
+    return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).astype(np.uint8)
+
+
+def from_npy(path: Path, data: bytes) -> Echo:
+    """An array by its path, with the `.json` beside it."""
+    side = path.with_suffix(".json")
+    if not side.is_file():
+        raise BadSample(path, f'the rate in {side.name}: {{"rate": 50}}', "no such file")
+    try:
+        stated = json.loads(side.read_bytes()[: 1 << 20])
+        if not isinstance(stated, dict):
+            raise ValueError
+    except (ValueError, RecursionError) as error:
+        raise BadSample(side, '{"rate": 50}', "no JSON object") from error
+    return _loaded(lambda: {"frames": _array(data), "rate": stated.get("rate")}, str(path))
+
+
+def from_npz(data: bytes, source: str) -> Echo:
+    """An archive with `frames` and `rate`."""
+    return _loaded(lambda: _members(data), source)
+
+
+def _loaded(load: Any, source: str) -> Echo:
+    try:
+        found = load()
+    except BadSample as error:
+        raise BadSample(source, error.expected, error.came) from error
+    except Exception as error:  # damaged files raise whatever the parser happens to
+        reason = " ".join(str(error).split())[:120]
+        raise BadSample(source, "a readable file", f"{type(error).__name__}: {reason}") from error
+    return from_mapping(found, source)
+
+
+def _members(data: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for name in ("frames", "rate"):
+            member = f"{name}.npy"
+            if member in archive.namelist():
+                size = archive.getinfo(member).file_size
+                if size > 3 * MAX_VALUES + 1024:
+                    raise BadSample("", f"at most {MAX_VALUES} pixels in all frames", f"{size} bytes of {name}")
+                with archive.open(member) as stream:
+                    found[name] = _array(stream.read(size))  # not more than it states
+    return found
+
+
+def _array(data: bytes) -> NDArray[Any]:
+    # The header is believed only as far as the bytes go: NumPy reserves memory before it reads.
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = reader(stream)
+    if dtype.hasobject or int(np.prod(shape, dtype=object)) * dtype.itemsize > len(data) - stream.tell():
+        raise BadSample("", "an array without pickle", f"shape {shape} of {dtype}, which the file does not hold")
+    stream.seek(0)
+    return np.asarray(np.load(stream, allow_pickle=False))

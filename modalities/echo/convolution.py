@@ -1,0 +1,78 @@
+"""What the two convolutional encoders are made of. All of it runs on `(batch * time, channels, height, width)`."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmalign.errors import UserError
+
+
+def norm(width: int) -> nn.GroupNorm:
+    """Group norm: it sees one frame at a time, so that neither padding nor the rest of the batch changes a frame."""
+    return nn.GroupNorm(next(count for count in (8, 4, 2, 1) if width % count == 0), width)
+
+
+def convolution(wide_in: int, wide_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """A convolution over space and its norm."""
+    return nn.Sequential(nn.Conv2d(wide_in, wide_out, kernel, stride, padding=kernel // 2, bias=False), norm(wide_out))
+
+
+class Residual(nn.Module):
+    """A body and a shortcut that averages before it projects (ResNet-D, He et al. 2019, arXiv 1812.01187)."""
+
+    def __init__(self, wide_in: int, wide_out: int, stride: int) -> None:
+        super().__init__()
+        self.first = convolution(wide_in, wide_out, 3, stride)
+        self.second = convolution(wide_out, wide_out, 3)
+        shortcut: list[nn.Module] = [nn.AvgPool2d(stride, ceil_mode=True)] if stride > 1 else []
+        if wide_in != wide_out:
+            shortcut.append(convolution(wide_in, wide_out, 1))
+        self.shortcut = nn.Sequential(*shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add body and shortcut."""
+        return torch.relu(self.second(torch.relu(self.first(x))) + self.shortcut(x))
+
+
+def stem(width: int) -> nn.Sequential:
+    """A quarter of height and width: a 5x5 convolution of stride 2, then the larger of each 2x2."""
+    return nn.Sequential(convolution(1, width, 5, 2), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True))
+
+
+def stages(width: int, depths: Sequence[int], make: Callable[[int, int, int, bool], nn.Module]) -> nn.ModuleList:
+    """Blocks in a row: each stage has twice the channels of the one before it and half its height and width.
+
+    Args:
+        width: Channels of the first stage.
+        depths: Blocks of each stage.
+        make: Channels in, channels out, stride, whether it begins a later stage -> a block.
+    """
+    blocks, wide_in = [], width
+    for stage, depth in enumerate(depths):
+        for place in range(depth):
+            begins = stage > 0 and place == 0
+            blocks.append(make(wide_in, width * 2**stage, 2 if begins else 1, begins))
+            wide_in = width * 2**stage
+    return nn.ModuleList(blocks)
+
+
+def check(name: str, width: int, depths: Sequence[int]) -> int:
+    """Channels of the last stage.
+
+    Raises:
+        UserError: there is no such network.
+    """
+    if not depths or min(depths) < 1 or width < 2:
+        raise UserError(
+            f"echo {name}: expected depths of at least 1 and a width of at least 2, "
+            f"got depths={list(depths)} and width={width}"
+        )
+    return int(width * 2 ** (len(depths) - 1))
+
+
+def start(module: nn.Module) -> None:
+    """Kaiming's weights for every convolution in a network."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")

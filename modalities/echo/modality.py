@@ -1,0 +1,72 @@
+"""The echo modality: what the core calls."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from mmalign.modality import Encoder, Modality, Transform, Units
+from modalities.echo.frames import Frames
+from modalities.echo.image_tower import ImageTower, tower_settings
+from modalities.echo.r2plus1d import R2Plus1d
+from modalities.echo.read import read_echo
+from modalities.echo.sample import Echo
+from modalities.echo.synthetic import synthetic_echo
+from modalities.echo.transform import EchoSettings, EchoTransform
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class EchoModality(Modality):
+    """Echocardiogram cines; a study of several clips is a record with several alternatives of this side.
+
+    Args:
+        strict: Refuse, when reading, what otherwise gives a warning; see `read_echo`.
+    """
+
+    name = "echo"
+    weighted_picture = True
+    description = "echocardiogram cines: AVI, MP4, DICOM, NPZ, NPY; a sample is grey frames with their rate"
+    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
+        "frames": Frames,
+        "r2plus1d": R2Plus1d,
+        "image": ImageTower,
+    }
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = strict
+
+    def read(self, source: Any) -> Echo:
+        """Decode and check, see `read_echo`."""
+        return read_echo(source, strict=self.strict)
+
+    def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> EchoTransform:
+        """The settings that an image tower's weights were trained with, then the given ones."""
+        wanted = tower_settings(encoder_args) if encoder == "image" else {}
+        return EchoTransform(EchoSettings.make(wanted | settings))
+
+    def restore_transform(self, config: Mapping[str, Any]) -> Transform:
+        """From `EchoTransform.config()`."""
+        return EchoTransform(EchoSettings.make(config), sealed=True)
+
+    def picture(self, sample: Echo, axes: "Axes", weights: Sequence[float] | None = None) -> None:
+        """Draw a strip of frames; `weights`, those of equal stretches of the clip, shade the bars under it."""
+        from modalities.echo.picture import draw_strip
+
+        draw_strip(sample, axes, weights=weights)
+
+    def units(self, sample: Echo, transform: Transform, grain: str, count: int) -> Units | None:
+        """Stretches of the clip that the encoder sees, one a token."""
+        if grain != "tokens" or not isinstance(transform, EchoTransform):
+            return None
+        frames, settings = transform(sample)["frames"], transform.settings
+        stride = -(-settings.frames // count)
+        if -(-settings.frames // stride) != count:
+            return None
+        labels = [f"{place * stride / settings.rate:.2f} s" for place in range(count)]
+        return Units(labels, np.eye(count), shown=Echo(frames, settings.rate))
+
+    def synthetic(self, label: int, rng: np.random.Generator) -> Echo:
+        """One of ten made-up hearts, see `synthetic_echo`."""
+        return synthetic_echo(label, rng)

@@ -1,0 +1,62 @@
+"""A clip as a person looks at it on paper: a strip of frames with their times."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmalign.errors import UserError
+from modalities.echo.sample import Echo
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SHADE = "#d62728"
+
+
+def draw_strip(echo: Echo, axes: "Axes", *, count: int = 6, weights: Sequence[float] | None = None) -> None:
+    """Draw evenly spaced frames in a row, the first and the last among them, each with its time.
+
+    Args:
+        echo: The clip.
+        axes: Where to draw.
+        count: Frames in the strip; a clip of fewer is drawn whole.
+        weights: One number of at least 0 for each equal stretch of the clip, such as how much a sentence attends to
+            each token of it: a bar under each frame is as strong as its stretch, that of the largest full.
+
+    Raises:
+        UserError: a weight is negative, NaN or infinite, or there is none.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> axes = Figure().subplots()
+        >>> draw_strip(Echo(np.zeros((30, 64, 64), np.uint8), 15.0), axes, count=3)
+        >>> [text.get_text() for text in axes.texts]
+        ['0.00 s', '0.93 s', '1.93 s']
+    """
+    frames, height, width = echo.frames.shape
+    places = np.linspace(0, frames - 1, min(count, frames)).astype(int)
+    gap = max(1, width // 32)
+    strip = np.full((height, len(places) * (width + gap) - gap), 255, np.uint8)
+    shades = None if weights is None else _shades(weights, (places + 0.5) / frames)
+    for column, place in enumerate(places):
+        left = column * (width + gap)
+        strip[:, left : left + width] = echo.frames[place]
+        axes.text(left + width / 2, -0.02 * height, f"{place / echo.rate:.2f} s", ha="center", va="bottom", fontsize=7)
+        if shades is not None:
+            axes.fill_between(
+                (left - 0.5, left + width - 0.5), height, 1.08 * height, color=SHADE, alpha=shades[column], linewidth=0
+            )
+    axes.imshow(strip, cmap="gray", vmin=0, vmax=255)
+    axes.set_xlim(-0.5, strip.shape[1] - 0.5)
+    axes.set_ylim(height * (1.1 if weights is not None else 1.0) - 0.5, -0.12 * height)
+    axes.set_axis_off()
+
+
+def _shades(weights: Sequence[float], shares: NDArray[np.float64]) -> list[float]:
+    given = np.asarray(weights, dtype=np.float64)
+    if given.ndim != 1 or not len(given) or not np.isfinite(given).all() or (given < 0).any():
+        raise UserError("expected weights of at least 0, got none, a negative one, NaN or infinity")
+    stretch = np.minimum((shares * len(given)).astype(int), len(given) - 1)
+    return [float(shade) for shade in (given / max(given.max(), 1e-12))[stretch]]

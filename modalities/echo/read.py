@@ -1,0 +1,90 @@
+"""Whatever a person calls an echocardiogram clip -> `Echo`, or `BadSample`. Files are judged by content."""
+
+import logging
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmalign.errors import BadSample
+from modalities.echo.sample import Echo, check_rate, check_size
+
+log = logging.getLogger(__name__)
+
+MAX_BYTES = 1 << 29
+"""Largest file that is opened."""
+
+WANTED = "an echo cine: AVI, MP4, DICOM, NPZ or NPY"
+
+
+def read_echo(source: Any, *, strict: bool = False) -> Echo:
+    """Read one clip in grey, at regular times; black corners and what is drawn into the picture stay as they are.
+
+    Args:
+        source: A path: AVI, MP4 or MOV, DICOM (its 2D tissue region), NPZ with `frames` and `rate`, or NPY with a
+            `.json` beside it. Or the bytes of one of them but NPY; or `{"frames": array, "rate": 50}` with uint8
+            frames `(time, height, width)` or `(time, height, width, 3)`; or an `Echo`.
+        strict: Refuse what otherwise gives a warning: frame rates or regions in the tags that contradict each other,
+            a frame or two that are missing.
+
+    Raises:
+        BadSample: it is no cine but a still image, is damaged or too large, or does not state its frame rate.
+
+    Example:
+        >>> echo = read_echo({"frames": np.zeros((20, 64, 80), np.uint8), "rate": 50})
+        >>> echo.frames.shape, echo.seconds
+        ((20, 64, 80), 0.4)
+    """
+    name, echo = _open(source)
+    if echo.faults and strict:
+        raise BadSample(name, "a clip without faults", "; ".join(echo.faults))
+    if echo.faults and echo is not source:
+        log.warning("%s: %s", name, "; ".join(echo.faults))
+    return echo
+
+
+def _open(source: Any) -> tuple[str, Echo]:
+    from modalities.echo import arrays
+
+    if isinstance(source, Echo):
+        check_size("echo", *np.shape(source.frames))
+        check_rate("echo", source.rate)
+        return "echo", source
+    if isinstance(source, str | PathLike):
+        return str(source), _from_path(Path(source))
+    if isinstance(source, bytes | bytearray | memoryview):
+        name = f"{len(source)} bytes"
+        return name, _from_bytes(bytes(source), name)
+    if isinstance(source, Mapping):
+        return "echo", arrays.from_mapping(source, "echo")
+    raise BadSample("echo", "a path, bytes, or a mapping with frames and rate", f"a {type(source).__name__}")
+
+
+def _from_path(path: Path) -> Echo:
+    from modalities.echo import arrays
+
+    if not path.is_file():  # a pipe or a device would never end
+        raise BadSample(path, WANTED, "a folder" if path.is_dir() else "no such file")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise BadSample(path, f"a file of at most {MAX_BYTES} bytes", f"{size} bytes")
+    data = path.read_bytes()
+    if data.startswith(b"\x93NUMPY"):
+        return arrays.from_npy(path, data)
+    return _from_bytes(data, str(path))
+
+
+def _from_bytes(data: bytes, name: str) -> Echo:
+    from modalities.echo import arrays, dicom, video
+
+    if len(data) > MAX_BYTES:
+        raise BadSample(name, f"at most {MAX_BYTES} bytes", f"{len(data)} bytes")
+    if data[128:132] == b"DICM":
+        return dicom.parse(data, name)
+    if video.container(data[:12]):
+        return video.parse(data, name)
+    if data.startswith(b"PK\x03\x04"):
+        return arrays.from_npz(data, name)
+    raise BadSample(name, WANTED, f"one that begins with {data[:12]!r}" if data else "an empty file")

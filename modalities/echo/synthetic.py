@@ -1,0 +1,43 @@
+"""Ten made-up hearts: an ellipse in speckle that contracts, for tests and trials. It is not a model of a heart."""
+
+import numpy as np
+
+from modalities.common.classes import colour_and_shape
+from modalities.echo.sample import Echo
+
+SIDE, RATE = 64, 30.0
+
+KINDS = tuple(
+    {"beats": beats, "size": size, "shortening": shortening}
+    for beats in (1.0, 2.2)
+    for size, shortening in ((0.62, 0.12), (0.62, 0.38), (0.80, 0.12), (0.80, 0.38), (0.45, 0.25))
+)
+"""Slow or fast (beats a second), each large or very large (semi-axis as a share of half the frame) and weak or strong
+(share by which the axis shortens), or small."""
+
+
+def synthetic_echo(label: int, rng: np.random.Generator) -> Echo:
+    """About a second of one kind of heart, 64 x 64 at 30 frames a second, in a sector with black corners.
+
+    Args:
+        label: 0..9, see `KINDS`.
+        rng: Where randomness comes from.
+    """
+    colour_and_shape(label)  # refuses what is no class
+    kind = KINDS[label]
+    count = int(rng.integers(24, 49))
+    phase = 2 * np.pi * (kind["beats"] * rng.uniform(0.9, 1.1) * np.arange(count) / RATE + rng.random())
+    shrink = 1 - kind["shortening"] * rng.uniform(0.85, 1.15) * (1 - np.cos(phase)) / 2
+    place = np.linspace(-1, 1, SIDE, dtype=np.float32)
+    x = place[None, :] - np.float32(rng.uniform(-0.08, 0.08))
+    y = place[:, None] - np.float32(rng.uniform(-0.08, 0.08))
+    axis = (kind["size"] * rng.uniform(0.95, 1.05) * shrink).astype(np.float32)[:, None, None]
+    radius = np.sqrt((x / (0.6 * axis)) ** 2 + (y / axis) ** 2)  # (time, side, side); 1 = the wall
+    wall = np.exp(-(((radius - 1.1) / 0.18) ** 2))
+    echo = 0.06 + 0.30 * (radius > 1.1) + 0.75 * wall
+    # Speckle is the length of a sum of many small echoes: Rayleigh. One field for tissue, a little of another a frame.
+    field = rng.rayleigh(0.8, (SIDE, SIDE)).astype(np.float32)
+    flicker = rng.random((count, SIDE, SIDE), dtype=np.float32)
+    sector = np.abs(place[None, :]) < 0.15 + 0.5 * (place[:, None] + 1)
+    grey = 200 * np.sqrt(echo * field) * (0.8 + 0.4 * flicker) * sector
+    return Echo(grey.clip(0, 255).astype(np.uint8), RATE)

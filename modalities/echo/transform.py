@@ -1,0 +1,219 @@
+"""Clips to a batch: so many frames at one rate and of one size, what is missing at the end masked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmalign.errors import UserError
+from mmalign.modality import Transform
+from mmalign.registry import nearest
+from mmalign.types import Inputs
+from modalities.echo.augment import gained, moved
+from modalities.echo.sample import RATES, Echo
+
+Item = dict[str, NDArray[Any]]
+Triple = tuple[float, float, float]
+
+CHOICES = {"sampling": ("nearest", "linear"), "crop": ("pad", "centre", "squash"), "short": ("pad", "loop")}
+
+
+@dataclass(frozen=True)
+class EchoSettings:
+    """How clips become inputs. The lower half is training's augmentation; all of it is off unless set.
+
+    Args:
+        rate: Frames a second of the inputs.
+        frames: Frames of the inputs; with the default rate 1.07 s, a heart beat. Use takes the middle of a clip,
+            training any place.
+        size: Side of the square frames, in pixels.
+        sampling: nearest (the frame on the screen at that time) or linear (two frames blended).
+        crop: What happens to a frame that is not square: pad (black bars, so that nothing is lost), centre (cut the
+            middle) or squash (change its proportions).
+        short: What happens to a clip that is too short: pad (the last frame stands still, masked) or loop (begin
+            anew, not masked).
+        mean: Mean grey level on the scale 0..1, subtracted; three numbers for towers that take colours.
+        std: Standard deviation, divided by.
+        jitter: Largest shift of each frame's time in training, as a share of the time between frames, 0..0.5.
+        shift: Largest shift of the picture in training, as a share of its side.
+        rotation: Largest turn in training, in degrees.
+        gain: Training multiplies grey levels by `exp(uniform(-gain, gain))`.
+    """
+
+    rate: float = 15.0
+    frames: int = 16
+    size: int = 112
+    sampling: str = "nearest"
+    crop: str = "pad"
+    short: str = "pad"
+    mean: float | Triple = 0.13
+    std: float | Triple = 0.2
+    jitter: float = 0.0
+    shift: float = 0.0
+    rotation: float = 0.0
+    gain: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, before any data is read."""
+        for name, least, most in (("frames", 1, 1024), ("size", 8, 1024)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise UserError(f"echo transform: {name} must be an integer in {least}..{most}, got {value!r}")
+        for name, (low, high) in BOUNDS.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise UserError(f"echo transform: {name} must be in {low:g}..{high:g}, got {value!r}")
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise UserError(f"echo transform: {name} cannot be {value!r}{nearest(str(value), choices)}")
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, _levels(name, getattr(self, name)))
+        if np.min(self.std) <= 0:
+            raise UserError(f"echo transform: std must be positive, got {self.std}")
+
+    @staticmethod
+    def make(values: Mapping[str, Any]) -> "EchoSettings":
+        """From a mapping, naming what is unknown."""
+        known = [field.name for field in fields(EchoSettings)]
+        for name in values:
+            if name not in known:
+                raise UserError(f"echo transform has no setting {name!r}{nearest(name, known)}")
+        return EchoSettings(**values)
+
+
+BOUNDS = {"rate": RATES, "jitter": (0.0, 0.5), "shift": (0.0, 0.5), "rotation": (0.0, 180.0), "gain": (0.0, 2.0)}
+
+
+class EchoTransform(Transform):
+    """Choose frames by time, resize and, in training, move. Numbers stay bytes until the encoder scales them.
+
+    A place in time and not a place among frames is what is chosen: the same clip stored at another rate gives the same
+    item, but for the frames that it has in between.
+
+    Args:
+        settings: See `EchoSettings`.
+        sealed: It comes from a bundle: an encoder built for it reads no file and no network.
+
+    Shape:
+        `Echo` -> item of `frames (time, size, size)` uint8 and `mask (time,)` -> the same with a batch dimension in
+        front; mask is True for frames that are the clip's own.
+
+    Example:
+        >>> transform = EchoTransform(EchoSettings(size=32))
+        >>> item = transform(Echo(np.zeros((40, 48, 64), np.uint8), 50.0))
+        >>> transform.collate([item])["frames"].shape, int(item["mask"].sum())
+        (torch.Size([1, 16, 32, 32]), 12)
+    """
+
+    def __init__(self, settings: EchoSettings, *, sealed: bool = False) -> None:
+        self.settings, self.sealed = settings, sealed
+
+    def __call__(self, sample: Echo, rng: np.random.Generator | None = None) -> Item:
+        """Make the item."""
+        s = self.settings
+        times, mask = self._times(sample.seconds, rng)
+        frames = _resized(_at(sample, times, s.sampling), s.size, s.crop)
+        if rng is not None and (s.shift or s.rotation):
+            frames = moved(frames, rng, shift=s.shift, rotation=s.rotation)
+        if rng is not None and s.gain:
+            frames = gained(frames, rng, s.gain)
+        return {"frames": np.ascontiguousarray(frames), "mask": mask}
+
+    def _times(self, seconds: float, rng: np.random.Generator | None) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """When the frames are taken, in seconds from the start of the clip: the middles of equal intervals."""
+        s = self.settings
+        ticks = np.arange(s.frames) + 0.5
+        if rng is not None and s.jitter:
+            ticks = ticks + rng.uniform(-s.jitter, s.jitter, s.frames)
+        spare = seconds - s.frames / s.rate
+        start = max(0.0, spare) * (0.5 if rng is None else rng.random())
+        times = start + ticks / s.rate
+        mask = np.ones(s.frames, bool)
+        if spare < 0 and s.short == "pad":
+            mask = np.arange(s.frames) < max(1, round(seconds * s.rate))
+            times[~mask] = times[mask][-1]
+        return np.mod(times, seconds) if s.short == "loop" else times.clip(0.0, seconds), mask
+
+    def collate(self, items: Sequence[Item]) -> Inputs:
+        """Stack."""
+        return {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in ("frames", "mask")}
+
+    def config(self) -> dict[str, Any]:
+        """The settings."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.settings).items()
+        }
+
+
+class Normalise(nn.Module):
+    """Bytes -> numbers about zero, on the device, a whole batch at once; what is masked becomes 0.
+
+    Shape:
+        frames `(batch, time, size, size)` uint8, mask `(batch, time)` -> `(batch, time, size, size)` floating point.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, transform: EchoTransform) -> None:
+        super().__init__()
+        # Not persistent: they belong to the transform, whose config travels with the weights.
+        for name in ("mean", "std"):
+            value = 255 * float(np.mean(getattr(transform.settings, name)))
+            self.register_buffer(name, torch.tensor(value), persistent=False)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Scale."""
+        scaled = (frames.to(self.mean.dtype) - self.mean) / self.std
+        return scaled.masked_fill(~mask[:, :, None, None], 0.0)
+
+
+def _at(sample: Echo, times: NDArray[np.float64], sampling: str) -> NDArray[np.uint8]:
+    """The frames at these times; frame i is on the screen from `i / rate` to `(i + 1) / rate`."""
+    last = len(sample.frames) - 1
+    if sampling == "nearest":
+        # Times that should fall on the border of two frames are rounded to one side of it.
+        places: NDArray[np.int64] = np.floor(times * sample.rate + 1e-6).astype(np.int64)
+        return np.take(sample.frames, places.clip(0, last), axis=0)
+    places = (times * sample.rate - 0.5).clip(0, last)
+    before = np.floor(places).astype(int)
+    weight = (places - before).astype(np.float32)[:, None, None]
+    one, two = (sample.frames[place].astype(np.float32) for place in (before, np.minimum(before + 1, last)))
+    return np.rint(one + weight * (two - one)).astype(np.uint8)
+
+
+def _resized(frames: NDArray[np.uint8], size: int, crop: str) -> NDArray[np.uint8]:
+    height, width = frames.shape[1:]
+    if crop == "centre":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        frames = frames[:, top : top + side, left : left + side]
+    inner = (size, size)
+    if crop == "pad":
+        inner = (max(1, round(size * height / max(height, width))), max(1, round(size * width / max(height, width))))
+    if frames.shape[1:] != inner:
+        tensor = torch.from_numpy(np.ascontiguousarray(frames))[None].float()  # frames as channels
+        small = F.interpolate(tensor, inner, mode="bilinear", antialias=True)[0]
+        frames = small.round_().clamp_(0, 255).to(torch.uint8).numpy()
+    if inner == (size, size):
+        return frames
+    square = np.zeros((len(frames), size, size), np.uint8)
+    top, left = (size - inner[0]) // 2, (size - inner[1]) // 2
+    square[:, top : top + inner[0], left : left + inner[1]] = frames
+    return square
+
+
+def _levels(name: str, value: Any) -> float | Triple:
+    """One number, or three; lists come from YAML and JSON."""
+    numbers = [value] if isinstance(value, int | float) else value
+    if not isinstance(numbers, Sequence) or isinstance(numbers, str) or len(numbers) not in (1, 3):
+        raise UserError(f"echo transform: {name} must be one number or three, got {value!r}")
+    if not all(isinstance(number, int | float) and abs(number) < 1e6 for number in numbers):
+        raise UserError(f"echo transform: {name} must be one number or three, got {value!r}")
+    return float(numbers[0]) if len(numbers) == 1 else (float(numbers[0]), float(numbers[1]), float(numbers[2]))
