@@ -13,6 +13,7 @@ from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
 from modalities.common.transformer import masked_mean
+from modalities.text.phrases import phrase_tokens
 from modalities.text.tokenizer import JsonTokenizer
 from modalities.text.transform import TextTransform
 
@@ -33,9 +34,11 @@ class HuggingFaceText(Encoder):
         model: A local folder, a hub id, or the configuration itself (without weights).
         pool: mean (over real tokens) or cls (the first token).
         pretrained: Read the weights, from safetensors only.
+        phrases: Give phrases as parts.
 
     Shape:
-        `tokens (batch, length)`, `mask (batch, length)` -> vector `(batch, width)`, tokens `(batch, length, width)`.
+        `tokens (batch, length)`, `mask (batch, length)` -> vector `(batch, width)`, tokens `(batch, length, width)`,
+        and parts `(batch, phrases, width)` by `phrase` and `phrase_mask`.
 
     Raises:
         UserError: there is no such model, or its weights are not safetensors, or it needs code of its own.
@@ -48,6 +51,7 @@ class HuggingFaceText(Encoder):
         model: str | Mapping[str, Any],
         pool: str = "mean",
         pretrained: bool = True,
+        phrases: bool = False,
     ) -> None:
         if pool not in ("mean", "cls"):
             raise UserError(f"huggingface text encoder: pool must be mean or cls, got {pool!r}")
@@ -57,8 +61,8 @@ class HuggingFaceText(Encoder):
         description = _clean(model if isinstance(model, Mapping) else _describe(transformers, model))
         built = _build(transformers, model, description, pretrained)
         width = int(built.config.hidden_size)
-        super().__init__(width, token_width=width)
-        self.arguments = {"model": description, "pool": pool, "pretrained": False}
+        super().__init__(width, token_width=width, part_width=width if transform.checked_phrases(phrases) else None)
+        self.arguments = {"model": description, "pool": pool, "pretrained": False, "phrases": phrases}
         self.model = built
 
     def forward(self, inputs: Inputs) -> Features:
@@ -66,7 +70,8 @@ class HuggingFaceText(Encoder):
         mask = inputs["mask"]
         values = self.model(input_ids=inputs["tokens"], attention_mask=mask.long()).last_hidden_state
         vector = masked_mean(values, mask) if self.arguments["pool"] == "mean" else values[:, 0]
-        return Features(vector, Tokens(values, mask))
+        parts = phrase_tokens(values, inputs) if self.part_width is not None else None
+        return Features(vector, Tokens(values, mask), parts)
 
     def config(self) -> dict[str, Any]:
         """The architecture, embedded; weights are in the bundle."""

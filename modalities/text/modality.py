@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmalign.errors import BadSample
+from mmalign.errors import BadSample, UserError
 from mmalign.modality import Encoder, Modality, Transform, Units
 from modalities.common.classes import colour_and_shape
 from modalities.text.huggingface import HuggingFaceText, huggingface_tokenizer
@@ -55,7 +55,14 @@ class TextModality(Modality):
         return source
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> TextTransform:
-        """The model's own tokenizer where it has one, else one that `fit` trains."""
+        """The model's own tokenizer where it has one, else one that `fit` trains; phrases where the encoder gives them.
+
+        Raises:
+            UserError: a tokenizer is asked for where the model has its own.
+        """
+        settings = ({"phrases": True} if encoder_args.get("phrases") is True else {}) | settings
+        if encoder in ("open_clip", "huggingface") and "tokenizer" in settings:
+            raise UserError(f"encoder {encoder!r} has its model's own tokenizer: leave out transform.tokenizer")
         if encoder == "open_clip":
             clip = open_clip_tokenizer(encoder_args)
             fitted = TextSettings.make({"max_length": clip.config()["max_length"]} | settings)
@@ -80,7 +87,7 @@ class TextModality(Modality):
         axes.text(0.5, 0.5, "\n".join(shown), ha="center", va="center", wrap=False, parse_math=False)
         axes.set_axis_off()
 
-    def units(self, sample: str, transform: Transform, grain: str, count: int) -> Units | None:
+    def units(self, sample: str, transform: Transform, encoder: Encoder, grain: str, count: int) -> Units | None:
         """Words, see `text_units`."""
         return text_units(sample, transform, grain, count) if isinstance(transform, TextTransform) else None
 

@@ -9,6 +9,7 @@ from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
 from modalities.common.open_clip import Described, build_tower, describe, embedded
+from modalities.text.phrases import phrase_tokens
 from modalities.text.tokenizer import ClipTokenizer, JsonTokenizer, Tokenizer
 from modalities.text.transform import TextTransform
 
@@ -22,21 +23,28 @@ class OpenClipText(Encoder):
         transform: The transform with the model's tokenizer.
         model: open_clip's name (`ViT-B-32`), a JSON file, a folder with `open_clip_config.json`, or the configuration.
         pretrained: A tag of open_clip's, a local file (safetensors, or tensors only), or None = from scratch.
+        phrases: Give phrases as parts.
 
     Shape:
         `tokens (batch, length)`, `mask (batch, length)` -> vector `(batch, embed_dim)`; tokens are the last layer's
-        values, before the projection.
+        values, before the projection; parts are their means by `phrase` and `phrase_mask`.
     """
 
     def __init__(
-        self, transform: TextTransform, *, model: str | Mapping[str, Any], pretrained: str | None = None
+        self,
+        transform: TextTransform,
+        *,
+        model: str | Mapping[str, Any],
+        pretrained: str | None = None,
+        phrases: bool = False,
     ) -> None:
         described = describe(model, pretrained, sealed=transform.sealed)
         text = _text_config(described)
         transform.checked_length(_length(text))
         width = int(text.get("width", 512))
-        super().__init__(int(described.model["embed_dim"]), token_width=width)
-        self.description = embedded(described)
+        parts = width if transform.checked_phrases(phrases) else None
+        super().__init__(int(described.model["embed_dim"]), token_width=width, part_width=parts)
+        self.arguments = {"model": embedded(described), "phrases": phrases}
         tower: Any = build_tower(described, "text")
         if getattr(tower, "text_projection", None) is None:
             self.width = width
@@ -46,11 +54,12 @@ class OpenClipText(Encoder):
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["tokens"]`."""
         vector, tokens = self.tower(inputs["tokens"])
-        return Features(vector, Tokens(tokens, inputs["mask"]))
+        parts = phrase_tokens(tokens, inputs) if self.part_width is not None else None
+        return Features(vector, Tokens(tokens, inputs["mask"]), parts)
 
     def config(self) -> dict[str, Any]:
-        """The model's description, embedded; weights are in the bundle."""
-        return {"model": self.description}
+        """The arguments, the model's description embedded; weights are in the bundle."""
+        return dict(self.arguments)
 
 
 def open_clip_tokenizer(encoder_args: Mapping[str, Any]) -> Tokenizer:

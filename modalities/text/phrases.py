@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmalign.errors import UserError
 from mmalign.types import Inputs, Tokens
 
 MOST_WORDS = 8
@@ -140,21 +139,9 @@ def phrase_of_each_piece(ends: Sequence[int], phrase_ends: Sequence[int]) -> lis
     return phrases if number >= 0 else [0] * len(phrases)
 
 
-def encoded_phrases(values: Tensor, inputs: Inputs) -> Tokens:
-    """What an encoder gives as parts: `pool_phrases` of collated inputs with `mask`, `phrase` and `phrase_mask`."""
+def phrase_tokens(values: Tensor, inputs: Inputs) -> Tokens:
+    """What an encoder gives as parts: `pool_phrases` of its tokens by what `TextTransform.collate` made."""
     return pool_phrases(values, inputs["mask"], inputs["phrase"], inputs["phrase_mask"].shape[1])
-
-
-def need_phrases(found: bool, wanted: bool) -> None:
-    """An encoder that gives phrases needs a transform that finds them.
-
-    Raises:
-        UserError: it does not.
-    """
-    if wanted and not found:
-        raise UserError(
-            "text: the encoder gives phrases, its transform does not find them: set transform: {phrases: true}"
-        )
 
 
 def _balance(word: str) -> int:

@@ -3,15 +3,30 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Encoding, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as FastTokenizer
 
 from mmalign.errors import UserError
+from modalities.text.iupac import chemical_normalizer, chemical_pre_tokenizer
 
 PAD, CLASS, SPECIALS = 0, 1, 2
 """Of a tokenizer trained here: the padding, the class token, and how many numbers are kept for such."""
+
+
+class Pieces(NamedTuple):
+    """A tokenized text with the place of each piece.
+
+    Args:
+        ids: What the tokenizer gives, special tokens included.
+        spans: Where each piece begins and ends in `text`, in characters; None for special tokens.
+        text: The text that the spans count in: the sample, or what a cleaning step left of it.
+    """
+
+    ids: list[int]
+    spans: list[tuple[int, int] | None]
+    text: str
 
 
 class Tokenizer(Protocol):
@@ -23,6 +38,9 @@ class Tokenizer(Protocol):
     def __call__(self, text: str) -> list[int]:
         """The integers of one text, special tokens included, cut to the tokenizer's length."""
 
+    def pieces(self, text: str) -> Pieces:
+        """The same integers, and where in the text each piece stands."""
+
     def config(self) -> dict[str, Any]:
         """What restores it, as JSON values: `restore_tokenizer(config)`."""
 
@@ -30,8 +48,9 @@ class Tokenizer(Protocol):
 class BpeTokenizer:
     """Byte-pair encoding (Sennrich et al. 2016) over bytes: nothing is ever unknown.
 
-    Case and Unicode form are levelled (NFKC, lower case), runs of white space become one space. Every text starts with
-    the class token. Special tokens have no spelling, so no text can hold one.
+    Case and Unicode form are levelled (NFKC, lower case), runs of white space become one space; what `train_bpe` makes
+    with `iupac` keeps some capitals, see `chemical_normalizer`. Every text starts with the class token. Special tokens
+    have no spelling, so no text can hold one.
 
     Args:
         tokenizer: The trained part.
@@ -54,6 +73,12 @@ class BpeTokenizer:
         """Class token, then pieces."""
         pieces = self.tokenizer.encode(text, add_special_tokens=False).ids
         return [CLASS, *(piece + SPECIALS for piece in pieces[: self.max_length - 1])]
+
+    def pieces(self, text: str) -> Pieces:
+        """The same, with places."""
+        found = self.tokenizer.encode(text, add_special_tokens=False)
+        most = self.max_length - 1
+        return Pieces([CLASS, *(piece + SPECIALS for piece in found.ids[:most])], [None, *found.offsets[:most]], text)
 
     def config(self) -> dict[str, Any]:
         """The trained part, and the length."""
@@ -88,9 +113,20 @@ class JsonTokenizer:
 
     def __call__(self, text: str) -> list[int]:
         """Pieces between the special tokens that the description asks for."""
-        cleaned = _clean_step(self.clean)(text) if self.clean else text
-        ids: list[int] = self.tokenizer.encode(cleaned).ids
-        return [0 if piece == self.blank else piece for piece in ids]
+        return self._ids(self.tokenizer.encode(self._cleaned(text)))
+
+    def pieces(self, text: str) -> Pieces:
+        """The same, with places."""
+        cleaned = self._cleaned(text)
+        found = self.tokenizer.encode(cleaned)
+        marks = zip(found.offsets, found.special_tokens_mask, strict=True)
+        return Pieces(self._ids(found), [None if special else span for span, special in marks], cleaned)
+
+    def _cleaned(self, text: str) -> str:
+        return _clean_step(self.clean)(text) if self.clean else text
+
+    def _ids(self, found: Encoding) -> list[int]:
+        return [0 if piece == self.blank else piece for piece in found.ids]
 
     def config(self) -> dict[str, Any]:
         """The description, and what was asked for."""
@@ -126,18 +162,36 @@ class ClipTokenizer:
         pieces = self.tokenizer.encode(text)[: self.max_length - 2]
         return [self.tokenizer.sot_token_id, *pieces, self.tokenizer.eot_token_id]
 
+    def pieces(self, text: str) -> Pieces:
+        """The same, with places; the library itself keeps none, so its steps are gone through one by one."""
+        inner = self.tokenizer
+        cleaned = inner.clean_fn(text)
+        ids: list[int] = []
+        spans: list[tuple[int, int] | None] = []
+        for word in inner.pat.finditer(cleaned):
+            spelled = word.group().encode()
+            done, stop = 0, word.start()
+            for piece in inner.bpe("".join(inner.byte_encoder[byte] for byte in spelled)).split(" "):
+                done += len(piece.removesuffix("</w>"))  # one letter a byte
+                start, stop = stop, word.start() + len(spelled[:done].decode(errors="ignore"))
+                ids.append(inner.encoder[piece])
+                spans.append((start, stop))
+        most = self.max_length - 2
+        return Pieces([inner.sot_token_id, *ids[:most], inner.eot_token_id], [None, *spans[:most], None], cleaned)
+
     def config(self) -> dict[str, Any]:
         """The arguments."""
         return {"kind": "clip", "max_length": self.max_length, "clean": self.clean}
 
 
-def train_bpe(texts: Iterable[str], *, vocab_size: int, max_length: int) -> BpeTokenizer:
+def train_bpe(texts: Iterable[str], *, vocab_size: int, max_length: int, iupac: bool = False) -> BpeTokenizer:
     """Learn pieces from a corpus; equal texts give an equal tokenizer, in any order of the texts.
 
     Args:
         texts: The corpus.
         vocab_size: At most so many pieces, among them the 256 bytes and two special tokens.
         max_length: Longest result.
+        iupac: Cut the names of chemicals into morphemes first, see `chemical_pre_tokenizer`; no piece crosses a cut.
 
     Raises:
         UserError: there is no text.
@@ -145,10 +199,13 @@ def train_bpe(texts: Iterable[str], *, vocab_size: int, max_length: int) -> BpeT
     # A worker process that is forked after parallel training would otherwise be warned about on every start.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     tokenizer = FastTokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    if iupac:
+        tokenizer.normalizer, tokenizer.pre_tokenizer = chemical_normalizer(), chemical_pre_tokenizer()
+    else:
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+        )
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - SPECIALS,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,10 @@ from mmalign.errors import UserError
 from mmalign.modality import Transform
 from mmalign.registry import nearest
 from mmalign.types import Inputs
+from modalities.text.phrases import phrase_ends, phrase_of_each_piece
 from modalities.text.tokenizer import SPECIALS, Tokenizer, restore_tokenizer, train_bpe
+
+TOKENIZERS = ("bpe", "iupac")
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,15 @@ class TextSettings:
         max_length: Longest text in word pieces, special tokens included; the rest is cut off.
         vocab_size: Most word pieces of a tokenizer that is trained here.
         word_dropout: Probability that training leaves out a word; one word always stays.
+        tokenizer: Which one is trained here: bpe, or iupac, which keeps the morphemes of chemical names.
+        phrases: Find the phrases, for encoders that give them as parts.
     """
 
     max_length: int = 64
     vocab_size: int = 8192
     word_dropout: float = 0.0
+    tokenizer: str = "bpe"
+    phrases: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, before any data is read."""
@@ -36,6 +43,10 @@ class TextSettings:
             raise UserError(f"text transform: vocab_size must be in {256 + SPECIALS}..{2**20}, got {self.vocab_size!r}")
         if not 0 <= self.word_dropout < 1:
             raise UserError(f"text transform: word_dropout must be in 0..1, got {self.word_dropout}")
+        if self.tokenizer not in TOKENIZERS:
+            raise UserError(f"text transform: tokenizer must be {' or '.join(TOKENIZERS)}, got {self.tokenizer!r}")
+        if not isinstance(self.phrases, bool):
+            raise UserError(f"text transform: phrases must be true or false, got {self.phrases!r}")
 
     @staticmethod
     def make(values: Mapping[str, Any]) -> "TextSettings":
@@ -45,6 +56,13 @@ class TextSettings:
             if name not in known:
                 raise UserError(f"text transform has no setting {name!r}{nearest(name, known)}")
         return TextSettings(**values)
+
+
+class Phrased(NamedTuple):
+    """A text after a transform that finds phrases: its integers, and the phrase of each, -1 = none."""
+
+    ids: list[int]
+    phrases: list[int]
 
 
 class TextTransform(Transform):
@@ -57,7 +75,9 @@ class TextTransform(Transform):
         sealed: It comes from a bundle: an encoder built for it reads no file and no network.
 
     Shape:
-        text -> item, a list of integers -> `tokens (batch, length)` int64, `mask (batch, length)` bool.
+        text -> item, a list of integers -> `tokens (batch, length)` int64, `mask (batch, length)` bool. With `phrases`
+        items are `Phrased`, and there are also `phrase (batch, length)` int64, the place of the phrase that a token
+        belongs to or -1, and `phrase_mask (batch, phrases)`.
 
     Example:
         >>> from modalities.text.transform import TextSettings, TextTransform
@@ -88,26 +108,42 @@ class TextTransform(Transform):
         """Train the tokenizer, unless one was given."""
         if self._tokenizer is None:
             s = self.settings
-            self._tokenizer = train_bpe(samples, vocab_size=s.vocab_size, max_length=s.max_length)
+            self._tokenizer = train_bpe(
+                samples, vocab_size=s.vocab_size, max_length=s.max_length, iupac=s.tokenizer == "iupac"
+            )
 
-    def __call__(self, sample: str, rng: np.random.Generator | None = None) -> list[int]:
+    def __call__(self, sample: str, rng: np.random.Generator | None = None) -> list[int] | Phrased:
         """Tokenize."""
         if rng is not None and self.settings.word_dropout:
             words = sample.split()
             keep = rng.random(len(words)) >= self.settings.word_dropout
             keep[rng.integers(len(words))] = True
             sample = " ".join(word for word, kept in zip(words, keep, strict=True) if kept)
-        return self.tokenizer(sample)
+        if not self.settings.phrases:
+            return self.tokenizer(sample)
+        ids, spans, text = self.tokenizer.pieces(sample)
+        return Phrased(
+            ids, phrase_of_each_piece([-1 if span is None else span[1] for span in spans], phrase_ends(text))
+        )
 
-    def collate(self, items: Sequence[Sequence[int]]) -> Inputs:
+    def collate(self, items: Sequence[list[int] | Phrased]) -> Inputs:
         """Pad on the right."""
-        length = self.settings.max_length if self.fixed else max(len(item) for item in items)
-        tokens = torch.full((len(items), length), self.tokenizer.pad, dtype=torch.int64)
-        mask = torch.zeros(len(items), length, dtype=torch.bool)
-        for row, item in enumerate(items):
+        ids = [item.ids if isinstance(item, Phrased) else item for item in items]
+        length = self.settings.max_length if self.fixed else max(len(item) for item in ids)
+        tokens = torch.full((len(ids), length), self.tokenizer.pad, dtype=torch.int64)
+        mask = torch.zeros(len(ids), length, dtype=torch.bool)
+        for row, item in enumerate(ids):
             tokens[row, : len(item)] = torch.tensor(item)
             mask[row, : len(item)] = True
-        return {"tokens": tokens, "mask": mask}
+        inputs = {"tokens": tokens, "mask": mask}
+        if self.settings.phrases:
+            phrases = [item.phrases for item in items if isinstance(item, Phrased)]
+            counts = torch.tensor([max(phrase, default=-1) + 1 for phrase in phrases])
+            inputs["phrase"] = torch.full_like(tokens, -1)
+            for row, phrase in enumerate(phrases):
+                inputs["phrase"][row, : len(phrase)] = torch.tensor(phrase)
+            inputs["phrase_mask"] = torch.arange(int(counts.max())) < counts[:, None]
+        return inputs
 
     def config(self) -> dict[str, Any]:
         """Settings and tokenizer."""
@@ -130,3 +166,15 @@ class TextTransform(Transform):
                 f"the encoder takes texts of length {max_length}, its transform makes {self.settings.max_length}"
             )
         return self.settings.max_length
+
+    def checked_phrases(self, phrases: bool) -> bool:
+        """Whether an encoder gives phrases; one that does needs a transform that finds them.
+
+        Raises:
+            UserError: it does not.
+        """
+        if phrases and not self.settings.phrases:
+            raise UserError(
+                "text: the encoder gives phrases, its transform does not find them: set transform: {phrases: true}"
+            )
+        return phrases

@@ -9,6 +9,7 @@ from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
 from modalities.common.transformer import Transformer, masked_mean
+from modalities.text.phrases import phrase_tokens
 from modalities.text.transform import TextTransform
 
 
@@ -23,9 +24,11 @@ class TextTransformer(Encoder):
         pool: mean or class.
         dropout: Share of values dropped on each residual branch in training.
         max_length: Longest text, to fail early when the transform has another; None = the transform's.
+        phrases: Give phrases as parts.
 
     Shape:
-        `tokens (batch, length)`, `mask (batch, length)` -> vector `(batch, width)`, tokens `(batch, length, width)`.
+        `tokens (batch, length)`, `mask (batch, length)` -> vector `(batch, width)`, tokens `(batch, length, width)`,
+        and parts `(batch, phrases, width)` by `phrase` and `phrase_mask`.
 
     Example:
         >>> from modalities.text import MODALITY
@@ -46,14 +49,15 @@ class TextTransformer(Encoder):
         pool: str = "mean",
         dropout: float = 0.0,
         max_length: int | None = None,
+        phrases: bool = False,
     ) -> None:
-        super().__init__(width, token_width=width)
+        super().__init__(width, token_width=width, part_width=width if transform.checked_phrases(phrases) else None)
         if pool not in ("mean", "class"):
             raise UserError(f"text transformer: pool must be mean or class, got {pool!r}")
         max_length = transform.checked_length(max_length)
         self.arguments = {
             "width": width, "depth": depth, "heads": heads,
-            "pool": pool, "dropout": dropout, "max_length": max_length,
+            "pool": pool, "dropout": dropout, "max_length": max_length, "phrases": phrases,
         }  # fmt: skip
         self.pieces = nn.Embedding(transform.tokenizer.vocab_size, width)
         self.positions = nn.Parameter(torch.empty(max_length, width))
@@ -66,7 +70,8 @@ class TextTransformer(Encoder):
         ids, mask = inputs["tokens"], inputs["mask"]
         values = self.layers(self.pieces(ids) + self.positions[: ids.shape[1]], mask)
         vector = masked_mean(values, mask) if self.arguments["pool"] == "mean" else values[:, 0]
-        return Features(vector, Tokens(values, mask))
+        parts = phrase_tokens(values, inputs) if self.part_width is not None else None
+        return Features(vector, Tokens(values, mask), parts)
 
     def config(self) -> dict[str, Any]:
         """The arguments."""
