@@ -123,12 +123,13 @@ class Modality(ABC):
     def synthetic(self, label: int, rng: np.random.Generator) -> Any:
         """Make one sample of class `label` (0..9), different at each draw: for tests and trials with no data."""
 
-    def units(self, sample: Any, transform: Transform, grain: str, count: int) -> Units | None:
+    def units(self, sample: Any, transform: Transform, encoder: Encoder, grain: str, count: int) -> Units | None:
         """What a person sees of the tokens that an encoder makes of a sample; optional, for `mmalign explain`.
 
         Args:
             sample: As `read` gives it.
             transform: The tower's.
+            encoder: The tower's.
             grain: tokens or parts.
             count: How many of them the encoder gave.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmalign.errors import UserError
 from mmalign.heads import HeadSet
-from mmalign.modality import Units
+from mmalign.modality import Encoder, Units
 from mmalign.model import Aligner, inference
 from mmalign.objectives.correspondence import Coded
 from mmalign.objectives.functional.correspondence import code_shares
@@ -156,8 +156,9 @@ def _embed(model: Aligner, name: str, sample: Any) -> Embedding:
 
 def _side(model: Aligner, name: str, sample: Any, grain: str, count: int) -> tuple[Side, bool]:
     """What a person sees of a sample, and whether it can be drawn with weights."""
-    modality = model.modalities[name]
-    units = modality.units(sample, model.transforms[name], grain, count)
+    modality, encoder = model.modalities[name], model.encoders[name]
+    assert isinstance(encoder, Encoder)
+    units = modality.units(sample, model.transforms[name], encoder, grain, count)
     if units is not None:
         return Side(name, sample, units), modality.weighted_picture
     return Side(name, sample, Units([f"{grain[:-1]} {place + 1}" for place in range(count)], np.eye(count))), False

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.path import Path
     from matplotlib.textpath import TextPath
 
-_LINE, _SPACE, _PAD = 1.5, 0.32, 0.14  # in units of the letters' size
+_LINE, _SPACE, _PAD = 1.55, 0.38, 0.14  # in units of the letters' size
 _LONGEST = 200
 """Letters of one word; the rest is cut off."""
 

@@ -1,15 +1,16 @@
 """The ECG modality: what the core calls."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmalign.modality import Encoder, Modality, Transform
+from mmalign.modality import Encoder, Modality, Transform, Units
 from modalities.ecg.patches import Patches
 from modalities.ecg.read import read_ecg
 from modalities.ecg.resnet import ResNet
 from modalities.ecg.sample import Ecg
+from modalities.ecg.stretches import ecg_units
 from modalities.ecg.synthetic import synthetic_ecg
 from modalities.ecg.transform import EcgSettings, EcgTransform
 
@@ -26,6 +27,7 @@ class EcgModality(Modality):
 
     name = "ecg"
     description = "ECGs of 1 to 12 leads: WFDB, DICOM, EDF, CSV, NPY, NPZ, Parquet; a sample is millivolts by lead"
+    weighted_picture = True
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {"resnet": ResNet, "patches": Patches}
 
     def __init__(self, *, strict: bool = False) -> None:
@@ -44,11 +46,15 @@ class EcgModality(Modality):
         """From `EcgTransform.config()`."""
         return EcgTransform(EcgSettings.make(config))
 
-    def picture(self, sample: Ecg, axes: "Axes") -> None:
-        """Draw the twelve-lead page."""
+    def picture(self, sample: Ecg, axes: "Axes", weights: Sequence[float] | None = None) -> None:
+        """Draw the twelve-lead page; `weights`, one a lead and stretch of time, shade it."""
         from modalities.ecg.picture import draw_page
 
-        draw_page(sample, axes)
+        draw_page(sample, axes, weights)
+
+    def units(self, sample: Ecg, transform: Transform, encoder: Encoder, grain: str, count: int) -> Units | None:
+        """Stretches of time of each lead, see `ecg_units`."""
+        return ecg_units(sample, transform, encoder, grain, count) if isinstance(transform, EcgTransform) else None
 
     def synthetic(self, label: int, rng: np.random.Generator) -> Ecg:
         """One of ten made-up hearts, see `synthetic_ecg`."""

@@ -67,7 +67,7 @@ class ImageModality(Modality):
         axes.imshow(sample if weights is None else lit(sample, weights))
         axes.set_axis_off()
 
-    def units(self, sample: Pixels, transform: Transform, grain: str, count: int) -> Units | None:
+    def units(self, sample: Pixels, transform: Transform, encoder: Encoder, grain: str, count: int) -> Units | None:
         """Patches of the square that the encoder sees, where its tokens are as many as a square grid has."""
         side = math.isqrt(count)
         if grain != "tokens" or side * side != count:

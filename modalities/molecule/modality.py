@@ -53,7 +53,7 @@ class MoleculeModality(Modality):
 
         draw(sample, axes, weights)
 
-    def units(self, sample: Molecule, transform: Transform, grain: str, count: int) -> Units | None:
+    def units(self, sample: Molecule, transform: Transform, encoder: Encoder, grain: str, count: int) -> Units | None:
         """Atoms, called by element and number; a motif's share is spread evenly over its atoms."""
         _reading()
         from modalities.molecule.picture import atom_names
