@@ -1,0 +1,1 @@
+"""Hearts seen twice: sources that pair ECGs with echocardiograms and reports, and a simulated heart."""
