@@ -11,19 +11,11 @@ import yaml
 from mmalign import bundle, recipes, registry
 from mmalign.data.module import PairedData
 from mmalign.errors import UserError
+from mmalign.evaluation.options import TASK_OPTIONS
 from mmalign.flags import fold_open_dicts, parse
 from mmalign.model import Aligner
 
 Parsed = Any
-
-TASK_OPTIONS: dict[str, tuple[Any, str]] = {
-    "candidates": (str, "What answers are sought in (retrieval): split, or corpus = what the source lists."),
-    "ks": (list[int], "Lengths of the list (retrieval): --ks 1 10 100."),
-    "ties": (str, "Equal scores (retrieval): worst = wrong answers first, middle = every order counts alike."),
-    "strict": (bool, "Leave out queries whose group is among the training rows too (retrieval)."),
-}
-"""Flags of `mmalign evaluate` that belong to some tasks: name -> type, help. Each is an argument of the task's function
-in `mmalign.evaluation.evaluate.TASKS`; one that is not given is left to it. A `list` type takes values side by side."""
 
 SPLIT_KEYS = ("validation", "test", "split_seed", "positives")
 """What a bundle tells of the data that it was trained on: how they were split."""
@@ -45,10 +37,12 @@ def train_command(arguments: list[str]) -> int:
 
 
 def evaluate_command(arguments: list[str]) -> int:
-    """Mmalign evaluate BUNDLE --task retrieval|zero-shot [--data.*]."""
+    """Mmalign evaluate BUNDLE --task retrieval|zero-shot|multi-label|regression|probe [--data.*]."""
     parser = _parser("evaluate", "Measure a bundle; prints a table, writes JSON.")
     parser.add_argument("bundle", type=str, help="Bundle or run folder.")
-    parser.add_argument("--task", type=str, default="retrieval", help="retrieval or zero-shot.")
+    parser.add_argument(
+        "--task", type=str, default="retrieval", help="retrieval, zero-shot, multi-label, regression or probe."
+    )
     parser.add_argument("--split", type=str, default="validation", help="Which rows: train, validation, test, all.")
     parser.add_argument("--pair", type=list[str], default=[], help="Two towers, for models with more than one pair.")
     parser.add_argument("--credit", type=str, default="pair", help="Right answers: pair, content or group.")

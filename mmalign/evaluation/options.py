@@ -1,0 +1,22 @@
+"""The flags of `mmalign evaluate` that some tasks have: names, types and one line of help each."""
+
+from typing import Any
+
+TASK_OPTIONS: dict[str, tuple[Any, str]] = {
+    "candidates": (str, "What answers are sought in (retrieval): split, or corpus = what the source lists."),
+    "ks": (list[int], "Lengths of the list (retrieval): --ks 1 10 100."),
+    "ties": (str, "Equal scores (retrieval): worst = wrong answers first, middle = every order counts alike."),
+    "strict": (bool, "Leave out queries whose group is among the training rows too (retrieval)."),
+    "rerank": (int, "Candidates of each query, first by cosine, that get the full score (retrieval); 0 = all."),
+    "ensemble": (list[str], "More bundles; candidates are ranked by the mean of the models' ranks (retrieval)."),
+    "prompt_share": (float, "Share of the prompts to keep, the least uncertain ones (multi-label, regression)."),
+    "tune_split": (str, "Where thresholds are chosen (multi-label, regression): a split, or none."),
+    "uncertainty": (bool, "Does the model know when it is wrong (zero-shot, multi-label, regression)."),
+    "target": (str, "The number to predict, one of the data's targets (regression, probe)."),
+    "threshold": (float, "Also judge on which side of this number a prediction falls (regression, probe)."),
+    "prediction": (str, "From scores to a number (regression): mean or median."),
+    "temperature": (float, "Of the softmax over values (regression, prediction mean)."),
+    "top": (float, "Share of the prompts whose values' median is taken (regression, prediction median)."),
+}
+"""Name -> type, help. Each is an argument of the task's function
+in `mmalign.evaluation.evaluate.TASKS`; one that is not given is left to it. A `list` type takes values side by side."""
