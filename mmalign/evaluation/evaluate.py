@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from mmalign.data.module import PairedData
 from mmalign.errors import UserError
 from mmalign.evaluation.multilabel import evaluate_multi_label
-from mmalign.evaluation.prompt_sets import ClassPrompts
+from mmalign.evaluation.prompt_sets import ClassPrompts, ValuePrompts
 from mmalign.evaluation.prompts import Prompts
+from mmalign.evaluation.regression import evaluate_regression
 from mmalign.evaluation.results import EvalResult
 from mmalign.evaluation.retrieval import evaluate_retrieval
 from mmalign.evaluation.zero_shot import evaluate_zero_shot
@@ -116,4 +117,5 @@ TASKS = {
     "retrieval": Task(evaluate_retrieval, _both),
     "zero-shot": Task(evaluate_zero_shot, _by_prompts, Prompts.load),
     "multi-label": Task(evaluate_multi_label, _by_prompts, ClassPrompts.load),
+    "regression": Task(evaluate_regression, _by_prompts, ValuePrompts.load),
 }

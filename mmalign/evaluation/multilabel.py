@@ -17,10 +17,12 @@ from mmalign.evaluation.measures import (
     over_classes,
     with_both,
 )
-from mmalign.evaluation.prompt_sets import ClassPrompts, as_prompts
+from mmalign.evaluation.prompt_sets import ClassPrompts, as_prompts, prompt_scores
 from mmalign.evaluation.results import EvalResult, provenance
 from mmalign.evaluation.truth import groups_of, labels_of, tuning_split, with_intervals
-from mmalign.evaluation.zero_shot import class_scores
+from mmalign.evaluation.uncertainty import PROTOCOL as DOUBT_PROTOCOL
+from mmalign.evaluation.uncertainty import Doubt, assess, detection_doubts, variance_of
+from mmalign.evaluation.zero_shot import class_scores, learnt_scale
 from mmalign.model import Aligner
 from mmalign.types import Embedding
 
@@ -44,6 +46,7 @@ def evaluate_multi_label(
     prompts: ClassPrompts | None = None,
     prompt_share: float = 1.0,
     tune_split: str = "",
+    uncertainty: bool = False,
     batch_size: int = 64,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -63,6 +66,8 @@ def evaluate_multi_label(
         prompts: Sentences for and against each class; default: the labels as they are.
         prompt_share: Share of each class's sentences to keep, those with the lowest variance; 1 = all.
         tune_split: Where thresholds are chosen; "" = validation, or else train; none = no thresholds.
+        uncertainty: Also ask whether the model knows when it is wrong: variance of the embedding, entropy and margin of
+            the class scores, and the variance of the scores over the sentences of a class.
         batch_size: Items a forward pass.
         bootstrap: Resamples behind each interval; 0 = none.
         seed: Seed of the resampling.
@@ -121,6 +126,16 @@ def evaluate_multi_label(
         "groups": groups,
         "embedding": embedded.embedding,
     }
+    if uncertainty:
+        scale = learnt_scale(model, side, class_side)
+        definitions = variance_of(embedded.embedding) | _score_variance(
+            model, embedded.embedding, prompts, class_side, mode
+        )
+        doubt = detection_doubt(
+            details["truth"], details["margins"], groups, definitions, scale=scale, resamples=bootstrap, seed=seed
+        )
+        found, details = found | doubt.tables, details | {"doubt": doubt}
+        origin["protocol"] |= DOUBT_PROTOCOL
     return EvalResult("multi-label", found, origin, details)
 
 
@@ -190,6 +205,62 @@ def class_figures(
 
 def _defined(figures: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in figures.items() if not (isinstance(value, float) and np.isnan(value))}
+
+
+def detection_doubt(
+    truth: Bools,
+    margins: Floats,
+    groups: Any,
+    definitions: Mapping[str, Floats],
+    *,
+    scale: float = 1.0,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Doubt:
+    """Whether doubt goes with the share of classes that are judged wrongly; halves by their macro balanced accuracy.
+
+    Args:
+        truth: `(n, classes)`.
+        margins: Score less threshold, `(n, classes)`; classes without a threshold (NaN) are left out.
+        groups: What is drawn as one, `(n,)`.
+        definitions: Further uncertainties beside entropy and margin, `(n,)` each.
+        scale: What turns margins into logits.
+        resamples: 0 = no intervals.
+        seed: Seed of the draws.
+
+    Raises:
+        UserError: no class has a threshold.
+    """
+    kept = ~np.isnan(margins).any(axis=0)
+    if not kept.any():
+        raise UserError("uncertainty needs to know what is wrong: give negative sentences, or a --tune_split")
+    truth, margins = truth[:, kept], margins[:, kept]
+    said = margins > 0
+
+    def quality(weights: Floats) -> Floats:
+        columns = [balanced_accuracy(right, called, weights) for right, called in zip(truth.T, said.T, strict=True)]
+        return over_classes(np.stack(columns, axis=1))
+
+    return assess(
+        {**definitions, **detection_doubts(scale * margins)},
+        np.asarray((truth != said).mean(axis=1)),
+        groups,
+        quality=quality,
+        wanted="balanced_accuracy",
+        wrong=np.asarray((truth != said).any(axis=1)),
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def _score_variance(
+    model: Aligner, samples: Embedding, prompts: ClassPrompts, class_side: str, mode: str
+) -> dict[str, Floats]:
+    several = [texts for texts in prompts.positive.values() if len(texts) > 1]
+    if not several:
+        return {}
+    scores = [prompt_scores(model, samples, texts, class_side=class_side, mode=mode).double() for texts in several]
+    return {"score variance": np.mean([one.numpy().var(axis=1) for one in scores], axis=0)}
 
 
 def _labels_as_they_are(data: EvalData) -> ClassPrompts:

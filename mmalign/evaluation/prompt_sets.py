@@ -155,6 +155,14 @@ class ValuePrompts:
         """Every sentence of one value."""
         return [template.replace("{value}", f"{value:g}") for template in self.templates]
 
+    def certain(self, model: Aligner, class_side: str, share: float) -> "ValuePrompts":
+        """With this share of the templates, those that the model is least unsure of, mean over all values."""
+        _share(share)
+        texts = [text for value in self.values for text in self.texts(value)]
+        unsure = model.encode(class_side, texts).uncertainty.view(len(self.values), len(self.templates)).mean(dim=0)
+        kept = unsure.argsort(stable=True)[: math.ceil(share * len(self.templates))].sort().values.tolist()
+        return ValuePrompts(self.values, tuple(self.templates[place] for place in kept))
+
     @property
     def hash(self) -> str:
         """SHA-256 of the content."""
@@ -189,12 +197,11 @@ def certain_texts(model: Aligner, class_side: str, texts: Texts, share: float) -
     Raises:
         UserError: a share out of its range, or a model that says nothing of its uncertainty.
     """
-    if not 0 < share <= 1:
-        raise UserError(f"--prompt_share: expected a share above 0, up to 1, got {share}")
+    _share(share)
     kept = {}
     for name, several in texts.items():
         order = model.encode(class_side, list(several)).uncertainty.argsort(stable=True).tolist()
-        chosen = sorted(order[: max(1, math.ceil(share * len(several)))])
+        chosen = sorted(order[: math.ceil(share * len(several))])
         kept[name] = tuple(several[place] for place in chosen)
     return kept
 
@@ -202,6 +209,11 @@ def certain_texts(model: Aligner, class_side: str, texts: Texts, share: float) -
 def as_prompts(texts: Texts) -> Prompts:
     """Whole sentences as `Prompts`."""
     return Prompts(classes=dict(texts))
+
+
+def _share(share: float) -> None:
+    if not 0 < share <= 1:
+        raise UserError(f"--prompt_share: expected a share above 0, up to 1, got {share}")
 
 
 def _read(path: Path | str) -> dict[Any, Any]:

@@ -1,7 +1,8 @@
 """Zero-shot classification: classes as sentences, the class whose sentence is nearest wins."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,9 +11,13 @@ from torch.nn import functional as F
 from mmalign.errors import UserError
 from mmalign.evaluation.classification import Classified, multi_label_scores, single_label_scores
 from mmalign.evaluation.embed import EvalData, embed_side
+from mmalign.evaluation.measures import Ints, mean
 from mmalign.evaluation.prompts import Prompts
 from mmalign.evaluation.ranks import score_blocks
 from mmalign.evaluation.results import EvalResult, provenance
+from mmalign.evaluation.truth import groups_of
+from mmalign.evaluation.uncertainty import PROTOCOL as DOUBT_PROTOCOL
+from mmalign.evaluation.uncertainty import Doubt, assess, class_doubts, variance_of
 from mmalign.model import Aligner
 from mmalign.types import Embedding
 
@@ -35,6 +40,7 @@ def evaluate_zero_shot(
     class_side: str | None = None,
     split: str,
     prompts: Prompts | None = None,
+    uncertainty: bool = False,
     batch_size: int = 64,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -52,6 +58,8 @@ def evaluate_zero_shot(
         class_side: The tower that reads prompts; default: the one other tower whose samples are strings.
         split: Whose records are classified.
         prompts: What stands for a class; default: its name.
+        uncertainty: Also ask whether the model knows when it is wrong, with one label a sample: variance of the
+            embedding, entropy and margin of the class scores. Intervals draw whole groups.
         batch_size: Items a forward pass.
         bootstrap: Resamples behind each interval; 0 = none.
         seed: Seed of the resampling.
@@ -99,7 +107,25 @@ def evaluate_zero_shot(
     origin = provenance(
         model, data, split=split, seed=seed, protocol=protocol, resamples=bootstrap, prompts_hash=prompts.hash
     )
+    if uncertainty:
+        doubt = _doubt(
+            embedded.embedding[kept], classified, details, groups_of(records, embedded.rows[kept]), bootstrap, seed
+        )
+        found, details = found | doubt.tables, details | {"doubt": doubt}
+        origin["protocol"] |= DOUBT_PROTOCOL
     return EvalResult("zero-shot", found, origin, details | {"classes": names, "truth": truth[kept]})
+
+
+def _doubt(
+    samples: Embedding, given: Classified, details: Mapping[str, Any], groups: Ints, resamples: int, seed: int
+) -> Doubt:
+    if "predicted" not in details:
+        raise UserError("uncertainty of records with several labels: use --task multi-label")
+    wrong = (details["predicted"] != given.truth.long().argmax(dim=1)).double().numpy()
+    definitions = variance_of(samples) | class_doubts((given.scale * given.scores.double()).numpy())
+    return assess(
+        definitions, wrong, groups, quality=lambda weights: 1 - mean(wrong, weights), resamples=resamples, seed=seed
+    )
 
 
 def class_scores(

@@ -198,3 +198,19 @@ def test_details_are_margins(model: Aligner, patients: PairedData) -> Any:
     shift = scores - result.details["margins"]
     thresholds = [row["threshold"] for row in result.scores["classes"].values()]
     np.testing.assert_allclose(shift, np.tile(thresholds, (60, 1)), atol=1e-9)
+
+
+def test_doubt_about_classes(model: Aligner, patients: PairedData) -> None:
+    result = evaluate(
+        model, patients, "multi-label", sides=("left", "words"), split="test", bootstrap=30, uncertainty=True
+    )
+    assert set(result.scores["uncertainty"]) == {"entropy", "margin", "random", "oracle"}
+    wrong = (result.details["margins"] > 0) != result.details["truth"]
+    assert result.scores["uncertainty"]["random"]["aurc"] == pytest.approx(wrong.mean())
+    assert result.scores["filtering"]["entropy"]["100%"] == pytest.approx(result.scores["macro_balanced_accuracy"])
+    given = {"side": "left", "class_side": "words", "split": "test", "prompts": PROMPTS, "bootstrap": 0}
+    table = evaluate_multi_label(model, patients, **given, uncertainty=True).scores["uncertainty"]
+    assert "score variance" in table  # one class has two sentences
+    with pytest.raises(UserError, match="needs to know what is wrong"):
+        evaluate_multi_label(model, patients, **given | {"prompts": ClassPrompts({"cat": ("cat",)})},
+                             uncertainty=True, tune_split="none")  # fmt: skip

@@ -1,0 +1,103 @@
+"""A model that says its uncertainty: where each task uses it, and which prompts and pairs it doubts."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from mmalign.data.module import PairedData
+from mmalign.errors import UserError
+from mmalign.evaluation.pair_order import pair_order, pair_scores
+from mmalign.evaluation.prompt_sets import ClassPrompts, ValuePrompts, certain_texts
+from mmalign.evaluation.regression import evaluate_regression
+from mmalign.evaluation.zero_shot import evaluate_zero_shot
+from mmalign.model import Aligner, TowerConfig, fit_transforms
+from mmalign.objectives.base import PairConfig
+from mmalign.types import Embedding
+
+Make = Callable[..., PairedData]
+TEXTS = {"disc": ("a red disc", "a blue disc", "two cats"), "cat": ("something black",)}
+
+
+@pytest.fixture(scope="module")
+def unsure() -> Aligner:
+    torch.manual_seed(0)
+    towers = {
+        "left": TowerConfig(modality="vector", args={"width": 8}, head="identity"),
+        "words": TowerConfig(modality="text", args={"width": 16, "depth": 1, "heads": 2}),
+    }
+    words = [text for texts in TEXTS.values() for text in texts]
+    return Aligner(
+        towers, [PairConfig("left", "words", "pcmepp")], 8, fit_transforms(towers, {"left": [], "words": words * 20})
+    )
+
+
+def test_zero_shot_knows_its_variance(unsure: Aligner, paired: Make) -> None:
+    rng = np.random.default_rng(0)
+    rows = [{"left": rng.standard_normal(8).tolist(), "label": name} for name in ("disc", "cat") * 20]
+    data = paired(rows, ("left",))
+    result = evaluate_zero_shot(
+        unsure, data, side="left", class_side="words", split="test", bootstrap=20, uncertainty=True
+    )
+    table = result.scores["uncertainty"]
+    assert set(table) == {"variance", "entropy", "margin", "random", "oracle"}
+    assert table["random"]["aurc"] == pytest.approx(1 - result.scores["top1"])
+    assert result.scores["filtering"]["variance"]["100%"] == pytest.approx(result.scores["top1"])
+    several = paired([row | {"label": ["disc", "cat"]} for row in rows], ("left",))
+    with pytest.raises(UserError, match="use --task multi-label"):
+        evaluate_zero_shot(unsure, several, side="left", split="test", bootstrap=0, uncertainty=True)
+
+
+def test_uncertain_prompts_go_first(unsure: Aligner) -> None:
+    doubt = unsure.encode("words", list(TEXTS["disc"])).uncertainty
+    keep = sorted(doubt.argsort()[:2].tolist())
+    assert certain_texts(unsure, "words", TEXTS, 0.5)["disc"] == tuple(TEXTS["disc"][place] for place in keep)
+    assert certain_texts(unsure, "words", TEXTS, 0.01)["cat"] == TEXTS["cat"]  # never none
+    assert ClassPrompts(TEXTS).certain(unsure, "words", 1.0) == ClassPrompts(TEXTS)
+    with pytest.raises(UserError, match="--prompt_share"):
+        certain_texts(unsure, "words", TEXTS, 0.0)
+
+
+def test_uncertain_templates_go_first(unsure: Aligner, paired: Make) -> None:
+    prompts = ValuePrompts((1.0, 2.0, 3.0), ("a red {value}", "{value} cats", "something {value} black"))
+    doubt = [unsure.encode("words", [t.replace("{value}", f"{v:g}") for v in prompts.values]).uncertainty.mean()
+             for t in prompts.templates]  # fmt: skip
+    assert prompts.certain(unsure, "words", 0.3).templates == (prompts.templates[int(np.argmin(doubt))],)
+    rows = [{"left": np.random.default_rng(i).standard_normal(8).tolist()} for i in range(4)]
+    data = paired(rows, ("left",))
+    for value, record in enumerate(data.all_records):
+        object.__setattr__(record, "targets", {"x": float(value)})
+    given = {"side": "left", "class_side": "words", "split": "test", "target": "x", "bootstrap": 0}
+    result = evaluate_regression(unsure, data, **given, prompts=prompts, prompt_share=0.3, uncertainty=True)
+    assert result.provenance["protocol"]["templates"] == "1"
+    assert "variance" in result.scores["uncertainty"]
+    assert "score variance" not in result.scores["uncertainty"]  # one template has none
+    assert "training mean" not in result.scores["rows"]  # there are no training rows
+
+
+@pytest.fixture
+def sides(unsure: Aligner) -> tuple[Embedding, Embedding]:
+    generator = torch.Generator().manual_seed(1)
+    a, b = (torch.nn.functional.normalize(torch.randn(7, 8, generator=generator), dim=1) for _ in range(2))
+    variances = [torch.randn(7, 8, generator=generator) for _ in range(2)]
+    return Embedding(a, log_variance=variances[0], modality="left"), Embedding(
+        b, log_variance=variances[1], modality="words"
+    )
+
+
+@pytest.mark.parametrize("mode", ["", "mean", "probability"])
+def test_pair_scores_are_the_diagonal(unsure: Aligner, sides: tuple[Embedding, Embedding], mode: str) -> None:
+    expected = unsure.score(*sides, mode).diagonal().detach()
+    torch.testing.assert_close(pair_scores(unsure, *sides, mode=mode, block=3), expected)
+
+
+def test_doubtful_pairs_come_first(unsure: Aligner, sides: tuple[Embedding, Embedding]) -> None:
+    order = pair_order(unsure, *sides)
+    assert pair_scores(unsure, *sides)[order].diff().min() >= 0
+    doubt = sides[0].uncertainty + sides[1].uncertainty
+    assert doubt[pair_order(unsure, *sides, by="variance")].diff().max() <= 0
+    with pytest.raises(UserError, match="as many rows"):
+        pair_order(unsure, sides[0], sides[1][:3])
+    with pytest.raises(UserError, match="by score or variance"):
+        pair_order(unsure, *sides, by="luck")  # type: ignore[arg-type]
