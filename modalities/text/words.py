@@ -1,6 +1,7 @@
 """The words of a text, and which word pieces each is made of: for pictures of what a text answers to."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ from mmalign.errors import UserError
 from mmalign.modality import Units
 from mmalign.pictures.figures import ORANGE
 from mmalign.pictures.words import draw_words, shade
-from modalities.text.tokenizer import BpeTokenizer, ClipTokenizer, JsonTokenizer, Tokenizer
 from modalities.text.transform import TextTransform
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def text_units(sample: str, transform: TextTransform, grain: str, count: int) ->
     """The words up to the last one that the encoder saw; a phrase's share is spread over its pieces.
 
     Returns:
-        None where the tokenizer cannot say which letters a piece stands for, or the encoder's tokens are not pieces.
+        None where the encoder's tokens are fewer than the pieces, or the transform finds no phrases.
 
     Example:
         >>> from modalities.text.transform import TextSettings
@@ -34,13 +34,11 @@ def text_units(sample: str, transform: TextTransform, grain: str, count: int) ->
         >>> transform.fit(["a red disc"] * 4)
         >>> found = text_units("a red cube", transform, "tokens", len(transform("a red cube")))
         >>> found.labels, found.members.sum(1)  # a class token shows nowhere; "cube" has four pieces
-        (['a', 'red', 'cube'], array([1., 1., 5.]))
+        (['a', 'red', 'cube'], array([1., 1., 4.]))
     """
-    located = piece_spans(transform.tokenizer, sample)
-    if located is None:
-        return None
-    shown, spans = located
-    words = [found.span() for found in _WORD.finditer(shown)]
+    found = transform.tokenizer.pieces(sample)
+    shown, spans = found.text, found.spans
+    words = [word.span() for word in _WORD.finditer(shown)]
     pieces = [_shares(span, words) for span in spans]
     last = max((max(shares) for shares in pieces if shares), default=-1)
     members = np.zeros((last + 1, len(pieces)))
@@ -78,45 +76,18 @@ def draw_weighted(sample: str, axes: "Axes", weights: Sequence[float]) -> None:
     draw_words(axes, [*words[: len(sizes)], *cut], [*grounds, *[None] * len(cut)])
 
 
-def piece_spans(tokenizer: Tokenizer, text: str) -> tuple[str, list[Span]] | None:
-    """The text that the pieces spell, and where in it each piece stands; None = a special token.
-
-    Returns:
-        None for a tokenizer that is not known here.
-    """
-    if isinstance(tokenizer, BpeTokenizer):
-        offsets = tokenizer.tokenizer.encode(text, add_special_tokens=False).offsets
-        return text, [None, *offsets[: tokenizer.max_length - 1]]
-    if isinstance(tokenizer, JsonTokenizer):
-        cleaned = _cleaned(text, tokenizer.clean) if tokenizer.clean else text
-        found = tokenizer.tokenizer.encode(cleaned)
-        marks = zip(found.offsets, found.special_tokens_mask, strict=True)
-        return cleaned, [None if special else span for span, special in marks]
-    if isinstance(tokenizer, ClipTokenizer):
-        spelled, spans = "", list[Span]()
-        for piece in tokenizer(text):
-            special = piece in (tokenizer.tokenizer.sot_token_id, tokenizer.tokenizer.eot_token_id)
-            letters = "" if special else tokenizer.tokenizer.decode([piece])
-            spans.append(None if special else (len(spelled), len(spelled) + len(letters)))
-            spelled += letters
-        return spelled, spans
-    return None
-
-
-def _cleaned(text: str, step: str) -> str:
-    from modalities.common.open_clip import open_clip_package
-
-    cleaned: str = open_clip_package("text").tokenizer.get_clean_fn(step)(text)
-    return cleaned
-
-
 def _shares(span: Span, words: Sequence[tuple[int, int]]) -> dict[int, float]:
+    """Words that a piece stands in, each with its share of the piece's letters."""
     if span is None:
         return {}
-    common = {place: min(span[1], stop) - max(span[0], start) for place, (start, stop) in enumerate(words)}
-    common = {place: letters for place, letters in common.items() if letters > 0}
+    common = {}
+    for place in range(bisect_right(words, span[0], key=lambda word: word[1]), len(words)):
+        start, stop = words[place]
+        if start >= span[1]:
+            break
+        common[place] = min(span[1], stop) - max(span[0], start)
     total = sum(common.values())
-    return {place: letters / total for place, letters in common.items()}
+    return {place: letters / total for place, letters in common.items()} if total else {}
 
 
 def _phrases(sample: str, transform: TextTransform, pieces: int) -> NDArray[np.float64] | None:

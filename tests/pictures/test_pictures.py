@@ -183,3 +183,17 @@ def test_no_window_and_no_pyplot(tmp_path: Path) -> None:
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_grid_with_names_and_no_judgement() -> None:
+    text = load("modalities", "text")
+    names = [["CHEBI:1", "x" * 90]]
+    figure = retrieval_grid(["a"], [["b", "c"]], scores=torch.tensor([[0.9, 0.5]]), right=None,
+                            names=names, draw_query=text.picture, draw_answer=text.picture)  # fmt: skip
+    assert_readable(figure)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:2] == ["query", "1.  0.90\nCHEBI:1"]
+    assert len(titles[2]) < 40
+    with pytest.raises(UserError, match="1 queries with 2 answers"):
+        retrieval_grid(["a"], [["b", "c"]], scores=torch.zeros(1, 2), right=None, names=[["one"]],
+                       draw_query=text.picture, draw_answer=text.picture)  # fmt: skip
