@@ -1,7 +1,10 @@
 """DICOM cines -> `Echo`. Of the file only the tags below are parsed: fields about the patient are skipped in it."""
 
 import io
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,14 +60,27 @@ def parse(data: bytes, source: str) -> Echo:
     if DEFLATED in data[:2048]:  # it could inflate to any size, and is hardly ever used for pictures
         raise BadSample(source, "a DICOM cine that is not deflated", "the transfer syntax Deflated Explicit VR")
     try:
-        with warnings.catch_warnings():  # they may quote what the file holds
-            warnings.simplefilter("ignore")
+        with _quiet():
             file = pydicom.dcmread(io.BytesIO(data), specific_tags=TAGS)
             return _cine(file, source)
     except BadSample:
         raise
     except Exception as error:  # the message may quote the file's fields: only its kind is told
         raise BadSample(source, "a DICOM cine", f"a damaged one ({type(error).__name__})") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without pydicom's warnings and log: of a damaged file they may quote any field, those of the patient too."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def _cine(file: Any, source: str) -> Echo:

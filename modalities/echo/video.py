@@ -14,6 +14,9 @@ from modalities.echo.timing import even
 LOST = 2
 """So many frames fewer than the header states are a fault; more are a truncated file."""
 
+LIMITS = {"max_pixels": str(MAX_SIDE**2)}
+"""FFmpeg decodes a frame when it opens a file: what the stream itself says of its size is held to the bound too."""
+
 
 def container(head: bytes) -> str | None:
     """FFmpeg's name of what a file is by its first twelve bytes; None = no video that is read.
@@ -39,23 +42,31 @@ def parse(data: bytes, source: str) -> Echo:
     except ModuleNotFoundError as error:
         raise missing_extra("av", "echo") from error
     try:
-        with av.open(io.BytesIO(data), format=container(data), metadata_errors="replace") as file:
+        with av.open(
+            io.BytesIO(data), format=container(data), options=LIMITS, metadata_errors="replace", io_open=_nothing_else
+        ) as file:
             if not file.streams.video:
                 raise BadSample(source, "a video", "a file without one")
             return _decode(file, file.streams.video[0], source)
     except BadSample:
         raise
-    except (av.error.FFmpegError, ValueError, OverflowError, MemoryError) as error:
+    except (av.error.FFmpegError, ValueError, OverflowError, MemoryError, PermissionError) as error:
         raise BadSample(source, "a readable video", f"a damaged one ({type(error).__name__})") from error
+
+
+def _nothing_else(url: str, flags: int, options: dict[str, str]) -> Any:
+    """A video is one file: it opens no other."""
+    raise PermissionError(url)
 
 
 def _decode(file: Any, stream: Any, source: str) -> Echo:
     context = stream.codec_context
+    if context is None:
+        raise BadSample(source, "a video in a codec that FFmpeg knows", "one that it does not")
     stated = int(stream.frames)  # 0 = not stated
     check_size(source, max(stated, 2), context.height, context.width)
     context.thread_count = 1  # loaders run as many processes as there are cores
-    # What the stream itself says of its size is held to the bound too, and what is damaged is not painted over.
-    context.options = {"max_pixels": str(MAX_SIDE**2), "err_detect": "explode"}
+    context.options = LIMITS | {"err_detect": "explode"}  # what is damaged is not painted over
     frames: list[NDArray[np.uint8]] = []
     times: list[float | None] = []
     for frame in file.decode(stream):
