@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Draw = Callable[[Any, "Axes"], None]
 
 MAX_CELLS = 400
+ACROSS = 6
+"""Answers side by side; more of them go on in a further line."""
 
 
 def retrieval_grid(
@@ -29,7 +31,7 @@ def retrieval_grid(
     names: Sequence[Sequence[str]] = (),
     title: str = "",
 ) -> "Figure":
-    """One row a query: the query, then its answers, the best first, each with its score.
+    """The query, then its answers, the best first, each with its score; each query begins a row.
 
     Args:
         queries: Decoded samples, `n` of them.
@@ -51,15 +53,17 @@ def retrieval_grid(
         raise UserError(f"expected {n} queries with {k} answers each, as scores has, and at least one of each")
     if n * (k + 1) > MAX_CELLS:
         raise UserError(f"expected at most {MAX_CELLS} cells, got {n} x {k + 1}")
-    figure = new_figure(1.75 * (k + 1), 1.85 * n + (0.5 if title else 0.1))
-    grid = figure.add_gridspec(n, k + 1)
+    lines = -(-k // ACROSS)
+    across = -(-k // lines)
+    figure = new_figure(1.75 * (across + 1), 1.85 * n * lines + (0.5 if title else 0.1))
+    grid = figure.add_gridspec(n * lines, across + 1)
     for row in range(n):
-        axes = figure.add_subplot(grid[row, 0])
+        axes = figure.add_subplot(grid[row * lines, 0])
         draw_query(queries[row], axes)
         _fit_texts(axes)
         _frame(axes, "query", colour="black", style="-", width=0.8)
         for place in range(k):
-            axes = figure.add_subplot(grid[row, place + 1])
+            axes = figure.add_subplot(grid[row * lines + place // across, 1 + place % across])
             draw_answer(answers[row][place], axes)
             _fit_texts(axes)
             head = f"{place + 1}.  {float(scores[row, place]):.2f}"

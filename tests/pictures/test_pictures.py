@@ -197,3 +197,14 @@ def test_grid_with_names_and_no_judgement() -> None:
     with pytest.raises(UserError, match="1 queries with 2 answers"):
         retrieval_grid(["a"], [["b", "c"]], scores=torch.zeros(1, 2), right=None, names=[["one"]],
                        draw_query=text.picture, draw_answer=text.picture)  # fmt: skip
+
+
+def test_ten_answers_take_two_lines() -> None:
+    text = load("modalities", "text")
+    figure = retrieval_grid(["a", "b"], [list("cdefghijkl")] * 2, scores=torch.rand(2, 10), right=None,
+                            draw_query=text.picture, draw_answer=text.picture)  # fmt: skip
+    assert_readable(figure)
+    shown = [axes.get_subplotspec() for axes in figure.axes]
+    places = [(one.rowspan.start, one.colspan.start) for one in shown]
+    assert places[:11] == [(0, 0), *((0, c) for c in range(1, 6)), *((1, c) for c in range(1, 6))]
+    assert places[11] == (2, 0)
