@@ -151,6 +151,21 @@ class Modality(ABC):
         """
         raise UserError(f"modality {self.name!r} does not know how to mix samples")
 
+    def neighbours(self, samples: Sequence[Any], count: int) -> NDArray[np.int64]:
+        """The nearest other samples of each, for batches that hold hard negatives (`--data.neighbours`); optional.
+
+        Must depend on the samples alone, so that every process and every resumed run finds the same.
+
+        Args:
+            samples: As `read` gives them, `n`.
+            count: How many to name.
+
+        Returns:
+            Places among `samples`, nearest first, `(n, count)`, -1 where there are fewer. Samples that are one and the
+            same are no neighbours.
+        """
+        raise UserError(f"modality {self.name!r} does not know which samples are near each other")
+
     def encoder(self, name: str, transform: Transform, **args: Any) -> Encoder:
         """Build an encoder by name ("" = the default one).
 

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mmalign import distributed, registry
+from mmalign.data.nearest import NEAREST, nearest_rows
 from mmalign.data.pairs import ItemBatches, PairBatches, positive_groups
 from mmalign.data.records import RESERVED, Record, Rejected, Source, SourceConfig
 from mmalign.data.samples import Samples
-from mmalign.data.sampling import EpochBatches
+from mmalign.data.sampling import EpochBatches, Neighbours
 from mmalign.data.splits import STANDARD, assign
 from mmalign.data.vetting import sides_there, vet
 from mmalign.errors import UserError
@@ -44,6 +46,10 @@ class PairedData(pl.LightningDataModule):
         split_seed: Which rows these are.
         positives: Which rows are positives of each other: id (only its own pair), content (rows that share a
             sentence or a file too), group (rows of one group too).
+        neighbours: A side, such as molecule: rows that are alike on it are drawn into one batch, as hard negatives;
+            its modality must define `neighbours`. Default: batches are drawn at random.
+        neighbour_share: Share of rows that bring their nearest ones along; each row still comes once an epoch.
+        neighbour_size: Rows that are then together, at most.
         batch_size: Rows a step and process.
         drop_last: Leave out the last, smaller batch of an epoch.
         workers: Processes that prepare batches; 0 = the training process itself.
@@ -68,6 +74,9 @@ class PairedData(pl.LightningDataModule):
         test: float = 0.0,
         split_seed: int = 0,
         positives: str = "content",
+        neighbours: str | None = None,
+        neighbour_share: float = 0.5,
+        neighbour_size: int = 4,
         batch_size: int = 128,
         drop_last: bool = True,
         workers: int = 0,
@@ -80,6 +89,8 @@ class PairedData(pl.LightningDataModule):
             _demand(0 <= share < 1, name, "a share in [0, 1)", share)
         _demand(validation + test < 1, "validation + --data.test", "a sum below 1", validation + test)
         _demand(positives in _POSITIVES, "positives", f"one of {', '.join(_POSITIVES)}", positives)
+        _demand(0 < neighbour_share <= 1, "neighbour_share", "a share in (0, 1]", neighbour_share)
+        _demand(neighbour_size >= 2, "neighbour_size", "at least 2", neighbour_size)
         _demand(batch_size >= 1, "batch_size", "at least 1", batch_size)
         _demand(workers >= 0, "workers", "0 or more", workers)
         _demand(cache_gb >= 0, "cache_gb", "0 or more", cache_gb)
@@ -88,6 +99,7 @@ class PairedData(pl.LightningDataModule):
         self.source_config = SourceConfig(source, manifest, files, dict(columns or {}), separator, dict(options or {}))
         self.validation, self.test, self.split_seed = validation, test, split_seed
         self.positives, self.batch_size, self.drop_last, self.workers = positives, batch_size, drop_last, workers
+        self.neighbours, self.neighbour_share, self.neighbour_size = neighbours, neighbour_share, neighbour_size
         self.cache_gb, self.max_rejected, self.seed = cache_gb, max_rejected, seed
         self.modalities: dict[str, Modality] = {}
         self.transforms: dict[str, Transform] = {}
@@ -226,7 +238,10 @@ class PairedData(pl.LightningDataModule):
                 "lower --data.batch_size or set --data.drop_last false"
             )
         before = self._train
-        self._train = EpochBatches(places, self.batch_size, shuffle=True, drop_last=self.drop_last, seed=self.seed)
+        near = before.neighbours if before and np.array_equal(before.places, places) else self._neighbours(places)
+        self._train = EpochBatches(
+            places, self.batch_size, shuffle=True, drop_last=self.drop_last, seed=self.seed, neighbours=near
+        )
         self._train.resume(*(before.position if before else self._resume))
         return self._pair_loader(self._train)
 
@@ -295,6 +310,13 @@ class PairedData(pl.LightningDataModule):
                 f"the data has no side {side!r}{registry.nearest(side, self.present)}; "
                 f"name its column with --data.columns.{side} COLUMN"
             )
+
+    def _neighbours(self, places: NDArray[np.int64]) -> Neighbours | None:
+        if self.neighbours is None:
+            return None
+        self._demand_side(self.neighbours)
+        table = nearest_rows(self.store, self.neighbours, places, self.positives, NEAREST * self.neighbour_size)
+        return Neighbours(table, self.neighbour_share, self.neighbour_size)
 
     def _pair_loader(self, batches: EpochBatches) -> DataLoader[Any]:
         missing = [side for side in self.present if side not in self.transforms]

@@ -1,6 +1,7 @@
 """Which rows make which batch: a pure function of seed, epoch and rank, so that any batch can be resumed at."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,51 @@ Key = tuple[int, NDArray[np.int64]]
 """An epoch, and the places of a batch's records."""
 
 
+@dataclass(frozen=True)
+class Neighbours:
+    """Which rows are drawn into one batch because they are alike.
+
+    Args:
+        table: Of each row the nearest others, nearest first, `(rows, count)`, -1 where there are fewer.
+        share: Of the rows that are not yet in a batch when their turn comes, how many bring others along.
+        size: Rows that are then together, at most.
+    """
+
+    table: NDArray[np.int64]
+    share: float = 0.5
+    size: int = 4
+
+    def together(self, order: NDArray[np.int64], batch: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """That order with near rows moved up behind those that bring them, and into the same batch.
+
+        Args:
+            order: A permutation of the rows of the table.
+            batch: Rows of a batch; no row is brought that would fall into the next one.
+            rng: Draws which rows bring others.
+
+        Example:
+            >>> table = np.array([[3], [2], [1], [0]])
+            >>> near = Neighbours(table, share=1.0, size=2)
+            >>> near.together(np.arange(4), 2, np.random.default_rng(0)).tolist()
+            [0, 3, 1, 2]
+        """
+        leads = (rng.random(len(order)) < self.share).tolist()
+        left = [True] * len(order)
+        found: list[int] = []
+        for row, lead in zip(order.tolist(), leads, strict=True):
+            if not left[row]:
+                continue
+            left[row] = False
+            found.append(row)
+            room = min(self.size - 1, -len(found) % batch) if lead else 0
+            for near in self.table[row].tolist() if room else ():
+                if room and near >= 0 and left[near]:
+                    left[near] = False
+                    found.append(near)
+                    room -= 1
+        return np.array(found, dtype=np.int64)
+
+
 class EpochBatches(Sampler[Any]):
     """Batches of places, this rank's share of each.
 
@@ -29,12 +75,20 @@ class EpochBatches(Sampler[Any]):
         shuffle: A new order each epoch. Without: the given order, and epoch `NO_EPOCH`.
         drop_last: Leave out the last, smaller batch.
         seed: Of the order.
+        neighbours: Rows, by their index in `places`, that are drawn together where there is an order to draw.
     """
 
     def __init__(
-        self, places: NDArray[np.int64], batch_size: int, *, shuffle: bool, drop_last: bool = False, seed: int = 0
+        self,
+        places: NDArray[np.int64],
+        batch_size: int,
+        *,
+        shuffle: bool,
+        drop_last: bool = False,
+        seed: int = 0,
+        neighbours: Neighbours | None = None,
     ) -> None:
-        self.places, self.batch_size = places, batch_size
+        self.places, self.batch_size, self.neighbours = places, batch_size, neighbours
         self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
         self.epoch, self._start = 0, 0
 
@@ -62,7 +116,12 @@ class EpochBatches(Sampler[Any]):
         order = self.places
         if self.shuffle:
             # Four numbers: an item's generator is seeded with three, and SeedSequence pads with zeros.
-            order = np.random.default_rng((self.seed, epoch, 0, 1)).permutation(order)
+            rng = np.random.default_rng((self.seed, epoch, 0, 1))
+            if self.neighbours is None:
+                order = rng.permutation(order)
+            else:
+                rows = rng.permutation(len(order))
+                order = order[self.neighbours.together(rows, self.batch_size * distributed.world_size(), rng)]
         rank, world = distributed.rank(), distributed.world_size()
         for low, high in self._bounds()[start:]:
             yield epoch if self.shuffle else NO_EPOCH, np.array_split(order[low:high], world)[rank]

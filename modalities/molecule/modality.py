@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmalign.modality import Encoder, Modality, Transform, Units
 from mmalign.registry import missing_extra
@@ -12,6 +13,7 @@ from modalities.common.classes import colour_and_shape
 from modalities.molecule.gine import Gine
 from modalities.molecule.hierarchical import Hierarchical
 from modalities.molecule.molecule import Molecule
+from modalities.molecule.neighbours import neighbours
 from modalities.molecule.transform import MoleculeSettings, MoleculeTransform
 
 if TYPE_CHECKING:
@@ -66,6 +68,10 @@ class MoleculeModality(Modality):
             members = (sample.motif[:, None] == np.arange(motifs)).astype(np.float64)
             members /= members.sum(0)
         return Units(atom_names(sample), members)
+
+    def neighbours(self, samples: Sequence[Molecule], count: int) -> NDArray[np.int64]:
+        """The same skeleton with other stereo or charge, then shared environments, see `neighbours`."""
+        return neighbours(samples, count)
 
     def synthetic(self, label: int, rng: np.random.Generator) -> Molecule:
         """A chain of 2 to 7 carbons with up to two methyl branches, ending in what the class stands for."""

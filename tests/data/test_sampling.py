@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmalign import distributed
-from mmalign.data.sampling import NO_EPOCH, EpochBatches
+from mmalign.data.sampling import NO_EPOCH, EpochBatches, Neighbours
 
 
 def batches(sampler: EpochBatches) -> list[list[int]]:
@@ -98,3 +98,76 @@ def test_order_and_augmentation_draw_from_different_streams() -> None:
     order = np.random.default_rng((3, 1, 0, 1)).random(4)
     assert not np.array_equal(order, np.random.default_rng((3, 1, 0)).random(4))
     assert np.array_equal(np.random.default_rng((3, 1)).random(4), np.random.default_rng((3, 1, 0)).random(4))
+
+
+def ring(rows: int, reach: int) -> np.ndarray:
+    """Each row's next ones, and a gap."""
+    table = np.arange(rows)[:, None] + np.arange(1, reach + 1)
+    return np.concatenate((np.full((rows, 1), -1), table % rows), axis=1)
+
+
+def near(count: int, *, world: int = 1, **settings: float) -> EpochBatches:
+    neighbours = Neighbours(ring(count, 6), **settings)  # type: ignore[arg-type]
+    return EpochBatches(np.arange(count) + 100, 12 // world, shuffle=True, seed=3, neighbours=neighbours)
+
+
+def pairs_together(parts: list[list[int]]) -> int:
+    return sum(place + 1 in part for part in parts for place in part)
+
+
+def test_near_rows_fall_into_one_batch_and_each_comes_once() -> None:
+    for epoch in range(3):
+        alone = EpochBatches(np.arange(240) + 100, 12, shuffle=True, seed=3)
+        drawn = [near(240, share=0.5, size=4), near(240, share=1.0, size=4), near(240, share=1.0, size=12)]
+        for sampler in (alone, *drawn):
+            sampler.set_epoch(epoch)
+        found = [batches(sampler) for sampler in (alone, *drawn)]
+        for parts in found:
+            assert [len(part) for part in parts] == [12] * 20
+            assert sorted(flat(parts)) == list(range(100, 340))
+        counts = [pairs_together(parts) for parts in found]
+        assert counts == sorted(counts)
+        assert counts[0] < 30
+        assert counts[1] > 60
+        assert counts[2] > 110
+
+
+def test_the_nearest_row_that_is_left_comes_first_and_never_into_the_next_batch() -> None:
+    table = np.array([[-1, 2, 1, 3], [0, 2, -1, 3], [1, 0, 3, -1], [2, 1, 0, -1]])
+    rng = np.random.default_rng(0)
+    assert Neighbours(table, 1.0, 2).together(np.arange(4), 4, rng).tolist() == [0, 2, 1, 3]
+    assert Neighbours(table, 1.0, 4).together(np.arange(4), 4, rng).tolist() == [0, 2, 1, 3]
+    assert Neighbours(table, 1.0, 4).together(np.array([1, 3, 2, 0]), 3, rng).tolist() == [1, 0, 2, 3]
+    assert Neighbours(table, 1.0, 4).together(np.array([1, 3, 2, 0]), 1, rng).tolist() == [1, 3, 2, 0]
+    assert Neighbours(table, 1.0, 4).together(np.array([3, 0, 1, 2]), 2, rng).tolist() == [3, 2, 0, 1]
+
+
+def test_a_share_of_the_rows_brings_others() -> None:
+    rows = 4000
+    table = np.arange(rows)[:, None] ^ 1  # couples
+    for share in (0.0, 0.25, 1.0):
+        order = np.random.default_rng(1).permutation(rows)
+        found = Neighbours(table, share, 2).together(order, rows, np.random.default_rng(2))
+        couples = sum(one ^ 1 == other for one, other in zip(found.tolist(), found[1:].tolist(), strict=False))
+        assert abs(couples / (rows / 2) - share) < 0.03
+
+
+def test_near_rows_resume_and_are_shared_between_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = near(250, share=0.7, size=3)
+    whole.set_epoch(5)
+    order = batches(whole)
+    fresh = near(250, share=0.7, size=3)
+    fresh.resume(5, 7)
+    assert batches(fresh) == order[7:]
+    parts = []
+    for rank in range(3):
+        on_rank(monkeypatch, rank, 3)
+        sampler = near(250, world=3, share=0.7, size=3)
+        sampler.set_epoch(5)
+        parts.append(batches(sampler))
+    assert [flat(step) for step in zip(*parts, strict=True)] == order
+
+
+def test_without_an_order_to_draw_nothing_is_moved() -> None:
+    neighbours = Neighbours(ring(6, 2), 1.0, 3)
+    assert flat(batches(EpochBatches(np.arange(6), 3, shuffle=False, neighbours=neighbours))) == list(range(6))
