@@ -224,11 +224,12 @@ def _surely(slots: Tensor, wrong: Tensor, right: Tensor) -> Tensor:
 def _shared(block: Tensor, hits: Tensor, slack: Tensor, counts: Tensor, lengths: Tensor) -> Tensor:
     # A right answer whose score `level` items share, with `above` better ones, is among the first k in (k - above) of
     # `level` orders.
-    ordered = block.sort(dim=1).values
+    ordered = block.contiguous().sort(dim=1).values  # of a swapped pair it comes as a transpose
     above = (block.shape[1] - torch.searchsorted(ordered, hits + slack, right=True)).double()
     level = block.shape[1] - torch.searchsorted(ordered, hits - slack) - above
     real = torch.arange(hits.shape[1], device=hits.device) < counts[:, None]
-    return torch.stack([(((k - above) / level).clamp(0, 1) * real).sum(dim=1) for k in lengths.tolist()], dim=1)
+    shares = [torch.where(real, ((k - above) / level).clamp(0, 1), 0.0) for k in lengths.tolist()]
+    return torch.stack([share.sum(dim=1) for share in shares], dim=1) if shares else above.new_zeros(len(block), 0)
 
 
 def _found(wrong: Tensor, bars: Tensor, counts: Tensor, ks: tuple[int, ...]) -> Tensor:

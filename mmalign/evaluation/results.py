@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MAX_BYTES = 64 * 2**20
+_SHOWN = ("credit", "ranks", "strict", "rerank", "ensemble")
 
 
 @dataclass
@@ -29,7 +30,7 @@ class EvalResult:
     """What an evaluation found.
 
     Args:
-        task: retrieval or zero-shot.
+        task: One of `mmalign.evaluation.evaluate.TASKS`.
         scores: Numbers by name, intervals beside them as `<name>_ci: [low, high]`; in retrieval by direction.
         provenance: Versions, seed, hashes of data, prompts and bundle, split, protocol, date.
         details: Tensors for pictures; never written.
@@ -89,10 +90,12 @@ class EvalResult:
         return table
 
     def show(self) -> None:
-        """Print the table."""
+        """Print the table, and those within it."""
         from rich.console import Console
 
-        Console().print(self.table())
+        from mmalign.evaluation.tables import inner_tables
+
+        Console().print(self.table(), *(inner_tables(self.scores) if self.task != "retrieval" else ()))
 
     def draw(self, path: Path | str) -> None:
         """Draw the picture that goes with the task: similarity matrix (retrieval), confusion matrix (zero-shot)."""
@@ -155,7 +158,8 @@ def _notes(kept: Mapping[str, Any]) -> str:
     for name, one in kept.get("candidates", {}).items():
         bad = f", {one['unusable']} unusable" if one.get("unusable") else ""
         lines.append(f"{name.replace('_to_', ' -> ')}: {one['size']} candidates, the {one['set']}{bad}")
-    lines += [f"{name}: {protocol[name]}" for name in ("credit", "ranks", "strict") if name in protocol]
+    lines += [f"{name}: {protocol[name]}" for name in _SHOWN if name in protocol]
+    lines += [f"bundle {one['hash']}: {one['path']}" for one in kept.get("bundles", ())]
     return "\n".join(lines)
 
 

@@ -1,7 +1,8 @@
 """Retrieval, both directions: how high the right answers stand in the list that the model's scores make."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from mmalign.errors import UserError
 from mmalign.evaluation import bootstrap as boot
 from mmalign.evaluation.answers import CREDITS, RightAnswers
 from mmalign.evaluation.candidates import SETS
-from mmalign.evaluation.directions import directions
+from mmalign.evaluation.directions import Direction
 from mmalign.evaluation.draw import similarity_of
 from mmalign.evaluation.embed import EvalData
-from mmalign.evaluation.ranks import TIES, Ranks, Score, full_blocks, rank_blocks, score_blocks
+from mmalign.evaluation.ensemble import directions_of, mean_rank_blocks, members, names
+from mmalign.evaluation.ranks import TIES, Block, Ranks, Score, full_blocks, rank_blocks, score_blocks
+from mmalign.evaluation.rerank import reranked_blocks
 from mmalign.evaluation.results import EvalResult, provenance, rows_of
 from mmalign.model import Aligner
 from mmalign.types import Embedding
@@ -30,6 +33,8 @@ PROTOCOL = {
     "intervals": "95 % percentile bootstrap, whole records drawn as queries, gallery kept",
 }
 STRICT = "queries whose group is among the training rows are left out"
+RERANK = "the first {} candidates by the cosine of vectors get the full score and stand above all others in its order"
+ENSEMBLE = "mean of the ranks that each of {} models gives a candidate"
 
 
 def evaluate_retrieval(
@@ -48,6 +53,8 @@ def evaluate_retrieval(
     candidates: str = "split",
     ties: str = "worst",
     strict: bool = False,
+    rerank: int = 0,
+    ensemble: Sequence[str | Path | Aligner] = (),
 ) -> EvalResult:
     """Retrieve `b` by `a` and `a` by `b`, scored by the objective that joins them.
 
@@ -68,6 +75,9 @@ def evaluate_retrieval(
             source lists none is sought in the split, and the result says so.
         ties: `worst`: among equal scores wrong answers come first; `middle`: all orders of equal scores count alike.
         strict: Leave out queries whose record's group is among the data's training rows too.
+        rerank: How many candidates of each query, the first by the cosine of vectors, get the full score and stand
+            above all others; 0: every pair gets it.
+        ensemble: Bundles (or models) beside the model: candidates are ranked by the mean of the ranks that each gives.
 
     Returns:
         Scores by direction, `<a>_to_<b>` and `<b>_to_<a>`. `details`: the `Ranks` by direction,
@@ -81,17 +91,17 @@ def evaluate_retrieval(
         raise UserError(f"retrieval needs two towers, got {a!r} twice")
     lengths = _checked(ks, candidates)
     records = data.records(split)
-    sides, asked = directions(
-        model, data, (a, b), split, candidates=candidates, strict=strict, batch_size=batch_size,
-        vectors_only=not mode and model.objective.scores_of_vectors(a, b),
-    )  # fmt: skip
+    models = members(model, ensemble, (a, b))
+    options = {"candidates": candidates, "strict": strict, "batch_size": batch_size}
+    made = directions_of(models, data, (a, b), split, mode=mode, **options)
+    sides, asked = made[0]
     scores: dict[str, Any] = {}
     details: dict[str, Any] = {"embeddings": sides}
-    score = partial(model.score, mode=mode)
     for name, one in asked.items():
         pool = None if one.corpus is None else one.corpus.records
         right = RightAnswers(one.queries, one.gallery, records, credit=credit, candidates=pool)
-        blocks = full_blocks(one.queries.embedding, one.gallery.embedding, score=score, device=model.device)
+        each = [_blocks(it, of[name], rerank=rerank, mode=mode) for it, (_, of) in zip(models, made, strict=True)]
+        blocks = each[0] if len(each) == 1 else mean_rank_blocks(each)
         found = rank_blocks(blocks, right, gallery=len(one.gallery), ks=lengths, ties=ties)
         scores[name] = summary(found, one.queries.rows, resamples=bootstrap, seed=seed)
         scores[name]["no_right_answer"] = len(one.queries) - len(found.queries)
@@ -102,9 +112,19 @@ def evaluate_retrieval(
     protocol = {"ranks": f"1 = first; {TIES[ties]}", **PROTOCOL, "credit": f"{credit}: {CREDITS[credit]}"}
     protocol |= {"score": mode or "as trained", "candidates": f"{candidates}: {SETS[candidates]}"}
     protocol |= {"strict": STRICT} if strict else {}
+    protocol |= {"rerank": RERANK.format(rerank)} if rerank else {}
+    protocol |= {"ensemble": ENSEMBLE.format(len(models))} if ensemble else {}
     kept = provenance(model, data, split=split, seed=seed, protocol=protocol, resamples=bootstrap)
     kept |= {"candidates": {name: one.candidates() for name, one in asked.items()}, "rows": rows_of(data, split)}
+    kept |= {"bundles": names(models)} if ensemble else {}
     return EvalResult("retrieval", scores, kept, details)
+
+
+def _blocks(model: Aligner, one: Direction, *, rerank: int, mode: str) -> Iterator[Block]:
+    sides = one.queries.embedding, one.gallery.embedding
+    if rerank:
+        return reranked_blocks(*sides, score=partial(model.score_pairs, mode=mode), depth=rerank, device=model.device)
+    return full_blocks(*sides, score=partial(model.score, mode=mode), device=model.device)
 
 
 def _checked(ks: Sequence[int] | None, candidates: str) -> tuple[int, ...]:

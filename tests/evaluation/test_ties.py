@@ -60,6 +60,15 @@ def test_equals_the_mean_over_all_orders(data: st.DataObject) -> None:
         assert got.found[query].tolist() == pytest.approx(found, abs=1e-9)
 
 
+def test_queries_with_fewer_right_answers_than_their_neighbours() -> None:
+    """What pads their row of a table stands at no rank, and so has no share of one."""
+    for ks in ((1, 2, 3), ()):
+        got = ranks(*table(np.zeros((2, 2))), csr_array([[1, 0], [1, 1]]), score=inner, ks=ks, ties="middle")
+        assert got.hits is not None
+        assert got.found.tolist() == [[0.5, 1, 1][: len(ks)], [1, 2, 2][: len(ks)]]
+        assert got.hits.tolist() == [[0.5, 1, 1][: len(ks)], [1, 1, 1][: len(ks)]]
+
+
 def test_a_constant_score_gives_chance() -> None:
     size = 40
     scores = summary(
@@ -99,6 +108,15 @@ def test_margins_may_differ_within_a_row() -> None:
     for right, best in (([1, 0, 0, 0], 0), ([0, 1, 0, 0], 1), ([0, 0, 1, 0], 3), ([0, 0, 0, 1], 3)):
         assert rank_blocks([Block(0, scores, margin)], csr_array([right]), gallery=4).best.tolist() == [best]
     assert margin_of(torch.tensor([[1.0, -4.0]])).shape == (1, 1)
+
+
+def test_scores_that_come_transposed() -> None:
+    """As those of a pair that is asked the other way round."""
+    scores = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 2.0]]).T
+    right = csr_array([[1, 1, 0], [0, 1, 1]])
+    found = rank_blocks([Block(0, scores, margin_of(scores))], right, gallery=3, ks=(1,), ties="middle")
+    assert found.found.tolist() == [[1], [1]]
+    assert found.best.tolist() == [0, 0]
 
 
 def test_an_unknown_rule() -> None:
