@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from modalities.heart.fraction import class_of
+
 CONDUCTIONS = ("normal conduction", "left bundle branch block", "first-degree AV block")
 """How the beat spreads: as it should, late to the left ventricle (wide QRS), or late to both (long PR)."""
-
-CLASSES = ((30.0, "severely reduced"), (40.0, "moderately reduced"), (50.0, "mildly reduced"), (101.0, "normal"))
-"""Ejection fractions below which a left ventricle is called that."""
 
 POOR = ("noise", "leads")
 """What spoils an ECG: muscle and motion, or chest electrodes that are off."""
@@ -54,7 +53,7 @@ class Heart:
     @property
     def ejection_class(self) -> str:
         """The ejection fraction in words."""
-        return next(name for below, name in CLASSES if self.ejection_fraction < below)
+        return class_of(self.ejection_fraction)
 
     def stream(self, name: str) -> np.random.Generator:
         """The generator of one recording: the echo does not change with what the ECG draws."""

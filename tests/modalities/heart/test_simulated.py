@@ -8,7 +8,8 @@ import pytest
 from heart_measures import ecg_rate, echo_rate, ejection_fraction, features, median_beat
 
 from modalities.heart.electric import ecg_of
-from modalities.heart.heart import CLASSES, CONDUCTIONS, Heart, beat_times, draw_heart
+from modalities.heart.fraction import CLASSES
+from modalities.heart.heart import CONDUCTIONS, Heart, beat_times, draw_heart
 from modalities.heart.mechanic import contraction, echo_of, semi_axes
 from modalities.heart.report import CONDUCTION, RHYTHMS, report_of
 
