@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from mmalign.data.module import PairedData
 from mmalign.errors import UserError
 from mmalign.evaluation.multilabel import evaluate_multi_label
+from mmalign.evaluation.probe import evaluate_probe
 from mmalign.evaluation.prompt_sets import ClassPrompts, ValuePrompts
 from mmalign.evaluation.prompts import Prompts
 from mmalign.evaluation.regression import evaluate_regression
@@ -105,6 +106,11 @@ def _both(model: Aligner, sides: Sides) -> dict[str, str]:
     return {"a": sides[0], "b": sides[1]}
 
 
+def _one(model: Aligner, sides: Sides) -> dict[str, str]:
+    files = [side for side in sides if not model.modalities[side].inline]
+    return {"side": (files or [*sides])[0]}
+
+
 def _by_prompts(model: Aligner, sides: Sides) -> dict[str, str]:
     inline = [side for side in sides if model.modalities[side].inline]
     if not inline:
@@ -118,4 +124,5 @@ TASKS = {
     "zero-shot": Task(evaluate_zero_shot, _by_prompts, Prompts.load),
     "multi-label": Task(evaluate_multi_label, _by_prompts, ClassPrompts.load),
     "regression": Task(evaluate_regression, _by_prompts, ValuePrompts.load),
+    "probe": Task(evaluate_probe, _one),
 }

@@ -17,6 +17,10 @@ TASK_OPTIONS: dict[str, tuple[Any, str]] = {
     "prediction": (str, "From scores to a number (regression): mean or median."),
     "temperature": (float, "Of the softmax over values (regression, prediction mean)."),
     "top": (float, "Share of the prompts whose values' median is taken (regression, prediction median)."),
+    "features": (str, "What is probed: encoder, or embedding = the shared space (probe)."),
+    "shares": (list[float], "Of the training rows (probe): --shares 0.01 0.1 1."),
+    "shots": (list[int], "Training rows of each class (probe): --shots 1 5 10."),
+    "seeds": (int, "Draws of training rows and of random weights (probe)."),
 }
 """Name -> type, help. Each is an argument of the task's function
 in `mmalign.evaluation.evaluate.TASKS`; one that is not given is left to it. A `list` type takes values side by side."""

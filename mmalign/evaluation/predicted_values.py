@@ -85,6 +85,25 @@ def predict(
     return Predicted(said, spread, entropy, scores.var(axis=2).mean(axis=1))
 
 
+def number_measures(
+    truth: Floats, predicted: Floats, *, threshold: float | None = None, cut: float | None = None
+) -> dict[str, Callable[[Floats], Floats]]:
+    """Name -> weights `(draws, n)` to figures `(draws,)`: mae, rmse, r2, spearman; auroc and more with a threshold."""
+    measures: dict[str, Callable[[Floats], Floats]] = {
+        "mae": lambda weights: mean(np.abs(predicted - truth), weights),
+        "rmse": lambda weights: np.sqrt(mean((predicted - truth) ** 2, weights)),
+        "r2": lambda weights: r_squared(truth, predicted, weights),
+        "spearman": lambda weights: spearman(truth, predicted, weights),
+    }
+    if threshold is not None:
+        high: Bools = truth >= threshold
+        measures["auroc"] = lambda weights: auroc(high, predicted, weights)
+        measures["balanced_accuracy"] = lambda weights: balanced_accuracy(high, predicted >= threshold, weights)
+        if cut is not None:
+            measures["balanced_accuracy_tuned"] = lambda weights: balanced_accuracy(high, predicted > cut, weights)
+    return measures
+
+
 def number_figures(
     truth: Floats,
     predicted: Floats,
@@ -95,7 +114,7 @@ def number_figures(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """mae, rmse, r2 and spearman of predictions; with a threshold auroc and balanced_accuracy too.
+    """What `number_measures` measure, each with its interval; what is not defined is left out.
 
     Args:
         truth: `(n,)`.
@@ -106,23 +125,12 @@ def number_figures(
         resamples: 0 = no intervals.
         seed: Seed of the draws.
     """
-    figures: dict[str, Callable[[Floats], Floats]] = {
-        "mae": lambda weights: mean(np.abs(predicted - truth), weights),
-        "rmse": lambda weights: np.sqrt(mean((predicted - truth) ** 2, weights)),
-        "r2": lambda weights: r_squared(truth, predicted, weights),
-        "spearman": lambda weights: spearman(truth, predicted, weights),
-    }
-    if threshold is not None:
-        high: Bools = truth >= threshold
-        figures["auroc"] = lambda weights: auroc(high, predicted, weights)
-        figures["balanced_accuracy"] = lambda weights: balanced_accuracy(high, predicted >= threshold, weights)
-        if cut is not None:
-            figures["balanced_accuracy_tuned"] = lambda weights: balanced_accuracy(high, predicted > cut, weights)
+    measures = number_measures(truth, predicted, threshold=threshold, cut=cut)
 
     def statistic(weights: Floats) -> Floats:
-        return np.stack([figure(weights) for figure in figures.values()], axis=1)
+        return np.stack([measure(weights) for measure in measures.values()], axis=1)
 
-    found = with_intervals(statistic, list(figures), groups, resamples=resamples, seed=seed)[""]
+    found = with_intervals(statistic, list(measures), groups, resamples=resamples, seed=seed)[""]
     return {name: value for name, value in found.items() if not (isinstance(value, float) and np.isnan(value))}
 
 
