@@ -68,7 +68,6 @@ LETTERS = 6
 """Shorter words are never split."""
 
 _END = r"(?=s?\z)"
-_KEPT = "\x01"  # stands before a capital while the others are lowered; no text holds one
 
 
 def longest(words: Iterable[str]) -> str:
@@ -137,15 +136,17 @@ def chemical_normalizer() -> normalizers.Normalizer:
         >>> chemical_normalizer().normalize_str("A (2R)-N-Acetyl Derivative")
         'a (2R)-N-acetyl derivative'
     """
-    alone = r"(?<!\p{L})(?=[A-Z](?!\p{L}))(?!(?:\A|(?<=[.!?] ))[A-Z] )"
+    # A control character stands for the capital while the others are lowered; the text's own have become blanks.
+    kept = {capital: chr(place) for place, capital in enumerate(string.ascii_uppercase, 1)}
+    alone = r"(?<!\p{L})(?!(?:\A|(?<=[.!?] ))[A-Z] )%s(?!\p{L})"
     return normalizers.Sequence(
         [
             normalizers.NFKC(),
             normalizers.Replace(Regex(r"[\s\x00-\x1f]+"), " "),
             normalizers.Strip(),
-            normalizers.Replace(Regex(alone), _KEPT),
+            *(normalizers.Replace(Regex(alone % capital), mark) for capital, mark in kept.items()),
             normalizers.Lowercase(),
-            *(normalizers.Replace(_KEPT + low, low.upper()) for low in string.ascii_lowercase),
+            *(normalizers.Replace(mark, capital) for capital, mark in kept.items()),
         ]
     )
 

@@ -10,10 +10,12 @@ from mmalign.errors import BadSample, UserError
 from mmalign.modality import Encoder, Modality, Transform, Units
 from modalities.common.classes import colour_and_shape
 from modalities.text.huggingface import HuggingFaceText, huggingface_tokenizer
+from modalities.text.ngram_bag import NgramBag
+from modalities.text.ngrams import NgramSettings, NgramTransform
 from modalities.text.open_clip_tower import OpenClipText, open_clip_tokenizer
 from modalities.text.transform import TextSettings, TextTransform
 from modalities.text.transformer import TextTransformer
-from modalities.text.words import draw_weighted, text_units
+from modalities.text.words import draw_weighted, ngram_units, text_units
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +33,7 @@ class TextModality(Modality):
     weighted_picture = True
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "transformer": TextTransformer,
+        "ngrams": NgramBag,
         "open_clip": OpenClipText,
         "huggingface": HuggingFaceText,
     }
@@ -54,13 +57,17 @@ class TextModality(Modality):
             raise BadSample("text", wanted, "an empty one" if not source else "white space only")
         return source
 
-    def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> TextTransform:
+    def transform(
+        self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any
+    ) -> TextTransform | NgramTransform:
         """The model's own tokenizer where it has one, else one that `fit` trains; phrases where the encoder gives them.
 
         Raises:
             UserError: a tokenizer is asked for where the model has its own.
         """
         settings = ({"phrases": True} if encoder_args.get("phrases") is True else {}) | settings
+        if encoder == "ngrams":
+            return NgramTransform(NgramSettings.make(settings))
         if encoder in ("open_clip", "huggingface") and "tokenizer" in settings:
             raise UserError(f"encoder {encoder!r} has its model's own tokenizer: leave out transform.tokenizer")
         if encoder == "open_clip":
@@ -74,8 +81,8 @@ class TextModality(Modality):
         return TextTransform(TextSettings.make(({} if length is None else {"max_length": length}) | settings))
 
     def restore_transform(self, config: Mapping[str, Any]) -> Transform:
-        """From `TextTransform.config()`."""
-        return TextTransform.restore(config)
+        """From `TextTransform.config()` or `NgramTransform.config()`."""
+        return NgramTransform.restore(config) if config.get("kind") == "ngrams" else TextTransform.restore(config)
 
     def picture(self, sample: str, axes: "Axes", weights: Sequence[float] | None = None) -> None:
         """Write it, in lines of 32 letters, five at most; with `weights`, one a word, each word on a ground as dark."""
@@ -89,6 +96,8 @@ class TextModality(Modality):
 
     def units(self, sample: str, transform: Transform, encoder: Encoder, grain: str, count: int) -> Units | None:
         """Words, see `text_units`."""
+        if isinstance(transform, NgramTransform):
+            return ngram_units(sample, transform, grain, count)
         return text_units(sample, transform, grain, count) if isinstance(transform, TextTransform) else None
 
     def synthetic(self, label: int, rng: np.random.Generator) -> str:

@@ -103,9 +103,9 @@ def phrase_ends(text: str) -> list[int]:
             ends.append(found.end())
             words, content, name = 0, False, False
         ends[-1] = found.end()
-        words += not mark
+        words += bool(bare)
         name = is_name or (name and bare in TAILS)
-        content = content or not (bare in OPENERS or bare in ARTICLES)
+        content = content or not (bare in OPENERS or bare in ARTICLES or not bare)
         over = core != word or balance < 0
     return ends
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import unicodedata
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mmalign.errors import UserError
+from modalities.text.iupac import MORPHEMES, chemical_pre_tokenizer
 from modalities.text.tokenizer import (
     CLASS,
     SPECIALS,
@@ -118,3 +120,170 @@ def test_real_names(real_data: Path) -> None:
     tokenizer = train_bpe(names, vocab_size=2048, max_length=64)
     lengths = [len(tokenizer(name)) - 1 for name in names]
     assert sum(lengths) / sum(len(name.split()) for name in names) < 2
+
+
+CHEMICALS = [
+    "The molecule is a (2R,3S)-2,3-dihydroxybutanoic acid.",
+    "It derives from a 3-hydroxybutanoate(1-) and N-acetyl-D-glucosamine.",
+    "It is a conjugate base of a 6-methoxy-1H-indole and a tetrahydroisoquinoline.",
+    "It has a role as a metabolite; the hydrogens at positions 2 and 3 are replaced.",
+] * 2
+
+
+@pytest.fixture(scope="module")
+def iupac() -> BpeTokenizer:
+    return train_bpe(CHEMICALS, vocab_size=800, max_length=256, iupac=True)
+
+
+def spelled(tokenizer: BpeTokenizer, text: str) -> list[str]:
+    """The letters that each piece stands for; bytes of one letter stand for it together."""
+    _, spans, spelled = tokenizer.pieces(text)
+    return [spelled[span[0] : span[1]] for span in spans if span is not None]
+
+
+def test_names_are_cut_into_morphemes(iupac: BpeTokenizer) -> None:
+    pieces = spelled(iupac, "It derives from a (2R,3S)-2,3-dihydroxybutanoic acid")
+    assert pieces == ["It", "derives", "from", "a", *"(2R,3S)-2,3-", "di", "hydroxy", "but", "an", "oic", "acid"]
+
+
+@pytest.mark.parametrize(
+    ("word", "morphemes"),
+    [
+        ("hydroxybutanoate", "hydroxy but an oate"),
+        ("tetrahydroisoquinolines", "tetra hydro isoquinolin es"),
+        ("icosatetraenoic", "icos a tetra en oic"),
+        ("glucopyranosyl", "gluc o pyran osyl"),
+        ("methylsulfanyl", "meth yl sulf an yl"),
+        ("propanes", "prop ane s"),
+        ("carbonitrile", "carb o nitrile"),
+        ("furan", "furan"),  # too short
+        ("methods", "methods"),
+        ("another", "another"),
+        ("molecule", "molecule"),
+        ("derivative", "derivative"),
+        ("configuration", "configuration"),
+        ("declines", "declines"),
+        ("mxxxethyl", "mxxxethyl"),  # three letters that nothing covers
+        ("methylß", "methylß"),
+    ],
+)
+def test_morphemes_of_a_word(word: str, morphemes: str) -> None:
+    found = chemical_pre_tokenizer().pre_tokenize_str(word)
+    assert [word[start:stop] for _, (start, stop) in found] == morphemes.split()
+
+
+def test_a_word_is_cut_only_where_morphemes_cover_it() -> None:
+    """The definition, from the list of morphemes: scanned from the left, longest first."""
+    whole, final = ({m for m in MORPHEMES if not m.endswith("$")}, {m[:-1] for m in MORPHEMES if m.endswith("$")})
+
+    def scanned(word: str) -> tuple[list[str], int]:
+        pieces, covered, place = [""], 0, 0
+        while place < len(word):
+            here = [m for m in whole if word.startswith(m, place)]
+            here += [m for m in final if word[place:] in (m, m + "s")]
+            longest = max(here, key=len, default="")
+            if longest:
+                pieces += [longest, ""]
+            else:
+                pieces[-1] += word[place]
+            covered, place = covered + len(longest), place + max(len(longest), 1)
+        return [piece for piece in pieces if piece], covered
+
+    rng, cut, splitter = random.Random(0), 0, chemical_pre_tokenizer()
+    names = sorted(whole | final)
+    for _ in range(3000):
+        word = "".join(rng.choice((rng.choice(names), rng.choice("aobxs"))) for _ in range(rng.randint(1, 6)))
+        found = [word[start:stop] for _, (start, stop) in splitter.pre_tokenize_str(word)]
+        if len(found) > 1:
+            pieces, covered = scanned(word)
+            ending = re.fullmatch(r".*?([aeo]?s?)", pieces[-1])
+            assert found == pieces
+            assert (covered + len(ending[1] if ending and pieces[-1] not in whole | final else "")) / len(word) >= 0.7
+            cut += 1
+    assert cut > 500
+
+
+def test_no_piece_joins_digits_marks_or_stereo_descriptors(iupac: BpeTokenizer) -> None:
+    for text in ("(12R,13E)-N,N'-di[4-(2S)-x]", "alpha-D-Glc-(1->4)-beta-L-Fuc", "1H-indole-2,3'(4Z)-dione 10% [18F]"):
+        for piece in spelled(iupac, text):
+            assert len(piece) == 1 or piece.isalpha(), piece
+    # However often they are seen together.
+    often = train_bpe(["(2R,3S)-12"] * 50, vocab_size=400, max_length=64, iupac=True)
+    assert len(often("(2R,3S)-12")) == 1 + len("(2R,3S)-12")
+
+
+def test_case_is_kept_where_a_capital_stands_alone(iupac: BpeTokenizer) -> None:
+    for one, other in (
+        ("(R)-x", "(r)-x"),
+        ("N-acetyl", "n-acetyl"),
+        ("D-x", "d-x"),
+        ("2Z,4E", "2z,4e"),
+        ("13C", "13c"),
+    ):
+        assert iupac(one) != iupac(other)
+    for one, other in (
+        ("A RED disc", "a red disc"),
+        ("It is. A disc", "it is. a disc"),
+        ("Methyl (2R)-Propanoate", "methyl (2R)-propanoate"),
+        ("NaCl ÄÖ", "nacl äö"),
+        ("  A\tRED \n ｄｉｓｃ ", "a red disc"),
+    ):
+        assert iupac(one) == iupac(other)
+
+
+@pytest.mark.parametrize("text", ["日本語", "🦀 crab", "naïve café", "\x00\x07\x01r", "x" * 500, "[PAD] <s>", "Ω-3 İ"])
+def test_nothing_is_unknown_to_the_chemist(iupac: BpeTokenizer, text: str) -> None:
+    assert all(SPECIALS <= piece < iupac.vocab_size for piece in iupac(text)[1:])
+    back = iupac.tokenizer.decode([piece - SPECIALS for piece in iupac(text)[1:]])
+    wanted = "".join(re.sub(r"[\s\x00-\x1f]", "", unicodedata.normalize("NFKC", text).lower()))
+    assert back.lower() == wanted[:255]
+
+
+def test_the_chemist_comes_back_from_json(iupac: BpeTokenizer) -> None:
+    again = restore_tokenizer(json.loads(json.dumps(iupac.config())))
+    for text in (*CHEMICALS, "Ä (R)-2 hydroxyhexanoate 🦀"):
+        assert again.pieces(text) == iupac.pieces(text)
+    shuffled = CHEMICALS.copy()
+    random.Random(0).shuffle(shuffled)
+    assert train_bpe(shuffled, vocab_size=800, max_length=256, iupac=True).config() == iupac.config()
+
+
+def test_pieces_say_where_they_stand() -> None:
+    plain = bpe(max_length=64)
+    found = plain.pieces("A  small ｄｉｓｃ 🦀!")
+    assert found.ids == plain("A  small ｄｉｓｃ 🦀!")
+    assert found.spans[0] is None
+    words = [found.text[span[0] : span[1]].strip() for span in found.spans[1:4]]
+    assert words == ["A", "small", "ｄｉｓｃ"]
+    short = bpe(max_length=3).pieces("a small red disc")
+    assert len(short.ids) == len(short.spans) == 3
+
+
+@pytest.mark.parametrize("clean", ["lower", "whitespace", "canonicalize"])
+def test_clip_pieces_are_its_tokens(clean: str) -> None:
+    pytest.importorskip("open_clip")
+    tokenizer = ClipTokenizer(16, clean)
+    for text in ("a Photo of a cat's &amp; <br> dog!", "naïve 日本 🦀 x", "unbelievably long wordings " * 9, ""):
+        ids, spans, cleaned = tokenizer.pieces(text)
+        assert ids == tokenizer(text)
+        assert len(ids) == len(spans)
+        assert spans[0] is spans[-1] is None
+        ends = [0]
+        for span in spans[1:-1]:
+            assert not cleaned[ends[-1] : span[0]].strip()
+            ends.append(span[1])
+        whole = "".join(tokenizer.tokenizer.decode(ids[1:-1]).split())
+        assert "".join(cleaned[: ends[-1]].split()).startswith(whole.rstrip("�"))
+
+
+@pytest.mark.real
+def test_real_descriptions(real_data: Path) -> None:
+    """ChEBI-20's validation texts: morphemes are shared, so fewer distinct pieces spell them, in few more tokens."""
+    lines = (real_data / "chebi20" / "validation.txt").read_text(encoding="utf-8").splitlines()[1:]
+    texts = [line.split("\t")[2] for line in lines]
+    made = [train_bpe(texts, vocab_size=8192, max_length=512, iupac=iupac) for iupac in (False, True)]
+    ids = [[tokenizer(text) for text in texts] for tokenizer in made]
+    plain, chemical = (len({piece for row in rows for piece in row}) for rows in ids)
+    assert chemical < 0.75 * plain
+    lengths = [sorted(map(len, rows))[len(texts) // 2] for rows in ids]
+    assert lengths[1] < 1.2 * lengths[0]
