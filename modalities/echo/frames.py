@@ -46,6 +46,7 @@ class Frames(Encoder):
         wide = check("frames", width, depths)
         super().__init__(wide, token_width=wide)
         self.arguments = {"width": width, "depths": list(depths), "pool": pool, "layers": layers, "heads": heads}
+        self.stride = 1  # frames a token
         self.normalise = Normalise(transform)
         self.stem = stem(width)
         self.stages = stages(width, depths, lambda wide_in, wide_out, stride, _: Residual(wide_in, wide_out, stride))

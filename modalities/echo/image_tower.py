@@ -53,6 +53,7 @@ class ImageTower(Encoder):
         inner = IMAGE.encoder(tower, _image_transform(transform), **dict(args or {}))
         super().__init__(inner.width, token_width=inner.width)
         self.arguments = {"tower": tower, "pool": pool, "layers": layers, "heads": heads}
+        self.stride = 1  # frames a token
         self.tower = inner
         self.time = TemporalPool(inner.width, pool=pool, layers=layers, heads=heads)
 

@@ -56,16 +56,13 @@ class EchoModality(Modality):
 
         draw_strip(sample, axes, weights=weights)
 
-    def units(self, sample: Echo, transform: Transform, grain: str, count: int) -> Units | None:
+    def units(self, sample: Echo, transform: Transform, encoder: Encoder, grain: str, count: int) -> Units | None:
         """Stretches of the clip that the encoder sees, one a token."""
-        if grain != "tokens" or not isinstance(transform, EchoTransform):
+        stride = getattr(encoder, "stride", None)
+        if grain != "tokens" or stride is None or not isinstance(transform, EchoTransform):
             return None
-        frames, settings = transform(sample)["frames"], transform.settings
-        stride = -(-settings.frames // count)
-        if -(-settings.frames // stride) != count:
-            return None
-        labels = [f"{place * stride / settings.rate:.2f} s" for place in range(count)]
-        return Units(labels, np.eye(count), shown=Echo(frames, settings.rate))
+        labels = [f"{place * stride / transform.settings.rate:.2f} s" for place in range(count)]
+        return Units(labels, np.eye(count), shown=Echo(transform(sample)["frames"], transform.settings.rate))
 
     def synthetic(self, label: int, rng: np.random.Generator) -> Echo:
         """One of ten made-up hearts, see `synthetic_echo`."""

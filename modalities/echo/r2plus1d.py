@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
 from modalities.common.transformer import masked_mean
@@ -72,7 +73,7 @@ class R2Plus1d(Encoder):
         transform: The transform; gives mean and standard deviation.
         width: Channels of the first stage; each further stage has twice as many.
         depths: Residual blocks of each stage; the later stages halve height and width.
-        halvings: How many of the stages after the first halve the time too.
+        halvings: How many of the stages after the first halve the time too, 0 to all of them.
 
     Shape:
         `frames (batch, time, size, size)` -> vector `(batch, width * 2 ** (stages - 1))`, a token for each
@@ -94,8 +95,11 @@ class R2Plus1d(Encoder):
         halvings: int = 2,
     ) -> None:
         wide = check("r2plus1d", width, depths)
+        if not 0 <= halvings < len(depths):
+            raise UserError(f"echo r2plus1d: halvings must be in 0..{len(depths) - 1}, got {halvings}")
         super().__init__(wide, token_width=wide)
         self.arguments = {"width": width, "depths": list(depths), "halvings": halvings}
+        self.stride = 2**halvings  # frames a token
         self.normalise = Normalise(transform)
         self.stem = stem(width)
         left = iter(range(halvings))

@@ -185,7 +185,8 @@ def _at(sample: Echo, times: NDArray[np.float64], sampling: str) -> NDArray[np.u
     before = np.floor(places).astype(int)
     weight = (places - before).astype(np.float32)[:, None, None]
     one, two = (sample.frames[place].astype(np.float32) for place in (before, np.minimum(before + 1, last)))
-    return np.rint(one + weight * (two - one)).astype(np.uint8)
+    blended: NDArray[np.float32] = np.rint(one + weight * (two - one))
+    return blended.astype(np.uint8)
 
 
 def _resized(frames: NDArray[np.uint8], size: int, crop: str) -> NDArray[np.uint8]:
