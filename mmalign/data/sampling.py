@@ -35,6 +35,9 @@ class Neighbours:
     def together(self, order: NDArray[np.int64], batch: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """That order with near rows moved up behind those that bring them, and into the same batch.
 
+        A company grows by the row that is next nearest to some member of it: not by the leader's neighbours alone, or
+        each row that follows would be torn from its own nearest.
+
         Args:
             order: A permutation of the rows of the table.
             batch: Rows of a batch; no row is brought that would fall into the next one.
@@ -54,13 +57,20 @@ class Neighbours:
                 continue
             left[row] = False
             found.append(row)
-            room = min(self.size - 1, -len(found) % batch) if lead else 0
-            for near in self.table[row].tolist() if room else ():
-                if room and near >= 0 and left[near]:
-                    left[near] = False
-                    found.append(near)
-                    room -= 1
+            first, room = len(found) - 1, -len(found) % batch
+            for _ in range(min(self.size - 1, room) if lead else 0):
+                offers = (self._next(member, left) for member in found[first:])
+                rank, near = min(offers, key=lambda offer: offer[0])  # of equal ones the earliest member's
+                if rank == self.table.shape[1]:
+                    break
+                left[near] = False
+                found.append(near)
         return np.array(found, dtype=np.int64)
+
+    def _next(self, row: int, left: list[bool]) -> tuple[int, int]:
+        """The rank and the place of a row's nearest that is left; the number of ranks where none is."""
+        ranked = enumerate(self.table[row].tolist())
+        return next(((rank, near) for rank, near in ranked if near >= 0 and left[near]), (self.table.shape[1], -1))
 
 
 class EpochBatches(Sampler[Any]):

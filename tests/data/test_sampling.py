@@ -142,6 +142,12 @@ def test_the_nearest_row_that_is_left_comes_first_and_never_into_the_next_batch(
     assert Neighbours(table, 1.0, 4).together(np.array([3, 0, 1, 2]), 2, rng).tolist() == [3, 2, 0, 1]
 
 
+def test_a_company_grows_by_whoever_is_nearest_to_one_of_it() -> None:
+    table = np.array([[1, 2, 5], [4, 0, 3], [0, 1, 5], [5, 1, 0], [1, 0, -1], [3, 2, 1]])
+    found = Neighbours(table, 1.0, 4).together(np.arange(6), 6, np.random.default_rng(0)).tolist()
+    assert found == [0, 1, 4, 2, 3, 5], "0 brings 1, which brings its own nearest before 0's second"
+
+
 def test_a_share_of_the_rows_brings_others() -> None:
     rows = 4000
     table = np.arange(rows)[:, None] ^ 1  # couples
