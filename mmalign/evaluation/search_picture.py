@@ -69,5 +69,6 @@ def _sample(modality: Modality, gallery: str, hit: Hit, data: PairedData | None,
             f"the data has no {gallery} of record {hit.id!r}: name the data that was embedded with --data.source or "
             "--data.manifest"
         )
-    values = data.all_records[place].values[gallery]
-    return data.store.get(place, gallery, values.index(hit.value) if hit.value in values else 0)
+    values = enumerate(data.all_records[place].values[gallery])
+    alternative = next((at for at, value in values if isinstance(value, str) and value == hit.value), 0)
+    return data.store.get(place, gallery, alternative)

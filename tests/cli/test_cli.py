@@ -95,7 +95,9 @@ def test_embed_and_search(run: Path, tmp_path: Path) -> None:
     table, found = tmp_path / "table.parquet", tmp_path / "found.json"
     assert main(["embed", str(run), "image", str(table)]) == 0
     query = ["search", str(run), str(table), "text", "a handwritten seven", "the digit one"]
-    assert main([*query, "--k", "3", "--json", str(found)]) == 0
+    picture = tmp_path / "found.png"
+    assert main([*query, "--k", "3", "--json", str(found), "--picture", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")  # the digits are no strings: they come from the run's own data
     answers = json.loads(found.read_text())
     assert [len(answer["answers"]) for answer in answers] == [3, 3]
     scores = [answer["score"] for answer in answers[0]["answers"]]
