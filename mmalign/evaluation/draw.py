@@ -10,6 +10,7 @@ from torch import Tensor
 from mmalign.data.records import Record
 from mmalign.errors import UserError
 from mmalign.evaluation.answers import RightAnswers
+from mmalign.evaluation.draw_figures import figures_drawn
 from mmalign.evaluation.embed import SideEmbedding
 from mmalign.model import Aligner
 from mmalign.pictures import confusion, save, similarity_matrix
@@ -32,8 +33,10 @@ def draw(result: "EvalResult", path: Path | str) -> Path:
 
 
 def figure(result: "EvalResult") -> "Figure":
-    """Similarity matrix of a retrieval, confusion matrix of a classification."""
+    """Similarity matrix of a retrieval, confusion matrix of a classification; see `figures_drawn` for the others."""
     details, split = result.details, result.provenance["split"]
+    if (drawn := figures_drawn(result)) is not None:
+        return drawn
     if "similarity" in details:
         matrix = details["similarity"]
         shown, all_of_them = len(matrix["labels_a"]), result.scores[f"{matrix['side_a']}_to_{matrix['side_b']}"]["n"]
@@ -44,7 +47,7 @@ def figure(result: "EvalResult") -> "Figure":
         top1 = result.scores["top1"]
         title = f"Zero-shot classification, {split} split: {top1:.1%} right of {result.scores['n']}"
         return confusion(details["confusion"], details["classes"], title=title)
-    raise UserError(f"nothing to draw: a {result.task} result keeps no matrix (multi-label, or read from a file)")
+    raise UserError(f"nothing to draw: a {result.task} result of several labels a row, or read from a file")
 
 
 def similarity_of(

@@ -5,12 +5,16 @@ from mmalign.pictures.curves import training_curves
 from mmalign.pictures.figures import save
 from mmalign.pictures.grid import retrieval_grid
 from mmalign.pictures.matrices import confusion, similarity_matrix
+from mmalign.pictures.risk import dots, predicted_and_true, risk_coverage
 
 __all__ = [
     "answers",
     "confusion",
     "correspondence_figure",
+    "dots",
+    "predicted_and_true",
     "retrieval_grid",
+    "risk_coverage",
     "save",
     "similarity_matrix",
     "training_curves",
