@@ -64,6 +64,18 @@ class Encoder(nn.Module):
         """The arguments, as JSON values, that rebuild this architecture with no network and no pretrained weights."""
         raise TypeError(f"{type(self).__name__} must define config() -> dict")
 
+    def linear_features(self, inputs: Inputs) -> Tensor | None:
+        """What a linear map in this encoder turns into its vector, `(batch, features)`, sparse or dense; optional.
+
+        An encoder that has such a map (n-grams, bins of a fingerprint) can be started in closed form, see
+        `mmalign.training.canonical`; None = it has none, and the head behind its vector is what starts.
+        """
+        return None
+
+    def set_linear(self, weight: Tensor) -> None:
+        """Set that map, `(features, width)`; whatever else adds to the vector must then add nothing."""
+        raise TypeError(f"{type(self).__name__} has linear features and must define set_linear(weight)")
+
 
 @dataclass(frozen=True)
 class Units:

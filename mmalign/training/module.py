@@ -13,6 +13,7 @@ from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.modality import Modality
 from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
 from mmalign.objectives.base import GradientNorms, PairConfig, common_rows
+from mmalign.training.canonical import CanonicalConfig, canonical_start
 from mmalign.training.mixing import Mixing, MixingConfig
 from mmalign.training.optimizer import OptimizerConfig, build
 from mmalign.types import Batch, Embedding
@@ -32,6 +33,7 @@ class AlignmentModule(pl.LightningModule):
         codebook: The codes that all towers share, where an objective needs codes (fdt).
         gaussian: How log-variances are made, where an objective needs them (pcmepp, prolip).
         mixing: Samples of a tower that are made of two, for objectives that read soft targets (pcmepp).
+        start: Begin two towers' linear maps in closed form rather than at random.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class AlignmentModule(pl.LightningModule):
         codebook: CodebookConfig | None = None,
         gaussian: GaussianConfig | None = None,
         mixing: MixingConfig | None = None,
+        start: CanonicalConfig | None = None,
     ) -> None:
         super().__init__()
         self.tower_configs, self.pairs, self.dim = towers, pairs, dim
         self.optimizer_config = optimizer or OptimizerConfig()
         self.codebook_config, self.gaussian_config = codebook, gaussian
         self.mixing_config = mixing or MixingConfig()
+        self.start_config = start
         self._mixing: Mixing | None = None
         self._seen, self._since = 0, time.perf_counter()
         self.aligner: Aligner
@@ -72,6 +76,8 @@ class AlignmentModule(pl.LightningModule):
         for name, chunk in chunks.items():
             self._check_chunk(name, chunk)
         data.attach(self.aligner.transforms, chunks)
+        if self.start_config is not None:
+            canonical_start(self.aligner, data, self.start_config)
 
     def _check_chunk(self, name: str, chunk: int) -> None:
         if chunk < 1:

@@ -41,7 +41,7 @@ class Gine(Encoder):
         width: Size of a node, and of the vector.
         depth: Layers.
         dropout: Share of units dropped in training.
-        fingerprint: Bins of the Morgan counts joined into the vector, 0, 2048 or 4096; None = what the transform makes.
+        fingerprint: Bins of the counts joined into the vector, 0, 2048 or 4096; None = what the transform makes.
 
     Shape:
         What `MoleculeTransform.collate` makes -> vector `(batch, width)`, tokens `(batch, atoms, width)`, parts
@@ -76,7 +76,7 @@ class Gine(Encoder):
             nn.Sequential(nn.LayerNorm(width), perceptron(width, dropout)) for _ in range(depth - 1)
         )
         self.norm = nn.LayerNorm(width)
-        self.readout = Readout(2, width, bins, dropout)
+        self.readout = Readout(2, width, transform.bins, dropout)
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode a batch of molecules."""

@@ -60,7 +60,8 @@ class Hierarchical(Encoder):
         depth: Layers on all three storeys.
         atom_depth: Layers on atoms alone before those.
         dropout: Share of units dropped in training.
-        fingerprint: Bins of the Morgan counts joined into the vector, 0, 2048 or 4096; None = what the transform makes.
+        fingerprint: Bins of the counts joined into the vector, 0, 2048 or 4096; None = what the transform makes.
+        branch: False = leave out the counts that the transform makes.
 
     Shape:
         What `MoleculeTransform.collate` makes -> vector `(batch, width)`, tokens `(batch, atoms, width)`, parts
@@ -76,6 +77,7 @@ class Hierarchical(Encoder):
         atom_depth: int = 2,
         dropout: float = 0.1,
         fingerprint: int | None = None,
+        branch: bool = True,
     ) -> None:
         super().__init__(width, token_width=width, part_width=width)
         if depth < 1 or atom_depth < 0:
@@ -85,14 +87,15 @@ class Hierarchical(Encoder):
             )
         bins = transform.checked_fingerprint(fingerprint)
         self.arguments = {
-            "width": width, "depth": depth, "atom_depth": atom_depth, "dropout": dropout, "fingerprint": bins
+            "width": width, "depth": depth, "atom_depth": atom_depth, "dropout": dropout,
+            "fingerprint": bins, "branch": branch,
         }  # fmt: skip
         self.fields = FieldTable(ATOM_SIZES, width)
         self.identity = FieldTable((MOTIFS,), width)
         self.first = nn.ModuleList(GineLayer(width, dropout) for _ in range(atom_depth))
         self.layers = nn.ModuleList(Storeys(width, dropout) for _ in range(depth))
         self.norm, self.norm_parts = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.readout = Readout(4, width, bins, dropout)
+        self.readout = Readout(4, width, transform.bins if branch else 0, dropout)
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode a batch of molecules."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmalign.types import Inputs, Tokens
+from modalities.common.bags import bag_sums
 
 
 def add_by(values: Tensor, index: Tensor, size: int) -> Tensor:
@@ -111,10 +112,5 @@ class Readout(nn.Module):
         """Join."""
         found = list(pooled)
         if self.table is not None and self.branch is not None:
-            counts = inputs["counts"].to(self.table.dtype)
-            # A matrix product with the few bins of thousands that a molecule has.
-            summed = F.embedding_bag(
-                inputs["bins"], self.table, inputs["starts"], mode="sum", per_sample_weights=counts
-            )
-            found.append(self.branch(summed))
+            found.append(self.branch(bag_sums(self.table, inputs)))
         return self.norm(self.join(torch.cat(found, dim=1)))  # type: ignore[no-any-return]

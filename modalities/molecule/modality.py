@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from mmalign.modality import Encoder, Modality, Transform, Units
 from mmalign.registry import missing_extra
 from modalities.common.classes import colour_and_shape
+from modalities.molecule.counted import Counted
 from modalities.molecule.gine import Gine
 from modalities.molecule.hierarchical import Hierarchical
 from modalities.molecule.molecule import Molecule
 from modalities.molecule.neighbours import neighbours
-from modalities.molecule.transform import MoleculeSettings, MoleculeTransform
+from modalities.molecule.transform import FAMILIES, MoleculeSettings, MoleculeTransform
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +33,11 @@ class MoleculeModality(Modality):
     description = "SMILES strings, .mol and .sdf files; a sample is the fields of its atoms and bonds, and its motifs"
     inline = True
     weighted_picture = True
-    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {"gine": Gine, "hierarchical": Hierarchical}
+    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
+        "gine": Gine,
+        "hierarchical": Hierarchical,
+        "counted": Counted,
+    }
 
     def read(self, source: Any) -> Molecule:
         """Read, see `read_molecule`."""
@@ -42,7 +47,10 @@ class MoleculeModality(Modality):
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> MoleculeTransform:
         """With the fingerprint that the encoder's arguments ask for, then the given settings."""
         bins = encoder_args.get("fingerprint")
-        return MoleculeTransform(MoleculeSettings.make(({} if bins is None else {"fingerprint": bins}) | settings))
+        wanted: dict[str, Any] = {} if bins is None else {"fingerprint": bins}
+        if encoder == "counted":
+            wanted = {"fingerprint": 4096, "families": FAMILIES} | wanted
+        return MoleculeTransform(MoleculeSettings.make(wanted | settings))
 
     def restore_transform(self, config: Mapping[str, Any]) -> Transform:
         """From `MoleculeTransform.config()`."""

@@ -1,7 +1,7 @@
 """Molecules to the tensors of one large graph with no edges between molecules; the same code in training and in use."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,14 +13,16 @@ from mmalign.errors import UserError
 from mmalign.modality import Transform
 from mmalign.registry import missing_extra, nearest
 from mmalign.types import Inputs
-from modalities.molecule.molecule import ATOM_FIELDS, BOND_FIELDS, Fields, Molecule
+from modalities.common.bags import bag_inputs
+from modalities.molecule.molecule import ATOM_FIELDS, ATOM_SIZES, BOND_FIELDS, BOND_SIZES, MOTIFS, Fields, Molecule
 
 FINGERPRINTS = (0, 2048, 4096)
+FAMILIES = ("morgan", "feature", "torsion", "motifs", "fields")
 _CHIRALITY, _STEREO = list(ATOM_FIELDS).index("chirality"), list(BOND_FIELDS).index("stereo")
 _NONE = 1  # the bucket of value 0
 _REMEMBERED = 100_000
 
-Counts = tuple[NDArray[np.int16], NDArray[np.float32]]
+Counts = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,14 @@ class MoleculeSettings:
 
     Args:
         stereo: False = leave out chirality and the sides of double bonds: stereoisomers become equal.
-        fingerprint: Bins of the Morgan counts beside the graph: 0 (none), 2048 or 4096.
+        fingerprint: Bins of each hashed family of counts beside the graph: 0 (none), 2048 or 4096.
+        families: What is counted: morgan, feature, torsion, motifs, fields; see `modalities.molecule.fingerprint`.
         atom_dropout: Probability that training hides all fields of an atom (Hu et al. 2020, arXiv 1905.12265).
     """
 
     stereo: bool = True
     fingerprint: int = 0
+    families: tuple[str, ...] = ("morgan",)
     atom_dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -43,6 +47,10 @@ class MoleculeSettings:
             raise UserError(f"molecule transform: stereo must be true or false, got {self.stereo!r}")
         if isinstance(self.fingerprint, bool) or self.fingerprint not in FINGERPRINTS:
             raise UserError(f"molecule transform: fingerprint must be 0, 2048 or 4096, got {self.fingerprint!r}")
+        families = tuple(self.families)
+        if not families or len(set(families)) < len(families) or set(families) - set(FAMILIES):
+            raise UserError(f"molecule transform: families must be some of {', '.join(FAMILIES)}, got {list(families)}")
+        object.__setattr__(self, "families", families)
         if not 0 <= self.atom_dropout < 1:
             raise UserError(f"molecule transform: atom_dropout must be in 0..1, got {self.atom_dropout}")
 
@@ -57,7 +65,7 @@ class MoleculeSettings:
 
 
 class Item(NamedTuple):
-    """A molecule after the transform; arrays as in `Molecule`, and the bins of its fingerprint with log(1 + count)."""
+    """A molecule after the transform; arrays as in `Molecule`, and the bins of its fingerprint with their weights."""
 
     atoms: Fields
     bonds: Fields
@@ -78,8 +86,8 @@ class MoleculeTransform(Transform):
         `bonds (M, 4)` buckets; `ends (2, 2 M)`, from and to, first all bonds one way, then the other; `molecule (N,)`,
         `motif (N,)` of each atom; `motif_ids (K,)`, `motif_molecule (K,)`; `links (2, 2 C)` from motif to motif for
         each of C bonds between two, `link_bonds (2 C,)`; `slot (N,)`, `motif_slot (K,)`: places in the padded
-        `mask (B, L)`, `motif_mask (B, P)`. With a fingerprint of F bins present: `bins (F,)`, `counts (F,)`, and where
-        each molecule's begin, `starts (B,)`.
+        `mask (B, L)`, `motif_mask (B, P)`. With a fingerprint of F bins present: `bins (F,)`, `weights (F,)`, and
+        where each molecule's begin, `starts (B,)`.
 
     Example:
         >>> from modalities.molecule.read import read_molecule
@@ -100,23 +108,26 @@ class MoleculeTransform(Transform):
         if not settings.stereo:
             atoms, bonds = atoms.copy(), bonds.copy()
             atoms[:, _CHIRALITY] = bonds[:, _STEREO] = _NONE
+            sample = replace(sample, atoms=atoms, bonds=bonds)
+        counted = self._fingerprint(sample)
         if rng is not None and settings.atom_dropout:
             kept = rng.random((len(atoms), 1)) >= settings.atom_dropout
             atoms = np.where(kept, atoms, 0).astype(np.int16)
-        return Item(atoms, bonds, sample.ends, sample.motif, sample.motif_ids, self._fingerprint(sample.smiles))
+        return Item(atoms, bonds, sample.ends, sample.motif, sample.motif_ids, counted)
 
-    def _fingerprint(self, smiles: str) -> Counts | None:
-        if not self.settings.fingerprint:
+    def _fingerprint(self, sample: Molecule) -> Counts | None:
+        settings = self.settings
+        if not settings.fingerprint:
             return None
-        found = self._counts.get(smiles)
+        found = self._counts.get(sample.smiles)
         if found is None:
             try:
-                from modalities.molecule.fingerprint import morgan
+                from modalities.molecule.fingerprint import fingerprint
             except ModuleNotFoundError as error:
                 raise missing_extra(error.name or "rdkit", "molecule") from error
-            found = morgan(smiles, self.settings.fingerprint, stereo=self.settings.stereo)
+            found = fingerprint(sample, settings.fingerprint, settings.families, stereo=settings.stereo)
             if len(self._counts) < _REMEMBERED:
-                self._counts[smiles] = found
+                self._counts[sample.smiles] = found
         return found
 
     def collate(self, items: Sequence[Item]) -> Inputs:
@@ -142,14 +153,12 @@ class MoleculeTransform(Transform):
             "slot": _slots(atoms),
             "motif_slot": _slots(motifs),
         }
-        if self.settings.fingerprint:
-            found = [item.fingerprint for item in items if item.fingerprint is not None]
-            lengths = np.array([len(bins) for bins, _ in found])
-            inputs["bins"] = np.concatenate([bins for bins, _ in found])
-            inputs["starts"] = np.cumsum(lengths) - lengths
         tensors = {name: torch.from_numpy(values.astype(np.int64)) for name, values in inputs.items()}
         if self.settings.fingerprint:
-            tensors["counts"] = torch.from_numpy(np.concatenate([counts for _, counts in found]))
+            found = [item.fingerprint for item in items if item.fingerprint is not None]
+            owners = np.repeat(rows, [len(bins) for bins, _ in found])
+            bins, weights = (np.concatenate(column) for column in zip(*found, strict=True))
+            tensors |= bag_inputs(bins, weights, owners, len(items))
         return tensors | {"mask": _mask(atoms), "motif_mask": _mask(motifs)}
 
     def config(self) -> dict[str, Any]:
@@ -168,8 +177,20 @@ class MoleculeTransform(Transform):
             )
         return self.settings.fingerprint
 
+    @property
+    def bins(self) -> int:
+        """Bins of all families together."""
+        settings = self.settings
+        return sum(family_sizes(settings.fingerprint, settings.families)) if settings.fingerprint else 0
+
     def __getstate__(self) -> dict[str, Any]:
         return {"settings": self.settings, "_counts": {}}  # cheaper made anew than sent to a worker
+
+
+def family_sizes(bins: int, families: Sequence[str]) -> list[int]:
+    """Bins of each family, where the hashed ones have `bins`."""
+    own = {"fields": sum(ATOM_SIZES) + sum(BOND_SIZES), "motifs": MOTIFS}
+    return [own.get(family, bins) for family in families]
 
 
 def _slots(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

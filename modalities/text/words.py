@@ -12,6 +12,7 @@ from mmalign.errors import UserError
 from mmalign.modality import Units
 from mmalign.pictures.figures import ORANGE
 from mmalign.pictures.words import draw_words, shade
+from modalities.text.ngrams import NgramTransform
 from modalities.text.transform import TextTransform
 
 if TYPE_CHECKING:
@@ -54,6 +55,19 @@ def text_units(sample: str, transform: TextTransform, grain: str, count: int) ->
         return None
     padded = np.pad(members, ((0, 0), (0, count - members.shape[1])))
     return Units([shown[start:stop] for start, stop in words[: last + 1]], padded, shown=shown, spelled=True)
+
+
+def ngram_units(sample: str, transform: NgramTransform, grain: str, count: int) -> Units | None:
+    """The words of the levelled text as they are written, each made of its tokens; phrases are not spread."""
+    text, spans = transform.spelled(sample)
+    words = [word.span() for word in _WORD.finditer(text)]
+    members = np.zeros((len(words), count))
+    if grain != "tokens" or count < len(spans):
+        return None
+    starts = [start for start, _ in words]
+    for place, (start, _) in enumerate(spans):
+        members[bisect_right(starts, start) - 1, place] = 1.0
+    return Units([text[start:stop] for start, stop in words], members, shown=text, spelled=True)
 
 
 def draw_weighted(sample: str, axes: "Axes", weights: Sequence[float]) -> None:

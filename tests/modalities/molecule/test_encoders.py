@@ -271,5 +271,5 @@ def test_the_fingerprint_is_that_of_rdkit() -> None:
     expected = torch.from_numpy(generator.GetCountFingerprintAsNumPy(mol).astype(np.float32)).log1p()
     dense = torch.zeros(4096)
     start = int(inputs["starts"][1])
-    dense[inputs["bins"][start:]] = inputs["counts"][start:]
-    torch.testing.assert_close(dense, expected)
+    dense[inputs["bins"][start:]] = inputs["weights"][start:]
+    torch.testing.assert_close(dense, expected / expected.norm())

@@ -1,0 +1,50 @@
+"""Sparse rows as embedding bags: n-grams of a text, bins of a fingerprint."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmalign.types import Inputs
+
+
+def bag_inputs(bins: NDArray[np.int32], weights: NDArray[np.float32], owners: NDArray[np.int32], count: int) -> Inputs:
+    """The tensors of `count` bags: `bins (F,)`, `weights (F,)`, `starts (count,)`.
+
+    Args:
+        bins: Which rows of the table are in some bag, the bags one after the other.
+        weights: How much of each.
+        owners: Whose bag each is in, ascending; a bag may be empty.
+        count: How many bags there are.
+
+    Example:
+        >>> found = bag_inputs(np.array([4, 7, 4]), np.ones(3, np.float32), np.array([0, 2, 2]), 3)
+        >>> found["starts"]
+        tensor([0, 1, 1])
+    """
+    return {
+        "bins": torch.from_numpy(bins.astype(np.int64)),
+        "weights": torch.from_numpy(weights.astype(np.float32)),
+        "starts": torch.from_numpy(np.searchsorted(owners, np.arange(count)).astype(np.int64)),
+    }
+
+
+def bag_sums(table: Tensor, inputs: Inputs) -> Tensor:
+    """Each bag's weighted sum of the table's rows, `(bags, width)`; an empty bag gives zeros."""
+    weights = inputs["weights"].to(table.dtype)
+    return F.embedding_bag(inputs["bins"], table, inputs["starts"], mode="sum", per_sample_weights=weights)
+
+
+def bag_matrix(inputs: Inputs, rows: Tensor, count: int, size: int) -> Tensor:
+    """Bags as a sparse matrix, `(count, size)` COO; `rows (bags,)` says which row each bag adds to.
+
+    Example:
+        >>> inputs = bag_inputs(np.array([1, 0]), np.array([2.0, 3.0], np.float32), np.array([0, 1]), 2)
+        >>> bag_matrix(inputs, torch.tensor([0, 0]), 1, 2).to_dense()
+        tensor([[3., 2.]])
+    """
+    total = inputs["bins"].new_tensor([len(inputs["bins"])])
+    lengths = torch.diff(torch.cat((inputs["starts"], total)))
+    places = torch.stack((rows.repeat_interleave(lengths), inputs["bins"]))
+    return torch.sparse_coo_tensor(places, inputs["weights"], (count, size), check_invariants=False).coalesce()
