@@ -20,7 +20,6 @@ from mmalign.evaluation.measures import (
 from mmalign.evaluation.prompt_sets import ClassPrompts, as_prompts, prompt_scores
 from mmalign.evaluation.results import EvalResult, provenance
 from mmalign.evaluation.truth import groups_of, labels_of, tuning_split, with_intervals
-from mmalign.evaluation.uncertainty import PROTOCOL as DOUBT_PROTOCOL
 from mmalign.evaluation.uncertainty import Doubt, assess, detection_doubts, variance_of
 from mmalign.evaluation.zero_shot import class_scores, learnt_scale
 from mmalign.model import Aligner
@@ -135,7 +134,7 @@ def evaluate_multi_label(
             details["truth"], details["margins"], groups, definitions, scale=scale, resamples=bootstrap, seed=seed
         )
         found, details = found | doubt.tables, details | {"doubt": doubt}
-        origin["protocol"] |= DOUBT_PROTOCOL
+        origin["protocol"] |= doubt.protocol
     return EvalResult("multi-label", found, origin, details)
 
 

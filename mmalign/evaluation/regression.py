@@ -11,7 +11,6 @@ from mmalign.evaluation.predicted_values import Predicted, number_doubt, number_
 from mmalign.evaluation.prompt_sets import ValuePrompts, prompt_scores
 from mmalign.evaluation.results import EvalResult, provenance
 from mmalign.evaluation.truth import groups_of, targets_of, tuning_split
-from mmalign.evaluation.uncertainty import PROTOCOL as DOUBT_PROTOCOL
 from mmalign.evaluation.uncertainty import variance_of
 from mmalign.evaluation.zero_shot import learnt_scale
 from mmalign.model import Aligner
@@ -138,7 +137,7 @@ def evaluate_regression(
             truth, said, variance_of(samples), groups, threshold=threshold, cut=cut, resamples=bootstrap, seed=seed
         )
         found, details = found | doubt.tables, details | {"doubt": doubt}
-        origin["protocol"] |= DOUBT_PROTOCOL
+        origin["protocol"] |= doubt.protocol
     return EvalResult("regression", found, origin, details | {"target": target, "embedding": samples})
 
 

@@ -26,7 +26,7 @@ def _table(title: str, rows: Rows) -> "Table":
 
     table = Table(title=title, title_justify="left")
     columns = dict.fromkeys(figure for row in rows.values() for figure in row if not figure.endswith("_ci"))
-    table.add_column("", overflow="fold")
+    table.add_column("", no_wrap=True)
     for column in columns:
         table.add_column(column.replace("_", " "), justify="right")
     for name, row in rows.items():
@@ -38,4 +38,5 @@ def _cell(value: Any, interval: Any) -> str:
     if value is None or value != value:  # NaN: not defined here
         return ""
     shown = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return f"{shown}\n[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else shown
+    # Two digits: many columns stand side by side.
+    return f"{shown}\n[{interval[0]:.2f}, {interval[1]:.2f}]" if interval else shown

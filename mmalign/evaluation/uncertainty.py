@@ -39,6 +39,11 @@ class Doubt:
     curves: dict[str, Floats]
     wanted: str
 
+    @property
+    def protocol(self) -> dict[str, str]:
+        """How it was measured, for a result's provenance."""
+        return PROTOCOL | {"figure of halves and filtering": self.wanted}
+
 
 def assess(
     definitions: Mapping[str, Floats],
@@ -107,9 +112,7 @@ def assess(
     filtering = {name: {f"{share:.0%}": _left(quality, order[name], share) for share in KEPT} for name in definitions}
     curves = {name: risk_coverage(error, doubt) for name, doubt in definitions.items()}
     curves |= {"oracle": risk_coverage(error, error), "random": np.full(len(error), error.mean())}
-    renamed = {row: {f"{wanted} {k}" if k in ("confident", "doubtful", "confident_ci", "doubtful_ci") else k: v
-                     for k, v in figures.items()} for row, figures in rows.items()}  # fmt: skip
-    return Doubt({"uncertainty": renamed, "filtering": filtering}, curves, wanted)
+    return Doubt({"uncertainty": dict(rows), "filtering": filtering}, curves, wanted)
 
 
 def aurc(error: Floats, uncertainty: Floats, weights: Floats | None = None) -> Floats:

@@ -16,7 +16,6 @@ from mmalign.evaluation.prompts import Prompts
 from mmalign.evaluation.ranks import score_blocks
 from mmalign.evaluation.results import EvalResult, provenance
 from mmalign.evaluation.truth import groups_of
-from mmalign.evaluation.uncertainty import PROTOCOL as DOUBT_PROTOCOL
 from mmalign.evaluation.uncertainty import Doubt, assess, class_doubts, variance_of
 from mmalign.model import Aligner
 from mmalign.types import Embedding
@@ -112,7 +111,7 @@ def evaluate_zero_shot(
             embedded.embedding[kept], classified, details, groups_of(records, embedded.rows[kept]), bootstrap, seed
         )
         found, details = found | doubt.tables, details | {"doubt": doubt}
-        origin["protocol"] |= DOUBT_PROTOCOL
+        origin["protocol"] |= doubt.protocol
     return EvalResult("zero-shot", found, origin, details | {"classes": names, "truth": truth[kept]})
 
 

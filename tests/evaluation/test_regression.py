@@ -119,8 +119,8 @@ def test_wrong_side_is_wrong() -> None:
     said = Predicted(values, np.array([1.0, 8, 9, 2, 1, 10]), np.arange(6.0), np.zeros(6))
     table = number_doubt(truth, said, {}, np.arange(6), threshold=40, resamples=0).tables["uncertainty"]
     assert set(table) == {"spread", "entropy", "margin", "random", "oracle"}
-    assert table["spread"]["balanced_accuracy confident"] == 1
-    assert table["spread"]["balanced_accuracy doubtful"] == 0.25  # of 35 -> 44, 50 -> 41, 70 -> 38
+    assert table["spread"]["confident"] == 1
+    assert table["spread"]["doubtful"] == 0.25  # of 35 -> 44, 50 -> 41, 70 -> 38
     assert table["spread"]["auroc_of_wrong"] == metrics.roc_auc_score([0, 1, 0, 0, 0, 1], said.spread)
 
 

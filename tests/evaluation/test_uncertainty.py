@@ -79,7 +79,7 @@ def test_a_useless_variance_looks_useless(judged: dict[str, np.ndarray]) -> None
     assert table["random"]["aurc"] == pytest.approx(error.mean())
     excess = table["entropy"]["aurc"] - table["oracle"]["aurc"]
     assert table["entropy"]["excess_aurc"] == pytest.approx(excess)
-    halves = table["entropy"]["accuracy confident"], table["entropy"]["accuracy doubtful"]
+    halves = table["entropy"]["confident"], table["entropy"]["doubtful"]
     assert table["entropy"]["gap"] == pytest.approx(halves[0] - halves[1])
     assert np.mean(halves) == pytest.approx(1 - error.mean())
     kept = list(filtering["entropy"].values())
@@ -104,7 +104,7 @@ def test_distances_are_wrong_above_their_median() -> None:
     found = assess({"x": error}, error, np.arange(4), quality=lambda w: mean(error, w), wanted="mae", resamples=0)
     assert found.tables["uncertainty"]["x"] == pytest.approx(
         {"spearman": 1, "auroc_of_wrong": 1, "aurc": aurc(error, error)[0], "excess_aurc": 0,
-         "mae confident": 0.15, "mae doubtful": 6, "gap": -5.85}
+         "confident": 0.15, "doubtful": 6, "gap": -5.85}
     )  # fmt: skip
     with pytest.raises(UserError, match="expected 4 finite numbers"):
         assess({"x": np.full(4, np.nan)}, error, np.arange(4), quality=lambda w: mean(error, w))
