@@ -44,8 +44,8 @@ def jpeg(picture: np.ndarray, **options: object) -> bytes:
     image.save(stream, "JPEG", quality=98, **({"subsampling": 0} | options))
     data = stream.getvalue()
     if plain or adobe is not None:
-        assert data[2:4] == b"\xff\xe0"
-        data = data[:2] + data[4 + int.from_bytes(data[4:6]) :]  # without JFIF
+        assert data[2:4] in (b"\xff\xe0", b"\xff\xee")
+        data = data[:2] + data[4 + int.from_bytes(data[4:6]) :]  # without JFIF's or Adobe's
     if adobe is not None:
         data = data[:2] + b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([adobe]) + data[2:]
     return data

@@ -213,6 +213,21 @@ def test_no_patient_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
         assert "Doe" not in text
 
 
+def test_fields_about_the_patient_are_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pydicom
+
+    read, seen = pydicom.dcmread, []
+
+    def spy(*args: object, **kwargs: object) -> object:
+        seen.append(read(*args, **kwargs))
+        return seen[-1]
+
+    path = write_dicom(tmp_path / "a.dcm", GREY)
+    monkeypatch.setattr(pydicom, "dcmread", spy)
+    assert read_echo(path).faults == ()
+    assert not {"PatientName", "PatientID", "PatientComments"} & set(seen[0].dir())
+
+
 def _wide(data: bytes, width: int) -> bytes:
     """An AVI whose stream header states another width."""
     place = data.index(b"strf") + 8 + 4
