@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, issparse, vstack
+from scipy.sparse import csr_array, issparse, vstack  # type: ignore[import-untyped]
 from torch import Tensor
 
 from mmalign.errors import UserError
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from mmalign.data.module import PairedData
     from mmalign.model import Aligner
 
-Rows = NDArray[np.float64] | csr_array
+Rows = Any
+"""A float64 array, or a SciPy sparse one, a row a sample."""
 
 EXACT = 4096
 """Up to so many rows all directions are kept; beyond, the strongest so many."""
@@ -150,7 +151,7 @@ def _plain(found: Tensor) -> Rows:
     if found.is_sparse:
         found = found.coalesce().cpu()
         return csr_array((found.values().double().numpy(), found.indices().numpy()), shape=tuple(found.shape))
-    return found.double().cpu().numpy()  # type: ignore[no-any-return]
+    return found.double().cpu().numpy()
 
 
 def _head(model: "Aligner", name: str) -> Any:
@@ -199,7 +200,7 @@ def _rows(values: Any, where: str) -> Rows:
     size = float((held**2).sum()) / max(1, rows.shape[0])
     if not size > 0:
         raise UserError(f"canonical start: {where} has no features but zeros")
-    return rows / size**0.5  # type: ignore[no-any-return]
+    return rows / size**0.5
 
 
 def _directions(rows: Rows, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -15,7 +15,7 @@ from modalities.molecule.gine import Gine
 from modalities.molecule.hierarchical import Hierarchical
 from modalities.molecule.molecule import Molecule
 from modalities.molecule.neighbours import neighbours
-from modalities.molecule.transform import FAMILIES, MoleculeSettings, MoleculeTransform
+from modalities.molecule.transform import COUNTED, MoleculeSettings, MoleculeTransform
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,12 +49,12 @@ class MoleculeModality(Modality):
         bins = encoder_args.get("fingerprint")
         wanted: dict[str, Any] = {} if bins is None else {"fingerprint": bins}
         if encoder == "counted":
-            wanted = {"fingerprint": 4096, "families": FAMILIES} | wanted
+            wanted = {"fingerprint": 4096, "families": COUNTED} | wanted
         return MoleculeTransform(MoleculeSettings.make(wanted | settings))
 
     def restore_transform(self, config: Mapping[str, Any]) -> Transform:
         """From `MoleculeTransform.config()`."""
-        return MoleculeTransform(MoleculeSettings.make(config))
+        return MoleculeTransform.restore(config)
 
     def picture(self, sample: Molecule, axes: "Axes", weights: Sequence[float] | None = None) -> None:
         """Draw the structural formula; `weights`, one an atom, colour it."""

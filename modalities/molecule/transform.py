@@ -1,7 +1,8 @@
 """Molecules to the tensors of one large graph with no edges between molecules; the same code in training and in use."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,9 @@ from modalities.common.bags import bag_inputs
 from modalities.molecule.molecule import ATOM_FIELDS, ATOM_SIZES, BOND_FIELDS, BOND_SIZES, MOTIFS, Fields, Molecule
 
 FINGERPRINTS = (0, 2048, 4096)
-FAMILIES = ("morgan", "feature", "torsion", "motifs", "fields")
+FAMILIES = ("morgan", "feature", "torsion", "motifs", "groups", "fields")
+COUNTED = ("morgan", "feature", "torsion", "groups", "fields")  # what encoder `counted` asks for
+GROUPS = 85
 _CHIRALITY, _STEREO = list(ATOM_FIELDS).index("chirality"), list(BOND_FIELDS).index("stereo")
 _NONE = 1  # the bucket of value 0
 _REMEMBERED = 100_000
@@ -32,7 +35,8 @@ class MoleculeSettings:
     Args:
         stereo: False = leave out chirality and the sides of double bonds: stereoisomers become equal.
         fingerprint: Bins of each hashed family of counts beside the graph: 0 (none), 2048 or 4096.
-        families: What is counted: morgan, feature, torsion, motifs, fields; see `modalities.molecule.fingerprint`.
+        families: What is counted: morgan, feature, torsion, motifs, groups, fields; see
+            `modalities.molecule.fingerprint`.
         atom_dropout: Probability that training hides all fields of an atom (Hu et al. 2020, arXiv 1905.12265).
     """
 
@@ -80,6 +84,7 @@ class MoleculeTransform(Transform):
 
     Args:
         settings: See `MoleculeSettings`.
+        scales: What `fit` learnt before: how often groups and fields occur.
 
     Shape:
         For N atoms, M bonds, K motifs in a batch of B molecules of at most L atoms and P motifs: `atoms (N, 10)`,
@@ -98,22 +103,31 @@ class MoleculeTransform(Transform):
                 [1, 0]])
     """
 
-    def __init__(self, settings: MoleculeSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: MoleculeSettings, scales: Mapping[str, Any] | None = None) -> None:
+        self.settings, self.scales = settings, dict(scales or {})
         self._counts: dict[str, Counts] = {}
+
+    def fit(self, samples: Iterable[Molecule]) -> None:
+        """Learn how often groups and fields occur, where they are counted."""
+        if self.settings.fingerprint and not self.scales:
+            cleared = map(self._cleared, samples)
+            self.scales, self._counts = _counting().scale_of(cleared, self.settings.families), {}
 
     def __call__(self, sample: Molecule, rng: np.random.Generator | None = None) -> Item:
         """Make one item; with `rng`, hide some atoms."""
-        settings, atoms, bonds = self.settings, sample.atoms, sample.bonds
-        if not settings.stereo:
-            atoms, bonds = atoms.copy(), bonds.copy()
-            atoms[:, _CHIRALITY] = bonds[:, _STEREO] = _NONE
-            sample = replace(sample, atoms=atoms, bonds=bonds)
-        counted = self._fingerprint(sample)
-        if rng is not None and settings.atom_dropout:
-            kept = rng.random((len(atoms), 1)) >= settings.atom_dropout
+        sample = self._cleared(sample)
+        counted, atoms, bonds = self._fingerprint(sample), sample.atoms, sample.bonds
+        if rng is not None and self.settings.atom_dropout:
+            kept = rng.random((len(atoms), 1)) >= self.settings.atom_dropout
             atoms = np.where(kept, atoms, 0).astype(np.int16)
         return Item(atoms, bonds, sample.ends, sample.motif, sample.motif_ids, counted)
+
+    def _cleared(self, sample: Molecule) -> Molecule:
+        if self.settings.stereo:
+            return sample
+        atoms, bonds = sample.atoms.copy(), sample.bonds.copy()
+        atoms[:, _CHIRALITY] = bonds[:, _STEREO] = _NONE
+        return replace(sample, atoms=atoms, bonds=bonds)
 
     def _fingerprint(self, sample: Molecule) -> Counts | None:
         settings = self.settings
@@ -121,11 +135,9 @@ class MoleculeTransform(Transform):
             return None
         found = self._counts.get(sample.smiles)
         if found is None:
-            try:
-                from modalities.molecule.fingerprint import fingerprint
-            except ModuleNotFoundError as error:
-                raise missing_extra(error.name or "rdkit", "molecule") from error
-            found = fingerprint(sample, settings.fingerprint, settings.families, stereo=settings.stereo)
+            found = _counting().fingerprint(
+                sample, settings.fingerprint, settings.families, stereo=settings.stereo, scales=self.scales
+            )
             if len(self._counts) < _REMEMBERED:
                 self._counts[sample.smiles] = found
         return found
@@ -162,8 +174,14 @@ class MoleculeTransform(Transform):
         return tensors | {"mask": _mask(atoms), "motif_mask": _mask(motifs)}
 
     def config(self) -> dict[str, Any]:
-        """The settings."""
-        return asdict(self.settings)
+        """The settings, and what `fit` learnt."""
+        return asdict(self.settings) | ({"scales": self.scales} if self.scales else {})
+
+    @staticmethod
+    def restore(config: Mapping[str, Any]) -> "MoleculeTransform":
+        """From `config()`."""
+        settings = {name: value for name, value in config.items() if name != "scales"}
+        return MoleculeTransform(MoleculeSettings.make(settings), config.get("scales"))
 
     def checked_fingerprint(self, fingerprint: int | None) -> int:
         """The bins of the fingerprint; an encoder that was told another number stops here.
@@ -184,12 +202,20 @@ class MoleculeTransform(Transform):
         return sum(family_sizes(settings.fingerprint, settings.families)) if settings.fingerprint else 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"settings": self.settings, "_counts": {}}  # cheaper made anew than sent to a worker
+        return self.__dict__ | {"_counts": {}}  # cheaper made anew than sent to a worker
+
+
+def _counting() -> ModuleType:
+    try:
+        from modalities.molecule import fingerprint
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name or "rdkit", "molecule") from error
+    return fingerprint
 
 
 def family_sizes(bins: int, families: Sequence[str]) -> list[int]:
     """Bins of each family, where the hashed ones have `bins`."""
-    own = {"fields": sum(ATOM_SIZES) + sum(BOND_SIZES), "motifs": MOTIFS}
+    own = {"fields": sum(ATOM_SIZES) + sum(BOND_SIZES), "motifs": MOTIFS, "groups": GROUPS}
     return [own.get(family, bins) for family in families]
 
 

@@ -222,7 +222,9 @@ class NgramTransform(Transform):
         counts = np.array([item.count for item in items])
         first = np.cumsum(counts) - counts
         words = np.concatenate([item.words + start for item, start in zip(items, first, strict=True)])
-        bins, weights = (np.concatenate(list(column)) for column in zip(*((i.grams, i.weights) for i in items)))
+        bins, weights = (
+            np.concatenate(list(column)) for column in zip(*((i.grams, i.weights) for i in items), strict=True)
+        )
         inputs = bag_inputs(bins, weights, words, int(counts.sum()))
         length = int(counts.max())
         inputs["text"] = torch.from_numpy(np.repeat(np.arange(len(items)), counts))
