@@ -9,7 +9,7 @@ from heart_measures import ecg_rate, echo_rate, ejection_fraction, features, med
 
 from modalities.heart.electric import ecg_of
 from modalities.heart.fraction import CLASSES
-from modalities.heart.heart import CONDUCTIONS, Heart, beat_times, draw_heart
+from modalities.heart.heart import CONDUCTIONS, STREAMS, Heart, beat_times, draw_heart
 from modalities.heart.mechanic import contraction, echo_of, semi_axes
 from modalities.heart.report import CONDUCTION, RHYTHMS, report_of
 
@@ -136,6 +136,7 @@ def test_the_same_heart_twice_and_another() -> None:
     assert ecg_of(heart) == ecg_of(heart)
     assert echo_of(heart) == echo_of(heart)
     assert ecg_of(heart) != ecg_of(draw_heart(0, 6))
+    assert len({heart.stream(name).random() for name in STREAMS}) == len(STREAMS)
     # Noise is the ECG's alone: the same heart under another option.
     loud = draw_heart(0, 5, ecg_noise=3.0)
     assert (loud.ejection_fraction, loud.rate) == (heart.ejection_fraction, heart.rate)
