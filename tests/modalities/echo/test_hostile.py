@@ -274,6 +274,23 @@ def test_playlists_are_no_videos(text: bytes, tmp_path: Path) -> None:
     refused(b"RIFF\0\0\0\0AVI " + text)
 
 
+def test_ffmpeg_is_told_what_a_file_is_and_opens_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    import av
+
+    seen, opened = {}, av.open
+
+    def spy(*args: object, **kwargs: object) -> object:
+        seen.update(kwargs)
+        return opened(*args, **kwargs)
+
+    data = write_video(RGB)
+    monkeypatch.setattr(av, "open", spy)
+    assert len(read_echo(data).frames) == FRAMES
+    assert seen["format"] == "avi"
+    with pytest.raises(PermissionError):
+        seen["io_open"]("/etc/passwd", 1, {})
+
+
 def test_only_avi_and_mp4_are_opened() -> None:
     assert video.container(b"\x1aE\xdf\xa3 webm") is None
 
