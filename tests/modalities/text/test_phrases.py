@@ -254,6 +254,9 @@ def test_encoders_give_the_means_of_their_tokens(tmp_path: Path) -> None:
         torch.testing.assert_close(features.parts.values.double(), expected, atol=1e-6, rtol=1e-5)
         torch.testing.assert_close(features.parts.mask, there)
         torch.testing.assert_close(features.parts.mask, inputs["phrase_mask"])
+        ends = inputs["phrase"].gather(1, inputs["mask"].sum(1, keepdim=True) - 1)
+        assert (inputs["phrase"][:, 0] == -1).all(), f"{name}: its first token is a special one"
+        assert name == "transformer" or (ends == -1).all(), f"{name}: its last token is a special one"
         again = MODALITY.restore_transform(json.loads(json.dumps(transform.config())))
         rebuilt = MODALITY.encoder(name, again, **json.loads(json.dumps(encoder.config())))
         assert rebuilt.part_width == 16
