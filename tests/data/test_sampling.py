@@ -132,6 +132,15 @@ def test_near_rows_fall_into_one_batch_and_each_comes_once() -> None:
         assert counts[2] > 110
 
 
+def test_near_rows_have_an_order_of_their_own_each_epoch() -> None:
+    starts = set()
+    for epoch in range(20):
+        sampler = near(240, share=0.5, size=4)
+        sampler.set_epoch(epoch)
+        starts.add(batches(sampler)[0][0])
+    assert len(starts) > 10
+
+
 def test_the_nearest_row_that_is_left_comes_first_and_never_into_the_next_batch() -> None:
     table = np.array([[-1, 2, 1, 3], [0, 2, -1, 3], [1, 0, 3, -1], [2, 1, 0, -1]])
     rng = np.random.default_rng(0)

@@ -66,6 +66,11 @@ def test_one_part_alone_is_divided_by_shares_or_by_number(folder: Path) -> None:
     splits = [record.split for record in opened(write(folder, validation=rows), held=5, held_test=3).records()]
     assert Counter(splits) == {"train": 23, "validation": 5, "test": 3}
     assert splits[2] == splits[30], "one molecule, twice"
+    couples = [HEAD, *(f"{place}\t{'C' * (place // 2 + 1)}\ttext" for place in range(30))]
+    splits = [record.split for record in opened(write(folder, validation=couples), held=5).records()]
+    assert Counter(splits) == {"train": 26, "validation": 4}, "no half of a couple"
+    write(folder, validation=rows)
+    splits = [record.split for record in opened(folder, held=5, held_test=3).records()]
     turned = [HEAD, *rows[:0:-1]]
     again = opened(write(folder, validation=turned), held=5, held_test=3).records()
     assert [record.split for record in again] == splits[::-1], "the order of rows does not matter"

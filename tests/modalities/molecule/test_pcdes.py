@@ -7,7 +7,7 @@ import pytest
 from mmalign.data.module import PairedData
 from mmalign.data.records import SourceConfig
 from mmalign.errors import BadSample, UserError
-from modalities.molecule import MODALITY
+from modalities.molecule import MODALITY, pcdes
 from modalities.molecule.pcdes import PcdesSource
 from modalities.text import MODALITY as TEXT
 
@@ -60,12 +60,13 @@ def test_what_chebi_scores_is_left_out(folder: Path, tmp_path: Path, caplog: pyt
     assert [record.id for record in opened(folder, exclude=str(chebi)).records()] == ["10501"]
 
 
-def test_candidates(folder: Path) -> None:
+def test_candidates(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pcdes, "BOUNDS", {"train": 1, "validation": 2, "test": 3})
     assert opened(folder).candidates("molecule") is None
     (folder / "align_smiles.txt").write_text("C\nCC\nCCC\n")
     found = opened(folder).candidates("molecule")
     assert [(one.id, one.values["molecule"], one.split) for one in found] == [
-        ("0", ("C",), "train"), ("1", ("CC",), "train"), ("2", ("CCC",), "train"),
+        ("0", ("C",), "train"), ("1", ("CC",), "validation"), ("2", ("CCC",), "test"),
     ]  # fmt: skip
     assert opened(folder).candidates("text") is None
 
