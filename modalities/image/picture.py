@@ -24,8 +24,8 @@ def lit(sample: Pixels, weights: Sequence[float]) -> Pixels:
         UserError: they are no square number, or one is negative, NaN or infinite.
 
     Example:
-        >>> lit(np.full((2, 2, 3), 200, np.uint8), [1, 0, 0, 0])[:, :, 0].tolist()
-        [[200, 50], [50, 50]]
+        >>> lit(np.full((2, 2, 3), 200, np.uint8), [0, 1, 0, 0])[:, :, 0].tolist()
+        [[50, 200], [50, 50]]
     """
     grid = np.asarray(weights, dtype=np.float64)
     side = math.isqrt(grid.size)

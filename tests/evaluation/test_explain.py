@@ -89,6 +89,8 @@ def test_motifs_and_phrases_spread_over_atoms_and_words(made: Callable[..., Alig
     sample = load("modalities", "molecule").read(PHENOL)
     assert found.weights.shape == (len(sample.motif_ids), 2)
     assert {one.name for one in found.answers} == {"an ester,", "of acetic acid"}
+    for side in (found.drawn, found.asking):
+        np.testing.assert_allclose(side.units.members.sum(0), 1)
     for one in found.answers:
         phrase = 0 if one.units[0] == 0 else 1
         sizes = np.bincount(sample.motif)
