@@ -49,7 +49,7 @@ def data(paired: Make, unit: Unit, listing: dict[str, list[Record]]) -> PairedDa
         {"id": f"r{i}", "left": unit(1, i), "right": unit(1, i), "group": f"g{i // 2}", "split": "test"}
         for i in range(4)
     ]
-    rows.append({"id": "t", "left": unit(0, 0, 1), "right": unit(0, 0, 1), "group": "g1", "split": "train"})
+    rows.append({"id": "t", "left": unit(0, 0, 1), "right": unit(0, 0, 1), "group": "g0", "split": "train"})
     listing["right"] = [
         candidate("x", unit(1, 0)),  # as good as r0's own
         candidate("r0", unit(1, 0)),
@@ -113,6 +113,19 @@ def test_equal_content_in_a_corpus(model: Aligner, paired: Make, unit: Unit, lis
     assert content.details["left_to_words"].right.tolist() == [2, 1]
 
 
+def test_a_candidate_answers_for_its_row(
+    model: Aligner, paired: Make, unit: Unit, listing: dict[str, list[Record]]
+) -> None:
+    """Under content, what its row has on the other side counts: two rows of one sentence answer each other's."""
+    rows = [{"id": name, "left": unit(1, i), "words": "two cats"} for i, name in enumerate("ab")]
+    rows.append({"id": "c", "left": unit(1, 5), "words": "a red disc"})
+    listing["left"] = [candidate(name, unit(1, i), "left") for i, name in enumerate(["b", "a", "x"])]
+    ask = {"a": "words", "b": "left", "split": "test", "bootstrap": 0, "candidates": "corpus"}
+    found = evaluate_retrieval(model, paired(rows, ("left", "words")), **ask, credit="content")
+    assert found.details["words_to_left"].right.tolist() == [2, 2]
+    assert found.scores["words_to_left"]["no_right_answer"] == 1
+
+
 def test_candidates_that_cannot_be_used(model: Aligner, data: PairedData) -> None:
     Listing.lists["right"][3] = candidate("y", "no-such-file.npy")
     problem = Rejected("corpus:z", "z", "right", "", "expected something else, got this")
@@ -148,12 +161,13 @@ def test_no_corpus(model: Aligner, paired: Make, random_rows: Callable[..., Any]
 
 
 def test_strict_leaves_out_what_training_knows(model: Aligner, data: PairedData) -> None:
-    """The training row is of group g1, and so are r2 and r3; they stay in the gallery."""
+    """The training row is of group g0, and so are r0 and r1; they stay in the gallery."""
     result = evaluate_retrieval(model, data, a="left", b="right", split="test", bootstrap=0, strict=True)
     for name in ("left_to_right", "right_to_left"):
         assert result.scores[name]["seen_in_training"] == 2
         assert (result.scores[name]["n"], result.scores[name]["gallery"]) == (2, 4)
-        assert result.details[name].queries.tolist() == [0, 1]
+        assert result.details[name].queries.tolist() == [0, 1]  # of those that are left: r2 and r3
+        assert result.details[name].best.tolist() == [0, 0]
     assert "training" in result.provenance["protocol"]["strict"]
     with pytest.raises(UserError, match="all of split 'train'"):
         evaluate_retrieval(model, data, a="left", b="right", split="train", strict=True)
