@@ -113,7 +113,7 @@ class R2Plus1d(Encoder):
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["frames"]`."""
         mask = inputs["mask"]
-        pictures = self.normalise(inputs["frames"], mask).flatten(0, 1).unsqueeze(1)
+        pictures = self.normalise(inputs["frames"]).flatten(0, 1).unsqueeze(1)
         pictures = self.stem(pictures.contiguous(memory_format=torch.channels_last))
         for block in self.stages:
             pictures, mask = block(pictures, mask)

@@ -137,7 +137,6 @@ class EchoTransform(Transform):
         mask = np.ones(s.frames, bool)
         if spare < 0 and s.short == "pad":
             mask = np.arange(s.frames) < max(1, round(seconds * s.rate))
-            times[~mask] = times[mask][-1]
         return np.mod(times, seconds) if s.short == "loop" else times.clip(0.0, seconds), mask
 
     def collate(self, items: Sequence[Item]) -> Inputs:
@@ -152,10 +151,10 @@ class EchoTransform(Transform):
 
 
 class Normalise(nn.Module):
-    """Bytes -> numbers about zero, on the device, a whole batch at once; what is masked becomes 0.
+    """Bytes -> numbers about zero, on the device, a whole batch at once.
 
     Shape:
-        frames `(batch, time, size, size)` uint8, mask `(batch, time)` -> `(batch, time, size, size)` floating point.
+        `(batch, time, size, size)` uint8 -> the same shape, floating point.
     """
 
     mean: Tensor
@@ -168,10 +167,9 @@ class Normalise(nn.Module):
             value = 255 * float(np.mean(getattr(transform.settings, name)))
             self.register_buffer(name, torch.tensor(value), persistent=False)
 
-    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, frames: Tensor) -> Tensor:
         """Scale."""
-        scaled = (frames.to(self.mean.dtype) - self.mean) / self.std
-        return scaled.masked_fill(~mask[:, :, None, None], 0.0)
+        return (frames.to(self.mean.dtype) - self.mean) / self.std
 
 
 def _at(sample: Echo, times: NDArray[np.float64], sampling: str) -> NDArray[np.uint8]:
