@@ -1,5 +1,7 @@
 """The similarity of two sets of tokens under the plan that moves one onto the other, for every pair of samples."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -9,6 +11,11 @@ from mmalign.objectives.functional.transport import Gradient, sinkhorn
 
 CELLS = {"cpu": 2**20, "cuda": 2**25}
 """Products of tokens that are held at a time."""
+
+BUCKETS = 4
+"""Groups of samples by their number of tokens, on the CPU."""
+
+Tile = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def transport_scores(
@@ -80,6 +87,25 @@ def transport_scores(
             ).plan  # fmt: skip
             return (plan * alike).sum((1, 2)).view(len(rows), len(columns))
 
+    if a.device.type != "cpu" or not len(a) or not len(b):
+        return _tiles(tile, a, mask_a, b, mask_b)
+    # Samples of like length are solved together, without the padding that the longest of the batch would cost them.
+    # A GPU would have to be waited for to know the lengths.
+    order_a, order_b = mask_a.sum(1).argsort(), mask_b.sum(1).argsort()
+    rows = [_cropped(a, mask_a, part) for part in order_a.tensor_split(min(BUCKETS, len(a)))]
+    columns = [_cropped(b, mask_b, part) for part in order_b.tensor_split(min(BUCKETS, len(b)))]
+    table = torch.cat([torch.cat([_tiles(tile, *row, *column) for column in columns], dim=1) for row in rows])
+    return table[order_a.argsort()][:, order_b.argsort()]
+
+
+def _cropped(tokens: Tensor, mask: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Some of the samples, up to the last place where one of them has a real token."""
+    real = mask[rows]
+    used = int((real.any(0) * torch.arange(1, real.shape[1] + 1)).max()) if real.shape[1] else 0
+    return tokens[rows, : max(used, 1)], real[:, : max(used, 1)]
+
+
+def _tiles(tile: Tile, a: Tensor, mask_a: Tensor, b: Tensor, mask_b: Tensor) -> Tensor:
     cells = a.shape[1] * b.shape[1] * max(len(b), 1)
     step = max(1, CELLS.get(a.device.type, 2**25) // max(cells, 1))
     if step >= len(a):
