@@ -1,8 +1,10 @@
 """What queries are ranked against: the rows of the split, or the list that the source offers."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -63,7 +65,9 @@ def embed_corpus(
     batch_size: int = 256,
     vectors_only: bool = False,
 ) -> Corpus:
-    """Decode and embed candidates a batch at a time; only embeddings are kept.
+    """Decode and embed candidates a batch at a time; only embeddings are held.
+
+    Where a folder is named by `$MMALIGN_CACHE`, a modality that knows how (`read_all`) keeps what was read in it.
 
     Args:
         model: What embeds them, with its own transform.
@@ -76,14 +80,18 @@ def embed_corpus(
     Raises:
         UserError: not one of them can be used.
     """
-    samples = Samples(data.source, records, {side: model.modalities[side]}, cache_bytes=0)
+    kept: dict[str, Any] = {"folder": data.cache, "workers": data.workers}
+    samples = Samples(data.source, records, {side: model.modalities[side]}, cache_bytes=0, **kept)
+    samples.read_all([place for place, record in enumerate(records) if record.problem is None])
+    samples.prepare(side, model.transforms[side])
+    kept = _at_once(model, data, side, records)
     rows: list[Tensor] = []
     rejected: dict[int, str] = {}
 
     def parts() -> Iterator[Embedding]:
         for start in range(0, len(records), batch_size):
             places = range(start, min(start + batch_size, len(records)))
-            items = [item for place in places for item in _items(model, samples, side, place, rejected)]
+            items = [item for place in places for item in _items(model, samples, kept, side, place, rejected)]
             if items:
                 rows.append(torch.tensor([place for place, _ in items]))
                 inputs = model.transforms[side].collate([item for _, item in items])
@@ -99,17 +107,35 @@ def embed_corpus(
     return Corpus(SideEmbedding(embedding, torch.cat(rows)), records, [*rejected.values()])
 
 
-def _items(model: Aligner, samples: Samples, side: str, place: int, rejected: dict[int, str]) -> list[tuple[int, Any]]:
+def _at_once(model: Aligner, data: PairedData, side: str, records: Sequence[Record]) -> Any:
+    """Every candidate by `Modality.read_all`, where the user named a folder for it and the modality knows how."""
+    modality, folder = model.modalities[side], getattr(data, "cache", None) or os.environ.get("MMALIGN_CACHE")
+    several = any(len(record.values.get(side, ())) != 1 for record in records)
+    if not folder or several or not modality.inline or not hasattr(modality, "read_all"):
+        return None
+    found = modality.read_all([record.values[side][0] for record in records], Path(folder))
+    if found is not None and hasattr(model.transforms[side], "prepare"):
+        model.transforms[side].prepare(found, Path(folder))
+    return found
+
+
+def _items(
+    model: Aligner, samples: Samples, kept: Any, side: str, place: int, rejected: dict[int, str]
+) -> list[tuple[int, Any]]:
     """Every alternative of one candidate; none where one of them cannot be used."""
-    record, items = samples.records[place], []
+    record, transform, items = samples.records[place], model.transforms[side], []
     if record.problem is not None:
         rejected[place] = str(record.problem)
         return []
     for alternative in range(len(record.values.get(side, ()))):
         try:
-            items.append((place, samples.item(place, side, model.transforms[side], alternative=alternative)))
+            if kept is None:
+                item = samples.item(place, side, transform, alternative=alternative)
+            else:
+                item = transform(kept[place])
+            items.append((place, item))
         except BadSample as error:
-            rejected[place] = str(error)
+            rejected[place] = str(error) if kept is None else str(samples.rejection(record, side, alternative, error))
             return []
     return items
 

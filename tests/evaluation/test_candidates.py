@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -11,7 +12,7 @@ from mmalign import registry
 from mmalign.data.manifest import ManifestSource
 from mmalign.data.module import PairedData
 from mmalign.data.records import Record, Rejected
-from mmalign.errors import UserError
+from mmalign.errors import BadSample, UserError
 from mmalign.evaluation.candidates import corpora, embed_corpus
 from mmalign.evaluation.retrieval import evaluate_retrieval
 from mmalign.model import Aligner
@@ -150,6 +151,39 @@ def test_candidates_are_not_kept_decoded(model: Aligner, data: PairedData) -> No
     assert made.side.rows.tolist() == list(range(6))
     direct = model.encode("right", [record.values["right"][0] for record in records])
     torch.testing.assert_close(made.side.embedding.vector, direct.vector)
+
+
+def test_candidates_read_at_once(
+    model: Aligner, paired: Make, unit: Unit, listing: dict[str, list[Record]], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A modality that reads many values at once is asked once, in the folder named; a bad one is as bad as alone."""
+    asked: list[tuple[Path, list[str]]] = []
+
+    class Many(list[str]):
+        def __getitem__(self, place: Any) -> Any:
+            if place == 2:
+                raise BadSample("store:2", "a sentence", "nonsense")
+            return super().__getitem__(place)
+
+    def read_all(self: Any, sources: list[str], cache: Path, workers: int = 0) -> Many:
+        asked.append((cache, sources))
+        return Many(sources)
+
+    monkeypatch.setattr(type(model.modalities["words"]), "read_all", read_all, raising=False)
+    rows = [{"id": f"r{i}", "left": unit(1, i), "words": words} for i, words in enumerate(["two cats", "a red disc"])]
+    data = paired(rows, ("left", "words"))
+    texts = ["a red disc", "two cats", "?", "a blue disc"]
+    records = [candidate(f"r{i}", text, "words") for i, text in enumerate(texts)]
+    alone = embed_corpus(model, data, "words", records, batch_size=3)
+    assert not asked
+    monkeypatch.setenv("MMALIGN_CACHE", str(tmp_path))
+    made = embed_corpus(model, data, "words", records, batch_size=3)
+    assert asked == [(tmp_path, texts)]
+    assert made.side.rows.tolist() == [0, 1, 3]
+    assert "corpus:r2 words: expected a sentence, got nonsense" in made.rejected[0]
+    expected = alone.side.embedding.vector[[0, 1, 3]]
+    torch.testing.assert_close(made.side.embedding.vector, expected)
 
 
 def test_no_corpus(model: Aligner, paired: Make, random_rows: Callable[..., Any]) -> None:
