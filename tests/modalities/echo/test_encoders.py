@@ -123,6 +123,7 @@ def test_an_image_tower_brings_the_settings_of_its_weights(heart: Echo, tmp_path
     args = {"tower": "open_clip", "args": {"model": str(tiny_clip)}}
     transform = MODALITY.transform("image", args)
     assert transform.settings.size == 16
+    assert transform.settings.crop == "centre"
     assert transform.settings.mean == pytest.approx((0.48145466, 0.4578275, 0.40821073))
     assert MODALITY.transform("image", args, crop="pad").settings.crop == "pad"
     encoder = MODALITY.encoder("image", transform, **args).eval()
