@@ -7,13 +7,14 @@ inside: it calls what is declared here. See docs/write-a-modality.md for one bui
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmalign.errors import UserError
+from mmalign.errors import BadSample, UserError
 from mmalign.registry import nearest
 from mmalign.types import Features, Inputs
 
@@ -21,11 +22,40 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+class ManySamples(Protocol):
+    """Many samples that were read at once; indexing gives one, as `Modality.read` would.
+
+    Attributes:
+        rejected: Place -> why the sample there cannot be used; indexing raises that.
+    """
+
+    rejected: Mapping[int, BadSample]
+
+    def __len__(self) -> int:
+        """How many samples, good and bad."""
+        ...
+
+    def __getitem__(self, place: int) -> Any:
+        """The sample at a place."""
+        ...
+
+
 class Transform(ABC):
     """Turns one sample in memory into one item, and items into an encoder's inputs.
 
     The same object serves training and use; its `config` travels in the bundle as JSON.
     """
+
+    def prepare(self, samples: ManySamples, cache: Path, workers: int = 0) -> None:  # noqa: B027 - most need not
+        """Work out at once what items of these samples will need, and keep it on the disk; optional.
+
+        Items must be the same to the bit with and without it.
+
+        Args:
+            samples: What `Modality.read_all` gave; of several lists, one after the other.
+            cache: Folder for what is worth keeping, see `Modality.read_all`.
+            workers: Processes that may be started.
+        """
 
     def fit(self, samples: Iterable[Any]) -> None:  # noqa: B027 - most transforms have nothing to learn
         """Learn from the training samples (a tokenizer, statistics). Called once, before the encoder is built."""
@@ -118,6 +148,22 @@ class Modality(ABC):
 
         Samples are plain and compact (NumPy arrays, strings), so that they can be cached and sent between processes.
         """
+
+    def read_all(self, sources: Sequence[Any], cache: Path, workers: int = 0) -> ManySamples | None:
+        """Read many values at once, keeping what was made of them in a folder for the next start; optional.
+
+        Only values that stand in the data itself come here (`inline`), and only where the user named a folder.
+
+        Args:
+            sources: As `read` takes them.
+            cache: Folder, perhaps not there yet. What stands in it must be named by the content of `sources` and by
+                the versions that made it, be checked before it is believed, and be made anew where it is damaged.
+            workers: Processes that may be started for it.
+
+        Returns:
+            One sample for each source, each equal to what `read` gives. None = read one by one.
+        """
+        return None
 
     @abstractmethod
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> Transform:

@@ -1,6 +1,6 @@
 """The Aligner: one tower a modality (transform, encoder, heads), and the objectives that join them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
@@ -61,11 +61,23 @@ def modality_of(name: str, tower: TowerConfig) -> Modality:
     return modality
 
 
-def fit_transforms(towers: Mapping[str, TowerConfig], samples: Mapping[str, Iterable[Any]]) -> dict[str, Transform]:
-    """Make each tower's transform and let it learn from its training samples."""
+def fit_transforms(
+    towers: Mapping[str, TowerConfig],
+    samples: Mapping[str, Iterable[Any]],
+    ready: Callable[[str, Transform], None] | None = None,
+) -> dict[str, Transform]:
+    """Make each tower's transform and let it learn from its training samples.
+
+    Args:
+        towers: Name -> configuration.
+        samples: Name -> its training samples.
+        ready: Called with each tower's name and transform before it learns, for `Transform.prepare`.
+    """
     transforms = {}
     for name, tower in towers.items():
         transforms[name] = modality_of(name, tower).transform(tower.encoder, tower.args, **tower.transform)
+        if ready is not None:
+            ready(name, transforms[name])
         transforms[name].fit(samples[name])
     return transforms
 

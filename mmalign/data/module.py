@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from mmalign import distributed, registry
+from mmalign.data.loading import loader
 from mmalign.data.nearest import NEAREST, nearest_rows
 from mmalign.data.pairs import ItemBatches, PairBatches, positive_groups
 from mmalign.data.records import RESERVED, Record, Rejected, Source, SourceConfig
@@ -52,8 +52,10 @@ class PairedData(pl.LightningDataModule):
         neighbour_size: Rows that are then together, at most.
         batch_size: Rows a step and process.
         drop_last: Leave out the last, smaller batch of an epoch.
-        workers: Processes that prepare batches; 0 = the training process itself.
+        workers: Processes that prepare batches, and that fill the cache; 0 = the training process itself.
         cache_gb: Gigabytes of decoded samples to keep in memory.
+        cache: Folder that keeps what takes long to read (molecules), so that the next start need not; default: nothing
+            is kept. Files are named by content and versions; the folder may be deleted at any time between two runs.
         max_rejected: Share of rows that may be unusable before preparing stops.
         seed: Order, augmentation, and which of several captions is drawn.
 
@@ -81,6 +83,7 @@ class PairedData(pl.LightningDataModule):
         drop_last: bool = True,
         workers: int = 0,
         cache_gb: float = 2.0,
+        cache: str | None = None,
         max_rejected: float = 0.01,
         seed: int = 0,
     ) -> None:
@@ -97,6 +100,7 @@ class PairedData(pl.LightningDataModule):
         _demand(0 <= max_rejected <= 1, "max_rejected", "a share in [0, 1]", max_rejected)
         _demand(seed >= 0, "seed", "0 or more", seed)
         self.source_config = SourceConfig(source, manifest, files, dict(columns or {}), separator, dict(options or {}))
+        self.cache = Path(cache).expanduser() if cache else None
         self.validation, self.test, self.split_seed = validation, test, split_seed
         self.positives, self.batch_size, self.drop_last, self.workers = positives, batch_size, drop_last, workers
         self.neighbours, self.neighbour_share, self.neighbour_size = neighbours, neighbour_share, neighbour_size
@@ -152,7 +156,8 @@ class PairedData(pl.LightningDataModule):
         problems = vet(self.all_records, self.present, columns)
         self._rejected = {place: problem for place, problem in enumerate(problems) if problem is not None}
         decoded = {side: modality for side, modality in self.modalities.items() if side in self.present}
-        self.store = Samples(source, self.all_records, decoded, cache_bytes=self.cache_gb * 1e9)
+        kept: dict[str, Any] = {"folder": self.cache, "workers": self.workers}
+        self.store = Samples(source, self.all_records, decoded, cache_bytes=self.cache_gb * 1e9, **kept)
         self._scanned, self._told, self._fingerprint = set(), 0, ""
 
     def prepare(
@@ -191,11 +196,15 @@ class PairedData(pl.LightningDataModule):
         """Decode what is new of these splits, whatever is bad; all rejected rows so far by their place."""
         self._rejected.update(self.store.scan(self._places(splits - self._scanned)))
         self._scanned |= splits
+        for side, transform in self.transforms.items():
+            self.store.prepare(side, transform)
         return self._rejected
 
     def attach(self, transforms: Mapping[str, Transform], chunks: Mapping[str, int] | None = None) -> None:
         """Give each side the transform that makes its items, and how many of them to collate at once (default: all)."""
         self.transforms, self.chunks = dict(transforms), dict(chunks or {})
+        for side, transform in transforms.items():
+            self.store.prepare(side, transform)
 
     def records(self, split: str) -> list[Record]:
         """The good rows of a split, "all" = every good row.
@@ -263,7 +272,7 @@ class PairedData(pl.LightningDataModule):
         size = batch_size or self.batch_size
         count = len(dataset.items)
         chunks = [range(start, min(start + size, count)) for start in range(0, count, size)]
-        return _loader(dataset, chunks, self.workers)
+        return loader(dataset, chunks, self.workers)
 
     def resume(self, epoch: int, batch: int) -> None:
         """Let the next pass of the train loader be that epoch, starting at that batch."""
@@ -324,25 +333,9 @@ class PairedData(pl.LightningDataModule):
             raise RuntimeError(f"call attach(transforms) before asking for loaders; there is none for {missing}")
         transforms = {side: self.transforms[side] for side in self.present}
         groups = positive_groups(self.all_records, self.positives)
-        return _loader(
+        return loader(
             PairBatches(self.store, transforms, groups, seed=self.seed, chunks=self.chunks), batches, self.workers
         )
-
-
-def _loader(dataset: Dataset[Any], batches: Iterable[Any], workers: int) -> DataLoader[Any]:
-    return DataLoader(
-        dataset,
-        batch_size=None,  # a key of `batches` is a whole batch
-        sampler=batches,
-        collate_fn=_same,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        generator=torch.Generator(),  # or each pass would draw from the global one, and a resumed run differ
-    )
-
-
-def _same(batch: Any) -> Any:
-    return batch
 
 
 def _demand(holds: bool, name: str, expected: str, came: object) -> None:

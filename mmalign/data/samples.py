@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from rich.console import Console
 from rich.progress import track
 
 from mmalign.data.records import Record, Rejected, Source
-from mmalign.errors import BadSample
-from mmalign.modality import Modality, Transform
+from mmalign.errors import BadSample, UserError
+from mmalign.modality import ManySamples, Modality, Transform
 
 _CHUNK = 16
+_Key = tuple[int, str, int]  # place of the record, side, alternative
 _OVERHEAD = 200  # bytes that Python spends on one entry
 
 
@@ -27,14 +29,25 @@ class Samples:
         records: All its rows.
         modalities: Side -> how it is decoded.
         cache_bytes: How much decoded data to keep in memory.
+        folder: Where modalities may keep what they read, see `Modality.read_all`; None = nowhere.
+        workers: Processes that they may start for it.
     """
 
     def __init__(
-        self, source: Source, records: Sequence[Record], modalities: Mapping[str, Modality], *, cache_bytes: float
+        self,
+        source: Source,
+        records: Sequence[Record],
+        modalities: Mapping[str, Modality],
+        *,
+        cache_bytes: float,
+        folder: Path | None = None,
+        workers: int = 0,
     ) -> None:
         self.source, self.records, self.modalities = source, records, dict(modalities)
-        self.cache_bytes, self.used_bytes = cache_bytes, 0
-        self._cache: dict[tuple[int, str, int], Any] = {}
+        self.cache_bytes, self.used_bytes, self.folder, self.workers = cache_bytes, 0, folder, workers
+        self._cache: dict[_Key, Any] = {}
+        self._many: list[tuple[str, ManySamples]] = []
+        self._kept: dict[_Key, tuple[ManySamples, int]] = {}
         self._lock = threading.Lock()
 
     def get(self, place: int, side: str, alternative: int = 0) -> Any:
@@ -48,7 +61,7 @@ class Samples:
             return sample
         record = self.records[place]
         try:
-            return self._decode(record, side, alternative)
+            return self._decode(place, side, alternative)
         except Exception as error:
             raise self._named(record, side, alternative, error) from error
 
@@ -79,8 +92,45 @@ class Samples:
             return self.source.fetch(value)
         return value
 
+    def read_all(self, places: Sequence[int]) -> None:
+        """Have the values of these records read at once, where there is a folder and their modality does such things.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        for side, modality in self.modalities.items():
+            if self.folder is None or not modality.inline:
+                continue
+            wanted = [
+                (place, side, alternative)
+                for place in places
+                for alternative in range(len(self.records[place].values.get(side, ())))
+            ]
+            try:
+                values = [self.raw(self.records[place], side, alternative) for place, _, alternative in wanted]
+                many = modality.read_all(values, self.folder, self.workers) if wanted else None
+            except OSError as error:
+                raise _unwritable(self.folder, error) from error
+            if many is not None:
+                self._many.append((side, many))
+                self._kept |= {key: (many, row) for row, key in enumerate(wanted)}
+
+    def prepare(self, side: str, transform: Transform) -> None:
+        """Let a transform work out at once what it needs of all that was read at once.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        for name, many in self._many:
+            if name == side and self.folder is not None:
+                try:
+                    transform.prepare(many, self.folder, self.workers)
+                except OSError as error:
+                    raise _unwritable(self.folder, error) from error
+
     def scan(self, places: Sequence[int]) -> dict[int, Rejected]:
         """Decode every sample of these records, keep what fits, and say which records cannot be used."""
+        self.read_all(places)
         chunks = [places[start : start + _CHUNK] for start in range(0, len(places), _CHUNK)]
         rejected: dict[int, Rejected] = {}
         tty, console = sys.stderr.isatty() and len(places) > 1000, Console(stderr=True)
@@ -99,14 +149,21 @@ class Samples:
         record = self.records[place]
         for side in self.modalities:
             for alternative in range(len(record.values.get(side, ()))):
+                many, row = self._kept.get((place, side, alternative), (None, 0))
                 try:
-                    self._keep((place, side, alternative), self._decode(record, side, alternative))
+                    if many is None:
+                        self._keep((place, side, alternative), self._decode(place, side, alternative))
+                    elif row in many.rejected:
+                        raise many.rejected[row]
                 except Exception as error:  # whatever a decoder raises on a stranger's file
                     return self.rejection(record, side, alternative, error)
         return None
 
-    def _decode(self, record: Record, side: str, alternative: int) -> Any:
-        return self.modalities[side].read(self.raw(record, side, alternative))
+    def _decode(self, place: int, side: str, alternative: int) -> Any:
+        many, row = self._kept.get((place, side, alternative), (None, 0))
+        if many is not None:
+            return many[row]
+        return self.modalities[side].read(self.raw(self.records[place], side, alternative))
 
     def rejection(self, record: Record, side: str, alternative: int, error: Exception) -> Rejected:
         """A failed sample as a line of `rejected.jsonl`."""
@@ -120,7 +177,7 @@ class Samples:
         where = " ".join(part for part in (rejected.row, side, rejected.file) if part)
         return BadSample(where, *_words(error))
 
-    def _keep(self, key: tuple[int, str, int], sample: Any) -> None:
+    def _keep(self, key: _Key, sample: Any) -> None:
         size = nbytes(sample) + _OVERHEAD
         with self._lock:
             if key not in self._cache and self.used_bytes + size <= self.cache_bytes:
@@ -129,7 +186,7 @@ class Samples:
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker that is spawned reads for itself: sending gigabytes to each costs more than it saves.
-        return {**self.__dict__, "_cache": {}, "_lock": None, "used_bytes": 0}
+        return {**self.__dict__, "_cache": {}, "_many": [], "_kept": {}, "_lock": None, "used_bytes": 0}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -153,6 +210,10 @@ def nbytes(sample: Any) -> int:
     if isinstance(sample, list | tuple):
         return sum(nbytes(value) for value in sample)
     return sys.getsizeof(sample) + sum(nbytes(value) for value in getattr(sample, "__dict__", {}).values())
+
+
+def _unwritable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"--data.cache: expected a folder that can be written, got {folder} ({error})")
 
 
 def _words(error: Exception) -> tuple[str, str]:

@@ -65,7 +65,8 @@ class AlignmentModule(pl.LightningModule):
     def build(self, data: Any) -> None:
         """Fit the transforms on the training samples, build the model, hand the transforms to the data."""
         samples = {name: data.samples(name, "train") for name in self.tower_configs}
-        transforms = fit_transforms(self.tower_configs, samples)
+        store = getattr(data, "store", None)
+        transforms = fit_transforms(self.tower_configs, samples, None if store is None else store.prepare)
         self.aligner = Aligner(
             self.tower_configs, self.pairs, self.dim, transforms, self.codebook_config, self.gaussian_config
         )

@@ -1,6 +1,6 @@
 """What a molecule holds, counted: environments, torsions, motifs, and the values of its atoms' and bonds' fields."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -12,16 +12,16 @@ from rdkit.Chem import Descriptors, rdFingerprintGenerator
 from mmalign.errors import BadSample
 from modalities.molecule.molecule import ATOM_SIZES, BOND_SIZES, Molecule
 from modalities.molecule.quiet import quiet
-from modalities.molecule.transform import family_sizes
+from modalities.molecule.transform import GROUPS, PARSED, family_sizes
 
 RADIUS = 3
-PARSED = ("morgan", "feature", "torsion", "groups")
 DENSE = ("groups", "fields")
 SMOOTH, FAR = 0.02, 5.0
-_GROUPS = [(name, count) for name, count in Descriptors.descList if name.startswith("fr_")]
+_GROUPS = [count.__defaults__[-1] for name, count in Descriptors.descList if name.startswith("fr_")]  # patterns
 _STARTS = np.cumsum([0, *ATOM_SIZES, *BOND_SIZES])[:-1]
 
 Counts = tuple[NDArray[np.int32], NDArray[np.float32]]
+Found = tuple[NDArray[np.int32], NDArray[np.int32]]  # the bins that occur, ascending, and how often
 Scale = tuple[Sequence[float], Sequence[float]]
 
 
@@ -41,7 +41,8 @@ def morgan(smiles: str, bins: int, *, stereo: bool = True) -> Counts:
         >>> np.expm1(counts).round().tolist()
         [2.0, 1.0]
     """
-    return _logs(_hashed(_parsed(smiles), "morgan", bins, stereo))
+    places, found = _hashed(_parsed(smiles), "morgan", bins, stereo)
+    return places, np.log1p(found.astype(np.float32))
 
 
 def fingerprint(
@@ -51,6 +52,7 @@ def fingerprint(
     *,
     stereo: bool = True,
     scales: Mapping[str, Scale] | None = None,
+    found: Mapping[str, Found] | None = None,
 ) -> Counts:
     """Several families of counts side by side, each family of one length, the whole of length one.
 
@@ -64,6 +66,7 @@ def fingerprint(
             have each value of each field).
         stereo: Let environments and torsions tell stereoisomers apart.
         scales: Of groups and fields, the mean and deviation of log(1 + count) among the training molecules.
+        found: What `parsed_counts` gave before; None = it is worked out.
 
     Returns:
         The bins that count, ascending, and their weights: log(1 + count), scaled.
@@ -74,16 +77,17 @@ def fingerprint(
         >>> round(float((weights**2).sum()), 6), int(bins.max()) < 2048 + 250
         (1.0, True)
     """
-    parsed = _parsed(sample.smiles) if set(families) & set(PARSED) else None
+    if found is None:
+        found = parsed_counts(sample.smiles, bins, families, stereo=stereo)
     parts, start = [], 0
     for family, size in zip(families, family_sizes(bins, families), strict=True):
         if family in DENSE:
-            dense = np.log1p(counts(sample, family, parsed))
             mean, deviation = (scales or {}).get(family, (0.0, 1.0))
-            places, logs = np.arange(size, dtype=np.int32), _standardised(dense, mean, deviation)
+            logs = _standardised(np.log1p(counts(sample, family, found)), mean, deviation)
+            places = np.arange(size, dtype=np.int32)
         else:
-            found = _occurrences(sample.motif_ids) if family == "motifs" else _hashed(parsed, family, bins, stereo)
-            places, logs = _logs(found)
+            places, often = found[family] if family in PARSED else _occurrences(sample.motif_ids)
+            logs = np.log1p(often.astype(np.float32))
         length = float(np.linalg.norm(logs))
         if length > 0:
             parts.append((places + start, logs / length))
@@ -92,24 +96,56 @@ def fingerprint(
     return places.astype(np.int32), (weights / len(parts) ** 0.5).astype(np.float32)
 
 
-def counts(sample: Molecule, family: str, parsed: Any = None) -> NDArray[np.float32]:
+def parsed_counts(smiles: str, bins: int, families: Sequence[str], *, stereo: bool = True) -> dict[str, Found]:
+    """Of the families that need rdkit, the bins that occur, ascending, and how often: raw, so that they can be stored.
+
+    Args:
+        smiles: A SMILES that was read before; it is parsed once.
+        bins: The hashed families have this many bins each.
+        families: Those that need no rdkit (motifs, fields) are left out.
+        stereo: As in `fingerprint`.
+
+    Example:
+        >>> {family: often.tolist() for family, (_, often) in parsed_counts("CC", 2048, ["morgan", "fields"]).items()}
+        {'morgan': [2, 1]}
+    """
+    wanted = [family for family in families if family in PARSED]
+    if not wanted:
+        return {}
+    mol = _parsed(smiles)
+    return {family: _groups(mol) if family == "groups" else _hashed(mol, family, bins, stereo) for family in wanted}
+
+
+def counts(sample: Molecule, family: str, found: Mapping[str, Found] | None = None) -> NDArray[np.float32]:
     """How often each group (rdkit's, `fr_` among its descriptors) or each value of each field occurs."""
     if family == "groups":
-        with quiet():
-            mol = _parsed(sample.smiles) if parsed is None else parsed
-            return np.array([count(mol) for _, count in _GROUPS], np.float32)
+        places, often = found["groups"] if found else _groups(_parsed(sample.smiles))
+        dense = np.zeros(GROUPS, np.float32)
+        dense[places] = often
+        return dense
     atoms, bonds = sample.atoms + _STARTS[: len(ATOM_SIZES)], sample.bonds + _STARTS[len(ATOM_SIZES) :]
     places = np.concatenate((atoms.ravel(), bonds.ravel()))
     return np.bincount(places, minlength=sum(ATOM_SIZES) + sum(BOND_SIZES)).astype(np.float32)
 
 
-def scale_of(samples: Iterable[Molecule], families: Sequence[str]) -> dict[str, Scale]:
-    """Mean and deviation of log(1 + count) of each bin of groups and fields."""
+def scale_of(
+    samples: Iterable[Molecule],
+    families: Sequence[str],
+    found: Callable[[Molecule], Mapping[str, Found]] | None = None,
+) -> dict[str, Scale]:
+    """Mean and deviation of log(1 + count) of each bin of groups and fields.
+
+    Args:
+        samples: Of the training rows.
+        families: What is counted.
+        found: What `parsed_counts` gave of a sample before; None = groups are counted here.
+    """
     wanted = [family for family in families if family in DENSE]
     rows: dict[str, list[NDArray[np.float32]]] = {family: [] for family in wanted}
     for sample in samples if wanted else ():
+        known = found(sample) if found is not None and "groups" in wanted else None
         for family in wanted:
-            rows[family].append(np.log1p(counts(sample, family)))
+            rows[family].append(np.log1p(counts(sample, family, known)))
     table = {family: np.stack(found) for family, found in rows.items() if found}
     return {family: (logs.mean(0).tolist(), logs.std(0).tolist()) for family, logs in table.items()}
 
@@ -129,20 +165,24 @@ def _parsed(smiles: str) -> Chem.Mol:
         return mol
 
 
-def _hashed(mol: Any, family: str, bins: int, stereo: bool) -> Mapping[int, int]:
+def _groups(mol: Chem.Mol) -> Found:
+    """What `rdkit.Chem.Fragments` counts, without a Python function a group."""
     with quiet():
-        found: Mapping[int, int] = _generator(family, bins, stereo).GetCountFingerprint(mol).GetNonzeroElements()
-    return found
+        dense = np.array([len(mol.GetSubstructMatches(pattern)) for pattern in _GROUPS], np.int32)
+    places = np.flatnonzero(dense).astype(np.int32)
+    return places, dense[places]
 
 
-def _occurrences(values: NDArray[Any]) -> dict[int, int]:
-    places, counts = np.unique(values, return_counts=True)
-    return dict(zip(places.tolist(), counts.tolist(), strict=True))
+def _hashed(mol: Chem.Mol, family: str, bins: int, stereo: bool) -> Found:
+    with quiet():
+        dense = _generator(family, bins, stereo).GetCountFingerprintAsNumPy(mol)
+    places = np.flatnonzero(dense).astype(np.int32)
+    return places, dense[places].astype(np.int32)
 
 
-def _logs(found: Mapping[int, int]) -> Counts:
-    places = sorted(found)
-    return np.array(places, np.int32), np.log1p(np.array([found[place] for place in places], np.float32))
+def _occurrences(values: NDArray[Any]) -> Found:
+    places, often = np.unique(values, return_counts=True)
+    return places.astype(np.int32), often.astype(np.int32)
 
 
 @cache

@@ -1,13 +1,14 @@
 """The molecule modality: what the core calls."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmalign.modality import Encoder, Modality, Transform, Units
+from mmalign.modality import Encoder, ManySamples, Modality, Transform, Units
 from mmalign.registry import missing_extra
 from modalities.common.classes import colour_and_shape
 from modalities.molecule.counted import Counted
@@ -43,6 +44,13 @@ class MoleculeModality(Modality):
         """Read, see `read_molecule`."""
         sample: Molecule = source if isinstance(source, Molecule) else _reading().read_molecule(source)
         return sample
+
+    def read_all(self, sources: Sequence[Any], cache: Path, workers: int = 0) -> ManySamples | None:
+        """SMILES, from the store in this folder, made where it is missing; None where one of them names a file."""
+        _reading()
+        from modalities.molecule.store import FeatureStore, is_smiles
+
+        return FeatureStore.build(sources, cache, workers) if all(map(is_smiles, sources)) else None
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> MoleculeTransform:
         """With the fingerprint that the encoder's arguments ask for, then the given settings."""

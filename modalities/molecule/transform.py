@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -20,6 +22,7 @@ from modalities.molecule.molecule import ATOM_FIELDS, ATOM_SIZES, BOND_FIELDS, B
 FINGERPRINTS = (0, 2048, 4096)
 FAMILIES = ("morgan", "feature", "torsion", "motifs", "groups", "fields")
 COUNTED = ("morgan", "feature", "torsion", "groups", "fields")  # what encoder `counted` asks for
+PARSED = ("morgan", "feature", "torsion", "groups")  # what rdkit has to be asked for
 GROUPS = 85
 _CHIRALITY, _STEREO = list(ATOM_FIELDS).index("chirality"), list(BOND_FIELDS).index("stereo")
 _NONE = 1  # the bucket of value 0
@@ -105,13 +108,28 @@ class MoleculeTransform(Transform):
 
     def __init__(self, settings: MoleculeSettings, scales: Mapping[str, Any] | None = None) -> None:
         self.settings, self.scales = settings, dict(scales or {})
+        self._arrays = _as_arrays(self.scales)
         self._counts: dict[str, Counts] = {}
+        self._kept: dict[str, tuple[Any, int]] = {}  # SMILES -> where its counts stand: a store and a row
+
+    def prepare(self, samples: Sequence[Any], cache: Path, workers: int) -> None:
+        """Count all molecules of a store at once, or find that it was done before."""
+        settings = self.settings
+        if not settings.fingerprint or not set(settings.families) & set(PARSED) or not hasattr(samples, "texts"):
+            return
+        texts = list(dict.fromkeys(samples.texts()))
+        if not all(text in self._kept for text in texts):
+            build = _counting("count_store").CountStore.build
+            how = {"bins": settings.fingerprint, "families": settings.families, "stereo": settings.stereo}
+            store = build(texts, cache, **how, workers=workers)
+            self._kept |= {text: (store, row) for row, text in enumerate(texts)}
 
     def fit(self, samples: Iterable[Molecule]) -> None:
         """Learn how often groups and fields occur, where they are counted."""
         if self.settings.fingerprint and not self.scales:
             cleared = map(self._cleared, samples)
-            self.scales, self._counts = _counting().scale_of(cleared, self.settings.families), {}
+            self.scales, self._counts = _counting().scale_of(cleared, self.settings.families, self._stored), {}
+            self._arrays = _as_arrays(self.scales)
 
     def __call__(self, sample: Molecule, rng: np.random.Generator | None = None) -> Item:
         """Make one item; with `rng`, hide some atoms."""
@@ -133,14 +151,24 @@ class MoleculeTransform(Transform):
         settings = self.settings
         if not settings.fingerprint:
             return None
-        found = self._counts.get(sample.smiles)
-        if found is None:
-            found = _counting().fingerprint(
-                sample, settings.fingerprint, settings.families, stereo=settings.stereo, scales=self.scales
+        made = self._counts.get(sample.smiles)
+        if made is None:
+            made = _counting().fingerprint(
+                sample,
+                settings.fingerprint,
+                settings.families,
+                stereo=settings.stereo,
+                scales=self._arrays,
+                found=self._stored(sample),
             )
-            if len(self._counts) < _REMEMBERED:
-                self._counts[sample.smiles] = found
-        return found
+            if len(self._counts) < _REMEMBERED and sample.smiles not in self._kept:
+                self._counts[sample.smiles] = made
+        return made
+
+    def _stored(self, sample: Molecule) -> dict[str, Any] | None:
+        """What rdkit counts in a molecule, where `prepare` was told of it."""
+        store, row = self._kept.get(sample.smiles, (None, 0))
+        return None if store is None else dict(store[row])
 
     def collate(self, items: Sequence[Item]) -> Inputs:
         """Lay the molecules side by side, as one graph."""
@@ -202,15 +230,18 @@ class MoleculeTransform(Transform):
         return sum(family_sizes(settings.fingerprint, settings.families)) if settings.fingerprint else 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_counts": {}}  # cheaper made anew than sent to a worker
+        return self.__dict__ | {"_counts": {}, "_kept": {}}  # cheaper made anew than sent to a worker
 
 
-def _counting() -> ModuleType:
+def _counting(name: str = "fingerprint") -> ModuleType:
     try:
-        from modalities.molecule import fingerprint
+        return import_module(f"modalities.molecule.{name}")
     except ModuleNotFoundError as error:
         raise missing_extra(error.name or "rdkit", "molecule") from error
-    return fingerprint
+
+
+def _as_arrays(scales: Mapping[str, Any]) -> dict[str, Any]:
+    return {family: tuple(np.asarray(column, np.float32) for column in scale) for family, scale in scales.items()}
 
 
 def family_sizes(bins: int, families: Sequence[str]) -> list[int]:

@@ -79,9 +79,9 @@ def test_other_molecules_and_other_versions_have_other_files(
     names.add(FeatureStore.build(["CC", "O"], folder).path.name)
     names.add(FeatureStore.build(["C", "CO"], folder).path.name)
     for name in ("featuriser", "rdkit"):
-        versions = {**module._versions(), name: "other"}
+        versions = {**module.versions(), name: "other"}
         with monkeypatch.context() as patched:
-            patched.setattr(module, "_versions", lambda versions=versions: versions)
+            patched.setattr(module, "versions", lambda versions=versions: versions)
             names.add(FeatureStore.build(SMILES, folder).path.name)
             with pytest.raises(UserError, match=f"made by {name}"):
                 FeatureStore.open(built.path)
