@@ -136,6 +136,12 @@ def test_an_image_tower_brings_the_settings_of_its_weights(heart: Echo, tmp_path
         MODALITY.encoder("image", MODALITY.transform("image", args, size=32), **args)
 
 
+def test_a_bundle_brings_its_own_weights() -> None:
+    sealed = MODALITY.restore_transform(MODALITY.transform("frames", {}, size=32).config())
+    with pytest.raises(UserError, match="brings its own weights"):
+        MODALITY.encoder("image", sealed, tower="timm", args={"model": "resnet10t", "pretrained": True})
+
+
 @pytest.mark.parametrize("name", ["frames", "r2plus1d"])
 def test_a_batch_in_pieces_has_the_gradient_of_the_whole(name: str) -> None:
     transform, encoder = build(name)
