@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,8 @@ class PairedData(pl.LightningDataModule):
         drop_last: Leave out the last, smaller batch of an epoch.
         workers: Processes that prepare batches, and that fill the cache; 0 = the training process itself.
         cache_gb: Gigabytes of decoded samples to keep in memory.
-        cache: Folder that keeps what takes long to read (molecules), so that the next start need not; default: nothing
-            is kept. Files are named by content and versions; the folder may be deleted at any time between two runs.
+        cache: Folder that keeps what takes long to read (molecules) for the next start, in files named by content and
+            versions; may be deleted between two runs. Default: $MMALIGN_CACHE; without it nothing is kept.
         max_rejected: Share of rows that may be unusable before preparing stops.
         seed: Order, augmentation, and which of several captions is drawn.
 
@@ -100,6 +101,7 @@ class PairedData(pl.LightningDataModule):
         _demand(0 <= max_rejected <= 1, "max_rejected", "a share in [0, 1]", max_rejected)
         _demand(seed >= 0, "seed", "0 or more", seed)
         self.source_config = SourceConfig(source, manifest, files, dict(columns or {}), separator, dict(options or {}))
+        cache = cache or os.environ.get("MMALIGN_CACHE")
         self.cache = Path(cache).expanduser() if cache else None
         self.validation, self.test, self.split_seed = validation, test, split_seed
         self.positives, self.batch_size, self.drop_last, self.workers = positives, batch_size, drop_last, workers

@@ -114,6 +114,10 @@ class Source(ABC):
         """
         return None
 
+    def grouped(self, candidates: Sequence[Record]) -> Sequence[Record]:
+        """The candidates with their groups, where these take long to find: only credit `group` asks; optional."""
+        return candidates
+
     @abstractmethod
     def fingerprint(self) -> str:
         """A hash of the data's content, for provenance: equal content = equal hash on any machine."""

@@ -1,17 +1,15 @@
 """What queries are ranked against: the rows of the split, or the list that the source offers."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmalign.data.module import PairedData
-from mmalign.data.records import Record
+from mmalign.data.records import Record, Source
 from mmalign.data.samples import Samples
 from mmalign.errors import BadSample, UserError
 from mmalign.evaluation.embed import SideEmbedding, move
@@ -29,13 +27,19 @@ class Corpus:
 
     Args:
         side: Their embeddings; `rows` point into `records`.
-        records: Every candidate, with the group and the values of the row that it stands for, where there is one.
+        records: Every candidate, with what the row that it stands for knows besides, where there is one.
         rejected: Of those that could not be used, why.
+        source: Who listed them.
     """
 
     side: SideEmbedding
     records: Sequence[Record]
     rejected: Sequence[str]
+    source: Source
+
+    def answers(self, credit: str) -> Sequence[Record]:
+        """The candidates with what a credit asks of them: only `group` needs groups, which may take long to find."""
+        return self.source.grouped(self.records) if credit == "group" else self.records
 
 
 def corpora(data: PairedData, sides: Sequence[str], candidates: str) -> dict[str, list[Record]]:
@@ -67,7 +71,7 @@ def embed_corpus(
 ) -> Corpus:
     """Decode and embed candidates a batch at a time; only embeddings are held.
 
-    Where a folder is named by `$MMALIGN_CACHE`, a modality that knows how (`read_all`) keeps what was read in it.
+    Where the data has a folder for it (`--data.cache`), a modality that knows how keeps there what was read.
 
     Args:
         model: What embeds them, with its own transform.
@@ -84,14 +88,13 @@ def embed_corpus(
     samples = Samples(data.source, records, {side: model.modalities[side]}, cache_bytes=0, **kept)
     samples.read_all([place for place, record in enumerate(records) if record.problem is None])
     samples.prepare(side, model.transforms[side])
-    kept = _at_once(model, data, side, records)
     rows: list[Tensor] = []
     rejected: dict[int, str] = {}
 
     def parts() -> Iterator[Embedding]:
         for start in range(0, len(records), batch_size):
             places = range(start, min(start + batch_size, len(records)))
-            items = [item for place in places for item in _items(model, samples, kept, side, place, rejected)]
+            items = [item for place in places for item in _items(model, samples, side, place, rejected)]
             if items:
                 rows.append(torch.tensor([place for place, _ in items]))
                 inputs = model.transforms[side].collate([item for _, item in items])
@@ -104,38 +107,20 @@ def embed_corpus(
             why = next(iter(rejected.values()), "none has a value")
             raise UserError(f"not one of {len(records)} candidates of {side!r} can be used: {why}")
         embedding = pack(chain([first], made), vectors_only=vectors_only)
-    return Corpus(SideEmbedding(embedding, torch.cat(rows)), records, [*rejected.values()])
+    return Corpus(SideEmbedding(embedding, torch.cat(rows)), records, [*rejected.values()], data.source)
 
 
-def _at_once(model: Aligner, data: PairedData, side: str, records: Sequence[Record]) -> Any:
-    """Every candidate by `Modality.read_all`, where the user named a folder for it and the modality knows how."""
-    modality, folder = model.modalities[side], getattr(data, "cache", None) or os.environ.get("MMALIGN_CACHE")
-    several = any(len(record.values.get(side, ())) != 1 for record in records)
-    if not folder or several or not modality.inline or not hasattr(modality, "read_all"):
-        return None
-    found = modality.read_all([record.values[side][0] for record in records], Path(folder))
-    if found is not None and hasattr(model.transforms[side], "prepare"):
-        model.transforms[side].prepare(found, Path(folder))
-    return found
-
-
-def _items(
-    model: Aligner, samples: Samples, kept: Any, side: str, place: int, rejected: dict[int, str]
-) -> list[tuple[int, Any]]:
+def _items(model: Aligner, samples: Samples, side: str, place: int, rejected: dict[int, str]) -> list[tuple[int, Any]]:
     """Every alternative of one candidate; none where one of them cannot be used."""
-    record, transform, items = samples.records[place], model.transforms[side], []
+    record, items = samples.records[place], []
     if record.problem is not None:
         rejected[place] = str(record.problem)
         return []
     for alternative in range(len(record.values.get(side, ()))):
         try:
-            if kept is None:
-                item = samples.item(place, side, transform, alternative=alternative)
-            else:
-                item = transform(kept[place])
-            items.append((place, item))
+            items.append((place, samples.item(place, side, model.transforms[side], alternative=alternative)))
         except BadSample as error:
-            rejected[place] = str(error) if kept is None else str(samples.rejection(record, side, alternative, error))
+            rejected[place] = str(error)
             return []
     return items
 

@@ -98,7 +98,7 @@ def evaluate_retrieval(
     scores: dict[str, Any] = {}
     details: dict[str, Any] = {"embeddings": sides}
     for name, one in asked.items():
-        pool = None if one.corpus is None else one.corpus.records
+        pool = None if one.corpus is None else one.corpus.answers(credit)
         right = RightAnswers(one.queries, one.gallery, records, credit=credit, candidates=pool)
         each = [_blocks(it, of[name], rerank=rerank, mode=mode) for it, (_, of) in zip(models, made, strict=True)]
         blocks = each[0] if len(each) == 1 else mean_rank_blocks(each)

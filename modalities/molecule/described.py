@@ -5,6 +5,7 @@ import logging
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -86,12 +87,18 @@ class DescribedMolecules(Source):
         found = self.searched() if self._columns.get(side) == "smiles" else None
         if found is None:
             return None
+        return [Record(row.id, row.where, {side: (row.smiles,)}, split=row.split or None) for row in found]
+
+    def grouped(self, candidates: Sequence[Record]) -> Sequence[Record]:
+        """Half a millisecond each, of those that do not stand for a row of the tables."""
+        side = next(side for side, column in self._columns.items() if column == "smiles")
+        missing = [place for place, one in enumerate(candidates) if one.group is None]
         with Kept(self.options["cache"]):
-            named = groups([row.smiles for row in found], self.options["group"])
-        return [
-            Record(row.id, row.where, {side: (row.smiles,)}, group, split=row.split or None)
-            for row, group in zip(found, named, strict=True)
-        ]
+            named = groups([candidates[place].values[side][0] for place in missing], self.options["group"])
+        found = list(candidates)
+        for place, group in zip(missing, named, strict=True):
+            found[place] = replace(found[place], group=group)
+        return found
 
     def searched(self) -> list[Described] | None:
         """The molecules that a benchmark ranks, without texts; None where the folder does not have their list."""

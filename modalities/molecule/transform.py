@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmalign.errors import UserError
-from mmalign.modality import Transform
+from mmalign.modality import ManySamples, Transform
 from mmalign.registry import missing_extra, nearest
 from mmalign.types import Inputs
 from modalities.common.bags import bag_inputs
@@ -112,7 +112,7 @@ class MoleculeTransform(Transform):
         self._counts: dict[str, Counts] = {}
         self._kept: dict[str, tuple[Any, int]] = {}  # SMILES -> where its counts stand: a store and a row
 
-    def prepare(self, samples: Sequence[Any], cache: Path, workers: int) -> None:
+    def prepare(self, samples: ManySamples, cache: Path, workers: int = 0) -> None:
         """Count all molecules of a store at once, or find that it was done before."""
         settings = self.settings
         if not settings.fingerprint or not set(settings.families) & set(PARSED) or not hasattr(samples, "texts"):

@@ -161,6 +161,8 @@ def test_candidates_read_at_once(
     asked: list[tuple[Path, list[str]]] = []
 
     class Many(list[str]):
+        rejected: ClassVar[dict[int, BadSample]] = {}
+
         def __getitem__(self, place: Any) -> Any:
             if place == 2:
                 raise BadSample("store:2", "a sentence", "nonsense")
@@ -178,6 +180,8 @@ def test_candidates_read_at_once(
     alone = embed_corpus(model, data, "words", records, batch_size=3)
     assert not asked
     monkeypatch.setenv("MMALIGN_CACHE", str(tmp_path))
+    data = paired(rows, ("left", "words"))
+    asked.clear()  # its own rows
     made = embed_corpus(model, data, "words", records, batch_size=3)
     assert asked == [(tmp_path, texts)]
     assert made.side.rows.tolist() == [0, 1, 3]
