@@ -11,6 +11,7 @@ from sklearn import metrics
 from mmalign.data.module import PairedData
 from mmalign.errors import UserError
 from mmalign.evaluation.evaluate import evaluate
+from mmalign.evaluation.measures import best_threshold
 from mmalign.evaluation.multilabel import class_figures, detection_scores, evaluate_multi_label
 from mmalign.evaluation.prompt_sets import ClassPrompts, ValuePrompts
 from mmalign.model import Aligner
@@ -79,6 +80,20 @@ def test_figures_equal_scikit_learn(model: Aligner, patients: PairedData) -> Non
     assert result.scores["classes"]["cat"]["threshold"] == 0
     assert result.scores["classes"]["dog"]["threshold"] != 0  # without negative sentences: chosen on validation
     assert result.provenance["protocol"]["thresholds"] == "chosen on validation"
+
+
+def test_the_threshold_is_the_best_of_the_other_split(model: Aligner, patients: PairedData) -> None:
+    """Chosen without a look at what is measured: the test rows alone would choose another."""
+    given = {"side": "left", "class_side": "words", "split": "test", "prompts": PROMPTS, "bootstrap": 0}
+    got = evaluate_multi_label(model, patients, **given).scores["classes"]["dog"]["threshold"]
+    chosen = {}
+    for split in ("validation", "test"):
+        records = patients.records(split)
+        vectors = model.encode("left", [record.values["left"][0] for record in records])
+        scores = detection_scores(model, vectors, PROMPTS, class_side="words")[:, 2]
+        chosen[split] = best_threshold(np.array(["dog" in record.labels for record in records]), scores)
+    assert got == pytest.approx(chosen["validation"], abs=1e-6)
+    assert got != pytest.approx(chosen["test"], abs=1e-3)
 
 
 def test_no_split_to_choose_on(model: Aligner, patients: PairedData) -> None:
