@@ -18,8 +18,8 @@ class Counted(Encoder):
 
     .. math:: v = \sum_f w_f E_f + \gamma \odot \mathrm{graph}
 
-    `model.start: canonical` sets E in closed form. With a `graph`, a hierarchical network gives the tokens (atoms) and
-    parts (motifs), and adds to the vector through a gate that starts at zero.
+    `model.start` sets E in closed form. With a `graph`, a hierarchical network gives the tokens (atoms) and
+    parts (motifs), and adds to the vector through a gate, closed by a start in closed form until training opens it.
 
     Args:
         transform: The transform; it must make fingerprints.
@@ -59,7 +59,7 @@ class Counted(Encoder):
         self.graph: Hierarchical | None = None
         if graph:
             self.graph = Hierarchical(transform, width=width, depth=graph, dropout=dropout, branch=False)
-            self.gate = nn.Parameter(torch.zeros(width))
+            self.gate = nn.Parameter(torch.full((width,), 0.1))
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode a batch of molecules."""
@@ -75,9 +75,11 @@ class Counted(Encoder):
         return bag_matrix(inputs, torch.arange(count, device=inputs["bins"].device), count, len(self.table))
 
     def set_linear(self, weight: Tensor) -> None:
-        """Set the vectors of the bins."""
+        """Set the vectors of the bins, and close the gate."""
         with torch.no_grad():
             self.table.copy_(weight)
+            if self.graph is not None:
+                self.gate.zero_()
 
     def config(self) -> dict[str, Any]:
         """The arguments."""

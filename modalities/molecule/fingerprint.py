@@ -22,7 +22,7 @@ _STARTS = np.cumsum([0, *ATOM_SIZES, *BOND_SIZES])[:-1]
 
 Counts = tuple[NDArray[np.int32], NDArray[np.float32]]
 Found = tuple[NDArray[np.int32], NDArray[np.int32]]  # the bins that occur, ascending, and how often
-Scale = tuple[Sequence[float], Sequence[float]]
+Scale = Sequence[Sequence[float]]
 
 
 def morgan(smiles: str, bins: int, *, stereo: bool = True) -> Counts:
@@ -147,7 +147,7 @@ def scale_of(
         for family in wanted:
             rows[family].append(np.log1p(counts(sample, family, known)))
     table = {family: np.stack(found) for family, found in rows.items() if found}
-    return {family: (logs.mean(0).tolist(), logs.std(0).tolist()) for family, logs in table.items()}
+    return {family: [logs.mean(0).tolist(), logs.std(0).tolist()] for family, logs in table.items()}
 
 
 def _standardised(logs: NDArray[np.float32], mean: Any, deviation: Any) -> NDArray[np.float32]:

@@ -20,8 +20,9 @@ class NgramBag(Encoder):
     .. math:: v = \sum_g w_g E_g + \gamma \odot \mathrm{mean}(\mathrm{context})
 
     With a few thousand texts, letters carry what words cannot: the parts of names that no training text holds whole.
-    `model.start: canonical` sets E in closed form. Layers over the words (`depth`) add context to the tokens, and to
-    the vector through a gate that starts at zero. Tokens are words, parts are phrases.
+    `model.start` sets E in closed form. Layers over the words (`depth`) add context to the tokens, and to
+    the vector through a gate, closed by a start in closed form until training opens it. Tokens are words, parts are
+    phrases.
 
     Args:
         transform: The transform, fitted.
@@ -64,7 +65,7 @@ class NgramBag(Encoder):
         if depth:
             self.positions = nn.Parameter(torch.randn(transform.settings.max_length, width) * 0.02)
             self.norm = nn.LayerNorm(width)
-            self.gate = nn.Parameter(torch.zeros(width))
+            self.gate = nn.Parameter(torch.full((width,), 0.1))
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode a batch."""
@@ -86,9 +87,11 @@ class NgramBag(Encoder):
         return bag_matrix(inputs, inputs["text"], len(inputs["mask"]), len(self.table))
 
     def set_linear(self, weight: Tensor) -> None:
-        """Set the vectors of the n-grams."""
+        """Set the vectors of the n-grams, and close the gate."""
         with torch.no_grad():
             self.table.copy_(weight)
+            if self.layers is not None:
+                self.gate.zero_()
 
     def config(self) -> dict[str, Any]:
         """The arguments."""

@@ -18,6 +18,7 @@ from mmalign.registry import nearest
 from mmalign.types import Inputs
 from modalities.common.bags import bag_inputs
 from modalities.text.phrases import phrase_ends, phrase_of_each_piece
+from modalities.text.transform import without_some
 
 _WORD = re.compile(r"[^\W\d_]+|\d|[^\w\s]|_")
 _REMEMBERED = 100_000
@@ -34,6 +35,7 @@ class NgramSettings:
         vocabulary: Most n-grams of each of the two families; the most frequent are kept.
         min_count: Training texts that an n-gram must occur in.
         max_length: Most words of a text; the rest is cut off.
+        word_dropout: Probability that training leaves out a word; one word always stays.
         phrases: Find the phrases, for parts.
     """
 
@@ -43,6 +45,7 @@ class NgramSettings:
     vocabulary: int = 40_000
     min_count: int = 2
     max_length: int = 256
+    word_dropout: float = 0.0
     phrases: bool = False
 
     def __post_init__(self) -> None:
@@ -58,6 +61,8 @@ class NgramSettings:
             value = getattr(self, name)
             if not isinstance(value, int) or not 1 <= value <= most:
                 raise UserError(f"ngrams transform: {name} must be an integer in 1..{most}, got {value!r}")
+        if not 0 <= self.word_dropout < 1:
+            raise UserError(f"ngrams transform: word_dropout must be in 0..1, got {self.word_dropout}")
         if not isinstance(self.phrases, bool):
             raise UserError(f"ngrams transform: phrases must be true or false, got {self.phrases!r}")
 
@@ -156,7 +161,9 @@ class NgramTransform(Transform):
         self._set(kept)
 
     def __call__(self, sample: str, rng: np.random.Generator | None = None) -> Item:
-        """The n-grams of one text."""
+        """The n-grams of one text; with `rng`, leave out some words."""
+        if rng is not None and self.settings.word_dropout:
+            return self._make(without_some(sample, self.settings.word_dropout, rng))
         found = self._made.get(sample)
         if found is None:
             found = self._make(sample)

@@ -115,10 +115,7 @@ class TextTransform(Transform):
     def __call__(self, sample: str, rng: np.random.Generator | None = None) -> list[int] | Phrased:
         """Tokenize."""
         if rng is not None and self.settings.word_dropout:
-            words = sample.split()
-            keep = rng.random(len(words)) >= self.settings.word_dropout
-            keep[rng.integers(len(words))] = True
-            sample = " ".join(word for word, kept in zip(words, keep, strict=True) if kept)
+            sample = without_some(sample, self.settings.word_dropout, rng)
         if not self.settings.phrases:
             return self.tokenizer(sample)
         ids, spans, text = self.tokenizer.pieces(sample)
@@ -178,3 +175,11 @@ class TextTransform(Transform):
                 "text: the encoder gives phrases, its transform does not find them: set transform: {phrases: true}"
             )
         return phrases
+
+
+def without_some(text: str, share: float, rng: np.random.Generator) -> str:
+    """A text less about that share of its words; one word always stays."""
+    words = text.split()
+    keep = rng.random(len(words)) >= share
+    keep[rng.integers(len(words))] = True
+    return " ".join(word for word, kept in zip(words, keep, strict=True) if kept)
