@@ -14,6 +14,9 @@ from mmalign.evaluation.embed import EvalData, SideEmbedding
 from mmalign.evaluation.ranks import Block
 from mmalign.model import Aligner
 
+_FEW = 16
+"""Ties up to this length are found by looking at neighbours."""
+
 
 def mean_rank_blocks(members: Sequence[Iterable[Block]]) -> Iterator[Block]:
     """The blocks of several models -> blocks whose scores are minus the sum of ranks: the lowest mean rank is first.
@@ -44,11 +47,35 @@ def mid_ranks(block: Block) -> torch.Tensor:
         >>> mid_ranks(Block(0, torch.tensor([[5.0, 7.0, 5.0, 1.0]]), torch.zeros(1, 1)))
         tensor([[2.5000, 1.0000, 2.5000, 4.0000]], dtype=torch.float64)
     """
-    scores = block.scores.contiguous()  # of a swapped pair they come as a transpose
-    size, ordered = scores.shape[1], scores.sort(dim=1).values
-    below_or_equal = torch.searchsorted(ordered, scores + block.margin, right=True)
-    below = torch.searchsorted(ordered, scores - block.margin)
-    return size + 0.5 - (below_or_equal + below).double() / 2
+    scores, size = block.scores, block.scores.shape[1]
+    order = _ascending(scores)
+    ordered = scores.gather(1, order)
+    margin = block.margin if block.margin.shape[1] == 1 else block.margin.gather(1, order)
+    places = torch.arange(size, device=scores.device) + _lean(ordered, margin).double() / 2
+    return torch.empty_like(places).scatter_(1, order, size - places)
+
+
+def _ascending(scores: torch.Tensor) -> torch.Tensor:
+    if scores.device.type == "cpu":  # two to three times as fast as torch there
+        return torch.from_numpy(scores.numpy().argsort(axis=1))
+    return scores.argsort(dim=1)
+
+
+def _lean(ordered: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
+    """How many more of those equal to a score stand above it than below it, in an ascending row."""
+    lean = torch.zeros_like(ordered, dtype=torch.int32)
+    own = margin.expand_as(ordered)
+    for step in range(1, min(_FEW, ordered.shape[1])):
+        gap = ordered[:, step:] - ordered[:, :-step]
+        above, below = gap <= own[:, :-step], gap <= own[:, step:]
+        if not bool(above.any()) and not bool(below.any()):
+            return lean
+        lean[:, :-step] += above
+        lean[:, step:] -= below.int()
+    # Long ties: the ends of each are looked up.
+    ends = torch.searchsorted(ordered, ordered + margin, right=True)
+    starts = torch.searchsorted(ordered, ordered - margin)
+    return ends + starts - 1 - 2 * torch.arange(ordered.shape[1], device=ordered.device)
 
 
 def members(model: Aligner, others: Sequence[str | Path | Aligner], sides: tuple[str, str]) -> list[Aligner]:

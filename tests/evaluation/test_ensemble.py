@@ -26,10 +26,24 @@ def slow_ranks(row: list[float]) -> list[float]:
     return [1 + sum(x > y for x in row) + (sum(x == y for x in row) - 1) / 2 for y in row]
 
 
-def test_ranks_against_a_loop() -> None:
-    scores = torch.as_tensor(np.random.default_rng(0).integers(-3, 4, (20, 15)), dtype=torch.float32)
-    got = mid_ranks(Block(0, scores, margin_of(scores)))
-    assert got.tolist() == [slow_ranks(row) for row in scores.tolist()]
+@pytest.mark.parametrize("levels", [2, 4, 200, 10_000])
+@pytest.mark.parametrize("size", [1, 2, 15, 60])
+def test_ranks_against_a_loop(levels: int, size: int) -> None:
+    """Ties of every length, a transpose, and margins of each score's own."""
+    scores = torch.as_tensor(np.random.default_rng(0).integers(0, levels, (size, 20)), dtype=torch.float32).T
+    expected = [slow_ranks(row) for row in scores.tolist()]
+    for margin in (margin_of(scores), margin_of(scores).expand_as(scores), torch.zeros(20, 1)):
+        assert mid_ranks(Block(0, scores, margin)).tolist() == expected
+
+
+@pytest.mark.parametrize("copies", [1, 30])
+def test_each_score_has_its_margin(copies: int) -> None:
+    """A score with a wide margin sees a tie where its neighbour with a narrow one does not."""
+    scores = torch.tensor([[1.0, 1.5] + [9.0] * copies])
+    margin = torch.tensor([[1.0, 0.1] + [0.0] * copies])
+    first, second, *others = mid_ranks(Block(0, scores, margin))[0].tolist()
+    assert (first, second) == (copies + 1.5, copies + 1)
+    assert set(others) == {(copies + 1) / 2}
 
 
 def test_last_bits_are_a_tie() -> None:
