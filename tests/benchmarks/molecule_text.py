@@ -1,6 +1,6 @@
 """Molecules and texts: what each part of a recipe is worth, on held-out pairs of ChEBI-20, beside the floor.
 
-    python -m tests.benchmarks.molecule_text --rows floor start clip --seeds 0 1 2
+    python tests/benchmarks/molecule_text.py --rows floor start clip --seeds 0 1 2
 
 Trains on validation.txt (all of ChEBI-20's texts that the data folder has) less 500 held-out pairs, which are the same
 in every run; asks with their texts among the whole corpus of 33,010 molecules, with their texts among the 500, and with
@@ -15,8 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-
-from tests.benchmarks.figures import Scores, difference, interval
+from figures import Scores, difference, interval
 
 HELD = "{split: own, held: 500}"
 CLIP = "molecule-text/clip"
