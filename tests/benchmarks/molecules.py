@@ -3,9 +3,10 @@
     python tests/benchmarks/molecules.py
     python tests/benchmarks/molecules.py --count 1000 --repeats 7 --json molecules.json
 
-One process and one thread, but for the first start of a store, which has two processes. All sides run in turn on the same
-molecules, so that what else the machine does meets them all. Ratios are of medians. `from_smiles` gives 9 fields an atom and 3 a bond; the graph fields here are 10 and 4. CIP
-labels, motifs and fingerprints have no counterpart there: they are in the rows that say so.
+One process and one thread, but for the first start of a store, which has two processes. All sides run in turn on
+the same molecules, so that what else the machine does meets them all. Ratios are of medians. `from_smiles` gives 9
+fields an atom and 3 a bond; the graph fields here are 10 and 4. CIP labels, motifs and fingerprints have no counterpart
+there: they are in the rows that say so.
 """
 
 import argparse
