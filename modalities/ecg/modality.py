@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mmalign.modality import Encoder, Modality, Transform, Units
+from modalities.ecg.measured import MILLIVOLTS, Measured, MeasuredTransform
 from modalities.ecg.patches import Patches
 from modalities.ecg.read import read_ecg
 from modalities.ecg.resnet import ResNet
@@ -28,7 +29,11 @@ class EcgModality(Modality):
     name = "ecg"
     description = "ECGs of 1 to 12 leads: WFDB, DICOM, EDF, CSV, NPY, NPZ, Parquet; a sample is millivolts by lead"
     weighted_picture = True
-    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {"resnet": ResNet, "patches": Patches}
+    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
+        "resnet": ResNet,
+        "patches": Patches,
+        "measured": Measured,
+    }
 
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
@@ -39,11 +44,16 @@ class EcgModality(Modality):
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> EcgTransform:
         """The default steps, or the given ones; beats are found where the encoder gives them."""
+        if encoder == "measured":
+            return MeasuredTransform(EcgSettings.make({"steps": MILLIVOLTS} | settings))
         wanted = {"beats": True} if encoder_args.get("beats") is True else {}
         return EcgTransform(EcgSettings.make(wanted | settings))
 
     def restore_transform(self, config: Mapping[str, Any]) -> Transform:
         """From `EcgTransform.config()`."""
+        if "statistics" in config:
+            settings = {name: value for name, value in config.items() if name != "statistics"}
+            return MeasuredTransform(EcgSettings.make(settings), config["statistics"])
         return EcgTransform(EcgSettings.make(config))
 
     def picture(self, sample: Ecg, axes: "Axes", weights: Sequence[float] | None = None) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.modality import Encoder, Units
+from modalities.ecg.measured import Measured
 from modalities.ecg.patches import Patches
 from modalities.ecg.resnet import ResNet
 from modalities.ecg.sample import LEADS, Ecg
@@ -23,12 +24,16 @@ def ecg_units(sample: Ecg, transform: EcgTransform, encoder: Encoder, grain: str
         stride = encoder.patch
     elif isinstance(encoder, ResNet):
         stride = encoder.stride
+    elif isinstance(encoder, Measured):
+        stride = transform.settings.length  # a token is a lead from start to end
     else:
         return None
     settings, item = transform.settings, transform(sample)
     places = -(-settings.length // stride)
     if grain == "parts":
         members = _beats(item["beat_of"], item["lead_mask"], places, stride)
+    elif isinstance(encoder, Measured):
+        members = np.eye(len(LEADS), len(LEADS) + 1)  # the token of the whole is to be seen nowhere
     elif isinstance(encoder, Patches):
         members = np.eye(len(LEADS) * places)
     else:

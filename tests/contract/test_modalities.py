@@ -38,6 +38,7 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     ("molecule", "counted"): {"width": 16, "graph": 1, "fingerprint": 2048},
     ("ecg", "resnet"): {"width": 8, "depths": [1, 1, 1], "beats": True},
     ("ecg", "patches"): {"width": 16, "depth": 2, "heads": 2, "patch": 64, "pool": "attention", "beats": True},
+    ("ecg", "measured"): {"width": 16},
     ("echo", "frames"): {"width": 4, "depths": [1, 1]},
     ("echo", "r2plus1d"): {"width": 4, "depths": [1, 1, 1]},
     ("echo", "image"): {"tower": "vit", "args": {"width": 16, "depth": 1, "heads": 2}, "layers": 1, "heads": 2},
