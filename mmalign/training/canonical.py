@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Rows = Any
 """A float64 array, or a SciPy sparse one, a row a sample."""
 
-EXACT = 4096
-"""Up to so many rows all directions are kept; beyond, the strongest so many."""
+EXACT, STRONGEST = 4096, 2048
+"""Up to so many rows all directions are kept; of more rows, the strongest so many."""
 
 
 @dataclass
@@ -213,6 +213,6 @@ def _directions(rows: Rows, seed: int) -> tuple[NDArray[np.float64], NDArray[np.
         return u, s, (rows.T @ u) / s
     from sklearn.utils.extmath import randomized_svd
 
-    u, s, vt = randomized_svd(rows, min(EXACT, *rows.shape), n_iter=4, random_state=seed)
+    u, s, vt = randomized_svd(rows, min(STRONGEST, *rows.shape), n_iter=2, random_state=seed)
     kept = s > 3e-5 * s[0]
     return u[:, kept], s[kept], vt[kept].T
