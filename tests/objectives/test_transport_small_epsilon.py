@@ -152,6 +152,28 @@ def test_the_side_with_fewer_places_is_solved_for() -> None:
     assert int((tall.iterations - wide.iterations).abs().max()) == 0  # the same system
 
 
+def test_overrelaxation_takes_fewer_iterations_than_the_paper() -> None:
+    cost = ties(8, 64, 32).double()
+    got = sinkhorn(cost, 0.1, tolerance=1e-4)
+    kernel, plain = (-cost / 0.1).exp(), torch.zeros(8, dtype=torch.long)
+    v = torch.ones(8, 32, dtype=torch.float64)
+    for count in range(1, 101):
+        v = 1 / (kernel.mT @ (1 / (kernel @ v[:, :, None]) / 64))[:, :, 0]
+        plan = kernel * v[:, None] / (kernel @ v[:, :, None]) / 64
+        plain = torch.where((plain == 0) & ((plan.sum(1) - 1 / 32).abs().sum(1) <= 1e-4), count, plain)
+    assert int(got.iterations.max()) < PATIENCE
+    assert bool((got.iterations < 0.8 * plain + EVERY).all())
+    assert int(got.iterations.sum()) < 0.8 * int(plain.sum())
+
+
+def test_what_overflows_in_multiplications_does_not_in_the_end() -> None:
+    cost = 2 * cosine(3, 12, 8)
+    huge = {"a": torch.full((3, 12), 1e35 / 12), "b": torch.full((3, 8), 1e35 / 8)}
+    got, usual = sinkhorn(cost, 0.04, **huge, tolerance=1e32), sinkhorn(cost, 0.04, tolerance=1e-3)
+    assert float(got.error.max()) <= 1e32
+    torch.testing.assert_close(got.plan / 1e35, usual.plan, rtol=0, atol=2e-3)
+
+
 def test_what_multiplications_do_too_slowly_newton_ends() -> None:
     cost = ties(8, 64, 32)
     epsilon = float((cost.amax() - cost.amin()) / (0.95 * REACH))
