@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from scipy import signal as dsp
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -32,6 +31,7 @@ import mmalign
 from mmalign import recipes
 from mmalign.data.module import PairedData
 from mmalign.evaluation.evaluate import evaluate
+from mmalign.evaluation.measures import auroc
 from mmalign.evaluation.prompt_sets import ClassPrompts
 from mmalign.training.run import train
 from modalities.ecg import MODALITY
@@ -119,25 +119,17 @@ def zero_shot(recipe: str, column: str, seed: int, more: Sequence[str] = ()) -> 
     return np.asarray(found.details["margins"]), np.asarray(found.details["truth"])
 
 
-def areas(truth: NDArray[np.bool_], scores: Values) -> Values:
-    """Area of each class, mean over seeds; NaN where a class lacks an outcome."""
-    kinds = truth.any(0) & ~truth.all(0)
-    by_seed = [
-        [roc_auc_score(t, s) if k else np.nan for t, s, k in zip(truth.T, one.T, kinds, strict=True)] for one in scores
-    ]
-    return np.mean(by_seed, axis=0)
+def areas(truth: NDArray[np.bool_], scores: Values, weights: Values | None = None) -> Values:
+    """Area of each class, mean over seeds, `(draws, classes)`; NaN where a draw lacks an outcome."""
+    by_seed = [np.stack([auroc(t, s, weights) for t, s in zip(truth.T, one.T, strict=True)], 1) for one in scores]
+    return np.asarray(np.mean(by_seed, axis=0))
 
 
-def drawn(asked: Split, rows: dict[str, Values], draws: int) -> dict[str, Values]:
-    """Areas of every row's scores under the same draws of patients, `(draws, classes)`."""
-    rng, patients = np.random.default_rng(0), np.unique(asked.groups)
-    places = [np.flatnonzero(asked.groups == patient) for patient in patients]
-    found: dict[str, list[Values]] = {name: [] for name in rows}
-    for _ in range(draws):
-        some = np.concatenate([places[one] for one in rng.integers(len(places), size=len(places))])
-        for name, scores in rows.items():
-            found[name].append(areas(asked.truth[some], scores[:, some]))
-    return {name: np.array(values) for name, values in found.items()}
+def draws_of_patients(groups: NDArray[np.str_], draws: int) -> Values:
+    """How often each recording counts, `(draws, n)`: whole patients are drawn."""
+    patients, owner = np.unique(groups, return_inverse=True)
+    often = np.random.default_rng(0).multinomial(len(patients), np.full(len(patients), 1 / len(patients)), size=draws)
+    return often[:, owner].astype(np.float64)
 
 
 def interval(values: Values) -> list[float]:
@@ -167,10 +159,11 @@ def main() -> None:
             found = [zero_shot(f"ecg-text/{recipe}", column, seed, more) for seed in several]
             assert all((truth == asked.truth).all() for _, truth in found)
             rows[f"zero-shot from {column}: {name}"] = np.stack([scores for scores, _ in found])
-    lots = drawn(asked, rows, arguments.draws)
+    weights = draws_of_patients(asked.groups, arguments.draws)
+    lots = {name: areas(asked.truth, scores, weights) for name, scores in rows.items()}
     peer, printed, kept = lots["random forest, spectral features"], [], {}
     for name, scores in rows.items():
-        by_class, several = areas(asked.truth, scores), [areas(asked.truth, one[None]).mean() for one in scores]
+        by_class, several = areas(asked.truth, scores)[0], [areas(asked.truth, one[None]).mean() for one in scores]
         macro, norm = interval(lots[name].mean(1)), interval(lots[name][:, 0])
         gain = interval(lots[name].mean(1) - peer.mean(1))
         kept[name] = {
