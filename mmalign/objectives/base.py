@@ -64,11 +64,12 @@ class Objective(nn.Module):
 
         This one makes small squares of scores and keeps their diagonals; objectives that can do better do.
         """
+        asked = [mode] if mode else []  # an objective without modes need not know the word
         made = []
         for start in range(0, len(a), SQUARE):
             rows = slice(start, start + SQUARE)
-            made.append(self.score(a[rows], b[rows], mode).diagonal())
-        return torch.cat(made) if made else self.score(a, b, mode).flatten()
+            made.append(self.score(a[rows], b[rows], *asked).diagonal())
+        return torch.cat(made) if made else self.score(a, b, *asked).flatten()
 
     def side_needs(self, side: Literal["a", "b"]) -> frozenset[str]:
         """What it reads of one side, where the sides differ."""
@@ -177,7 +178,7 @@ class PairSum(nn.Module):
         Returns:
             `(n, m)`, higher = more alike.
         """
-        return self._scored(a, b, mode, lambda objective, mode, *sides: objective.score(*sides, mode))
+        return self._scored(a, b, mode, lambda objective, *asked: objective.score(*asked))
 
     def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
         """As `score`, of each row of `a` with the row of `b` beside it, `(len(a),)`.
@@ -187,13 +188,13 @@ class PairSum(nn.Module):
         """
         if len(a) != len(b):
             raise UserError(f"scores of pairs: expected as many rows on both sides, got {len(a)} and {len(b)}")
-        return self._scored(a, b, mode, lambda objective, mode, *sides: objective.paired_score(*sides, mode))
+        return self._scored(a, b, mode, lambda objective, *asked: objective.paired_score(*asked))
 
     def _scored(self, a: Embedding, b: Embedding, mode: str, score: Callable[..., Tensor]) -> Tensor:
-        """The sum of the terms' scores by their shares; `score(objective, mode, its a, its b)`, with a in its rows."""
+        """The sum of the terms' scores by their shares; `score(objective, its a, its b)`, and a `mode` if any."""
 
         def one(objective: Objective, swapped: bool) -> Tensor:
-            scores = score(objective, mode, *((b, a) if swapped else (a, b)))
+            scores = score(objective, *((b, a) if swapped else (a, b)), *([mode] if mode else []))
             return scores.T if swapped and scores.ndim == 2 else scores
 
         first, turned = self.between(a.modality, b.modality)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.base import SQUARE, Objective, PairConfig, PairSum
@@ -105,18 +106,25 @@ def test_modes_turn_with_their_pair() -> None:
         model.paired_score(a, a)
 
 
-def test_an_objective_of_somebody_else() -> None:
+def test_an_objective_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """What defines a score has scores of pairs, also where its sides differ."""
 
     class Difference(Objective):
         def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
             return LossOutput(a.vector.sum())
 
-        def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        def score(self, a: Embedding, b: Embedding) -> Tensor:  # type: ignore[override]  # knows no modes
             return a.vector.sum(1)[:, None] - 2 * b.vector.sum(1)[None]
 
     a, b = side(30, 2, 0, "x"), side(30, 2, 1, "y")
-    torch.testing.assert_close(Difference().paired_score(a, b), a.vector.sum(1) - 2 * b.vector.sum(1))
+    expected = a.vector.sum(1) - 2 * b.vector.sum(1)
+    torch.testing.assert_close(Difference().paired_score(a, b), expected)
+    load = registry.load
+    monkeypatch.setattr(registry, "load", lambda group, name: Difference if name == "mine" else load(group, name))
+    model = PairSum([PairConfig("x", "y", "mine")])
+    for left, right in ((a, b), (b, a)):
+        torch.testing.assert_close(model.paired_score(left, right), expected)
+        torch.testing.assert_close(model.score(left, right).diagonal(), expected)
 
 
 def test_the_model_scores_pairs() -> None:
