@@ -256,3 +256,19 @@ def test_wrong_shapes_are_named() -> None:
 def test_wrong_settings_are_named_when_they_are_read(named: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         TransportObjective(**named)
+
+
+def test_samples_of_like_length_solved_together_score_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = [3, 9, 1, 4, 4, 12, 2, 7, 5, 1, 8, 3, 6, 2, 10, 11, 4, 3]
+    first, second = [], []
+    for groups in (module.BUCKETS, 1):
+        monkeypatch.setattr(module, "BUCKETS", groups)
+        a, b = grain(*lengths, seed=1), grain(*lengths[::-1], 7, seed=2, pad=3)
+        scores = transport_scores(a.values, a.mask, b.values, b.mask, **EXACT)
+        first.append(scores)
+        second.append(
+            torch.autograd.grad((scores * torch.arange(scores.numel()).view_as(scores)).sum(), [a.values, b.values])
+        )
+    assert_close(first[0], first[1], atol=1e-8, rtol=0)
+    for one, other in zip(*second, strict=True):
+        assert_close(one, other, atol=1e-6, rtol=1e-6)

@@ -12,8 +12,8 @@ from mmalign.objectives.functional.transport import Gradient, sinkhorn
 CELLS = {"cpu": 2**20, "cuda": 2**25}
 """Products of tokens that are held at a time."""
 
-BUCKETS = 4
-"""Groups of samples by their number of tokens, on the CPU."""
+BUCKETS, FEW = 4, 8
+"""Most groups of samples by their number of tokens, on the CPU; a group of fewer samples would not pay."""
 
 Tile = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -92,10 +92,14 @@ def transport_scores(
     # Samples of like length are solved together, without the padding that the longest of the batch would cost them.
     # A GPU would have to be waited for to know the lengths.
     order_a, order_b = mask_a.sum(1).argsort(), mask_b.sum(1).argsort()
-    rows = [_cropped(a, mask_a, part) for part in order_a.tensor_split(min(BUCKETS, len(a)))]
-    columns = [_cropped(b, mask_b, part) for part in order_b.tensor_split(min(BUCKETS, len(b)))]
+    rows = [_cropped(a, mask_a, part) for part in order_a.tensor_split(_groups(len(a)))]
+    columns = [_cropped(b, mask_b, part) for part in order_b.tensor_split(_groups(len(b)))]
     table = torch.cat([torch.cat([_tiles(tile, *row, *column) for column in columns], dim=1) for row in rows])
     return table[order_a.argsort()][:, order_b.argsort()]
+
+
+def _groups(count: int) -> int:
+    return max(1, min(BUCKETS, count // FEW))
 
 
 def _cropped(tokens: Tensor, mask: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
