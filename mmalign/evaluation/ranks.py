@@ -174,13 +174,14 @@ def score_blocks(
     kept = [gallery[tile].to(device) for tile in tiles] if len(tiles) == 1 else []
     for start in range(0, len(queries) if tiles else 0, step):
         rows = queries[start : start + step].to(device)
+        # Nothing is yielded under no_grad: a loop that is left early would leave gradients off behind it.
         with torch.no_grad():
             if kept:
-                yield start, score(rows, kept[0]).float()
-                continue
-            block = torch.empty(len(rows), len(gallery), device=device)
-            for tile in tiles:
-                block[:, tile] = score(rows, gallery[tile].to(device)).float()
+                block = score(rows, kept[0]).float()
+            else:
+                block = torch.empty(len(rows), len(gallery), device=device)
+                for tile in tiles:
+                    block[:, tile] = score(rows, gallery[tile].to(device)).float()
         yield start, block
 
 

@@ -157,3 +157,13 @@ def test_a_large_gallery_fits_in_little_memory() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 250 * 1024
+
+
+def test_blocks_that_are_left_early_leave_gradients_on() -> None:
+    from mmalign.evaluation.ranks import score_blocks
+
+    e = Embedding(torch.eye(6))
+    for pairs in (6, 36):
+        blocks = score_blocks(e, e, score=lambda a, b: a.vector @ b.vector.T, pairs=pairs)
+        next(blocks)
+        assert torch.is_grad_enabled()
