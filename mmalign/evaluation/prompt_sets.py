@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from mmalign.errors import UserError
-from mmalign.evaluation.prompts import MAX_BYTES, Prompts
+from mmalign.evaluation.prompts import Prompts, read_yaml
 from mmalign.evaluation.ranks import score_blocks
 from mmalign.model import Aligner
 from mmalign.registry import nearest
@@ -68,7 +67,7 @@ class ClassPrompts:
         Raises:
             UserError: the file is missing, too large, not YAML, or of another form.
         """
-        content = _read(path)
+        content = read_yaml(path, "'name: value' lines")
         templates = ["{}"]
         if "classes" in content:
             _known(path, content, ("templates", "classes"))
@@ -137,7 +136,7 @@ class ValuePrompts:
         Raises:
             UserError: the file is missing, too large, not YAML, or of another form.
         """
-        content = _read(path)
+        content = read_yaml(path, "'name: value' lines")
         _known(path, content, ("values", "templates"))
         values = content.get("values")
         if isinstance(values, dict) and set(values) == {"from", "to", "step"}:
@@ -214,23 +213,6 @@ def as_prompts(texts: Texts) -> Prompts:
 def _share(share: float) -> None:
     if not 0 < share <= 1:
         raise UserError(f"--prompt_share: expected a share above 0, up to 1, got {share}")
-
-
-def _read(path: Path | str) -> dict[Any, Any]:
-    try:
-        with Path(path).open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"prompts {path}: cannot be read ({error.strerror})") from error
-    if len(raw) > MAX_BYTES:
-        raise UserError(f"prompts {path}: expected at most {MAX_BYTES} bytes, got more")
-    try:
-        content = yaml.safe_load(raw)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise UserError(f"prompts {path}: not a YAML file ({' '.join(str(error).split())[:200]})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"prompts {path}: expected 'name: value' lines, got a {type(content).__name__}")
-    return content
 
 
 def _known(path: Path | str, content: Mapping[Any, Any], keys: Sequence[str]) -> None:

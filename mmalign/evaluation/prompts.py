@@ -53,20 +53,7 @@ class Prompts:
         Raises:
             UserError: the file is missing, larger than 1 MiB, not YAML, or does not hold these two keys.
         """
-        path = Path(path)
-        try:
-            with path.open("rb") as file:
-                raw = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise UserError(f"prompts {path}: cannot be read ({error.strerror})") from error
-        if len(raw) > MAX_BYTES:
-            raise UserError(f"prompts {path}: expected at most {MAX_BYTES} bytes, got more")
-        try:
-            content = yaml.safe_load(raw)
-        except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-            raise UserError(f"prompts {path}: not a YAML file ({' '.join(str(error).split())[:200]})") from error
-        if not isinstance(content, dict):
-            raise UserError(f"prompts {path}: expected the keys templates and classes, got a {type(content).__name__}")
+        content = read_yaml(path, "the keys templates and classes")
         for key in content:
             if key not in ("templates", "classes"):
                 raise UserError(f"prompts {path}: unknown key {key!r}{nearest(str(key), ('templates', 'classes'))}")
@@ -104,6 +91,28 @@ class Prompts:
         """SHA-256 of the content; comments and layout of the file do not change it."""
         content = {"templates": self.templates, "classes": [[name, *texts] for name, texts in self.classes.items()]}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def read_yaml(path: Path | str, wanted: str) -> dict[Any, Any]:
+    """The mapping that a prompts file holds, `wanted` in words.
+
+    Raises:
+        UserError: the file is missing, larger than 1 MiB, not YAML, or holds something else.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"prompts {path}: cannot be read ({error.strerror})") from error
+    if len(raw) > MAX_BYTES:
+        raise UserError(f"prompts {path}: expected at most {MAX_BYTES} bytes, got more")
+    try:
+        content = yaml.safe_load(raw)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise UserError(f"prompts {path}: not a YAML file ({' '.join(str(error).split())[:200]})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"prompts {path}: expected {wanted}, got a {type(content).__name__}")
+    return content
 
 
 def _texts(what: str, value: Any) -> tuple[str, ...]:

@@ -12,10 +12,10 @@ from torch import Tensor
 from mmalign.errors import UserError
 from mmalign.heads import HeadSet
 from mmalign.modality import Encoder
+from mmalign.model import Aligner, inference
 
 if TYPE_CHECKING:
     from mmalign.data.module import PairedData
-    from mmalign.model import Aligner
 
 Rows = Any
 """A float64 array, or a SciPy sparse one, a row a sample."""
@@ -86,7 +86,7 @@ def canonical_maps(
     return torch.from_numpy(maps[0]).float(), torch.from_numpy(maps[1]).float()
 
 
-def canonical_start(model: "Aligner", data: "PairedData", config: CanonicalConfig, *, batch_size: int = 256) -> None:
+def canonical_start(model: Aligner, data: "PairedData", config: CanonicalConfig, *, batch_size: int = 256) -> None:
     """Set the maps of two towers by `canonical_maps` of their features of the training rows.
 
     An encoder with `linear_features` has its own map set, and its head passes that on; of any other encoder, as it is
@@ -106,19 +106,19 @@ def canonical_start(model: "Aligner", data: "PairedData", config: CanonicalConfi
     unknown = set(config.ridge) - {a, b}
     if unknown:
         raise UserError(f"model.start.ridge: expected {a} and {b}, got {', '.join(sorted(unknown))}")
+    room = min(_room(model, a), _room(model, b))
     features = [_features(model, data, name, batch_size) for name in (a, b)]
     both = sorted(set(features[0][1]) & set(features[1][1]))
     if len(both) < 2:
         raise UserError(f"model.start: {len(both)} training rows have both {a} and {b}; expected two or more")
     rows = [values[[places[record] for record in both]] for values, places in features]
     ridge = config.ridge.get(a, 1.0), config.ridge.get(b, 1.0)
-    room = min(_room(model, a), _room(model, b))
     maps = canonical_maps(rows[0], rows[1], room, ridge=ridge, power=config.power)
     for name, weight in zip((a, b), maps, strict=True):
         _set(model, name, weight)
 
 
-def _pair(model: "Aligner", config: CanonicalConfig) -> tuple[str, str]:
+def _pair(model: Aligner, config: CanonicalConfig) -> tuple[str, str]:
     pairs = {(pair.a, pair.b) for pair in model.objective.pairs}
     if config.pair:
         if len(config.pair) != 2 or not {tuple(config.pair), tuple(config.pair[::-1])} & pairs:
@@ -129,10 +129,8 @@ def _pair(model: "Aligner", config: CanonicalConfig) -> tuple[str, str]:
     return next(iter(pairs))
 
 
-def _features(model: "Aligner", data: "PairedData", name: str, batch_size: int) -> tuple[Rows, dict[int, int]]:
+def _features(model: Aligner, data: "PairedData", name: str, batch_size: int) -> tuple[Rows, dict[int, int]]:
     """Features of the training rows' first alternatives, and where each record's stand."""
-    from mmalign.model import inference
-
     encoder, blocks, owners = model.encoders[name], [], []
     assert isinstance(encoder, Encoder)
     with inference(model):
@@ -154,7 +152,7 @@ def _plain(found: Tensor) -> Rows:
     return found.double().cpu().numpy()
 
 
-def _head(model: "Aligner", name: str) -> Any:
+def _head(model: Aligner, name: str) -> Any:
     head = model.heads[name]
     assert isinstance(head, HeadSet)
     if head.vector is None:
@@ -169,7 +167,7 @@ def _own(encoder: Encoder) -> bool:
     return type(encoder).linear_features is not Encoder.linear_features
 
 
-def _room(model: "Aligner", name: str) -> int:
+def _room(model: Aligner, name: str) -> int:
     """How many directions the tower's map can hold."""
     encoder, layers = model.encoders[name], _head(model, name)
     assert isinstance(encoder, Encoder)
@@ -178,7 +176,7 @@ def _room(model: "Aligner", name: str) -> int:
     return min(model.dim, encoder.width) if _own(encoder) else model.dim
 
 
-def _set(model: "Aligner", name: str, weight: Tensor) -> None:
+def _set(model: Aligner, name: str, weight: Tensor) -> None:
     encoder, layers = model.encoders[name], _head(model, name)
     assert isinstance(encoder, Encoder)
     with torch.no_grad():

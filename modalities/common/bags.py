@@ -1,4 +1,4 @@
-"""Sparse rows as embedding bags: n-grams of a text, bins of a fingerprint."""
+"""Ragged rows: sparse ones as embedding bags (n-grams, fingerprints), and their places once they are padded."""
 
 import numpy as np
 import torch
@@ -48,3 +48,19 @@ def bag_matrix(inputs: Inputs, rows: Tensor, count: int, size: int) -> Tensor:
     lengths = torch.diff(torch.cat((inputs["starts"], total)))
     places = torch.stack((rows.repeat_interleave(lengths), inputs["bins"]))
     return torch.sparse_coo_tensor(places, inputs["weights"], (count, size), check_invariants=False).coalesce()
+
+
+def padded_slots(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each entry stands once rows are padded to the longest and laid end to end.
+
+    Example:
+        >>> padded_slots(np.array([1, 3, 2]))
+        array([0, 3, 4, 5, 6, 7])
+    """
+    padding: NDArray[np.int64] = np.arange(len(lengths)) * lengths.max() - (np.cumsum(lengths) - lengths)
+    return np.arange(int(lengths.sum())) + np.repeat(padding, lengths)
+
+
+def padded_mask(lengths: NDArray[np.int64]) -> Tensor:
+    """The mask of these rows, `(rows, longest)`, True = real."""
+    return torch.from_numpy(np.arange(lengths.max()) < lengths[:, None])

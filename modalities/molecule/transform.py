@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mmalign.errors import UserError
 from mmalign.modality import ManySamples, Transform
 from mmalign.registry import missing_extra, nearest
 from mmalign.types import Inputs
-from modalities.common.bags import bag_inputs
+from modalities.common.bags import bag_inputs, padded_mask, padded_slots
 from modalities.molecule.molecule import ATOM_FIELDS, ATOM_SIZES, BOND_FIELDS, BOND_SIZES, MOTIFS, Fields, Molecule
 
 FINGERPRINTS = (0, 2048, 4096)
@@ -190,8 +189,8 @@ class MoleculeTransform(Transform):
             "motif_molecule": np.repeat(rows, motifs),
             "links": np.concatenate((between[:, crossing], between[::-1, crossing]), axis=1),
             "link_bonds": np.concatenate((crossing, crossing)),
-            "slot": _slots(atoms),
-            "motif_slot": _slots(motifs),
+            "slot": padded_slots(atoms),
+            "motif_slot": padded_slots(motifs),
         }
         tensors = {name: torch.from_numpy(values.astype(np.int64)) for name, values in inputs.items()}
         if self.settings.fingerprint:
@@ -199,7 +198,7 @@ class MoleculeTransform(Transform):
             owners = np.repeat(rows, [len(bins) for bins, _ in found])
             bins, weights = (np.concatenate(column) for column in zip(*found, strict=True))
             tensors |= bag_inputs(bins, weights, owners, len(items))
-        return tensors | {"mask": _mask(atoms), "motif_mask": _mask(motifs)}
+        return tensors | {"mask": padded_mask(atoms), "motif_mask": padded_mask(motifs)}
 
     def config(self) -> dict[str, Any]:
         """The settings, and what `fit` learnt."""
@@ -248,13 +247,3 @@ def family_sizes(bins: int, families: Sequence[str]) -> list[int]:
     """Bins of each family, where the hashed ones have `bins`."""
     own = {"fields": sum(ATOM_SIZES) + sum(BOND_SIZES), "motifs": MOTIFS, "groups": GROUPS}
     return [own.get(family, bins) for family in families]
-
-
-def _slots(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each entry stands once rows are padded to the longest and laid end to end."""
-    padding: NDArray[np.int64] = np.arange(len(lengths)) * lengths.max() - (np.cumsum(lengths) - lengths)
-    return np.arange(int(lengths.sum())) + np.repeat(padding, lengths)
-
-
-def _mask(lengths: NDArray[np.int64]) -> Tensor:
-    return torch.from_numpy(np.arange(lengths.max()) < lengths[:, None])

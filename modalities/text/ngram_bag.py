@@ -11,7 +11,7 @@ from mmalign.types import Features, Inputs, Tokens
 from modalities.common.bags import bag_matrix, bag_sums
 from modalities.common.transformer import Transformer
 from modalities.text.ngrams import NgramTransform
-from modalities.text.phrases import pool_phrases
+from modalities.text.phrases import phrase_tokens
 
 
 class NgramBag(Encoder):
@@ -80,7 +80,7 @@ class NgramBag(Encoder):
         tokens = Tokens(values, mask)
         if not self.phrases:
             return Features(vector, tokens)
-        return Features(vector, tokens, pool_phrases(values, mask, inputs["phrase"], inputs["phrase_mask"].shape[1]))
+        return Features(vector, tokens, phrase_tokens(values, inputs))
 
     def linear_features(self, inputs: Inputs) -> Tensor:
         """A text's n-grams by weight, `(batch, n-grams)`, sparse."""

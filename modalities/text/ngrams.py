@@ -16,9 +16,9 @@ from mmalign.errors import UserError
 from mmalign.modality import Transform
 from mmalign.registry import nearest
 from mmalign.types import Inputs
-from modalities.common.bags import bag_inputs
+from modalities.common.bags import bag_inputs, padded_mask, padded_slots
 from modalities.text.phrases import phrase_ends, phrase_of_each_piece
-from modalities.text.transform import without_some
+from modalities.text.transform import phrase_inputs, without_some
 
 _WORD = re.compile(r"[^\W\d_]+|\d|[^\w\s]|_")
 _REMEMBERED = 100_000
@@ -233,19 +233,10 @@ class NgramTransform(Transform):
             np.concatenate(list(column)) for column in zip(*((i.grams, i.weights) for i in items), strict=True)
         )
         inputs = bag_inputs(bins, weights, words, int(counts.sum()))
-        length = int(counts.max())
         inputs["text"] = torch.from_numpy(np.repeat(np.arange(len(items)), counts))
-        inputs["slot"] = torch.from_numpy(
-            np.arange(int(counts.sum())) + np.repeat(np.arange(len(items)) * length - first, counts)
-        )
-        inputs["mask"] = torch.from_numpy(np.arange(length) < counts[:, None])
+        inputs["slot"], inputs["mask"] = torch.from_numpy(padded_slots(counts)), padded_mask(counts)
         if self.settings.phrases:
-            phrase = torch.full((len(items), length), -1, dtype=torch.int64)
-            for row, item in enumerate(items):
-                phrase[row, : len(item.phrases)] = torch.tensor(item.phrases)
-            most = torch.tensor([max(item.phrases, default=-1) + 1 for item in items])
-            inputs["phrase"] = phrase
-            inputs["phrase_mask"] = torch.arange(int(most.max())) < most[:, None]
+            inputs |= phrase_inputs([item.phrases for item in items], int(counts.max()))
         return inputs
 
     def config(self) -> dict[str, Any]:

@@ -135,11 +135,7 @@ class TextTransform(Transform):
         inputs = {"tokens": tokens, "mask": mask}
         if self.settings.phrases:
             phrases = [item.phrases for item in items if isinstance(item, Phrased)]
-            counts = torch.tensor([max(phrase, default=-1) + 1 for phrase in phrases])
-            inputs["phrase"] = torch.full_like(tokens, -1)
-            for row, phrase in enumerate(phrases):
-                inputs["phrase"][row, : len(phrase)] = torch.tensor(phrase)
-            inputs["phrase_mask"] = torch.arange(int(counts.max())) < counts[:, None]
+            inputs |= phrase_inputs(phrases, length)
         return inputs
 
     def config(self) -> dict[str, Any]:
@@ -175,6 +171,15 @@ class TextTransform(Transform):
                 "text: the encoder gives phrases, its transform does not find them: set transform: {phrases: true}"
             )
         return phrases
+
+
+def phrase_inputs(phrases: Sequence[Sequence[int]], length: int) -> Inputs:
+    """The phrase of each token, `phrase (batch, length)` with -1 = none, and `phrase_mask (batch, phrases)`."""
+    counts = torch.tensor([max(one, default=-1) + 1 for one in phrases])
+    places = torch.full((len(phrases), length), -1, dtype=torch.int64)
+    for row, one in enumerate(phrases):
+        places[row, : len(one)] = torch.tensor(one)
+    return {"phrase": places, "phrase_mask": torch.arange(int(counts.max())) < counts[:, None]}
 
 
 def without_some(text: str, share: float, rng: np.random.Generator) -> str:
