@@ -11,8 +11,8 @@ from scipy.sparse import csr_array
 
 import mmalign
 from mmalign.errors import UserError
-from mmalign.training import canonical
-from mmalign.training.canonical import canonical_maps
+from mmalign.training import directions
+from mmalign.training.correlation import canonical_maps
 from mmalign.training.run import train
 
 RIDGE = (0.7, 2.0)
@@ -65,7 +65,7 @@ def test_sparse_rows_and_more_rows_than_are_taken_exactly(monkeypatch: pytest.Mo
     a, b = rows()
     dense = canonical_maps(a, b, 4, ridge=RIDGE)
     sparse = canonical_maps(csr_array(a.numpy()), b, 4, ridge=RIDGE)
-    monkeypatch.setattr(canonical, "EXACT", 20)
+    monkeypatch.setattr(directions, "EXACT", 20)
     drawn = canonical_maps(a, b, 4, ridge=RIDGE)
     for found in (sparse, drawn):
         table = [
