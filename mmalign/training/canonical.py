@@ -1,4 +1,4 @@
-"""A start in closed form: linear maps of two towers by regularised canonical correlation, before any step is taken."""
+"""A start in closed form: linear maps of towers by regularised canonical correlation, before any step is taken."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from mmalign.errors import UserError
 from mmalign.heads import HeadSet
 from mmalign.modality import Encoder
 from mmalign.model import Aligner, inference
-from mmalign.training.correlation import canonical_maps
+from mmalign.training.correlation import canonical_maps, shared_maps
 from mmalign.training.directions import Rows
 
 if TYPE_CHECKING:
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 
 @dataclass
 class CanonicalConfig:
-    """How two towers start.
+    """How towers start.
 
     Args:
-        pair: The two towers; default: those of the only pair.
+        towers: Two or more; default: all that are trained in pairs.
         ridge: Tower -> how strongly its directions are held back, in rows' worth: a direction that the training rows
             fill as this many rows of typical length would is halved in variance. Default 1 for each. More for the
             side with more noise; choose by held-out rows.
-        power: Weight of each pair of directions: its correlation to this power.
+        power: Weight of each direction that the towers share: its correlation to this power.
     """
 
-    pair: list[str] = field(default_factory=list)
+    towers: list[str] = field(default_factory=list)
     ridge: dict[str, float] = field(default_factory=dict)
     power: float = 1.0
 
 
 def canonical_start(model: Aligner, data: "PairedData", config: CanonicalConfig, *, batch_size: int = 256) -> None:
-    """Set the maps of two towers by `canonical_maps` of their features of the training rows.
+    """Set the maps of two towers by `canonical_maps` of their features of the training rows, of more by `shared_maps`.
 
     An encoder with `linear_features` has its own map set, and its head passes that on; of any other encoder, as it is
-    now, the head behind its vector is set. Rows that lack a side are left out; of several alternatives the first
-    counts.
+    now, the head behind its vector is set. Rows with fewer than two of the sides are left out; of several alternatives
+    the first counts.
 
     Args:
         model: Built, not yet trained.
@@ -50,33 +50,40 @@ def canonical_start(model: Aligner, data: "PairedData", config: CanonicalConfig,
         batch_size: Samples a forward pass.
 
     Raises:
-        UserError: no or several pairs of towers, a head that is not linear, or no training rows with both sides.
+        UserError: fewer than two towers, a head that is not linear, or too few training rows.
     """
-    a, b = _pair(model, config)
-    unknown = set(config.ridge) - {a, b}
+    names = _towers(model, config)
+    unknown = set(config.ridge) - set(names)
     if unknown:
-        raise UserError(f"model.start.ridge: expected {a} and {b}, got {', '.join(sorted(unknown))}")
-    room = min(_room(model, a), _room(model, b))
-    features = [_features(model, data, name, batch_size) for name in (a, b)]
-    both = sorted(set(features[0][1]) & set(features[1][1]))
-    if len(both) < 2:
-        raise UserError(f"model.start: {len(both)} training rows have both {a} and {b}; expected two or more")
-    rows = [values[[places[record] for record in both]] for values, places in features]
-    ridge = config.ridge.get(a, 1.0), config.ridge.get(b, 1.0)
-    maps = canonical_maps(rows[0], rows[1], room, ridge=ridge, power=config.power)
-    for name, weight in zip((a, b), maps, strict=True):
+        raise UserError(f"model.start.ridge: expected {' and '.join(names)}, got {', '.join(sorted(unknown))}")
+    room = min(_room(model, name) for name in names)
+    features = [_features(model, data, name, batch_size) for name in names]
+    records = sorted(set().union(*(places for _, places in features)))
+    present = np.array([[record in places for _, places in features] for record in records])
+    told = present.sum(1) > 1  # of two towers: both, as canonical correlation proper needs
+    if told.sum() < 2:
+        sides = f"both {' and '.join(names)}" if len(names) == 2 else f"two or more of {', '.join(names)}"
+        raise UserError(f"model.start: {told.sum()} training rows have {sides}; expected two or more")
+    chosen = [records[place] for place in np.flatnonzero(told)]
+    rows = [values[[places.get(record, 0) for record in chosen]] for values, places in features]
+    ridge = [config.ridge.get(name, 1.0) for name in names]
+    if len(names) == 2:
+        maps = list(canonical_maps(rows[0], rows[1], room, ridge=(ridge[0], ridge[1]), power=config.power))
+    else:
+        maps = shared_maps(rows, present[told], room, ridge=ridge, power=config.power)
+    for name, weight in zip(names, maps, strict=True):
         _set(model, name, weight)
 
 
-def _pair(model: Aligner, config: CanonicalConfig) -> tuple[str, str]:
-    pairs = {(pair.a, pair.b) for pair in model.objective.pairs}
-    if config.pair:
-        if len(config.pair) != 2 or not {tuple(config.pair), tuple(config.pair[::-1])} & pairs:
-            raise UserError(f"model.start.pair: expected two towers that are trained as a pair, got {config.pair}")
-        return config.pair[0], config.pair[1]
-    if len(pairs) != 1:
-        raise UserError(f"model.start: several pairs of towers are trained ({sorted(pairs)}); name one with start.pair")
-    return next(iter(pairs))
+def _towers(model: Aligner, config: CanonicalConfig) -> list[str]:
+    paired = list(dict.fromkeys(name for pair in model.objective.pairs for name in (pair.a, pair.b)))
+    names = config.towers or paired
+    if len(set(names)) < max(2, len(names)) or not set(names) <= set(paired):
+        raise UserError(
+            f"model.start.towers: expected two or more of the towers that are trained in pairs ({', '.join(paired)}), "
+            f"got {', '.join(names) or 'none'}"
+        )
+    return names
 
 
 def _features(model: Aligner, data: "PairedData", name: str, batch_size: int) -> tuple[Rows, dict[int, int]]:

@@ -1,9 +1,12 @@
 """Linear maps under which the features of several sides agree: canonical correlation."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.linalg import eigh  # type: ignore[import-untyped]
 from scipy.sparse import csr_array, issparse  # type: ignore[import-untyped]
 from torch import Tensor
 
@@ -56,13 +59,87 @@ def canonical_maps(
     return torch.from_numpy(maps[0]).float(), torch.from_numpy(maps[1]).float()
 
 
-def _rows(values: Any, where: str) -> Rows:
+def shared_maps(
+    sides: Sequence[Any],
+    present: NDArray[np.bool_],
+    dim: int,
+    *,
+    ridge: Sequence[float],
+    power: float = 1.0,
+    seed: int = 0,
+) -> list[Tensor]:
+    r"""Linear maps of several sides onto what they have in common; rows may lack some of the sides.
+
+    .. math:: \Big(\sum_i X_i (X_i^\top X_i + \lambda_i I)^{-1} X_i^\top\Big) g = \mu\, K g, \quad
+              W_i = (X_i^\top X_i + \lambda_i I)^{-1} X_i^\top G\, \mathrm{diag}(\rho)^p, \quad
+              \rho = \max\Big(0, \frac{\bar k \mu - 1}{\bar k - 1}\Big)
+
+    Generalised canonical correlation, MAXVAR (Kettenring 1971), with missing rows (van de Velden and Bijmolt 2006): a
+    missing row is zero, K counts the sides that a row has, with mean k. Rho is the mean correlation of the sides in
+    that direction. Rows are scaled as in `canonical_maps`.
+
+    Args:
+        sides: Features of each side, `(n, f_i)`; what stands in a missing row does not count.
+        present: `(n, sides)`, which rows a side has.
+        dim: Most directions.
+        ridge: Lambda of each side, at least 0.
+        power: p; 0 = all directions count alike.
+        seed: As in `canonical_maps`.
+
+    Returns:
+        `(f_i, k)` float32 for each side. The cosine of mapped rows is the score.
+
+    Raises:
+        UserError: as `canonical_maps`, or a side that shares fewer than two rows with the others.
+
+    Example:
+        >>> x = torch.eye(4)
+        >>> maps = shared_maps([x, x.flip(1), 2 * x], np.ones((4, 3), bool), 4, ridge=(1.0, 1.0, 1.0))
+        >>> ((x @ maps[0]) @ (x.flip(1) @ maps[1]).T).argmax(1)
+        tensor([0, 1, 2, 3])
+    """
+    if min(ridge) < 0 or len(ridge) != len(sides):
+        raise UserError(f"canonical start: expected a ridge of at least 0 for each of {len(sides)} sides, got {ridge}")
+    kept = present.sum(1) > 1  # a row with one side says nothing of what sides share
+    counts = present[kept].sum(1)
+    found, blocks = [], []
+    for place, (side, strength) in enumerate(zip(sides, ridge, strict=True)):
+        there = present[kept, place]
+        if there.sum() < 2:
+            raise UserError(f"canonical start: side {place + 1} shares {there.sum()} rows with others; expected two")
+        rows = _rows(side, f"side {place + 1}", kept & present[:, place])[kept]
+        u, s, v = directions(rows * there[:, None], seed)
+        found.append((u, s / (s**2 + strength), v))
+        blocks.append(u * (s / (s**2 + strength) ** 0.5) / counts[:, None] ** 0.5)
+    joined = np.concatenate(blocks, axis=1)
+    mu, common = _strongest(joined, dim)
+    mean = counts.mean()
+    weight = ((mean * mu - 1) / (mean - 1)).clip(min=0) ** power
+    common = common / counts[:, None] ** 0.5
+    return [torch.from_numpy(v @ (shrunk[:, None] * (u.T @ common)) * weight).float() for u, shrunk, v in found]
+
+
+def _strongest(joined: NDArray[np.float64], dim: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The largest squared singular values, and the left vectors, from the smaller of the two Gram matrices."""
+    n, m = joined.shape
+    gram = joined @ joined.T if n <= m else joined.T @ joined
+    count = min(dim, n, m)
+    mu, vectors = eigh(gram, subset_by_index=[len(gram) - count, len(gram) - 1])
+    mu, vectors = mu[::-1], vectors[:, ::-1]
+    if n <= m:
+        return mu, vectors
+    kept = mu > 1e-9 * mu[0]
+    return mu[kept], joined @ vectors[:, kept] / np.sqrt(mu[kept])
+
+
+def _rows(values: Any, where: str, counted: NDArray[np.bool_] | None = None) -> Rows:
     rows: Rows = values.double().numpy() if isinstance(values, Tensor) else values
     rows = csr_array(rows, dtype=np.float64) if issparse(rows) else np.asarray(rows, np.float64)
-    held = rows.data if issparse(rows) else rows
+    known = rows if counted is None else rows[counted]
+    held = known.data if issparse(known) else known
     if not np.isfinite(held).all():
         raise UserError(f"canonical start: {where} has features that are NaN or infinite")
-    size = float((held**2).sum()) / max(1, rows.shape[0])
+    size = float((held**2).sum()) / max(1, known.shape[0])
     if not size > 0:
         raise UserError(f"canonical start: {where} has no features but zeros")
     return rows / size**0.5

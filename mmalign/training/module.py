@@ -33,7 +33,7 @@ class AlignmentModule(pl.LightningModule):
         codebook: The codes that all towers share, where an objective needs codes (fdt).
         gaussian: How log-variances are made, where an objective needs them (pcmepp, prolip).
         mixing: Samples of a tower that are made of two, for objectives that read soft targets (pcmepp).
-        start: Begin two towers' linear maps in closed form rather than at random.
+        start: Begin the towers' linear maps in closed form rather than at random.
     """
 
     def __init__(

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import eigh
 from scipy.sparse import csr_array
 
 import mmalign
 from mmalign.errors import UserError
 from mmalign.training import directions
-from mmalign.training.correlation import canonical_maps
+from mmalign.training.correlation import canonical_maps, shared_maps
 from mmalign.training.run import train
 
 RIDGE = (0.7, 2.0)
@@ -80,6 +81,78 @@ def test_the_scale_of_the_features_does_not_matter() -> None:
     torch.testing.assert_close(once[0], twice[0])
 
 
+def three(n: int = 40) -> tuple[list[torch.Tensor], np.ndarray]:
+    """Three views of common causes, of which a third of the rows lack one, and a few all but one."""
+    rng = np.random.default_rng(1)
+    causes = rng.normal(size=(n, 4))
+    sides = [torch.from_numpy(causes @ rng.normal(size=(4, f)) + 0.3 * rng.normal(size=(n, f))) for f in (7, 5, 6)]
+    present = np.ones((n, 3), bool)
+    present[np.arange(n), rng.integers(3, size=n)] = rng.random(n) > 0.33
+    present[:3] = np.eye(3, dtype=bool)
+    return sides, present
+
+
+def shared_by_definition(sides: list[torch.Tensor], present: np.ndarray, ridge: list[float], p: float) -> list[Any]:
+    """Mapped rows of each side, from the generalised eigenvalue problem between the rows."""
+    kept = present.sum(1) > 1
+    n, total, solves = kept.sum(), 0, []
+    for place, side in enumerate(sides):
+        there = present[kept, place]
+        x = side.numpy()[kept] * there[:, None]
+        x = x / np.sqrt((x**2).sum() / there.sum())
+        solve = np.linalg.inv(x.T @ x + ridge[place] * np.eye(x.shape[1])) @ x.T
+        total = total + x @ solve
+        solves.append((x, solve))
+    counts = np.diag(present[kept].sum(1).astype(float))
+    mu, g = eigh(total, counts)
+    mean = np.trace(counts) / n
+    rho = ((mean * mu - 1) / (mean - 1)).clip(min=0) ** p
+    return [x @ solve @ g[:, ::-1][:, :4] * rho[::-1][:4] for x, solve in solves]
+
+
+@pytest.mark.parametrize("n", [40, 14])  # more rows than features of all sides, and fewer
+@pytest.mark.parametrize("exponent", [0.0, 1.0])
+def test_several_sides_equal_the_definition_between_rows(exponent: float, n: int) -> None:
+    sides, present = three(n)
+    ridge = [0.5, 1.0, 2.0]
+    maps = shared_maps(sides, present, 4, ridge=ridge, power=exponent)
+    expected = shared_by_definition(sides, present, ridge, exponent)
+    kept = present.sum(1) > 1
+    got = []
+    for place, (side, weight) in enumerate(zip(sides, maps, strict=True)):
+        x = side.numpy() * present[:, [place]]
+        x = x[kept] / np.sqrt((x[kept] ** 2).sum() / present[kept, place].sum())
+        got.append(x @ weight.double().numpy())
+    for one in range(3):
+        for other in range(3):
+            torch.testing.assert_close(
+                torch.from_numpy(got[one] @ got[other].T),
+                torch.from_numpy(expected[one] @ expected[other].T),
+                atol=1e-5,
+                rtol=0,
+            )
+
+
+def test_what_stands_in_a_missing_row_does_not_count() -> None:
+    sides, present = three()
+    spoilt = [side.clone() for side in sides]
+    for place, side in enumerate(spoilt):
+        side[torch.from_numpy(~present[:, place])] = 1e3
+    ridge = [1.0, 1.0, 1.0]
+    for clean, dirty in zip(
+        shared_maps(sides, present, 4, ridge=ridge), shared_maps(spoilt, present, 4, ridge=ridge), strict=True
+    ):
+        torch.testing.assert_close(clean, dirty)
+
+
+def test_sides_that_share_too_little() -> None:
+    sides, present = three()
+    with pytest.raises(UserError, match="side 2 shares 0 rows"):
+        shared_maps(sides, present & np.array([True, False, True]), 4, ridge=[1.0, 1.0, 1.0])
+    with pytest.raises(UserError, match="ridge of at least 0 for each of 3"):
+        shared_maps(sides, present, 4, ridge=[1.0, 1.0])
+
+
 @pytest.mark.parametrize(
     ("a", "b", "message"),
     [
@@ -144,6 +217,33 @@ def test_heads_of_encoders_as_they_are_start_by_it(tmp_path: Path) -> None:
         torch.testing.assert_close(model.encode(name, sides[name]).vector, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_three_towers_start_together_from_rows_that_lack_sides(tmp_path: Path) -> None:
+    """No step is taken; a held-out row finds its partner by either of the two pairs."""
+    rng = np.random.default_rng(0)
+    mixes = {name: rng.normal(size=(3, 6)) for name in ("left", "right", "third")}
+    lines = []
+    for place in range(90):
+        cause = rng.normal(size=3)
+        row: dict[str, Any] = {name: [*(cause @ mix).round(4)] for name, mix in mixes.items()}
+        if place % 3 and place < 80:
+            del row[("left", "right", "third")[place % 2]]
+        lines.append(json.dumps(row | {"split": "validation" if place >= 80 else "train"}))
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    towers = ", ".join(f"{name}: {{modality: vector, encoder: mlp, args: {{hidden: 32}}}}" for name in mixes)
+    pairs = "[{a: left, b: right}, {a: right, b: third}]"
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model: {{dim: 3, towers: {{{towers}}}, pairs: {pairs}, start: {{}}}}\n")
+    columns = "{left: left, right: right, third: third}"
+    train(str(recipe), flags(tmp_path, **{"data.manifest": str(path), "data.columns": columns, "data.batch_size": "8"}))
+    model = mmalign.load(tmp_path / "run")
+    held = [json.loads(line) for line in lines if '"validation"' in line]
+    for a, b in (("left", "right"), ("right", "third")):
+        scores = model.score(*(model.encode(name, [row[name] for row in held]) for name in (a, b)))
+        ranks = (scores > scores.diagonal()[:, None]).sum(1).float()
+        assert ranks.mean() < 1.0, ranks  # chance: 4.5
+
+
 def test_tables_of_counts_start_by_it_and_training_goes_on(tmp_path: Path) -> None:
     columns = {"data.columns": "{molecule: molecule, text: text}", "data.batch_size": "20", "data.positives": "id"}
     columns["model.towers.text.transform"] = "{min_count: 1}"
@@ -165,7 +265,8 @@ def test_tables_of_counts_start_by_it_and_training_goes_on(tmp_path: Path) -> No
     ("more", "message"),
     [
         ({"model.start": "{ridge: {texts: 1}}"}, "expected molecule and text, got texts"),
-        ({"model.start": "{pair: [molecule, ecg]}"}, "trained as a pair"),
+        ({"model.start": "{towers: [molecule, ecg]}"}, "trained in pairs .molecule, text., got molecule, ecg"),
+        ({"model.start": "{towers: [molecule]}"}, "two or more"),
         ({"model.towers.text.head": "mlp"}, "towers.text.head must be linear"),
         ({"model.pairs": "[{a: molecule, b: text, objective: fdt}]"}, "no objective reads the vector"),
     ],
