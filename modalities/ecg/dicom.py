@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
 from mmalign.registry import missing_extra
+from modalities.common.dicom import quiet_dicom
 from modalities.ecg.leads import lead_of
 from modalities.ecg.sample import LEADS, MAX_VALUES, Channels
 
@@ -34,34 +35,36 @@ def parse(data: bytes, source: str) -> Channels:
     except ModuleNotFoundError as error:
         raise missing_extra("pydicom", "ecg") from error
     try:
-        file = pydicom.dcmread(io.BytesIO(data), specific_tags=TAGS)
-        groups = list(file.get("WaveformSequence") or [])
-        kind, locked = file.get("SOPClassUID"), "EncryptedAttributesSequence" in file
-        kind = getattr(kind, "name", "another object")
-    except Exception as error:  # the message may quote the file's fields: only its kind is told
-        raise BadSample(source, "a DICOM file", f"a damaged one ({type(error).__name__})") from error
-    if not groups:
-        raise BadSample(
-            source, "a DICOM waveform", "one whose attributes are encrypted" if locked else f"{kind!s:.60} without one"
-        )
-    try:
-        seconds = [group.NumberOfWaveformSamples / float(group.SamplingFrequency) for group in groups]
-        named = [sum(lead_of(name) is not None for name in _names(group)) for group in groups]
-        if not any(named):
-            raise BadSample(source, "a DICOM waveform with ECG leads", f"{kind!s:.60} without them")
-        places = [place for place, count in enumerate(named) if count]
-        return _channels(groups[min(places, key=lambda place: abs(seconds[place] - RHYTHM_SECONDS))], source)
+        with quiet_dicom():
+            return _rhythm(pydicom.dcmread(io.BytesIO(data), specific_tags=TAGS), source)
     except BadSample:
         raise
-    except Exception as error:
-        raise BadSample(source, "a DICOM waveform", f"a damaged one ({type(error).__name__})") from error
+    except Exception as error:  # the message may quote the file's fields: only its kind is told, in a traceback too
+        raise BadSample(source, "a DICOM waveform", f"a damaged one ({type(error).__name__})") from None
+
+
+def _rhythm(file: Any, source: str) -> Channels:
+    groups, kind = list(file.get("WaveformSequence") or []), file.get("SOPClassUID")
+    kind = getattr(kind, "name", "another object")
+    if not groups:
+        locked = "EncryptedAttributesSequence" in file
+        came = "one whose attributes are encrypted" if locked else f"{kind!s:.60} without one"
+        raise BadSample(source, "a DICOM waveform", came)
+    seconds = [group.NumberOfWaveformSamples / float(group.SamplingFrequency) for group in groups]
+    named = [sum(lead_of(name) is not None for name in _names(group)) for group in groups]
+    if not any(named):
+        raise BadSample(source, "a DICOM waveform with ECG leads", f"{kind!s:.60} without them")
+    places = [place for place, count in enumerate(named) if count]
+    return _channels(groups[min(places, key=lambda place: abs(seconds[place] - RHYTHM_SECONDS))], source)
 
 
 def _channels(group: Any, source: str) -> Channels:
     count, samples = int(group.NumberOfWaveformChannels), int(group.NumberOfWaveformSamples)
     stored = (str(group.WaveformSampleInterpretation), int(group.WaveformBitsAllocated))
     if stored not in _TYPES:
-        raise BadSample(source, f"waveform samples as one of {', '.join(kind for kind, _ in _TYPES)}", f"{stored[0]!r}")
+        raise BadSample(
+            source, f"waveform samples as one of {', '.join(kind for kind, _ in _TYPES)}", f"{stored[0]:.2}"
+        )
     # Its bytes are little endian in every transfer syntax in use; the big endian one was retired in 2006.
     kind = np.dtype(_TYPES[stored]).newbyteorder("<")
     raw = bytes(group.WaveformData)

@@ -1,10 +1,6 @@
 """DICOM cines -> `Echo`. Of the file only the tags below are parsed: fields about the patient are skipped in it."""
 
 import io
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +8,7 @@ from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
 from mmalign.registry import missing_extra
+from modalities.common.dicom import quiet_dicom
 from modalities.echo.pixels import grey_frames
 from modalities.echo.sample import MIN_SIDE, Echo, check_rate, check_size
 from modalities.echo.timing import even
@@ -60,27 +57,13 @@ def parse(data: bytes, source: str) -> Echo:
     if DEFLATED in data[:2048]:  # it could inflate to any size, and is hardly ever used for pictures
         raise BadSample(source, "a DICOM cine that is not deflated", "the transfer syntax Deflated Explicit VR")
     try:
-        with _quiet():
+        with quiet_dicom():
             file = pydicom.dcmread(io.BytesIO(data), specific_tags=TAGS)
             return _cine(file, source)
     except BadSample:
         raise
-    except Exception as error:  # the message may quote the file's fields: only its kind is told
-        raise BadSample(source, "a DICOM cine", f"a damaged one ({type(error).__name__})") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without pydicom's warnings and log: of a damaged file they may quote any field, those of the patient too."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.CRITICAL + 1)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
+    except Exception as error:  # the message may quote the file's fields: only its kind is told, in a traceback too
+        raise BadSample(source, "a DICOM cine", f"a damaged one ({type(error).__name__})") from None
 
 
 def _cine(file: Any, source: str) -> Echo:
