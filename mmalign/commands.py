@@ -13,7 +13,7 @@ from mmalign.data.module import PairedData
 from mmalign.errors import UserError
 from mmalign.evaluation.options import TASK_OPTIONS
 from mmalign.flags import fold_open_dicts, parse
-from mmalign.model import Aligner
+from mmalign.model import Aligner, TowerConfig, modality_of
 
 Parsed = Any
 
@@ -88,6 +88,7 @@ def check_command(arguments: list[str]) -> int:
     parser.add_argument(
         "--towers", type=dict[str, str], default={}, help="Side -> modality, where they differ: {left: image}."
     )
+    parser.add_argument("--strict", type=list[str], default=[], help="Sides whose warnings make a row bad: [ecg].")
     parser.add_argument("--sheet", type=str | None, default=None, help="Draw sample rows here (PNG).")
     parser.add_argument("--json", type=str | None, default=None, help="Write the report here.")
     parsed, data = _parse_with_data(parser, arguments)
@@ -102,7 +103,7 @@ def check_command(arguments: list[str]) -> int:
             raise UserError(
                 f"no modality for the side {side!r}{registry.nearest(name, known)}; say --towers.{side} NAME"
             )
-        modalities[side] = registry.load("modalities", name)
+        modalities[side] = modality_of(side, TowerConfig(modality=name, strict=side in parsed.strict))
     report = check(data, modalities, sheet=sheet)
     report.show()
     if json_path:
@@ -170,7 +171,7 @@ def search_command(arguments: list[str]) -> int:
 
 
 def explain_command(arguments: list[str]) -> int:
-    """Mmalign explain BUNDLE SAMPLE_A SAMPLE_B OUT.png [--pair a b]."""
+    """Mmalign explain BUNDLE SAMPLE_A SAMPLE_B OUT.png [--pair "[a, b]"]."""
     parser = _parser("explain", "Which words of one sample answer to which atoms, patches or beats of another.")
     parser.add_argument("bundle", type=str, help="Bundle or run folder.")
     parser.add_argument("sample_a", type=str, help="A sample of the pair's first tower: a file, or the text itself.")

@@ -165,6 +165,14 @@ class Modality(ABC):
         """
         return None
 
+    def stricter(self) -> "Modality":
+        """The same modality, which refuses, when reading, what otherwise gives a warning; optional.
+
+        Raises:
+            UserError: it has no such way to read.
+        """
+        raise UserError(f"modality {self.name!r} has no strict way to read: whatever it reads, it reads without doubt")
+
     @abstractmethod
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> Transform:
         """The transform that suits this encoder, `settings` (the recipe's `transform`) taking precedence."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +27,8 @@ class TowerConfig:
 
     Args:
         modality: Registered name; "" = the tower's own name.
+        strict: Refuse, when reading, what otherwise gives a warning, such as leads or units that look wrong: those rows
+            are set aside with the reason. For modalities that have doubts (ecg, echo); use of the model is as strict.
         encoder: Name of one of the modality's encoders; "" = its default.
         args: The encoder's arguments.
         transform: The transform's settings, over what the encoder asks for.
@@ -41,6 +44,7 @@ class TowerConfig:
     """
 
     modality: str = ""
+    strict: bool = False
     encoder: str = ""
     args: dict[str, Any] = field(default_factory=dict)
     transform: dict[str, Any] = field(default_factory=dict)
@@ -54,11 +58,16 @@ class TowerConfig:
 
 
 def modality_of(name: str, tower: TowerConfig) -> Modality:
-    """The modality of a tower, by its registered name."""
+    """The modality of a tower, by its registered name, and as strict as the tower says."""
     modality = registry.load("modalities", tower.modality or name)
     if not isinstance(modality, Modality):
         raise UserError(f"modality {tower.modality or name!r} is a {type(modality).__name__}, not a Modality")
-    return modality
+    return _stricter(modality) if tower.strict else modality
+
+
+@cache  # so that one name gives one object, as without
+def _stricter(modality: Modality) -> Modality:
+    return modality.stricter()
 
 
 def fit_transforms(
@@ -290,6 +299,7 @@ class Aligner(nn.Module):
             assert isinstance(encoder, Encoder)
             towers[name] = {
                 "modality": tower.modality or name,
+                "strict": tower.strict,
                 "encoder": tower.encoder or next(iter(self.modalities[name].encoders)),
                 "args": encoder.config(),
                 "head": tower.head,

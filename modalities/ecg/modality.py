@@ -38,6 +38,10 @@ class EcgModality(Modality):
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
 
+    def stricter(self) -> "EcgModality":
+        """Refuses recordings in which something looks wrong."""
+        return EcgModality(strict=True)
+
     def read(self, source: Any) -> Ecg:
         """Decode and check, see `read_ecg`."""
         return read_ecg(source, strict=self.strict)
