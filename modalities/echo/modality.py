@@ -37,6 +37,10 @@ class EchoModality(Modality):
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
 
+    def stricter(self) -> "EchoModality":
+        """Refuses clips in which something looks wrong."""
+        return EchoModality(strict=True)
+
     def read(self, source: Any) -> Echo:
         """Decode and check, see `read_echo`."""
         return read_echo(source, strict=self.strict)
