@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
+from modalities.common.standard import Standard
 from modalities.ecg.measures import FAMILIES, LEAD, WHOLE, measure
 from modalities.ecg.sample import LEADS, Ecg
 from modalities.ecg.steps import Bandpass, Crop, Normalise, Resample, Step
@@ -20,8 +21,6 @@ MILLIVOLTS: tuple[Step, ...] = (Bandpass(), Resample(), Crop(), Normalise(by="fi
 """The default steps, except that voltages stay: a thick wall shows in them alone."""
 
 SIZE = len(LEADS) * LEAD + WHOLE
-FARTHEST = 4.0  # standard deviations; one wild lead must not outshout the others
-FLOOR = 1e-3
 
 
 class MeasuredTransform(EcgTransform):
@@ -50,32 +49,18 @@ class MeasuredTransform(EcgTransform):
         super().__init__(settings)
         if settings.beats:
             raise UserError("ecg transform: the encoder 'measured' gives no beats; leave beats out")
-        self.statistics = dict(statistics) if statistics else None
-        lead = [count**-0.5 for count in FAMILIES.values() for _ in range(count)]
-        self._share = np.array([one / len(LEADS) ** 0.5 for one in lead] * len(LEADS) + [WHOLE**-0.5] * WHOLE)
+        of_lead = [family for family, count in FAMILIES.items() for _ in range(count)]
+        self._standard = Standard([*of_lead * len(LEADS), *["whole"] * WHOLE], statistics)
 
     def fit(self, samples: Iterable[Ecg]) -> None:
         """Mean and standard deviation of each measure, unless they were given."""
-        if self.statistics is not None:
-            return
-        rows = [self._measures(sample, None)[0] for sample in samples]
-        if not rows:
-            raise UserError("ecg measured: expected training recordings to standardise by, got none")
-        values = np.stack(rows)
-        known, filled = np.isfinite(values), np.nan_to_num(values)
-        count = known.sum(0).clip(min=1)
-        mean = filled.sum(0) / count
-        sd = np.sqrt((np.where(known, values - mean, 0.0) ** 2).sum(0) / count)
-        self.statistics = {"mean": mean.tolist(), "sd": sd.tolist()}
+        if self._standard.statistics is None:
+            self._standard.fit(self._measures(sample, None)[0] for sample in samples)
 
     def __call__(self, sample: Ecg, rng: np.random.Generator | None = None) -> Item:
         """Make the item."""
-        if self.statistics is None:
-            raise UserError("ecg measured: nothing to standardise by yet: call fit with the training recordings first")
         values, lead_mask = self._measures(sample, rng)
-        mean, sd = (np.asarray(self.statistics[name]) for name in ("mean", "sd"))
-        values = ((values - mean) / (sd + FLOOR)).clip(-FARTHEST, FARTHEST) * self._share
-        return {"measures": np.nan_to_num(values).astype(np.float32), "lead_mask": lead_mask}
+        return {"measures": self._standard(values), "lead_mask": lead_mask}
 
     def _measures(self, sample: Ecg, rng: np.random.Generator | None) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         item = super().__call__(sample, rng)
@@ -84,7 +69,7 @@ class MeasuredTransform(EcgTransform):
 
     def config(self) -> dict[str, Any]:
         """The settings, and what was learnt."""
-        return super().config() | {"statistics": self.statistics}
+        return super().config() | {"statistics": self._standard.statistics}
 
 
 class Measured(Encoder):

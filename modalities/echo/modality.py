@@ -8,6 +8,7 @@ import numpy as np
 from mmalign.modality import Encoder, Modality, Transform, Units
 from modalities.echo.frames import Frames
 from modalities.echo.image_tower import ImageTower, tower_settings
+from modalities.echo.measured import DEFAULTS, Measured, MeasuredTransform
 from modalities.echo.r2plus1d import R2Plus1d
 from modalities.echo.read import read_echo
 from modalities.echo.sample import Echo
@@ -32,6 +33,7 @@ class EchoModality(Modality):
         "frames": Frames,
         "r2plus1d": R2Plus1d,
         "image": ImageTower,
+        "measured": Measured,
     }
 
     def __init__(self, *, strict: bool = False) -> None:
@@ -46,12 +48,17 @@ class EchoModality(Modality):
         return read_echo(source, strict=self.strict)
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> EchoTransform:
-        """The settings that an image tower's weights were trained with, then the given ones."""
+        """The settings that an image tower's weights were trained with or that measures need, then the given ones."""
+        if encoder == "measured":
+            return MeasuredTransform(EchoSettings.make(DEFAULTS | settings))
         wanted = tower_settings(encoder_args) if encoder == "image" else {}
         return EchoTransform(EchoSettings.make(wanted | settings))
 
     def restore_transform(self, config: Mapping[str, Any]) -> Transform:
         """From `EchoTransform.config()`."""
+        if "statistics" in config:
+            given = {name: value for name, value in config.items() if name != "statistics"}
+            return MeasuredTransform(EchoSettings.make(given), config["statistics"])
         return EchoTransform(EchoSettings.make(config), sealed=True)
 
     def picture(self, sample: Echo, axes: "Axes", weights: Sequence[float] | None = None) -> None:

@@ -70,4 +70,4 @@ def test_rows_that_lack_a_side_train_the_pairs_that_they_have(tmp_path: Path) ->
     columns = logged(tmp_path / "run")
     terms = [name for name in columns if name.endswith("/loss") and name != "train/loss"]
     assert len(terms) == 3, columns
-    assert all(columns[name][0] > 0.1 for name in terms)
+    assert all(columns[name][0] > 0 for name in terms)  # small after a start in closed form; 0 = nobody counted

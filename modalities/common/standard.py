@@ -1,0 +1,59 @@
+"""Measures brought to one scale: mean 0 and deviation 1 over the training samples, families of equal weight."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmalign.errors import UserError
+
+FARTHEST = 4.0  # standard deviations; one wild measure must not outshout the others
+FLOOR = 1e-3
+
+
+class Standard:
+    """Subtract the training mean, divide by the standard deviation, cut at four of them, weigh by family.
+
+    Families are brought to one mean squared length, so that many points do not outweigh few numbers. What is NaN, not
+    measurable, becomes 0, the training mean.
+
+    Args:
+        families: Each measure's family, in the order of the measures.
+        statistics: `{"mean": [...], "sd": [...]}` of an earlier fit.
+
+    Example:
+        >>> standard = Standard(["width", "height", "height"])
+        >>> standard.fit([np.array([0.0, 1.0, np.nan]), np.array([2.0, 3.0, 5.0])])
+        >>> standard(np.array([2.0, np.nan, 5.0])).round(2).tolist()
+        [1.0, 0.0, 0.0]
+    """
+
+    def __init__(self, families: Sequence[str], statistics: Mapping[str, Sequence[float]] | None = None) -> None:
+        self.statistics = dict(statistics) if statistics else None
+        counts = Counter(families)
+        self._share = np.array([counts[family] ** -0.5 for family in families])
+
+    def fit(self, rows: Iterable[NDArray[np.float64]]) -> None:
+        """Learn mean and standard deviation of each measure.
+
+        Raises:
+            UserError: there are no rows.
+        """
+        kept = list(rows)
+        if not kept:
+            raise UserError("measured: expected training samples to standardise by, got none")
+        values = np.stack(kept)
+        known, filled = np.isfinite(values), np.nan_to_num(values)
+        count = known.sum(0).clip(min=1)
+        mean = filled.sum(0) / count
+        sd = np.sqrt((np.where(known, values - mean, 0.0) ** 2).sum(0) / count)
+        self.statistics = {"mean": mean.tolist(), "sd": sd.tolist()}
+
+    def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Bring one sample's measures to scale."""
+        if self.statistics is None:
+            raise UserError("measured: nothing to standardise by yet: call fit with the training samples first")
+        mean, sd = (np.asarray(self.statistics[name]) for name in ("mean", "sd"))
+        scaled = ((values - mean) / (sd + FLOOR)).clip(-FARTHEST, FARTHEST) * self._share
+        return np.nan_to_num(scaled).astype(np.float32)
