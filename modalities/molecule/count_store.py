@@ -9,10 +9,10 @@ import numpy as np
 
 from mmalign.errors import BadSample, UserError
 from modalities.molecule import ragged
-from modalities.molecule.fingerprint import Found, parsed_counts
+from modalities.molecule.fingerprint import parsed_counts
 from modalities.molecule.ragged import Part, Section
 from modalities.molecule.store import versions
-from modalities.molecule.transform import PARSED, family_sizes
+from modalities.molecule.transform import PARSED, Found, family_sizes
 
 MAGIC = b"mmalign counts 1\n"
 VERSION = 1
@@ -107,7 +107,7 @@ class CountStore:
         for family in self.families:
             first, last = self._offsets[f"{family}_bins"][row : row + 2]
             places, often = (self._arrays[f"{family}_{what}"][first:last] for what in ("bins", "counts"))
-            found[family] = places.astype(np.int32), often.astype(np.int32)
+            found[family] = places, often
         return found
 
 

@@ -1,7 +1,8 @@
 """What a molecule holds, counted: environments, torsions, motifs, and the values of its atoms' and bonds' fields."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,19 @@ from rdkit import Chem
 from rdkit.Chem import Descriptors, rdFingerprintGenerator
 
 from mmalign.errors import BadSample
-from modalities.molecule.molecule import ATOM_SIZES, BOND_SIZES, Molecule
+from modalities.molecule.molecule import ATOM_SIZES, BOND_SIZES, MOTIFS
 from modalities.molecule.quiet import quiet
-from modalities.molecule.transform import GROUPS, PARSED, family_sizes
+from modalities.molecule.transform import GROUPS, PARSED, Found, Raw, family_sizes
 
 RADIUS = 3
 DENSE = ("groups", "fields")
 SMOOTH, FAR = 0.02, 5.0
 _GROUPS = [count.__defaults__[-1] for name, count in Descriptors.descList if name.startswith("fr_")]  # patterns
+_TOGETHER = 1024  # molecules counted at once where the number does not matter
 _STARTS = np.cumsum([0, *ATOM_SIZES, *BOND_SIZES])[:-1]
 
 Counts = tuple[NDArray[np.int32], NDArray[np.float32]]
-Found = tuple[NDArray[np.int32], NDArray[np.int32]]  # the bins that occur, ascending, and how often
-Scale = Sequence[Sequence[float]]
+Scale = Sequence[Any]
 
 
 def morgan(smiles: str, bins: int, *, stereo: bool = True) -> Counts:
@@ -45,55 +46,49 @@ def morgan(smiles: str, bins: int, *, stereo: bool = True) -> Counts:
     return places, np.log1p(found.astype(np.float32))
 
 
-def fingerprint(
-    sample: Molecule,
-    bins: int,
-    families: Sequence[str],
-    *,
-    stereo: bool = True,
-    scales: Mapping[str, Scale] | None = None,
-    found: Mapping[str, Found] | None = None,
-) -> Counts:
-    """Several families of counts side by side, each family of one length, the whole of length one.
+def fingerprints(
+    raw: Sequence[Raw], bins: int, families: Sequence[str], scales: Mapping[str, Scale] | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
+    """Of each molecule, several families of counts side by side, each family of one length, the whole of length one.
 
     The families of few bins, groups and fields, are standardised first: what most molecules have says little.
 
     Args:
-        sample: The molecule; without stereo, its fields must have been cleared of it already.
+        raw: The molecules; what is made of one does not depend on the others.
         bins: The hashed families have this many bins each.
         families: morgan (environments of radius 0..3), feature (radius 0..2 of acids, donors, rings and the like),
             torsion (four atoms in a row), motifs, groups (rdkit's functional groups), fields (how many atoms and bonds
             have each value of each field).
-        stereo: Let environments and torsions tell stereoisomers apart.
         scales: Of groups and fields, the mean and deviation of log(1 + count) among the training molecules.
-        found: What `parsed_counts` gave before; None = it is worked out.
 
     Returns:
-        The bins that count, ascending, and their weights: log(1 + count), scaled.
+        The bins that count, one molecule after the other and ascending in each; their weights: log(1 + count), scaled;
+        and which molecule they belong to.
 
     Example:
         >>> from modalities.molecule.read import read_molecule
-        >>> bins, weights = fingerprint(read_molecule("CCO"), 2048, ["morgan", "fields"])
-        >>> round(float((weights**2).sum()), 6), int(bins.max()) < 2048 + 250
+        >>> families = ["morgan", "fields"]
+        >>> ethanol = Raw(read_molecule("CCO"), parsed_counts("CCO", 2048, families))
+        >>> places, weights, owners = fingerprints([ethanol, ethanol], 2048, families)
+        >>> round(float((weights[owners == 1] ** 2).sum()), 6), int(places.max()) < 2048 + 250
         (1.0, True)
     """
-    if found is None:
-        found = parsed_counts(sample.smiles, bins, families, stereo=stereo)
-    parts, start = [], 0
+    parts, start, known = [], 0, np.zeros(len(raw))
     for family, size in zip(families, family_sizes(bins, families), strict=True):
         if family in DENSE:
-            mean, deviation = (scales or {}).get(family, (0.0, 1.0))
-            logs = _standardised(np.log1p(counts(sample, family, found)), mean, deviation)
-            places = np.arange(size, dtype=np.int32)
+            owners, places, logs = _standardised(np.log1p(dense_counts(raw, family)), (scales or {}).get(family))
         else:
-            places, often = found[family] if family in PARSED else _occurrences(sample.motif_ids)
+            owners, places, often = _joined(raw, family)
             logs = np.log1p(often.astype(np.float32))
-        length = float(np.linalg.norm(logs))
-        if length > 0:
-            parts.append((places + start, logs / length))
+        lengths = np.sqrt(np.bincount(owners, logs.astype(np.float64) ** 2, len(raw)))
+        known += lengths > 0
+        parts.append((owners, places + start, logs / lengths[owners]))
         start += size
-    places, weights = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return places.astype(np.int32), (weights / len(parts) ** 0.5).astype(np.float32)
+    owners, places, weights = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(owners, kind="stable")
+    owners = owners[order]
+    weights = weights[order] / np.sqrt(known[owners])
+    return places[order].astype(np.int32), weights.astype(np.float32), owners.astype(np.int32)
 
 
 def parsed_counts(smiles: str, bins: int, families: Sequence[str], *, stereo: bool = True) -> dict[str, Found]:
@@ -116,45 +111,54 @@ def parsed_counts(smiles: str, bins: int, families: Sequence[str], *, stereo: bo
     return {family: _groups(mol) if family == "groups" else _hashed(mol, family, bins, stereo) for family in wanted}
 
 
-def counts(sample: Molecule, family: str, found: Mapping[str, Found] | None = None) -> NDArray[np.float32]:
-    """How often each group (rdkit's, `fr_` among its descriptors) or each value of each field occurs."""
+def dense_counts(raw: Sequence[Raw], family: str) -> NDArray[np.float32]:
+    """How often each group (rdkit's `fr_` descriptors) or each value of each field occurs, a row a molecule."""
     if family == "groups":
-        places, often = found["groups"] if found else _groups(_parsed(sample.smiles))
-        dense = np.zeros(GROUPS, np.float32)
-        dense[places] = often
+        owners, places, often = _joined(raw, family)
+        dense = np.zeros((len(raw), GROUPS), np.float32)
+        dense[owners, places] = often
         return dense
-    atoms, bonds = sample.atoms + _STARTS[: len(ATOM_SIZES)], sample.bonds + _STARTS[len(ATOM_SIZES) :]
-    places = np.concatenate((atoms.ravel(), bonds.ravel()))
-    return np.bincount(places, minlength=sum(ATOM_SIZES) + sum(BOND_SIZES)).astype(np.float32)
+    size = sum(ATOM_SIZES) + sum(BOND_SIZES)
+    table = np.zeros(size * len(raw), np.int64)
+    for name, first in (("atoms", _STARTS[: len(ATOM_SIZES)]), ("bonds", _STARTS[len(ATOM_SIZES) :])):
+        fields = [getattr(one.sample, name) for one in raw]
+        owners = np.repeat(np.arange(len(raw)), [len(rows) for rows in fields])
+        places = np.concatenate(fields) + (first + size * owners[:, None])
+        table += np.bincount(places.ravel(), minlength=len(table))
+    return table.reshape(-1, size).astype(np.float32)
 
 
-def scale_of(
-    samples: Iterable[Molecule],
-    families: Sequence[str],
-    found: Callable[[Molecule], Mapping[str, Found]] | None = None,
-) -> dict[str, Scale]:
-    """Mean and deviation of log(1 + count) of each bin of groups and fields.
-
-    Args:
-        samples: Of the training rows.
-        families: What is counted.
-        found: What `parsed_counts` gave of a sample before; None = groups are counted here.
-    """
-    wanted = [family for family in families if family in DENSE]
-    rows: dict[str, list[NDArray[np.float32]]] = {family: [] for family in wanted}
-    for sample in samples if wanted else ():
-        known = found(sample) if found is not None and "groups" in wanted else None
-        for family in wanted:
-            rows[family].append(np.log1p(counts(sample, family, known)))
-    table = {family: np.stack(found) for family, found in rows.items() if found}
+def scale_of(raw: Iterable[Raw], families: Sequence[str]) -> dict[str, Scale]:
+    """Mean and deviation of log(1 + count) of each bin of groups and fields, among the training molecules."""
+    rows: dict[str, list[NDArray[np.float32]]] = {family: [] for family in families if family in DENSE}
+    stream = iter(raw if rows else ())
+    while some := list(islice(stream, _TOGETHER)):
+        for family, found in rows.items():
+            found.append(np.log1p(dense_counts(some, family)))
+    table = {family: np.concatenate(found) for family, found in rows.items() if found}
     return {family: [logs.mean(0).tolist(), logs.std(0).tolist()] for family, logs in table.items()}
 
 
-def _standardised(logs: NDArray[np.float32], mean: Any, deviation: Any) -> NDArray[np.float32]:
-    spread = np.broadcast_to(np.asarray(deviation, np.float32), logs.shape)
+def _standardised(logs: NDArray[np.float32], scale: Scale | None) -> tuple[NDArray[Any], ...]:
+    """The entries of a table that say something: rows, columns, values."""
+    mean, spread = (np.asarray(column, np.float32) for column in scale or (0.0, 1.0))
     # A bin that never varied in training says nothing that could have been learnt.
-    values = np.where(spread > 0, (logs - np.asarray(mean, np.float32)) / (spread + SMOOTH), 0.0)
-    return np.clip(values, -FAR, FAR).astype(np.float32)
+    values = np.where(spread > 0, (logs - mean) / (spread + SMOOTH), 0.0).clip(-FAR, FAR).astype(np.float32)
+    owners, places = np.nonzero(values)
+    return owners, places, values[owners, places]
+
+
+def _joined(raw: Sequence[Raw], family: str) -> tuple[NDArray[Any], ...]:
+    """The bins that occur in each molecule: whose, which, how often."""
+    if family in PARSED:
+        found = [one.found[family] for one in raw]
+        owners = np.repeat(np.arange(len(raw)), [len(places) for places, _ in found])
+        places, often = (np.concatenate(column) for column in zip(*found, strict=True))
+        return owners, places.astype(np.int64), often
+    owners = np.repeat(np.arange(len(raw)), [len(one.sample.motif_ids) for one in raw])
+    ids = np.concatenate([one.sample.motif_ids for one in raw])
+    pairs, often = np.unique(owners * MOTIFS + ids, return_counts=True)
+    return pairs // MOTIFS, pairs % MOTIFS, often
 
 
 def _parsed(smiles: str) -> Chem.Mol:
@@ -178,11 +182,6 @@ def _hashed(mol: Chem.Mol, family: str, bins: int, stereo: bool) -> Found:
         dense = _generator(family, bins, stereo).GetCountFingerprintAsNumPy(mol)
     places = np.flatnonzero(dense).astype(np.int32)
     return places, dense[places].astype(np.int32)
-
-
-def _occurrences(values: NDArray[Any]) -> Found:
-    places, often = np.unique(values, return_counts=True)
-    return places.astype(np.int32), often.astype(np.int32)
 
 
 @cache

@@ -27,7 +27,7 @@ _CHIRALITY, _STEREO = list(ATOM_FIELDS).index("chirality"), list(BOND_FIELDS).in
 _NONE = 1  # the bucket of value 0
 _REMEMBERED = 100_000
 
-Counts = tuple[NDArray[np.int32], NDArray[np.float32]]
+Found = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]  # the bins that occur, ascending, and how often
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,27 @@ class MoleculeSettings:
         return MoleculeSettings(**values)
 
 
+class Raw(NamedTuple):
+    """What is counted of one molecule, before it is weighed.
+
+    Args:
+        sample: For the families that need no rdkit; where stereo does not count, its fields are cleared of it.
+        found: Of the others, what `modalities.molecule.fingerprint.parsed_counts` gave.
+    """
+
+    sample: Molecule
+    found: Mapping[str, Found]
+
+
 class Item(NamedTuple):
-    """A molecule after the transform; arrays as in `Molecule`, and the bins of its fingerprint with their weights."""
+    """A molecule after the transform; arrays as in `Molecule`, and what its fingerprint is made of."""
 
     atoms: Fields
     bonds: Fields
     ends: Fields
     motif: Fields
     motif_ids: Fields
-    fingerprint: Counts | None
+    raw: Raw | None
 
 
 class MoleculeTransform(Transform):
@@ -107,8 +119,7 @@ class MoleculeTransform(Transform):
 
     def __init__(self, settings: MoleculeSettings, scales: Mapping[str, Any] | None = None) -> None:
         self.settings, self.scales = settings, dict(scales or {})
-        self._arrays = _as_arrays(self.scales)
-        self._counts: dict[str, Counts] = {}
+        self._found: dict[str, Mapping[str, Found]] = {}  # SMILES -> its counts, where they stand in no store
         self._kept: dict[str, tuple[Any, int]] = {}  # SMILES -> where its counts stand: a store and a row
 
     def prepare(self, samples: ManySamples, cache: Path, workers: int = 0) -> None:
@@ -127,17 +138,17 @@ class MoleculeTransform(Transform):
         """Learn how often groups and fields occur, where they are counted."""
         if self.settings.fingerprint and not self.scales:
             cleared = map(self._cleared, samples)
-            self.scales, self._counts = _counting().scale_of(cleared, self.settings.families, self._stored), {}
-            self._arrays = _as_arrays(self.scales)
+            self.scales = _counting().scale_of(map(self._raw, cleared), self.settings.families)
 
     def __call__(self, sample: Molecule, rng: np.random.Generator | None = None) -> Item:
         """Make one item; with `rng`, hide some atoms."""
         sample = self._cleared(sample)
-        counted, atoms, bonds = self._fingerprint(sample), sample.atoms, sample.bonds
+        atoms, bonds = sample.atoms, sample.bonds
         if rng is not None and self.settings.atom_dropout:
             kept = rng.random((len(atoms), 1)) >= self.settings.atom_dropout
             atoms = np.where(kept, atoms, 0).astype(np.int16)
-        return Item(atoms, bonds, sample.ends, sample.motif, sample.motif_ids, counted)
+        raw = self._raw(sample) if self.settings.fingerprint else None
+        return Item(atoms, bonds, sample.ends, sample.motif, sample.motif_ids, raw)
 
     def _cleared(self, sample: Molecule) -> Molecule:
         if self.settings.stereo:
@@ -146,28 +157,16 @@ class MoleculeTransform(Transform):
         atoms[:, _CHIRALITY] = bonds[:, _STEREO] = _NONE
         return replace(sample, atoms=atoms, bonds=bonds)
 
-    def _fingerprint(self, sample: Molecule) -> Counts | None:
-        settings = self.settings
-        if not settings.fingerprint:
-            return None
-        made = self._counts.get(sample.smiles)
-        if made is None:
-            made = _counting().fingerprint(
-                sample,
-                settings.fingerprint,
-                settings.families,
-                stereo=settings.stereo,
-                scales=self._arrays,
-                found=self._stored(sample),
-            )
-            if len(self._counts) < _REMEMBERED and sample.smiles not in self._kept:
-                self._counts[sample.smiles] = made
-        return made
-
-    def _stored(self, sample: Molecule) -> dict[str, Any] | None:
-        """What rdkit counts in a molecule, where `prepare` was told of it."""
+    def _raw(self, sample: Molecule) -> Raw:
+        """What is counted: from the store that `prepare` made or found, else by rdkit and remembered."""
         store, row = self._kept.get(sample.smiles, (None, 0))
-        return None if store is None else dict(store[row])
+        found = self._found.get(sample.smiles) if store is None else store[row]
+        if found is None:
+            settings, parsed = self.settings, _counting().parsed_counts
+            found = parsed(sample.smiles, settings.fingerprint, settings.families, stereo=settings.stereo)
+            if len(self._found) < _REMEMBERED:
+                self._found[sample.smiles] = found
+        return Raw(sample, found)
 
     def collate(self, items: Sequence[Item]) -> Inputs:
         """Lay the molecules side by side, as one graph."""
@@ -194,10 +193,9 @@ class MoleculeTransform(Transform):
         }
         tensors = {name: torch.from_numpy(values.astype(np.int64)) for name, values in inputs.items()}
         if self.settings.fingerprint:
-            found = [item.fingerprint for item in items if item.fingerprint is not None]
-            owners = np.repeat(rows, [len(bins) for bins, _ in found])
-            bins, weights = (np.concatenate(column) for column in zip(*found, strict=True))
-            tensors |= bag_inputs(bins, weights, owners, len(items))
+            raw = [item.raw for item in items if item.raw is not None]
+            made = _counting().fingerprints(raw, self.settings.fingerprint, self.settings.families, self.scales)
+            tensors |= bag_inputs(*made, len(items))
         return tensors | {"mask": padded_mask(atoms), "motif_mask": padded_mask(motifs)}
 
     def config(self) -> dict[str, Any]:
@@ -229,7 +227,7 @@ class MoleculeTransform(Transform):
         return sum(family_sizes(settings.fingerprint, settings.families)) if settings.fingerprint else 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_counts": {}, "_kept": {}}  # cheaper made anew than sent to a worker
+        return self.__dict__ | {"_found": {}, "_kept": {}}  # cheaper made anew than sent to a worker
 
 
 def _counting(name: str = "fingerprint") -> ModuleType:
@@ -237,10 +235,6 @@ def _counting(name: str = "fingerprint") -> ModuleType:
         return import_module(f"modalities.molecule.{name}")
     except ModuleNotFoundError as error:
         raise missing_extra(error.name or "rdkit", "molecule") from error
-
-
-def _as_arrays(scales: Mapping[str, Any]) -> dict[str, Any]:
-    return {family: tuple(np.asarray(column, np.float32) for column in scale) for family, scale in scales.items()}
 
 
 def family_sizes(bins: int, families: Sequence[str]) -> list[int]:

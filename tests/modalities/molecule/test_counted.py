@@ -73,6 +73,29 @@ def test_families_stand_side_by_side_with_even_shares() -> None:
     torch.testing.assert_close(dense(transform, ["C"]).norm(dim=1), torch.ones(1))
 
 
+def test_a_molecule_does_not_depend_on_its_batch() -> None:
+    transform = fitted(FAMILIES)
+    together = dense(transform, SMILES)
+    for place, smiles in enumerate(SMILES):
+        torch.testing.assert_close(dense(transform, [smiles])[0], together[place], atol=0, rtol=0)
+
+
+def test_hidden_atoms_are_counted() -> None:
+    transform = fitted(FAMILIES, atom_dropout=0.9)
+    plain, hidden = (
+        transform.collate([transform(MODALITY.read(SMILES[5]), rng)]) for rng in (None, np.random.default_rng(0))
+    )
+    assert (hidden["atoms"] == 0).sum() > (plain["atoms"] == 0).sum()
+    for name in ("bins", "weights", "starts"):
+        assert torch.equal(plain[name], hidden[name]), name
+
+
+def test_a_molecule_of_which_nothing_is_counted() -> None:
+    transform = fitted(("torsion",))
+    rows = dense(transform, ["C", SMILES[0], "O"])
+    assert rows.norm(dim=1).round(decimals=5).tolist() == [0.0, 1.0, 0.0]
+
+
 def test_enantiomers_are_apart_with_stereo_and_one_without() -> None:
     pair = ["C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"]
     apart, one = (dense(fitted(FAMILIES, [*SMILES, *pair], stereo=stereo), pair) for stereo in (True, False))
