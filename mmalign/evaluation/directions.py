@@ -50,6 +50,7 @@ def directions(
     strict: bool = False,
     batch_size: int = 64,
     vectors_only: bool = False,
+    average: Sequence[str] = (),
 ) -> tuple[dict[str, SideEmbedding], dict[str, Direction]]:
     """Embed both sides of a split and the corpora; then who asks whom, by `<asking>_to_<answering>`.
 
@@ -60,7 +61,7 @@ def directions(
     known = _seen_groups(data, records, split) if strict else None
     lists = {} if candidates == "split" else corpora(_paired(data, candidates), sides, candidates)
     kept: dict[str, Any] = {"batch_size": batch_size, "vectors_only": vectors_only}
-    embedded = {side: embed_side(model, data, side, split, packed=True, **kept) for side in sides}
+    embedded = {side: embed_side(model, data, side, split, packed=True, average=average, **kept) for side in sides}
     corpus = {side: embed_corpus(model, _paired(data, candidates), side, lists[side], **kept) for side in lists}
     found = {}
     for asking, answering in (sides, sides[::-1]):

@@ -2,8 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from mmalign.model import Aligner, inference
 from mmalign.types import Embedding, Inputs
 
 COLUMNS = ("id", "side", "place", "row", "value", "label", "vector")
+AVERAGE = "of {}: a record is one item, the mean of its alternatives"
 _BUNDLE = b"mmalign.bundle"
 
 
@@ -78,6 +79,7 @@ def embed_side(
     batch_size: int = 64,
     packed: bool = False,
     vectors_only: bool = False,
+    average: Collection[str] = (),
 ) -> SideEmbedding:
     """Embed every alternative of every record of a split.
 
@@ -89,9 +91,10 @@ def embed_side(
         batch_size: Items a forward pass.
         packed: Keep tokens and parts without padding, see `PackedTokens`; any rows of the embedding come padded.
         vectors_only: Keep only the vectors.
+        average: Sides of which a record's alternatives, the clips of one study, become one item.
 
     Raises:
-        UserError: no record of the split has that side.
+        UserError: no record of the split has that side, or `average` names a side that has more than vectors.
     """
     rows: list[Tensor] = []
 
@@ -107,7 +110,37 @@ def embed_side(
             raise UserError(f"no record of split {split!r} has a {side!r}; see mmalign check for what each split holds")
         every = chain([first], made)
         joined = pack(every, vectors_only=vectors_only) if packed or vectors_only else Embedding.cat(list(every))
-    return SideEmbedding(joined, torch.cat(rows))
+    embedded = SideEmbedding(joined, torch.cat(rows))
+    return averaged(embedded) if side in average else embedded
+
+
+def averaged(embedded: SideEmbedding) -> SideEmbedding:
+    """One item a record: the mean of its alternatives' unit vectors, made a unit vector again.
+
+    A variance becomes the mean of the alternatives' variances: how unsure one of them is, not how far they differ.
+
+    Raises:
+        UserError: the embedding has tokens, parts or codes, of which there is no mean.
+
+    Example:
+        >>> clips = Embedding(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
+        >>> averaged(SideEmbedding(clips, torch.tensor([0, 0, 3]))).embedding.vector
+        tensor([[0.7071, 0.7071],
+                [1.0000, 0.0000]])
+    """
+    one = embedded.embedding
+    if any(it is not None for it in (one.tokens, one.parts, one.codes)):
+        raise UserError(f"--average {one.modality}: its objective reads more than vectors, of which there is no mean")
+    records, owner, counts = torch.unique(embedded.rows, return_inverse=True, return_counts=True)
+
+    def mean(values: Tensor) -> Tensor:
+        zero = torch.zeros(len(records), values.shape[1], dtype=values.dtype)
+        found: Tensor = zero.index_add(0, owner, values) / counts[:, None]
+        return found
+
+    vector = torch.nn.functional.normalize(mean(one.vector), dim=1)
+    wide = None if one.log_variance is None else mean(one.log_variance.exp()).log()
+    return SideEmbedding(replace(one, vector=vector, log_variance=wide), records)
 
 
 def move(inputs: Inputs, device: torch.device) -> Inputs:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mmalign.errors import UserError
-from mmalign.evaluation.embed import EvalData, embed_side
+from mmalign.evaluation.embed import AVERAGE, EvalData, embed_side
 from mmalign.evaluation.measures import (
     Bools,
     Floats,
@@ -46,6 +46,7 @@ def evaluate_multi_label(
     prompt_share: float = 1.0,
     tune_split: str = "",
     uncertainty: bool = False,
+    average: Sequence[str] = (),
     batch_size: int = 64,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -67,6 +68,7 @@ def evaluate_multi_label(
         tune_split: Where thresholds are chosen; "" = validation, or else train; none = no thresholds.
         uncertainty: Also ask whether the model knows when it is wrong: variance of the embedding, entropy and margin of
             the class scores, and the variance of the scores over the sentences of a class.
+        average: Sides of which a record's alternatives become one item: the clips of one study.
         batch_size: Items a forward pass.
         bootstrap: Resamples behind each interval; 0 = none.
         seed: Seed of the resampling.
@@ -84,7 +86,7 @@ def evaluate_multi_label(
     if prompt_share != 1:
         prompts = prompts.certain(model, class_side, prompt_share)
     names = prompts.names
-    embedded = embed_side(model, data, side, split, batch_size=batch_size)
+    embedded = embed_side(model, data, side, split, batch_size=batch_size, average=average)
     truth, groups = labels_of(records, embedded.rows, names), groups_of(records, embedded.rows)
     both = with_both(truth)
     if not both.any():
@@ -96,7 +98,7 @@ def evaluate_multi_label(
     thresholds = np.array([0.0 if name in prompts.negative else np.nan for name in names])
     tuned = tuning_split(data, split, tune_split) if np.isnan(thresholds[both]).any() else None
     if tuned:
-        other = embed_side(model, data, side, tuned, batch_size=batch_size)
+        other = embed_side(model, data, side, tuned, batch_size=batch_size, average=average)
         held = labels_of(data.records(tuned), other.rows, names)
         known = detection_scores(model, other.embedding, prompts, class_side=class_side, mode=mode)
         for place in np.flatnonzero(np.isnan(thresholds) & with_both(held)):
@@ -115,6 +117,7 @@ def evaluate_multi_label(
         "prompt_share": f"{prompt_share:g}",
         "left out": ", ".join(left_out) or "no class",
     }
+    protocol |= {"average": AVERAGE.format(", ".join(average))} if average else {}
     origin = provenance(
         model, data, split=split, seed=seed, protocol=protocol, resamples=bootstrap, prompts_hash=prompts.hash
     )

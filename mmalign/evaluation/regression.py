@@ -1,11 +1,13 @@
 """Zero-shot regression: sentences that name a value, and the value that a sample is most like."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
 from mmalign.data.module import PairedData
 from mmalign.errors import UserError
-from mmalign.evaluation.embed import EvalData, embed_side
+from mmalign.evaluation.embed import AVERAGE, EvalData, embed_side
 from mmalign.evaluation.measures import best_threshold
 from mmalign.evaluation.predicted_values import Predicted, number_doubt, number_figures, predict
 from mmalign.evaluation.prompt_sets import ValuePrompts, prompt_scores
@@ -42,6 +44,7 @@ def evaluate_regression(
     threshold: float | None = None,
     tune_split: str = "",
     uncertainty: bool = False,
+    average: Sequence[str] = (),
     batch_size: int = 64,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -65,6 +68,7 @@ def evaluate_regression(
         tune_split: Where the cut on predictions is chosen; "" = validation, or else train; none = no such cut.
         uncertainty: Also ask whether the model knows when it is wrong: variance, spread of the values, entropy, and the
             variance of the scores over templates.
+        average: Sides of which a record's alternatives become one item: the clips of one study.
         batch_size: Items a forward pass.
         bootstrap: Resamples behind each interval; 0 = none.
         seed: Seed of the resampling.
@@ -81,7 +85,7 @@ def evaluate_regression(
         raise UserError("regression needs --target NAME, and --prompts FILE with values and templates")
     if prompt_share != 1:
         prompts = prompts.certain(model, class_side, prompt_share)
-    embedded = embed_side(model, data, side, split, batch_size=batch_size)
+    embedded = embed_side(model, data, side, split, batch_size=batch_size, average=average)
     every = targets_of(data.records(split), embedded.rows, target)
     known = ~np.isnan(every)
     scale = learnt_scale(model, side, class_side)
@@ -100,7 +104,7 @@ def evaluate_regression(
     tuned = tuning_split(data, split, tune_split) if threshold is not None else None
     cut = None
     if tuned is not None and threshold is not None:
-        other = embed_side(model, data, side, tuned, batch_size=batch_size)
+        other = embed_side(model, data, side, tuned, batch_size=batch_size, average=average)
         held = targets_of(data.records(tuned), other.rows, target)
         there = ~np.isnan(held)
         above = held[there] >= threshold
@@ -128,6 +132,7 @@ def evaluate_regression(
         "target": target,
         "cut": f"chosen on {tuned}" if cut is not None else "none chosen",
     }
+    protocol |= {"average": AVERAGE.format(", ".join(average))} if average else {}
     origin = provenance(
         model, data, split=split, seed=seed, protocol=protocol, resamples=bootstrap, prompts_hash=prompts.hash
     )

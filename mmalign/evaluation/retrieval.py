@@ -15,7 +15,7 @@ from mmalign.evaluation.answers import CREDITS, RightAnswers
 from mmalign.evaluation.candidates import SETS
 from mmalign.evaluation.directions import Direction
 from mmalign.evaluation.draw import similarity_of
-from mmalign.evaluation.embed import EvalData
+from mmalign.evaluation.embed import AVERAGE, EvalData
 from mmalign.evaluation.ensemble import directions_of, mean_rank_blocks, members, names
 from mmalign.evaluation.ranks import TIES, Block, Ranks, Score, full_blocks, rank_blocks, score_blocks
 from mmalign.evaluation.rerank import reranked_blocks
@@ -55,6 +55,7 @@ def evaluate_retrieval(
     strict: bool = False,
     rerank: int = 0,
     ensemble: Sequence[str | Path | Aligner] = (),
+    average: Sequence[str] = (),
 ) -> EvalResult:
     """Retrieve `b` by `a` and `a` by `b`, scored by the objective that joins them.
 
@@ -78,6 +79,8 @@ def evaluate_retrieval(
         rerank: How many candidates of each query, the first by the cosine of vectors, get the full score and stand
             above all others; 0: every pair gets it.
         ensemble: Bundles (or models) beside the model: candidates are ranked by the mean of the ranks that each gives.
+        average: Sides of which a record's alternatives become one item, the mean of their vectors: the clips of one
+            study. By content, its first alternative counts.
 
     Returns:
         Scores by direction, `<a>_to_<b>` and `<b>_to_<a>`. `details`: the `Ranks` by direction,
@@ -92,7 +95,7 @@ def evaluate_retrieval(
     lengths = _checked(ks, candidates)
     records = data.records(split)
     models = members(model, ensemble, (a, b))
-    options = {"candidates": candidates, "strict": strict, "batch_size": batch_size}
+    options: dict[str, Any] = {"candidates": candidates, "strict": strict, "batch_size": batch_size, "average": average}
     made = directions_of(models, data, (a, b), split, mode=mode, **options)
     sides, asked = made[0]
     scores: dict[str, Any] = {}
@@ -113,6 +116,7 @@ def evaluate_retrieval(
     protocol |= {"score": mode or "as trained", "candidates": f"{candidates}: {SETS[candidates]}"}
     protocol |= {"strict": STRICT} if strict else {}
     protocol |= {"rerank": RERANK.format(rerank)} if rerank else {}
+    protocol |= {"average": AVERAGE.format(", ".join(average))} if average else {}
     protocol |= {"ensemble": ENSEMBLE.format(len(models))} if ensemble else {}
     kept = provenance(model, data, split=split, seed=seed, protocol=protocol, resamples=bootstrap)
     kept |= {"candidates": {name: one.candidates() for name, one in asked.items()}, "rows": rows_of(data, split)}

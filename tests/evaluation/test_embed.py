@@ -12,8 +12,18 @@ import torch
 
 from mmalign.data.module import PairedData
 from mmalign.errors import UserError
-from mmalign.evaluation.embed import COLUMNS, EmbeddingTable, embed_side, read_parquet, write_parquet
+from mmalign.evaluation.embed import (
+    COLUMNS,
+    EmbeddingTable,
+    SideEmbedding,
+    averaged,
+    embed_side,
+    read_parquet,
+    write_parquet,
+)
+from mmalign.evaluation.retrieval import evaluate_retrieval
 from mmalign.model import Aligner
+from mmalign.types import Embedding, Tokens
 
 Make = Callable[..., PairedData]
 
@@ -37,6 +47,27 @@ def test_every_alternative_in_order(model: Aligner, data: PairedData) -> None:
     assert (embedded.embedding.modality, embedded.embedding.vector.dtype) == ("words", torch.float32)
     expected = model.encode("words", ["a red disc", "a blue disc", "two cats"])
     torch.testing.assert_close(embedded.embedding.vector, expected.vector)
+
+
+def test_alternatives_become_one_item(model: Aligner, data: PairedData) -> None:
+    every = embed_side(model, data, "words", "test").embedding.vector
+    embedded = embed_side(model, data, "words", "test", average=["words"])
+    assert embedded.rows.tolist() == [0, 1]
+    torch.testing.assert_close(embedded.embedding.vector[0], torch.nn.functional.normalize(every[:2].mean(0), dim=0))
+    torch.testing.assert_close(embedded.embedding.vector[1], every[2])
+    found = evaluate_retrieval(model, data, a="left", b="words", split="test", bootstrap=0, average=["words"])
+    assert (found.scores["words_to_left"]["n"], found.scores["left_to_words"]["gallery"]) == (2, 2)
+    assert "of words" in found.provenance["protocol"]["average"]
+
+
+def test_what_has_no_mean_is_refused_and_variances_have_one() -> None:
+    two, rows = torch.eye(2), torch.tensor([4, 4])
+    wide = Embedding(two, log_variance=torch.tensor([[0.0, 1.0], [2.0, 1.0]]))
+    found = averaged(SideEmbedding(wide, rows)).embedding.log_variance
+    torch.testing.assert_close(found, torch.tensor([[((1 + np.exp(2)) / 2), np.e]]).log().float())
+    tokens = Tokens(torch.ones(2, 1, 2), torch.ones(2, 1, dtype=torch.bool))
+    with pytest.raises(UserError, match="--average echo: .*more than vectors"):
+        averaged(SideEmbedding(Embedding(two, tokens=tokens, modality="echo"), rows))
 
 
 def test_parquet_round_trip(model: Aligner, data: PairedData, tmp_path: Path) -> None:
