@@ -20,7 +20,8 @@ from figures import Scores, difference, interval
 HELD = "{split: own, held: 500}"
 CLIP = "molecule-text/clip"
 GRAPH = ["--model.towers.molecule.args.graph=2", "--model.towers.molecule.freeze=true",
-         "--model.towers.molecule.trainable=['graph.*', 'gate']", "--model.optimizer.lr=1e-3"]  # fmt: skip
+         "--model.towers.molecule.trainable=['graph.*', 'gate']", "--model.towers.text.freeze=true",
+         "--model.optimizer.lr=1e-3", "--model.optimizer.weight_decay=0.1"]  # fmt: skip
 FROM_NOTHING = ["--model.start=null", "--model.optimizer.lr=1e-3", "--model.optimizer.weight_decay=0.1"]
 ROWS: dict[str, tuple[str, list[str]]] = {
     "floor": ("molecule-text/floor", []),
@@ -33,7 +34,7 @@ ROWS: dict[str, tuple[str, list[str]]] = {
         [*FROM_NOTHING, "--model.towers.molecule.encoder=hierarchical", "--model.towers.molecule.args={width: 256}",
          "--data.batch_size=256", "--trainer.max_epochs=15"],
     ),
-    "clip + motifs": (CLIP, [*GRAPH, "--data.batch_size=256", "--trainer.max_epochs=6"]),
+    "clip + motifs": (CLIP, [*GRAPH, "--data.batch_size=128", "--trainer.max_epochs=6"]),
     "clip + hard negatives": (CLIP, ["--data.neighbours=molecule", "--data.batch_size=256"]),
     "orma": ("molecule-text/orma", []),
     "transport": ("molecule-text/transport", []),
