@@ -1,28 +1,60 @@
-"""The directions in which rows of features vary: singular vectors, of many sparse rows the strongest."""
+"""The directions in which rows of features vary: singular vectors, of many rows and features the strongest."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import issparse  # type: ignore[import-untyped]
+from scipy.linalg import lu, qr  # type: ignore[import-untyped]
+from scipy.sparse import csr_array, issparse  # type: ignore[import-untyped]
 
 Rows = Any
 """A float64 array, or a SciPy sparse one, a row a sample."""
 
 EXACT, STRONGEST = 4096, 2048
-"""Up to so many rows all directions are kept; of more rows, the strongest so many."""
+"""Up to so many rows (or features) all directions are kept; of more of both, the strongest so many."""
+
+_SPARE, _ROUNDS = 64, 1
 
 
-def directions(rows: Rows, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Singular vectors and values `(n, r)`, `(r,)`, `(f, r)` of the rows."""
-    if rows.shape[0] <= EXACT:
-        gram = rows @ rows.T
-        squares, u = np.linalg.eigh(gram.toarray() if issparse(gram) else gram)
-        kept = squares > 1e-9 * squares[-1]
-        s, u = np.sqrt(squares[kept]), u[:, kept]
-        return u, s, (rows.T @ u) / s
-    from sklearn.utils.extmath import randomized_svd
+def directions(rows: Rows, seed: int) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[Any]]:
+    """Singular vectors and values `(n, r)`, `(r,)`, `(f, r)` of the rows.
 
-    u, s, vt = randomized_svd(rows, min(STRONGEST, *rows.shape), n_iter=2, random_state=seed)
-    kept = s > 3e-5 * s[0]
-    return u[:, kept], s[kept], vt[kept].T
+    Args:
+        rows: `(n, f)`.
+        seed: Of the random sums that the strongest directions are sought from.
+    """
+    n, f = rows.shape
+    if min(n, f) > EXACT:
+        return _strongest(rows, seed)
+    gram = rows @ rows.T if n <= f else rows.T @ rows
+    squares, vectors = np.linalg.eigh(_dense(gram))
+    kept = squares > 1e-9 * squares[-1]
+    s, vectors = np.sqrt(squares[kept]), vectors[:, kept]
+    return (vectors, s, (rows.T @ vectors) / s) if n <= f else ((rows @ vectors) / s, s, vectors)
+
+
+def _strongest(rows: Rows, seed: int) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[Any]]:
+    """A randomised range finder in float32 (Halko, Martinsson and Tropp 2011, arXiv 0909.4061), with one power step.
+
+    It starts from random sums of rows, which are near the strong directions already, and makes only matrices
+    with a row a sample orthogonal: features may be many.
+    """
+    x = rows.astype(np.float32)
+    across = x.T.tocsr() if issparse(x) else x.T
+    n, rng = x.shape[0], np.random.default_rng(seed)
+    width = min(STRONGEST + _SPARE, *x.shape)
+    signs = rng.choice(np.array([-1, 1], np.float32), n)
+    sums = csr_array((signs, (np.arange(n), rng.permutation(n) % width)), shape=(n, width))
+    spanned = x @ _dense(across @ sums)
+    for _ in range(_ROUNDS):
+        spanned = x @ (across @ lu(spanned, permute_l=True, overwrite_a=True)[0])
+    spanned = qr(spanned, mode="economic", overwrite_a=True)[0]
+    small = across @ spanned  # (f, width)
+    squares, turn = np.linalg.eigh((small.T @ small).astype(np.float64))
+    kept = (squares > 1e-6 * squares[-1]) & (np.arange(width) >= width - STRONGEST)  # float32 knows no weaker ones
+    s, turn = np.sqrt(squares[kept]), turn[:, kept]
+    return spanned @ turn.astype(np.float32), s, small @ (turn / s).astype(np.float32)
+
+
+def _dense(values: Rows) -> NDArray[Any]:
+    return np.asarray(values.toarray() if issparse(values) else values)

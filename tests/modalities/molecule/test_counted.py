@@ -11,7 +11,7 @@ from rdkit.Chem import Descriptors, rdFingerprintGenerator
 from mmalign.errors import UserError
 from modalities.molecule import MODALITY
 from modalities.molecule.counted import Counted
-from modalities.molecule.molecule import ATOM_SIZES, BOND_SIZES
+from modalities.molecule.molecule import ATOM_SIZES, BOND_SIZES, MOTIFS
 from modalities.molecule.transform import FAMILIES, MoleculeTransform, family_sizes
 
 SMILES = ["CC(N)C(=O)O", "C[C@H](N)C(=O)O", "c1ccccc1O", "[Na+].[Cl-]", "C", "CCCCCCCC/C=C\\CCCCCCCC(=O)O"]
@@ -56,11 +56,24 @@ def test_groups_and_fields_are_standardised_by_the_training_molecules(family: st
                 first += size
         return row
 
-    logs = np.log1p(np.array([counts(one) for one in SMILES]))
-    spread = logs.std(0)
-    values = np.where(spread > 0, (logs - logs.mean(0)) / (spread + 0.02), 0).clip(-5, 5)
+    far = ".".join(["[Na+].[Cl-]", "c1ccccc1O"] * 30)
+    logs = np.log1p(np.array([counts(one) for one in [*SMILES, far]]))
+    mean, spread = logs[:-1].mean(0), logs[:-1].std(0)
+    values = np.where(spread > 0, (logs - mean) / (spread + 0.02), 0)
+    assert values.max() > 5
+    values = values.clip(-5, 5)
     expected = torch.from_numpy(values / np.linalg.norm(values, axis=1, keepdims=True)).float()
-    torch.testing.assert_close(dense(fitted((family,)), SMILES), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(dense(fitted((family,)), [*SMILES, far]), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_motifs_are_counted() -> None:
+    smiles = ["CCCCOC(=O)CC(=O)OCCCC", "c1ccccc1O"]
+    expected = torch.zeros(2, MOTIFS)
+    for row, one in zip(expected, smiles, strict=True):
+        for motif, often in Counter(MODALITY.read(one).motif_ids.tolist()).items():
+            row[motif] = np.log1p(often)
+    assert expected.max() > 1
+    torch.testing.assert_close(dense(fitted(("motifs",)), smiles), expected / expected.norm(dim=1, keepdim=True))
 
 
 def test_families_stand_side_by_side_with_even_shares() -> None:
