@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import nearest
-from mmalign.types import Features, Inputs
+from mmalign.types import Features, Inputs, Tokens
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +45,11 @@ class Transform(ABC):
 
     The same object serves training and use; its `config` travels in the bundle as JSON.
     """
+
+    @property
+    def settled(self) -> bool:
+        """Whether `rng` changes nothing, and items are worth keeping: within `data.cache_gb` each is made but once."""
+        return False
 
     def prepare(self, samples: ManySamples, cache: Path, workers: int = 0) -> None:  # noqa: B027 - most need not
         """Work out at once what items of these samples will need, and keep it on the disk; optional.
@@ -80,11 +85,18 @@ class Encoder(nn.Module):
         width: Size of `Features.vector`.
         token_width: Size of one token, None if this encoder gives no tokens.
         part_width: Size of one part, None if this encoder gives no parts.
+        target_width: How many numbers of the input one token stands for, None if this encoder cannot `hide` any.
     """
 
-    def __init__(self, width: int, token_width: int | None = None, part_width: int | None = None) -> None:
+    def __init__(
+        self,
+        width: int,
+        token_width: int | None = None,
+        part_width: int | None = None,
+        target_width: int | None = None,
+    ) -> None:
         super().__init__()
-        self.width, self.token_width, self.part_width = width, token_width, part_width
+        self.width, self.token_width, self.part_width, self.target_width = width, token_width, part_width, target_width
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode a batch."""
@@ -93,6 +105,20 @@ class Encoder(nn.Module):
     def config(self) -> dict[str, Any]:
         """The arguments, as JSON values, that rebuild this architecture with no network and no pretrained weights."""
         raise TypeError(f"{type(self).__name__} must define config() -> dict")
+
+    def hide(self, inputs: Inputs, share: float, generator: Generator | None = None) -> tuple[Inputs, Tokens]:
+        """Take away what a share of the tokens stand for, for pretraining that has them told; optional.
+
+        Args:
+            inputs: As `Transform.collate` made them; they stay as they are.
+            share: Of each sample's real tokens, in (0, 1).
+            generator: Of the CPU; all randomness is from it, None = torch's own.
+
+        Returns:
+            The inputs without what is hidden, and what each token stands for, `(batch, tokens, target_width)`, with
+            mask True = hidden.
+        """
+        raise TypeError(f"{type(self).__name__} has a target_width and must define hide(inputs, share, generator)")
 
     def linear_features(self, inputs: Inputs) -> Tensor | None:
         """What a linear map in this encoder turns into its vector, `(batch, features)`, sparse or dense; optional.

@@ -1,10 +1,9 @@
 """The Aligner: one tower a modality (transform, encoder, heads), and the objectives that join them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from fnmatch import fnmatch
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,79 +15,12 @@ from mmalign import distributed, registry
 from mmalign.errors import BadSample, UserError
 from mmalign.heads import Codebook, CodebookConfig, GaussianConfig, HeadSet
 from mmalign.heads.gaussian import Pool
-from mmalign.modality import Encoder, Modality, Transform
+from mmalign.modality import Encoder, Transform
 from mmalign.objectives.base import GradientNorms, PairConfig, PairSum
+from mmalign.towers import TowerConfig, fit_transforms, modality_of
 from mmalign.types import Batch, Embedding, Inputs, LossOutput
 
-
-@dataclass
-class TowerConfig:
-    """One side of the model.
-
-    Args:
-        modality: Registered name; "" = the tower's own name.
-        strict: Refuse, when reading, what otherwise gives a warning, such as leads or units that look wrong: those rows
-            are set aside with the reason. For modalities that have doubts (ecg, echo); use of the model is as strict.
-        encoder: Name of one of the modality's encoders; "" = its default.
-        args: The encoder's arguments.
-        transform: The transform's settings, over what the encoder asks for.
-        head: How vectors reach the shared space: linear, mlp or identity.
-        uncertainty: How this tower's log-variance is made, where it differs from the model's `gaussian.pool`.
-        freeze: Keep the encoder as it is: no gradient, no optimiser state, always in eval mode (LiT).
-        trainable: Parameter names (shell patterns, such as `blocks.11.*`) that stay trainable in a frozen encoder.
-        unfreeze_epoch: The epoch (0-based) from which a frozen encoder trains after all; null = never.
-            On one process only: DDP fixes its list of parameters at the start.
-        lr_scale: Factor of the learning rate for this encoder.
-        chunk: Rows that the tower runs at once in training; null = the whole batch. Each chunk runs twice, the memory
-            is that of one chunk, and the gradient that of the whole batch: for batches that would not fit.
-    """
-
-    modality: str = ""
-    strict: bool = False
-    encoder: str = ""
-    args: dict[str, Any] = field(default_factory=dict)
-    transform: dict[str, Any] = field(default_factory=dict)
-    head: str = "linear"
-    uncertainty: str = ""
-    freeze: bool = False
-    trainable: list[str] = field(default_factory=list)
-    unfreeze_epoch: int | None = None
-    lr_scale: float = 1.0
-    chunk: int | None = None
-
-
-def modality_of(name: str, tower: TowerConfig) -> Modality:
-    """The modality of a tower, by its registered name, and as strict as the tower says."""
-    modality = registry.load("modalities", tower.modality or name)
-    if not isinstance(modality, Modality):
-        raise UserError(f"modality {tower.modality or name!r} is a {type(modality).__name__}, not a Modality")
-    return _stricter(modality) if tower.strict else modality
-
-
-@cache  # so that one name gives one object, as without
-def _stricter(modality: Modality) -> Modality:
-    return modality.stricter()
-
-
-def fit_transforms(
-    towers: Mapping[str, TowerConfig],
-    samples: Mapping[str, Iterable[Any]],
-    ready: Callable[[str, Transform], None] | None = None,
-) -> dict[str, Transform]:
-    """Make each tower's transform and let it learn from its training samples.
-
-    Args:
-        towers: Name -> configuration.
-        samples: Name -> its training samples.
-        ready: Called with each tower's name and transform before it learns, for `Transform.prepare`.
-    """
-    transforms = {}
-    for name, tower in towers.items():
-        transforms[name] = modality_of(name, tower).transform(tower.encoder, tower.args, **tower.transform)
-        if ready is not None:
-            ready(name, transforms[name])
-        transforms[name].fit(samples[name])
-    return transforms
+__all__ = ["Aligner", "TowerConfig", "fit_transforms", "inference", "modality_of"]
 
 
 class Aligner(nn.Module):
@@ -146,6 +78,8 @@ class Aligner(nn.Module):
             self.encoders[name] = encoder
             kind = replace(self.gaussian_config, pool=cast(Pool, tower.uncertainty or self.gaussian_config.pool))
             self.heads[name] = HeadSet(encoder, dim, needs[name], tower.head, kind)
+        self._hides = {name: self.objective.hides_of(name) for name in towers}
+        self._twice = {pair.a for pair in pairs if pair.a == pair.b}
 
     def embed(self, name: str, inputs: Inputs) -> Embedding:
         """Run one tower on collated inputs."""
@@ -158,17 +92,30 @@ class Aligner(nn.Module):
         that of the whole batch, random draws included, and the activations of one chunk are all that is ever held
         (Gao et al. 2021, arXiv 2101.06983).
         """
+        return self._views(batch, self.towers)
+
+    def _views(self, batch: Batch, names: Iterable[str]) -> dict[str, Embedding]:
         return {
             name: self._embed_all(name, batch.inputs[name]) if name in batch.inputs else self._empty(name)
-            for name in self.towers
+            for name in names
         }
 
     def _embed_all(self, name: str, inputs: Inputs | list[Inputs]) -> Embedding:
         if not isinstance(inputs, list):
-            return self.embed(name, inputs)
+            return self._view(name, inputs)
         if not torch.is_grad_enabled():
-            return Embedding.cat([self.embed(name, chunk) for chunk in inputs])
-        return Embedding.cat([checkpoint(self.embed, name, chunk, use_reentrant=False) for chunk in inputs])
+            return Embedding.cat([self._view(name, chunk) for chunk in inputs])
+        return Embedding.cat([checkpoint(self._view, name, chunk, use_reentrant=False) for chunk in inputs])
+
+    def _view(self, name: str, inputs: Inputs) -> Embedding:
+        """As `embed`; where a term has hidden tokens told, with a share of them hidden, and what a decoder missed."""
+        if not self._hides[name]:
+            return self.embed(name, inputs)
+        # In validation the same is hidden every time, so that losses compare from epoch to epoch.
+        draw = None if self.training else torch.Generator().manual_seed(0)
+        encoder = cast(Encoder, self.encoders[name])
+        seen, hidden = encoder.hide(inputs, self._hides[name], draw)
+        return self.heads[name](encoder(seen), name, self.codebook, hidden)  # type: ignore[no-any-return]
 
     def _empty(self, name: str) -> Embedding:
         heads = self.heads[name]
@@ -183,8 +130,13 @@ class Aligner(nn.Module):
         return none.map(lambda value: value + torch.stack(linked).sum()) if linked else none
 
     def loss(self, batch: Batch, pulls: GradientNorms | None = None) -> LossOutput:
-        """Embed a batch and sum the pairs' objectives; with `pulls`, backward notes each term's gradient norm."""
-        output: LossOutput = self.objective(self(batch), batch, pulls)
+        """Embed a batch and sum the pairs' objectives; with `pulls`, backward notes each term's gradient norm.
+
+        A tower that a pair joins with itself is run twice in training: two views of each sample, which differ by
+        dropout and by what is hidden. Elsewhere the two coincide.
+        """
+        again = self._views(batch, self._twice) if self.training else {}
+        output: LossOutput = self.objective(self(batch), batch, pulls, again)
         if not (self.training and distributed.is_distributed()):
             return output
         # DDP waits for a gradient of every parameter; a process whose rows lack a side has none of that tower's.

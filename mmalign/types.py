@@ -68,6 +68,8 @@ class Embedding:
         parts: Middle grains in the shared space.
         codes: Weights over the model's codebook, `(batch, codes)`.
         grounded: Unit vectors that those weights make of the codes, `(batch, dim)`; there whenever `codes` is.
+        residual: What a decoder of the tokens missed of what was hidden from the encoder, `(batch, tokens, values)`;
+            mask True = hidden. There in training alone.
         modality: The name of the tower that made it.
 
     Example:
@@ -82,6 +84,7 @@ class Embedding:
     parts: Tokens | None = None
     codes: Tensor | None = None
     grounded: Tensor | None = None
+    residual: Tokens | None = None
     modality: str = ""
 
     def __len__(self) -> int:
@@ -122,7 +125,7 @@ class Embedding:
         for name in ("vector", "log_variance", "codes", "grounded"):
             values = [getattr(part, name) for part in parts]
             joined[name] = None if values[0] is None else torch.cat(values)
-        for name in ("tokens", "parts"):
+        for name in ("tokens", "parts", "residual"):
             values = [getattr(part, name) for part in parts]
             joined[name] = None if values[0] is None else Tokens.cat(values)
         return Embedding(**joined)

@@ -20,7 +20,7 @@ ROWS = [
     {"functional"},  # equations alone: heads and objectives both stand on them
     {"heads"},
     {"objectives"},
-    {"model"},
+    {"towers", "model"},
     {"bundle", "flags"},
     {"evaluation", "pictures"},
     {"training"},

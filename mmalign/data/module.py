@@ -231,9 +231,9 @@ class PairedData(pl.LightningDataModule):
         """Batches of the training rows; `set_epoch` (Lightning does it) gives each pass its own order.
 
         Raises:
-            UserError: fewer than two sides, or not one whole batch.
+            UserError: fewer than two sides where there are several towers, or not one whole batch.
         """
-        if len(self.present) < 2:
+        if len(self.present) < min(2, len(self.modalities)):
             missing = [side for side in self.modalities if side not in self.present]
             raise UserError(
                 f"training needs two sides a row, the data has {self.present}; "

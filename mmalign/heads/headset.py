@@ -15,7 +15,7 @@ from mmalign.heads.tokens import TokenHead
 from mmalign.modality import Encoder
 from mmalign.types import Embedding, Features, Tokens
 
-FIELDS = ("vector", "log_variance", "tokens", "parts", "codes")
+FIELDS = ("vector", "log_variance", "tokens", "parts", "codes", "residual")
 
 
 class HeadSet(nn.Module):
@@ -28,7 +28,8 @@ class HeadSet(nn.Module):
     Args:
         encoder: Whose features come in.
         dim: Size of the shared space.
-        needs: Fields of `Embedding` that some objective reads, among vector, log_variance, tokens, parts, codes.
+        needs: Fields of `Embedding` that some objective reads, among vector, log_variance, tokens, parts, codes,
+            residual.
         kind: How vectors and tokens are projected: linear, mlp, or identity (the encoder's width must then be `dim`).
         gaussian: How `log_variance` is made.
 
@@ -49,12 +50,16 @@ class HeadSet(nn.Module):
         self.needs, self.dim, gaussian = frozenset(needs), dim, gaussian or GaussianConfig()
         if unknown := self.needs - set(FIELDS):
             raise UserError(f"no head makes {sorted(unknown)}; objectives may need: {', '.join(FIELDS)}")
-        if not self.needs - {"log_variance"}:
+        if not self.needs - {"log_variance", "residual"}:
             raise UserError(f"a tower needs a vector, tokens, parts or codes, got {sorted(self.needs) or 'no needs'}")
         if "parts" in self.needs and encoder.part_width is None:
             raise UserError(
                 f"an objective needs parts (phrases, motifs, beats), which encoder {type(encoder).__name__} does not "
                 "give; choose another encoder, or the objective's grain tokens"
+            )
+        if "residual" in self.needs and encoder.target_width is None:
+            raise UserError(
+                f"encoder {type(encoder).__name__} cannot hide tokens; choose one that can for masked terms"
             )
         width = encoder.token_width or encoder.width
         bag = "log_variance" in self.needs and gaussian.pool == "bag"
@@ -68,10 +73,13 @@ class HeadSet(nn.Module):
         self.bag = bag
         self.tokens = TokenHead(width, dim, kind) if "tokens" in self.needs else None
         self.parts = TokenHead(encoder.part_width or width, dim, kind) if "parts" in self.needs else None
+        self.decoder = nn.Linear(width, encoder.target_width or 0) if "residual" in self.needs else None
         self.queries = QueryHead(width, dim) if "codes" in self.needs else None
 
-    def forward(self, features: Features, modality: str = "", codebook: Codebook | None = None) -> Embedding:
-        """Make the embedding's fields; `codebook` is the model's, for codes."""
+    def forward(
+        self, features: Features, modality: str = "", codebook: Codebook | None = None, hidden: Tokens | None = None
+    ) -> Embedding:
+        """Make the embedding's fields; `codebook` is the model's, `hidden` what its encoder did not see."""
         made = Embedding(features.vector, modality=modality)
         tokens = features.tokens
         if tokens is None and self.gives_tokens and self.needs & {"log_variance", "tokens", "codes"}:
@@ -90,6 +98,10 @@ class HeadSet(nn.Module):
             if features.parts is None:
                 raise UserError("an objective needs parts, and the encoder gave none for this batch")
             made = replace(made, parts=self.parts(features.parts))
+        if self.decoder is not None and hidden is not None:
+            told, meant = self.decoder(tokens.values), hidden.values
+            wide = torch.promote_types(torch.promote_types(told.dtype, meant.dtype), torch.float32)
+            made = replace(made, residual=Tokens(told.to(wide) - meant.to(wide), hidden.mask))
         if self.queries is not None:
             if codebook is None:
                 raise UserError("an objective needs codes: expected the model's codebook, got None")
@@ -110,9 +122,15 @@ class HeadSet(nn.Module):
             tokens=grain if self.tokens is not None else None,
             parts=grain if self.parts is not None else None,
             codes=codes,
+            residual=self._empty_residual(none) if self.decoder is not None else None,
             grounded=None if codes is None else none,
             modality=modality,
         )
+
+    def _empty_residual(self, none: Tensor) -> Tokens:
+        assert self.decoder is not None
+        shape = (0, 0, self.decoder.out_features)
+        return Tokens(none.new_zeros(shape), torch.zeros(0, 0, dtype=torch.bool, device=none.device))
 
     def _vector(self, features: Tensor, made: Embedding) -> Tensor:
         if self.vector is not None:

@@ -26,16 +26,18 @@ class Objective(nn.Module):
     every gradient, averaged over processes as DDP does, equal those of one process on the whole batch.
 
     Attributes:
-        needs: The fields of `Embedding` that it reads, among vector, log_variance, tokens, parts, codes. Only the
-            heads that some objective needs are built. Of the class, or of the instance where arguments decide.
+        needs: The fields of `Embedding` that it reads, among vector, log_variance, tokens, parts, codes, residual. Only
+            the heads that some objective needs are built. Of the class, or of the instance where arguments decide.
         modes: Names of other scores than the one it trains, for `score`.
         reaches: The sides that its gradient reaches; a teacher's side is not among them.
+        hides: The share of tokens of its sides that are hidden from the encoders in training (`Encoder.hide`).
         mixes: Whether `forward` takes `mixed`, rows of side a that were made of two samples each.
     """
 
     needs: frozenset[str] = frozenset({"vector"})
     modes: tuple[str, ...] = ()
     reaches: frozenset[str] = frozenset({"a", "b"})
+    hides: float = 0.0
     mixes: bool = False
 
     def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
@@ -130,21 +132,30 @@ class PairSum(nn.Module):
         read += [objective.side_needs("b") for pair, objective in self._terms() if pair.b == tower]
         return frozenset().union(*read) or frozenset({"vector"})
 
+    def hides_of(self, tower: str) -> float:
+        """The largest share of one tower's tokens that some objective hides."""
+        return max((objective.hides for pair, objective in self._terms() if tower in (pair.a, pair.b)), default=0.0)
+
     def _terms(self) -> list[tuple[PairConfig, Objective]]:
         typed = [objective for objective in self.objectives if isinstance(objective, Objective)]
         return list(zip(self.pairs, typed, strict=True))
 
     def forward(
-        self, embeddings: Mapping[str, Embedding], batch: Batch, pulls: "GradientNorms | None" = None
+        self,
+        embeddings: Mapping[str, Embedding],
+        batch: Batch,
+        pulls: "GradientNorms | None" = None,
+        again: Mapping[str, Embedding] | None = None,
     ) -> LossOutput:
         """Sum over terms; what they report is named `<a>_<b>/<name>`, with the loss of each as `<a>_<b>/loss`.
 
         A pair's second and later terms are named `<a>_<b>_<objective>/...`. With `pulls`, backward also notes how
-        strongly each term pulls at the embeddings.
+        strongly each term pulls at the embeddings. `again` are second views, for pairs of a tower with itself.
         """
         losses, terms = [], {}
         for (pair, objective), label in zip(self._terms(), self.labels, strict=True):
             a, b, rows = common_rows(embeddings, batch, pair.a, pair.b)
+            b = again[pair.b] if again and pair.a == pair.b else b
             if pulls is not None:
                 a, b = pulls.watch(label, a), pulls.watch(label, b)
             soft = {"mixed": batch.mixed[pair.a][rows]} if objective.mixes and pair.a in batch.mixed else {}

@@ -80,7 +80,11 @@ class EpochLines(pl.Callback):
         shown = []
         for name, value in trainer.callback_metrics.items():
             short = name.removeprefix("train/")
-            if short in {"loss", "samples_per_s", "val/loss"} or short.endswith("/scale") or "hit@1" in short:
+            if (
+                short in {"loss", "samples_per_s", "val/loss"}
+                or short.endswith(("/scale", "/spread"))
+                or "hit@1" in short
+            ):
                 shown.append(f"{short} {float(value):.4g}")
         print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  " + "  ".join(shown), flush=True)
 

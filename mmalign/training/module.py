@@ -16,6 +16,7 @@ from mmalign.objectives.base import GradientNorms, PairConfig, common_rows
 from mmalign.training.canonical import CanonicalConfig, canonical_start
 from mmalign.training.mixing import Mixing, MixingConfig
 from mmalign.training.optimizer import OptimizerConfig, build
+from mmalign.training.weights import former_tower
 from mmalign.types import Batch, Embedding
 
 GLANCE, GLANCE_SETS = 4096, 256
@@ -66,10 +67,15 @@ class AlignmentModule(pl.LightningModule):
         """Fit the transforms on the training samples, build the model, hand the transforms to the data."""
         samples = {name: data.samples(name, "train") for name in self.tower_configs}
         store = getattr(data, "store", None)
-        transforms = fit_transforms(self.tower_configs, samples, None if store is None else store.prepare)
+        former = {name: former_tower(name, tower) for name, tower in self.tower_configs.items() if tower.weights}
+        self.tower_configs = self.tower_configs | {name: known.tower for name, known in former.items()}
+        fitted = {name: known.transform for name, known in former.items()}
+        transforms = fit_transforms(self.tower_configs, samples, None if store is None else store.prepare, fitted)
         self.aligner = Aligner(
             self.tower_configs, self.pairs, self.dim, transforms, self.codebook_config, self.gaussian_config
         )
+        for name, known in former.items():
+            known.fill(self.aligner.encoders[name])
         self.aligner.freeze(epoch=0)
         if self.mixing_config.tower:
             self._mixing = Mixing(self.mixing_config, self.aligner.modalities, self.aligner.objective)
@@ -145,7 +151,7 @@ class AlignmentModule(pl.LightningModule):
         embeddings = self.aligner(batch)
         output = self.aligner.objective(embeddings, batch)
         self.log("val/loss", output.loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
-        for a, b in {(pair.a, pair.b) for pair in self.pairs}:
+        for a, b in {(pair.a, pair.b) for pair in self.pairs if pair.a != pair.b}:
             held = self._held.setdefault((a, b), [])
             if sum(len(kept) for kept, _, _ in held) < GLANCE:
                 side_a, side_b, rows = common_rows(embeddings, batch, a, b)

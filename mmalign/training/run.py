@@ -155,7 +155,8 @@ def train(recipe: str, arguments: list[str]) -> Path:
             "mmalign": mmalign.__version__,
         }
         bundle.save(module.aligner, out / "bundle", provenance=provenance)
-        _say(trainer, f"saved {out / 'bundle'}; next: mmalign evaluate {out} --task retrieval")
+        task = "retrieval" if len(module.aligner.towers) > 1 else "probe"
+        _say(trainer, f"saved {out / 'bundle'}; next: mmalign evaluate {out} --task {task}")
     return out
 
 
@@ -191,7 +192,11 @@ def _logger(name: str, out: Path) -> Logger:
 
 def _without_paths(arguments: list[str]) -> list[str]:
     # A bundle travels: the folders of the machine that made it stay behind, file names are kept.
-    return [Path(argument).name if os.path.isabs(argument) else argument for argument in arguments]
+    kept = []
+    for argument in arguments:
+        key, equals, value = argument.rpartition("=")
+        kept.append(f"{key}{equals}{Path(value).name if os.path.isabs(value) else value}")
+    return kept
 
 
 def _say(trainer: pl.Trainer, line: str) -> None:

@@ -3,12 +3,13 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
+from modalities.common.hiding import hidden_tokens
 from modalities.common.transformer import AttentionPool, Transformer, masked_mean
 from modalities.ecg.beats import beat_tokens
 from modalities.ecg.resnet import need_beats, places_mask
@@ -55,7 +56,7 @@ class Patches(Encoder):
         dropout: float = 0.0,
         beats: bool = False,
     ) -> None:
-        super().__init__(width, token_width=width, part_width=width if beats else None)
+        super().__init__(width, token_width=width, part_width=width if beats else None, target_width=patch)
         need_beats(transform, beats)
         if width % 2:
             raise UserError(f"ecg patches: width must be even, got {width}")
@@ -79,15 +80,30 @@ class Patches(Encoder):
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["signal"]`."""
         signal: Tensor = inputs["signal"]
-        pieces = F.pad(signal, (0, -signal.shape[2] % self.patch)).unflatten(2, (-1, self.patch))
-        values = self.patches(pieces) + self.leads[:, None] + self.positions  # (batch, 12, places, width)
-        there = places_mask(inputs["time_mask"], self.patch)
-        mask = (inputs["lead_mask"][:, :, None] & there[:, None]).flatten(1)
+        values = self.patches(self._pieces(signal)) + self.leads[:, None] + self.positions  # (batch, 12, places, width)
+        mask = self._mask(inputs)
         values = self.layers(values.flatten(1, 2), mask)
         tokens = Tokens(values, mask)
         vector = self.pool(values, mask) if self.pool is not None else masked_mean(values, mask)
         parts = beat_tokens(tokens, inputs, self.patch) if self.part_width is not None else None
         return Features(vector, tokens, parts)
+
+    def hide(self, inputs: Inputs, share: float, generator: Generator | None = None) -> tuple[Inputs, Tokens]:
+        """Hide patches anywhere, lead and time (ST-MEM, arXiv 2402.09450): zeros are left."""
+        pieces, mask = self._pieces(inputs["signal"]), self._mask(inputs)
+        hidden = hidden_tokens(mask, share, generator)
+        shown = pieces.masked_fill(hidden.unflatten(1, pieces.shape[1:3]).unsqueeze(3), 0.0).flatten(2)
+        seen = {**inputs, "signal": shown[:, :, : inputs["signal"].shape[2]]}
+        return seen, Tokens(pieces.flatten(1, 2), hidden)
+
+    def _pieces(self, signal: Tensor) -> Tensor:
+        """Patches of each lead, `(batch, 12, places, patch)`."""
+        return F.pad(signal, (0, -signal.shape[2] % self.patch)).unflatten(2, (-1, self.patch))
+
+    def _mask(self, inputs: Inputs) -> Tensor:
+        """Which patches are of a lead and a time that were recorded, `(batch, 12 * places)`."""
+        there = places_mask(inputs["time_mask"], self.patch)
+        return (inputs["lead_mask"][:, :, None] & there[:, None]).flatten(1)
 
     def config(self) -> dict[str, Any]:
         """The arguments."""

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
+from modalities.common.hiding import hidden_tokens
 from modalities.common.transformer import masked_mean
 from modalities.ecg.beats import beat_tokens
 from modalities.ecg.sample import LEADS
@@ -83,10 +84,11 @@ class ResNet(Encoder):
                 f"got depths={list(depths)}, kernel={kernel} and width={width}"
             )
         wide = width * 2 ** (len(depths) - 1)
-        super().__init__(wide, token_width=wide, part_width=wide if beats else None)
+        stride = 4 * 2 ** (len(depths) - 1)
+        super().__init__(wide, token_width=wide, part_width=wide if beats else None, target_width=len(LEADS) * stride)
         need_beats(transform, beats)
+        self.stride = stride
         self.arguments = {"width": width, "depths": list(depths), "kernel": kernel, "beats": beats}
-        self.stride = 4 * 2 ** (len(depths) - 1)
         self.stem = nn.Sequential(
             _convolution(len(LEADS), width // 2, kernel, 2),
             _convolution(width // 2, width // 2, kernel),
@@ -111,6 +113,15 @@ class ResNet(Encoder):
         tokens = Tokens(values, places_mask(inputs["time_mask"], self.stride))
         parts = beat_tokens(tokens, inputs, self.stride) if self.part_width is not None else None
         return Features(masked_mean(values, tokens.mask), tokens, parts)
+
+    def hide(self, inputs: Inputs, share: float, generator: Generator | None = None) -> tuple[Inputs, Tokens]:
+        """Hide stretches of time, as long as a place of the last map, in all leads at once: zeros are left."""
+        signal: Tensor = inputs["signal"] * inputs["lead_mask"].unsqueeze(-1)
+        pieces = F.pad(signal, (0, -signal.shape[2] % self.stride)).unflatten(2, (-1, self.stride))
+        hidden = hidden_tokens(places_mask(inputs["time_mask"], self.stride), share, generator)
+        shown = pieces.masked_fill(hidden[:, None, :, None], 0.0).flatten(2)
+        seen = {**inputs, "signal": shown[:, :, : signal.shape[2]]}
+        return seen, Tokens(pieces.transpose(1, 2).flatten(2), hidden)
 
     def config(self) -> dict[str, Any]:
         """The arguments."""

@@ -31,6 +31,7 @@ def side(objective: Objective, batch: int, *, seed: int = 0, vector: Tensor | No
         "log_variance": lambda: torch.full((batch, WIDTH), -7.0).requires_grad_(),
         "tokens": lambda: grains(5),
         "parts": lambda: grains(3),
+        "residual": lambda: grains(4),
         "codes": lambda: torch.rand(batch, CODES, generator=draw).softmax(1).requires_grad_(),
     }
     fields = {name: make() for name, make in made.items() if name in objective.needs}
@@ -42,7 +43,9 @@ def side(objective: Objective, batch: int, *, seed: int = 0, vector: Tensor | No
 
 def leaves(embedding: Embedding) -> list[Tensor]:
     values = [embedding.vector, embedding.log_variance, embedding.codes]
-    values += [grains.values for grains in (embedding.tokens, embedding.parts) if grains is not None]
+    values += [
+        grains.values for grains in (embedding.tokens, embedding.parts, embedding.residual) if grains is not None
+    ]
     return [value for value in values if value is not None and value.requires_grad]
 
 

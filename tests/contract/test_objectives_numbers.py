@@ -19,7 +19,7 @@ from mmalign.types import Embedding, Tokens
 from tests.contract.made import build, leaves, side
 
 NAMES = list(registry.names("objectives"))
-FIELDS = ["vector", "log_variance", "tokens", "parts", "codes", "grounded"]
+FIELDS = ["vector", "log_variance", "tokens", "parts", "codes", "grounded", "residual"]
 ARGUMENTS: dict[str, dict[str, Any]] = {
     # The plan has a gradient too, and is solved far enough for finite differences.
     "transport": {"gradient": "implicit", "epsilon": 0.3, "tolerance": 1e-13, "max_iterations": 5000},
@@ -27,7 +27,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "prolip": {"bottleneck": 0.1, "inclusion": 0.1},
 }
 """What shows all of an objective's gradient to finite differences; others have their defaults."""
-WITH_OWN_TARGETS = {"prototypes"}
+WITH_OWN_TARGETS = {"prototypes", "views"}
 """Those that are trained towards targets of their own making, through which no gradient goes by intent."""
 SYMMETRIC: dict[str, dict[str, Any]] = {"transport": {"tolerance": 1e-5, "max_iterations": 1000}}
 """What makes the sides equal, as far as that is asked: a solver that stops early has seen one side last."""
@@ -112,14 +112,14 @@ def test_what_stands_in_a_pad_changes_nothing(objective: Objective) -> None:
             return Tokens(values.requires_grad_(), mask)
 
         made = changed(one, Tensor.clone)
-        return replace(made, tokens=pad(made.tokens), parts=pad(made.parts))
+        return replace(made, tokens=pad(made.tokens), parts=pad(made.parts), residual=pad(made.residual))
 
     found = []
     for more, filler in ((0, 0.0), (3, math.nan)):
         a, b = (padded(one, more, filler) for one in sides(objective))
         numbers = outcome(objective, a, b)
         for one in (a, b):
-            for grains in (one.tokens, one.parts):
+            for grains in (one.tokens, one.parts, one.residual):
                 assert grains is None or grains.values.grad is None or not grains.values.grad[~grains.mask].any()
         real = [number[:, :3] if number.ndim == 3 and number.shape[2] == 16 else number for number in numbers]
         found.append([*real, objective.score(a, b).detach()])

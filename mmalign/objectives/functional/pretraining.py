@@ -1,0 +1,113 @@
+"""What a tower can learn from its own side alone: two views that foretell each other, hidden tokens that are told."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmalign.errors import UserError
+from mmalign.objectives.functional.distillation import refuse_not_finite
+
+TINY = 1e-10
+"""Added to a variance under its root: equal vectors keep a finite gradient."""
+
+
+def view_rows(a: Tensor, b: Tensor, foretold_a: Tensor, foretold_b: Tensor) -> Tensor:
+    """How badly two views of a sample foretell each other, row by row.
+
+        loss_i = - 1/2 (cos(foretold_a_i, b_i) + cos(foretold_b_i, a_i))
+
+    (SimSiam, Chen and He 2021, arXiv 2011.10566; the instance term of TimeDRL, arXiv 2312.04142.) No gradient reaches
+    what is foretold: with one, all vectors becoming equal would be the quickest way down.
+
+    Args:
+        a: First views, `(n, dim)`.
+        b: Second views, `(n, dim)`.
+        foretold_a: What a predictor makes of `a`, `(n, dim)`.
+        foretold_b: What it makes of `b`, `(n, dim)`.
+
+    Returns:
+        `(n,)`, from -1 to 1, in float32 (float64 where an input is).
+
+    Raises:
+        UserError: shapes do not fit, or (on the CPU) NaN or infinity came.
+
+    Example:
+        >>> one, other = torch.eye(2), torch.eye(2).flip(0)
+        >>> view_rows(one, one, one, one), view_rows(one, one, other, other)
+        (tensor([-1., -1.]), tensor([-0., -0.]))
+    """
+    sides = (a, b, foretold_a, foretold_b)
+    if a.ndim != 2 or any(side.shape != a.shape for side in sides):
+        raise UserError(f"expected four tensors (n, dim) of one shape, got {[tuple(side.shape) for side in sides]}")
+    dtype = torch.float64 if any(side.dtype == torch.float64 for side in sides) else torch.float32
+    a, b, foretold_a, foretold_b = (side.to(dtype) for side in (a.detach(), b.detach(), foretold_a, foretold_b))
+    refuse_not_finite("view_rows", a, b, foretold_a, foretold_b)
+    return -(F.cosine_similarity(foretold_a, b) + F.cosine_similarity(foretold_b, a)) / 2
+
+
+def hidden_error(residual: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error over what was hidden of each sample.
+
+        error_i = mean over hidden tokens t of  mean over d of residual_itd^2
+
+    (Masked autoencoders, He et al. 2022, arXiv 2111.06377: nothing is asked of what the encoder saw.)
+
+    Args:
+        residual: Told less meant, `(n, tokens, values)`; what stands where nothing was hidden is never read.
+        mask: True = hidden, `(n, tokens)`.
+
+    Returns:
+        `(n,)`, in float32 (float64 where the residual is); 0 for a sample of which nothing was hidden.
+
+    Raises:
+        UserError: shapes do not fit, or (on the CPU) NaN or infinity came.
+
+    Example:
+        >>> hidden_error(torch.tensor([[[2.0], [9.0]]]), torch.tensor([[True, False]]))
+        tensor([4.])
+    """
+    if residual.ndim != 3 or mask.shape != residual.shape[:2] or mask.dtype != torch.bool:
+        came = f"{tuple(residual.shape)} with a mask of {tuple(mask.shape)}, {mask.dtype}"
+        raise UserError(f"expected residuals (n, tokens, values) and a mask (n, tokens) of booleans, got {came}")
+    wide = torch.promote_types(residual.dtype, torch.float32)
+    missed = torch.where(mask[:, :, None], residual.to(wide), 0.0)
+    refuse_not_finite("hidden_error", missed)
+    return missed.square().sum((1, 2)) / (mask.sum(1).clamp(min=1) * max(residual.shape[2], 1))
+
+
+def spread(vectors: Tensor) -> Tensor:
+    """How far unit vectors are spread in each dimension, as a multiple of what even ones on the sphere have.
+
+        spread_d = sqrt(dim) * std over i of x_id
+
+    (The monitor of SimSiam, arXiv 2011.10566, figure 2.) The mean over d is 1 where vectors fill the sphere and 0 where
+    all are equal; below 0.5 they are collapsing.
+
+    Args:
+        vectors: `(n, dim)`, of length one.
+
+    Returns:
+        `(dim,)`, with a finite gradient where vectors are equal, in float32 (float64 where they are).
+
+    Example:
+        >>> spread(torch.eye(2)).round(decimals=4), spread(torch.eye(2)[[0, 0, 0]]).round(decimals=4)
+        (tensor([0.7071, 0.7071]), tensor([0., 0.]))
+    """
+    wide = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+    variance = wide.var(0, correction=0) if len(wide) else wide.sum(0)
+    return torch.sqrt(wide.shape[1] * variance + TINY)
+
+
+def variance_hinge(vectors: Tensor) -> Tensor:
+    """What keeps vectors from collapsing into one: `mean over d of max(0, 1 - spread_d)`.
+
+    (The variance term of VICReg, Bardes et al. 2022, arXiv 2105.04906, for unit vectors.)
+
+    Args:
+        vectors: `(n, dim)`, of length one; of all processes.
+
+    Example:
+        >>> variance_hinge(torch.eye(2)[[0, 0, 0]]).round(decimals=4)
+        tensor(1.)
+    """
+    return (1 - spread(vectors)).clamp(min=0).mean()

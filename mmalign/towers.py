@@ -1,0 +1,87 @@
+"""What one side of a model is made of: its modality, its encoder, its transform."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from mmalign import registry
+from mmalign.errors import UserError
+from mmalign.modality import Modality, Transform
+
+
+@dataclass
+class TowerConfig:
+    """One side of the model.
+
+    Args:
+        modality: Registered name; "" = the tower's own name.
+        strict: Refuse, when reading, what otherwise gives a warning, such as leads or units that look wrong: those rows
+            are set aside with the reason. For modalities that have doubts (ecg, echo); use of the model is as strict.
+        encoder: Name of one of the modality's encoders; "" = its default.
+        args: The encoder's arguments.
+        transform: The transform's settings, over what the encoder asks for.
+        weights: A bundle, or a run, with a tower of this modality: its encoder, with weights, and its transform are
+            what this tower starts from; `args` and `transform` here go over those there.
+        head: How vectors reach the shared space: linear, mlp or identity.
+        uncertainty: How this tower's log-variance is made, where it differs from the model's `gaussian.pool`.
+        freeze: Keep the encoder as it is: no gradient, no optimiser state, always in eval mode (LiT).
+        trainable: Parameter names (shell patterns, such as `blocks.11.*`) that stay trainable in a frozen encoder.
+        unfreeze_epoch: The epoch (0-based) from which a frozen encoder trains after all; null = never.
+            On one process only: DDP fixes its list of parameters at the start.
+        lr_scale: Factor of the learning rate for this encoder.
+        chunk: Rows that the tower runs at once in training; null = the whole batch. Each chunk runs twice, the memory
+            is that of one chunk, and the gradient that of the whole batch: for batches that would not fit.
+    """
+
+    modality: str = ""
+    strict: bool = False
+    encoder: str = ""
+    args: dict[str, Any] = field(default_factory=dict)
+    transform: dict[str, Any] = field(default_factory=dict)
+    weights: str = ""
+    head: str = "linear"
+    uncertainty: str = ""
+    freeze: bool = False
+    trainable: list[str] = field(default_factory=list)
+    unfreeze_epoch: int | None = None
+    lr_scale: float = 1.0
+    chunk: int | None = None
+
+
+def modality_of(name: str, tower: TowerConfig) -> Modality:
+    """The modality of a tower, by its registered name, and as strict as the tower says."""
+    modality = registry.load("modalities", tower.modality or name)
+    if not isinstance(modality, Modality):
+        raise UserError(f"modality {tower.modality or name!r} is a {type(modality).__name__}, not a Modality")
+    return _stricter(modality) if tower.strict else modality
+
+
+@cache  # so that one name gives one object, as without
+def _stricter(modality: Modality) -> Modality:
+    return modality.stricter()
+
+
+def fit_transforms(
+    towers: Mapping[str, TowerConfig],
+    samples: Mapping[str, Iterable[Any]],
+    ready: Callable[[str, Transform], None] | None = None,
+    fitted: Mapping[str, Transform] | None = None,
+) -> dict[str, Transform]:
+    """Make each tower's transform and let it learn from its training samples.
+
+    Args:
+        towers: Name -> configuration.
+        samples: Name -> its training samples.
+        ready: Called with each tower's name and transform before it learns, for `Transform.prepare`.
+        fitted: Name -> a transform that has learnt already and stays as it is.
+    """
+    transforms = dict(fitted or {})
+    for name, tower in towers.items():
+        if name not in transforms:
+            transforms[name] = modality_of(name, tower).transform(tower.encoder, tower.args, **tower.transform)
+        if ready is not None:
+            ready(name, transforms[name])
+        if name not in (fitted or {}):
+            transforms[name].fit(samples[name])
+    return {name: transforms[name] for name in towers}

@@ -1,0 +1,149 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from mmalign.errors import UserError
+from mmalign.heads import HeadSet
+from mmalign.modality import Encoder
+from mmalign.objectives.base import PairConfig, PairSum
+from mmalign.objectives.functional.pretraining import hidden_error, spread, variance_hinge, view_rows
+from mmalign.objectives.pretraining import MaskedObjective, ViewsObjective
+from mmalign.types import Batch, Embedding, Features, Tokens
+from tests.reference import pretraining as reference
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def units(rows: int, dim: int = 6, seed: int = 0) -> Tensor:
+    return F.normalize(draw(rows, dim, seed=seed), dim=1)
+
+
+def test_views_equal_their_definition() -> None:
+    sides = units(5), units(5, seed=1), draw(5, 6, seed=2), draw(5, 6, seed=3)
+    expected = reference.views(*(side.tolist() for side in sides))
+    assert_close(view_rows(*sides).mean(), torch.tensor(expected, dtype=torch.float64))
+    assert_close(view_rows(*(side.float() for side in sides)).mean(), torch.tensor(expected, dtype=torch.float32))
+
+
+def test_no_gradient_reaches_what_is_foretold() -> None:
+    a, b, told_a, told_b = (draw(4, 3, seed=seed).requires_grad_() for seed in range(4))
+    view_rows(a, b, told_a, told_b).sum().backward()
+    assert a.grad is None
+    assert b.grad is None
+    assert told_a.grad.abs().sum() > 0
+    assert told_b.grad.abs().sum() > 0
+
+
+def test_hidden_error_equals_its_definition_and_reads_nothing_else() -> None:
+    told, meant, hidden = (
+        draw(3, 4, 5),
+        draw(3, 4, 5, seed=1),
+        torch.tensor([[1, 0, 1, 1], [0, 1, 0, 0], [0] * 4]).bool(),
+    )
+    residual = (told - meant).masked_fill(~hidden[:, :, None], math.nan)
+    expected = reference.hidden_error(told.tolist(), meant.tolist(), hidden.tolist())
+    assert_close(hidden_error(residual, hidden), torch.tensor(expected, dtype=torch.float64))
+    leaf = residual.clone().requires_grad_()
+    hidden_error(leaf, hidden).sum().backward()
+    assert leaf.grad.isfinite().all()
+
+
+def test_spread_and_hinge_equal_their_definition() -> None:
+    vectors = units(7)
+    assert_close(spread(vectors), torch.tensor(reference.spread(vectors.tolist()), dtype=torch.float64))
+    assert_close(variance_hinge(vectors), torch.tensor(reference.hinge(vectors.tolist()), dtype=torch.float64))
+    assert spread(units(4000, 32)).mean() == pytest.approx(1, abs=0.02)
+    equal = torch.ones(3, 4).div(2).requires_grad_()
+    variance_hinge(equal).backward()
+    assert equal.grad.isfinite().all()
+    assert spread(torch.zeros(0, 4)).tolist() == pytest.approx([1e-5] * 4)
+
+
+def test_the_objective_is_the_sum_of_both() -> None:
+    objective = ViewsObjective(6, variance=0.3).double()
+    a, b = units(5), units(5, seed=1)
+    told = objective.predictor(a), objective.predictor(b)
+    expected = reference.views(*(side.tolist() for side in (a, b, *told)))
+    hinge = (reference.hinge(a.tolist()) + reference.hinge(b.tolist())) / 2
+    output = objective(Embedding(a), Embedding(b))
+    assert_close(output.loss, torch.tensor(expected + 0.3 * hinge, dtype=torch.float64))
+    assert output.terms["foretold"].item() == pytest.approx(-expected)
+    assert output.terms["spread"].item() == pytest.approx(sum(reference.spread(a.tolist())) / 6)
+
+
+def test_the_hinge_moves_vectors_that_have_collapsed() -> None:
+    start = F.normalize(torch.ones(8, 6) + 0.01 * draw(8, 6).float(), dim=1)
+    found = {}
+    for weight in (0.0, 1.0):
+        objective, leaf = ViewsObjective(6, variance=weight), start.clone().requires_grad_()
+        optimizer = torch.optim.SGD([leaf], lr=1.0)
+        for _ in range(50):
+            optimizer.zero_grad()
+            side = Embedding(F.normalize(leaf, dim=1))
+            objective(side, side).loss.backward()
+            optimizer.step()
+        found[weight] = spread(F.normalize(leaf.detach(), dim=1)).mean().item()
+    assert found[0.0] < 0.5 < found[1.0]
+
+
+def test_masked_asks_of_both_sides() -> None:
+    hidden = torch.ones(2, 3, dtype=torch.bool)
+    a, b = (Embedding(units(2), residual=Tokens(torch.full((2, 3, 4), size), hidden)) for size in (1.0, 3.0))
+    assert MaskedObjective()(a, b).loss == 5
+    with pytest.raises(UserError, match="expected a residual"):
+        MaskedObjective()(a, Embedding(units(2)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MaskedObjective(share=0.0), r"share: expected a number in \(0, 1\), got 0"),
+        (lambda: MaskedObjective(share=1.0), "share"),
+        (lambda: ViewsObjective(4, hidden=0), "hidden >= 1"),
+        (lambda: ViewsObjective(4, variance=-1), "variance >= 0"),
+        (lambda: view_rows(units(2), units(3), units(2), units(2)), "of one shape"),
+        (lambda: view_rows(*[units(2) * math.nan] * 4), "finite"),
+        (lambda: hidden_error(draw(2, 3, 4), torch.ones(2, 3)), "a mask"),
+    ],
+)
+def test_mistakes_are_named(make: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_a_pair_of_a_tower_with_itself_sees_two_views() -> None:
+    terms, places = PairSum([PairConfig("x", "x", "clip")]), torch.arange(4)
+    first, second = (Embedding(units(4, seed=seed).float(), modality="x") for seed in (0, 1))
+    batch = Batch({}, {"x": places}, places, places)
+    assert_close(terms({"x": first}, batch, again={"x": second}).loss, terms.objectives[0](first, second).loss)
+    assert_close(terms({"x": first}, batch).loss, terms.objectives[0](first, first).loss)
+
+
+class Blind(Encoder):
+    """Gives tokens and cannot hide any."""
+
+    def __init__(self) -> None:
+        super().__init__(4, token_width=4)
+
+
+def test_an_encoder_that_cannot_hide_is_refused() -> None:
+    with pytest.raises(UserError, match="encoder Blind cannot hide tokens"):
+        HeadSet(Blind(), 4, {"vector", "residual"})
+
+
+def test_residuals_are_made_where_something_was_hidden() -> None:
+    encoder = Blind()
+    encoder.target_width = 3
+    heads = HeadSet(encoder, 4, {"vector", "residual"}).double()
+    tokens, mask = draw(2, 5, 4), torch.ones(2, 5, dtype=torch.bool)
+    features, hidden = Features(draw(2, 4), Tokens(tokens, mask)), Tokens(draw(2, 5, 3), mask.clone())
+    assert heads(features).residual is None
+    assert_close(heads(features, hidden=hidden).residual.values, heads.decoder(tokens) - hidden.values)
+    assert heads.empty(torch.device("cpu"), "x", None).residual.values.shape == (0, 0, 3)
