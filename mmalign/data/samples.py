@@ -46,6 +46,7 @@ class Samples:
         self.source, self.records, self.modalities = source, records, dict(modalities)
         self.cache_bytes, self.used_bytes, self.folder, self.workers = cache_bytes, 0, folder, workers
         self._cache: dict[_Key, Any] = {}
+        self._items: dict[str, tuple[Transform, dict[tuple[int, int], Any]]] = {}
         self._many: list[tuple[str, ManySamples]] = []
         self._kept: dict[_Key, tuple[ManySamples, int]] = {}
         self._lock = threading.Lock()
@@ -79,11 +80,27 @@ class Samples:
         Raises:
             BadSample: it cannot be decoded, or the transform refuses it; named by row, side and file.
         """
+        kept = self._items_of(side, transform) if transform.settled else {}
+        if (place, alternative) in kept:
+            return kept[place, alternative]
         sample = self.get(place, side, alternative)
         try:
-            return transform(sample, rng)
+            item = transform(sample, rng)
+            if transform.settled:
+                self._keep(kept, (place, alternative), item)
+            return item
         except BadSample as error:
             raise self._named(self.records[place], side, alternative, error) from error
+
+    def _items_of(self, side: str, transform: Transform) -> dict[tuple[int, int], Any]:
+        """The items that this very transform made."""
+        owner, items = self._items.get(side, (None, {}))
+        if owner is not transform:
+            with self._lock:
+                self.used_bytes -= sum(nbytes(item) + _OVERHEAD for item in items.values())
+            items = {}
+            self._items[side] = (transform, items)
+        return items
 
     def raw(self, record: Record, side: str, alternative: int) -> Any:
         """What the modality is given: the value itself, or the file that it names."""
@@ -152,7 +169,7 @@ class Samples:
                 many, row = self._kept.get((place, side, alternative), (None, 0))
                 try:
                     if many is None:
-                        self._keep((place, side, alternative), self._decode(place, side, alternative))
+                        self._keep(self._cache, (place, side, alternative), self._decode(place, side, alternative))
                     elif row in many.rejected:
                         raise many.rejected[row]
                 except Exception as error:  # whatever a decoder raises on a stranger's file
@@ -177,16 +194,16 @@ class Samples:
         where = " ".join(part for part in (rejected.row, side, rejected.file) if part)
         return BadSample(where, *_words(error))
 
-    def _keep(self, key: _Key, sample: Any) -> None:
-        size = nbytes(sample) + _OVERHEAD
+    def _keep(self, where: dict[Any, Any], key: Any, value: Any) -> None:
+        size = nbytes(value) + _OVERHEAD
         with self._lock:
-            if key not in self._cache and self.used_bytes + size <= self.cache_bytes:
-                self._cache[key] = sample
+            if key not in where and self.used_bytes + size <= self.cache_bytes:
+                where[key] = value
                 self.used_bytes += size
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker that is spawned reads for itself: sending gigabytes to each costs more than it saves.
-        return {**self.__dict__, "_cache": {}, "_many": [], "_kept": {}, "_lock": None, "used_bytes": 0}
+        return {**self.__dict__, "_cache": {}, "_items": {}, "_many": [], "_kept": {}, "_lock": None, "used_bytes": 0}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -52,6 +52,14 @@ class MeasuredTransform(EcgTransform):
         of_lead = [family for family, count in FAMILIES.items() for _ in range(count)]
         self._standard = Standard([*of_lead * len(LEADS), *["whole"] * WHOLE], statistics)
 
+    @property
+    def settled(self) -> bool:
+        """Without augmentation items are made once: measures take longer than all else in a step."""
+        s = self.settings
+        return not (
+            s.lead_dropout or s.noise or s.scaling or any(isinstance(a, Crop) and a.random < 1 for a in s.steps)
+        )
+
     def fit(self, samples: Iterable[Ecg]) -> None:
         """Mean and standard deviation of each measure, unless they were given."""
         if self._standard.statistics is None:
@@ -59,7 +67,7 @@ class MeasuredTransform(EcgTransform):
 
     def __call__(self, sample: Ecg, rng: np.random.Generator | None = None) -> Item:
         """Make the item."""
-        values, lead_mask = self._measures(sample, rng)
+        values, lead_mask = self._measures(sample, None if self.settled else rng)
         return {"measures": self._standard(values), "lead_mask": lead_mask}
 
     def _measures(self, sample: Ecg, rng: np.random.Generator | None) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

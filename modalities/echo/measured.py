@@ -51,6 +51,12 @@ class MeasuredTransform(EchoTransform):
             raise UserError(f"echo transform: measured needs a size that is a multiple of {GRID}, got {settings.size}")
         self._standard = Standard(MEASURES, statistics)
 
+    @property
+    def settled(self) -> bool:
+        """Without augmentation items are made once, of the middle of each clip."""
+        s = self.settings
+        return not (s.jitter or s.shift or s.rotation or s.gain)
+
     def fit(self, samples: Iterable[Echo]) -> None:
         """Mean and standard deviation of each measure, unless they were given."""
         if self._standard.statistics is None:
@@ -58,7 +64,7 @@ class MeasuredTransform(EchoTransform):
 
     def __call__(self, sample: Echo, rng: np.random.Generator | None = None) -> Item:
         """Make the item."""
-        return {"measures": self._standard(self._measures(sample, rng))}
+        return {"measures": self._standard(self._measures(sample, None if self.settled else rng))}
 
     def _measures(self, sample: Echo, rng: np.random.Generator | None) -> NDArray[np.float64]:
         item = super().__call__(sample, rng)

@@ -123,6 +123,40 @@ def test_a_bounded_cache_changes_nothing_but_speed(pictures: Path, modalities: d
         list(none.train_dataloader())
 
 
+class Counting:
+    """A transform that counts what it makes, and says that its items are settled."""
+
+    settled = True
+
+    def __init__(self, inner: Transform) -> None:
+        self.inner, self.made = inner, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def __call__(self, sample: Any, rng: Any = None) -> Any:
+        self.made += 1
+        return self.inner(sample)
+
+
+@pytest.mark.parametrize(("cache_gb", "epochs_made"), [(1, 1), (0, 2)])
+def test_settled_items_are_made_once_within_the_cache(
+    pictures: Path, modalities: dict[str, Modality], cache_gb: float, epochs_made: int
+) -> None:
+    data = prepared(pictures, modalities, cache_gb=cache_gb)
+    counting = Counting(modalities["image"].transform("convnet", {}, size=8))
+    data.attach({**data.transforms, "image": counting})  # type: ignore[dict-item]
+    rows = sum(len(batch) for batch in data.train_dataloader())
+    for _ in data.train_dataloader():
+        pass
+    assert counting.made == rows * epochs_made
+    again = Counting(counting.inner)  # another transform never gets the items of the first
+    used = data.store.used_bytes
+    data.attach({**data.transforms, "image": again})  # type: ignore[dict-item]
+    assert sum(len(batch) for batch in data.train_dataloader()) == again.made == rows
+    assert data.store.used_bytes == used
+
+
 def test_a_spawned_worker_reads_for_itself(pictures: Path, modalities: dict[str, Modality]) -> None:
     data = prepared(pictures, modalities)
     copy = pickle.loads(pickle.dumps(data.train_dataloader().dataset))
