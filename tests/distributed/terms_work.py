@@ -12,6 +12,7 @@ from mmalign import distributed
 from mmalign.objectives.base import Objective
 from mmalign.objectives.distillation import DistillationObjective
 from mmalign.objectives.local import LocalObjective
+from mmalign.objectives.pretraining import MaskedObjective, ViewsObjective
 from mmalign.objectives.prototypes import PrototypeObjective
 from mmalign.types import Embedding, Tokens
 
@@ -19,6 +20,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "local": LocalObjective,
     "prototypes": PrototypeObjective,
     "distillation": DistillationObjective,
+    "views": ViewsObjective,
+    "masked": MaskedObjective,
 }
 LENGTH = {"a": 4, "b": 3}
 
@@ -59,7 +62,8 @@ class Towers(nn.Module):
 
 
 def _embed(values: Tensor, mask: Tensor) -> Embedding:
-    return Embedding(F.normalize(values[:, 0], dim=1), log_variance=values[:, 1] - 2, tokens=Tokens(values, mask))
+    tokens = Tokens(values, mask)
+    return Embedding(F.normalize(values[:, 0], dim=1), log_variance=values[:, 1] - 2, tokens=tokens, residual=tokens)
 
 
 def step(trial: Trial) -> Outcome:

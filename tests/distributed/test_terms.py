@@ -1,4 +1,4 @@
-"""Local, prototype and distillation terms on several processes equal those of one process on the whole batch."""
+"""Terms of tokens, teachers and pretraining on several processes equal those of one process on the whole batch."""
 
 from typing import Any
 
@@ -15,6 +15,8 @@ TERMS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "cosine": ("distillation", {"match": "cosine"}, True),
     "gaussian": ("distillation", {"match": "gaussian"}, True),
     "relations": ("distillation", {"match": "relations", "temperature": 0.5}, True),
+    "views": ("views", {"dim": 4, "variance": 9.0}, False),
+    "masked": ("masked", {}, False),
 }
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 
