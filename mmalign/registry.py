@@ -5,12 +5,15 @@ stranger's would be.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 from mmalign.errors import UserError
+
+T = TypeVar("T")
 
 GROUPS = {"modalities": "modality", "objectives": "objective", "sources": "source"}
 """Each group and what one of it is called."""
@@ -22,6 +25,29 @@ def nearest(name: str, names: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{hint} (known: {', '.join(known) or 'none'})"
+
+
+def settings(kind: type[T], values: Mapping[str, Any], what: str) -> T:
+    """A dataclass of settings from a mapping.
+
+    Args:
+        kind: The dataclass.
+        values: Its fields, some or all.
+        what: What has these settings, for the message.
+
+    Raises:
+        UserError: a name is unknown; the message has the nearest one.
+
+    Example:
+        >>> from mmalign.training.optimizer import OptimizerConfig
+        >>> settings(OptimizerConfig, {"lr": 0.1}, "optimizer").lr
+        0.1
+    """
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise UserError(f"{what} has no setting {name!r}{nearest(name, known)}")
+    return kind(**values)
 
 
 def names(group: str) -> dict[str, EntryPoint]:

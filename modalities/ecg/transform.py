@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmalign import registry
 from mmalign.errors import BadSample, UserError
 from mmalign.modality import Transform
-from mmalign.registry import nearest
 from mmalign.types import Inputs
 from modalities.ecg.beats import beat_of_each_sample
 from modalities.ecg.sample import LEADS, Ecg
@@ -76,11 +76,7 @@ class EcgSettings:
     @staticmethod
     def make(values: Mapping[str, Any]) -> "EcgSettings":
         """From a mapping, naming what is unknown."""
-        known = [field.name for field in fields(EcgSettings)]
-        for name in values:
-            if name not in known:
-                raise UserError(f"ecg transform has no setting {name!r}{nearest(name, known)}")
-        return EcgSettings(**values)
+        return registry.settings(EcgSettings, values, "ecg transform")
 
 
 class EcgTransform(Transform):

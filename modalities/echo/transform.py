@@ -1,7 +1,7 @@
 """Clips to a batch: so many frames at one rate and of one size, what is missing at the end masked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.modality import Transform
 from mmalign.registry import nearest
@@ -80,11 +81,7 @@ class EchoSettings:
     @staticmethod
     def make(values: Mapping[str, Any]) -> "EchoSettings":
         """From a mapping, naming what is unknown."""
-        known = [field.name for field in fields(EchoSettings)]
-        for name in values:
-            if name not in known:
-                raise UserError(f"echo transform has no setting {name!r}{nearest(name, known)}")
-        return EchoSettings(**values)
+        return registry.settings(EchoSettings, values, "echo transform")
 
 
 BOUNDS = {"rate": RATES, "jitter": (0.0, 0.5), "shift": (0.0, 0.5), "rotation": (0.0, 180.0), "gain": (0.0, 2.0)}

@@ -1,7 +1,7 @@
 """From a picture of any size to the square of pixels that an encoder takes; the same code in training and in use."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.modality import Transform
 from mmalign.registry import nearest
@@ -84,11 +85,7 @@ class ImageSettings:
     @staticmethod
     def make(values: Mapping[str, Any]) -> "ImageSettings":
         """From a mapping, naming what is unknown."""
-        known = {field.name for field in fields(ImageSettings)}
-        for name in values:
-            if name not in known:
-                raise UserError(f"image transform has no setting {name!r}{nearest(name, known)}")
-        return ImageSettings(**values)
+        return registry.settings(ImageSettings, values, "image transform")
 
 
 class ImageTransform(Transform):

@@ -1,7 +1,7 @@
 """Molecules to the tensors of one large graph with no edges between molecules; the same code in training and in use."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.modality import ManySamples, Transform
-from mmalign.registry import missing_extra, nearest
+from mmalign.registry import missing_extra
 from mmalign.types import Inputs
 from modalities.common.bags import bag_inputs, padded_mask, padded_slots
 from modalities.molecule.molecule import ATOM_FIELDS, ATOM_SIZES, BOND_FIELDS, BOND_SIZES, MOTIFS, Fields, Molecule
@@ -63,11 +64,7 @@ class MoleculeSettings:
     @staticmethod
     def make(values: Mapping[str, Any]) -> "MoleculeSettings":
         """From a mapping, naming what is unknown."""
-        known = {field.name for field in fields(MoleculeSettings)}
-        for name in values:
-            if name not in known:
-                raise UserError(f"molecule transform has no setting {name!r}{nearest(name, known)}")
-        return MoleculeSettings(**values)
+        return registry.settings(MoleculeSettings, values, "molecule transform")
 
 
 class Raw(NamedTuple):

@@ -1,15 +1,15 @@
 """From a text to padded integers; the same code in training and in use."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.modality import Transform
-from mmalign.registry import nearest
 from mmalign.types import Inputs
 from modalities.text.phrases import phrase_ends, phrase_of_each_piece
 from modalities.text.tokenizer import SPECIALS, Tokenizer, restore_tokenizer, train_bpe
@@ -51,11 +51,7 @@ class TextSettings:
     @staticmethod
     def make(values: Mapping[str, Any]) -> "TextSettings":
         """From a mapping, naming what is unknown."""
-        known = {field.name for field in fields(TextSettings)}
-        for name in values:
-            if name not in known:
-                raise UserError(f"text transform has no setting {name!r}{nearest(name, known)}")
-        return TextSettings(**values)
+        return registry.settings(TextSettings, values, "text transform")
 
 
 class Phrased(NamedTuple):
