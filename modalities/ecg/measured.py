@@ -17,7 +17,7 @@ from modalities.ecg.sample import LEADS, Ecg
 from modalities.ecg.steps import Bandpass, Crop, Normalise, Resample, Step
 from modalities.ecg.transform import EcgSettings, EcgTransform, Item
 
-MILLIVOLTS: tuple[Step, ...] = (Bandpass(), Resample(), Crop(), Normalise(by="fixed", scale=1.0))
+MILLIVOLTS: tuple[Step, ...] = (Resample(), Bandpass(), Crop(), Normalise(by="fixed", scale=1.0))
 """The default steps, except that voltages stay: a thick wall shows in them alone."""
 
 SIZE = len(LEADS) * LEAD + WHOLE
@@ -34,7 +34,7 @@ class MeasuredTransform(EcgTransform):
         statistics: `{"mean": [...], "sd": [...]}` of an earlier fit.
 
     Shape:
-        `Ecg` -> item of `measures (569,)` float32, lead by lead and then the whole, and `lead_mask (12,)`.
+        `Ecg` -> item of `measures (557,)` float32, lead by lead and then the whole, and `lead_mask (12,)`.
 
     Example:
         >>> from modalities.ecg import MODALITY
@@ -42,7 +42,7 @@ class MeasuredTransform(EcgTransform):
         >>> hearts = [MODALITY.synthetic(label, np.random.default_rng(label)) for label in range(3)]
         >>> transform.fit(hearts)
         >>> transform.collate([transform(heart) for heart in hearts])["measures"].shape
-        torch.Size([3, 569])
+        torch.Size([3, 557])
     """
 
     def __init__(self, settings: EcgSettings, statistics: Mapping[str, Sequence[float]] | None = None) -> None:
@@ -93,7 +93,7 @@ class Measured(Encoder):
         width: Size of the vector and of a token.
 
     Shape:
-        `measures (batch, 569)` -> vector `(batch, width)`, tokens `(batch, 13, width)`.
+        `measures (batch, 557)` -> vector `(batch, width)`, tokens `(batch, 13, width)`.
 
     Example:
         >>> from modalities.ecg import MODALITY

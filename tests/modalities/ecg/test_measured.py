@@ -1,5 +1,7 @@
 """Measures are those that were put into a made-up beat, and what cannot be measured changes nothing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from mmalign.errors import UserError
 from modalities.ecg import MODALITY
 from modalities.ecg.measured import MeasuredTransform
 from modalities.ecg.measures import FAMILIES, measure, median_beat
+from modalities.ecg.read import read_ecg
 from modalities.ecg.sample import LEADS, Ecg
 
 RATE = 100.0
@@ -168,3 +171,20 @@ def test_what_does_not_fit_is_refused(fitted: tuple[MeasuredTransform, list[Ecg]
         MODALITY.transform("measured", {}, beats=True)
     with pytest.raises(UserError, match="its own transform"):
         MODALITY.encoder("measured", MODALITY.transform("resnet", {}))
+
+
+def test_both_rates_of_a_real_record_measure_alike(real_data: Path) -> None:
+    folder = real_data / "ptbxl_500"
+    if not folder.is_dir():
+        pytest.skip(f"no PTB-XL records at {folder}")
+    heads = sorted(folder.glob("records500/*/*.hea"))[:30]
+    low = [Path(str(head).replace("records500", "records100").replace("_hr", "_lr")) for head in heads]
+    transform = MODALITY.transform("measured", {})
+    transform.fit([read_ecg(path) for path in low])
+    one, two = (
+        torch.from_numpy(np.stack([transform(read_ecg(path))["measures"] for path in paths])) for paths in (heads, low)
+    )
+    alike = torch.cosine_similarity(one, two)
+    assert alike.median() >= 0.999
+    assert alike.min() >= 0.99
+    assert (torch.cdist(one, two).argmin(1) == torch.arange(len(heads))).all()
