@@ -4,9 +4,9 @@
 
 2,000 hearts to train on and 500 others to measure; each seed draws other hearts and starts the weights anew. The rank
 is that of the right one among 500 echoes (or ECGs), ties in the middle. Balanced accuracy: below or above an ejection
-fraction of 40 %, the prediction as it is. Halves: hearts of doubt below and above the median, by the spread of the values
-that make a prediction and, where the objective has one, by the ECG's variance. The row `ridge` sees the ejection
-fractions of the training hearts, of which sentences give words or a rounded number; its penalty is chosen by five folds.
+fraction of 40 %, the prediction as it is. Halves: hearts of doubt below and above the median, by the spread of the
+values that make a prediction and, where the objective has one, by the ECG's variance. The row `ridge` sees the ejection
+fractions of the training hearts, of which sentences give words or a rounded number; penalty by five folds.
 Intervals are 95 %, over seeds and hearts. Runs that exist are not trained again.
 """
 
