@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from mmalign.errors import UserError
-from mmalign.model import modality_of
+from mmalign.model import TowerConfig, modality_of
 from mmalign.objectives.base import PairConfig, PairSum
 from mmalign.training.mixing import Mixing, MixingConfig
 from mmalign.types import Batch
 from modalities.image.mix import mix_pixels
 
-MODALITIES = {name: modality_of(name, type("T", (), {"modality": name})()) for name in ("image", "text", "vector")}
+MODALITIES = {name: modality_of(name, TowerConfig()) for name in ("image", "text", "vector")}
 
 
 def batch(rows: list[int], size: int = 10) -> Batch:
