@@ -2,6 +2,11 @@
 
     python tests/benchmarks/molecules.py
     python tests/benchmarks/molecules.py --count 1000 --repeats 7 --json molecules.json
+    python tests/benchmarks/molecules.py --count 0 --store 0 --run RUN --cache FOLDER
+
+With `--run`, a run of molecule-text/clip: `mmalign evaluate` of all 3,301 texts of validation.txt among the corpus, the
+first time perhaps with an empty folder; and the start in closed form of its 2,801 pairs by all directions, then by the
+strongest, as of more rows than are taken whole, with what that costs in held-out rank.
 
 One process and one thread, but for the first start of a store, which has two processes. All sides run in turn on
 the same molecules, so that what else the machine does meets them all. Ratios are of medians. `from_smiles` gives 9
@@ -12,7 +17,10 @@ there: they are in the rows that say so.
 import argparse
 import json
 import os
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -20,7 +28,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from figures import table as markdown
+from scipy.sparse import csr_array, vstack
 
 Side = Callable[[Sequence[str]], Any]
 
@@ -81,6 +91,12 @@ def measure_store(smiles: Sequence[str], repeats: int, workers: int = 2) -> list
         second = [_timed(lambda: FeatureStore.build(smiles, folder)) for _ in range(repeats)]
         store = FeatureStore.build(smiles, folder)
         taken = [_timed(lambda: list(store)) for _ in range(repeats)]
+
+        def batch() -> Any:
+            opened, transform = FeatureStore.build(smiles, folder), MODALITY.transform("gine", {})
+            return transform.collate([transform(molecule) for molecule in opened[:256]])
+
+        batches = [_timed(batch) for _ in range(repeats)]
         size = store.path.stat().st_size / max(len(store), 1)
 
         def counts() -> Any:
@@ -92,12 +108,63 @@ def measure_store(smiles: Sequence[str], repeats: int, workers: int = 2) -> list
         again = [_timed(counts) for _ in range(repeats)]
         transform = counts()
         items = [_timed(lambda: [transform(molecule) for molecule in store])]
-    runs = {"first start": first, "second start": second, "taking each molecule": taken}
+    runs = {"first start": first, "second start": second, "second start and a batch": batches}
+    runs |= {"taking each molecule": taken}
     runs |= {"counts, first start": counted, "counts, second start": again, "every item from both": items}
     rows = _rows(runs, len(smiles))
     for row in rows:
         row["bytes a molecule"] = size
     return rows
+
+
+def measure_evaluation(run: str, cache: str, repeats: int) -> list[dict[str, Any]]:
+    """The command of docs/molecules.md, a process each time: wall and processor seconds, and what it found."""
+    found = []
+    for start in range(repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "scores.json"
+            asked = ["--task", "retrieval", "--split", "all", "--candidates", "corpus", "--ks", "1", "10", "100"]
+            command = [sys.executable, "-m", "mmalign", "evaluate", run, *asked, "--data.cache", cache, "--json", out]
+            wall, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run(command, check=True, capture_output=True)
+            wall, after = time.perf_counter() - wall, resource.getrusage(resource.RUSAGE_CHILDREN)
+            scores = json.loads(out.read_text())["scores"]["text_to_molecule"]
+        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        row = {"start": str(start + 1), "cores": str(len(os.sched_getaffinity(0))), "seconds": wall}
+        found.append(row | {"processor seconds": seconds, "texts": str(scores["n"]), "among": str(scores["gallery"])})
+    return found
+
+
+def measure_start(run: str, cache: str, limits: Sequence[int] = (4096, 0)) -> list[dict[str, Any]]:
+    """Directions of 2,801 pairs, all of them and the strongest: seconds, and the ranks of 500 texts' own molecules."""
+    import mmalign
+    from mmalign.data.module import PairedData
+    from mmalign.training import correlation, directions
+
+    model = mmalign.load(run)
+    data = PairedData("chebi20", options={"split": "own", "held": 500}, cache=cache)
+    data.prepare({side: model.modalities[side] for side in ("molecule", "text")})
+    data.attach(model.transforms)
+    rows = {split: [_features(model, data, side, split) for side in data.sides] for split in ("train", "validation")}
+    found = []
+    for limit in limits:
+        directions.EXACT = limit
+        wall, processor = _timed(lambda: [directions.directions(side, 0) for side in rows["train"]])
+        maps = correlation.canonical_maps(*rows["train"], 256, ridge=(3.0, 1.0))
+        a, b = (side @ one.numpy() for side, one in zip(rows["validation"], maps, strict=True))
+        scores = b @ (a / np.linalg.norm(a, axis=1, keepdims=True)).T
+        ranks = 1 + (scores > np.diag(scores)[:, None]).sum(1)
+        row = {"directions": "all" if limit else f"the strongest {directions.STRONGEST}", "seconds": wall}
+        found.append(row | {"processor seconds": processor, "mrr of 500": f"{(1 / ranks).mean():.4f}"})
+    return found
+
+
+def _features(model: Any, data: Any, side: str, split: str) -> Any:
+    blocks = []
+    for inputs, _ in data.item_loader(side, split):
+        found = model.encoders[side].linear_features(inputs).coalesce()
+        blocks.append(csr_array((found.values().numpy(), found.indices().numpy()), shape=tuple(found.shape)))
+    return vstack(blocks).tocsr()
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, float]:
@@ -132,15 +199,22 @@ def corpus() -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> dict[str, list[dict[str, Any]]]:
     """Measure, print, and write where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=3000, help="molecules of the comparison, the first of the corpus")
+    parser.add_argument("--count", type=int, default=3000, help="molecules of the comparison, 0 = leave it out")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each side")
     parser.add_argument("--store", type=int, default=33_010, help="molecules of the store, 0 = leave it out")
+    parser.add_argument("--run", help="a run of molecule-text/clip, to time its evaluation and its start")
+    parser.add_argument("--cache", default="runs/molecule-cache", help="folder of what was read, for --run")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args(arguments)
     smiles = corpus()
-    found = {"sides": measure(smiles[: options.count], options.repeats)}
+    found = {}
+    if options.count:
+        found["sides"] = measure(smiles[: options.count], options.repeats)
     if options.store:
         found["store"] = measure_store(smiles[: options.store], options.repeats)
+    if options.run:
+        found["evaluation"] = measure_evaluation(options.run, options.cache, options.repeats)
+        found["start"] = measure_start(options.run, options.cache)
     for rows in found.values():
         print(markdown([{name: _text(value) for name, value in row.items()} for row in rows]), "\n")
     if options.json:
