@@ -17,7 +17,12 @@ _SPARE, _ROUNDS = 64, 1
 
 
 def directions(rows: Rows, seed: int) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[Any]]:
-    """Singular vectors and values `(n, r)`, `(r,)`, `(f, r)` of the rows.
+    """Singular vectors and values `(n, r)`, `(r,)`, `(f, r)` of the rows, all or the strongest.
+
+    What the strongest cost, on molecules and texts of ChEBI-20, by the MRR of 500 held-out texts (molecules) after the
+    start: of 2,801 rows, all directions 0.854 (0.827); 2,048 of them 0.851 (0.826), 1,024 of them 0.851 (0.815) in 0.28
+    of the time. Of 6,749 rows, with PCdes: 2,048 of them 0.880 (0.859), 1,024 of them 0.865 (0.840) in 0.4 of the
+    time. 26,408 rows take 2.8 times as long as 6,749.
 
     Args:
         rows: `(n, f)`.
