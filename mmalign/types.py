@@ -68,9 +68,9 @@ class Embedding:
         parts: Middle grains in the shared space.
         codes: Weights over the model's codebook, `(batch, codes)`.
         grounded: Unit vectors that those weights make of the codes, `(batch, dim)`; there whenever `codes` is.
+        modality: The name of the tower that made it.
         residual: What a decoder of the tokens missed of what was hidden from the encoder, `(batch, tokens, values)`;
             mask True = hidden. There in training alone.
-        modality: The name of the tower that made it.
 
     Example:
         >>> e = Embedding(torch.eye(3))
@@ -84,8 +84,8 @@ class Embedding:
     parts: Tokens | None = None
     codes: Tensor | None = None
     grounded: Tensor | None = None
-    residual: Tokens | None = None
     modality: str = ""
+    residual: Tokens | None = None
 
     def __len__(self) -> int:
         return self.vector.shape[0]
