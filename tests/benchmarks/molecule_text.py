@@ -40,6 +40,7 @@ ROWS: dict[str, tuple[str, list[str]]] = {
     "transport": ("molecule-text/transport", []),
     "fdt": ("molecule-text/fdt", []),
     "pcmepp": ("molecule-text/pcmepp", []),
+    "floor, PCdes added": ("molecule-text/floor", []),
     "clip, PCdes added": (CLIP, []),
 }  # fmt: skip
 SCORES = ("corpus hit@1", "corpus hit@10", "corpus mrr", "split hit@1", "molecule to text hit@1")
