@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mmalign.errors import UserError
 
@@ -57,3 +59,18 @@ class Standard:
         mean, sd = (np.asarray(self.statistics[name]) for name in ("mean", "sd"))
         scaled = ((values - mean) / (sd + FLOOR)).clip(-FARTHEST, FARTHEST) * self._share
         return np.nan_to_num(scaled).astype(np.float32)
+
+
+def summed_tokens(measures: Tensor, table: Tensor, places: int, of_each: int) -> Tensor:
+    """A linear map of measures, a token a place (a lead, a cell) and one for the rest; tokens add up to `m W`.
+
+    Shape:
+        `measures (batch, places * of_each + rest)`, `table` a row a measure -> `(batch, places + 1, width)`.
+
+    Example:
+        >>> summed_tokens(torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]]), torch.ones(5, 1), 2, 2)[0, :, 0]
+        tensor([3., 7., 5.])
+    """
+    cut, shape = places * of_each, (places, of_each)
+    by_place = torch.einsum("bpf,pfw->bpw", measures[:, :cut].unflatten(1, shape), table[:cut].unflatten(0, shape))
+    return torch.cat([by_place, (measures[:, cut:] @ table[cut:]).unsqueeze(1)], dim=1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.standard import Standard
+from modalities.common.standard import Standard, summed_tokens
 from modalities.ecg.measures import FAMILIES, LEAD, WHOLE, measure
 from modalities.ecg.sample import LEADS, Ecg
 from modalities.ecg.steps import Bandpass, Crop, Normalise, Resample, Step
@@ -110,12 +110,7 @@ class Measured(Encoder):
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["measures"]`."""
-        measures = inputs["measures"]
-        cut = len(LEADS) * LEAD
-        leads = measures[:, :cut].unflatten(1, (len(LEADS), LEAD))
-        tables = self.table[:cut].unflatten(0, (len(LEADS), LEAD))
-        by_lead = torch.einsum("blf,lfw->blw", leads, tables)
-        values = torch.cat([by_lead, (measures[:, cut:] @ self.table[cut:]).unsqueeze(1)], dim=1)
+        values = summed_tokens(inputs["measures"], self.table, len(LEADS), LEAD)
         mask = torch.nn.functional.pad(inputs["lead_mask"], (0, 1), value=True)
         return Features(values.sum(1), Tokens(values, mask))
 

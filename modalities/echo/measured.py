@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.standard import Standard
+from modalities.common.standard import Standard, summed_tokens
 from modalities.echo.measures import CELL, GRID, WHOLE, measure
 from modalities.echo.sample import Echo
 from modalities.echo.transform import EchoSettings, EchoTransform, Item
@@ -111,11 +111,7 @@ class Measured(Encoder):
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["measures"]`."""
-        measures = inputs["measures"]
-        cut, shape = CELLS * len(CELL), (CELLS, len(CELL))
-        cells, tables = measures[:, :cut].unflatten(1, shape), self.table[:cut].unflatten(0, shape)
-        by_cell = torch.einsum("bcf,cfw->bcw", cells, tables)
-        values = torch.cat([by_cell, (measures[:, cut:] @ self.table[cut:]).unsqueeze(1)], dim=1)
+        values = summed_tokens(inputs["measures"], self.table, CELLS, len(CELL))
         mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
         return Features(values.sum(1), Tokens(values, mask))
 
