@@ -24,7 +24,7 @@ import mmalign
 from mmalign.errors import UserError
 from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.model import Aligner, TowerConfig, modality_of
-from mmalign.objectives.base import PairConfig
+from mmalign.objectives.pairs import PairConfig
 
 FORMAT = 1
 MAX_JSON_BYTES = 256 * 2**20  # a tokenizer is a few MB; a larger file is not one of ours
@@ -77,7 +77,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
     Example:
         >>> import tempfile, mmalign
         >>> from mmalign.model import Aligner, TowerConfig, fit_transforms
-        >>> from mmalign.objectives.base import PairConfig
+        >>> from mmalign.objectives.pairs import PairConfig
         >>> towers = {side: TowerConfig(modality="vector", args={"width": 4}) for side in ("left", "right")}
         >>> model = Aligner(towers, [PairConfig("left", "right")], 2, fit_transforms(towers, {"left": [], "right": []}))
         >>> folder = mmalign.save(model, tempfile.mkdtemp())

@@ -58,7 +58,7 @@ def evaluate_command(arguments: list[str]) -> int:
         several = {"type": get_args(kind)[0], "nargs": "+"} if get_origin(kind) is list else {"type": kind | None}
         parser.add_argument(f"--{name}", default=None, help=text, **several)
     parsed, data = _parse_with_data(parser, arguments)
-    from mmalign.evaluation.evaluate import evaluate
+    from mmalign.evaluation.run_task import evaluate
 
     json_path, picture = _target(parsed.json), _target(parsed.picture)
     model = bundle.load(parsed.bundle, device=parsed.device)
@@ -92,7 +92,7 @@ def check_command(arguments: list[str]) -> int:
     parser.add_argument("--sheet", type=str | None, default=None, help="Draw sample rows here (PNG).")
     parser.add_argument("--json", type=str | None, default=None, help="Write the report here.")
     parsed, data = _parse_with_data(parser, arguments)
-    from mmalign.data.check import check
+    from mmalign.data.checking import check
 
     sheet, json_path = _target(parsed.sheet), _target(parsed.json)
     known = registry.names("modalities")
@@ -121,8 +121,9 @@ def embed_command(arguments: list[str]) -> int:
     parser.add_argument("--batch_size", type=int, default=256, help="Samples a forward pass.")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, cuda:1.")
     parsed, data = _parse_with_data(parser, arguments)
-    from mmalign.evaluation.embed import embed_side, write_parquet
-    from mmalign.evaluation.evaluate import prepare
+    from mmalign.embedding.loop import embed_side
+    from mmalign.evaluation.run_task import prepare
+    from mmalign.searching.table import write_parquet
 
     out = _target(parsed.out)
     model = bundle.load(parsed.bundle, device=parsed.device)
@@ -145,10 +146,10 @@ def search_command(arguments: list[str]) -> int:
     parser.add_argument("--json", type=str | None, default=None, help="Write the answers here.")
     parser.add_argument("--picture", type=str | None, default=None, help="Draw queries and answers here.")
     parsed, data = _parse_with_data(parser, arguments)
-    from mmalign.evaluation.embed import read_parquet
-    from mmalign.evaluation.search import search, show
-    from mmalign.evaluation.search_picture import search_figure
     from mmalign.pictures import save
+    from mmalign.searching.figure import search_figure
+    from mmalign.searching.nearest import search, show
+    from mmalign.searching.table import read_parquet
 
     json_path, picture = _target(parsed.json), _picture_target(parsed.picture)
     model = bundle.load(parsed.bundle)
@@ -182,7 +183,7 @@ def explain_command(arguments: list[str]) -> int:
     parser.add_argument("--most", type=int, default=6, help="Words to draw, 1 to 6.")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, cuda:1.")
     parsed = parse(parser, arguments)
-    from mmalign.evaluation.explain import explain
+    from mmalign.explanation import explain
 
     out = _picture_target(parsed.out)
     model = bundle.load(parsed.bundle, device=parsed.device)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mmalign import bundle, recipes
 from mmalign.data.module import PairedData
-from mmalign.evaluation.evaluate import evaluate
-from mmalign.evaluation.results import EvalResult
+from mmalign.evaluation.report.result import EvalResult
+from mmalign.evaluation.run_task import evaluate
 
 RECIPE = "image-text/demo"
 PROMPTS = "image-text/prompts/digits.yaml"

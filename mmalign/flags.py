@@ -11,7 +11,7 @@ import yaml
 
 from mmalign.errors import UserError
 from mmalign.model import TowerConfig
-from mmalign.objectives.base import PairConfig
+from mmalign.objectives.pairs import PairConfig
 
 OPEN_DICTS = ("args", "transform", "options")
 """Keys whose value is a free dictionary, filled by the registered thing that they configure."""

@@ -124,17 +124,17 @@ class Encoder(nn.Module):
         """What a linear map in this encoder turns into its vector, `(batch, features)`, sparse or dense; optional.
 
         An encoder that has such a map (n-grams, bins of a fingerprint) can be started in closed form, see
-        `mmalign.training.canonical`; None = it has none, and the head behind its vector is what starts.
+        `mmalign.training.cca.initialisation`; None = it has none, and the head behind its vector is what starts.
         """
         return None
 
-    def set_linear(self, weight: Tensor) -> None:
+    def set_linear_weights(self, weight: Tensor) -> None:
         """Set that map, `(features, width)`; whatever else adds to the vector must then add nothing."""
-        raise TypeError(f"{type(self).__name__} has linear features and must define set_linear(weight)")
+        raise TypeError(f"{type(self).__name__} has linear features and must define set_linear_weights(weight)")
 
 
 @dataclass(frozen=True)
-class Units:
+class TokenLabels:
     """What a person sees of one sample's tokens: words, atoms, patches of a picture.
 
     Args:
@@ -158,13 +158,13 @@ class Modality(ABC):
         name: The registered name, also the tower's default name.
         description: One line: what it reads and what an item is.
         encoders: Name -> factory `(transform, **args) -> Encoder`. The first one is the default.
-        inline: True where a string is itself a sample (text), False where it names a file.
+        value_is_sample: True where a string is itself a sample (text), False where it names a file.
         weighted_picture: Whether `picture` takes a third argument `weights`, one number a unit (see `units`).
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
-    inline: ClassVar[bool] = False
+    value_is_sample: ClassVar[bool] = False
     weighted_picture: ClassVar[bool] = False
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]]
 
@@ -178,7 +178,7 @@ class Modality(ABC):
     def read_all(self, sources: Sequence[Any], cache: Path, workers: int = 0) -> ManySamples | None:
         """Read many values at once, keeping what was made of them in a folder for the next start; optional.
 
-        Only values that stand in the data itself come here (`inline`), and only where the user named a folder.
+        Only values that stand in the data itself come here (`value_is_sample`), and only where the user named a folder.
 
         Args:
             sources: As `read` takes them.
@@ -191,7 +191,7 @@ class Modality(ABC):
         """
         return None
 
-    def stricter(self) -> "Modality":
+    def with_strict_reading(self) -> "Modality":
         """The same modality, which refuses, when reading, what otherwise gives a warning; optional.
 
         Raises:
@@ -212,17 +212,17 @@ class Modality(ABC):
         """Draw one sample for a person."""
 
     @abstractmethod
-    def synthetic(self, label: int, rng: np.random.Generator) -> Any:
+    def toy_sample(self, label: int, rng: np.random.Generator) -> Any:
         """Make one sample of class `label` (0..9), different at each draw: for tests and trials with no data."""
 
-    def units(self, sample: Any, transform: Transform, encoder: Encoder, grain: str, count: int) -> Units | None:
+    def units(self, sample: Any, transform: Transform, encoder: Encoder, level: str, count: int) -> TokenLabels | None:
         """What a person sees of the tokens that an encoder makes of a sample; optional, for `mmalign explain`.
 
         Args:
             sample: As `read` gives it.
             transform: The tower's.
             encoder: The tower's.
-            grain: tokens or parts.
+            level: tokens or parts.
             count: How many of them the encoder gave.
 
         Returns:

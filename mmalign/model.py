@@ -16,7 +16,8 @@ from mmalign.errors import BadSample, UserError
 from mmalign.heads import Codebook, CodebookConfig, GaussianConfig, HeadSet
 from mmalign.heads.gaussian import Pool
 from mmalign.modality import Encoder, Transform
-from mmalign.objectives.base import GradientNorms, PairConfig, PairSum
+from mmalign.objectives.gradient_norms import GradientNorms
+from mmalign.objectives.pairs import PairConfig, PairSum
 from mmalign.towers import TowerConfig, fit_transforms, modality_of
 from mmalign.types import Batch, Embedding, Inputs, LossOutput
 
@@ -36,7 +37,7 @@ class Aligner(nn.Module):
 
     Example:
         >>> from mmalign.model import Aligner, TowerConfig, fit_transforms
-        >>> from mmalign.objectives.base import PairConfig
+        >>> from mmalign.objectives.pairs import PairConfig
         >>> towers = {side: TowerConfig(modality="vector", args={"width": 4}) for side in ("left", "right")}
         >>> transforms = fit_transforms(towers, {"left": [], "right": []})
         >>> model = Aligner(towers, [PairConfig("left", "right")], dim=2, transforms=transforms)
@@ -129,14 +130,14 @@ class Aligner(nn.Module):
         linked = [0.0 * p.sum() for part in tower if part is not None for p in part.parameters() if p.requires_grad]
         return none.map(lambda value: value + torch.stack(linked).sum()) if linked else none
 
-    def loss(self, batch: Batch, pulls: GradientNorms | None = None) -> LossOutput:
-        """Embed a batch and sum the pairs' objectives; with `pulls`, backward notes each term's gradient norm.
+    def loss(self, batch: Batch, gradient_norms: GradientNorms | None = None) -> LossOutput:
+        """Embed a batch and sum the pairs' objectives; with `gradient_norms`, backward notes each term's gradient norm.
 
         A tower that a pair joins with itself is run twice in training: two views of each sample, which differ by
         dropout and by what is hidden. Elsewhere the two coincide.
         """
         again = self._views(batch, self._twice) if self.training else {}
-        output: LossOutput = self.objective(self(batch), batch, pulls, again)
+        output: LossOutput = self.objective(self(batch), batch, gradient_norms, again)
         if not (self.training and distributed.is_distributed()):
             return output
         # DDP waits for a gradient of every parameter; a process whose rows lack a side has none of that tower's.

@@ -54,12 +54,12 @@ def modality_of(name: str, tower: TowerConfig) -> Modality:
     modality = registry.load("modalities", tower.modality or name)
     if not isinstance(modality, Modality):
         raise UserError(f"modality {tower.modality or name!r} is a {type(modality).__name__}, not a Modality")
-    return _stricter(modality) if tower.strict else modality
+    return _strict(modality) if tower.strict else modality
 
 
 @cache  # so that one name gives one object, as without
-def _stricter(modality: Modality) -> Modality:
-    return modality.stricter()
+def _strict(modality: Modality) -> Modality:
+    return modality.with_strict_reading()
 
 
 def fit_transforms(

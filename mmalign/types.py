@@ -48,8 +48,8 @@ class Features:
 
     Args:
         vector: One vector a sample, `(batch, width)`.
-        tokens: The finest grains: patches, word pieces, atoms, samples.
-        parts: The middle grain: phrases, motifs, trajectories, beats, point groups.
+        tokens: The finest levels: patches, word pieces, atoms, samples.
+        parts: The middle level: phrases, motifs, trajectories, beats, point groups.
     """
 
     vector: Tensor
@@ -64,8 +64,8 @@ class Embedding:
     Args:
         vector: Unit vectors `(batch, dim)`.
         log_variance: Natural logarithm of the variance, `(batch, dim)`.
-        tokens: Fine grains in the shared space.
-        parts: Middle grains in the shared space.
+        tokens: Fine levels in the shared space.
+        parts: Middle levels in the shared space.
         codes: Weights over the model's codebook, `(batch, codes)`.
         grounded: Unit vectors that those weights make of the codes, `(batch, dim)`; there whenever `codes` is.
         modality: The name of the tower that made it.

@@ -81,7 +81,7 @@ def test_imports_flow_one_way() -> None:
     ("file", "text"),
     [
         ("data/module.py", "from mmalign.training import module"),
-        ("heads/projection.py", "def f():\n    import mmalign.objectives.base"),
+        ("heads/projection.py", "def f():\n    import mmalign.objectives.objective"),
         ("model.py", "from modalities.image import MODALITY"),
     ],
 )

@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmalign import distributed, registry
+from mmalign.data.batches import ItemBatches, PairBatches, positive_groups
+from mmalign.data.hard_negatives import NEAREST, nearest_rows
 from mmalign.data.loading import loader
-from mmalign.data.nearest import NEAREST, nearest_rows
-from mmalign.data.pairs import ItemBatches, PairBatches, positive_groups
-from mmalign.data.records import RESERVED, Record, Rejected, Source, SourceConfig
-from mmalign.data.samples import Samples
+from mmalign.data.sample_cache import Samples
 from mmalign.data.sampling import EpochBatches, Neighbours
+from mmalign.data.sources.base import RESERVED, Record, Rejected, Source, SourceConfig
 from mmalign.data.splits import STANDARD, assign
-from mmalign.data.vetting import sides_there, vet
+from mmalign.data.validation import sides_there, vet
 from mmalign.errors import UserError
 from mmalign.modality import Modality, Transform
 from mmalign.types import Inputs
@@ -146,7 +146,7 @@ class PairedData(pl.LightningDataModule):
         if unknown and absent:
             raise UserError(f"--data.columns.{unknown[0]}: no such side{registry.nearest(unknown[0], modalities)}")
         columns = {side: column for side, column in columns.items() if side in modalities or side in RESERVED}
-        sides = {side: modality.inline for side, modality in modalities.items()}
+        sides = {side: modality.value_is_sample for side, modality in modalities.items()}
         config = dataclasses.replace(self.source_config, columns=columns, sides=sides)
         source = registry.load("sources", config.source)(config)
         if not isinstance(source, Source):

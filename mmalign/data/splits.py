@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from mmalign.data.records import Record
+from mmalign.data.sources.base import Record
 
 STANDARD = ("train", "validation", "test")
 

@@ -24,4 +24,4 @@ TASK_OPTIONS: dict[str, tuple[Any, str]] = {
     "seeds": (int, "Draws of training rows and of random weights (probe)."),
 }
 """Name -> type, help. Each is an argument of the task's function
-in `mmalign.evaluation.evaluate.TASKS`; one that is not given is left to it. A `list` type takes values side by side."""
+in `mmalign.evaluation.run_task.TASKS`; one that is not given is left to it. A `list` type takes values side by side."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.codebook import ground
+from mmalign.objectives.functional.sparse_codebook import ground
 from mmalign.types import Tokens
 
 START = 0.08

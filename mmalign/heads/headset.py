@@ -55,7 +55,7 @@ class HeadSet(nn.Module):
         if "parts" in self.needs and encoder.part_width is None:
             raise UserError(
                 f"an objective needs parts (phrases, motifs, beats), which encoder {type(encoder).__name__} does not "
-                "give; choose another encoder, or the objective's grain tokens"
+                "give; choose another encoder, or the objective's level tokens"
             )
         if "residual" in self.needs and encoder.target_width is None:
             raise UserError(
@@ -112,15 +112,15 @@ class HeadSet(nn.Module):
     def empty(self, device: torch.device, modality: str, codebook: Codebook | None) -> Embedding:
         """An embedding of no rows, with the fields that rows would have."""
         dtype = next((torch.promote_types(p.dtype, torch.float32) for p in self.parameters()), torch.float32)
-        none, grain = torch.zeros(0, self.dim, dtype=dtype, device=device), None
+        none, level = torch.zeros(0, self.dim, dtype=dtype, device=device), None
         if self.tokens is not None or self.parts is not None:
-            grain = Tokens(none.view(0, 0, self.dim), torch.zeros(0, 0, dtype=torch.bool, device=device))
+            level = Tokens(none.view(0, 0, self.dim), torch.zeros(0, 0, dtype=torch.bool, device=device))
         codes = none.new_zeros(0, codebook.config.codes) if self.queries is not None and codebook is not None else None
         return Embedding(
             none,
             log_variance=none if "log_variance" in self.needs else None,
-            tokens=grain if self.tokens is not None else None,
-            parts=grain if self.parts is not None else None,
+            tokens=level if self.tokens is not None else None,
+            parts=level if self.parts is not None else None,
             codes=codes,
             residual=self._empty_residual(none) if self.decoder is not None else None,
             grounded=None if codes is None else none,
@@ -137,6 +137,6 @@ class HeadSet(nn.Module):
             return self.vector(features)  # type: ignore[no-any-return]
         if made.grounded is not None:
             return made.grounded
-        grain = made.tokens or made.parts
-        assert grain is not None
-        return F.normalize(grain.values.sum(1), dim=1, eps=1e-8)  # pads are zeros
+        level = made.tokens or made.parts
+        assert level is not None
+        return F.normalize(level.values.sum(1), dim=1, eps=1e-8)  # pads are zeros

@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmalign.errors import UserError
-from mmalign.objectives.base import Objective
 from mmalign.objectives.contrastive import ClipObjective, cosines
 from mmalign.objectives.correspondence import Coded, one_pair
-from mmalign.objectives.functional.codebook import code_statistics
+from mmalign.objectives.functional.sparse_codebook import code_statistics
+from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, LossOutput, Tokens
 
 

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from mmalign import distributed
 from mmalign.errors import UserError
+from mmalign.objectives.distributed_rows import Rows
 from mmalign.objectives.functional.contrastive import clip_share, siglip_share
-from mmalign.objectives.functional.products import dot_products
-from mmalign.objectives.rows import Rows
-from mmalign.objectives.scaled import ScaledObjective
+from mmalign.objectives.functional.matmul import dot_products
+from mmalign.objectives.logit_scale import ScaledObjective
 from mmalign.types import Embedding, LossOutput
 
 

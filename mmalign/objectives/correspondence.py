@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.correspondence import alike
-from mmalign.objectives.grains import Grain
+from mmalign.objectives.functional.token_correspondence import alike
+from mmalign.objectives.levels import Level
 from mmalign.registry import nearest
 from mmalign.types import Embedding, Tokens
 
 if TYPE_CHECKING:
-    from mmalign.objectives.base import Objective, PairConfig
+    from mmalign.objectives.objective import Objective
+    from mmalign.objectives.pairs import PairConfig
 
 
 class Correspondence(NamedTuple):
@@ -21,19 +22,19 @@ class Correspondence(NamedTuple):
 
     Args:
         weights: `(tokens_a, tokens_b)`, not negative, 0 beside pads; larger = belong together more.
-        grain_a: What the rows are: tokens or parts.
-        grain_b: What the columns are.
+        level_a: What the rows are: tokens or parts.
+        level_b: What the columns are.
         term: The label of the term that says so, for instance `molecule_text_transport`.
     """
 
     weights: Tensor
-    grain_a: Grain
-    grain_b: Grain
+    level_a: Level
+    level_b: Level
     term: str
 
     def swapped(self) -> "Correspondence":
         """The same with b for a."""
-        return Correspondence(self.weights.T, self.grain_b, self.grain_a, self.term)
+        return Correspondence(self.weights.T, self.level_b, self.level_a, self.term)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def correspond(
     terms: Sequence[tuple["PairConfig", "Objective", str]], a: Embedding, b: Embedding, mode: str = ""
 ) -> Correspondence:
     """See `PairSum.correspondence`; `terms` are all of a model, each with its label."""
-    from mmalign.objectives.base import Objective
+    from mmalign.objectives.objective import Objective
 
     joined = [term for term in terms if {term[0].a, term[0].b} == {a.modality, b.modality}]
     named = [term for term in joined if mode in ("", term[0].objective, term[2])]
@@ -62,7 +63,7 @@ def correspond(
     pair, objective, label = (able or named)[0]  # one that cannot says so itself
     turned = (pair.a, pair.b) != (a.modality, b.modality)
     weights = objective.correspondence(b, a) if turned else objective.correspondence(a, b)
-    found = Correspondence(weights, _grain(objective.side_needs("a")), _grain(objective.side_needs("b")), label)
+    found = Correspondence(weights, _level(objective.side_needs("a")), _level(objective.side_needs("b")), label)
     return found.swapped() if turned else found
 
 
@@ -77,5 +78,5 @@ def one_pair(a: Tokens, b: Tokens) -> tuple[Tensor, Tensor]:
     return alike(a.values[0], a.mask[0], b.values[0], b.mask[0])
 
 
-def _grain(needs: frozenset[str]) -> Grain:
+def _level(needs: frozenset[str]) -> Level:
     return "parts" if "parts" in needs else "tokens"

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from mmalign import distributed
 from mmalign.errors import UserError
-from mmalign.objectives.base import Objective
 from mmalign.objectives.contrastive import cosines
+from mmalign.objectives.distributed_rows import Rows
 from mmalign.objectives.functional.distillation import gaussian_kl, refuse_not_finite, relation_rows
-from mmalign.objectives.rows import Rows
+from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, LossOutput
 
 Match = Literal["cosine", "gaussian", "relations"]

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from mmalign import distributed
 from mmalign.objectives.correspondence import one_pair
-from mmalign.objectives.functional.correspondence import best_partners
+from mmalign.objectives.distributed_rows import Rows
 from mmalign.objectives.functional.late_interaction import late_interaction
-from mmalign.objectives.functional.tables import table_share
-from mmalign.objectives.grains import grain_of, known
-from mmalign.objectives.rows import Rows
-from mmalign.objectives.scaled import ScaledObjective
+from mmalign.objectives.functional.similarity_cross_entropy import table_share
+from mmalign.objectives.functional.token_correspondence import best_partners
+from mmalign.objectives.levels import known, level_of
+from mmalign.objectives.logit_scale import ScaledObjective
 from mmalign.types import Embedding, LossOutput
 
 
@@ -22,8 +22,8 @@ class LateInteractionObjective(ScaledObjective):
     Args:
         initial_scale: What multiplies the similarities at first.
         max_scale: The scale is put back to this after a step; null leaves it free.
-        grain_a: What side a is a set of: tokens, or the encoder's parts.
-        grain_b: The same for side b.
+        level_a: What side a is a set of: tokens, or the encoder's parts.
+        level_b: The same for side b.
 
     Example:
         >>> import torch
@@ -39,21 +39,21 @@ class LateInteractionObjective(ScaledObjective):
         self,
         initial_scale: float = 1 / 0.07,
         max_scale: float | None = 100.0,
-        grain_a: str = "tokens",
-        grain_b: str = "tokens",
+        level_a: str = "tokens",
+        level_b: str = "tokens",
     ) -> None:
         super().__init__(initial_scale, max_scale)
-        self.grain_a, self.grain_b = known(grain_a), known(grain_b)
-        self.needs = frozenset({grain_a, grain_b})
+        self.level_a, self.level_b = known(level_a), known(level_b)
+        self.needs = frozenset({level_a, level_b})
 
     def side_needs(self, side: Literal["a", "b"]) -> frozenset[str]:
-        """The grain of that side."""
-        return frozenset({self.grain_a if side == "a" else self.grain_b})
+        """The level of that side."""
+        return frozenset({self.level_a if side == "a" else self.level_b})
 
     def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
         """Cross-entropy of `forth` along rows and of `back` along columns, over the rows of every process."""
         rows = Rows.of(a, b, groups)
-        own, every = grain_of(a, self.grain_a), distributed.gather_tokens(grain_of(b, self.grain_b), rows.counts)
+        own, every = level_of(a, self.level_a), distributed.gather_tokens(level_of(b, self.level_b), rows.counts)
         forth, back = late_interaction(own.values, own.mask, every.values, every.mask)
         scale = self.scale.to(forth.dtype)
         loss = table_share(
@@ -63,17 +63,17 @@ class LateInteractionObjective(ScaledObjective):
 
     def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
         """The mean of both directions, `(len(a), len(b))`."""
-        own, other = grain_of(a, self.grain_a), grain_of(b, self.grain_b)
+        own, other = level_of(a, self.level_a), level_of(b, self.level_b)
         forth, back = late_interaction(own.values, own.mask, other.values, other.mask)
         return (forth + back) / 2
 
     def correspondence(self, a: Embedding, b: Embedding) -> Tensor:
         """Who is whose best partner, `(tokens_a, tokens_b)`, sum 1: see `functional.correspondence.best_partners`."""
-        return best_partners(*one_pair(grain_of(a, self.grain_a), grain_of(b, self.grain_b)))
+        return best_partners(*one_pair(level_of(a, self.level_a), level_of(b, self.level_b)))
 
     def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
         """The same of each row of `a` with the row of `b` beside it, `(len(a),)`."""
-        own, other = grain_of(a, self.grain_a), grain_of(b, self.grain_b)
+        own, other = level_of(a, self.level_a), level_of(b, self.level_b)
         first, second = (one.values.masked_fill(~one.mask[:, :, None], 0.0) for one in (own, other))
         dtype = torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)
         with torch.autocast(first.device.type, enabled=False):

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from mmalign import distributed
 from mmalign.errors import UserError
-from mmalign.objectives.base import Objective
 from mmalign.objectives.correspondence import one_pair
-from mmalign.objectives.functional.correspondence import attention_shares
 from mmalign.objectives.functional.late_interaction import late_interaction
-from mmalign.objectives.functional.local import local_alignment, unit_tokens
-from mmalign.objectives.grains import grain_of, known
+from mmalign.objectives.functional.local_alignment import local_alignment, unit_tokens
+from mmalign.objectives.functional.token_correspondence import attention_shares
+from mmalign.objectives.levels import known, level_of
+from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, LossOutput, Tokens
 
 
@@ -24,7 +24,7 @@ class LocalObjective(Objective):
     one, perhaps faded in. `groups` mean nothing to it.
 
     Args:
-        grain: What is aligned: tokens (the finest) or parts (phrases, motifs, beats).
+        level: What is aligned: tokens (the finest) or parts (phrases, motifs, beats).
         attention_temperature: Divides the dot products under the attention.
         temperature: Divides those under the contrast.
 
@@ -35,12 +35,12 @@ class LocalObjective(Objective):
         tensor(0.0003)
     """
 
-    def __init__(self, grain: str = "tokens", attention_temperature: float = 0.1, temperature: float = 0.1) -> None:
+    def __init__(self, level: str = "tokens", attention_temperature: float = 0.1, temperature: float = 0.1) -> None:
         super().__init__()
         for name, value in (("attention_temperature", attention_temperature), ("temperature", temperature)):
             if not 0 < value < math.inf:
                 raise UserError(f"{name}: expected a number above 0, got {value}")
-        self.grain, self.needs = known(grain), frozenset({grain})
+        self.level, self.needs = known(level), frozenset({level})
         self.attention_temperature, self.temperature = attention_temperature, temperature
 
     def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
@@ -49,7 +49,7 @@ class LocalObjective(Objective):
         Terms:
             counted: The share of the samples that have.
         """
-        x, y = grain_of(a, self.grain), grain_of(b, self.grain)
+        x, y = level_of(a, self.level), level_of(b, self.level)
         each, counts = local_alignment(
             x.values,
             x.mask,
@@ -65,16 +65,16 @@ class LocalObjective(Objective):
 
     def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
         """The mean of both directions of `functional.late_interaction`, on tokens of length one: `(len(a), len(b))`."""
-        x, y = grain_of(a, self.grain), grain_of(b, self.grain)
+        x, y = level_of(a, self.level), level_of(b, self.level)
         units = unit_tokens("a", x.values, x.mask), unit_tokens("b", y.values, y.mask)
         forth, back = late_interaction(units[0], x.mask, units[1], y.mask)
         return (forth + back) / 2
 
     def correspondence(self, a: Embedding, b: Embedding) -> Tensor:
         """Its attention, both ways averaged, `(tokens_a, tokens_b)`, sum 1."""
-        x, y = grain_of(a, self.grain), grain_of(b, self.grain)
+        x, y = level_of(a, self.level), level_of(b, self.level)
         units = Tokens(unit_tokens("a", x.values, x.mask), x.mask), Tokens(unit_tokens("b", y.values, y.mask), y.mask)
         return attention_shares(*one_pair(*units), self.attention_temperature)
 
     def extra_repr(self) -> str:
-        return f"grain={self.grain}"
+        return f"level={self.level}"

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from mmalign import distributed
 from mmalign.errors import UserError
-from mmalign.objectives.base import Objective
 from mmalign.objectives.contrastive import SiglipObjective, cosines
+from mmalign.objectives.distributed_rows import Rows
 from mmalign.objectives.functional.gaussians import (
     closed_form_sampled_distance,
     inclusion_score,
@@ -23,8 +23,8 @@ from mmalign.objectives.functional.probabilistic import (
     prolip_vectors,
     soften,
 )
-from mmalign.objectives.rows import Rows
-from mmalign.objectives.scaled import ScaledObjective
+from mmalign.objectives.logit_scale import ScaledObjective
+from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, LossOutput, Mixed
 
 

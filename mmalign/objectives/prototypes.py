@@ -8,11 +8,11 @@ from torch.nn import functional as F
 
 from mmalign import distributed
 from mmalign.errors import UserError
-from mmalign.objectives.base import Objective
 from mmalign.objectives.contrastive import cosines
-from mmalign.objectives.functional.products import dot_products
+from mmalign.objectives.distributed_rows import Rows
+from mmalign.objectives.functional.matmul import dot_products
 from mmalign.objectives.functional.prototypes import prototype_codes, prototype_loss
-from mmalign.objectives.rows import Rows
+from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, LossOutput
 
 

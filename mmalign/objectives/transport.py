@@ -9,12 +9,12 @@ from torch import Tensor
 from mmalign import distributed
 from mmalign.errors import UserError
 from mmalign.objectives.correspondence import one_pair
-from mmalign.objectives.functional.tables import table_share
-from mmalign.objectives.functional.transport import Gradient, sinkhorn
-from mmalign.objectives.functional.transport_scores import transport_scores
-from mmalign.objectives.grains import grain_of, known
-from mmalign.objectives.rows import Rows
-from mmalign.objectives.scaled import ScaledObjective
+from mmalign.objectives.distributed_rows import Rows
+from mmalign.objectives.functional.similarity_cross_entropy import table_share
+from mmalign.objectives.functional.transport.set_similarity import transport_scores
+from mmalign.objectives.functional.transport.sinkhorn import Gradient, sinkhorn
+from mmalign.objectives.levels import known, level_of
+from mmalign.objectives.logit_scale import ScaledObjective
 from mmalign.types import Embedding, LossOutput, Tokens
 
 
@@ -22,14 +22,14 @@ class TransportObjective(ScaledObjective):
     """Contrastive loss over the similarity that optimal transport leaves between two sets of tokens.
 
     The score of a pair is the mass-weighted similarity under its own plan, `sum P <k, r>`, so transport itself is
-    trained, and a pair's score depends on that pair alone. Several terms of one pair make ORMA's grains: `clip` on
+    trained, and a pair's score depends on that pair alone. Several terms of one pair make ORMA's levels: `clip` on
     vectors, `transport` from tokens to parts, and from parts to parts.
 
     Args:
         initial_scale: What multiplies the similarities at first.
         max_scale: The scale is put back to this after a step; null leaves it free.
-        grain_a: What side a is a set of: tokens, or the encoder's parts.
-        grain_b: The same for side b.
+        level_a: What side a is a set of: tokens, or the encoder's parts.
+        level_b: The same for side b.
         epsilon: Weight of the entropy, in units of the cost `1 - cosine`.
         rho_a: What a unit of mass left behind on side a costs; null: every token must move.
         rho_b: The same for side b: set it where some words have no counterpart.
@@ -49,8 +49,8 @@ class TransportObjective(ScaledObjective):
         self,
         initial_scale: float = 1 / 0.07,
         max_scale: float | None = 100.0,
-        grain_a: str = "tokens",
-        grain_b: str = "tokens",
+        level_a: str = "tokens",
+        level_b: str = "tokens",
         epsilon: float = 0.05,
         rho_a: float | None = None,
         rho_b: float | None = None,
@@ -67,19 +67,19 @@ class TransportObjective(ScaledObjective):
             raise UserError(f"transport: max_iterations: expected at least 1, got {max_iterations}")
         if gradient not in get_args(Gradient):
             raise UserError(f"transport: gradient: expected one of {', '.join(get_args(Gradient))}, got {gradient!r}")
-        self.grain_a, self.grain_b = known(grain_a), known(grain_b)
-        self.needs = frozenset({grain_a, grain_b})
+        self.level_a, self.level_b = known(level_a), known(level_b)
+        self.needs = frozenset({level_a, level_b})
         self.epsilon, self.rho_a, self.rho_b = epsilon, rho_a, rho_b
         self.tolerance, self.max_iterations, self.gradient = tolerance, max_iterations, gradient
 
     def side_needs(self, side: Literal["a", "b"]) -> frozenset[str]:
-        """The grain of that side."""
-        return frozenset({self.grain_a if side == "a" else self.grain_b})
+        """The level of that side."""
+        return frozenset({self.level_a if side == "a" else self.level_b})
 
     def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
         """Cross-entropy of the scores along rows and columns, over the rows of every process."""
         rows = Rows.of(a, b, groups)
-        own, every = grain_of(a, self.grain_a), distributed.gather_tokens(grain_of(b, self.grain_b), rows.counts)
+        own, every = level_of(a, self.level_a), distributed.gather_tokens(level_of(b, self.level_b), rows.counts)
         scores = self._scores(own, every)
         scale = self.scale.to(scores.dtype)
         loss = table_share(scale * scores, rows=rows.own, groups=rows.groups, merge=distributed.merge_logsumexp)
@@ -87,11 +87,11 @@ class TransportObjective(ScaledObjective):
 
     def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
         """The mass-weighted similarity of every pair, `(len(a), len(b))`."""
-        return self._scores(grain_of(a, self.grain_a), grain_of(b, self.grain_b))
+        return self._scores(level_of(a, self.level_a), level_of(b, self.level_b))
 
     def correspondence(self, a: Embedding, b: Embedding) -> Tensor:
         """The plan of one pair, `(tokens_a, tokens_b)`: the mass that moves from token to token, 1 in all."""
-        own, other = grain_of(a, self.grain_a), grain_of(b, self.grain_b)
+        own, other = level_of(a, self.level_a), level_of(b, self.level_b)
         dots, _ = one_pair(own, other)
         return sinkhorn(
             1 - dots[None], self.epsilon, mask_a=own.mask, mask_b=other.mask, rho_a=self.rho_a, rho_b=self.rho_b,
@@ -100,7 +100,7 @@ class TransportObjective(ScaledObjective):
 
     def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
         """The same of each row of `a` with the row of `b` beside it, `(len(a),)`: one problem a row."""
-        own, other = grain_of(a, self.grain_a), grain_of(b, self.grain_b)
+        own, other = level_of(a, self.level_a), level_of(b, self.level_b)
         first, second = (one.values.masked_fill(~one.mask[:, :, None], 0.0) for one in (own, other))
         with torch.autocast(first.device.type, enabled=False):
             alike = torch.bmm(*(one.to(_dtype(first, second)) for one in (first, second.transpose(1, 2))))

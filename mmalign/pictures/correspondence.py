@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmalign.errors import UserError
-from mmalign.modality import Units
+from mmalign.modality import TokenLabels
 from mmalign.pictures.figures import COLOURS, label, new_figure
 from mmalign.pictures.words import draw_words
 
@@ -42,7 +42,9 @@ class Answer(NamedTuple):
     said: float
 
 
-def answers(weights: Tensor, drawn: Units, asking: Units, *, parts: bool = False, most: int = MOST) -> list[Answer]:
+def answers(
+    weights: Tensor, drawn: TokenLabels, asking: TokenLabels, *, parts: bool = False, most: int = MOST
+) -> list[Answer]:
     """The words that say most about where their mass goes.
 
     With P the table of mass between words w and units u, of sum 1, words are taken by their term of the mutual
@@ -67,7 +69,7 @@ def answers(weights: Tensor, drawn: Units, asking: Units, *, parts: bool = False
 
     Example:
         >>> import torch
-        >>> atoms, words = Units(("C1", "O2"), np.eye(2)), Units(("methyl", "hydroxy"), np.eye(2))
+        >>> atoms, words = TokenLabels(("C1", "O2"), np.eye(2)), TokenLabels(("methyl", "hydroxy"), np.eye(2))
         >>> [(one.name, one.share, one.weights) for one in answers(torch.eye(2) / 2, atoms, words)]
         [('methyl', 0.5, array([1., 0.])), ('hydroxy', 0.5, array([0., 1.]))]
     """
@@ -97,8 +99,8 @@ def answers(weights: Tensor, drawn: Units, asking: Units, *, parts: bool = False
 
 def correspondence_figure(
     found: Sequence[Answer],
-    drawn: Units,
-    asking: Units,
+    drawn: TokenLabels,
+    asking: TokenLabels,
     *,
     draw: Callable[["Axes", Numbers], None],
     draw_asking: Callable[["Axes"], None] | None = None,
@@ -145,7 +147,7 @@ def correspondence_figure(
     return figure
 
 
-def _head(axes: "Axes", one: Answer, colour: str, drawn: Units) -> None:
+def _head(axes: "Axes", one: Answer, colour: str, drawn: TokenLabels) -> None:
     top = int(one.weights.argmax())
     axes.set_axis_on()
     axes.set(xticks=[], yticks=[], ylabel="")

@@ -12,14 +12,15 @@ from mmalign.errors import UserError
 from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.modality import Modality
 from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
-from mmalign.objectives.base import GradientNorms, PairConfig, common_rows
-from mmalign.training.canonical import CanonicalConfig, canonical_start
-from mmalign.training.mixing import Mixing, MixingConfig
+from mmalign.objectives.gradient_norms import GradientNorms
+from mmalign.objectives.pairs import PairConfig, common_rows
+from mmalign.training.cca.initialisation import CCAConfig, cca_initialise
+from mmalign.training.mixup import Mixup, MixupConfig
 from mmalign.training.optimizer import OptimizerConfig, build
-from mmalign.training.weights import former_tower
+from mmalign.training.warm_start import load_warm_start
 from mmalign.types import Batch, Embedding
 
-GLANCE, GLANCE_SETS = 4096, 256
+MAX_VALIDATION_ROWS, MAX_VALIDATION_SETS = 4096, 256
 """Held-out rows of which validation during training makes one table of scores; of sets of tokens, fewer."""
 
 
@@ -33,8 +34,8 @@ class AlignmentModule(pl.LightningModule):
         optimizer: AdamW, warm-up and cosine.
         codebook: The codes that all towers share, where an objective needs codes (fdt).
         gaussian: How log-variances are made, where an objective needs them (pcmepp, prolip).
-        mixing: Samples of a tower that are made of two, for objectives that read soft targets (pcmepp).
-        start: Begin the towers' linear maps in closed form rather than at random.
+        mixup: Samples of a tower that are made of two, for objectives that read soft targets (pcmepp).
+        cca_init: CCA initialisation of the towers' linear layers; null = random.
     """
 
     def __init__(
@@ -45,16 +46,16 @@ class AlignmentModule(pl.LightningModule):
         optimizer: OptimizerConfig | None = None,
         codebook: CodebookConfig | None = None,
         gaussian: GaussianConfig | None = None,
-        mixing: MixingConfig | None = None,
-        start: CanonicalConfig | None = None,
+        mixup: MixupConfig | None = None,
+        cca_init: CCAConfig | None = None,
     ) -> None:
         super().__init__()
         self.tower_configs, self.pairs, self.dim = towers, pairs, dim
         self.optimizer_config = optimizer or OptimizerConfig()
         self.codebook_config, self.gaussian_config = codebook, gaussian
-        self.mixing_config = mixing or MixingConfig()
-        self.start_config = start
-        self._mixing: Mixing | None = None
+        self.mixup_config = mixup or MixupConfig()
+        self.cca_config = cca_init
+        self._mixup: Mixup | None = None
         self._seen, self._since = 0, time.perf_counter()
         self.aligner: Aligner
 
@@ -67,7 +68,7 @@ class AlignmentModule(pl.LightningModule):
         """Fit the transforms on the training samples, build the model, hand the transforms to the data."""
         samples = {name: data.samples(name, "train") for name in self.tower_configs}
         store = getattr(data, "store", None)
-        former = {name: former_tower(name, tower) for name, tower in self.tower_configs.items() if tower.weights}
+        former = {name: load_warm_start(name, tower) for name, tower in self.tower_configs.items() if tower.weights}
         self.tower_configs = self.tower_configs | {name: known.tower for name, known in former.items()}
         fitted = {name: known.transform for name, known in former.items()}
         transforms = fit_transforms(self.tower_configs, samples, None if store is None else store.prepare, fitted)
@@ -77,14 +78,14 @@ class AlignmentModule(pl.LightningModule):
         for name, known in former.items():
             known.fill(self.aligner.encoders[name])
         self.aligner.freeze(epoch=0)
-        if self.mixing_config.tower:
-            self._mixing = Mixing(self.mixing_config, self.aligner.modalities, self.aligner.objective)
+        if self.mixup_config.tower:
+            self._mixup = Mixup(self.mixup_config, self.aligner.modalities, self.aligner.objective)
         chunks = {name: tower.chunk for name, tower in self.tower_configs.items() if tower.chunk is not None}
         for name, chunk in chunks.items():
             self._check_chunk(name, chunk)
         data.attach(self.aligner.transforms, chunks)
-        if self.start_config is not None:
-            canonical_start(self.aligner, data, self.start_config)
+        if self.cca_config is not None:
+            cca_initialise(self.aligner, data, self.cca_config)
 
     def _check_chunk(self, name: str, chunk: int) -> None:
         if chunk < 1:
@@ -120,9 +121,9 @@ class AlignmentModule(pl.LightningModule):
         """One batch: the loss, and the numbers worth a line in the log."""
         self.aligner.set_progress(self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches)))
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        self._pulls = GradientNorms() if every and self.trainer.global_step % every == 0 else None
-        batch = self._mixing(batch) if self._mixing is not None else batch
-        output = self.aligner.loss(batch, self._pulls)
+        self._gradient_norms = GradientNorms() if every and self.trainer.global_step % every == 0 else None
+        batch = self._mixup(batch) if self._mixup is not None else batch
+        output = self.aligner.loss(batch, self._gradient_norms)
         self.log("train/loss", output.loss.detach(), prog_bar=True, batch_size=len(batch), sync_dist=True)
         for name, value in output.terms.items():
             shown = name.endswith("/scale")
@@ -134,8 +135,8 @@ class AlignmentModule(pl.LightningModule):
 
     def on_after_backward(self) -> None:
         """Log how strongly each term pulled at the embeddings, where there are several."""
-        if self._pulls is not None and len(self.pairs) > 1:
-            for label, norm in self._pulls.norms().items():
+        if self._gradient_norms is not None and len(self.pairs) > 1:
+            for label, norm in self._gradient_norms.norms().items():
                 self.log(f"train/{label}/gradient_norm", norm)
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -153,7 +154,7 @@ class AlignmentModule(pl.LightningModule):
         self.log("val/loss", output.loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
         for a, b in {(pair.a, pair.b) for pair in self.pairs if pair.a != pair.b}:
             held = self._held.setdefault((a, b), [])
-            if sum(len(kept) for kept, _, _ in held) < GLANCE:
+            if sum(len(kept) for kept, _, _ in held) < MAX_VALIDATION_ROWS:
                 side_a, side_b, rows = common_rows(embeddings, batch, a, b)
                 held.append((side_a, side_b, batch.groups[rows]))
 
@@ -161,7 +162,7 @@ class AlignmentModule(pl.LightningModule):
         """Any-hit@1 both ways among this process's first held-out rows: a glance, not a result."""
         for (a, b), parts in self._held.items():
             sets = self.aligner.objective.needs_of(a) & {"tokens", "parts"}
-            rows = slice(0, GLANCE_SETS if sets else GLANCE)
+            rows = slice(0, MAX_VALIDATION_SETS if sets else MAX_VALIDATION_ROWS)
             sides_a, sides_b, sides_groups = zip(*parts, strict=True)
             side_a, side_b = Embedding.cat(sides_a)[rows], Embedding.cat(sides_b)[rows]
             groups = torch.cat(sides_groups)[rows]

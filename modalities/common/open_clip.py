@@ -12,7 +12,7 @@ from torch import nn
 
 from mmalign import registry
 from mmalign.errors import UserError
-from modalities.common.weights import read_weights
+from modalities.common.safe_weights import read_weights
 
 MAX_JSON = 1 << 20
 WEIGHT_FILES = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin")

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmalign.modality import Encoder, Modality, Transform, Units
-from modalities.ecg.measured import MILLIVOLTS, Measured, MeasuredTransform
-from modalities.ecg.patches import Patches
+from mmalign.modality import Encoder, Modality, TokenLabels, Transform
+from modalities.ecg.encoders.feature_linear import MILLIVOLTS, FeatureLinear, MeasuredTransform
+from modalities.ecg.encoders.patch_transformer import Patches
+from modalities.ecg.encoders.resnet import ResNet
+from modalities.ecg.explain import ecg_units
 from modalities.ecg.read import read_ecg
-from modalities.ecg.resnet import ResNet
 from modalities.ecg.sample import Ecg
-from modalities.ecg.stretches import ecg_units
 from modalities.ecg.synthetic import synthetic_ecg
 from modalities.ecg.transform import EcgSettings, EcgTransform
 
@@ -32,13 +32,13 @@ class EcgModality(Modality):
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "resnet": ResNet,
         "patches": Patches,
-        "measured": Measured,
+        "features": FeatureLinear,
     }
 
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
 
-    def stricter(self) -> "EcgModality":
+    def with_strict_reading(self) -> "EcgModality":
         """Refuses recordings in which something looks wrong."""
         return EcgModality(strict=True)
 
@@ -48,7 +48,7 @@ class EcgModality(Modality):
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> EcgTransform:
         """The default steps, or the given ones; beats are found where the encoder gives them."""
-        if encoder == "measured":
+        if encoder == "features":
             return MeasuredTransform(EcgSettings.make({"steps": MILLIVOLTS} | settings))
         wanted = {"beats": True} if encoder_args.get("beats") is True else {}
         return EcgTransform(EcgSettings.make(wanted | settings))
@@ -66,10 +66,10 @@ class EcgModality(Modality):
 
         draw_page(sample, axes, weights)
 
-    def units(self, sample: Ecg, transform: Transform, encoder: Encoder, grain: str, count: int) -> Units | None:
+    def units(self, sample: Ecg, transform: Transform, encoder: Encoder, level: str, count: int) -> TokenLabels | None:
         """Stretches of time of each lead, see `ecg_units`."""
-        return ecg_units(sample, transform, encoder, grain, count) if isinstance(transform, EcgTransform) else None
+        return ecg_units(sample, transform, encoder, level, count) if isinstance(transform, EcgTransform) else None
 
-    def synthetic(self, label: int, rng: np.random.Generator) -> Ecg:
-        """One of ten made-up hearts, see `synthetic_ecg`."""
+    def toy_sample(self, label: int, rng: np.random.Generator) -> Ecg:
+        """One of ten made-up hearts, see `toy_sample_ecg`."""
         return synthetic_ecg(label, rng)

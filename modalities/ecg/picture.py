@@ -43,7 +43,7 @@ def draw_page(ecg: Ecg, axes: "Axes", weights: Sequence[float] | None = None) ->
         >>> from matplotlib.figure import Figure
         >>> from modalities.ecg import MODALITY
         >>> axes = Figure().subplots()
-        >>> MODALITY.picture(MODALITY.synthetic(0, np.random.default_rng(0)), axes)
+        >>> MODALITY.picture(MODALITY.toy_sample(0, np.random.default_rng(0)), axes)
         >>> [text.get_text() for text in axes.texts][:3]
         ['I', 'II', 'III']
     """

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from mmalign.errors import BadSample
-from modalities.ecg.checks import find_faults
-from modalities.ecg.leads import complete, lead_of, millivolts
+from modalities.ecg.formats.lead_checks import find_faults
+from modalities.ecg.formats.leads import complete, lead_of, millivolts
 from modalities.ecg.sample import LEADS, MAX_VALUES, MIN_SECONDS, RATES, Channels, Ecg
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,8 @@ def read_ecg(source: Any, *, strict: bool = False) -> Ecg:
 
 
 def _open(source: Any) -> tuple[str, Channels]:
-    from modalities.ecg import tables, wfdb_files
+    from modalities.ecg.formats import arrays as tables
+    from modalities.ecg.formats import wfdb_records as wfdb_files
 
     if isinstance(source, str | PathLike):
         return str(source), _from_path(Path(source))
@@ -68,7 +69,8 @@ def _open(source: Any) -> tuple[str, Channels]:
 
 
 def _from_path(path: Path) -> Channels:
-    from modalities.ecg import tables, wfdb_files
+    from modalities.ecg.formats import arrays as tables
+    from modalities.ecg.formats import wfdb_records as wfdb_files
 
     suffix = path.suffix.lower()
     if suffix in wfdb_files.SUFFIXES or (not path.is_file() and path.with_name(path.name + ".hea").is_file()):
@@ -84,7 +86,8 @@ def _from_path(path: Path) -> Channels:
 
 
 def _from_bytes(data: bytes, name: str) -> Channels:
-    from modalities.ecg import dicom, edf, tables
+    from modalities.ecg.formats import arrays as tables
+    from modalities.ecg.formats import dicom, edf
 
     if len(data) > MAX_BYTES:
         raise BadSample(name, f"at most {MAX_BYTES} bytes", f"{len(data)} bytes")

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from modalities.common.classes import colour_and_shape
-from modalities.ecg.leads import LIMB_WEIGHTS
+from modalities.common.toy_classes import colour_and_shape
+from modalities.ecg.formats.leads import LIMB_WEIGHTS
 from modalities.ecg.sample import LEADS, Ecg
 
 RATE, SECONDS = 100.0, 10.0

@@ -12,9 +12,9 @@ from mmalign import registry
 from mmalign.errors import BadSample, UserError
 from mmalign.modality import Transform
 from mmalign.types import Inputs
-from modalities.ecg.beats import beat_of_each_sample
+from modalities.ecg.features.beats import beat_of_each_sample
+from modalities.ecg.preprocessing import DEFAULT, Crop, Resample, Step, Window, make_steps
 from modalities.ecg.sample import LEADS, Ecg
-from modalities.ecg.steps import DEFAULT, Crop, Resample, Step, Window, make_steps
 
 Item = dict[str, NDArray[Any]]
 
@@ -95,7 +95,7 @@ class EcgTransform(Transform):
     Example:
         >>> from modalities.ecg import MODALITY
         >>> transform = MODALITY.transform("resnet", {})
-        >>> sample = MODALITY.synthetic(0, np.random.default_rng(0))
+        >>> sample = MODALITY.toy_sample(0, np.random.default_rng(0))
         >>> transform.collate([transform(sample)])["signal"].shape
         torch.Size([1, 12, 1000])
     """

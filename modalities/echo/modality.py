@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmalign.modality import Encoder, Modality, Transform, Units
-from modalities.echo.frames import Frames
-from modalities.echo.image_tower import ImageTower, tower_settings
-from modalities.echo.measured import DEFAULTS, Measured, MeasuredTransform
-from modalities.echo.r2plus1d import R2Plus1d
+from mmalign.modality import Encoder, Modality, TokenLabels, Transform
+from modalities.echo.encoders.feature_linear import DEFAULTS, FeatureLinear, MeasuredTransform
+from modalities.echo.encoders.frame_cnn import Frames
+from modalities.echo.encoders.image_tower import ImageTower, tower_settings
+from modalities.echo.encoders.r2plus1d import R2Plus1d
 from modalities.echo.read import read_echo
 from modalities.echo.sample import Echo
 from modalities.echo.synthetic import synthetic_echo
@@ -33,13 +33,13 @@ class EchoModality(Modality):
         "frames": Frames,
         "r2plus1d": R2Plus1d,
         "image": ImageTower,
-        "measured": Measured,
+        "features": FeatureLinear,
     }
 
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
 
-    def stricter(self) -> "EchoModality":
+    def with_strict_reading(self) -> "EchoModality":
         """Refuses clips in which something looks wrong."""
         return EchoModality(strict=True)
 
@@ -49,7 +49,7 @@ class EchoModality(Modality):
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> EchoTransform:
         """The settings that an image tower's weights were trained with or that measures need, then the given ones."""
-        if encoder == "measured":
+        if encoder == "features":
             return MeasuredTransform(EchoSettings.make(DEFAULTS | settings))
         wanted = tower_settings(encoder_args) if encoder == "image" else {}
         return EchoTransform(EchoSettings.make(wanted | settings))
@@ -67,14 +67,14 @@ class EchoModality(Modality):
 
         draw_strip(sample, axes, weights=weights)
 
-    def units(self, sample: Echo, transform: Transform, encoder: Encoder, grain: str, count: int) -> Units | None:
+    def units(self, sample: Echo, transform: Transform, encoder: Encoder, level: str, count: int) -> TokenLabels | None:
         """Stretches of the clip that the encoder sees, one a token."""
         stride = getattr(encoder, "stride", None)
-        if grain != "tokens" or stride is None or not isinstance(transform, EchoTransform):
+        if level != "tokens" or stride is None or not isinstance(transform, EchoTransform):
             return None
         labels = [f"{place * stride / transform.settings.rate:.2f} s" for place in range(count)]
-        return Units(labels, np.eye(count), shown=Echo(transform(sample)["frames"], transform.settings.rate))
+        return TokenLabels(labels, np.eye(count), shown=Echo(transform(sample)["frames"], transform.settings.rate))
 
-    def synthetic(self, label: int, rng: np.random.Generator) -> Echo:
-        """One of ten made-up hearts, see `synthetic_echo`."""
+    def toy_sample(self, label: int, rng: np.random.Generator) -> Echo:
+        """One of ten made-up hearts, see `toy_sample_echo`."""
         return synthetic_echo(label, rng)

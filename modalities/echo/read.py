@@ -46,7 +46,7 @@ def read_echo(source: Any, *, strict: bool = False) -> Echo:
 
 
 def _open(source: Any) -> tuple[str, Echo]:
-    from modalities.echo import arrays
+    from modalities.echo.formats import arrays
 
     if isinstance(source, Echo):
         check_size("echo", *np.shape(source.frames))
@@ -63,7 +63,7 @@ def _open(source: Any) -> tuple[str, Echo]:
 
 
 def _from_path(path: Path) -> Echo:
-    from modalities.echo import arrays
+    from modalities.echo.formats import arrays
 
     if not path.is_file():  # a pipe or a device would never end
         raise BadSample(path, WANTED, "a folder" if path.is_dir() else "no such file")
@@ -77,7 +77,7 @@ def _from_path(path: Path) -> Echo:
 
 
 def _from_bytes(data: bytes, name: str) -> Echo:
-    from modalities.echo import arrays, dicom, video
+    from modalities.echo.formats import arrays, dicom, video
 
     if len(data) > MAX_BYTES:
         raise BadSample(name, f"at most {MAX_BYTES} bytes", f"{len(data)} bytes")

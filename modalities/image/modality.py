@@ -8,18 +8,18 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from mmalign.modality import Encoder, Modality, Transform, Units
+from mmalign.modality import Encoder, Modality, TokenLabels, Transform
 from mmalign.types import Inputs
-from modalities.common.classes import COLOURS, colour_and_shape
+from modalities.common.toy_classes import COLOURS, colour_and_shape
 from modalities.image.augment import Pixels
-from modalities.image.convnet import ConvNet
-from modalities.image.mix import mix_pixels
-from modalities.image.open_clip_tower import OpenClipImage, open_clip_settings
+from modalities.image.encoders.convnet import ConvNet
+from modalities.image.encoders.open_clip import OpenClipImage, open_clip_settings
+from modalities.image.encoders.timm import TimmImage, timm_settings
+from modalities.image.encoders.vit import ViT
+from modalities.image.mixup import mix_pixels
 from modalities.image.picture import lit
 from modalities.image.read import read_image
-from modalities.image.timm_tower import TimmImage, timm_settings
 from modalities.image.transform import ImageSettings, ImageTransform
-from modalities.image.vit import ViT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,15 +67,17 @@ class ImageModality(Modality):
         axes.imshow(sample if weights is None else lit(sample, weights))
         axes.set_axis_off()
 
-    def units(self, sample: Pixels, transform: Transform, encoder: Encoder, grain: str, count: int) -> Units | None:
+    def units(
+        self, sample: Pixels, transform: Transform, encoder: Encoder, level: str, count: int
+    ) -> TokenLabels | None:
         """Patches of the square that the encoder sees, where its tokens are as many as a square grid has."""
         side = math.isqrt(count)
-        if grain != "tokens" or side * side != count:
+        if level != "tokens" or side * side != count:
             return None
         labels = [f"row {row + 1}, column {column + 1}" for row in range(side) for column in range(side)]
-        return Units(labels, np.eye(count), shown=transform(sample))
+        return TokenLabels(labels, np.eye(count), shown=transform(sample))
 
-    def synthetic(self, label: int, rng: np.random.Generator) -> Pixels:
+    def toy_sample(self, label: int, rng: np.random.Generator) -> Pixels:
         """A disc or a square in one of five colours, anywhere on a noisy grey ground, 48 x 48."""
         colour, shape = colour_and_shape(label)
         ground = Image.fromarray(rng.integers(90, 160, (48, 48, 3), dtype=np.uint8))

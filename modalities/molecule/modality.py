@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mmalign.modality import Encoder, ManySamples, Modality, Transform, Units
+from mmalign.modality import Encoder, ManySamples, Modality, TokenLabels, Transform
 from mmalign.registry import missing_extra
-from modalities.common.classes import colour_and_shape
-from modalities.molecule.counted import Counted
-from modalities.molecule.gine import Gine
-from modalities.molecule.hierarchical import Hierarchical
-from modalities.molecule.molecule import Molecule
-from modalities.molecule.neighbours import neighbours
+from modalities.common.toy_classes import colour_and_shape
+from modalities.molecule.chem.neighbours import neighbours
+from modalities.molecule.encoders.fingerprint_linear import FingerprintLinear
+from modalities.molecule.encoders.gine import Gine
+from modalities.molecule.encoders.hierarchical import Hierarchical
+from modalities.molecule.sample import Molecule
 from modalities.molecule.transform import COUNTED, MoleculeSettings, MoleculeTransform
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ class MoleculeModality(Modality):
 
     name = "molecule"
     description = "SMILES strings, .mol and .sdf files; a sample is the fields of its atoms and bonds, and its motifs"
-    inline = True
+    value_is_sample = True
     weighted_picture = True
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "gine": Gine,
         "hierarchical": Hierarchical,
-        "counted": Counted,
+        "fingerprints": FingerprintLinear,
     }
 
     def read(self, source: Any) -> Molecule:
@@ -48,7 +48,7 @@ class MoleculeModality(Modality):
     def read_all(self, sources: Sequence[Any], cache: Path, workers: int = 0) -> ManySamples | None:
         """SMILES, from the store in this folder, made where it is missing; None where one of them names a file."""
         _reading()
-        from modalities.molecule.store import FeatureStore, is_smiles
+        from modalities.molecule.cache.graph_cache import FeatureStore, is_smiles
 
         return FeatureStore.build(sources, cache, workers) if all(map(is_smiles, sources)) else None
 
@@ -56,7 +56,7 @@ class MoleculeModality(Modality):
         """With the fingerprint that the encoder's arguments ask for, then the given settings."""
         bins = encoder_args.get("fingerprint")
         wanted: dict[str, Any] = {} if bins is None else {"fingerprint": bins}
-        if encoder == "counted":
+        if encoder == "fingerprints":
             wanted = {"fingerprint": 4096, "families": COUNTED} | wanted
         return MoleculeTransform(MoleculeSettings.make(wanted | settings))
 
@@ -71,25 +71,27 @@ class MoleculeModality(Modality):
 
         draw(sample, axes, weights)
 
-    def units(self, sample: Molecule, transform: Transform, encoder: Encoder, grain: str, count: int) -> Units | None:
+    def units(
+        self, sample: Molecule, transform: Transform, encoder: Encoder, level: str, count: int
+    ) -> TokenLabels | None:
         """Atoms, called by element and number; a motif's share is spread evenly over its atoms."""
         _reading()
         from modalities.molecule.picture import atom_names
 
         atoms, motifs = len(sample.atoms), len(sample.motif_ids)
-        if count != (atoms if grain == "tokens" else motifs):
+        if count != (atoms if level == "tokens" else motifs):
             return None  # an encoder with tokens of its own
         members = np.eye(atoms)
-        if grain == "parts":
+        if level == "parts":
             members = (sample.motif[:, None] == np.arange(motifs)).astype(np.float64)
             members /= members.sum(0)
-        return Units(atom_names(sample), members)
+        return TokenLabels(atom_names(sample), members)
 
     def neighbours(self, samples: Sequence[Molecule], count: int) -> NDArray[np.int64]:
         """The same skeleton with other stereo or charge, then shared environments, see `neighbours`."""
         return neighbours(samples, count)
 
-    def synthetic(self, label: int, rng: np.random.Generator) -> Molecule:
+    def toy_sample(self, label: int, rng: np.random.Generator) -> Molecule:
         """A chain of 2 to 7 carbons with up to two methyl branches, ending in what the class stands for."""
         colour_and_shape(label)
         carbons = ["C"] * int(rng.integers(2, 8))

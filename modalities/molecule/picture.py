@@ -11,8 +11,8 @@ from rdkit import Chem
 from rdkit.Chem.Draw import rdMolDraw2D
 
 from mmalign.errors import UserError
-from modalities.molecule.molecule import ATOM_FIELDS, Molecule
-from modalities.molecule.quiet import quiet
+from modalities.molecule.chem.rdkit_log import quiet
+from modalities.molecule.sample import ATOM_FIELDS, Molecule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,9 +8,9 @@ from typing import Any
 from rdkit import Chem
 
 from mmalign.errors import BadSample
-from modalities.molecule.featurise import featurise
-from modalities.molecule.molecule import MAX_ATOMS, MAX_TEXT, Molecule
-from modalities.molecule.quiet import quiet
+from modalities.molecule.chem.featurise import featurise
+from modalities.molecule.chem.rdkit_log import quiet
+from modalities.molecule.sample import MAX_ATOMS, MAX_TEXT, Molecule
 
 WANTED = "a SMILES, or a MOL or SDF file"
 ENDINGS = (".mol", ".sdf")

@@ -16,12 +16,12 @@ from mmalign.errors import UserError
 from mmalign.modality import ManySamples, Transform
 from mmalign.registry import missing_extra
 from mmalign.types import Inputs
-from modalities.common.bags import bag_inputs, padded_mask, padded_slots
-from modalities.molecule.molecule import ATOM_FIELDS, ATOM_SIZES, BOND_FIELDS, BOND_SIZES, MOTIFS, Fields, Molecule
+from modalities.common.embedding_bags import bag_inputs, padded_mask, padded_slots
+from modalities.molecule.sample import ATOM_FIELDS, ATOM_SIZES, BOND_FIELDS, BOND_SIZES, MOTIFS, Fields, Molecule
 
 FINGERPRINTS = (0, 2048, 4096)
 FAMILIES = ("morgan", "feature", "torsion", "motifs", "groups", "fields")
-COUNTED = ("morgan", "feature", "torsion", "groups", "fields")  # what encoder `counted` asks for
+COUNTED = ("morgan", "feature", "torsion", "groups", "fields")  # what encoder `fingerprints` asks for
 PARSED = ("morgan", "feature", "torsion", "groups")  # what rdkit has to be asked for
 GROUPS = 85
 _CHIRALITY, _STEREO = list(ATOM_FIELDS).index("chirality"), list(BOND_FIELDS).index("stereo")
@@ -39,7 +39,7 @@ class MoleculeSettings:
         stereo: False = leave out chirality and the sides of double bonds: stereoisomers become equal.
         fingerprint: Bins of each hashed family of counts beside the graph: 0 (none), 2048 or 4096.
         families: What is counted: morgan, feature, torsion, motifs, groups, fields; see
-            `modalities.molecule.fingerprint`.
+            `modalities.molecule.chem.fingerprint`.
         atom_dropout: Probability that training hides all fields of an atom (Hu et al. 2020, arXiv 1905.12265).
     """
 
@@ -72,7 +72,7 @@ class Raw(NamedTuple):
 
     Args:
         sample: For the families that need no rdkit; where stereo does not count, its fields are cleared of it.
-        found: Of the others, what `modalities.molecule.fingerprint.parsed_counts` gave.
+        found: Of the others, what `modalities.molecule.chem.fingerprint.parsed_counts` gave.
     """
 
     sample: Molecule

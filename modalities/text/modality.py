@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mmalign.errors import BadSample, UserError
-from mmalign.modality import Encoder, Modality, Transform, Units
-from modalities.common.classes import colour_and_shape
-from modalities.text.huggingface import HuggingFaceText, huggingface_tokenizer
-from modalities.text.ngram_bag import NgramBag
-from modalities.text.ngrams import NgramSettings, NgramTransform
-from modalities.text.open_clip_tower import OpenClipText, open_clip_tokenizer
+from mmalign.modality import Encoder, Modality, TokenLabels, Transform
+from modalities.common.toy_classes import colour_and_shape
+from modalities.text.encoders.huggingface import HuggingFaceText, huggingface_tokenizer
+from modalities.text.encoders.open_clip import OpenClipText, open_clip_tokenizer
+from modalities.text.encoders.tfidf_linear import NgramBag
+from modalities.text.encoders.transformer import TextTransformer
+from modalities.text.explain import draw_weighted, ngram_units, text_units
+from modalities.text.tfidf_transform import NgramSettings, NgramTransform
 from modalities.text.transform import TextSettings, TextTransform
-from modalities.text.transformer import TextTransformer
-from modalities.text.words import draw_weighted, ngram_units, text_units
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,11 +29,11 @@ class TextModality(Modality):
 
     name = "text"
     description = "strings; a sample is the string itself"
-    inline = True
+    value_is_sample = True
     weighted_picture = True
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "transformer": TextTransformer,
-        "ngrams": NgramBag,
+        "tfidf": NgramBag,
         "open_clip": OpenClipText,
         "huggingface": HuggingFaceText,
     }
@@ -66,7 +66,7 @@ class TextModality(Modality):
             UserError: a tokenizer is asked for where the model has its own.
         """
         settings = ({"phrases": True} if encoder_args.get("phrases") is True else {}) | settings
-        if encoder == "ngrams":
+        if encoder == "tfidf":
             return NgramTransform(NgramSettings.make(settings))
         if encoder in ("open_clip", "huggingface") and "tokenizer" in settings:
             raise UserError(f"encoder {encoder!r} has its model's own tokenizer: leave out transform.tokenizer")
@@ -82,7 +82,7 @@ class TextModality(Modality):
 
     def restore_transform(self, config: Mapping[str, Any]) -> Transform:
         """From `TextTransform.config()` or `NgramTransform.config()`."""
-        return NgramTransform.restore(config) if config.get("kind") == "ngrams" else TextTransform.restore(config)
+        return NgramTransform.restore(config) if config.get("kind") == "tfidf" else TextTransform.restore(config)
 
     def picture(self, sample: str, axes: "Axes", weights: Sequence[float] | None = None) -> None:
         """Write it, in lines of 32 letters, five at most; with `weights`, one a word, each word on a ground as dark."""
@@ -94,12 +94,12 @@ class TextModality(Modality):
         axes.text(0.5, 0.5, "\n".join(shown), ha="center", va="center", wrap=False, parse_math=False)
         axes.set_axis_off()
 
-    def units(self, sample: str, transform: Transform, encoder: Encoder, grain: str, count: int) -> Units | None:
+    def units(self, sample: str, transform: Transform, encoder: Encoder, level: str, count: int) -> TokenLabels | None:
         """Words, see `text_units`."""
         if isinstance(transform, NgramTransform):
-            return ngram_units(sample, transform, grain, count)
-        return text_units(sample, transform, grain, count) if isinstance(transform, TextTransform) else None
+            return ngram_units(sample, transform, level, count)
+        return text_units(sample, transform, level, count) if isinstance(transform, TextTransform) else None
 
-    def synthetic(self, label: int, rng: np.random.Generator) -> str:
+    def toy_sample(self, label: int, rng: np.random.Generator) -> str:
         """One of four sentences about the disc or square that the other modalities show for this class."""
         return TEMPLATES[rng.integers(len(TEMPLATES))].format(*colour_and_shape(label))

@@ -1,4 +1,4 @@
-"""Phrases, the middle grain of a text: found by rules on its characters, pooled from its tokens."""
+"""Phrases, the middle level of a text: found by rules on its characters, pooled from its tokens."""
 
 import re
 from bisect import bisect_left

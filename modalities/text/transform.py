@@ -12,7 +12,7 @@ from mmalign.errors import UserError
 from mmalign.modality import Transform
 from mmalign.types import Inputs
 from modalities.text.phrases import phrase_ends, phrase_of_each_piece
-from modalities.text.tokenizer import SPECIALS, Tokenizer, restore_tokenizer, train_bpe
+from modalities.text.tokenizers.bpe import SPECIALS, Tokenizer, restore_tokenizer, train_bpe
 
 TOKENIZERS = ("bpe", "iupac")
 

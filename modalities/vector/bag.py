@@ -139,9 +139,9 @@ class BagModality(Modality):
         """Draw the members as rows of a map."""
         axes.imshow(sample, aspect="auto", cmap="RdBu", vmin=-abs(sample).max(), vmax=abs(sample).max())
 
-    def synthetic(self, label: int, rng: np.random.Generator) -> Bag:
+    def toy_sample(self, label: int, rng: np.random.Generator) -> Bag:
         """One to five noisy vectors about the direction of a class, of width 16."""
         one = VectorModality()
-        return np.stack([one.synthetic(label, rng) for _ in range(int(rng.integers(1, 6)))]).reshape(
+        return np.stack([one.toy_sample(label, rng) for _ in range(int(rng.integers(1, 6)))]).reshape(
             -1, SYNTHETIC_WIDTH
         )

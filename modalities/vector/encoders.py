@@ -45,7 +45,7 @@ class Mlp(Encoder):
     Args:
         transform: The fitted transform.
         width: Numbers in a vector; None = what the transform learnt.
-        hidden: Units of each layer.
+        hidden: TokenLabels of each layer.
         depth: Layers.
         dropout: Share of units dropped in training.
 

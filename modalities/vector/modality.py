@@ -8,7 +8,7 @@ import numpy as np
 from mmalign.errors import UserError
 from mmalign.modality import Encoder, Modality, Transform
 from mmalign.registry import nearest
-from modalities.common.classes import colour_and_shape
+from modalities.common.toy_classes import colour_and_shape
 from modalities.vector.encoders import Identity, Mlp
 from modalities.vector.read import Vector, read_vector
 from modalities.vector.transform import VectorTransform
@@ -46,7 +46,7 @@ class VectorModality(Modality):
         axes.plot(sample, linewidth=0.8)
         axes.axhline(0, color="grey", linewidth=0.5)
 
-    def synthetic(self, label: int, rng: np.random.Generator) -> Vector:
+    def toy_sample(self, label: int, rng: np.random.Generator) -> Vector:
         """A direction for each class, and normal noise, of width 16."""
         colour_and_shape(label)
         direction = np.random.default_rng(label).normal(size=SYNTHETIC_WIDTH)

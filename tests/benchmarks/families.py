@@ -27,7 +27,7 @@ FAMILIES: dict[str, tuple[str, list[str]]] = {
     "transport": ("objective: transport", []),
     "late_interaction": ("objective: late_interaction", []),
     "pcmepp": ("objective: pcmepp, args: {reduction: rows}", []),
-    "pcmepp_mixed": ("objective: pcmepp, args: {reduction: rows}", ["--model.mixing.tower=image"]),
+    "pcmepp_mixed": ("objective: pcmepp, args: {reduction: rows}", ["--model.mixup.tower=image"]),
     "prolip": ("objective: prolip", ["--model.gaussian.pool=token"]),
 }
 RECIPES = {"digits": ("image-text/demo", 14), "eurosat": ("image-text/overhead", 20)}
@@ -66,8 +66,8 @@ def tables(out: Path, name: str, shuffled: float) -> list[str]:
 def _digits(folder: Path) -> tuple[list[dict[str, str]], Path]:
     from PIL import Image
 
-    from mmalign.data.digits import DigitsSource
-    from mmalign.data.records import SourceConfig
+    from mmalign.data.sources.base import SourceConfig
+    from mmalign.data.sources.digits import DigitsSource
 
     rows, target = [], folder / "digits.tar"
     with tarfile.open(target, "w") as archive:
@@ -120,8 +120,8 @@ def measure(folder: Path, flags: list[str], shuffled: bool) -> dict[str, object]
 
     import mmalign
     from mmalign.data.module import PairedData
-    from mmalign.evaluation.embed import embed_side
-    from mmalign.evaluation.evaluate import evaluate, prepare
+    from mmalign.embedding.loop import embed_side
+    from mmalign.evaluation.run_task import evaluate, prepare
 
     given = dict(flag.removeprefix("--data.").split("=", 1) for flag in flags)
     columns = {key.removeprefix("columns."): value for key, value in given.items() if key.startswith("columns.")}

@@ -27,20 +27,20 @@ from sklearn.linear_model import RidgeCV
 import mmalign
 from mmalign import recipes
 from mmalign.data.module import PairedData
-from mmalign.evaluation.evaluate import evaluate
-from mmalign.evaluation.uncertainty import variance_of
+from mmalign.evaluation.metrics.selective_prediction import variance_of
+from mmalign.evaluation.run_task import evaluate
 
 Floats = NDArray[np.float64]
 CLIP, THRESHOLD = "ecg-echo-text/clip", 40.0
 NETWORKS = [
-    "--model.start=null", "--model.optimizer.lr=2e-3", "--model.optimizer.weight_decay=0.1", "--data.batch_size=64",
+    "--model.cca_init=null", "--model.optimizer.lr=2e-3", "--model.optimizer.weight_decay=0.1", "--data.batch_size=64",
     "--trainer.max_epochs=20", "--model.towers.ecg.encoder=resnet", "--model.towers.ecg.args={width: 16}",
     "--model.towers.ecg.transform={steps: [{step: bandpass}, {step: resample, rate: 100}, {step: crop, seconds: 10}, "
     "{step: normalise, by: fixed, scale: 0.25}], noise: 0.05, lead_dropout: 0.1}",
     "--model.towers.echo.encoder=frames", "--model.towers.echo.args={width: 8}",
     "--model.towers.echo.transform={size: 32, rate: 8, frames: 12, shift: 0.05, gain: 0.1}",
 ]  # fmt: skip
-FROM_RANDOM = ["--model.start=null", "--model.optimizer.lr=1e-3", "--trainer.max_epochs=20"]
+FROM_RANDOM = ["--model.cca_init=null", "--model.optimizer.lr=1e-3", "--trainer.max_epochs=20"]
 ROWS: dict[str, tuple[str, list[str]]] = {
     "ridge": ("", []),
     "networks, random start": (CLIP, NETWORKS),

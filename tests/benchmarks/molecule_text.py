@@ -22,7 +22,7 @@ CLIP = "molecule-text/clip"
 GRAPH = ["--model.towers.molecule.args.graph=2", "--model.towers.molecule.freeze=true",
          "--model.towers.molecule.trainable=['graph.*', 'gate']", "--model.towers.text.freeze=true",
          "--model.optimizer.lr=1e-3", "--model.optimizer.weight_decay=0.1"]  # fmt: skip
-FROM_NOTHING = ["--model.start=null", "--model.optimizer.lr=1e-3", "--model.optimizer.weight_decay=0.1"]
+FROM_NOTHING = ["--model.cca_init=null", "--model.optimizer.lr=1e-3", "--model.optimizer.weight_decay=0.1"]
 ROWS: dict[str, tuple[str, list[str]]] = {
     "floor": ("molecule-text/floor", []),
     "start": (CLIP, ["--trainer.max_epochs=0"]),
@@ -78,7 +78,7 @@ def measure(folders: list[Path], cache: str, rerank: int = 100) -> dict[str, obj
     """
     import mmalign
     from mmalign.data.module import PairedData
-    from mmalign.evaluation.evaluate import evaluate
+    from mmalign.evaluation.run_task import evaluate
 
     models = [mmalign.load(folder) for folder in folders]
     ensemble = {"ensemble": models[1:]} if len(models) > 1 else {}

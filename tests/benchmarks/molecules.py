@@ -42,9 +42,9 @@ def sides() -> dict[str, Side]:
         from torch_geometric.utils import from_smiles
     from rdkit import Chem, RDLogger
 
-    from modalities.molecule.featurise import featurise
-    from modalities.molecule.fingerprint import morgan
-    from modalities.molecule.quiet import quiet
+    from modalities.molecule.chem.featurise import featurise
+    from modalities.molecule.chem.fingerprint import morgan
+    from modalities.molecule.chem.rdkit_log import quiet
     from modalities.molecule.read import read_molecule
 
     def fields(stereo: bool, parts: bool) -> Side:
@@ -84,7 +84,7 @@ def measure(smiles: Sequence[str], repeats: int) -> list[dict[str, Any]]:
 def measure_store(smiles: Sequence[str], repeats: int, workers: int = 2) -> list[dict[str, Any]]:
     """The whole corpus: made once, then opened (checked in full), then every molecule taken out; and its counts."""
     from modalities.molecule import MODALITY
-    from modalities.molecule.store import FeatureStore
+    from modalities.molecule.cache.graph_cache import FeatureStore
 
     with tempfile.TemporaryDirectory() as folder:
         first = [_timed(lambda: FeatureStore.build(smiles, folder, workers))]
@@ -100,7 +100,7 @@ def measure_store(smiles: Sequence[str], repeats: int, workers: int = 2) -> list
         size = store.path.stat().st_size / max(len(store), 1)
 
         def counts() -> Any:
-            transform = MODALITY.transform("counted", {})
+            transform = MODALITY.transform("fingerprints", {})
             transform.prepare(store, Path(folder), workers)
             return transform
 
@@ -139,7 +139,8 @@ def measure_start(run: str, cache: str, limits: Sequence[int] = (4096, 0)) -> li
     """Directions of 2,801 pairs, all of them and the strongest: seconds, and the ranks of 500 texts' own molecules."""
     import mmalign
     from mmalign.data.module import PairedData
-    from mmalign.training import correlation, directions
+    from mmalign.training.cca import cca as correlation
+    from mmalign.training.cca import truncated_svd as directions
 
     model = mmalign.load(run)
     data = PairedData("chebi20", options={"split": "own", "held": 500}, cache=cache)

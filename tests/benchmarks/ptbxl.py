@@ -30,14 +30,14 @@ from sklearn.preprocessing import StandardScaler
 import mmalign
 from mmalign import recipes
 from mmalign.data.module import PairedData
-from mmalign.evaluation.evaluate import evaluate
-from mmalign.evaluation.measures import auroc
-from mmalign.evaluation.prompt_sets import ClassPrompts
+from mmalign.evaluation.metrics.weighted import auroc
+from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts
+from mmalign.evaluation.run_task import evaluate
 from mmalign.training.run import train
 from modalities.ecg import MODALITY
-from modalities.ecg.measures import BANDS
-from modalities.ecg.ptbxl import SUPERCLASSES
+from modalities.ecg.features.ecg_features import BANDS
 from modalities.ecg.sample import LEADS
+from modalities.ecg.sources.ptbxl import SUPERCLASSES
 
 Values = NDArray[np.float64]
 PROMPTS = {"text": "ptbxl.yaml", "report": "ptbxl-report.yaml"}
@@ -56,7 +56,7 @@ def read(name: str) -> Split:
     """All recordings of a split of PTB-XL, at 100 Hz."""
     data = PairedData("ptbxl", columns={"ecg": "ecg"})
     data.prepare({"ecg": MODALITY}, splits=[name])
-    transform = MODALITY.transform("resnet", {}, steps=MODALITY.transform("measured", {}).settings.steps)
+    transform = MODALITY.transform("resnet", {}, steps=MODALITY.transform("features", {}).settings.steps)
     signals = np.stack([transform(sample)["signal"] for sample in data.samples("ecg", name)])
     records = data.records(name)
     truth = np.array([[label in record.labels for label in SUPERCLASSES] for record in records])

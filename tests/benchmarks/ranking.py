@@ -21,14 +21,15 @@ import torch
 from figures import table as markdown
 
 from mmalign.data.module import PairedData
-from mmalign.evaluation.answers import RightAnswers
-from mmalign.evaluation.candidates import corpora, embed_corpus
-from mmalign.evaluation.embed import embed_side
-from mmalign.evaluation.ensemble import mean_rank_blocks
-from mmalign.evaluation.ranks import full_blocks, rank_blocks
-from mmalign.evaluation.rerank import reranked_blocks
+from mmalign.embedding.loop import embed_side
+from mmalign.embedding.scoring import full_blocks
+from mmalign.evaluation.ranking.corpus import corpora, embed_corpus
+from mmalign.evaluation.ranking.rank_fusion import mean_rank_blocks
+from mmalign.evaluation.ranking.ranks import rank_blocks
+from mmalign.evaluation.ranking.relevance import RelevanceMatrix
+from mmalign.evaluation.ranking.rerank import reranked_blocks
 from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
-from mmalign.objectives.base import PairConfig
+from mmalign.objectives.pairs import PairConfig
 
 SIDES = ("molecule", "text")
 
@@ -70,7 +71,7 @@ def measure(
     )
     found = timed("reading and embedding molecules", len(listed), lambda: embed_corpus(model, data, "molecule", listed))
     queries, gallery = asked.embedding, found.side.embedding
-    right = RightAnswers(asked, found.side, data.records("test"), candidates=found.records)
+    right = RelevanceMatrix(asked, found.side, data.records("test"), candidates=found.records)
     cosines = [full_blocks(queries, gallery, score=lambda a, b: a.vector @ b.vector.T) for _ in range(4)]
     options = {"gallery": len(gallery), "ks": (1, 10, 100)}
     timed("ranking by vectors", len(queries), lambda: rank_blocks(cosines[0], right, **options))

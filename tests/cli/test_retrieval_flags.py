@@ -11,10 +11,10 @@ import torch
 import mmalign
 from mmalign import registry
 from mmalign.cli import main
-from mmalign.data.manifest import ManifestSource
-from mmalign.data.records import Record
+from mmalign.data.sources.base import Record
+from mmalign.data.sources.manifest import ManifestSource
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.base import PairConfig
+from mmalign.objectives.pairs import PairConfig
 
 WIDTH = 4
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmalign.objectives.base import Objective, PairConfig, PairSum
+from mmalign.objectives.objective import Objective
+from mmalign.objectives.pairs import PairConfig, PairSum
 from mmalign.types import Embedding, Tokens
 
 WIDTH, CODES = 16, 6
@@ -22,16 +23,16 @@ def side(objective: Objective, batch: int, *, seed: int = 0, vector: Tensor | No
     draw = torch.Generator().manual_seed(seed)
     unit = F.normalize(torch.randn(batch, WIDTH, generator=draw), dim=1) if vector is None else vector
 
-    def grains(length: int) -> Tokens:
+    def levels(length: int) -> Tokens:
         mask = torch.arange(length) < torch.randint(1, length + 1, (batch, 1), generator=draw)
         values = F.normalize(torch.randn(batch, length, WIDTH, generator=draw), dim=2)
         return Tokens(values.masked_fill(~mask[:, :, None], 0.0).requires_grad_(), mask)
 
     made = {
         "log_variance": lambda: torch.full((batch, WIDTH), -7.0).requires_grad_(),
-        "tokens": lambda: grains(5),
-        "parts": lambda: grains(3),
-        "residual": lambda: grains(4),
+        "tokens": lambda: levels(5),
+        "parts": lambda: levels(3),
+        "residual": lambda: levels(4),
         "codes": lambda: torch.rand(batch, CODES, generator=draw).softmax(1).requires_grad_(),
     }
     fields = {name: make() for name, make in made.items() if name in objective.needs}
@@ -44,7 +45,7 @@ def side(objective: Objective, batch: int, *, seed: int = 0, vector: Tensor | No
 def leaves(embedding: Embedding) -> list[Tensor]:
     values = [embedding.vector, embedding.log_variance, embedding.codes]
     values += [
-        grains.values for grains in (embedding.tokens, embedding.parts, embedding.residual) if grains is not None
+        levels.values for levels in (embedding.tokens, embedding.parts, embedding.residual) if levels is not None
     ]
     return [value for value in values if value is not None and value.requires_grad]
 

@@ -29,16 +29,16 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("image", "open_clip"): {"model": "<tiny_clip>"},
     ("text", "transformer"): {"width": 16, "depth": 2, "heads": 2, "phrases": True},
-    ("text", "ngrams"): {"width": 16, "depth": 1, "heads": 2, "phrases": True},
+    ("text", "tfidf"): {"width": 16, "depth": 1, "heads": 2, "phrases": True},
     ("text", "open_clip"): {"model": "<tiny_clip>"},
     ("text", "huggingface"): {"model": "<tiny_bert>"},
     ("vector", "mlp"): {"hidden": 16},
     ("molecule", "gine"): {"width": 16, "depth": 2, "fingerprint": 2048},
     ("molecule", "hierarchical"): {"width": 16, "depth": 2, "atom_depth": 1},
-    ("molecule", "counted"): {"width": 16, "graph": 1, "fingerprint": 2048},
+    ("molecule", "fingerprints"): {"width": 16, "graph": 1, "fingerprint": 2048},
     ("ecg", "resnet"): {"width": 8, "depths": [1, 1, 1], "beats": True},
     ("ecg", "patches"): {"width": 16, "depth": 2, "heads": 2, "patch": 64, "pool": "attention", "beats": True},
-    ("ecg", "measured"): {"width": 16},
+    ("ecg", "features"): {"width": 16},
     ("echo", "frames"): {"width": 4, "depths": [1, 1]},
     ("echo", "r2plus1d"): {"width": 4, "depths": [1, 1, 1]},
     ("echo", "image"): {"tower": "vit", "args": {"width": 16, "depth": 1, "heads": 2}, "layers": 1, "heads": 2},
@@ -83,7 +83,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     }
     modality = registry.load("modalities", name)
     rng = np.random.default_rng(0)
-    samples = [modality.synthetic(label, rng) for label in LABELS]
+    samples = [modality.toy_sample(label, rng) for label in LABELS]
     transform = modality.transform(encoder, args, **LIVELY.get(name, {}))
     transform.fit(samples)
     return Case(modality, encoder, transform, modality.encoder(encoder, transform, **args).eval(), samples)
@@ -98,13 +98,13 @@ def test_shapes_and_masks(case: Case) -> None:
     assert features.vector.shape == (len(LABELS), case.encoder.width)
     assert features.vector.dtype == torch.float32
     for name, width in (("tokens", case.encoder.token_width), ("parts", case.encoder.part_width)):
-        grains = getattr(features, name)
-        assert (grains is None) == (width is None), f"{name}: the declared width and what comes out disagree"
-        if grains is not None:
-            assert grains.values.shape == (*grains.mask.shape, width)
-            assert grains.mask.dtype == torch.bool
-            assert grains.mask.any(1).all(), f"a sample without a real one of {name}"
-            assert grains.values[grains.mask].isfinite().all()
+        levels = getattr(features, name)
+        assert (levels is None) == (width is None), f"{name}: the declared width and what comes out disagree"
+        if levels is not None:
+            assert levels.values.shape == (*levels.mask.shape, width)
+            assert levels.mask.dtype == torch.bool
+            assert levels.mask.any(1).all(), f"a sample without a real one of {name}"
+            assert levels.values[levels.mask].isfinite().all()
 
 
 def test_gradient_reaches_every_parameter(case: Case) -> None:
@@ -136,8 +136,8 @@ def test_restored_from_json_without_network(case: Case, monkeypatch: pytest.Monk
     encoder.load_state_dict(case.encoder.state_dict())
     before, after = case.encoder(case.inputs()), encoder(case.inputs(transform))
     torch.testing.assert_close(after.vector, before.vector, atol=0, rtol=0)
-    for name, grains in every(before).items():
-        torch.testing.assert_close(getattr(after, name).values, grains.values, atol=0, rtol=0)
+    for name, levels in every(before).items():
+        torch.testing.assert_close(getattr(after, name).values, levels.values, atol=0, rtol=0)
     assert transform.config() == case.transform.config()
     assert encoder.config() == case.encoder.config()
 
@@ -172,9 +172,9 @@ def test_a_batch_gives_what_single_samples_give(case: Case) -> None:
     for row, sample in enumerate(case.samples):
         alone = case.encoder(case.transform.collate([case.transform(sample)]))
         torch.testing.assert_close(alone.vector[0], together.vector[row], atol=1e-5, rtol=1e-4)
-        for name, grains in every(together).items():
+        for name, levels in every(together).items():
             single = getattr(alone, name)
-            real, expected = single.values[0][single.mask[0]], grains.values[row][grains.mask[row]]
+            real, expected = single.values[0][single.mask[0]], levels.values[row][levels.mask[row]]
             torch.testing.assert_close(real, expected, atol=1e-5, rtol=1e-4)
 
 
@@ -186,8 +186,8 @@ def test_samples_are_read_pickled_and_drawn(case: Case) -> None:
         case.modality.picture(sample, axes)
         axes.figure.canvas.draw()
         assert axes.has_data() or axes.texts
-    drawn = case.modality.synthetic(2, np.random.default_rng(5))
-    np.testing.assert_array_equal(drawn, case.modality.synthetic(2, np.random.default_rng(5)))
+    drawn = case.modality.toy_sample(2, np.random.default_rng(5))
+    np.testing.assert_array_equal(drawn, case.modality.toy_sample(2, np.random.default_rng(5)))
 
 
 @pytest.mark.parametrize("junk", [None, object(), 3, float("nan"), {}, b"", [], np.array([["a"]], dtype=object)])

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mmalign import registry
 from mmalign.errors import UserError
-from mmalign.objectives.base import Objective, PairConfig, PairSum
+from mmalign.objectives.objective import Objective
+from mmalign.objectives.pairs import PairConfig, PairSum
 from mmalign.types import Embedding
 from tests.contract.made import WIDTH, build, learnt, side
 

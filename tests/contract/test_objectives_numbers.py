@@ -13,8 +13,8 @@ from torch.testing import assert_close
 
 from mmalign import registry
 from mmalign.errors import UserError
-from mmalign.objectives.base import Objective
-from mmalign.objectives.scaled import ScaledObjective
+from mmalign.objectives.logit_scale import ScaledObjective
+from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, Tokens
 from tests.contract.made import build, leaves, side
 
@@ -104,11 +104,11 @@ def test_what_is_not_finite_is_refused_or_has_a_meaning(objective: Objective, ba
 
 def test_what_stands_in_a_pad_changes_nothing(objective: Objective) -> None:
     def padded(one: Embedding, more: int, filler: float) -> Embedding:
-        def pad(grains: Tokens | None) -> Tokens | None:
-            if grains is None:
+        def pad(levels: Tokens | None) -> Tokens | None:
+            if levels is None:
                 return None
-            mask = F.pad(grains.mask, (0, more))
-            values = F.pad(grains.values.detach(), (0, 0, 0, more)).masked_fill(~mask[:, :, None], filler)
+            mask = F.pad(levels.mask, (0, more))
+            values = F.pad(levels.values.detach(), (0, 0, 0, more)).masked_fill(~mask[:, :, None], filler)
             return Tokens(values.requires_grad_(), mask)
 
         made = changed(one, Tensor.clone)
@@ -119,8 +119,8 @@ def test_what_stands_in_a_pad_changes_nothing(objective: Objective) -> None:
         a, b = (padded(one, more, filler) for one in sides(objective))
         numbers = outcome(objective, a, b)
         for one in (a, b):
-            for grains in (one.tokens, one.parts, one.residual):
-                assert grains is None or grains.values.grad is None or not grains.values.grad[~grains.mask].any()
+            for levels in (one.tokens, one.parts, one.residual):
+                assert levels is None or levels.values.grad is None or not levels.values.grad[~levels.mask].any()
         real = [number[:, :3] if number.ndim == 3 and number.shape[2] == 16 else number for number in numbers]
         found.append([*real, objective.score(a, b).detach()])
     assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
@@ -131,9 +131,9 @@ def test_a_sample_without_a_token_spoils_nothing(objective: Objective) -> None:
 
     def emptied(one: Embedding) -> Embedding:
         made = changed(one, Tensor.clone)
-        for grains in (made.tokens, made.parts):
-            if grains is not None:
-                grains.mask[1] = False
+        for levels in (made.tokens, made.parts):
+            if levels is not None:
+                levels.mask[1] = False
         with torch.no_grad():
             for field in (made.vector, made.codes, made.grounded):
                 if field is not None:

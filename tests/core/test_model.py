@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from mmalign.errors import BadSample, UserError
 from mmalign.model import Aligner, TowerConfig, fit_transforms, inference
-from mmalign.objectives.base import PairConfig
+from mmalign.objectives.pairs import PairConfig
 from mmalign.types import Batch
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mmalign.data.check import check
+from mmalign.data.checking import check
 from mmalign.data.module import PairedData
 from mmalign.modality import Modality
 
@@ -99,7 +99,7 @@ def test_each_is_rejected_with_its_reason_and_the_rest_is_served(
         max_rejected=1,
     )
     report = check(data, modalities, sheet=tmp_path / "sheet.png")
-    found = {problem.row: problem for problem in report.problems}
+    found = {problem.location: problem for problem in report.problems}
     for line, case in enumerate(cases, start=2):
         row = f"hostile.tsv:{line}"
         assert (row in found) == bool(case["reason"]), case["case"]

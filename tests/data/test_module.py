@@ -179,13 +179,13 @@ def test_bad_rows_are_set_aside_and_listed(
         data = prepared(pictures, modalities, out, max_rejected=0.05)  # exactly at the limit
     assert "2 of 40 rows set aside" in caplog.text
     lines = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
-    assert [(line["row"], line["side"], line["file"]) for line in lines] == [
+    assert [(line["location"], line["side"], line["file"]) for line in lines] == [
         ("names.csv:7", "image", "5.png"), ("names.csv:11", "image", "9.png"),
     ]  # fmt: skip
     assert "no such file" in lines[1]["reason"]
     good = {record.id for record in data.records("all")}
     assert good == {str(number) for number in range(1, 41)} - {"6", "10"}
-    assert [str(rejected.row) for rejected in data.rejected] == ["names.csv:7", "names.csv:11"]
+    assert [str(rejected.location) for rejected in data.rejected] == ["names.csv:7", "names.csv:11"]
     (tmp_path / "whole").mkdir()
     whole = [r for r, s in zip(data.all_records, data.splits, strict=True) if s == "train"]
     assert {r.id for r in data.records("train")} == {r.id for r in whole} - {"6", "10"}

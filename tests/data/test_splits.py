@@ -2,9 +2,9 @@ import random
 
 import pytest
 
-from mmalign.data.records import Record
+from mmalign.data.sources.base import Record
 from mmalign.data.splits import assign, split_key
-from mmalign.data.vetting import vet
+from mmalign.data.validation import vet
 
 SIDES = {"image": False, "text": True}
 

@@ -9,11 +9,11 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from mmalign import distributed
-from mmalign.objectives.base import Objective
 from mmalign.objectives.distillation import DistillationObjective
 from mmalign.objectives.local import LocalObjective
-from mmalign.objectives.pretraining import MaskedObjective, ViewsObjective
+from mmalign.objectives.objective import Objective
 from mmalign.objectives.prototypes import PrototypeObjective
+from mmalign.objectives.self_supervised import MaskedObjective, ViewsObjective
 from mmalign.types import Embedding, Tokens
 
 OBJECTIVES: dict[str, type[Objective]] = {

@@ -14,8 +14,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "clip": {"initial_scale": 7.0},
     "siglip": {"initial_scale": 7.0},
     "fdt": {"initial_scale": 7.0},
-    "late_interaction": {"initial_scale": 7.0, "grain_b": "parts"},
-    "transport": {"initial_scale": 7.0, "grain_b": "parts", "epsilon": 0.3, "tolerance": 1e-12, "max_iterations": 1000},
+    "late_interaction": {"initial_scale": 7.0, "level_b": "parts"},
+    "transport": {"initial_scale": 7.0, "level_b": "parts", "epsilon": 0.3, "tolerance": 1e-12, "max_iterations": 1000},
     "pcmepp": {"bottleneck": 0.1, "pseudo_weight": 0.5},
     "prolip": {"bottleneck": 0.1, "inclusion": 0.1},
 }

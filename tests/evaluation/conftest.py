@@ -11,7 +11,7 @@ import torch
 
 from mmalign.data.module import PairedData
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.base import PairConfig
+from mmalign.objectives.pairs import PairConfig
 
 DIM = 8
 WORDS = ["a red disc", "a blue disc", "a green square", "the picture of a yellow square", "something black", "two cats"]

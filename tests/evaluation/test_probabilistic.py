@@ -8,12 +8,12 @@ import torch
 
 from mmalign.data.module import PairedData
 from mmalign.errors import UserError
-from mmalign.evaluation.pair_order import pair_order, pair_scores
-from mmalign.evaluation.prompt_sets import ClassPrompts, ValuePrompts, certain_texts
-from mmalign.evaluation.regression import evaluate_regression
-from mmalign.evaluation.zero_shot import evaluate_zero_shot
+from mmalign.evaluation.noisy_pairs import pair_order, pair_scores
+from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts, ValuePrompts, certain_texts
+from mmalign.evaluation.tasks.zero_shot_classification import evaluate_zero_shot
+from mmalign.evaluation.tasks.zero_shot_regression import evaluate_regression
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.base import PairConfig
+from mmalign.objectives.pairs import PairConfig
 from mmalign.types import Embedding
 
 Make = Callable[..., PairedData]

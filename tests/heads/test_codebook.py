@@ -14,8 +14,8 @@ import mmalign
 from mmalign.errors import UserError
 from mmalign.heads.codebook import Codebook, CodebookConfig, QueryHead
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.base import PairConfig
 from mmalign.objectives.functional import ground
+from mmalign.objectives.pairs import PairConfig
 from mmalign.training.optimizer import OptimizerConfig, parameter_groups
 from mmalign.types import Batch, Tokens
 

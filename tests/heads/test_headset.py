@@ -37,13 +37,13 @@ def heads(needs: set[str], encoder: Encoder | None = None, kind: str = "linear")
     return HeadSet(encoder or Sets(), DIM, needs, kind, GaussianConfig("mean"))
 
 
-def grain(rows: int, width: int, length: int) -> Tokens:
+def level(rows: int, width: int, length: int) -> Tokens:
     mask = torch.arange(length) < torch.randint(0, length + 1, (rows, 1))
     return Tokens(torch.randn(rows, length, width).masked_fill(~mask[:, :, None], math.nan), mask)
 
 
 def features(rows: int = 3) -> Features:
-    return Features(torch.randn(rows, 6), grain(rows, 5, 4), grain(rows, 3, 2))
+    return Features(torch.randn(rows, 6), level(rows, 5, 4), level(rows, 3, 2))
 
 
 def book() -> Codebook:
@@ -90,7 +90,7 @@ def test_no_rows_have_the_fields_that_rows_have(needs: set[str], dtype: torch.dt
 
 def test_no_rows_of_a_bag_have_a_log_variance_too() -> None:
     made = HeadSet(Sets(5, 5), DIM, {"vector", "log_variance"}, gaussian=GaussianConfig("bag"))
-    rows = made(Features(torch.randn(3, 5), grain(3, 5, 4)))
+    rows = made(Features(torch.randn(3, 5), level(3, 5, 4)))
     assert described(made.empty(torch.device("cpu"), "", None)) == described(rows)
 
 
@@ -152,7 +152,7 @@ def test_impossible_needs_are_named(needs: set[str], encoder: Encoder, message: 
 
 def test_what_an_encoder_did_not_give_is_named() -> None:
     with pytest.raises(UserError, match="needs parts, and the encoder gave none"):
-        heads({"parts"})(Features(torch.randn(2, 6), grain(2, 5, 3)))
+        heads({"parts"})(Features(torch.randn(2, 6), level(2, 5, 3)))
     for need in ("tokens", "codes"):
         with pytest.raises(UserError, match="needs tokens, which the encoder says it gives, and none came"):
             heads({need})(Features(torch.randn(2, 6)), "", book())

@@ -9,7 +9,9 @@ from torch.testing import assert_close
 
 from mmalign import registry
 from mmalign.errors import UserError
-from mmalign.objectives.base import GradientNorms, Objective, PairConfig, PairSum, common_rows, factor_at
+from mmalign.objectives.gradient_norms import GradientNorms
+from mmalign.objectives.objective import Objective
+from mmalign.objectives.pairs import PairConfig, PairSum, common_rows, factor_at
 from mmalign.types import Batch, Embedding, LossOutput, Mixed, Tokens
 
 ROWS, DIM = 6, 5
@@ -168,7 +170,7 @@ def test_each_term_has_a_name_of_its_own(pairs: list[tuple[str, str, str]], labe
 def test_what_is_read_of_each_tower() -> None:
     pairs = PairSum(
         [
-            PairConfig("x", "y", "late_interaction", {"grain_a": "parts"}),
+            PairConfig("x", "y", "late_interaction", {"level_a": "parts"}),
             PairConfig("y", "x", "fdt"),
             PairConfig("z", "y", "pcmepp"),
         ]
@@ -277,18 +279,18 @@ def test_a_pull_is_the_norm_of_a_terms_own_gradient() -> None:
     def held() -> dict[str, Embedding]:
         return {**given, "z": given["z"][rows["z"]]}
 
-    pulls = GradientNorms()
-    watched = pairs(held(), one, pulls)
+    gradient_norms = GradientNorms()
+    watched = pairs(held(), one, gradient_norms)
     assert_close(watched.loss, pairs(held(), one).loss)
     everything = [leaf for each in given.values() for leaf in leaves(each)]
     totals = torch.autograd.grad(watched.loss, everything, allow_unused=True)
-    assert set(pulls.norms()) == set(pairs.labels) == {"x_y", "x_y_transport", "z_x"}
+    assert set(gradient_norms.norms()) == set(pairs.labels) == {"x_y", "x_y_transport", "z_x"}
     for config, label, objective in zip(configs, pairs.labels, pairs.objectives, strict=True):
         a, b, places = common_rows(held(), one, config.a, config.b)
         loss = config.weight * factor_at(config.schedule, 0.0) * objective(a, b, one.groups[places]).loss
         found = torch.autograd.grad(loss, everything, allow_unused=True)
         norm = torch.cat([part.flatten() for part in found if part is not None]).norm()
-        assert_close(pulls.norms()[label], norm)
+        assert_close(gradient_norms.norms()[label], norm)
         assert norm > 0
     # Watching changes nothing that flows on.
     plain = torch.autograd.grad(pairs(held(), one).loss, everything, allow_unused=True)
@@ -298,13 +300,13 @@ def test_a_pull_is_the_norm_of_a_terms_own_gradient() -> None:
 
 
 def test_a_pull_of_what_learns_nothing_is_not_noted() -> None:
-    pulls, given = GradientNorms(), sides("x", "y")
+    gradient_norms, given = GradientNorms(), sides("x", "y")
     frozen = {name: one.map(Tensor.detach) for name, one in given.items()}
-    PairSum([PairConfig("x", "y")])(frozen, batch("x", "y"), pulls).loss.backward()
-    assert pulls.norms() == {}
+    PairSum([PairConfig("x", "y")])(frozen, batch("x", "y"), gradient_norms).loss.backward()
+    assert gradient_norms.norms() == {}
     half = {"x": given["x"], "y": frozen["y"]}
-    PairSum([PairConfig("x", "y")])(half, batch("x", "y"), pulls).loss.backward()
-    assert_close(pulls.norms()["x_y"], given["x"].vector.grad.norm())
+    PairSum([PairConfig("x", "y")])(half, batch("x", "y"), gradient_norms).loss.backward()
+    assert_close(gradient_norms.norms()["x_y"], given["x"].vector.grad.norm())
 
 
 def test_an_objective_must_say_what_it_does() -> None:

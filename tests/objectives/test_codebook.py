@@ -8,9 +8,9 @@ from torch.testing import assert_close
 
 from mmalign.errors import UserError
 from mmalign.heads import Codebook, CodebookConfig
-from mmalign.objectives.base import PairConfig, PairSum
 from mmalign.objectives.codebook import FdtObjective
 from mmalign.objectives.functional import clip_loss, code_statistics
+from mmalign.objectives.pairs import PairConfig, PairSum
 from mmalign.types import Batch, Embedding, Tokens
 
 ROWS, DIM, CODES = 6, 5, 9

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional import code_statistics, codebook, ground, sparsemax
+from mmalign.objectives.functional import code_statistics, ground, sparsemax
+from mmalign.objectives.functional import sparse_codebook as codebook
 from tests.reference import codebook as reference
 
 ACTIVATIONS = ["sparsemax", "softmax"]

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional import clip_loss, siglip_loss, tiles
+from mmalign.objectives.functional import clip_loss, siglip_loss
+from mmalign.objectives.functional import tiled_logsumexp as tiles
 from tests.reference import contrastive as reference
 
 Loss = Callable[..., Tensor]

@@ -9,14 +9,15 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from mmalign.errors import UserError
-from mmalign.objectives.base import Objective, PairConfig, PairSum
 from mmalign.objectives.codebook import FdtObjective
 from mmalign.objectives.contrastive import ClipObjective
 from mmalign.objectives.correspondence import Coded
-from mmalign.objectives.functional.codebook import ground
-from mmalign.objectives.functional.correspondence import attention_shares, code_shares
+from mmalign.objectives.functional.sparse_codebook import ground
+from mmalign.objectives.functional.token_correspondence import attention_shares, code_shares
 from mmalign.objectives.late_interaction import LateInteractionObjective
 from mmalign.objectives.local import LocalObjective
+from mmalign.objectives.objective import Objective
+from mmalign.objectives.pairs import PairConfig, PairSum
 from mmalign.objectives.transport import TransportObjective
 from mmalign.types import Embedding, Tokens
 
@@ -24,7 +25,7 @@ SETS = [TransportObjective(tolerance=1e-10, max_iterations=5000), LateInteractio
 names = pytest.mark.parametrize("objective", SETS, ids=lambda one: type(one).__name__)
 
 
-def grain(*real: bool, seed: int = 0, dim: int = 6) -> Tokens:
+def level(*real: bool, seed: int = 0, dim: int = 6) -> Tokens:
     """Unit vectors of one sample, NaN in the pads."""
     draw, mask = torch.Generator().manual_seed(seed), torch.tensor([real])
     values = F.normalize(torch.randn(1, len(real), dim, generator=draw, dtype=torch.float64), dim=2)
@@ -42,7 +43,7 @@ def dots(a: Tokens, b: Tokens) -> Tensor:
 
 @names
 def test_pads_get_exactly_nothing(objective: Objective) -> None:
-    a, b = grain(True, False, True, True), grain(False, True, True, seed=1)
+    a, b = level(True, False, True, True), level(False, True, True, seed=1)
     table = objective.correspondence(side(a), side(b))
     assert table.shape == (4, 3)
     assert (table[1] == 0).all()
@@ -58,7 +59,7 @@ def test_pads_get_exactly_nothing(objective: Objective) -> None:
 
 @names
 def test_the_other_way_round_is_the_same_table_turned(objective: Objective) -> None:
-    a, b = grain(True, True, True), grain(True, True, True, True, False, seed=1)
+    a, b = level(True, True, True), level(True, True, True, True, False, seed=1)
     there, back = objective.correspondence(side(a), side(b)), objective.correspondence(side(b), side(a))
     assert_close(there, back.T, rtol=0, atol=1e-6)
 
@@ -72,14 +73,14 @@ def test_equal_tokens_answer_to_themselves(objective: Objective) -> None:
 
 @names
 def test_one_token_and_none(objective: Objective) -> None:
-    a = grain(True, True, True)
-    assert_close(objective.correspondence(side(a), side(grain(True))).sum(), torch.ones((), dtype=torch.float64))
-    nothing = objective.correspondence(side(a), side(grain(False, False)))
+    a = level(True, True, True)
+    assert_close(objective.correspondence(side(a), side(level(True))).sum(), torch.ones((), dtype=torch.float64))
+    nothing = objective.correspondence(side(a), side(level(False, False)))
     assert (nothing == 0).all()
 
 
 def test_a_plan_has_even_marginals_and_gives_the_score() -> None:
-    a, b = grain(True, True, False, True), grain(True, True, seed=1)
+    a, b = level(True, True, False, True), level(True, True, seed=1)
     objective = SETS[0]
     plan = objective.correspondence(side(a), side(b))
     third = 1 / 3
@@ -89,9 +90,9 @@ def test_a_plan_has_even_marginals_and_gives_the_score() -> None:
 
 
 def test_a_plan_reads_its_own_grains_and_prices() -> None:
-    a, b = grain(True, True, True), grain(True, True, seed=1)
+    a, b = level(True, True, True), level(True, True, seed=1)
     apart = Embedding(torch.zeros(1, 6), tokens=a, parts=b)
-    table = TransportObjective(grain_a="parts").correspondence(apart, side(a))
+    table = TransportObjective(level_a="parts").correspondence(apart, side(a))
     assert table.shape == (2, 3)
     loose = TransportObjective(rho_b=0.01).correspondence(side(a), side(b))
     assert_close(loose.sum(1), torch.full((3,), 1 / 3, dtype=torch.float64))
@@ -99,7 +100,7 @@ def test_a_plan_reads_its_own_grains_and_prices() -> None:
 
 
 def test_best_partners_by_a_loop() -> None:
-    a, b = grain(True, True, True, False), grain(True, True, False, True, True, seed=1)
+    a, b = level(True, True, True, False), level(True, True, False, True, True, seed=1)
     table, alike = torch.zeros(4, 5, dtype=torch.float64), dots(a, b)
     rows, columns = [0, 1, 2], [0, 1, 3, 4]
     for k in rows:
@@ -112,7 +113,7 @@ def test_best_partners_by_a_loop() -> None:
 
 
 def test_attention_by_a_loop() -> None:
-    a, b = grain(True, True, False), grain(True, False, True, True, seed=1)
+    a, b = level(True, True, False), level(True, False, True, True, seed=1)
     table, alike = torch.zeros(3, 4, dtype=torch.float64), dots(a, b)
     rows, columns = [0, 1], [0, 2, 3]
     for k in rows:
@@ -132,7 +133,7 @@ def test_codes_split_by_the_tokens_that_won_them(activation: str) -> None:
     draw = torch.Generator().manual_seed(3)
     codebook = torch.randn(40, 6, generator=draw, dtype=torch.float64)
     sides = []
-    for queries in (grain(True, True, False, True), grain(True, True, seed=1)):
+    for queries in (level(True, True, False, True), level(True, True, seed=1)):
         weights = ground(queries.values, queries.mask, codebook, 2.0, activation=activation)  # type: ignore[arg-type]
         shares = code_shares(queries.values[0], queries.mask[0], codebook, weights[0])
         assert_close(shares.sum(0), weights[0])
@@ -145,7 +146,7 @@ def test_codes_split_by_the_tokens_that_won_them(activation: str) -> None:
     assert table.shape == (4, 2)
     assert_close(table.sum(), (sides[0].codes @ sides[1].codes.T)[0, 0])
     assert float(table.sum()) > 0
-    plain = Embedding(torch.zeros(1, 6), tokens=grain(True), codes=sides[0].codes)
+    plain = Embedding(torch.zeros(1, 6), tokens=level(True), codes=sides[0].codes)
     with pytest.raises(UserError, match="keeps the codes of each token"):
         FdtObjective().correspondence(plain, sides[1])
 
@@ -155,12 +156,12 @@ def pair_sum(*terms: PairConfig) -> PairSum:
 
 
 def test_the_first_term_that_can_is_asked() -> None:
-    a, b = side(grain(True, True, True), "x"), side(grain(True, True, seed=1), "y")
+    a, b = side(level(True, True, True), "x"), side(level(True, True, seed=1), "y")
     terms = [
         PairConfig("x", "y"),
         PairConfig("y", "x", "late_interaction"),
         PairConfig("x", "y", "transport"),
-        PairConfig("x", "y", "transport", {"grain_b": "parts"}),
+        PairConfig("x", "y", "transport", {"level_b": "parts"}),
     ]
     model = pair_sum(*terms)
     found = model.correspondence(a, b)
@@ -170,9 +171,9 @@ def test_the_first_term_that_can_is_asked() -> None:
     named = model.correspondence(a, b, "transport")
     assert named.term == "x_y_transport"
     assert_close(named.weights, TransportObjective().correspondence(a, b))
-    both = Embedding(b.vector, tokens=b.tokens, parts=grain(True, seed=4), modality="y")
+    both = Embedding(b.vector, tokens=b.tokens, parts=level(True, seed=4), modality="y")
     third = model.correspondence(both, a, "x_y_transport-2")
-    assert (third.grain_a, third.grain_b) == ("parts", "tokens")
+    assert (third.level_a, third.level_b) == ("parts", "tokens")
     assert third.weights.shape == (1, 3)
     with pytest.raises(UserError, match=r"no term 'transprot' .*did you mean 'transport'"):
         model.correspondence(a, b, "transprot")
@@ -181,7 +182,7 @@ def test_the_first_term_that_can_is_asked() -> None:
 
 
 def test_what_cannot_say_names_what_can() -> None:
-    a, b = side(grain(True), "x"), side(grain(True), "y")
+    a, b = side(level(True), "x"), side(level(True), "y")
     with pytest.raises(UserError, match=r"ClipObjective compares whole samples.*transport, late_interaction, fdt"):
         pair_sum(PairConfig("x", "y")).correspondence(a, b)
     with pytest.raises(UserError, match="objectives that can say"):
@@ -192,9 +193,9 @@ def test_what_cannot_say_names_what_can() -> None:
 def test_bad_input_is_named(objective: Objective) -> None:
     two = Tokens(torch.zeros(2, 1, 6), torch.ones(2, 1, dtype=torch.bool))
     with pytest.raises(UserError, match="one sample a side, got 2 and 1"):
-        objective.correspondence(side(two), side(grain(True)))
+        objective.correspondence(side(two), side(level(True)))
     broken = Tokens(torch.full((1, 1, 6), math.nan), torch.ones(1, 1, dtype=torch.bool))
     with pytest.raises(UserError, match="expected finite tokens"):
-        objective.correspondence(side(broken), side(grain(True)))
+        objective.correspondence(side(broken), side(level(True)))
     with pytest.raises(UserError, match="no tokens"):
-        objective.correspondence(Embedding(torch.zeros(1, 6)), side(grain(True)))
+        objective.correspondence(Embedding(torch.zeros(1, 6)), side(level(True)))

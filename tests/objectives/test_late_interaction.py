@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional import late_interaction, tiles
+from mmalign.objectives.functional import late_interaction
+from mmalign.objectives.functional import tiled_logsumexp as tiles
 from tests.reference import late_interaction as reference
 
 

@@ -7,16 +7,16 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from mmalign.errors import UserError
-from mmalign.objectives.base import PairConfig, PairSum
-from mmalign.objectives.functional.tables import table_loss
+from mmalign.objectives.functional.similarity_cross_entropy import table_loss
 from mmalign.objectives.late_interaction import LateInteractionObjective
+from mmalign.objectives.pairs import PairConfig, PairSum
 from mmalign.types import Embedding, Tokens
 from tests.reference import late_interaction as reference
 
 GROUPS = torch.tensor([4, 0, 4, 1])
 
 
-def grain(*lengths: int, seed: int = 0, dim: int = 5) -> Tokens:
+def level(*lengths: int, seed: int = 0, dim: int = 5) -> Tokens:
     """Unit vectors, NaN in the pads."""
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     draw = torch.Generator().manual_seed(seed)
@@ -38,7 +38,7 @@ def by_loops(a: Tokens, b: Tokens) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("groups", [None, GROUPS])
 def test_equals_the_paper_written_as_loops(groups: Tensor | None) -> None:
     """Rows are told from `forth`, columns from `back`: the other way round is another loss."""
-    a, b = grain(3, 1, 4, 2), grain(2, 5, 1, 3, seed=1)
+    a, b = level(3, 1, 4, 2), level(2, 5, 1, 3, seed=1)
     objective = LateInteractionObjective(initial_scale=7.0).double()
     output = objective(side(a), side(b), groups)
     forth, back = by_loops(a, b)
@@ -51,8 +51,8 @@ def test_equals_the_paper_written_as_loops(groups: Tensor | None) -> None:
 
 
 def test_each_side_may_be_of_another_grain() -> None:
-    fine, coarse = grain(3, 1, 4), grain(2, 2, 1, seed=1)
-    objective = LateInteractionObjective(grain_b="parts").double()
+    fine, coarse = level(3, 1, 4), level(2, 2, 1, seed=1)
+    objective = LateInteractionObjective(level_b="parts").double()
     assert objective.needs == {"tokens", "parts"}
     assert objective.side_needs("a") == {"tokens"}
     assert objective.side_needs("b") == {"parts"}
@@ -65,18 +65,18 @@ def test_each_side_may_be_of_another_grain() -> None:
         objective(side(fine), side(coarse, modality="beats"))
     with pytest.raises(UserError, match="this tower have no tokens"):
         objective.score(side(parts=fine), side(parts=coarse))
-    with pytest.raises(UserError, match="grain must be tokens or parts, got 'words'"):
-        LateInteractionObjective(grain_a="words")
+    with pytest.raises(UserError, match="level must be tokens or parts, got 'words'"):
+        LateInteractionObjective(level_a="words")
 
 
 def test_towers_of_a_pair_get_the_heads_of_their_grain() -> None:
-    pairs = PairSum([PairConfig("x", "y", "late_interaction", {"grain_b": "parts"}), PairConfig("y", "z")])
+    pairs = PairSum([PairConfig("x", "y", "late_interaction", {"level_b": "parts"}), PairConfig("y", "z")])
     assert pairs.needs_of("x") == {"tokens"}
     assert pairs.needs_of("y") == {"parts", "vector"}
 
 
 def test_a_sample_without_tokens_scores_nothing_and_learns_nothing() -> None:
-    a, b = grain(3, 0, 2), grain(2, 2, 0, seed=1)
+    a, b = level(3, 0, 2), level(2, 2, 0, seed=1)
     objective = LateInteractionObjective().double()
     scores = objective.score(side(a), side(b))
     assert not scores[1].any()
@@ -88,7 +88,7 @@ def test_a_sample_without_tokens_scores_nothing_and_learns_nothing() -> None:
 
 
 def test_closed_forms_at_the_greatest_scale() -> None:
-    tokens = grain(2)
+    tokens = level(2)
     same = Tokens(tokens.values.expand(4, -1, -1), tokens.mask.expand(4, -1))
     objective = LateInteractionObjective(initial_scale=100.0).double()
     assert_close(float(objective(side(same), side(same)).loss.detach()), math.log(4), rtol=1e-10, atol=0)

@@ -203,17 +203,17 @@ def side(lengths: list[int], seed: int, field: str = "tokens") -> Embedding:
     return Embedding(torch.zeros(len(lengths), 5).double(), **{field: Tokens(values, mask)})
 
 
-@pytest.mark.parametrize("grain", ["tokens", "parts"])
-def test_the_objective_is_the_loss_on_its_grain(grain: str) -> None:
-    objective = LocalObjective(grain=grain, attention_temperature=0.3, temperature=0.2)
-    assert objective.needs == {grain}
-    a, b = side(LENGTHS[0], 0, grain), side(LENGTHS[1], 1, grain)
+@pytest.mark.parametrize("level", ["tokens", "parts"])
+def test_the_objective_is_the_loss_on_its_grain(level: str) -> None:
+    objective = LocalObjective(level=level, attention_temperature=0.3, temperature=0.2)
+    assert objective.needs == {level}
+    a, b = side(LENGTHS[0], 0, level), side(LENGTHS[1], 1, level)
     output = objective(a, b, torch.zeros(5, dtype=torch.long))
-    left, right = getattr(a, grain), getattr(b, grain)
+    left, right = getattr(a, level), getattr(b, level)
     wanted = expected(left.values, left.mask, right.values, right.mask, 0.3, 0.2)
     torch.testing.assert_close(float(output.loss), wanted, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(float(output.terms["counted"]), 0.6)
-    with pytest.raises(UserError, match=f"have no {grain}"):
+    with pytest.raises(UserError, match=f"have no {level}"):
         objective(a, Embedding(torch.zeros(5, 5)))
 
 
@@ -237,7 +237,7 @@ def test_small_batches_run_backward(lengths: list[int]) -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    with pytest.raises(UserError, match="grain"):
-        LocalObjective(grain="words")
+    with pytest.raises(UserError, match="level"):
+        LocalObjective(level="words")
     with pytest.raises(UserError, match="temperature"):
         LocalObjective(temperature=0.0)

@@ -10,10 +10,11 @@ from torch.nn import functional as F
 from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.base import SQUARE, Objective, PairConfig, PairSum
 from mmalign.objectives.codebook import FdtObjective
 from mmalign.objectives.contrastive import ClipObjective, SiglipObjective
 from mmalign.objectives.late_interaction import LateInteractionObjective
+from mmalign.objectives.objective import SQUARE, Objective
+from mmalign.objectives.pairs import PairConfig, PairSum
 from mmalign.objectives.probabilistic import PcmeppObjective
 from mmalign.objectives.transport import TransportObjective
 from mmalign.types import Embedding, LossOutput, Tokens
@@ -25,7 +26,7 @@ OBJECTIVES: dict[str, Objective] = {
     "fdt": FdtObjective(),
     "pcmepp": PcmeppObjective(),
     "late_interaction": LateInteractionObjective(),
-    "late_interaction of parts": LateInteractionObjective(grain_b="parts"),
+    "late_interaction of parts": LateInteractionObjective(level_b="parts"),
     "transport": TransportObjective(),
     "transport, unbalanced": TransportObjective(rho_a=0.5, epsilon=0.2),
     "transport, sharp": TransportObjective(epsilon=0.01, max_iterations=200),

@@ -10,9 +10,9 @@ from torch.testing import assert_close
 from mmalign.errors import UserError
 from mmalign.heads import HeadSet
 from mmalign.modality import Encoder
-from mmalign.objectives.base import PairConfig, PairSum
-from mmalign.objectives.functional.pretraining import hidden_error, spread, variance_hinge, view_rows
-from mmalign.objectives.pretraining import MaskedObjective, ViewsObjective
+from mmalign.objectives.functional.self_supervised import hidden_error, spread, variance_hinge, view_rows
+from mmalign.objectives.pairs import PairConfig, PairSum
+from mmalign.objectives.self_supervised import MaskedObjective, ViewsObjective
 from mmalign.types import Batch, Embedding, Features, Tokens
 from tests.reference import pretraining as reference
 

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from mmalign.errors import UserError
 from mmalign.objectives.functional import clip_loss
-from mmalign.objectives.functional.tables import table_loss, table_share
+from mmalign.objectives.functional.similarity_cross_entropy import table_loss, table_share
 
 GROUPS = [None, torch.tensor([0, 1, 2, 3, 4, 5]), torch.tensor([7, 7, 2, 7, 2, 0]), torch.zeros(6, dtype=torch.int64)]
 

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional import transport_scores as module
-from mmalign.objectives.functional.tables import table_loss
-from mmalign.objectives.functional.transport_scores import transport_scores
+from mmalign.objectives.functional.similarity_cross_entropy import table_loss
+from mmalign.objectives.functional.transport import set_similarity as module
+from mmalign.objectives.functional.transport.set_similarity import transport_scores
 from mmalign.objectives.transport import TransportObjective
 from mmalign.types import Embedding, Tokens
 from tests.reference import transport as reference
@@ -22,7 +22,7 @@ EXACT: dict[str, Any] = {"tolerance": 1e-12, "max_iterations": 5000}
 A, B = [4, 1, 3, 6], [2, 5, 5]
 
 
-def grain(*lengths: int, seed: int = 0, dim: int = 6, pad: int = 0, dtype: torch.dtype = torch.float64) -> Tokens:
+def level(*lengths: int, seed: int = 0, dim: int = 6, pad: int = 0, dtype: torch.dtype = torch.float64) -> Tokens:
     """Unit vectors, NaN in the pads."""
     mask = torch.arange(max(lengths) + pad) < torch.tensor(lengths)[:, None]
     values = torch.zeros(*mask.shape, dim, dtype=torch.float64)
@@ -54,7 +54,7 @@ def by_loops(a: Tokens, b: Tokens, plan: Any) -> Tensor:
 
 @pytest.mark.parametrize("epsilon", [0.5, 0.1, 0.04])
 def test_equals_pot_pair_by_pair(epsilon: float) -> None:
-    a, b = grain(*A), grain(*B, seed=1)
+    a, b = level(*A), level(*B, seed=1)
 
     def plan(cost: np.ndarray) -> np.ndarray:
         return ot.sinkhorn(ot.unif(len(cost)), ot.unif(len(cost.T)), cost, epsilon, numItermax=50000, stopThr=1e-13)
@@ -64,7 +64,7 @@ def test_equals_pot_pair_by_pair(epsilon: float) -> None:
 
 
 def test_at_small_epsilon_it_is_the_cheapest_plan_of_all() -> None:
-    a, b = grain(*A), grain(*B, seed=1)
+    a, b = level(*A), level(*B, seed=1)
 
     def plan(cost: np.ndarray) -> np.ndarray:
         return ot.emd(ot.unif(len(cost)), ot.unif(len(cost.T)), cost)
@@ -72,7 +72,7 @@ def test_at_small_epsilon_it_is_the_cheapest_plan_of_all() -> None:
     wanted = by_loops(a, b, plan)
     for dtype, atol in ((torch.float64, 1e-3), (torch.float32, 2e-3)):
         objective = TransportObjective(epsilon=1e-3, tolerance=1e-4, max_iterations=500)
-        x, y = grain(*A, dtype=dtype), grain(*B, seed=1, dtype=dtype)
+        x, y = level(*A, dtype=dtype), level(*B, seed=1, dtype=dtype)
         found = objective.score(side(x), side(y))
         assert_close(found.double(), wanted, rtol=0, atol=atol)
         objective(side(x)[:3], side(y)).loss.backward()
@@ -81,7 +81,7 @@ def test_at_small_epsilon_it_is_the_cheapest_plan_of_all() -> None:
 
 @pytest.mark.parametrize(("rho_a", "rho_b"), [(None, 0.5), (0.2, None), (0.7, 0.3)])
 def test_mass_may_stay_behind_at_a_price(rho_a: float | None, rho_b: float | None) -> None:
-    a, b = grain(*A), grain(*B, seed=1)
+    a, b = level(*A), level(*B, seed=1)
     inf = math.inf
 
     def plan(cost: np.ndarray) -> np.ndarray:
@@ -110,11 +110,11 @@ def test_a_pair_does_not_know_of_the_others(cells: int, named: dict[str, Any], m
     """Score and gradient of each pair are what they are alone, whatever the batch, the padding and the tile are."""
     monkeypatch.setitem(module.CELLS, "cpu", cells)
     objective = TransportObjective(**named)
-    a, b = grain(*A, pad=3), grain(*B, seed=1, pad=2)
+    a, b = level(*A, pad=3), level(*B, seed=1, pad=2)
     weights = torch.randn(len(A), len(B), dtype=torch.float64)
     scores = objective.score(side(a), side(b))
     (scores * weights).sum().backward()
-    alone_a, alone_b = grain(*A), grain(*B, seed=1)
+    alone_a, alone_b = level(*A), level(*B, seed=1)
     for i, rows in enumerate(A):
         for j, columns in enumerate(B):
             x = Tokens(alone_a.values[i : i + 1, :rows], alone_a.mask[i : i + 1, :rows])
@@ -132,7 +132,7 @@ def test_tiles_change_no_gradient(gradient: Any, monkeypatch: pytest.MonkeyPatch
     found = []
     for cells in (2**20, 1):
         monkeypatch.setitem(module.CELLS, "cpu", cells)
-        a, b = grain(*A), grain(*B, 2, seed=1)
+        a, b = level(*A), level(*B, 2, seed=1)
         objective = TransportObjective(epsilon=0.2, gradient=gradient, **{**EXACT, "max_iterations": 40}).double()
         loss = objective(side(a), side(b), torch.tensor([0, 1, 0, 2])).loss
         loss.backward()
@@ -156,7 +156,7 @@ def test_gradients_of_the_envelope_and_of_the_optimum() -> None:
 
 @pytest.mark.parametrize("groups", [None, torch.tensor([4, 0, 4])])
 def test_the_loss_is_cross_entropy_of_the_scaled_scores(groups: Tensor | None) -> None:
-    a, b = grain(*A[:3]), grain(*B, seed=1)
+    a, b = level(*A[:3]), level(*B, seed=1)
     objective = TransportObjective(initial_scale=7.0).double()
     output = objective(side(a), side(b), groups)
     assert_close(output.loss, table_loss(7 * objective.score(side(a), side(b)), groups=groups))
@@ -166,21 +166,21 @@ def test_the_loss_is_cross_entropy_of_the_scaled_scores(groups: Tensor | None) -
 
 
 def test_tokens_may_meet_parts() -> None:
-    fine, coarse = grain(*A), grain(*B, seed=1)
-    objective = TransportObjective(grain_b="parts")
+    fine, coarse = level(*A), level(*B, seed=1)
+    objective = TransportObjective(level_b="parts")
     assert objective.needs == {"tokens", "parts"}
     assert objective.side_needs("a") == {"tokens"}
     assert objective.side_needs("b") == {"parts"}
     assert_close(objective.score(side(fine), side(parts=coarse)), TransportObjective().score(side(fine), side(coarse)))
-    turned = TransportObjective(grain_a="parts", **EXACT).score(side(parts=coarse), side(fine))
-    straight = TransportObjective(grain_b="parts", **EXACT).score(side(fine), side(parts=coarse))
+    turned = TransportObjective(level_a="parts", **EXACT).score(side(parts=coarse), side(fine))
+    straight = TransportObjective(level_b="parts", **EXACT).score(side(fine), side(parts=coarse))
     assert_close(turned, straight.T, rtol=0, atol=1e-9)
     with pytest.raises(UserError, match="have no parts"):
         objective.score(side(fine), side(coarse))
 
 
 def test_a_sample_without_tokens_scores_nothing_and_learns_nothing() -> None:
-    a, b = grain(3, 0, 2), grain(2, 2, 0, seed=1)
+    a, b = level(3, 0, 2), level(2, 2, 0, seed=1)
     objective = TransportObjective().double()
     scores = objective.score(side(a), side(b))
     assert not scores[1].any()
@@ -189,7 +189,7 @@ def test_a_sample_without_tokens_scores_nothing_and_learns_nothing() -> None:
     for one in (a, b):
         assert one.values.grad.isfinite().all()
         assert one.values.grad[~one.mask].abs().sum() == 0
-    nothing = grain(0, 0, pad=2)
+    nothing = level(0, 0, pad=2)
     assert not objective.score(side(nothing), side(b)).any()
 
 
@@ -207,7 +207,7 @@ def test_no_sample_and_no_token(shape: tuple[int, ...], cells: int, monkeypatch:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_closed_forms_at_the_greatest_scale(dtype: torch.dtype) -> None:
-    tokens = grain(3, dtype=dtype)
+    tokens = level(3, dtype=dtype)
     same = Tokens(tokens.values.expand(4, -1, -1), tokens.mask.expand(4, -1))
     objective = TransportObjective(initial_scale=100.0)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -223,7 +223,7 @@ def test_closed_forms_at_the_greatest_scale(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_what_is_not_finite_is_refused(bad: float) -> None:
     """Where the other side has no token too: its own score would be 0 times NaN."""
-    a, b = grain(2, 2), grain(0, 0, seed=1, pad=2)
+    a, b = level(2, 2), level(0, 0, seed=1, pad=2)
     values = a.values.detach().clone()
     values[1, 0, 0] = bad
     for pair in ((side(Tokens(values, a.mask)), side(b)), (side(b), side(Tokens(values, a.mask)))):
@@ -250,7 +250,7 @@ def test_wrong_shapes_are_named() -> None:
         ({"tolerance": math.nan}, "tolerance: expected"),
         ({"max_iterations": 0}, "max_iterations: expected at least 1, got 0"),
         ({"gradient": "exact"}, "gradient: expected one of implicit, envelope, last_step, unrolled, got 'exact'"),
-        ({"grain_a": "atoms"}, "grain must be tokens or parts, got 'atoms'"),
+        ({"level_a": "atoms"}, "level must be tokens or parts, got 'atoms'"),
     ],
 )
 def test_wrong_settings_are_named_when_they_are_read(named: dict[str, Any], message: str) -> None:
@@ -263,7 +263,7 @@ def test_samples_of_like_length_solved_together_score_as_all_at_once(monkeypatch
     first, second = [], []
     for groups in (module.BUCKETS, 1):
         monkeypatch.setattr(module, "BUCKETS", groups)
-        a, b = grain(*lengths, seed=1), grain(*lengths[::-1], 7, seed=2, pad=3)
+        a, b = level(*lengths, seed=1), level(*lengths[::-1], 7, seed=2, pad=3)
         scores = transport_scores(a.values, a.mask, b.values, b.mask, **EXACT)
         first.append(scores)
         second.append(

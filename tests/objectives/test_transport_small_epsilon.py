@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmalign.objectives.functional import sinkhorn
-from mmalign.objectives.functional.potentials import EVERY, PATIENCE, REACH
-from mmalign.objectives.functional.transport_newton import descend, newton_step
-from mmalign.objectives.functional.transport_problems import clean
+from mmalign.objectives.functional.transport.newton import descend, newton_step
+from mmalign.objectives.functional.transport.problem import clean
+from mmalign.objectives.functional.transport.solver import EVERY, PATIENCE, REACH
 from tests.reference import transport as reference
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmalign.errors import UserError
 from mmalign.objectives.functional import sinkhorn
-from mmalign.objectives.functional.potentials import EVERY
+from mmalign.objectives.functional.transport.solver import EVERY
 from mmalign.types import TransportPlan
 
 

@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mmalign.errors import UserError
-from mmalign.modality import Units
+from mmalign.modality import TokenLabels
 from mmalign.pictures import answers, correspondence_figure, save
 from mmalign.pictures.figures import COLOURS, MAX_PIXELS
 from mmalign.pictures.words import draw_words, shade
 from tests.pictures.test_pictures import assert_readable
 
-ATOMS = Units(("C1", "C2", "O3"), np.eye(3))
-WORDS = Units(("the", "methyl", "hydroxy", "group"), np.eye(4), spelled=True)
+ATOMS = TokenLabels(("C1", "C2", "O3"), np.eye(3))
+WORDS = TokenLabels(("the", "methyl", "hydroxy", "group"), np.eye(4), spelled=True)
 
 
 def test_words_that_say_most_come_first_by_a_loop() -> None:
@@ -42,8 +42,8 @@ def test_words_that_say_most_come_first_by_a_loop() -> None:
 
 def test_mass_of_pieces_and_motifs_reaches_words_and_atoms() -> None:
     """Three pieces, of which the first is a class token; two motifs, of which the second has two atoms."""
-    words = Units(("hydro", "xy"), np.array([[0.0, 1.0, 0.5], [0.0, 0.0, 0.5]]))
-    atoms = Units(("O1", "C2", "C3"), np.array([[1.0, 0.0], [0.0, 0.5], [0.0, 0.5]]))
+    words = TokenLabels(("hydro", "xy"), np.array([[0.0, 1.0, 0.5], [0.0, 0.0, 0.5]]))
+    atoms = TokenLabels(("O1", "C2", "C3"), np.array([[1.0, 0.0], [0.0, 0.5], [0.0, 0.5]]))
     table = torch.tensor([[5.0, 1.0, 0.0], [5.0, 0.0, 2.0]])
     found = {one.name: one for one in answers(table, atoms, words)}
     # The class token's mass is nowhere to be seen: 1 + 2 is all there is.
@@ -53,16 +53,16 @@ def test_mass_of_pieces_and_motifs_reaches_words_and_atoms() -> None:
 
 
 def test_a_phrase_is_one_answer_of_several_words() -> None:
-    phrases = Units(("a", "red", "disc"), np.array([[0.5, 0.0], [0.5, 0.0], [0.0, 1.0]]))
+    phrases = TokenLabels(("a", "red", "disc"), np.array([[0.5, 0.0], [0.5, 0.0], [0.0, 1.0]]))
     found = answers(torch.tensor([[0.5, 0.0], [0.0, 0.5], [0.0, 0.0]]), ATOMS, phrases, parts=True)
     assert [(one.name, one.units) for one in found] == [("a red", (0, 1)), ("disc", (2,))]
 
 
 def test_where_nothing_tells_words_apart_the_one_with_most_mass_is_first() -> None:
-    one_atom = Units(("C1",), np.eye(1))
+    one_atom = TokenLabels(("C1",), np.eye(1))
     found = answers(torch.tensor([[0.1, 0.2, 0.6, 0.1]]), one_atom, WORDS, most=2)
     assert [one.name for one in found] == ["hydroxy", "methyl"]
-    assert answers(torch.ones(1, 1), one_atom, Units(("x",), np.eye(1)))[0].weights.tolist() == [1.0]
+    assert answers(torch.ones(1, 1), one_atom, TokenLabels(("x",), np.eye(1)))[0].weights.tolist() == [1.0]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
@@ -114,7 +114,7 @@ def test_one_drawing_a_word_framed_in_its_colour(most: int) -> None:
 
 def test_a_sample_that_is_not_spelled_is_drawn_itself() -> None:
     asked: list[Any] = []
-    units = Units(("row 1", "row 2", "row 3", "row 4"), np.eye(4))
+    units = TokenLabels(("row 1", "row 2", "row 3", "row 4"), np.eye(4))
     found = answers(torch.rand(3, 4), ATOMS, units)
     correspondence_figure(found, ATOMS, units, draw=bars, draw_asking=asked.append)
     assert len(asked) == 1
@@ -122,7 +122,7 @@ def test_a_sample_that_is_not_spelled_is_drawn_itself() -> None:
 
 def test_hostile_words_stay_on_a_bounded_page(tmp_path: Path) -> None:
     labels = ["$x^2_", "\\frac{", "犬の写真", "नमस्ते", "a" * 5000, "\x07", *["word"] * 5000]
-    many = Units(labels, np.eye(len(labels)), spelled=True)
+    many = TokenLabels(labels, np.eye(len(labels)), spelled=True)
     table = torch.zeros(3, len(labels))
     table[0, 4] = table[1, 2] = table[2, 0] = 1.0
     figure = correspondence_figure(answers(table, ATOMS, many), ATOMS, many, draw=bars, title="x" * 1000)

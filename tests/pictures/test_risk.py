@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from mmalign.errors import UserError
-from mmalign.evaluation.draw import figure as figure_of
-from mmalign.evaluation.predicted_values import Predicted
-from mmalign.evaluation.results import EvalResult
-from mmalign.evaluation.uncertainty import risk_coverage as risks_of
+from mmalign.evaluation.metrics.regression import Predicted
+from mmalign.evaluation.metrics.selective_prediction import risk_coverage as risks_of
+from mmalign.evaluation.report.figures import figure as figure_of
+from mmalign.evaluation.report.result import EvalResult
 from mmalign.pictures import dots, predicted_and_true, risk_coverage, save
 from mmalign.types import Embedding
 

@@ -57,5 +57,5 @@ def test_ecg_text_goes_on_from_it(run: tuple[str, Path], tmp_path: Path) -> None
 
 def test_another_encoder_is_refused_by_name(run: tuple[str, Path], tmp_path: Path) -> None:
     encoder, out = run
-    with pytest.raises(UserError, match=f"expected weights of the encoder 'measured', got those of '{encoder}'"):
+    with pytest.raises(UserError, match=f"expected weights of the encoder 'features', got those of '{encoder}'"):
         train("ecg-text/clip", [*HEARTS, f"--model.towers.ecg.weights={out}", f"--out={tmp_path}"])

@@ -8,10 +8,10 @@ import torch
 import mmalign
 from mmalign import recipes
 from mmalign.data.module import PairedData
-from mmalign.evaluation.evaluate import evaluate
-from mmalign.evaluation.prompt_sets import ClassPrompts
+from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts
+from mmalign.evaluation.run_task import evaluate
 from mmalign.training.run import train
-from modalities.ecg.ptbxl import SUPERCLASSES
+from modalities.ecg.sources.ptbxl import SUPERCLASSES
 
 PROMPTS = recipes.folder() / "ecg-text" / "prompts"
 BRIEF = [

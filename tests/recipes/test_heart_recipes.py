@@ -9,10 +9,10 @@ import torch
 import mmalign
 from mmalign import recipes
 from mmalign.data.module import PairedData
-from mmalign.data.records import SourceConfig
-from mmalign.evaluation.evaluate import evaluate
+from mmalign.data.sources.base import SourceConfig
+from mmalign.evaluation.run_task import evaluate
 from mmalign.training.run import train
-from modalities.heart.source import HeartsSource
+from modalities.heart.sources.simulated import HeartsSource
 from tests.recipes.test_recipes import logged
 
 PROMPTS = recipes.folder() / "ecg-echo-text" / "prompts" / "ejection_fraction.yaml"

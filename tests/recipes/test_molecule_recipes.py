@@ -9,7 +9,7 @@ import torch
 import mmalign
 from mmalign import recipes
 from mmalign.data.module import PairedData
-from mmalign.evaluation.evaluate import evaluate
+from mmalign.evaluation.run_task import evaluate
 from mmalign.training.run import train
 from tests.recipes.test_recipes import logged
 
@@ -72,5 +72,5 @@ def test_every_term_of_orma_reaches_the_graph(table: Path, tmp_path: Path) -> No
     for objective in model.objective.objectives:
         sides = [model.embed(name, inputs[name]) for name in ("molecule", "text")]
         loss = objective(*sides).loss
-        pulls = torch.autograd.grad(loss, graph, allow_unused=True)
-        assert sum(float(pull.abs().sum()) for pull in pulls if pull is not None) > 0
+        gradient_norms = torch.autograd.grad(loss, graph, allow_unused=True)
+        assert sum(float(pull.abs().sum()) for pull in gradient_norms if pull is not None) > 0

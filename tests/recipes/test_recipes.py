@@ -9,7 +9,7 @@ import torch
 import mmalign
 from mmalign import recipes
 from mmalign.data.module import PairedData
-from mmalign.evaluation.evaluate import evaluate
+from mmalign.evaluation.run_task import evaluate
 from mmalign.heads.codebook import START
 from mmalign.training.run import train
 from mmalign.types import Embedding
@@ -52,7 +52,7 @@ def test_trains_as_it_stands(recipe: str, tmp_path: Path) -> None:
 
 
 def test_terms_schedules_and_pulls_are_in_the_log(tmp_path: Path) -> None:
-    """Global vectors beside the codes, faded in; a scheduled temperature; how strongly each term pulls."""
+    """Global vectors beside the codes, faded in; a scheduled temperature; how strongly each term gradient_norms."""
     pairs = (
         "--model.pairs=[{a: image, b: text, objective: fdt, score: 0.5}, "
         "{a: image, b: text, objective: clip, weight: 2, schedule: [[0, 0], [1, 1]], score: 0.5}]"

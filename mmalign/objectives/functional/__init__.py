@@ -1,6 +1,5 @@
 """Equations alone, in the papers' notation: no state, no communication, float32 inside under autocast."""
 
-from mmalign.objectives.functional.codebook import CodeStatistics, code_statistics, ground, sparsemax
 from mmalign.objectives.functional.contrastive import clip_loss, siglip_loss
 from mmalign.objectives.functional.distillation import bag_gaussian, gaussian_kl, relation_loss
 from mmalign.objectives.functional.gaussians import (
@@ -10,14 +9,15 @@ from mmalign.objectives.functional.gaussians import (
     information_bottleneck,
 )
 from mmalign.objectives.functional.late_interaction import late_interaction
-from mmalign.objectives.functional.local import local_alignment_loss
+from mmalign.objectives.functional.local_alignment import local_alignment_loss
 from mmalign.objectives.functional.one_to_k import one_to_k_loss
 from mmalign.objectives.functional.probabilistic import pcmepp_loss, prolip_loss
 from mmalign.objectives.functional.prototypes import prototype_codes, prototype_loss
-from mmalign.objectives.functional.tables import table_loss
-from mmalign.objectives.functional.transport import sinkhorn
-from mmalign.objectives.functional.transport_gromov import fused_gromov
-from mmalign.objectives.functional.transport_partial import partial_sinkhorn
+from mmalign.objectives.functional.similarity_cross_entropy import table_loss
+from mmalign.objectives.functional.sparse_codebook import CodeStatistics, code_statistics, ground, sparsemax
+from mmalign.objectives.functional.transport.fused_gromov_wasserstein import fused_gromov
+from mmalign.objectives.functional.transport.partial import partial_sinkhorn
+from mmalign.objectives.functional.transport.sinkhorn import sinkhorn
 
 __all__ = [
     "CodeStatistics",

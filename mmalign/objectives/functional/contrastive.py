@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.tiles import dot_logsumexp, dot_softplus_sum, not_finite
+from mmalign.objectives.functional.tiled_logsumexp import dot_logsumexp, dot_softplus_sum, not_finite
 
 
 def clip_loss(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmalign.errors import UserError
 from mmalign.objectives.functional.gaussians import bounded, wide
-from mmalign.objectives.functional.products import dot_products
+from mmalign.objectives.functional.matmul import dot_products
 
 # What a row's likeness to itself is set to. Finite, so that a batch of one has a loss (0) rather than NaN.
 _FAR = -1e30

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.tiles import TILE
+from mmalign.objectives.functional.tiled_logsumexp import TILE
 
 # What a padded token adds to a dot product. Finite, so that a weight of zero takes it out again.
 _FAR = -1e30

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.tiles import dot_logsumexp
+from mmalign.objectives.functional.tiled_logsumexp import dot_logsumexp
 
 
 def one_to_k_loss(a: Tensor, b: Tensor, scale: Tensor | float, owner: Tensor, *, normalise: bool = True) -> Tensor:

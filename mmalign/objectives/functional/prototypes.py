@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.transport import sinkhorn
+from mmalign.objectives.functional.transport.sinkhorn import sinkhorn
 
 
 def prototype_codes(scores: Tensor, epsilon: float = 0.05) -> Tensor:

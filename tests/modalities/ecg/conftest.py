@@ -63,4 +63,4 @@ def forgetful() -> None:
 
 @pytest.fixture
 def heart() -> object:
-    return MODALITY.synthetic(1, np.random.default_rng(1))
+    return MODALITY.toy_sample(1, np.random.default_rng(1))

@@ -69,12 +69,12 @@ def test_every_token_has_its_place(heart: Ecg) -> None:
 
 def test_parts_are_tokens_averaged_by_beat() -> None:
     """Against a loop over tokens and samples."""
-    heart = MODALITY.synthetic(7, np.random.default_rng(2))
+    heart = MODALITY.toy_sample(7, np.random.default_rng(2))
     short = Ecg(heart.signal[:, :850], 100.0, LEADS, heart.valid[:, :850])
     for name, args in ARGS.items():
         transform = MODALITY.transform(name, args)
         encoder = MODALITY.encoder(name, transform, **args).eval()
-        inputs = transform.collate([transform(short), transform(MODALITY.synthetic(0, np.random.default_rng(0)))])
+        inputs = transform.collate([transform(short), transform(MODALITY.toy_sample(0, np.random.default_rng(0)))])
         features = encoder(inputs)
         stride = encoder.stride if name == "resnet" else encoder.patch
         places = -(-1000 // stride)
@@ -123,7 +123,7 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole(heart: Ecg) -> None:
     for name, args in ARGS.items():
         transform = MODALITY.transform(name, args)
         encoder = MODALITY.encoder(name, transform, **args).train()
-        items = [transform(MODALITY.synthetic(label, np.random.default_rng(label))) for label in range(4)]
+        items = [transform(MODALITY.toy_sample(label, np.random.default_rng(label))) for label in range(4)]
         gradients = []
         for pieces in ([items], [items[:1], items[1:]]):
             encoder.zero_grad()

@@ -236,7 +236,7 @@ def test_an_archive_that_unpacks_to_too_much(
     tmp_path: Path, signal: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.savez_compressed(tmp_path / "bomb.npz", signal=np.zeros((12, 10_000)), **STATED)
-    monkeypatch.setattr("modalities.ecg.tables.MAX_VALUES", 12 * 9_000)
+    monkeypatch.setattr("modalities.ecg.formats.arrays.MAX_VALUES", 12 * 9_000)
     refused(tmp_path / "bomb.npz", "bomb.npz", "at most 108000 values", "bytes of signal")
 
 

@@ -10,12 +10,12 @@ import pytest
 from golden_files import recording, write_wfdb
 
 from mmalign.data.module import PairedData
-from mmalign.data.records import SourceConfig
+from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import load
 from modalities.ecg import MODALITY
-from modalities.ecg.mimic import MimicEcgSource
 from modalities.ecg.sample import LEADS
+from modalities.ecg.sources.mimic import MimicEcgSource
 from modalities.text import MODALITY as TEXT
 
 LIST = "subject_id,study_id,file_name,ecg_time,path"
@@ -60,7 +60,7 @@ def test_rows(folder: Path) -> None:
     records = source(folder).records()
     assert [record.id for record in records] == ["40689238", "45090959", "49036311"]  # the second has no report
     assert [record.group for record in records] == ["10000032", "10000117", "10000285"]
-    assert [record.row for record in records] == ["record_list.csv:2", "record_list.csv:4", "record_list.csv:5"]
+    assert [record.location for record in records] == ["record_list.csv:2", "record_list.csv:4", "record_list.csv:5"]
     assert records[0].values == {
         "ecg": ("files/p1000/p10000032/s40689238/40689238.dat",),
         "text": ("Sinus rhythm. Possible inferior infarct - age undetermined. Abnormal ECG.",),
@@ -120,7 +120,7 @@ def test_bad_rows_say_why(folder: Path) -> None:
     assert "ecg_time as 2180-07-23 08:44:00, got 'yesterday'" in problems["50000001"].reason
     assert "expected a subject_id" in problems["50000002"].reason
     assert "expected a ecg_time" in problems["50000003"].reason
-    assert problems["50000003"].row == "record_list.csv:8"
+    assert problems["50000003"].location == "record_list.csv:8"
 
 
 @pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "files/../../secret", "C:\\secret"])

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from golden_files import recording, write_wfdb
 
-from mmalign.data.records import SourceConfig
+from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import UserError
 from modalities.ecg import MODALITY
-from modalities.ecg.ptbxl import PtbxlSource
+from modalities.ecg.sources.ptbxl import PtbxlSource
 
 HEAD = "ecg_id,patient_id,report,scp_codes,strat_fold,filename_lr,filename_hr"
 STATEMENTS = """,description,diagnostic,form,rhythm,diagnostic_class

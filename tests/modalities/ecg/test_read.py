@@ -9,7 +9,7 @@ from golden_files import read_by_wfdb, write_challenge, write_wfdb
 
 from mmalign.errors import BadSample
 from modalities.ecg import MODALITY
-from modalities.ecg.leads import lead_of, millivolts
+from modalities.ecg.formats.leads import lead_of, millivolts
 from modalities.ecg.read import read_ecg
 from modalities.ecg.sample import LEADS
 

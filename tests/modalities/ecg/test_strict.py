@@ -23,7 +23,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recordings")
     lines = ["file,words,split"]
     for place in range(12):
-        ecg = MODALITY.synthetic(place % 4, np.random.default_rng(place))
+        ecg = MODALITY.toy_sample(place % 4, np.random.default_rng(place))
         factor = 1000.0 if place == 11 else 1.0
         stated = {"rate": ecg.rate, "units": "mV", "leads": list(ecg.leads)}
         np.savez(folder / f"{place}.npz", signal=ecg.signal * factor, **stated)

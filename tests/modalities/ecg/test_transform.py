@@ -8,10 +8,10 @@ import pytest
 
 from mmalign.errors import BadSample, UserError
 from modalities.ecg import MODALITY
-from modalities.ecg.beats import r_peaks
+from modalities.ecg.features.beats import r_peaks
+from modalities.ecg.preprocessing import Bandpass, Crop, Normalise, Notch, Resample, Window, make_steps
 from modalities.ecg.read import read_ecg
 from modalities.ecg.sample import LEADS, Ecg
-from modalities.ecg.steps import Bandpass, Crop, Normalise, Notch, Resample, Window, make_steps
 
 
 def wave(frequency: float, rate: float, seconds: float = 10.0) -> Window:
@@ -92,7 +92,7 @@ def test_normalisation_is_over_what_is_valid(by: str) -> None:
 
 
 def test_a_constant_lead_stays_finite_and_small() -> None:
-    signal = MODALITY.synthetic(0, np.random.default_rng(0)).signal.copy()
+    signal = MODALITY.toy_sample(0, np.random.default_rng(0)).signal.copy()
     signal[5] = 1e-5 * signal[4] / np.abs(signal[4]).max()
     item = MODALITY.transform("resnet", {})(Ecg(signal, 100.0, LEADS, np.ones(signal.shape, bool)))
     assert np.isfinite(item["signal"]).all()
@@ -100,7 +100,7 @@ def test_a_constant_lead_stays_finite_and_small() -> None:
 
 
 def test_missing_leads_gaps_and_padding_are_masked() -> None:
-    heart = MODALITY.synthetic(0, np.random.default_rng(0))
+    heart = MODALITY.toy_sample(0, np.random.default_rng(0))
     rows = [1, 6, 7]
     valid = heart.valid[rows].copy()
     valid[:, 300:400] = False
@@ -145,7 +145,7 @@ def test_steps_are_json_in_order() -> None:
     again = MODALITY.restore_transform(config)
     assert again.config() == transform.config()
     assert again.settings.beats
-    assert again(MODALITY.synthetic(0, np.random.default_rng(0)))["signal"].shape == (12, 1250)
+    assert again(MODALITY.toy_sample(0, np.random.default_rng(0)))["signal"].shape == (12, 1250)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_make_steps_takes_steps() -> None:
 
 @pytest.mark.parametrize("label", range(10))
 def test_each_beat_of_a_made_up_heart_is_found(label: int) -> None:
-    item = MODALITY.transform("resnet", {}, beats=True)(MODALITY.synthetic(label, np.random.default_rng(label)))
+    item = MODALITY.transform("resnet", {}, beats=True)(MODALITY.toy_sample(label, np.random.default_rng(label)))
     rate = 6 * (item["beat_of"].max() + 1)
     assert abs(rate - (58 if label < 5 else 108)) < 20
 

@@ -13,4 +13,4 @@ sys.path.insert(0, str(Path(__file__).parent))  # the writers are a module that 
 
 @pytest.fixture
 def heart() -> object:
-    return MODALITY.synthetic(1, np.random.default_rng(1))
+    return MODALITY.toy_sample(1, np.random.default_rng(1))

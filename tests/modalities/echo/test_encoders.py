@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from modalities.echo import MODALITY
+from modalities.echo.encoders.r2plus1d import OverTime
+from modalities.echo.encoders.temporal_pooling import TemporalPool
 from modalities.echo.picture import draw_strip
-from modalities.echo.pooling import TemporalPool
-from modalities.echo.r2plus1d import OverTime
 from modalities.echo.sample import Echo
 from modalities.image import MODALITY as IMAGE
 
@@ -145,7 +145,7 @@ def test_a_bundle_brings_its_own_weights() -> None:
 @pytest.mark.parametrize("name", ["frames", "r2plus1d"])
 def test_a_batch_in_pieces_has_the_gradient_of_the_whole(name: str) -> None:
     transform, encoder = build(name)
-    items = [transform(MODALITY.synthetic(label, np.random.default_rng(label))) for label in range(4)]
+    items = [transform(MODALITY.toy_sample(label, np.random.default_rng(label))) for label in range(4)]
     gradients = []
     for pieces in ([items], [items[:1], items[1:]]):
         encoder.zero_grad()
@@ -194,7 +194,7 @@ def test_a_synthetic_heart_shrinks_as_its_class_says(label: int) -> None:
     """The dark inside of the strong ones changes more than that of the weak ones, and large ones are larger."""
 
     def dark(label: int) -> np.ndarray:
-        clip = MODALITY.synthetic(label, np.random.default_rng(label)).frames.astype(float)
+        clip = MODALITY.toy_sample(label, np.random.default_rng(label)).frames.astype(float)
         return (clip[:, 16:48, 22:42] < 60).mean((1, 2))
 
     area = dark(label)

@@ -24,7 +24,7 @@ from echo_files import (
 )
 
 from mmalign.errors import BadSample
-from modalities.echo import video
+from modalities.echo.formats import video
 from modalities.echo.read import read_echo
 from modalities.echo.sample import Echo
 

@@ -27,9 +27,9 @@ from echo_files import (
 )
 
 from mmalign.errors import BadSample
+from modalities.echo.formats.resampling import even
 from modalities.echo.read import read_echo
 from modalities.echo.sample import Echo
-from modalities.echo.timing import even
 
 RGB = colours()
 GREY = np.rint(luma(RGB)).astype(np.uint8)

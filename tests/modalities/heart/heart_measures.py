@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy import signal as dsp
 
-from modalities.ecg.beats import r_peaks
+from modalities.ecg.features.beats import r_peaks
 from modalities.ecg.sample import Ecg
 from modalities.echo.sample import Echo
 

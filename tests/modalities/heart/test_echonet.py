@@ -8,11 +8,11 @@ import pytest
 from echo_files import write_video
 
 from mmalign.data.module import PairedData
-from mmalign.data.records import SourceConfig
+from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import load
 from modalities.echo import MODALITY as ECHO
-from modalities.heart.echonet import EchonetSource
+from modalities.heart.sources.echonet import EchonetSource
 from modalities.text import MODALITY as TEXT
 
 HEAD = "FileName,EF,ESV,EDV,FrameHeight,FrameWidth,FPS,NumberOfFrames,Split"
@@ -80,7 +80,7 @@ def test_bad_rows_say_why(folder: Path) -> None:
         table.write("A,high,1,2,112,112,50,9,TRAIN\nB,120,1,2,112,112,50,9,TRAIN\n,50,1,2,112,112,50,9,TRAIN\nC,50\n")
     data = PairedData("echonet-dynamic", str(folder), max_rejected=1.0)
     data.prepare({"echo": ECHO, "text": TEXT})
-    reasons = {bad.row: bad.reason for bad in data.rejected}
+    reasons = {bad.location: bad.reason for bad in data.rejected}
     assert "EF as a number in 0..100, got 'high'" in reasons["FileList.csv:5"]
     assert "got '120'" in reasons["FileList.csv:6"]
     assert "expected a FileName" in reasons["FileList.csv:7"]

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from mmalign.data.module import PairedData
-from mmalign.data.records import SourceConfig
+from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import load
 from modalities.ecg import MODALITY as ECG
 from modalities.echo.modality import EchoModality
 from modalities.echo.read import read_echo
-from modalities.heart.electric import ecg_of
-from modalities.heart.mechanic import echo_of
-from modalities.heart.source import HeartsSource
+from modalities.heart.simulator.ecg import ecg_of
+from modalities.heart.simulator.echo import echo_of
+from modalities.heart.sources.simulated import HeartsSource
 from modalities.text import MODALITY as TEXT
 
 FEW = {"train": 6, "validation": 2, "test": 3}

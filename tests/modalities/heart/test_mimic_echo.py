@@ -10,12 +10,12 @@ from echo_files import write_dicom
 from golden_files import recording, write_wfdb
 
 from mmalign.data.module import PairedData
-from mmalign.data.records import SourceConfig
+from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import load
 from modalities.ecg import MODALITY as ECG
 from modalities.echo import MODALITY as ECHO
-from modalities.heart.mimic import MimicEcgEchoSource
+from modalities.heart.sources.mimic_ecg_echo import MimicEcgEchoSource
 from modalities.text import MODALITY as TEXT
 
 REPORT = ",".join(f"report_{number}" for number in range(18))

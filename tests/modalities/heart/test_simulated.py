@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from heart_measures import ecg_rate, echo_rate, ejection_fraction, features, median_beat
 
-from modalities.heart.electric import ecg_of
-from modalities.heart.fraction import CLASSES
-from modalities.heart.heart import CONDUCTIONS, STREAMS, Heart, beat_times, draw_heart
-from modalities.heart.mechanic import contraction, echo_of, semi_axes
-from modalities.heart.report import CONDUCTION, RHYTHMS, report_of
+from modalities.heart.simulator.ecg import ecg_of
+from modalities.heart.simulator.echo import contraction, echo_of, semi_axes
+from modalities.heart.simulator.ejection_fraction import CLASSES
+from modalities.heart.simulator.heart import CONDUCTIONS, STREAMS, Heart, beat_times, draw_heart
+from modalities.heart.simulator.report import CONDUCTION, RHYTHMS, report_of
 
 
 @pytest.fixture(scope="module")

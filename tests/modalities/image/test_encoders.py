@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from mmalign.errors import UserError
 from modalities.common.open_clip import describe
 from modalities.image import MODALITY
-from modalities.image.vit import sines
+from modalities.image.encoders.vit import sines
 
 CLIP: dict[str, Any] = {
     "embed_dim": 12,

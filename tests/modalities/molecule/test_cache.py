@@ -10,27 +10,30 @@ import pytest
 import torch
 
 from mmalign.data.module import PairedData
+from mmalign.embedding.loop import embed_side
 from mmalign.errors import BadSample, UserError
-from mmalign.evaluation.candidates import corpora, embed_corpus
-from mmalign.evaluation.embed import embed_side
-from mmalign.evaluation.retrieval import evaluate_retrieval
+from mmalign.evaluation.ranking.corpus import corpora, embed_corpus
+from mmalign.evaluation.tasks.retrieval import evaluate_retrieval
 from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
-from mmalign.objectives.base import PairConfig
-from modalities.molecule import MODALITY, ragged
-from modalities.molecule.store import FeatureStore
+from mmalign.objectives.pairs import PairConfig
+from modalities.molecule import MODALITY
+from modalities.molecule.cache import ragged_file as ragged
+from modalities.molecule.cache.graph_cache import FeatureStore
 
 pytest.importorskip("rdkit")
 
 from rdkit.Chem import Descriptors, MolFromSmiles
 
-from modalities.molecule import count_store, fingerprint, read
-from modalities.molecule.count_store import CountStore
+from modalities.molecule import read
+from modalities.molecule.cache import fingerprint_cache as count_store
+from modalities.molecule.cache.fingerprint_cache import CountStore
+from modalities.molecule.chem import fingerprint
 
 SMILES = ["CCO", "C/C=C/c1ccccc1", "[Na+].[Cl-]", "C[C@H](N)C(=O)O", "CCO", "OC(=O)CCN", "[He]"]
 HOW: dict[str, Any] = {"bins": 2048, "families": ("groups", "torsion", "morgan", "fields"), "stereo": True}
 TOWERS = {
-    "molecule": TowerConfig(encoder="counted", args={"width": 8}),
-    "text": TowerConfig(encoder="ngrams", args={"width": 8}),
+    "molecule": TowerConfig(encoder="fingerprints", args={"width": 8}),
+    "text": TowerConfig(encoder="tfidf", args={"width": 8}),
 }
 
 
@@ -184,8 +187,8 @@ def test_counts_that_lie_are_not_believed(tmp_path: Path) -> None:
 
 
 def test_a_pickled_transform_stands_without_the_folder(tmp_path: Path) -> None:
-    transform = MODALITY.transform("counted", {"fingerprint": 2048})
-    alone = MODALITY.transform("counted", {"fingerprint": 2048})
+    transform = MODALITY.transform("fingerprints", {"fingerprint": 2048})
+    alone = MODALITY.transform("fingerprints", {"fingerprint": 2048})
     transform.prepare(FeatureStore.build(SMILES, tmp_path), tmp_path)
     again = pickle.loads(pickle.dumps(transform))
     assert not again._kept

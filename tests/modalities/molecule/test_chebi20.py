@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from mmalign.data.module import PairedData
-from mmalign.data.records import SourceConfig
+from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
 from modalities.molecule import MODALITY
-from modalities.molecule.chebi20 import Chebi20Source
-from modalities.molecule.inchikey import inchikeys
+from modalities.molecule.chem.inchikey import inchikeys
+from modalities.molecule.sources.chebi20 import Chebi20Source
 from modalities.text import MODALITY as TEXT
 
 pytest.importorskip("rdkit")
@@ -46,7 +46,7 @@ def test_rows_keep_the_split_of_their_file(folder: Path) -> None:
         ("1", "train"), ("2", "train"), ("3", "train"), ("4", "validation"), ("5", "validation"),
     ]  # fmt: skip
     assert records[0].values == {"molecule": ("CCO",), "text": ("The molecule is a spirit",)}
-    assert records[3].row == "validation.txt:2"
+    assert records[3].location == "validation.txt:2"
     assert records[2].values["molecule"] == (DOUBLED.replace(2 * chr(92), chr(92)),)
     assert len(MODALITY.read(records[2].values["molecule"][0]).atoms) == 4
 
@@ -177,7 +177,7 @@ def test_the_fingerprint_follows_the_content(folder: Path) -> None:
 def test_keys_are_kept_between_processes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rdkit import Chem
 
-    from modalities.molecule import inchikey
+    from modalities.molecule.chem import inchikey
 
     kept = tmp_path / "kept"
     monkeypatch.setattr(inchikey, "_remembered", {})

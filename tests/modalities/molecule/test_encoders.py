@@ -13,8 +13,8 @@ from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs
 from modalities.molecule import MODALITY
-from modalities.molecule.layers import FieldTable, Neighbours, mean_by
-from modalities.molecule.molecule import BOND_SIZES
+from modalities.molecule.encoders.layers import FieldTable, Neighbours, mean_by
+from modalities.molecule.sample import BOND_SIZES
 
 Chem = pytest.importorskip("rdkit.Chem")
 
@@ -46,7 +46,7 @@ def build(request: pytest.FixtureRequest) -> Callable[..., tuple[Callable[[Seque
 
 
 def assert_same_sets(a: Features, b: Features, atol: float = 1e-5) -> None:
-    """Equal vectors, and grains that are equal once each molecule's are put in an order of their own."""
+    """Equal vectors, and levels that are equal once each molecule's are put in an order of their own."""
     torch.testing.assert_close(a.vector, b.vector, atol=atol, rtol=0)
     for name in ("tokens", "parts"):
         one, other = getattr(a, name), getattr(b, name)
@@ -115,16 +115,16 @@ def test_stereoisomers_are_apart_where_stereo_is_wanted(build: Callable[..., Any
 )
 def test_what_differs_is_apart(build: Callable[..., Any], one: str, other: str) -> None:
     inputs, encoder = build()
-    for grain in (encoder(inputs([one, other])), encoder.double()(inputs([one, other]))):
-        assert (grain.vector[0] - grain.vector[1]).abs().max() > 1e-3
+    for level in (encoder(inputs([one, other])), encoder.double()(inputs([one, other]))):
+        assert (level.vector[0] - level.vector[1]).abs().max() > 1e-3
 
 
 def test_neighbours_in_a_batch_and_padding_change_nothing(build: Callable[..., Any]) -> None:
     inputs, encoder = build()
     together = encoder(inputs(ODD))
     for name in ("tokens", "parts"):
-        grains = getattr(together, name)
-        assert not grains.values[~grains.mask].any()
+        levels = getattr(together, name)
+        assert not levels.values[~levels.mask].any()
     for row, smiles in enumerate(ODD):
         alone = encoder(inputs([smiles]))
         torch.testing.assert_close(alone.vector[0], together.vector[row], atol=1e-5, rtol=0)
@@ -164,7 +164,7 @@ def test_each_output_trains_the_graph(build: Callable[..., Any], output: str) ->
     found = features.vector if output == "vector" else getattr(features, output).values
     (found * torch.randn_like(found)).sum().backward()
     graph = {name: p for name, p in encoder.named_parameters() if "readout" not in name}
-    # What the storey above a grain gathers last of all cannot reach that grain.
+    # What the storey above a level gathers last of all cannot reach that level.
     late = {
         "tokens": ("norm_parts", "layers.1.motifs.", "layers.1.hear", "layers.1.bonds", "layers.1.atoms_up",
                    "layers.1.molecules", "layers.1.norm_molecules", "layers.1.motifs_up",

@@ -39,10 +39,10 @@ def test_odd_molecules_are_drawn(smiles: str) -> None:
 def test_ten_kinds() -> None:
     rng = np.random.default_rng(0)
     for label in range(10):
-        made = {MODALITY.synthetic(label, rng).smiles for _ in range(30)}
+        made = {MODALITY.toy_sample(label, rng).smiles for _ in range(30)}
         assert len(made) > 8
     with pytest.raises(UserError, match="0..9"):
-        MODALITY.synthetic(10, rng)
+        MODALITY.toy_sample(10, rng)
 
 
 def test_without_rdkit_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

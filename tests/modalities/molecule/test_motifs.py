@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from modalities.molecule import MODALITY
-from modalities.molecule.molecule import MOTIFS, Molecule
+from modalities.molecule.sample import MOTIFS, Molecule
 
 Chem = pytest.importorskip("rdkit.Chem")
 
@@ -62,7 +62,7 @@ def _connected(molecule: Molecule, atoms: list[int]) -> bool:
 def test_what_brics_cuts_is_what_rdkit_cuts(corpus: Callable[[int], list[str]]) -> None:
     from rdkit.Chem import BRICS
 
-    from modalities.molecule.motifs import brics_bonds
+    from modalities.molecule.chem.motifs import brics_bonds
 
     cuts = 0
     for smiles in corpus(300):
@@ -99,7 +99,7 @@ def test_no_field_and_no_motif_depends_on_the_order_of_atoms(corpus: Callable[[i
 
 def test_the_identity_is_the_same_on_every_machine() -> None:
     """Python's own hash is salted: these numbers are in saved weights."""
-    from modalities.molecule.motifs import identity
+    from modalities.molecule.chem.motifs import identity
 
     assert [identity(smiles) for smiles in ("*c1ccccc1", "C", "[Na+]")] == [IDS["phenyl"], IDS["C"], IDS["Na"]]
     both = MODALITY.read("c1ccccc1-c1ccccc1").motif_ids

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from modalities.molecule import MODALITY
-from modalities.molecule import neighbours as module
-from modalities.molecule.molecule import Molecule
+from modalities.molecule.chem import neighbours as module
+from modalities.molecule.sample import Molecule
 
 pytest.importorskip("rdkit")
 
@@ -109,7 +109,7 @@ def test_what_differs_by_one_field_is_not_the_same() -> None:
 
 @pytest.mark.real
 def test_variants_of_a_real_corpus_find_each_other(corpus: Callable[[int], list[str]]) -> None:
-    from modalities.molecule.inchikey import inchikeys
+    from modalities.molecule.chem.inchikey import inchikeys
 
     smiles = corpus(1500)
     blocks = np.array([key.split("-")[0] for key in inchikeys(smiles)])

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from mmalign.data.module import PairedData
-from mmalign.data.records import SourceConfig
+from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
-from modalities.molecule import MODALITY, pcdes
-from modalities.molecule.pcdes import PcdesSource
+from modalities.molecule import MODALITY
+from modalities.molecule.sources import pcdes
+from modalities.molecule.sources.pcdes import PcdesSource
 from modalities.text import MODALITY as TEXT
 
 pytest.importorskip("rdkit")

@@ -12,7 +12,7 @@ import pytest
 
 from mmalign.errors import BadSample
 from modalities.molecule import MODALITY
-from modalities.molecule.molecule import ATOM_FIELDS, ATOM_SIZES, BOND_FIELDS, BOND_SIZES, MAX_ATOMS, MAX_TEXT, Molecule
+from modalities.molecule.sample import ATOM_FIELDS, ATOM_SIZES, BOND_FIELDS, BOND_SIZES, MAX_ATOMS, MAX_TEXT, Molecule
 
 Chem = pytest.importorskip("rdkit.Chem")
 
@@ -202,7 +202,7 @@ def _try(smiles: str) -> object:
 
 
 def test_what_the_rules_cannot_name_in_time_is_a_centre_without_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    from modalities.molecule import featurise
+    from modalities.molecule.chem import featurise
 
     monkeypatch.setattr(featurise, "CIP_EFFORT", 1)
     molecule = MODALITY.read("C[C@H](O)CC/C=C/C")

@@ -11,9 +11,9 @@ import pytest
 
 from mmalign.errors import BadSample, UserError
 from modalities.molecule import MODALITY
-from modalities.molecule import store as module
-from modalities.molecule.molecule import Molecule
-from modalities.molecule.store import MAGIC, FeatureStore
+from modalities.molecule.cache import graph_cache as module
+from modalities.molecule.cache.graph_cache import MAGIC, FeatureStore
+from modalities.molecule.sample import Molecule
 
 pytest.importorskip("rdkit")
 

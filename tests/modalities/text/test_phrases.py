@@ -14,11 +14,11 @@ import mmalign
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.base import PairConfig
+from mmalign.objectives.pairs import PairConfig
 from mmalign.types import Batch
 from modalities.text import MODALITY
 from modalities.text.phrases import MOST_WORDS, phrase_ends, phrase_of_each_piece, pool_phrases
-from modalities.text.tokenizer import CLASS, JsonTokenizer, train_bpe
+from modalities.text.tokenizers.bpe import CLASS, JsonTokenizer, train_bpe
 from modalities.text.transform import TextSettings, TextTransform
 
 TEXTS = [
@@ -288,8 +288,8 @@ def test_a_model_of_phrases_learns_and_comes_back_from_its_bundle(tmp_path: Path
         for name, kind in (("plain", "bpe"), ("chemical", "iupac"))
     }
     terms = [
-        PairConfig(a="plain", b="chemical", objective="transport", args={"grain_a": "parts", "grain_b": grain})
-        for grain in ("parts", "tokens")
+        PairConfig(a="plain", b="chemical", objective="transport", args={"level_a": "parts", "level_b": level})
+        for level in ("parts", "tokens")
     ]
     model = Aligner(towers, terms, 8, fit_transforms(towers, dict.fromkeys(towers, TEXTS)))
     transforms, rows = model.transforms, torch.arange(len(TEXTS))

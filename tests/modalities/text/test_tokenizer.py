@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from mmalign.errors import UserError
-from modalities.text.iupac import MORPHEMES, chemical_pre_tokenizer
-from modalities.text.tokenizer import (
+from modalities.text.tokenizers.bpe import (
     CLASS,
     SPECIALS,
     BpeTokenizer,
@@ -22,6 +21,7 @@ from modalities.text.tokenizer import (
     restore_tokenizer,
     train_bpe,
 )
+from modalities.text.tokenizers.chemical_names import MORPHEMES, chemical_pre_tokenizer
 
 CORPUS = [f"a {size} {colour} {shape}" for size in ("small", "large", "tiny") for colour in ("red", "green", "blue")
           for shape in ("disc", "square", "triangle")]  # fmt: skip
@@ -64,7 +64,7 @@ def test_equal_corpora_give_equal_tokenizers() -> None:
     random.Random(0).shuffle(shuffled)
     assert train_bpe(shuffled, vocab_size=400, max_length=16).config() == bpe().config()
     program = (
-        "import json, sys; from modalities.text.tokenizer import train_bpe; "
+        "import json, sys; from modalities.text.tokenizers.bpe import train_bpe; "
         "print(json.dumps(train_bpe(json.loads(sys.argv[1]), vocab_size=400, max_length=16).config(), sort_keys=True))"
     )
     run = subprocess.run(

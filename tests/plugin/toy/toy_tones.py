@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmalign.data.records import Record, Source, SourceConfig
+from mmalign.data.sources.base import Record, Source, SourceConfig
 from mmalign.errors import BadSample
 from mmalign.modality import Encoder, Modality, Transform
-from mmalign.objectives.base import Objective
+from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, Features, Inputs, LossOutput, Tokens
 
 SAMPLES = 64
@@ -63,7 +63,7 @@ class Tone(Modality):
     def picture(self, sample: Any, axes: Any) -> None:
         axes.plot(sample)
 
-    def synthetic(self, label: int, rng: np.random.Generator) -> Any:
+    def toy_sample(self, label: int, rng: np.random.Generator) -> Any:
         time = np.arange(SAMPLES) / SAMPLES
         wave = np.sin(2 * np.pi * ((label + 2) * time + rng.random())) + 0.3 * rng.normal(size=SAMPLES)
         return wave.astype(np.float32)
@@ -84,7 +84,7 @@ class TonesSource(Source):
         made = []
         for row in range(self.rows):
             label = row % 10
-            values = {"tone": (MODALITY.synthetic(label, rng),), "text": (f"a tone of pitch {label}",)}
+            values = {"tone": (MODALITY.toy_sample(label, rng),), "text": (f"a tone of pitch {label}",)}
             made.append(Record(str(row), f"tone {row}", values, labels=(f"pitch {label}",)))
         return made
 

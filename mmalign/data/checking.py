@@ -1,0 +1,210 @@
+"""`mmalign check`: what is in the data, what is wrong with it, what stands in two splits."""
+
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mmalign.data.batches import content_key
+from mmalign.data.files.folder import content_sha256
+from mmalign.data.module import PairedData
+from mmalign.data.sources.base import Record, Rejected
+from mmalign.modality import Modality
+
+_SHOWN = 20
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Content that stands in more than one place.
+
+    Args:
+        of: The side, or `group`.
+        value_is_sample: True where equal strings are nothing unusual: two pictures may have one sentence.
+        contents: How many different contents are shared.
+        rows: How many rows share them.
+        examples: Some of them, as the rows that share one.
+    """
+
+    of: str
+    value_is_sample: bool
+    contents: int
+    rows: int
+    examples: list[str]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check` found.
+
+    Args:
+        rows: All rows of the source.
+        sides: Side -> usable rows that have it.
+        splits: Split -> usable rows.
+        labels: Label -> usable rows, most frequent first.
+        groups: How many different groups there are.
+        problems: Every unusable row with its reason.
+        duplicates: Equal content in several rows, by side (bytes of files and values compared, not names).
+        leakage: Equal content, or one group, in several splits.
+        sheet: Where the sample sheet was drawn, None if nowhere.
+    """
+
+    rows: int
+    sides: dict[str, int]
+    splits: dict[str, int]
+    labels: dict[str, int]
+    groups: int
+    problems: list[Rejected]
+    duplicates: list[Shared] = field(default_factory=list)
+    leakage: list[Shared] = field(default_factory=list)
+    sheet: str | None = None
+
+    @property
+    def bad(self) -> int:
+        """How many rows cannot be used."""
+        return len(self.problems)
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """How many rows are bad in which way: missing file, bad sample, bad row."""
+        return dict(Counter(_kind(problem) for problem in self.problems))
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole report as JSON values."""
+        return {"bad": self.bad, "kinds": self.kinds, **asdict(self)}
+
+    def show(self, console: Console | None = None) -> None:
+        """Print a summary, then the bad rows."""
+        console = console or Console()
+        table = Table("", "", box=None, show_header=False)
+        table.add_row("rows", f"{self.rows}, of which {self.bad} cannot be used")
+        for name, counts in (("sides", self.sides), ("splits", self.splits), ("labels", self.labels)):
+            shown = ", ".join(f"{key} {count}" for key, count in list(counts.items())[:_SHOWN])
+            more = f" ... {len(counts)} in all" if len(counts) > _SHOWN else ""
+            table.add_row(name, escape(shown + more) or "none")
+        if self.groups:
+            table.add_row("groups", str(self.groups))
+        for name, found in (("equal content", self.duplicates), ("in two splits", self.leakage)):
+            for shared in found:
+                what = " (sentences may be equal)" if shared.value_is_sample else ""
+                line = f"{shared.of}{what}: {shared.contents} in {shared.rows} rows, e.g. {shared.examples[0]}"
+                table.add_row(name, escape(line))
+        if self.sheet:
+            table.add_row("sheet", escape(self.sheet))
+        console.print(table)
+        for problem in self.problems[:_SHOWN]:
+            console.print(f"[red]{_kind(problem)}[/red] {escape(str(problem))}", highlight=False, soft_wrap=True)
+        if self.bad > _SHOWN:
+            console.print(f"... and {self.bad - _SHOWN} more; --json lists all")
+
+
+def check(data: PairedData, modalities: Mapping[str, Modality], *, sheet: Path | None = None) -> CheckReport:
+    """Read every row and decode every sample; stop at nothing.
+
+    Args:
+        data: Need not be prepared.
+        modalities: Side -> how it is decoded.
+        sheet: Draw some rows here (PNG).
+
+    Raises:
+        UserError: the source cannot be opened, or lacks a column.
+    """
+    data.open(modalities)
+    bad = data.scan(set(data.splits))
+    records = data.all_records
+    good = [place for place in range(len(records)) if place not in bad]
+    known: dict[Path, str] = {}
+    with ThreadPoolExecutor(2) as pool:
+        contents = dict(zip(good, pool.map(lambda place: _contents(data, records[place], known), good), strict=True))
+    value_is_sample = {side: modality.value_is_sample for side, modality in modalities.items()}
+    duplicates, leakage = [], []
+    for side in data.present:
+        owners: dict[Hashable, list[int]] = defaultdict(list)
+        for place in good:
+            for key in contents[place].get(side, ()):
+                owners[key].append(place)
+        duplicates += _shared(side, value_is_sample[side], [rows for rows in owners.values() if len(rows) > 1], data)
+        leakage += _shared(
+            side, value_is_sample[side], [rows for rows in owners.values() if _splits(rows, data) > 1], data
+        )
+    groups: dict[str, list[int]] = defaultdict(list)
+    for place in good:
+        if (group := records[place].group) is not None:
+            groups[group].append(place)
+    leakage += _shared("group", False, [rows for rows in groups.values() if _splits(rows, data) > 1], data)
+    if sheet is not None and good:
+        draw_sheet(data, good, sheet)
+    return CheckReport(
+        rows=len(records),
+        sides={side: sum(side in records[place].values for place in good) for side in data.present},
+        splits=dict(Counter(data.splits[place] for place in good).most_common()),
+        labels=dict(Counter(label for place in good for label in records[place].labels).most_common()),
+        groups=len(groups),
+        problems=[bad[place] for place in sorted(bad)],
+        duplicates=duplicates,
+        leakage=leakage,
+        sheet=str(sheet) if sheet is not None and good else None,
+    )
+
+
+def draw_sheet(data: PairedData, places: Sequence[int], path: Path, *, rows: int = 8) -> None:
+    """Draw rows from all over the data, one line each, one column a side."""
+    from matplotlib.figure import Figure
+
+    rows = min(rows, len(places))
+    chosen = [places[step * len(places) // rows] for step in range(rows)]
+    figure = Figure(figsize=(3 * len(data.present), 2.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, len(data.present), squeeze=False)
+    for line, place in zip(axes, chosen, strict=True):
+        record = data.all_records[place]
+        for side, cell in zip(data.present, line, strict=True):
+            cell.set_axis_off()
+            if side in record.values:
+                data.modalities[side].picture(data.store.get(place, side), cell)
+            title = " ".join([record.location, side, *record.labels[:1]])
+            cell.set_title(title[:60], fontsize=8, parse_math=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a script for which the font has no glyphs
+        figure.savefig(path, dpi=100, format="png")
+
+
+def _contents(data: PairedData, record: Record, known: dict[Path, str]) -> dict[str, set[Hashable]]:
+    found = {}
+    for side in data.present:
+        raw = [data.store.raw(record, side, place) for place in range(len(record.values.get(side, ())))]
+        found[side] = {content_sha256(value, known) if isinstance(value, Path) else content_key(value) for value in raw}
+    return found
+
+
+def _shared(of: str, value_is_sample: bool, owners: list[list[int]], data: PairedData) -> list[Shared]:
+    if not owners:
+        return []
+    examples = [
+        " = ".join(f"{data.all_records[place].location} ({data.splits[place]})" for place in _apart(rows, data))
+        for rows in owners[:_EXAMPLES]
+    ]
+    return [Shared(of, value_is_sample, len(owners), len({place for rows in owners for place in rows}), examples)]
+
+
+def _apart(rows: list[int], data: PairedData) -> list[int]:
+    """Two rows of those that share a content, of two splits where there are two."""
+    other = next((place for place in rows if data.splits[place] != data.splits[rows[0]]), rows[1])
+    return [rows[0], other]
+
+
+def _splits(rows: list[int], data: PairedData) -> int:
+    return len({data.splits[place] for place in rows})
+
+
+def _kind(problem: Rejected) -> str:
+    if "got no such" in problem.reason:
+        return "missing file"
+    return "bad sample" if problem.side else "bad row"

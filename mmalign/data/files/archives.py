@@ -1,0 +1,200 @@
+"""Random access into tar and zip archives that may come from strangers."""
+
+import bz2
+import gzip
+import lzma
+import os
+import stat
+import tarfile
+import tempfile
+import threading
+import weakref
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
+
+from mmalign.data.files.store import MAX_BYTES, FileStore, file_sha256, safe_name
+from mmalign.errors import BadSample, UserError
+
+# A packed tar may unfold to this many times its size and a gigabyte; beyond that it is taken for a bomb.
+_UNFOLD_FACTOR, _UNFOLD_BYTES = 100, 1 << 30
+_CHUNK = 1 << 20
+_OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
+
+
+class _Member(NamedTuple):
+    offset: int
+    size: int
+    refusal: str  # why this member is not to be read; "" = nothing against it
+
+
+class ArchiveStore(FileStore):
+    """What tar and zip share: an index of members, read once."""
+
+    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        super().__init__(path, max_bytes=max_bytes)
+        self._members: dict[str, _Member] = {}
+        self._damage = ""
+
+    def names(self) -> list[str]:
+        return sorted(name for name, member in self._members.items() if not member.refusal)
+
+    def fetch(self, name: str) -> bytes:
+        clean = safe_name(name, self.path)
+        member = self._members.get(clean)
+        if member is None:
+            example = next(iter(self._members), "")
+            came = "no such member" + (f" (it has for instance {example!r})" if example else " (it is empty)")
+            raise BadSample(self._where(name), f"a member of {self.path.name}", came + self._damage)
+        if member.refusal:
+            raise BadSample(self._where(name), "a regular file", member.refusal)
+        self._check_size(name, member.size)
+        return self._read(clean, member)
+
+    def fingerprint(self, names: Iterable[str]) -> str:
+        return file_sha256(self.path)
+
+    def _read(self, name: str, member: _Member) -> bytes:
+        raise TypeError(f"{type(self).__name__} must define _read(name, member) -> bytes")
+
+    def _add(self, name: str, member: _Member) -> None:
+        try:
+            self._members[safe_name(name, self.path)] = member
+        except BadSample:
+            return  # no name that could be asked for leads to it
+
+
+class TarStore(ArchiveStore):
+    """A tar: member offsets are read once, a fetch is one read at an offset."""
+
+    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        super().__init__(path, max_bytes=max_bytes)
+        self._open()
+        try:
+            with tarfile.open(fileobj=self._file, mode="r:") as archive:
+                for info in archive:
+                    self._add(info.name, _Member(info.offset_data, info.size, _tar_refusal(info)))
+        except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError) as error:
+            if not self._members:
+                raise UserError(
+                    f"{path}: expected a folder, tar or zip, got a file that opens as none: {error}"
+                ) from error
+            self._damage = f"; the archive is damaged after {len(self._members)} members: {error}"
+
+    def _open(self) -> None:
+        self._lock = threading.Lock()
+        self._file = _unpacked(self.path)
+        weakref.finalize(self, self._file.close)
+
+    def _read(self, name: str, member: _Member) -> bytes:
+        data = self._read_at(member.offset, member.size)
+        if len(data) < member.size:
+            raise BadSample(self._where(name), f"{member.size} bytes", f"{len(data)}: the archive is cut off")
+        return data
+
+    def _read_at(self, offset: int, size: int) -> bytes:
+        if hasattr(os, "pread"):  # no shared position: safe between threads and after a fork
+            parts = []
+            while size and (part := os.pread(self._file.fileno(), min(size, _CHUNK * 256), offset)):
+                parts.append(part)
+                offset, size = offset + len(part), size - len(part)
+            return b"".join(parts)
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.read(size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_file", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+
+class ZipStore(ArchiveStore):
+    """A zip; each process opens it for itself."""
+
+    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        super().__init__(path, max_bytes=max_bytes)
+        self._lock, self._process = threading.Lock(), 0
+        try:
+            for info in self._archive().infolist():
+                if not info.is_dir():
+                    self._add(info.filename, _Member(0, info.file_size, _zip_refusal(info)))
+        except _DAMAGE as error:
+            raise UserError(f"{path}: expected a zip, got a damaged one: {error}") from error
+
+    def _archive(self) -> zipfile.ZipFile:
+        with self._lock:
+            if self._process != os.getpid():  # a fork shares the file's position with its parent
+                self._zip = zipfile.ZipFile(self.path)
+                self._infos = {}
+                for info in self._zip.infolist():
+                    try:
+                        self._infos[safe_name(info.filename, self.path)] = info
+                    except BadSample:
+                        continue
+                self._process = os.getpid()
+            return self._zip
+
+    def _read(self, name: str, member: _Member) -> bytes:
+        archive = self._archive()
+        try:
+            with archive.open(self._infos[name]) as file:
+                data = file.read(member.size + 1)
+        except _DAMAGE as error:
+            raise BadSample(self._where(name), "a whole member", f"{type(error).__name__}: {error}") from error
+        if len(data) != member.size:
+            raise BadSample(self._where(name), f"{member.size} bytes", f"{len(data)}: the archive is damaged")
+        return data
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_zip", "_infos", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock, self._process = threading.Lock(), 0
+
+
+def _tar_refusal(info: tarfile.TarInfo) -> str:
+    if info.issym() or info.islnk():
+        return f"a link to {info.linkname!r}"
+    if info.sparse is not None:
+        return "a sparse file"
+    return "" if info.isreg() else "a folder or device"
+
+
+def _zip_refusal(info: zipfile.ZipInfo) -> str:
+    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where another system than Unix wrote it
+    if kind == stat.S_IFLNK:
+        return "a link"
+    return "" if kind in (0, stat.S_IFREG) else "a folder or device"
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    """The tar itself, or, where it is packed, its content in a nameless temporary file."""
+    with path.open("rb") as file:
+        head = file.read(6)
+    opener = next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), None)
+    if opener is None:
+        return cast(IO[bytes], path.open("rb", buffering=0))
+    limit = _UNFOLD_FACTOR * path.stat().st_size + _UNFOLD_BYTES
+    target = cast(IO[bytes], tempfile.TemporaryFile())  # noqa: SIM115 - lives as long as the store
+    try:
+        with opener(path) as packed:
+            while chunk := packed.read(_CHUNK):
+                target.write(chunk)
+                if target.tell() > limit:
+                    raise UserError(f"{path}: unfolds to more than {limit} bytes, which looks like a bomb; unpack it")
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        target.close()
+        raise UserError(f"{path}: expected a packed tar, got a damaged one: {error}") from error
+    except UserError:
+        target.close()
+        raise
+    target.flush()  # reads by offset go around its buffer
+    target.seek(0)
+    return target

@@ -1,0 +1,74 @@
+"""A folder as a store of files."""
+
+import hashlib
+import re
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from mmalign.data.files.store import MAX_BYTES, FileStore, file_sha256, safe_name
+from mmalign.errors import BadSample
+
+_PART = re.compile(r"#\d+$")
+
+
+class FolderStore(FileStore):
+    """The files below a folder. A link may point to another place in the folder, never out of it.
+
+    A name may end in `#17`: the 17th part of that file (a row of a matrix), for a modality that reads such paths.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        super().__init__(path, max_bytes=max_bytes)
+        self._root = path.resolve()
+
+    def names(self) -> list[str]:
+        return sorted(p.relative_to(self._root).as_posix() for p in self._root.rglob("*") if p.is_file())
+
+    def fetch(self, name: str) -> Path:
+        path = self._root / safe_name(name, self.path)
+        if not (_PART.search(name) and not path.exists()):
+            return self._checked(name, path)
+        # The modality reads the place off the path; the file itself is what is checked.
+        file = self._checked(name, path.with_name(_PART.sub("", path.name)))
+        return file.with_name(path.name)
+
+    def _checked(self, name: str, path: Path) -> Path:
+        try:
+            real = path.resolve(strict=True)
+            status = real.stat()
+        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links that form a loop
+            came = "no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
+            raise BadSample(self._where(name), f"a file in {self.path}", came) from error
+        if not real.is_relative_to(self._root):
+            raise BadSample(self._where(name), f"a file inside {self.path}", "a link that leaves it")
+        if not stat.S_ISREG(status.st_mode):
+            raise BadSample(
+                self._where(name), "a regular file", "a folder" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
+            )
+        self._check_size(name, status.st_size)
+        return path
+
+    def fingerprint(self, names: Iterable[str]) -> str:
+        digest = hashlib.sha256()
+        for name in sorted({self._whole(name) for name in names}):
+            try:
+                content = file_sha256(self.fetch(name))
+            except BadSample as error:
+                content = error.expected  # a missing file is a fact of the data too
+            digest.update(f"{name}\0{content}\0".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def _whole(self, name: str) -> str:
+        return name if not _PART.search(name) or (self._root / name).exists() else _PART.sub("", name)
+
+    def _where(self, name: str) -> str:
+        return name
+
+
+def content_sha256(path: Path, known: dict[Path, str]) -> str:
+    """SHA-256 of what a fetched path stands for: a file, or a part of one; each file is read once (`known`)."""
+    file = path if path.is_file() else path.with_name(_PART.sub("", path.name))
+    if file not in known:
+        known[file] = file_sha256(file)
+    return known[file] if file == path else f"{known[file]} {path.name}"

@@ -1,0 +1,76 @@
+"""Files by name from a folder, a tar or a zip: nothing outside it, nothing oversized, nothing but regular files."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path, PureWindowsPath
+
+from mmalign.errors import BadSample
+
+MAX_BYTES = 1 << 30
+"""The size above which one file is refused, unless a source is told otherwise."""
+
+
+class FileStore(ABC):
+    """Files by name; every refusal is a `BadSample`.
+
+    Safe to share between threads, to fork, and to pickle to another process.
+
+    Args:
+        path: The folder or archive.
+        max_bytes: Files larger than this, unpacked, are refused.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        self.path, self.max_bytes = path, max_bytes
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The names of the files that are there, sorted."""
+
+    @abstractmethod
+    def fetch(self, name: str) -> Path | bytes:
+        """The file: a path where it lies in a folder, its bytes where it lies in an archive.
+
+        Raises:
+            BadSample: it is missing, leaves the folder, is a link or another thing than a file, or is too large.
+        """
+
+    @abstractmethod
+    def fingerprint(self, names: Iterable[str]) -> str:
+        """SHA-256 of the content: of the files named for a folder, of the whole file for an archive."""
+
+    def _check_size(self, name: str, size: int) -> None:
+        if size > self.max_bytes:
+            raise BadSample(self._where(name), f"a file of at most {self.max_bytes} bytes", f"{size} bytes")
+
+    def _where(self, name: str) -> str:
+        return f"{self.path.name}!{name}"
+
+
+def safe_name(name: str, inside: Path) -> str:
+    """A name with its `.` and doubled slashes taken out.
+
+    Raises:
+        BadSample: it is empty, absolute, or climbs out with `..`.
+
+    Example:
+        >>> safe_name("./a//b.png", Path("folder"))
+        'a/b.png'
+    """
+    expected = f"a name relative to {inside}"
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if not parts or "\0" in name:
+        raise BadSample(name, expected, "an empty name" if not parts else "a name with a zero byte")
+    windows = PureWindowsPath(name)
+    if name.startswith(("/", "\\")) or windows.drive:
+        raise BadSample(name, expected, "an absolute name")
+    if ".." in windows.parts:  # Windows' parts are split at both kinds of slash
+        raise BadSample(name, expected, "a name that climbs out with '..'")
+    return "/".join(parts)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,240 @@
+"""Decoded samples: read once, kept in memory up to a bound, never replaced when they are bad."""
+
+import os
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from mmalign.data.sources.base import Record, Rejected, Source
+from mmalign.errors import BadSample, UserError
+from mmalign.modality import ManySamples, Modality, Transform
+
+_CHUNK = 16
+_Key = tuple[int, str, int]  # place of the record, side, alternative
+_OVERHEAD = 200  # bytes that Python spends on one entry
+
+
+class Samples:
+    """The samples of a source, by place of the record, side and alternative.
+
+    Args:
+        source: Where files come from.
+        records: All its rows.
+        modalities: Side -> how it is decoded.
+        cache_bytes: How much decoded data to keep in memory.
+        folder: Where modalities may keep what they read, see `Modality.read_all`; None = nowhere.
+        workers: Processes that they may start for it.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        records: Sequence[Record],
+        modalities: Mapping[str, Modality],
+        *,
+        cache_bytes: float,
+        folder: Path | None = None,
+        workers: int = 0,
+    ) -> None:
+        self.source, self.records, self.modalities = source, records, dict(modalities)
+        self.cache_bytes, self.used_bytes, self.folder, self.workers = cache_bytes, 0, folder, workers
+        self._cache: dict[_Key, Any] = {}
+        self._items: dict[str, tuple[Transform, dict[tuple[int, int], Any]]] = {}
+        self._many: list[tuple[str, ManySamples]] = []
+        self._kept: dict[_Key, tuple[ManySamples, int]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, place: int, side: str, alternative: int = 0) -> Any:
+        """One decoded sample.
+
+        Raises:
+            BadSample: it cannot be decoded; named by row, side and file.
+        """
+        sample = self._cache.get((place, side, alternative))
+        if sample is not None:
+            return sample
+        record = self.records[place]
+        try:
+            return self._decode(place, side, alternative)
+        except Exception as error:
+            raise self._named(record, side, alternative, error) from error
+
+    def item(
+        self,
+        place: int,
+        side: str,
+        transform: Transform,
+        *,
+        alternative: int = 0,
+        rng: np.random.Generator | None = None,
+    ) -> Any:
+        """One sample through a transform.
+
+        Raises:
+            BadSample: it cannot be decoded, or the transform refuses it; named by row, side and file.
+        """
+        kept = self._items_of(side, transform) if transform.settled else {}
+        if (place, alternative) in kept:
+            return kept[place, alternative]
+        sample = self.get(place, side, alternative)
+        try:
+            item = transform(sample, rng)
+            if transform.settled:
+                self._keep(kept, (place, alternative), item)
+            return item
+        except BadSample as error:
+            raise self._named(self.records[place], side, alternative, error) from error
+
+    def _items_of(self, side: str, transform: Transform) -> dict[tuple[int, int], Any]:
+        """The items that this very transform made."""
+        owner, items = self._items.get(side, (None, {}))
+        if owner is not transform:
+            with self._lock:
+                self.used_bytes -= sum(nbytes(item) + _OVERHEAD for item in items.values())
+            items = {}
+            self._items[side] = (transform, items)
+        return items
+
+    def raw(self, record: Record, side: str, alternative: int) -> Any:
+        """What the modality is given: the value itself, or the file that it names."""
+        value = record.values[side][alternative]
+        if isinstance(value, str) and not self.modalities[side].value_is_sample:
+            return self.source.fetch(value)
+        return value
+
+    def read_all(self, places: Sequence[int]) -> None:
+        """Have the values of these records read at once, where there is a folder and their modality does such things.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        for side, modality in self.modalities.items():
+            if self.folder is None or not modality.value_is_sample:
+                continue
+            wanted = [
+                (place, side, alternative)
+                for place in places
+                for alternative in range(len(self.records[place].values.get(side, ())))
+            ]
+            try:
+                values = [self.raw(self.records[place], side, alternative) for place, _, alternative in wanted]
+                many = modality.read_all(values, self.folder, self.workers) if wanted else None
+            except OSError as error:
+                raise _unwritable(self.folder, error) from error
+            if many is not None:
+                self._many.append((side, many))
+                self._kept |= {key: (many, row) for row, key in enumerate(wanted)}
+
+    def prepare(self, side: str, transform: Transform) -> None:
+        """Let a transform work out at once what it needs of all that was read at once.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        for name, many in self._many:
+            if name == side and self.folder is not None:
+                try:
+                    transform.prepare(many, self.folder, self.workers)
+                except OSError as error:
+                    raise _unwritable(self.folder, error) from error
+
+    def scan(self, places: Sequence[int]) -> dict[int, Rejected]:
+        """Decode every sample of these records, keep what fits, and say which records cannot be used."""
+        self.read_all(places)
+        chunks = [places[start : start + _CHUNK] for start in range(0, len(places), _CHUNK)]
+        rejected: dict[int, Rejected] = {}
+        tty, console = sys.stderr.isatty() and len(places) > 1000, Console(stderr=True)
+        # Decoders let go of the interpreter: two threads already use a second core.
+        with ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2))) as pool:
+            scanned = pool.map(self._scan_chunk, chunks)
+            for found in track(scanned, "reading", len(chunks), console=console, transient=True, disable=not tty):
+                rejected.update(found)
+        return rejected
+
+    def _scan_chunk(self, places: Sequence[int]) -> dict[int, Rejected]:
+        found = (self._scan_one(place) for place in places)
+        return {place: problem for place, problem in zip(places, found, strict=True) if problem is not None}
+
+    def _scan_one(self, place: int) -> Rejected | None:
+        record = self.records[place]
+        for side in self.modalities:
+            for alternative in range(len(record.values.get(side, ()))):
+                many, row = self._kept.get((place, side, alternative), (None, 0))
+                try:
+                    if many is None:
+                        self._keep(self._cache, (place, side, alternative), self._decode(place, side, alternative))
+                    elif row in many.rejected:
+                        raise many.rejected[row]
+                except Exception as error:  # whatever a decoder raises on a stranger's file
+                    return self.rejection(record, side, alternative, error)
+        return None
+
+    def _decode(self, place: int, side: str, alternative: int) -> Any:
+        many, row = self._kept.get((place, side, alternative), (None, 0))
+        if many is not None:
+            return many[row]
+        return self.modalities[side].read(self.raw(self.records[place], side, alternative))
+
+    def rejection(self, record: Record, side: str, alternative: int, error: Exception) -> Rejected:
+        """A failed sample as a line of `rejected.jsonl`."""
+        value = record.values[side][alternative]
+        expected, came = _words(error)
+        file = value if isinstance(value, str) and not self.modalities[side].value_is_sample else ""
+        return Rejected(record.location, record.id, side, file, f"expected {expected}, got {came}")
+
+    def _named(self, record: Record, side: str, alternative: int, error: Exception) -> BadSample:
+        rejected = self.rejection(record, side, alternative, error)
+        where = " ".join(part for part in (rejected.location, side, rejected.file) if part)
+        return BadSample(where, *_words(error))
+
+    def _keep(self, where: dict[Any, Any], key: Any, value: Any) -> None:
+        size = nbytes(value) + _OVERHEAD
+        with self._lock:
+            if key not in where and self.used_bytes + size <= self.cache_bytes:
+                where[key] = value
+                self.used_bytes += size
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker that is spawned reads for itself: sending gigabytes to each costs more than it saves.
+        return {**self.__dict__, "_cache": {}, "_items": {}, "_many": [], "_kept": {}, "_lock": None, "used_bytes": 0}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+
+def nbytes(sample: Any) -> int:
+    """About how much memory a sample takes.
+
+    Example:
+        >>> import numpy as np
+        >>> nbytes((np.zeros((2, 3), dtype=np.uint8), b"ab"))
+        8
+    """
+    if hasattr(sample, "nbytes"):
+        return int(sample.nbytes)
+    if isinstance(sample, bytes | str):
+        return len(sample)
+    if isinstance(sample, Mapping):
+        return sum(nbytes(value) for value in sample.values())
+    if isinstance(sample, list | tuple):
+        return sum(nbytes(value) for value in sample)
+    return sys.getsizeof(sample) + sum(nbytes(value) for value in getattr(sample, "__dict__", {}).values())
+
+
+def _unwritable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"--data.cache: expected a folder that can be written, got {folder} ({error})")
+
+
+def _words(error: Exception) -> tuple[str, str]:
+    if isinstance(error, BadSample):
+        return error.expected, error.came
+    message = " ".join(str(error).split())[:300]
+    return "a readable sample", f"{type(error).__name__}: {message}"

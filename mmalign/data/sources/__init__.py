@@ -1,0 +1,1 @@
+"""Sources: each lists records and fetches the files that they name."""

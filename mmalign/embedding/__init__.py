@@ -1,0 +1,1 @@
+"""Splits to embeddings: the one loop, padded and jagged sets, blocks of scores."""

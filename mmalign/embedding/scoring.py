@@ -1,0 +1,98 @@
+"""Blocks of scores: some queries with the whole gallery, never the whole score matrix at once; and ties."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmalign.embedding.jagged import tiles_of
+from mmalign.errors import UserError
+from mmalign.types import Embedding
+
+Score = Callable[[Embedding, Embedding], Tensor]
+
+
+# Two scores of one query that float32 cannot tell apart are a tie: the same sentence embedded in two batches
+# differs in the last bits, and must not win or lose by them.
+TIE = 4 * torch.finfo(torch.float32).eps
+
+
+class Block(NamedTuple):
+    """The scores of some queries with the whole gallery.
+
+    Args:
+        start: The first query.
+        scores: `(rows, gallery)`.
+        margin: How far two scores of a query may lie apart and still be equal, `(rows, 1)` or `(rows, gallery)`.
+    """
+
+    start: int
+    scores: Tensor
+    margin: Tensor
+
+
+def full_blocks(
+    queries: Embedding, gallery: Embedding, *, score: Score, pairs: int = 2**23, device: torch.device | str = "cpu"
+) -> Iterator[Block]:
+    """`score_blocks`, each with the margin of its ties.
+
+    Raises:
+        UserError: a score is NaN or infinite.
+    """
+    for start, scores in score_blocks(queries, gallery, score=score, pairs=pairs, device=device):
+        demand_finite(scores, queries, gallery, start)
+        yield Block(start, scores, margin_of(scores))
+
+
+def demand_finite(scores: Tensor, queries: Embedding, gallery: Embedding, start: int) -> None:
+    """Raise a `UserError` where a score is NaN or infinite: such scores are never ranked."""
+    if scores.numel() and not bool(torch.isfinite(scores.amin() + scores.amax())):
+        raise UserError(
+            f"{queries.modality or 'query'} -> {gallery.modality or 'gallery'}: expected finite scores, got NaN or "
+            f"infinity within queries {start} to {start + len(scores) - 1}; the training may have diverged"
+        )
+
+
+def margin_of(scores: Tensor) -> Tensor:
+    """How far two scores of a row may lie apart and still be equal, `(rows, 1)`: a few units in the last place."""
+    return TIE * torch.maximum(scores.amax(dim=1), -scores.amin(dim=1))[:, None]
+
+
+def score_blocks(
+    queries: Embedding,
+    gallery: Embedding,
+    *,
+    score: Score,
+    pairs: int = 2**23,
+    device: torch.device | str = "cpu",
+) -> Iterator[tuple[int, Tensor]]:
+    """The score matrix in blocks of complete rows: `(first query, scores (rows, len(gallery)))`.
+
+    One call of `score` sees at most `pairs` pairs, a block at most that or one row. Of a gallery with tokens, it sees a
+    few hundred samples of about one length at a time, which alone are padded.
+    """
+    step, tiles = max(1, pairs // max(1, len(gallery))), tiles_of(gallery, pairs)
+    kept = [gallery[tile].to(device) for tile in tiles] if len(tiles) == 1 else []
+    for start in range(0, len(queries) if tiles else 0, step):
+        rows = queries[start : start + step].to(device)
+        # Nothing is yielded under no_grad: a loop that is left early would leave gradients off behind it.
+        with torch.no_grad():
+            if kept:
+                block = score(rows, kept[0]).float()
+            else:
+                block = torch.empty(len(rows), len(gallery), device=device)
+                for tile in tiles:
+                    block[:, tile] = score(rows, gallery[tile].to(device)).float()
+        yield start, block
+
+
+def first_answers(
+    queries: Embedding, gallery: Embedding, *, score: Score, k: int, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """The best `k` of the gallery for each query: scores `(n, k)`, highest first, and their places."""
+    tops = [
+        block.topk(min(k, len(gallery)), dim=1)
+        for _, block in score_blocks(queries, gallery, score=score, device=device)
+    ]
+    return torch.cat([top.values for top in tops]).cpu(), torch.cat([top.indices for top in tops]).cpu()

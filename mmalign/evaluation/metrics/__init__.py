@@ -1,0 +1,1 @@
+"""Figures of predictions: weighted metrics, intervals, labels, uncertainty."""

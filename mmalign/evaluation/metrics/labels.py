@@ -1,0 +1,97 @@
+"""What is true of each item, and who it belongs to: classes, numbers, and the groups that a bootstrap draws."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mmalign.data.sources.base import Record
+from mmalign.embedding.loop import EvalData
+from mmalign.errors import UserError
+from mmalign.evaluation.metrics import bootstrap as boot
+from mmalign.evaluation.metrics.weighted import Bools, Floats, Ints, once
+from mmalign.registry import nearest
+
+TUNING = ("validation", "train")  # where a threshold is chosen, the first that is not what is measured
+
+
+def labels_of(records: Sequence[Record], rows: Tensor, names: Sequence[str]) -> Bools:
+    """Which of the classes each item has, `(items, classes)`.
+
+    Args:
+        records: Of the split.
+        rows: Which record each item belongs to, `(items,)`.
+        names: Of the classes.
+    """
+    held = np.array([[name in record.labels for name in names] for record in records], dtype=np.bool_)
+    return np.asarray(held.reshape(len(records), len(names))[rows.numpy()])
+
+
+def targets_of(records: Sequence[Record], rows: Tensor, name: str) -> Floats:
+    """The number that is true of each item, `(items,)`; NaN where it is not known.
+
+    Raises:
+        UserError: no record has a number of that name.
+    """
+    known = sorted({key for record in records for key in record.targets})
+    if name not in known:
+        raise UserError(
+            f"no record has a number called {name!r}{nearest(name, known) if known else ''}; a manifest names its "
+            f"columns of numbers by --data.options.targets [{name}]"
+        )
+    values = np.array([record.targets.get(name, np.nan) for record in records], dtype=np.float64)
+    return np.asarray(values[rows.numpy()])
+
+
+def groups_of(records: Sequence[Record], rows: Tensor) -> Ints:
+    """What a bootstrap draws as one: the record's group (a patient), or the record itself where it has none."""
+    places: dict[tuple[str, Any], int] = {}
+    keys = [("row", place) if record.group is None else ("group", record.group) for place, record in enumerate(records)]
+    owners = np.array([places.setdefault(key, len(places)) for key in keys], dtype=np.int64)
+    return np.asarray(owners[rows.numpy()])
+
+
+def tuning_split(data: EvalData, split: str, asked: str = "") -> str | None:
+    """The split on which a threshold is chosen: never the one that is measured.
+
+    Args:
+        data: Prepared.
+        split: What is measured.
+        asked: A split by name; "" = validation, or else train; none = no split.
+
+    Raises:
+        UserError: what is asked for is what is measured, or has no record.
+    """
+    if asked == "none" or (split == "all" and not asked):
+        return None
+    if not asked:
+        return next((name for name in TUNING if name != split and data.records(name)), None)
+    if asked in (split, "all") or split == "all":
+        raise UserError(f"--tune_split {asked}: expected a split other than the one that is measured ({split})")
+    if not data.records(asked):
+        raise UserError(f"--tune_split {asked}: no record of that split")
+    return asked
+
+
+def with_intervals(
+    statistic: Any, names: Sequence[str], groups: Ints, *, resamples: int, seed: int
+) -> Mapping[str, dict[str, Any]]:
+    """Figures by name, each with its interval as `<name>_ci`.
+
+    Args:
+        statistic: Weights `(draws, n)` -> figures `(draws, len(names))`; NaN where a draw does not define one.
+        names: Of the figures; `row/name` puts a figure into the table `row`, others into `""`.
+        groups: What is drawn as one, `(n,)`.
+        resamples: 0 = no intervals.
+        seed: Seed of the draws.
+    """
+    values = statistic(once(len(groups)))[0]
+    edges = boot.weighted(statistic, groups, resamples=resamples, seed=seed) if resamples else [[]] * len(names)
+    tables: dict[str, dict[str, Any]] = {}
+    for name, value, interval in zip(names, values, edges, strict=True):
+        row, _, figure = name.rpartition("/")
+        tables.setdefault(row, {})[figure] = float(value)
+        if interval and not np.isnan(value):
+            tables[row][f"{figure}_ci"] = interval
+    return tables

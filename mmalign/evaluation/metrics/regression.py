@@ -1,0 +1,176 @@
+"""From the scores of prompts that name a value to a number, and how far off such numbers are."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmalign.errors import UserError
+from mmalign.evaluation.metrics.labels import with_intervals
+from mmalign.evaluation.metrics.selective_prediction import Doubt, assess
+from mmalign.evaluation.metrics.weighted import Bools, Floats, auroc, balanced_accuracy, mean, r_squared, spearman
+from mmalign.registry import nearest
+
+PREDICTIONS = ("mean", "median")
+
+
+class Predicted(NamedTuple):
+    """What prompts say of each sample.
+
+    Args:
+        values: The predicted number, `(n,)`.
+        spread: Standard deviation of the values that make it, `(n,)`.
+        entropy: Of the softmax over values, `(n,)`, in nats.
+        score_variance: Variance of the scores over the templates of one value, mean over values, `(n,)`; 0 with one.
+    """
+
+    values: Floats
+    spread: Floats
+    entropy: Floats
+    score_variance: Floats
+
+    def doubts(self) -> dict[str, Floats]:
+        """Ways to be unsure, as `uncertainty.assess` takes them."""
+        varied = {"score variance": self.score_variance} if self.score_variance.any() else {}
+        return {"spread": self.spread, "entropy": self.entropy, **varied}
+
+
+def predict(
+    scores: Floats,
+    values: tuple[float, ...],
+    *,
+    prediction: str = "mean",
+    temperature: float = 1.0,
+    top: float = 0.2,
+) -> Predicted:
+    """From the scores of prompts to a number.
+
+    `mean`: the expected value, `sum_v v softmax_v(mean over templates of the score / temperature)`.
+    `median`: of the values of the prompts that score highest, all templates together (EchoCLIP, Christensen et al.
+    2024, doi 10.1038/s41591-024-02959-y, with top 0.2).
+
+    Args:
+        scores: `(n, values, templates)`, higher = more alike.
+        values: The numbers.
+        prediction: mean or median.
+        temperature: Divides the scores in the softmax.
+        top: Share of the `values x templates` prompts that the median is taken of; at least one prompt.
+
+    Raises:
+        UserError: an unknown way, or a number out of its range.
+
+    Example:
+        >>> predict(np.array([[[0.0], [1.0], [0.0]]]), (10.0, 20.0, 30.0), temperature=0.01).values
+        array([20.])
+    """
+    if prediction not in PREDICTIONS:
+        raise UserError(f"no prediction called {prediction!r}{nearest(prediction, PREDICTIONS)}")
+    if not temperature > 0:
+        raise UserError(f"--temperature: expected a number above 0, got {temperature}")
+    if not 0 < top <= 1:
+        raise UserError(f"--top: expected a share above 0, up to 1, got {top}")
+    numbers = np.asarray(values)
+    logits = scores.mean(axis=2) / temperature
+    chance = np.exp(logits - logits.max(axis=1, keepdims=True))
+    chance /= chance.sum(axis=1, keepdims=True)
+    entropy = -(chance * np.log(np.maximum(chance, 1e-300))).sum(axis=1)
+    if prediction == "mean":
+        said = chance @ numbers
+        spread = np.sqrt(np.maximum((chance * (numbers - said[:, None]) ** 2).sum(axis=1), 0.0))
+    else:
+        flat = scores.reshape(len(scores), -1)
+        best = np.argsort(-flat, axis=1, kind="stable")[:, : max(1, int(top * flat.shape[1] + 1e-9))]
+        chosen = np.repeat(numbers, scores.shape[2])[best]
+        said, spread = np.median(chosen, axis=1), chosen.std(axis=1)
+    return Predicted(said, spread, entropy, scores.var(axis=2).mean(axis=1))
+
+
+def number_measures(
+    truth: Floats, predicted: Floats, *, threshold: float | None = None, cut: float | None = None
+) -> dict[str, Callable[[Floats], Floats]]:
+    """Name -> weights `(draws, n)` to figures `(draws,)`: mae, rmse, r2, spearman; auroc and more with a threshold."""
+    measures: dict[str, Callable[[Floats], Floats]] = {
+        "mae": lambda weights: mean(np.abs(predicted - truth), weights),
+        "rmse": lambda weights: np.sqrt(mean((predicted - truth) ** 2, weights)),
+        "r2": lambda weights: r_squared(truth, predicted, weights),
+        "spearman": lambda weights: spearman(truth, predicted, weights),
+    }
+    if threshold is not None:
+        high: Bools = truth >= threshold
+        measures["auroc"] = lambda weights: auroc(high, predicted, weights)
+        measures["balanced_accuracy"] = lambda weights: balanced_accuracy(high, predicted >= threshold, weights)
+        if cut is not None:
+            measures["balanced_accuracy_tuned"] = lambda weights: balanced_accuracy(high, predicted > cut, weights)
+    return measures
+
+
+def number_figures(
+    truth: Floats,
+    predicted: Floats,
+    groups: Any,
+    *,
+    threshold: float | None = None,
+    cut: float | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What `number_measures` measure, each with its interval; what is not defined is left out.
+
+    Args:
+        truth: `(n,)`.
+        predicted: `(n,)`.
+        groups: What is drawn as one, `(n,)`.
+        threshold: Predictions and truth are compared on which side of it they lie.
+        cut: Another number on whose sides predictions are judged: `balanced_accuracy_tuned`.
+        resamples: 0 = no intervals.
+        seed: Seed of the draws.
+    """
+    measures = number_measures(truth, predicted, threshold=threshold, cut=cut)
+
+    def statistic(weights: Floats) -> Floats:
+        return np.stack([measure(weights) for measure in measures.values()], axis=1)
+
+    found = with_intervals(statistic, list(measures), groups, resamples=resamples, seed=seed)[""]
+    return {name: value for name, value in found.items() if not (isinstance(value, float) and np.isnan(value))}
+
+
+def number_doubt(
+    truth: Floats,
+    said: Predicted,
+    variance: Mapping[str, Floats],
+    groups: Any,
+    *,
+    threshold: float | None = None,
+    cut: float | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Doubt:
+    """Whether doubt goes with the absolute error; with a threshold, halves are judged by their balanced accuracy.
+
+    Args:
+        truth: `(n,)`.
+        said: The predictions and what they came with.
+        variance: What the model says of its uncertainty, as `variance`, or nothing.
+        groups: What is drawn as one, `(n,)`.
+        threshold: A prediction on its wrong side is wrong; without one, the larger half of the errors is.
+        cut: A number on whose sides predictions are judged instead.
+        resamples: 0 = no intervals.
+        seed: Seed of the draws.
+    """
+    error = np.abs(said.values - truth)
+    definitions = {**variance, **said.doubts()}
+    if threshold is None:
+        return assess(definitions, error, groups, quality=lambda weights: mean(error, weights), wanted="mae",
+                      resamples=resamples, seed=seed)  # fmt: skip
+    high, bar = truth >= threshold, threshold if cut is None else cut
+    called = said.values >= bar
+    return assess(
+        definitions | {"margin": -np.abs(said.values - bar)},
+        error,
+        groups,
+        quality=lambda weights: balanced_accuracy(high, called, weights),
+        wanted="balanced_accuracy" if cut is None else "balanced_accuracy_tuned",
+        wrong=high != called,
+        resamples=resamples,
+        seed=seed,
+    )

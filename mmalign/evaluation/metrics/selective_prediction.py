@@ -1,0 +1,209 @@
+"""Does the model know when it is wrong: errors against what it says of its uncertainty, in several ways side by side.
+
+A row's uncertainty is any number that grows with doubt: the variance of its embedding, the entropy of its class scores.
+Only the order counts here, and rows of equal uncertainty are taken in a random order: their mean is what is given.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmalign.errors import UserError
+from mmalign.evaluation.metrics.labels import with_intervals
+from mmalign.evaluation.metrics.weighted import Bools, Floats, Ints, auroc, mean, once, spearman
+from mmalign.types import Embedding
+
+KEPT = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3, 0.1)  # shares of the rows, the most certain ones, in the filtering table
+PROTOCOL = {
+    "uncertainty": "spearman: of error and uncertainty; auroc_of_wrong: wrong rows against right ones; aurc: mean "
+    "error of the k most certain rows, mean over all k; excess_aurc: above sorting by the error itself",
+    "halves": "rows below and above the median uncertainty; gap: confident half less doubtful half; the halves stay as "
+    "they are in every draw",
+    "filtering": "the figure of the rows that are left when the most uncertain ones are dropped",
+}
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What `assess` found.
+
+    Args:
+        tables: by name: `uncertainty`, a row a definition, with `random` and `oracle`, and `filtering`.
+        curves: Definition -> risk at coverage 1/n, 2/n, ... 1, `(n,)`.
+        wanted: Name of the figure in halves and filtering.
+    """
+
+    tables: dict[str, dict[str, dict[str, Any]]]
+    curves: dict[str, Floats]
+    wanted: str
+
+    @property
+    def protocol(self) -> dict[str, str]:
+        """How it was measured, for a result's provenance."""
+        return PROTOCOL | {"figure of halves and filtering": self.wanted}
+
+
+def assess(
+    definitions: Mapping[str, Floats],
+    error: Floats,
+    groups: Ints,
+    *,
+    quality: Callable[[Floats], Floats],
+    wanted: str = "accuracy",
+    wrong: Bools | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Doubt:
+    """Every definition of uncertainty in one table, so that a model's variance has to earn its place.
+
+    Args:
+        definitions: Name -> uncertainty of each row, `(n,)`, higher = more doubt.
+        error: Of each row, `(n,)`, 0 or more: 0 and 1 in classification, a distance in regression.
+        groups: What a draw takes as one, `(n,)`.
+        quality: Weights `(draws, n)` -> the task's figure `(draws,)`, of the two halves and of what filtering leaves.
+        wanted: The name of that figure.
+        wrong: Rows that count as wrong, `(n,)`; default: an error above 0, or above the median where errors are not
+            0 and 1.
+        resamples: 0 = no intervals.
+        seed: Seed of the draws, and of the order of equal uncertainties.
+
+    Raises:
+        UserError: no definition, one that is not finite, or not one number a row.
+    """
+    if not definitions:
+        raise UserError("uncertainty: expected at least one definition, got none")
+    for name, doubt in definitions.items():
+        if doubt.shape != error.shape or not np.isfinite(doubt).all():
+            raise UserError(f"uncertainty {name!r}: expected {len(error)} finite numbers, got shape {doubt.shape}")
+    if wrong is None:
+        wrong = np.asarray(error > (0.0 if np.isin(error, (0.0, 1.0)).all() else np.median(error)))
+    is_wrong = wrong
+    order = {name: _order(doubt, seed) for name, doubt in definitions.items()}
+    middle = (len(error) + 1) // 2
+    names: list[str] = []
+    columns: list[Callable[[Floats], Floats]] = []
+
+    def add(name: str, column: Callable[[Floats], Floats]) -> None:
+        names.append(name)
+        columns.append(column)
+
+    for name, doubt in definitions.items():
+        sure = np.zeros(len(error), dtype=np.bool_)
+        sure[order[name][:middle]] = True
+        add(f"{name}/spearman", lambda w, d=doubt: spearman(error, d, w))  # type: ignore[misc]
+        add(f"{name}/auroc_of_wrong", lambda w, d=doubt: auroc(is_wrong, d, w))  # type: ignore[misc]
+        add(f"{name}/aurc", lambda w, d=doubt: aurc(error, d, w))  # type: ignore[misc]
+        add(f"{name}/excess_aurc", lambda w, d=doubt: aurc(error, d, w) - aurc(error, error, w))  # type: ignore[misc]
+        add(f"{name}/confident", lambda w, s=sure: quality(w * s))  # type: ignore[misc]
+        add(f"{name}/doubtful", lambda w, s=sure: quality(w * ~s))  # type: ignore[misc]
+        add(f"{name}/gap", lambda w, s=sure: quality(w * s) - quality(w * ~s))  # type: ignore[misc]
+    add("random/aurc", lambda w: mean(error, w))
+    add("random/excess_aurc", lambda w: mean(error, w) - aurc(error, error, w))
+    add("oracle/aurc", lambda w: aurc(error, error, w))
+    rows = with_intervals(
+        lambda weights: np.stack([column(weights) for column in columns], axis=1),
+        names,
+        groups,
+        resamples=resamples,
+        seed=seed,
+    )
+    filtering = {name: {f"{share:.0%}": _left(quality, order[name], share) for share in KEPT} for name in definitions}
+    curves = {name: risk_coverage(error, doubt) for name, doubt in definitions.items()}
+    curves |= {"oracle": risk_coverage(error, error), "random": np.full(len(error), error.mean())}
+    return Doubt({"uncertainty": dict(rows), "filtering": filtering}, curves, wanted)
+
+
+def aurc(error: Floats, uncertainty: Floats, weights: Floats | None = None) -> Floats:
+    """Area under the risk-coverage curve: the mean error of the `k` most certain rows, mean over `k = 1 ... n`.
+
+    (Geifman and El-Yaniv 2019, arXiv 1805.08206.) Equal uncertainties count as the mean over their orders, exactly:
+    with `C` rows and errors `E` in sum before `W` tied rows of mean error `s`, these add
+    `sum_{i=1..W} (E + i s) / (C + i) = W s + (E - s C) (H_{C+W} - H_C)`, `H` being harmonic numbers.
+
+    Args:
+        error: `(n,)`.
+        uncertainty: `(n,)`, higher = more doubt.
+        weights: `(draws, n)`, how often each row counts, whole numbers; default: once.
+
+    Returns:
+        `(draws,)`.
+
+    Example:
+        >>> aurc(np.array([0.0, 0.0, 1.0]), np.array([0.1, 0.2, 0.3])).round(4)  # (0 + 0 + 1/3) / 3
+        array([0.1111])
+    """
+    weights = once(len(error)) if weights is None else weights
+    order = np.argsort(uncertainty, kind="stable")
+    starts = np.append(0, np.flatnonzero(np.diff(uncertainty[order])) + 1)
+    size = np.add.reduceat(weights[:, order], starts, axis=1)
+    sums = np.add.reduceat(weights[:, order] * error[order], starts, axis=1)
+    reached, errors = size.cumsum(axis=1), sums.cumsum(axis=1)
+    before, errors = reached - size, errors - sums
+    each = np.divide(sums, size, out=np.zeros_like(sums), where=size > 0)
+    harmonic = np.append(0.0, np.cumsum(1 / np.arange(1, int(reached.max()) + 1)))
+    steps = harmonic[reached.astype(np.int64)] - harmonic[before.astype(np.int64)]
+    total = (sums + (errors - each * before) * steps).sum(axis=1)
+    return np.asarray(total / reached[:, -1])
+
+
+def risk_coverage(error: Floats, uncertainty: Floats) -> Floats:
+    """Mean error of the `k` most certain rows, for `k = 1 ... n`: `(n,)`; among equal uncertainties the expected one.
+
+    Example:
+        >>> risk_coverage(np.array([1.0, 0.0, 0.0, 1.0]), np.array([0.3, 0.1, 0.1, 0.9]))
+        array([0.        , 0.        , 0.33333333, 0.5       ])
+    """
+    _, place = np.unique(uncertainty, return_inverse=True)
+    shared = np.bincount(place, weights=error) / np.bincount(place)
+    ordered = shared[np.sort(place)]
+    return np.asarray(ordered.cumsum() / np.arange(1, len(error) + 1))
+
+
+def class_doubts(logits: Floats) -> dict[str, Floats]:
+    """Uncertainty of samples that belong to one class each: `entropy` of softmax, and `margin`.
+
+    Args:
+        logits: `(n, classes)`, scores times the learnt scale. Their margin is the lead of the first class over the
+            second, taken negative: a small lead is doubt.
+    """
+    ordered = np.sort(logits, axis=1)
+    chance = np.exp(logits - ordered[:, -1:])
+    chance /= chance.sum(axis=1, keepdims=True)
+    return {"entropy": -_xlogx(chance).sum(axis=1), "margin": ordered[:, -2] - ordered[:, -1]}
+
+
+def detection_doubts(logits: Floats) -> dict[str, Floats]:
+    """Uncertainty of samples with any number of classes: means over classes of `entropy` and `margin`.
+
+    Args:
+        logits: `(n, classes)`, scores less their thresholds, times the learnt scale; 0 is undecided.
+    """
+    chance = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
+    return {
+        "entropy": -(_xlogx(chance) + _xlogx(1 - chance)).mean(axis=1),
+        "margin": -np.abs(logits).mean(axis=1),
+    }
+
+
+def variance_of(samples: Embedding) -> dict[str, Floats]:
+    """The uncertainty that a probabilistic model says of its samples, as `variance`; nothing where it says none."""
+    if samples.log_variance is None:
+        return {}
+    return {"variance": samples.uncertainty.double().numpy()}
+
+
+def _order(uncertainty: Floats, seed: int) -> Ints:
+    mixed = np.random.default_rng(seed).permutation(len(uncertainty))
+    return np.asarray(mixed[np.argsort(uncertainty[mixed], kind="stable")])
+
+
+def _left(quality: Callable[[Floats], Floats], order: Ints, share: float) -> float:
+    weights = np.zeros((1, len(order)))
+    weights[0, order[: max(1, round(share * len(order)))]] = 1.0
+    return float(quality(weights)[0])
+
+
+def _xlogx(chance: Floats) -> Floats:
+    return np.asarray(chance * np.log(np.maximum(chance, 1e-300)))

@@ -1,0 +1,68 @@
+"""What a frozen tower makes of its side, and the same tower with weights that have learnt nothing."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmalign.embedding.loop import EvalData, move
+from mmalign.errors import UserError
+from mmalign.evaluation.metrics.weighted import Floats
+from mmalign.model import Aligner, TowerConfig, inference
+from mmalign.objectives.pairs import PairConfig
+from mmalign.registry import nearest
+
+Kind = Literal["encoder", "embedding"]
+KINDS = ("encoder", "embedding")
+
+
+def side_features(
+    model: Aligner, data: EvalData, side: str, split: str, *, kind: str = "encoder", batch_size: int = 64
+) -> tuple[Floats, Tensor]:
+    """One vector an item of a split: features `(items, width)`, and the record of each `(items,)`.
+
+    Args:
+        model: Whose tower.
+        data: Prepared, with the model's transforms attached.
+        side: The tower.
+        split: Whose records.
+        kind: encoder, what the head gets, or embedding, what the shared space holds.
+        batch_size: Items a forward pass.
+
+    Raises:
+        UserError: an unknown kind, no record of the split has that side, or features that are not finite.
+    """
+    if kind not in KINDS:
+        raise UserError(f"no features called {kind!r}{nearest(kind, KINDS)}")
+    made, rows = [], []
+    with inference(model):
+        for inputs, places in data.item_loader(side, split, batch_size=batch_size):
+            moved = move(inputs, model.device)
+            vector = model.embed(side, moved).vector if kind == "embedding" else model.encoders[side](moved).vector
+            made.append(vector.to("cpu", torch.float32))
+            rows.append(places.cpu())
+    if not made:
+        raise UserError(f"no record of split {split!r} has a {side!r}; see mmalign check for what each split holds")
+    features = torch.cat(made).double().numpy()
+    if not np.isfinite(features).all():
+        raise UserError(f"{side}: expected finite features, got NaN or infinity")
+    return features, torch.cat(rows)
+
+
+def random_copy(model: Aligner, seed: int) -> Aligner:
+    """The same architecture and transforms with freshly drawn weights: what features are worth before any training.
+
+    Statistics of batch normalisation are as initialised.
+
+    Args:
+        model: What to copy the configuration of.
+        seed: Of the weights; the global generator is left as it was.
+    """
+    config = model.config()
+    towers = {name: TowerConfig(**tower) for name, tower in config["towers"].items()}
+    pairs = [PairConfig(**pair) for pair in config["pairs"]]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = Aligner(towers, pairs, model.dim, model.transforms, model.codebook_config, model.gaussian_config)
+    return fresh.to(model.device).eval()

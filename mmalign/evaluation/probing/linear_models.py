@@ -1,0 +1,124 @@
+"""Linear probes: standardised features, logistic regression or ridge, the penalty chosen on rows that were held out."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mmalign.evaluation.metrics.weighted import Bools, Floats, Ints, auroc, over_classes, with_both
+
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # C of logistic regression, 1 / alpha of ridge
+DEFAULT = 1.0
+_FOLDS = 3
+
+Fit = Callable[[Floats, Any, Floats, float], Floats]
+"""Features, truth, features to judge, strength -> what the probe says of these."""
+
+
+def probe(
+    fit: Fit,
+    quality: Callable[[Any, Floats], float],
+    features: Floats,
+    truth: Any,
+    judged: Floats,
+    *,
+    groups: Ints,
+    held_out: tuple[Floats, Any] | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+) -> tuple[Floats, float]:
+    """Choose the penalty, fit on all rows, judge.
+
+    The penalty is the strongest of those that are best on `held_out`; without it, in three folds of whole groups; where
+    neither can tell, it is 1.
+
+    Args:
+        fit: `logistic`, `one_vs_rest` or `ridge`.
+        quality: Truth and what the probe says -> a figure, higher = better; NaN = cannot tell.
+        features: `(n, width)`.
+        truth: `(n, …)`.
+        judged: `(m, width)`.
+        groups: Rows that stay together in a fold, `(n,)`.
+        held_out: Features and truth of other rows.
+        strengths: Of the penalty, `1 / strength`.
+
+    Returns:
+        What the probe says of `judged`, and the strength that was chosen.
+    """
+    if held_out is not None:
+        found = [quality(held_out[1], fit(features, truth, held_out[0], strength)) for strength in strengths]
+    else:
+        found = _by_folds(fit, quality, features, truth, groups, strengths)
+    known = [(-value, strength) for value, strength in zip(found, strengths, strict=True) if not np.isnan(value)]
+    strength = min(known)[1] if known else DEFAULT
+    return fit(features, truth, judged, strength), strength
+
+
+def logistic(features: Floats, truth: Bools, judged: Floats, strength: float) -> Floats:
+    """Probabilities of classes that exclude each other, `(m, classes)`, by multinomial logistic regression.
+
+    A class that the training rows lack has probability 0.
+    """
+    target = truth.argmax(axis=1)
+    present = np.unique(target)
+    said = np.zeros((len(judged), truth.shape[1]))
+    said[:, present] = 1.0 if len(present) == 1 else _probabilities(features, target, judged, strength)
+    return said
+
+
+def one_vs_rest(features: Floats, truth: Bools, judged: Floats, strength: float) -> Floats:
+    """Probability of each class by itself, `(m, classes)`; of one that all training rows have, or none, their share."""
+    said = np.tile(truth.mean(axis=0), (len(judged), 1))
+    for place in np.flatnonzero(with_both(truth)):
+        said[:, place] = _probabilities(features, truth[:, place], judged, strength)[:, 1]
+    return said
+
+
+def ridge(features: Floats, truth: Floats, judged: Floats, strength: float) -> Floats:
+    """A number a row, `(m,)`, by ridge regression."""
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    fitted = make_pipeline(StandardScaler(), Ridge(alpha=1 / strength)).fit(features, truth)
+    return np.asarray(fitted.predict(judged))
+
+
+def mean_area(truth: Bools, said: Floats) -> float:
+    """Mean over classes of the area under the ROC curve: what the penalty of a classifier is chosen by."""
+    areas = [auroc(truth[:, place], said[:, place])[0] for place in range(truth.shape[1])]
+    return float(over_classes(np.array(areas)))
+
+
+def less_error(truth: Floats, said: Floats) -> float:
+    """Less the mean squared error: what the penalty of a regression is chosen by."""
+    return float(-((truth - said) ** 2).mean())
+
+
+def _probabilities(features: Floats, target: Any, judged: Floats, strength: float) -> Floats:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    fitted = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
+    with warnings.catch_warnings():
+        # After a thousand steps the order of the rows no longer moves.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted.fit(features, target)
+    return np.asarray(fitted.predict_proba(judged))
+
+
+def _by_folds(
+    fit: Fit, quality: Callable[[Any, Floats], float], features: Floats, truth: Any, groups: Ints, strengths: Any
+) -> list[float]:
+    from sklearn.model_selection import GroupKFold
+
+    if len(np.unique(groups)) < 2 * _FOLDS:
+        return [float("nan")] * len(strengths)
+    folds = list(GroupKFold(_FOLDS).split(features, groups=groups))
+    found = []
+    for strength in strengths:
+        each = [quality(truth[out], fit(features[into], truth[into], features[out], strength)) for into, out in folds]
+        found.append(float(over_classes(np.array(each))))
+    return found

@@ -1,0 +1,1 @@
+"""Sentences that stand for classes and values, and their embeddings."""

@@ -1,0 +1,239 @@
+"""Prompts for what is judged alone: sentences for and against each class, and sentences that name a value."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmalign.embedding.scoring import score_blocks
+from mmalign.errors import UserError
+from mmalign.evaluation.prompts.class_prompts import Prompts, read_yaml
+from mmalign.model import Aligner
+from mmalign.registry import nearest
+from mmalign.types import Embedding
+
+Texts = Mapping[str, tuple[str, ...]]
+MAX_VALUES = 10_000
+
+
+@dataclass(frozen=True)
+class ClassPrompts:
+    """Sentences that say that a sample is of a class, and sentences that say that it is not.
+
+    Args:
+        positive: Class -> sentences for it; the classes in order.
+        negative: Class -> sentences against it, for some classes or all.
+
+    Raises:
+        UserError: a class without a sentence, or negative sentences of a class without positive ones.
+
+    Example:
+        >>> prompts = ClassPrompts({"cat": ("a cat",), "dog": ("a dog",)}, {"cat": ("no cat",)})
+        >>> prompts.names
+        ['cat', 'dog']
+    """
+
+    positive: Texts
+    negative: Texts = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.negative:
+            if name not in self.positive:
+                raise UserError(f"prompts: class {name!r} has negative sentences and no positive ones")
+        for name, texts in [*self.positive.items(), *self.negative.items()]:
+            if not texts or not all(text.strip() for text in texts):
+                raise UserError(f"prompts: class {name!r} has no text")
+        if not self.positive:
+            raise UserError("prompts: expected at least one class, got none")
+
+    @property
+    def names(self) -> list[str]:
+        """The classes, in order."""
+        return list(self.positive)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "ClassPrompts":
+        """Read YAML: class -> `{positive: [...], negative: [...]}`, or its text or texts where there are no negatives.
+
+        The classes may stand below the key `classes`, beside `templates` as in `Prompts.load`: a file for zero-shot
+        serves here too.
+
+        Raises:
+            UserError: the file is missing, too large, not YAML, or of another form.
+        """
+        content = read_yaml(path, "'name: value' lines")
+        templates = ["{}"]
+        if "classes" in content:
+            _known(path, content, ("templates", "classes"))
+            templates, content = _texts(path, "templates", content.get("templates", templates)), content["classes"]
+            if not isinstance(content, dict):
+                raise UserError(f"prompts {path}: classes: expected 'name: texts' lines, got {content!r}")
+        if any("{}" not in template for template in templates):
+            raise UserError(f"prompts {path}: expected {{}} in every template, where the text goes; got {templates}")
+        positive: dict[str, tuple[str, ...]] = {}
+        negative: dict[str, tuple[str, ...]] = {}
+        for name, given in content.items():
+            if not isinstance(name, str):
+                raise UserError(f"prompts {path}: class {name!r}: expected text (YAML: quote no, yes and numbers)")
+            sides = given if isinstance(given, dict) else {"positive": given}
+            _known(path, sides, ("positive", "negative"))
+            if "positive" not in sides:
+                raise UserError(f"prompts {path}: class {name!r}: expected positive sentences, got {given!r}")
+            for side, kept in (("positive", positive), ("negative", negative)):
+                if side in sides:
+                    texts = _texts(path, f"class {name!r}", sides[side])
+                    kept[name] = tuple(template.replace("{}", text) for template in templates for text in texts)
+        return cls(positive, negative)
+
+    def certain(self, model: Aligner, class_side: str, share: float) -> "ClassPrompts":
+        """With this share of each class's sentences, those that the model is least unsure of: see `certain_texts`."""
+        return ClassPrompts(
+            *(certain_texts(model, class_side, texts, share) for texts in (self.positive, self.negative))
+        )
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the content; comments and layout of the file do not change it."""
+        return _hash({"positive": list(self.positive.items()), "negative": list(self.negative.items())})
+
+
+@dataclass(frozen=True)
+class ValuePrompts:
+    """Sentences that name a value: each value goes into each template, at `{value}`.
+
+    Args:
+        values: Two or more numbers, ascending.
+        templates: Sentences with `{value}`.
+
+    Raises:
+        UserError: values that are not finite, ascending and at least two, or a template without `{value}`.
+
+    Example:
+        >>> ValuePrompts((30.0, 62.5), ("An ejection fraction of {value} %.",)).texts(62.5)
+        ['An ejection fraction of 62.5 %.']
+    """
+
+    values: tuple[float, ...]
+    templates: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in zip(self.values, self.values[1:], strict=False))
+        if not 2 <= len(self.values) <= MAX_VALUES or not all(map(math.isfinite, self.values)) or not rising:
+            raise UserError(f"prompts: values: expected 2 to {MAX_VALUES} ascending numbers, got {self.values[:5]} ...")
+        if not self.templates or any("{value}" not in template for template in self.templates):
+            raise UserError(f"prompts: expected {{value}} in every template, got {list(self.templates)}")
+
+    @classmethod
+    def load(cls, path: Path | str) -> "ValuePrompts":
+        """Read YAML: `values`, a list of numbers or `{from: 10, to: 80, step: 5}`, and `templates`, a list of texts.
+
+        Raises:
+            UserError: the file is missing, too large, not YAML, or of another form.
+        """
+        content = read_yaml(path, "'name: value' lines")
+        _known(path, content, ("values", "templates"))
+        values = content.get("values")
+        if isinstance(values, dict) and set(values) == {"from", "to", "step"}:
+            start, stop, step = (_number(path, values[key]) for key in ("from", "to", "step"))
+            steps = (stop - start) / step if step > 0 else -1.0
+            if not 0 < steps < MAX_VALUES:
+                raise UserError(f"prompts {path}: values: expected from < to and a step above 0, got {values}")
+            values = [start + place * step for place in range(int(steps + 1e-9) + 1)]
+        if not isinstance(values, list):
+            raise UserError(f"prompts {path}: values: expected numbers or {{from, to, step}}, got {values!r}")
+        templates = tuple(_texts(path, "templates", content.get("templates", [])))
+        return cls(tuple(_number(path, value) for value in values), templates)
+
+    def texts(self, value: float) -> list[str]:
+        """Every sentence of one value."""
+        return [template.replace("{value}", f"{value:g}") for template in self.templates]
+
+    def certain(self, model: Aligner, class_side: str, share: float) -> "ValuePrompts":
+        """With this share of the templates, those that the model is least unsure of, mean over all values."""
+        _share(share)
+        texts = [text for value in self.values for text in self.texts(value)]
+        unsure = model.encode(class_side, texts).uncertainty.view(len(self.values), len(self.templates)).mean(dim=0)
+        kept = unsure.argsort(stable=True)[: math.ceil(share * len(self.templates))].sort().values.tolist()
+        return ValuePrompts(self.values, tuple(self.templates[place] for place in kept))
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the content."""
+        return _hash({"values": self.values, "templates": self.templates})
+
+
+def prompt_scores(
+    model: Aligner, samples: Embedding, texts: Sequence[str], *, class_side: str, mode: str = ""
+) -> Tensor:
+    """Score of every sample with every single sentence, `(samples, texts)`, on the CPU.
+
+    Raises:
+        UserError: a score is NaN or infinite.
+    """
+    sentences = model.encode(class_side, list(texts))
+    blocks = score_blocks(samples, sentences, score=lambda a, b: model.score(a, b, mode), device=model.device)
+    scores = torch.cat([block.cpu() for _, block in blocks])
+    if not bool(torch.isfinite(scores).all()):
+        raise UserError(f"{samples.modality} -> {class_side}: expected finite scores, got NaN or infinity")
+    return scores
+
+
+def certain_texts(model: Aligner, class_side: str, texts: Texts, share: float) -> dict[str, tuple[str, ...]]:
+    """The sentences of each class that the model is least unsure of: an ambiguous one says little (PCME++).
+
+    Args:
+        model: A probabilistic one.
+        class_side: The tower that reads the sentences.
+        texts: Class -> sentences.
+        share: How many of each class's sentences to keep, above 0 to 1; never none.
+
+    Raises:
+        UserError: a share out of its range, or a model that says nothing of its uncertainty.
+    """
+    _share(share)
+    kept = {}
+    for name, several in texts.items():
+        order = model.encode(class_side, list(several)).uncertainty.argsort(stable=True).tolist()
+        chosen = sorted(order[: math.ceil(share * len(several))])
+        kept[name] = tuple(several[place] for place in chosen)
+    return kept
+
+
+def as_prompts(texts: Texts) -> Prompts:
+    """Whole sentences as `Prompts`."""
+    return Prompts(classes=dict(texts))
+
+
+def _share(share: float) -> None:
+    if not 0 < share <= 1:
+        raise UserError(f"--prompt_share: expected a share above 0, up to 1, got {share}")
+
+
+def _known(path: Path | str, content: Mapping[Any, Any], keys: Sequence[str]) -> None:
+    for key in content:
+        if key not in keys:
+            raise UserError(f"prompts {path}: unknown key {key!r}{nearest(str(key), keys)}")
+
+
+def _texts(path: Path | str, what: str, value: Any) -> list[str]:
+    texts = value if isinstance(value, list) else [value]
+    for text in texts:
+        if not isinstance(text, str):
+            raise UserError(f"prompts {path}: {what}: expected text, got {text!r} (YAML: quote no, yes and numbers)")
+    return texts
+
+
+def _number(path: Path | str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"prompts {path}: expected a number, got {value!r}")
+    return float(value)
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

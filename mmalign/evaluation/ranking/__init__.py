@@ -1,0 +1,1 @@
+"""Queries, galleries, relevance and ranks."""

@@ -1,0 +1,182 @@
+"""Where the right answers stand: ranks by counting, a block of queries at a time, never the whole score matrix."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmalign.embedding.scoring import Block, Score, full_blocks
+from mmalign.errors import UserError
+from mmalign.registry import nearest
+from mmalign.types import Embedding
+
+TIES = {
+    "worst": "ties count against the model: among equal scores, wrong answers come first",
+    "middle": "ties in the middle: equal scores share the mean of their ranks, and hits count by the share of orders",
+}
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where each query's right answers stand; rank 0 = first.
+
+    Under `worst` the list is the worst that the scores allow: among equal scores, wrong answers come first. Under
+    `middle` figures are means over every order of equal scores, so ranks and counts need not be whole.
+
+    Args:
+        queries: Which queries these are; those without a right answer in the gallery are left out, `(n,)`.
+        best: Rank of the first right answer, `(n,)`.
+        right: How many right answers the gallery holds, `(n,)`.
+        found: How many of them are among the first k, `(n, len(ks))`.
+        ks: The list lengths.
+        gallery: Size of the gallery.
+        hits: How surely one of them is among the first k, `(n, len(ks))`; None: surely where `best` is below k.
+    """
+
+    queries: Tensor
+    best: Tensor
+    right: Tensor
+    found: Tensor
+    ks: tuple[int, ...]
+    gallery: int
+    hits: Tensor | None = None
+
+    def hit(self, place: int) -> Tensor:
+        """Of each query, whether a right answer is among the first `ks[place]`, `(n,)` in [0, 1]."""
+        return (self.best < self.ks[place]).double() if self.hits is None else self.hits[:, place]
+
+
+def ranks(
+    queries: Embedding,
+    gallery: Embedding,
+    right: Any,
+    *,
+    score: Score,
+    ks: Sequence[int] = (1, 5, 10),
+    ties: str = "worst",
+    pairs: int = 2**23,
+    device: torch.device | str = "cpu",
+) -> Ranks:
+    """Rank the right answers of every query.
+
+    Args:
+        queries: `(n, …)`.
+        gallery: `(m, …)`.
+        right: SciPy CSR matrix `(n, m)`, or what gives its rows by `right[start:stop]`: nonzero = a right answer.
+        score: `(queries, gallery) -> (queries, gallery)` similarity, higher = more alike.
+        ks: List lengths at which right answers are counted.
+        ties: worst or middle.
+        pairs: Scores held at once: bounds the memory.
+        device: Where scores are computed.
+
+    Raises:
+        UserError: a score is NaN or infinite, or no query has a right answer.
+
+    Example:
+        >>> from scipy.sparse import csr_array
+        >>> e = Embedding(torch.eye(3))
+        >>> found = ranks(e, e, csr_array([[1, 0, 0], [0, 1, 0], [1, 0, 0]]), score=lambda a, b: a.vector @ b.vector.T)
+        >>> found.best  # the third ties with a wrong answer
+        tensor([0, 0, 2])
+    """
+    blocks = full_blocks(queries, gallery, score=score, pairs=pairs, device=device)
+    return rank_blocks(blocks, right, gallery=len(gallery), ks=ks, ties=ties)
+
+
+def rank_blocks(
+    blocks: Iterable[Block], right: Any, *, gallery: int, ks: Sequence[int] = (1, 5, 10), ties: str = "worst"
+) -> Ranks:
+    """As `ranks`, of scores that come in blocks, however they were made.
+
+    Raises:
+        UserError: an unknown rule for ties, or no query has a right answer.
+    """
+    if ties not in TIES:
+        raise UserError(f"--ties: no rule called {ties!r}{nearest(ties, TIES)}")
+    parts = []
+    for start, scores, margin in blocks:
+        rows = right[start : start + len(scores)]
+        counts = torch.from_numpy(rows.indptr).long().diff().to(scores.device)
+        columns = torch.from_numpy(rows.indices).long().to(scores.device)
+        keep = counts > 0
+        places = start + torch.arange(len(scores), device=scores.device)
+        found = _rank_block(scores, margin, counts, columns, tuple(ks), middle=ties == "middle")
+        parts.append([part[keep].cpu() for part in (places, counts, *found)])
+    if not parts or not sum(len(part[0]) for part in parts):
+        raise UserError("no query has a right answer in the gallery: the split holds no record with both sides")
+    places, number, best, found_in, hits = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Ranks(places, best, number, found_in, tuple(ks), gallery, hits)
+
+
+def _rank_block(
+    block: Tensor, margin: Tensor, counts: Tensor, columns: Tensor, ks: tuple[int, ...], *, middle: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each query: rank of its first right answer, right answers among the first k, how surely there is one."""
+    rows = torch.repeat_interleave(torch.arange(len(block), device=block.device), counts)
+    ordinal = torch.arange(len(rows), device=block.device) - (counts.cumsum(0) - counts)[rows]
+    # (rows, most): the scores of each query's right answers; -inf where it has fewer.
+    hits = block.new_full((len(block), max(1, int(counts.max()))), -torch.inf)
+    slack = torch.zeros_like(hits)
+    hits[rows, ordinal] = block[rows, columns]
+    slack[rows, ordinal] = margin.expand_as(block)[rows, columns]
+    low = hits - slack
+    bar = low.amax(dim=1, keepdim=True)
+    reach, own = _count(block >= bar), _count(hits >= bar)
+    lengths = torch.tensor(ks, dtype=torch.float64, device=block.device)
+    if middle:
+        above = _count(block > (hits + slack).amax(dim=1, keepdim=True))
+        wrong = reach - above - own
+        sure = _surely(lengths - above[:, None], wrong[:, None].double(), own[:, None].double())
+        shared = sure if hits.shape[1] == 1 else _shared(block, hits, slack, counts, lengths)
+        return above + wrong.double() / (own + 1), shared, sure
+    best = reach - own
+    sure = best[:, None] < lengths
+    if hits.shape[1] == 1:
+        return best, sure.long(), sure.double()
+    masked = block.index_put((rows, columns), block.new_tensor(-torch.inf))
+    return best, _found(masked, low, counts, ks), sure.double()
+
+
+def _surely(slots: Tensor, wrong: Tensor, right: Tensor) -> Tensor:
+    # Equal scores in any order: 1 - C(wrong, j) / C(wrong + right, j) that one of the first j of them is right.
+    j = slots.clamp(min=0).minimum(wrong)
+    none = (wrong + 1).lgamma() - (wrong - j + 1).lgamma() + (wrong + right - j + 1).lgamma()
+    none = (none - (wrong + right + 1).lgamma()).exp()
+    return torch.where(slots > wrong, 1.0, torch.where(slots <= 0, 0.0, 1 - none))
+
+
+def _shared(block: Tensor, hits: Tensor, slack: Tensor, counts: Tensor, lengths: Tensor) -> Tensor:
+    # A right answer whose score `level` items share, with `above` better ones, is among the first k in (k - above) of
+    # `level` orders.
+    ordered = block.contiguous().sort(dim=1).values  # of a swapped pair it comes as a transpose
+    above = (block.shape[1] - torch.searchsorted(ordered, hits + slack, right=True)).double()
+    level = block.shape[1] - torch.searchsorted(ordered, hits - slack) - above
+    real = torch.arange(hits.shape[1], device=hits.device) < counts[:, None]
+    shares = [torch.where(real, ((k - above) / level).clamp(0, 1), 0.0) for k in lengths.tolist()]
+    return torch.stack([share.sum(dim=1) for share in shares], dim=1) if shares else above.new_zeros(len(block), 0)
+
+
+def _found(wrong: Tensor, bars: Tensor, counts: Tensor, ks: tuple[int, ...]) -> Tensor:
+    # The i-th right answer is among the first k when fewer than k - i wrong ones reach its score, that is when the
+    # (k - i)-th best wrong answer is below it: the heads of the two lists are enough.
+    longest = max(ks, default=1)
+    bars = bars.topk(min(bars.shape[1], longest), dim=1).values
+    wrong = wrong.topk(min(longest, wrong.shape[1]), dim=1).values
+    wrong = torch.nn.functional.pad(wrong, (0, longest - wrong.shape[1]), value=-torch.inf)
+    real = torch.arange(bars.shape[1], device=bars.device) < counts[:, None]
+    found = wrong.new_zeros(len(wrong), len(ks), dtype=torch.long)
+    for place, k in enumerate(ks):
+        head = min(k, bars.shape[1])
+        below = wrong[:, k - head : k].flip(1) < bars[:, :head]
+        found[:, place] = (below & real[:, :head]).sum(dim=1)
+    return found
+
+
+def _count(mask: Tensor) -> Tensor:
+    # Summing eight booleans at a time as bytes of one integer is several times faster than summing booleans;
+    # a byte holds up to 255, so words are added in runs of that length.
+    rows, length = mask.shape
+    words = torch.nn.functional.pad(mask, (0, -length % 2040)).view(torch.int64).view(rows, -1, 255).sum(dim=2)
+    return words.view(torch.uint8).sum(dim=1, dtype=torch.int64)

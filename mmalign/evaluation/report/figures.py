@@ -1,0 +1,97 @@
+"""From a result to its picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mmalign.data.sources.base import Record
+from mmalign.embedding.loop import EmbeddedSplit
+from mmalign.errors import UserError
+from mmalign.evaluation.ranking.relevance import RelevanceMatrix
+from mmalign.evaluation.report.task_figures import figures_drawn
+from mmalign.model import Aligner
+from mmalign.pictures import confusion, save, similarity_matrix
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mmalign.evaluation.report.result import EvalResult
+
+_IN_BLOCKS, _ALONE = 100, 24  # records shown when classes group them, and when each has its own name
+
+
+def draw(result: "EvalResult", path: Path | str) -> Path:
+    """Draw the picture of a result and save it.
+
+    Raises:
+        UserError: the result was read from a file, so that nothing is left to draw from.
+    """
+    return save(figure(result), path)
+
+
+def figure(result: "EvalResult") -> "Figure":
+    """Similarity matrix of a retrieval, confusion matrix of a classification; see `figures_drawn` for the others."""
+    details, split = result.details, result.provenance["split"]
+    if (drawn := figures_drawn(result)) is not None:
+        return drawn
+    if "similarity" in details:
+        matrix = details["similarity"]
+        shown, all_of_them = len(matrix["labels_a"]), result.scores[f"{matrix['side_a']}_to_{matrix['side_b']}"]["n"]
+        return similarity_matrix(
+            **matrix, title=f"Similarity: {shown} records of the {split} split ({all_of_them} queries)"
+        )
+    if "confusion" in details:
+        top1 = result.scores["top1"]
+        title = f"Zero-shot classification, {split} split: {top1:.1%} right of {result.scores['n']}"
+        return confusion(details["confusion"], details["classes"], title=title)
+    raise UserError(f"nothing to draw: a {result.task} result of several labels a row, or read from a file")
+
+
+def similarity_of(
+    model: Aligner, a: EmbeddedSplit, b: EmbeddedSplit, records: Sequence[Record], *, credit: str
+) -> dict[str, Any]:
+    """The arguments of `similarity_matrix` for a part of the records that a page can show.
+
+    Records with classes are grouped by class and spread evenly over them; others come by themselves.
+    """
+    both = sorted(set(a.rows.tolist()) & set(b.rows.tolist()))
+    classes = {row: ", ".join(records[row].labels) for row in both}
+    grouped = 1 < len(set(classes.values())) <= len(both) / 2
+    shown = _spread(both, classes) if grouped else both[:_ALONE]
+    items_a, items_b = _first_items(a, shown), _first_items(b, shown)
+    sub_a, sub_b = (EmbeddedSplit(s.embedding[i], s.rows[i]) for s, i in ((a, items_a), (b, items_b)))
+    right = RelevanceMatrix(sub_a, sub_b, records, credit=credit)[0 : len(shown)].toarray() > 0
+    with torch.no_grad():
+        scores = model.score(sub_a.embedding.to(model.device), sub_b.embedding.to(model.device)).cpu()
+    sides = a.embedding.modality, b.embedding.modality
+    named = {side: [_name(model, records[row], side) for row in shown] for side in sides}
+    blocks = [classes[row] or "(no class)" for row in shown]
+    return {
+        "scores": scores,
+        "labels_a": blocks if grouped else named[sides[0]],
+        "labels_b": blocks if grouped else named[sides[1]],
+        "side_a": sides[0],
+        "side_b": sides[1],
+        "right": torch.from_numpy(right),
+    }
+
+
+def _spread(rows: Sequence[int], classes: dict[int, str]) -> list[int]:
+    by_class: dict[str, list[int]] = {}
+    for row in rows:
+        by_class.setdefault(classes[row], []).append(row)
+    each = max(1, _IN_BLOCKS // len(by_class))
+    return [row for name in sorted(by_class)[:_IN_BLOCKS] for row in by_class[name][:each]]
+
+
+def _first_items(side: EmbeddedSplit, rows: Sequence[int]) -> Tensor:
+    first = {row: item for item, row in reversed(list(enumerate(side.rows.tolist())))}
+    return torch.tensor([first[row] for row in rows], dtype=torch.long)
+
+
+def _name(model: Aligner, record: Record, side: str) -> str:
+    value = record.values[side][0]
+    return value if model.modalities[side].value_is_sample and isinstance(value, str) else record.id

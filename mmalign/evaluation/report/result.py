@@ -1,0 +1,183 @@
+"""A result: scores, where they come from, and what pictures are drawn from."""
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import mmalign
+from mmalign.data.module import PairedData
+from mmalign.embedding.loop import EvalData
+from mmalign.errors import UserError
+from mmalign.model import Aligner
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MAX_BYTES = 64 * 2**20
+_SHOWN = ("credit", "ranks", "strict", "rerank", "ensemble")
+
+
+@dataclass
+class EvalResult:
+    """What an evaluation found.
+
+    Args:
+        task: One of `mmalign.evaluation.run_task.TASKS`.
+        scores: Numbers by name, intervals beside them as `<name>_ci: [low, high]`; in retrieval by direction.
+        provenance: Versions, seed, hashes of data, prompts and bundle, split, protocol, date.
+        details: Tensors for pictures; never written.
+    """
+
+    task: str
+    scores: dict[str, Any]
+    provenance: dict[str, Any]
+    details: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON values: task, scores, provenance; a score that is not defined is null."""
+        plain = {"task": self.task, "scores": self.scores, "provenance": self.provenance}
+        return {key: _finite(value) for key, value in plain.items()}
+
+    def append_to(self, path: Path | str) -> None:
+        """Add to a results file, a JSON list, newest last.
+
+        Raises:
+            UserError: the file is there and is not a list of results.
+        """
+        path = Path(path)
+        kept: list[Any] = []
+        if path.exists():
+            try:
+                if path.stat().st_size > MAX_BYTES:
+                    raise UserError(f"{path}: expected at most {MAX_BYTES >> 20} MB of results; move the file away")
+                kept = json.loads(path.read_text(encoding="utf-8"))
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{path}: expected a JSON list of results: {error}; move the file away") from error
+        if not isinstance(kept, list):
+            raise UserError(f"{path}: expected a JSON list of results, got {type(kept).__name__}; move the file away")
+        partial = path.with_suffix(".partial")
+        text = json.dumps([*kept, self.to_json()], indent=2, ensure_ascii=False, allow_nan=False)
+        partial.write_text(text + "\n", encoding="utf-8")
+        os.replace(partial, path)
+
+    def table(self) -> "Table":
+        """The scores as a table for the screen: one column a direction, the interval beside each score."""
+        from rich.table import Table
+        from rich.text import Text
+
+        columns: Mapping[str, Mapping[str, Any]] = self.scores
+        if self.task != "retrieval":
+            columns = {"score": self.scores}
+        interval = f", 95 % interval of {self.provenance['resamples']} resamples" if _any_interval(columns) else ""
+        table = Table(title=f"{self.task} on {self.provenance['split']}{interval}", title_justify="left")
+        table.add_column("")
+        for name in columns:
+            table.add_column(name.replace("_to_", " -> ").replace("_", " "), justify="right")
+        names = dict.fromkeys(name for column in columns.values() for name in column if not name.endswith("_ci"))
+        for name in names:
+            cells = [_cell(name, column.get(name), column.get(f"{name}_ci")) for column in columns.values()]
+            if any(cells):
+                table.add_row(name.replace("_", " "), *cells)
+        table.caption, table.caption_justify = Text(_notes(self.provenance)), "left"
+        return table
+
+    def show(self) -> None:
+        """Print the table, and those within it."""
+        from rich.console import Console
+
+        from mmalign.evaluation.report.tables import inner_tables
+
+        Console().print(self.table(), *(inner_tables(self.scores) if self.task != "retrieval" else ()))
+
+    def draw(self, path: Path | str) -> None:
+        """Draw the picture that goes with the task: similarity matrix (retrieval), confusion matrix (zero-shot)."""
+        from mmalign.evaluation.report.figures import draw
+
+        draw(self, path)
+
+
+def provenance(
+    model: Aligner,
+    data: EvalData,
+    *,
+    split: str,
+    seed: int,
+    protocol: Mapping[str, str],
+    resamples: int,
+    prompts_hash: str | None = None,
+) -> dict[str, Any]:
+    """Everything that a reader needs to obtain the same figures again."""
+    from mmalign import bundle
+
+    folder = getattr(model, "path", None)
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "mmalign": mmalign.__version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+        "split": split,
+        "seed": seed,
+        "resamples": resamples,
+        "data_hash": data.fingerprint(),
+        "prompts_hash": prompts_hash,
+        "bundle_hash": bundle.fingerprint(folder) if folder else None,
+        "protocol": dict(protocol),
+    }
+
+
+def rows_of(data: EvalData, split: str) -> dict[str, Any]:
+    """Where the rows of a split are from, how many were used, and how many were set aside, the first three with why."""
+    found: dict[str, Any] = {"used": len(data.records(split))}
+    if not isinstance(data, PairedData):
+        return found
+    where = {record.location: place for record, place in zip(data.all_records, data.splits, strict=True)}
+    aside = [one for one in data.rejected if split == "all" or where.get(one.location) == split]
+    config = data.source_config
+    source = {"source": config.source, "options": dict(config.options)}
+    return source | found | {"set_aside": len(aside), "reasons": [str(one) for one in aside[:3]]}
+
+
+def _notes(kept: Mapping[str, Any]) -> str:
+    """What a retrieval was asked, in lines for the screen."""
+    rows, protocol = kept.get("rows"), kept["protocol"]
+    if not rows:
+        return ""
+    options = ", ".join(f"{name} {value}" for name, value in rows.get("options", {}).items())
+    of = f" of {rows['source']}" + (f" ({options})" if options else "") if "source" in rows else ""
+    lines = [f"{kept['split']}{of}: {rows['used']} rows, {rows.get('set_aside', 0)} set aside"]
+    for name, one in kept.get("candidates", {}).items():
+        bad = f", {one['unusable']} unusable" if one.get("unusable") else ""
+        lines.append(f"{name.replace('_to_', ' -> ')}: {one['size']} candidates, the {one['set']}{bad}")
+    lines += [f"{name}: {protocol[name]}" for name in _SHOWN if name in protocol]
+    lines += [f"bundle {one['hash']}: {one['path']}" for one in kept.get("bundles", ())]
+    return "\n".join(lines)
+
+
+def _any_interval(columns: Mapping[str, Mapping[str, Any]]) -> bool:
+    return any(name.endswith("_ci") for column in columns.values() for name in column)
+
+
+def _cell(name: str, value: Any, interval: Any) -> str:
+    if value is None or isinstance(value, Mapping | list | tuple):
+        return ""
+    digits = 1 if name.endswith("rank") else 3
+    shown = str(value) if isinstance(value, int) else f"{value:.{digits}f}"
+    return shown if not interval else f"{shown}  [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,53 @@
+"""From figures to a picture: classes of a detector, amounts of a probe, numbers, and doubt."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mmalign.evaluation.metrics.selective_prediction import variance_of
+from mmalign.pictures import dots, predicted_and_true, risk_coverage
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mmalign.evaluation.report.result import EvalResult
+
+
+def figures_drawn(result: "EvalResult") -> "Figure | None":
+    """Risk and coverage where uncertainty was asked for, else what goes with the task; None where that is a matrix."""
+    split, details = result.provenance["split"], result.details
+    if "doubt" in details and result.task != "regression":
+        title = f"{result.task}, {split} split: error of the rows that are kept ({result.scores['n']} rows)"
+        wrong = "share of classes judged wrongly" if result.task == "multi-label" else "share of rows judged wrongly"
+        return risk_coverage(details["doubt"].curves, ylabel=wrong, title=title)
+    if result.task == "regression" and "truth" in details:
+        return _numbers(result, split)
+    if result.task == "multi-label" and "classes" in result.scores:
+        title = f"Zero-shot detection, {split} split ({result.scores['n']} rows)"
+        rows = _rows(result.scores["classes"], "auroc")
+        return dots(rows, xlabel="area under the ROC curve", chance=0.5, title=title)
+    if result.task == "probe" and "probes" in result.scores:
+        kept = {name: row for name, row in result.scores["probes"].items() if not name.endswith(" gain")}
+        figure = next(iter(next(iter(kept.values()))))
+        chance = 0.5 if figure == "macro_auroc" else None
+        title = f"Linear probes, {split} split ({result.scores['n']} rows)"
+        return dots(_rows(kept, figure), xlabel=figure.replace("_", " "), chance=chance, title=title)
+    return None
+
+
+def _numbers(result: "EvalResult", split: str) -> "Figure":
+    details = result.details
+    unsure = variance_of(details["embedding"]).get("variance", details["predicted"].spread)
+    title = f"Regression by prompts, {split} split: mean error {result.scores['mae']:.3g} of {len(unsure)} rows"
+    return predicted_and_true(
+        details["truth"],
+        details["predicted"].values,
+        name=details["target"].replace("_", " "),
+        threshold=details["threshold"],
+        uncertainty=unsure if "doubt" in details else None,
+        curves=details["doubt"].curves if "doubt" in details else None,
+        title=title,
+    )
+
+
+def _rows(table: Mapping[str, Mapping[str, Any]], figure: str) -> list[tuple[str, float, list[float]]]:
+    return [(name, row[figure], row.get(f"{figure}_ci", [])) for name, row in table.items() if figure in row]

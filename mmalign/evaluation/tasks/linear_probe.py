@@ -1,0 +1,250 @@
+"""Probes: what a linear model reads from a frozen tower, beside the same tower with random weights."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmalign.embedding.loop import EvalData
+from mmalign.errors import UserError
+from mmalign.evaluation.metrics.labels import groups_of, labels_of, targets_of, with_intervals
+from mmalign.evaluation.metrics.regression import number_measures
+from mmalign.evaluation.metrics.weighted import (
+    Bools,
+    Floats,
+    Ints,
+    auroc,
+    average_precision,
+    balanced_accuracy,
+    mean,
+    over_classes,
+    with_both,
+)
+from mmalign.evaluation.probing.features import random_copy, side_features
+from mmalign.evaluation.probing.label_fractions import (
+    share_of_rows,
+    shots_of_classes,
+    strata_of_labels,
+    strata_of_numbers,
+)
+from mmalign.evaluation.probing.linear_models import Fit, less_error, logistic, mean_area, one_vs_rest, probe, ridge
+from mmalign.evaluation.report.result import EvalResult, provenance
+from mmalign.model import Aligner
+
+SHARES = (0.01, 0.1, 1.0)
+Measures = dict[str, Callable[[Floats], Floats]]  # name -> weights `(draws, n)` to figures `(draws,)`
+PROTOCOL = {
+    "probe": "standardised features; logistic regression (one a class where rows have several labels) or ridge",
+    "penalty": "the strongest of those that are best on validation; where validation is what is measured, in three "
+    "folds of whole groups; where neither can tell, 1",
+    "random": "the same architecture with fresh weights, one draw a seed; statistics of batch normalisation as made",
+    "gain": "trained less random, rows drawn together",
+    "seeds": "figures are means over seeds: of training rows, and of the random weights; sd over seeds",
+    "balanced_accuracy": "of the most probable class, or, with several labels, of being above the training share",
+    "intervals": "95 % percentile bootstrap, whole groups (patients) drawn, a record without group by itself",
+}
+
+
+class Probing(NamedTuple):
+    """What the task asks of a probe.
+
+    Args:
+        truth_of: Features' rows and a split -> truth `(n, …)`, and which rows are known `(n,)`.
+        fit: How.
+        quality: What the penalty is chosen by.
+        strata: Truth -> what each row is like.
+        measures: Truth, what the probe says, and the training truth -> figures by name.
+    """
+
+    truth_of: Callable[[Any, str], tuple[Any, Bools]]
+    fit: Fit
+    quality: Callable[[Any, Floats], float]
+    strata: Callable[[Any], Sequence[object]]
+    measures: Callable[[Any, Floats, Any], Measures]
+
+
+class Rows(NamedTuple):
+    """Features of a split, what is true of them, and whose they are."""
+
+    features: Floats
+    truth: Any
+    groups: Ints
+
+
+def evaluate_probe(
+    model: Aligner,
+    data: EvalData,
+    *,
+    side: str,
+    split: str,
+    target: str = "",
+    threshold: float | None = None,
+    features: str = "encoder",
+    shares: Sequence[float] | None = None,
+    shots: Sequence[int] = (),
+    seeds: int = 3,
+    batch_size: int = 64,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> EvalResult:
+    """Fit linear probes on parts of the training rows, of the model and of its random copies.
+
+    Args:
+        model: What to measure.
+        data: Prepared, with the model's transforms attached.
+        side: The tower.
+        split: Whose records are judged; the probes are fitted on `train`.
+        target: A number to predict; "" = the labels.
+        threshold: With a target, also judge on which side of it the prediction falls.
+        features: encoder, what the head gets, or embedding, what the shared space holds.
+        shares: Of the training rows; default: 0.01, 0.1 and 1, or none where there are shots.
+        shots: Training rows of each class.
+        seeds: How many draws of training rows and of random weights.
+        batch_size: Items a forward pass.
+        bootstrap: Resamples behind each interval; 0 = none.
+        seed: The first seed.
+
+    Returns:
+        `probes`, a table with the rows `trained`, `random` and `gain` of each amount of training rows. `details`:
+        `predicted` by row, `(seeds, n, …)`, and `truth`.
+
+    Raises:
+        UserError: no labels or numbers, no training rows, or shots of a number.
+    """
+    if split in ("train", "all"):
+        raise UserError(f"probes are fitted on train: expected another split to judge, got {split!r}")
+    if seeds < 1:
+        raise UserError(f"--seeds: expected at least 1, got {seeds}")
+    if target and shots:
+        raise UserError("--shots are rows of each class; of a target, take --shares")
+    asked = _numbers(data, target, threshold) if target else _classes(data)
+    shares = SHARES if shares is None and not shots else shares or ()
+    held = "validation" if split != "validation" and data.records("validation") else None
+
+    def read(source: Aligner, which: str) -> Rows:
+        vectors, rows = side_features(source, data, side, which, kind=features, batch_size=batch_size)
+        truth, known = asked.truth_of(rows, which)
+        if not known.any():
+            raise UserError(f"split {which!r} has no row with {'the number ' + target if target else 'a label'}")
+        return Rows(vectors[known], truth[known], groups_of(data.records(which), rows)[known])
+
+    def every(source: Aligner) -> dict[str, Rows]:
+        return {which: read(source, which) for which in ("train", split, *([held] if held else []))}
+
+    trained = every(model)
+    copies = [every(random_copy(model, seed + step)) for step in range(seeds)]
+    truth, groups = trained[split].truth, trained[split].groups
+    parts: dict[str, list[Ints]] = {}
+    held_truth, draws = trained["train"].truth, range(seed, seed + seeds)
+    for share in shares:
+        parts[f"{100 * share:g} %"] = [share_of_rows(asked.strata(held_truth), share, n) for n in draws]
+    for several in shots:
+        parts[f"{several} a class"] = [shots_of_classes(held_truth, several, n) for n in draws]
+    tables: dict[str, dict[str, Any]] = {}
+    predicted: dict[str, Floats] = {}
+    for amount, drawn in parts.items():
+        runs = {"trained": _run(asked, [trained] * seeds, split, held, drawn),
+                "random": _run(asked, copies, split, held, drawn)}  # fmt: skip
+        measured = {
+            name: [asked.measures(truth, one, held_truth[rows]) for one, rows in zip(said, drawn, strict=True)]
+            for name, (said, _) in runs.items()
+        }
+        tables |= _compared(amount, measured, groups, bootstrap, seed)
+        for name, (said, strengths) in runs.items():
+            predicted[f"{amount} {name}"] = np.stack(said)
+            tables[f"{amount} {name}"] |= {"rows": round(np.mean([len(rows) for rows in drawn])),
+                                           "strength": " ".join(f"{x:g}" for x in sorted(set(strengths)))}  # fmt: skip
+    found = {"n": len(truth), "groups": len(np.unique(groups)), "training_rows": len(trained["train"].truth)}
+    protocol = PROTOCOL | {"features": features, "side": side, "seeds drawn": str(seeds), "target": target or "labels"}
+    origin = provenance(model, data, split=split, seed=seed, protocol=protocol, resamples=bootstrap)
+    details = {"truth": truth, "predicted": predicted, "groups": groups}
+    return EvalResult("probe", found | {"probes": tables}, origin, details)
+
+
+def _run(
+    asked: Probing, sources: Sequence[dict[str, Rows]], split: str, held: str | None, drawn: Sequence[Ints]
+) -> tuple[list[Floats], list[float]]:
+    """What the probe of each seed says of the split, and its penalty."""
+    done: dict[tuple[int, bytes], tuple[Floats, float]] = {}  # the whole training split is the same rows for all seeds
+    keys = [(id(source), rows.tobytes()) for source, rows in zip(sources, drawn, strict=True)]
+    for key, source, rows in zip(keys, sources, drawn, strict=True):
+        if key not in done:
+            into, aside = source["train"], source[held] if held else None
+            done[key] = probe(
+                asked.fit,
+                asked.quality,
+                into.features[rows],
+                into.truth[rows],
+                source[split].features,
+                groups=into.groups[rows],
+                held_out=(aside.features, aside.truth) if aside else None,
+            )
+    said, strengths = zip(*(done[key] for key in keys), strict=True)
+    return list(said), list(strengths)
+
+
+def _compared(
+    amount: str, measured: dict[str, list[Measures]], groups: Ints, resamples: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Rows `trained`, `random` and `gain` of one amount, with intervals and the spread over seeds."""
+    names = list(measured["trained"][0])
+
+    def by_seed(of: str, weights: Floats) -> Floats:
+        return np.stack([[one[name](weights) for name in names] for one in measured[of]])  # (seeds, figures, draws)
+
+    def statistic(weights: Floats) -> Floats:
+        trained, random = (by_seed(of, weights).mean(axis=0).T for of in ("trained", "random"))
+        return np.concatenate([trained, random, trained - random], axis=1)
+
+    titles = [f"{amount} {row}/{name}" for row in ("trained", "random", "gain") for name in names]
+    tables = {row: dict(figures) for row, figures in
+              with_intervals(statistic, titles, groups, resamples=resamples, seed=seed).items()}  # fmt: skip
+    for of in ("trained", "random"):
+        spread = by_seed(of, np.ones((1, len(groups))))[:, 0, 0].std(ddof=1) if len(measured[of]) > 1 else 0.0
+        tables[f"{amount} {of}"][f"{names[0]}_sd"] = float(spread)
+    return tables
+
+
+def _classes(data: EvalData) -> Probing:
+    names = sorted({label for record in data.all_records for label in record.labels})
+    if not names:
+        raise UserError("a probe needs labels, or a number: --data.columns.label COLUMN, or --target NAME")
+    # One class alone is found among records without it; among classes that exclude each other, no label says nothing.
+    several = len(names) == 1 or max(len(record.labels) for record in data.all_records) > 1
+
+    def truth_of(rows: Any, split: str) -> tuple[Bools, Bools]:
+        truth = labels_of(data.records(split), rows, names)
+        return truth, np.asarray(truth.any(axis=1) | several)
+
+    def measures(truth: Bools, said: Floats, trained: Bools) -> Measures:
+        kept = np.flatnonzero(with_both(truth)).tolist()
+        if not kept:
+            raise UserError(f"no class of {', '.join(names)} has rows with it and without it in what is judged")
+        best = said.argmax(axis=1)
+
+        def over(one: Callable[[int, Floats], Floats]) -> Callable[[Floats], Floats]:
+            return lambda weights: over_classes(np.stack([one(k, weights) for k in kept], axis=1))
+
+        def judged(k: int, weights: Floats) -> Floats:
+            if several:
+                return balanced_accuracy(truth[:, k], said[:, k] > trained[:, k].mean(), weights)
+            return mean((best == k).astype(np.float64), weights * truth[:, k])
+
+        return {
+            "macro_auroc": over(lambda k, weights: auroc(truth[:, k], said[:, k], weights)),
+            "macro_auprc": over(lambda k, weights: average_precision(truth[:, k], said[:, k], weights)),
+            "balanced_accuracy": over(judged),
+        }
+
+    return Probing(truth_of, one_vs_rest if several else logistic, mean_area, strata_of_labels, measures)
+
+
+def _numbers(data: EvalData, target: str, threshold: float | None) -> Probing:
+    def truth_of(rows: Any, split: str) -> tuple[Floats, Bools]:
+        truth = targets_of(data.records(split), rows, target)
+        return truth, ~np.isnan(truth)
+
+    def measures(truth: Floats, said: Floats, trained: Floats) -> Measures:
+        return number_measures(truth, said, threshold=threshold)
+
+    return Probing(truth_of, ridge, less_error, strata_of_numbers, measures)

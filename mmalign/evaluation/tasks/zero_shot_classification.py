@@ -1,0 +1,190 @@
+"""Zero-shot classification: classes as sentences, the class whose sentence is nearest wins."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmalign.embedding.loop import EvalData, embed_side
+from mmalign.embedding.scoring import score_blocks
+from mmalign.errors import UserError
+from mmalign.evaluation.metrics.classification import Classified, multi_label_scores, single_label_scores
+from mmalign.evaluation.metrics.labels import groups_of
+from mmalign.evaluation.metrics.selective_prediction import Doubt, assess, class_doubts, variance_of
+from mmalign.evaluation.metrics.weighted import Ints, mean
+from mmalign.evaluation.prompts.class_prompts import Prompts
+from mmalign.evaluation.report.result import EvalResult, provenance
+from mmalign.model import Aligner
+from mmalign.types import Embedding
+
+PROTOCOL = {
+    "top1, top5": "ties count against the model; top5 is given from six classes on",
+    "balanced_accuracy": "mean over classes of the share of their samples that are named rightly",
+    "macro_auroc": "one class against the rest, mean over classes; from softmax probabilities (one label a sample) "
+    "or scores (several)",
+    "ece": "expected calibration error, 15 bins of equal width, L1, of softmax(scale x score)",
+    "map": "mean over classes with a positive of the average precision",
+    "intervals": "95 % percentile bootstrap, whole records drawn",
+}
+
+
+def evaluate_zero_shot(
+    model: Aligner,
+    data: EvalData,
+    *,
+    side: str,
+    class_side: str | None = None,
+    split: str,
+    prompts: Prompts | None = None,
+    uncertainty: bool = False,
+    batch_size: int = 64,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    mode: str = "",
+) -> EvalResult:
+    """Classify one side by sentences through another; the classes are the data's labels, or those of the prompts.
+
+    Samples with several labels make the task multi-label: scores are then map and macro_auroc, and a sample without
+    label is a negative for every class. With one label a sample, those without are left out.
+
+    Args:
+        model: What to measure.
+        data: Prepared, with the model's transforms attached.
+        side: The tower whose samples are classified.
+        class_side: The tower that reads prompts; default: the one other tower whose samples are strings.
+        split: Whose records are classified.
+        prompts: What stands for a class; default: its name.
+        uncertainty: Also ask whether the model knows when it is wrong, with one label a sample: variance of the
+            embedding, entropy and margin of the class scores. Intervals draw whole groups.
+        batch_size: Items a forward pass.
+        bootstrap: Resamples behind each interval; 0 = none.
+        seed: Seed of the resampling.
+        mode: Another score that the pair's objective offers.
+
+    Returns:
+        `details`: `confusion` (true, predicted) counts, `classes`, `probabilities` `(n, classes)`, `truth`.
+
+    Raises:
+        UserError: no labels, fewer than two classes, a label without prompt, or no tower that reads strings.
+    """
+    prompts, class_side = prompts or Prompts(), class_side or _reader(model, side)
+    records = data.records(split)
+    # The classes are those of the whole data, whatever the split; nothing is decoded to learn them.
+    names = prompts.names([label for record in data.all_records for label in record.labels])
+    if len(names) < 2:
+        raise UserError(
+            f"zero-shot needs at least two classes, got {len(names)}; name the label column with --data.columns.label"
+        )
+    embedded = embed_side(model, data, side, split, batch_size=batch_size)
+    scores = class_scores(model, embedded.embedding, names, class_side=class_side, prompts=prompts, mode=mode)
+    if not bool(torch.isfinite(scores).all()):
+        raise UserError(f"{side} -> {class_side}: expected finite scores, got NaN or infinity")
+    place = {name: column for column, name in enumerate(names)}
+    truth = torch.zeros(scores.shape, dtype=torch.bool)
+    for item, row in enumerate(embedded.rows.tolist()):
+        for label in records[row].labels:
+            truth[item, place[label]] = True
+    scale = learnt_scale(model, side, class_side)
+    several = bool((truth.sum(dim=1) > 1).any())
+    kept = torch.arange(len(truth)) if several else truth.any(dim=1).nonzero().squeeze(1)
+    if not len(kept) or not bool(truth.any()):
+        raise UserError(f"no sample of split {split!r} has a label; name the column with --data.columns.label")
+    classified = Classified(scores[kept], truth[kept], embedded.rows[kept], names, scale)
+    measure = multi_label_scores if several else single_label_scores
+    found, details, costly = measure(classified, resamples=bootstrap, seed=seed)
+    found |= {"n": len(kept), "classes": len(names)}
+    protocol = PROTOCOL | {
+        "classes": _how(model, side, class_side),
+        "score": mode or "as trained",
+        "scale": f"{scale:.6g}",
+        "prompts": f"{len(prompts.templates)} templates",
+        "resamples": f"{costly} for macro_auroc, ece and map, {bootstrap} for the others",
+    }
+    origin = provenance(
+        model, data, split=split, seed=seed, protocol=protocol, resamples=bootstrap, prompts_hash=prompts.hash
+    )
+    if uncertainty:
+        doubt = _doubt(
+            embedded.embedding[kept], classified, details, groups_of(records, embedded.rows[kept]), bootstrap, seed
+        )
+        found, details = found | doubt.tables, details | {"doubt": doubt}
+        origin["protocol"] |= doubt.protocol
+    return EvalResult("zero-shot", found, origin, details | {"classes": names, "truth": truth[kept]})
+
+
+def _doubt(
+    samples: Embedding, given: Classified, details: Mapping[str, Any], groups: Ints, resamples: int, seed: int
+) -> Doubt:
+    if "predicted" not in details:
+        raise UserError("uncertainty of records with several labels: use --task multi-label")
+    wrong = (details["predicted"] != given.truth.long().argmax(dim=1)).double().numpy()
+    definitions = variance_of(samples) | class_doubts((given.scale * given.scores.double()).numpy())
+    return assess(
+        definitions, wrong, groups, quality=lambda weights: 1 - mean(wrong, weights), resamples=resamples, seed=seed
+    )
+
+
+def class_scores(
+    model: Aligner, samples: Embedding, names: Sequence[str], *, class_side: str, prompts: Prompts, mode: str = ""
+) -> Tensor:
+    """Score of every sample with every class, `(samples, classes)`, on the CPU.
+
+    Where vectors are all that the objective reads, a class is one vector: the prompts' unit vectors, their mean, and
+    that again of length one (Radford et al. 2021, section 3.1.4). Otherwise a class's score is the mean of its
+    prompts' scores.
+    """
+    texts = [prompts.texts(name) for name in names]
+    flat = model.encode(class_side, [text for several in texts for text in several])
+    owner = torch.repeat_interleave(torch.arange(len(names)), torch.tensor([len(several) for several in texts]))
+    if model.objective.scores_of_vectors(samples.modality, class_side):
+        classes = Embedding(mean_direction(flat.vector, owner, len(names)), modality=class_side)
+        return _all_scores(model, samples, classes, mode)
+    scores = _all_scores(model, samples, flat, mode)
+    sums = scores.new_zeros(len(scores), len(names)).index_add_(1, owner, scores)
+    return sums / torch.bincount(owner, minlength=len(names))
+
+
+def mean_direction(vectors: Tensor, owner: Tensor, count: int) -> Tensor:
+    """Normalise, mean over the rows of each owner, normalise.
+
+    Shape:
+        vectors `(rows, dim)`, owner `(rows,)` with values below `count` -> `(count, dim)`.
+
+    Example:
+        >>> mean_direction(torch.tensor([[9.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0]), 1)
+        tensor([[0.7071, 0.7071]])
+    """
+    unit = F.normalize(vectors.double(), dim=1)
+    sums = unit.new_zeros(count, vectors.shape[1]).index_add_(0, owner, unit)
+    return F.normalize(sums, dim=1).to(vectors.dtype)
+
+
+def learnt_scale(model: Aligner, a: str, b: str) -> float:
+    """What the objective multiplies scores with when it trains, 1 if it has no `scale`."""
+    objective, _ = model.objective.between(a, b)
+    scale = getattr(objective, "scale", 1.0)
+    return float(scale.detach() if isinstance(scale, Tensor) else scale)
+
+
+def _how(model: Aligner, a: str, b: str) -> str:
+    if model.objective.scores_of_vectors(a, b):
+        return "a class is the mean direction of its prompts: normalise, mean, normalise"
+    return "a class's score is the mean of its prompts' scores"
+
+
+def _all_scores(model: Aligner, samples: Embedding, classes: Embedding, mode: str) -> Tensor:
+    blocks = score_blocks(samples, classes, score=partial(model.score, mode=mode), device=model.device)
+    return torch.cat([block.cpu() for _, block in blocks])
+
+
+def _reader(model: Aligner, side: str) -> str:
+    readers = [name for name, modality in model.modalities.items() if modality.value_is_sample and name != side]
+    if len(readers) != 1:
+        raise UserError(
+            f"zero-shot of {side!r} needs one tower that reads strings, to embed class names; "
+            f"this model has {', '.join(readers) or 'none'}; name it by class_side"
+        )
+    return readers[0]

@@ -1,0 +1,272 @@
+"""Zero-shot detection: each class by itself, by sentences for it and against it; any number of labels a record."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mmalign.embedding.loop import AVERAGE, EvalData, embed_side
+from mmalign.errors import UserError
+from mmalign.evaluation.metrics.labels import groups_of, labels_of, tuning_split, with_intervals
+from mmalign.evaluation.metrics.selective_prediction import Doubt, assess, detection_doubts, variance_of
+from mmalign.evaluation.metrics.weighted import (
+    Bools,
+    Floats,
+    auroc,
+    average_precision,
+    balanced_accuracy,
+    best_threshold,
+    over_classes,
+    with_both,
+)
+from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts, as_prompts, prompt_scores
+from mmalign.evaluation.report.result import EvalResult, provenance
+from mmalign.evaluation.tasks.zero_shot_classification import class_scores, learnt_scale
+from mmalign.model import Aligner
+from mmalign.types import Embedding
+
+FIGURES = ("auroc", "auprc", "balanced_accuracy")
+PROTOCOL = {
+    "auroc, auprc": "one class against all other records, ties counting half; auprc is the average precision",
+    "balanced_accuracy": "mean of sensitivity and specificity; a class with negative sentences is found where they "
+    "score lower, one without where its score is above a threshold chosen on another split",
+    "macro": "mean over classes that have both outcomes",
+    "intervals": "95 % percentile bootstrap, whole groups (patients) drawn, a record without group by itself",
+}
+
+
+def evaluate_multi_label(
+    model: Aligner,
+    data: EvalData,
+    *,
+    side: str,
+    class_side: str,
+    split: str,
+    prompts: ClassPrompts | None = None,
+    prompt_share: float = 1.0,
+    tune_split: str = "",
+    uncertainty: bool = False,
+    average: Sequence[str] = (),
+    batch_size: int = 64,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    mode: str = "",
+) -> EvalResult:
+    """Find each class by itself, in records with any number of labels or none.
+
+    A class's score is that of its positive sentences, less that of its negative ones where it has any; sentences of one
+    class are joined as in zero-shot classification.
+
+    Args:
+        model: What to measure.
+        data: Prepared, with the model's transforms attached.
+        side: The tower whose samples are judged.
+        class_side: The tower that reads sentences.
+        split: Whose records are judged.
+        prompts: Sentences for and against each class; default: the labels as they are.
+        prompt_share: Share of each class's sentences to keep, those with the lowest variance; 1 = all.
+        tune_split: Where thresholds are chosen; "" = validation, or else train; none = no thresholds.
+        uncertainty: Also ask whether the model knows when it is wrong: variance of the embedding, entropy and margin of
+            the class scores, and the variance of the scores over the sentences of a class.
+        average: Sides of which a record's alternatives become one item: the clips of one study.
+        batch_size: Items a forward pass.
+        bootstrap: Resamples behind each interval; 0 = none.
+        seed: Seed of the resampling.
+        mode: Another score that the pair's objective offers.
+
+    Returns:
+        Macro figures, and `classes`, a table by class. `details`: `margins` `(n, classes)`, score less threshold;
+        `truth`, `groups`, `classes`.
+
+    Raises:
+        UserError: no class has both outcomes in the split.
+    """
+    records = data.records(split)
+    prompts = prompts or _labels_as_they_are(data)
+    if prompt_share != 1:
+        prompts = prompts.certain(model, class_side, prompt_share)
+    names = prompts.names
+    embedded = embed_side(model, data, side, split, batch_size=batch_size, average=average)
+    truth, groups = labels_of(records, embedded.rows, names), groups_of(records, embedded.rows)
+    both = with_both(truth)
+    if not both.any():
+        raise UserError(
+            f"no class of {', '.join(names)} has records of split {split!r} with it and without it; "
+            "name the column of labels with --data.columns.label"
+        )
+    scores = detection_scores(model, embedded.embedding, prompts, class_side=class_side, mode=mode)
+    thresholds = np.array([0.0 if name in prompts.negative else np.nan for name in names])
+    tuned = tuning_split(data, split, tune_split) if np.isnan(thresholds[both]).any() else None
+    if tuned:
+        other = embed_side(model, data, side, tuned, batch_size=batch_size, average=average)
+        held = labels_of(data.records(tuned), other.rows, names)
+        known = detection_scores(model, other.embedding, prompts, class_side=class_side, mode=mode)
+        for place in np.flatnonzero(np.isnan(thresholds) & with_both(held)):
+            thresholds[place] = best_threshold(held[:, place], known[:, place])
+    tables = class_figures(truth, scores, thresholds, names, groups, resamples=bootstrap, seed=seed)
+    macro = tables.pop("")
+    for name, threshold, column in zip(names, thresholds.tolist(), truth.T, strict=True):
+        row = tables.setdefault(name, {})
+        row |= {"threshold": threshold, "prevalence": float(column.mean()), "positives": int(column.sum())}
+    left_out = [name for name, kept in zip(names, both.tolist(), strict=True) if not kept]
+    found = macro | {"n": len(truth), "groups": len(np.unique(groups)), "classes": tables, "left_out": left_out}
+    protocol = PROTOCOL | {
+        "sentences": "mean direction" if model.objective.scores_of_vectors(side, class_side) else "mean score",
+        "score": mode or "as trained",
+        "thresholds": f"chosen on {tuned}" if tuned else "none chosen",
+        "prompt_share": f"{prompt_share:g}",
+        "left out": ", ".join(left_out) or "no class",
+    }
+    protocol |= {"average": AVERAGE.format(", ".join(average))} if average else {}
+    origin = provenance(
+        model, data, split=split, seed=seed, protocol=protocol, resamples=bootstrap, prompts_hash=prompts.hash
+    )
+    details = {
+        "margins": (scores - thresholds)[:, both],
+        "truth": truth[:, both],
+        "classes": [name for name in names if name not in left_out],
+        "groups": groups,
+        "embedding": embedded.embedding,
+    }
+    if uncertainty:
+        scale = learnt_scale(model, side, class_side)
+        definitions = variance_of(embedded.embedding) | _score_variance(
+            model, embedded.embedding, prompts, class_side, mode
+        )
+        doubt = detection_doubt(
+            details["truth"], details["margins"], groups, definitions, scale=scale, resamples=bootstrap, seed=seed
+        )
+        found, details = found | doubt.tables, details | {"doubt": doubt}
+        origin["protocol"] |= doubt.protocol
+    return EvalResult("multi-label", found, origin, details)
+
+
+def detection_scores(
+    model: Aligner, samples: Embedding, prompts: ClassPrompts, *, class_side: str, mode: str = ""
+) -> Floats:
+    """Score of every sample with every class, `(samples, classes)`: sentences for it, less those against it.
+
+    Raises:
+        UserError: a score is NaN or infinite.
+    """
+    names = prompts.names
+    scores = class_scores(
+        model, samples, names, class_side=class_side, prompts=as_prompts(prompts.positive), mode=mode
+    ).double()
+    if against := [name for name in names if name in prompts.negative]:
+        places = [names.index(name) for name in against]
+        scores[:, places] -= class_scores(
+            model, samples, against, class_side=class_side, prompts=as_prompts(prompts.negative), mode=mode
+        )
+    if not bool(scores.isfinite().all()):
+        raise UserError(f"{samples.modality} -> {class_side}: expected finite scores, got NaN or infinity")
+    return scores.numpy()
+
+
+def class_figures(
+    truth: Bools,
+    scores: Floats,
+    thresholds: Floats,
+    names: Sequence[str],
+    groups: Any,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """auroc, auprc and balanced_accuracy of each class that has both outcomes, and their means over classes.
+
+    Args:
+        truth: `(n, classes)`.
+        scores: `(n, classes)`, higher = more positive.
+        thresholds: `(classes,)`, NaN = none; `score > threshold` = positive.
+        names: Of the classes.
+        groups: What is drawn as one, `(n,)`.
+        resamples: 0 = no intervals.
+        seed: Seed of the draws.
+
+    Returns:
+        The means as `""`: macro_auroc and so on; a table by class. What is not defined for any class is left out.
+    """
+    kept = np.flatnonzero(with_both(truth)).tolist()
+
+    def statistic(weights: Floats) -> Floats:
+        columns = np.full((len(weights), len(kept), len(FIGURES)), np.nan)
+        for column, place in enumerate(kept):
+            right, score = truth[:, place], scores[:, place]
+            columns[:, column, 0] = auroc(right, score, weights)
+            columns[:, column, 1] = average_precision(right, score, weights)
+            if not np.isnan(thresholds[place]):
+                columns[:, column, 2] = balanced_accuracy(right, score > thresholds[place], weights)
+        macro = over_classes(columns.swapaxes(1, 2))
+        return np.concatenate([macro, columns.reshape(len(weights), -1)], axis=1)
+
+    titles = [f"macro_{figure}" for figure in FIGURES] + [f"{names[k]}/{figure}" for k in kept for figure in FIGURES]
+    tables = with_intervals(statistic, titles, groups, resamples=resamples, seed=seed)
+    return {row: _defined(figures) for row, figures in tables.items()}
+
+
+def _defined(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in figures.items() if not (isinstance(value, float) and np.isnan(value))}
+
+
+def detection_doubt(
+    truth: Bools,
+    margins: Floats,
+    groups: Any,
+    definitions: Mapping[str, Floats],
+    *,
+    scale: float = 1.0,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Doubt:
+    """Whether doubt goes with the share of classes that are judged wrongly; halves by their macro balanced accuracy.
+
+    Args:
+        truth: `(n, classes)`.
+        margins: Score less threshold, `(n, classes)`; classes without a threshold (NaN) are left out.
+        groups: What is drawn as one, `(n,)`.
+        definitions: Further uncertainties beside entropy and margin, `(n,)` each.
+        scale: What turns margins into logits.
+        resamples: 0 = no intervals.
+        seed: Seed of the draws.
+
+    Raises:
+        UserError: no class has a threshold.
+    """
+    kept = ~np.isnan(margins).any(axis=0)
+    if not kept.any():
+        raise UserError("uncertainty needs to know what is wrong: give negative sentences, or a --tune_split")
+    truth, margins = truth[:, kept], margins[:, kept]
+    said = margins > 0
+
+    def quality(weights: Floats) -> Floats:
+        columns = [balanced_accuracy(right, called, weights) for right, called in zip(truth.T, said.T, strict=True)]
+        return over_classes(np.stack(columns, axis=1))
+
+    return assess(
+        {**definitions, **detection_doubts(scale * margins)},
+        np.asarray((truth != said).mean(axis=1)),
+        groups,
+        quality=quality,
+        wanted="balanced_accuracy",
+        wrong=np.asarray((truth != said).any(axis=1)),
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def _score_variance(
+    model: Aligner, samples: Embedding, prompts: ClassPrompts, class_side: str, mode: str
+) -> dict[str, Floats]:
+    several = [texts for texts in prompts.positive.values() if len(texts) > 1]
+    if not several:
+        return {}
+    scores = [prompt_scores(model, samples, texts, class_side=class_side, mode=mode).double() for texts in several]
+    return {"score variance": np.mean([one.numpy().var(axis=1) for one in scores], axis=0)}
+
+
+def _labels_as_they_are(data: EvalData) -> ClassPrompts:
+    labels = sorted({label for record in data.all_records for label in record.labels})
+    if not labels:
+        raise UserError("multi-label needs labels; name the column with --data.columns.label")
+    return ClassPrompts({label: (label,) for label in labels})

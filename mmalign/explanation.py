@@ -1,0 +1,178 @@
+"""Why two samples are alike: which words of one answer to which atoms, patches or beats of the other."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from mmalign.errors import UserError
+from mmalign.heads import HeadSet
+from mmalign.modality import Encoder, TokenLabels
+from mmalign.model import Aligner, inference
+from mmalign.objectives.correspondence import Coded
+from mmalign.objectives.functional.token_correspondence import code_shares
+from mmalign.pictures import save
+from mmalign.pictures.correspondence import MOST, Answer, Numbers, answers, correspondence_figure
+from mmalign.types import Embedding, Tokens
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Side:
+    """One sample of the pair: its tower, the sample as read, and what a person sees of its tokens."""
+
+    name: str
+    sample: Any
+    units: TokenLabels
+
+    @property
+    def shown(self) -> Any:
+        """What is drawn."""
+        return self.sample if self.units.shown is None else self.units.shown
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which words of the asking sample answer to which units of the drawn one.
+
+    Args:
+        model: Whose modalities draw.
+        drawn: The sample that is drawn, once for each word.
+        asking: The other one.
+        weights: `(entries of drawn, entries of asking)`, as the objective says.
+        answers: The words that say most, see `pictures.correspondence.answers`.
+        term: The label of the term that says so.
+        score: Of the pair.
+    """
+
+    model: Aligner
+    drawn: Side
+    asking: Side
+    weights: Tensor
+    answers: list[Answer]
+    term: str
+    score: float
+
+    def figure(self) -> "Figure":
+        """The asking sample as words in colours, the other drawn for each of them."""
+        draw: Any = self.model.modalities[self.drawn.name].picture
+        ask = self.model.modalities[self.asking.name].picture
+
+        def drawn(axes: "Axes", weights: Numbers) -> None:
+            draw(self.drawn.shown, axes, weights)
+
+        def asking(axes: "Axes") -> None:
+            ask(self.asking.shown, axes)
+
+        return correspondence_figure(
+            self.answers, self.drawn.units, self.asking.units, draw=drawn, draw_asking=asking,
+            sides=(self.drawn.name, self.asking.name), title=f"{self.term}: score {self.score:.3f}",
+        )  # fmt: skip
+
+    def draw(self, path: Path | str) -> Path:
+        """Save the figure."""
+        return save(self.figure(), path)
+
+    def show(self) -> None:
+        """Print the words, each with its share and what it answers to most."""
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=Text(f"{self.asking.name} to {self.drawn.name} by {self.term}, score {self.score:.4f}"))
+        for name in ("share", self.asking.name, f"most to ({self.drawn.name})", "nats"):
+            table.add_column(name, justify="right" if name in ("share", "nats") else "left")
+        for one in self.answers:
+            order = np.argsort(-one.weights, kind="stable")[:3]
+            most = ", ".join(f"{self.drawn.units.labels[i]} {one.weights[i]:.0%}" for i in order if one.weights[i] > 0)
+            table.add_row(f"{one.share:.1%}", Text(one.name[:60]), Text(most), f"{one.said:.4f}")
+        Console().print(table)
+
+
+def explain(model: Aligner, a: Any, b: Any, *, sides: tuple[str, str], mode: str = "", most: int = MOST) -> Explanation:
+    """Which words of one sample answer to which units of another, by what trained the model.
+
+    The sample that is spelled out as words asks (else the second one, if the first can be drawn with weights); the
+    other is drawn.
+
+    Args:
+        model: With an objective that compares tokens: transport, late_interaction, fdt or local.
+        a: One sample as a user has it: a path, a string, an array.
+        b: The other.
+        sides: Their towers.
+        mode: Which term of the pair: the name of its objective, or its label.
+        most: Words that are looked at.
+
+    Raises:
+        BadSample: a sample cannot be read.
+        UserError: no term compares tokens, or neither modality can be drawn with weights.
+    """
+    if not 1 <= most <= MOST:
+        raise UserError(f"most: expected 1 to {MOST}, got {most}")
+    sample_a, sample_b = (model.modalities[side].read(item) for side, item in zip(sides, (a, b), strict=True))
+    with inference(model):
+        one, other = (_embed(model, side, x) for side, x in zip(sides, (sample_a, sample_b), strict=True))
+        score = float(model.score(one, other)[0, 0])
+        found = model.objective.correspondence(one, other, mode)
+    levels = found.level_a, found.level_b
+    both = [
+        _side(model, side, sample, level, count)
+        for side, sample, level, count in zip(sides, (sample_a, sample_b), levels, found.weights.shape, strict=True)
+    ]
+    first = _drawn(both)
+    drawn, asking = both[first][0], both[1 - first][0]
+    weights = (found.weights if first == 0 else found.weights.T).cpu()
+    best = answers(weights, drawn.units, asking.units, parts=levels[1 - first] == "parts", most=most)
+    return Explanation(model, drawn, asking, weights, best, found.term, score)
+
+
+def _embed(model: Aligner, name: str, sample: Any) -> Embedding:
+    """One sample through its tower, on its device; where it has codes, with those of each token."""
+    transform, heads = model.transforms[name], model.heads[name]
+    inputs = transform.collate([transform(sample)])
+    moved = {key: value.to(model.device) if isinstance(value, Tensor) else value for key, value in inputs.items()}
+    assert isinstance(heads, HeadSet)
+    if heads.queries is None or model.codebook is None:
+        return model.embed(name, moved)
+    asked: list[Tokens] = []
+    hook = heads.queries.register_forward_hook(lambda _, __, made: asked.append(made))
+    try:
+        made = model.embed(name, moved)
+    finally:
+        hook.remove()
+    assert made.codes is not None
+    queries = asked[0]
+    shares = code_shares(queries.values[0], queries.mask[0], model.codebook.codes, made.codes[0])
+    fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(Embedding)}
+    return Coded(**fields, token_codes=Tokens(shares[None], queries.mask))
+
+
+def _side(model: Aligner, name: str, sample: Any, level: str, count: int) -> tuple[Side, bool]:
+    """What a person sees of a sample, and whether it can be drawn with weights."""
+    modality, encoder = model.modalities[name], model.encoders[name]
+    assert isinstance(encoder, Encoder)
+    units = modality.units(sample, model.transforms[name], encoder, level, count)
+    if units is not None:
+        return Side(name, sample, units), modality.weighted_picture
+    return Side(
+        name, sample, TokenLabels([f"{level[:-1]} {place + 1}" for place in range(count)], np.eye(count))
+    ), False
+
+
+def _drawn(sides: Sequence[tuple[Side, bool]]) -> int:
+    """Which of two samples is drawn: one that can be, rather than one that is words, rather the first."""
+    able = [place for place, (_, drawable) in enumerate(sides) if drawable]
+    if not able:
+        names = " and ".join(side.name for side, _ in sides)
+        raise UserError(
+            f"neither of {names} can be drawn with weights: its modality must say what the encoder's tokens are "
+            "(`Modality.units`) and draw weights (`weighted_picture`)"
+        )
+    return min(able, key=lambda place: (sides[place][0].units.spelled, place))

@@ -1,0 +1,1 @@
+"""Optimal transport: problem, solvers, gradients, similarity of sets."""

@@ -1,0 +1,145 @@
+"""Newton's method on the potentials, for the transport problems that Sinkhorn's iterations are too slow for.
+
+With the rows' potentials at their best the problem is a concave one in those of the columns: `m` unknowns, the gradient
+what the columns lack, and the Hessian `P^T diag(1 / P 1) P - diag(P^T 1)` (Brauer et al. 2017, arXiv 1710.06635). Its
+third derivative is bounded by its second times how much the step differs from column to column, so that a step
+shortened by `log(1 + r) / r` always gains, however far the optimum is (Sun and Tran-Dinh 2017, arXiv 1703.04599); and
+near the optimum every step doubles the digits.
+"""
+
+import torch
+from torch import Tensor
+
+from mmalign.objectives.functional.transport.problem import Problems
+
+# Epsilon begins where the scores span this much, and goes down by this factor whenever a problem is loosely solved.
+SPAN, FACTOR = 10.0, 0.5
+# That is, its error is not above this share of the mass. Where mass may be missed, what little is missed says where the
+# potentials are.
+LOOSE, LOOSE_INEXACT = 0.03, 0.01
+# A problem that stays at one epsilon for so many steps left the one before too early, for a plateau from which no step
+# sees where to go: it goes back up by this factor, to come down more tightly. Below this error there is no plateau.
+STUCK, BACK, TIGHTER, SETTLED = 20, 100.0, 0.1, 1e-6
+# Added to the diagonal, as a share of it: columns that hardly know of each other do not tear the step apart.
+_RIDGE = 1e-9
+
+
+def descend(problems: Problems, start: Tensor | None, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
+    """Column potentials in units of epsilon `(batch, columns)` and iterations `(batch,)`, in float64.
+
+    Args:
+        problems: In float64, no side empty.
+        start: Column potentials to begin with; where they are no better than nothing they are dropped.
+        tolerance: On the error at the wanted epsilon.
+        iterations: Where to stop in any case.
+    """
+    y, taken = torch.zeros_like(problems.b), torch.zeros(len(problems.b), dtype=torch.long, device=problems.b.device)
+    # The system has an unknown a column: the smaller side becomes the columns.
+    more = (problems.b > 0).sum(1) > (problems.a > 0).sum(1)
+    for rows, turn in (((~more).nonzero()[:, 0], False), (more.nonzero()[:, 0], True)):
+        if not len(rows):
+            continue
+        some, begun = problems.take(rows), None if start is None else start[rows]
+        if turn:
+            begun = None if begun is None else some.rows_from(begun)
+            x, taken[rows] = _descend(some.turned(), begun, tolerance, iterations)
+            y[rows] = some.columns_from(x)
+        else:
+            y[rows], taken[rows] = _descend(some, begun, tolerance, iterations)
+    return y, taken
+
+
+def _descend(problems: Problems, start: Tensor | None, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
+    """A problem that is done is not touched again; one that is not in time gives its best at the wanted epsilon."""
+    path = _Path(problems, start)
+    result, taken = path.y.clone(), torch.zeros(len(path.y), dtype=torch.long, device=path.y.device)
+    left, open_ = torch.arange(len(result), device=result.device), torch.ones_like(taken, dtype=torch.bool)
+    least = torch.full_like(path.wide, torch.inf)
+    for done in range(iterations + 1):
+        error, there = path.look(), path.wide == 1
+        better = open_ & torch.where(there, error < least, least.isinf())
+        result[left[better]], taken[left[open_]] = path.y[better], done
+        least = torch.where(better & there, error, least)
+        open_ = open_ & ~(there & (error <= tolerance))
+        if done == iterations or not bool(open_.any()):
+            break
+        path.go(tolerance)
+        if 2 * int(open_.sum()) <= len(open_):
+            path.take(open_)
+            left, least, open_ = left[open_], least[open_], open_[open_]
+    return result, taken
+
+
+class _Path:
+    """Where each problem is on its way down.
+
+    `y` is in units of the wanted epsilon, `wide` how many times too large epsilon still is.
+    """
+
+    def __init__(self, problems: Problems, start: Tensor | None) -> None:
+        self.problems, self.mass = problems, problems.b.sum(1)
+        self.widest = (problems.span / SPAN).clamp(min=1.0)
+        self.loose = self.mass * (LOOSE if problems.exact else LOOSE_INEXACT)
+        self.since = torch.zeros_like(self.mass, dtype=torch.long)
+        self.wide, self.y = self.widest, torch.zeros_like(problems.b)
+        if start is not None:
+            self._take_up(start)
+
+    def _take_up(self, start: Tensor) -> None:
+        """At the smallest epsilon at which it is loosely right; if at none, not at all."""
+        self.wide, self.y = torch.ones_like(self.widest), start
+        while True:
+            wrong = ~(self.look() <= self.loose)  # not a number is wrong too
+            if not bool((climbs := wrong & (self.wide < self.widest)).any()):
+                break
+            self.wide = torch.where(climbs, torch.minimum(self.wide / FACTOR, self.widest), self.wide)
+        self.y = torch.where(wrong[:, None], 0.0, start)
+
+    def take(self, rows: Tensor) -> None:
+        self.problems = self.problems.take(rows)
+        for name in ("mass", "widest", "loose", "since", "wide", "y"):
+            setattr(self, name, getattr(self, name)[rows])
+
+    def look(self) -> Tensor:
+        """The error of each problem, at its epsilon."""
+        self.here = self.problems.at(self.wide) if bool((self.wide > 1).any()) else self.problems
+        self.plan = self.here.fit(self.y / self.wide[:, None])[1]
+        self.lacks = self.here.wanted(self.y / self.wide[:, None]) - self.plan.sum(1)
+        self.error = self.lacks.abs().sum(1)
+        return self.error
+
+    def go(self, tolerance: float) -> None:
+        """One step, and down or up with epsilon."""
+        at = self.y / self.wide[:, None]
+        step = newton_step(self.here, at, self.plan, self.lacks)
+        if not self.problems.exact:
+            # Too much mass by orders: Sinkhorn's own step takes them all at once.
+            back = (self.here.wanted(at) / self.plan.sum(1)).log() / (1 + self.here.give_b)
+            back = torch.where(self.problems.b > 0, back, 0.0)
+            step = torch.where((self.error > self.mass)[:, None], back, step)
+        self.y = self.y + self.wide[:, None] * step
+        solved = self.error <= torch.where(self.wide == 1, tolerance, self.loose)
+        self.since = torch.where(solved, 0, self.since + 1)
+        stuck = (self.since >= STUCK) & (self.error > SETTLED * self.mass)
+        wide = torch.where(solved, self.wide * FACTOR, torch.where(stuck, self.wide * BACK, self.wide))
+        self.wide = torch.minimum(wide, self.widest).clamp(min=1.0)
+        self.loose = torch.where(stuck, self.loose * TIGHTER, self.loose)
+        self.since = torch.where(stuck, 0, self.since)
+
+
+def newton_step(problems: Problems, y: Tensor, plan: Tensor, lacks: Tensor) -> Tensor:
+    """What to add to column potentials, given the plan that the rows' best make with them and what its columns lack."""
+    real, mass = problems.b > 0, problems.b.sum(1, keepdim=True)
+    columns, rows = plan.sum(1), plan.sum(2) * (1 + problems.give_a)
+    system = -torch.bmm((plan / rows.clamp(min=1e-300)[:, :, None]).mT, plan)
+    slope = columns + problems.give_b * problems.wanted(y) + _RIDGE * torch.maximum(columns, problems.b)
+    system.diagonal(dim1=1, dim2=2).add_(torch.where(real, slope, 1.0))
+    if problems.exact:  # a constant added to all changes nothing: the system is singular there
+        system += problems.b[:, :, None] * (problems.b / mass)[:, None, :]
+    step = torch.cholesky_solve(lacks[:, :, None], torch.linalg.cholesky_ex(system)[0])[:, :, 0]
+    top, bottom = torch.where(real, step, -torch.inf).amax(1), torch.where(real, step, torch.inf).amin(1)
+    reach = top - bottom
+    if not problems.exact:
+        give = problems.give_a[:, 0]
+        reach = reach + torch.maximum(3 * give / (1 + give), problems.give_b[:, 0]) * step.abs().amax(1)
+    return step * (torch.log1p(reach) / reach.clamp(min=1e-300)).clamp(max=1.0)[:, None]

@@ -1,0 +1,124 @@
+"""The similarity of two sets of tokens under the plan that moves one onto the other, for every pair of samples."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from mmalign.errors import UserError
+from mmalign.objectives.functional.transport.sinkhorn import Gradient, sinkhorn
+
+CELLS = {"cpu": 2**20, "cuda": 2**25}
+"""Products of tokens that are held at a time."""
+
+BUCKETS, FEW = 4, 8
+"""Most groups of samples by their number of tokens, on the CPU; a group of fewer samples would not pay."""
+
+Tile = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def transport_scores(
+    tokens_a: Tensor,
+    mask_a: Tensor,
+    tokens_b: Tensor,
+    mask_b: Tensor,
+    *,
+    epsilon: float = 0.05,
+    rho_a: float | None = None,
+    rho_b: float | None = None,
+    tolerance: float = 1e-2,
+    max_iterations: int = 50,
+    gradient: Gradient = "envelope",
+) -> Tensor:
+    """How alike two samples are when every token must find its place among the other's.
+
+        score_ij = sum_kr P_kr <k, r>,   P = the plan of `sinkhorn` at cost 1 - <k, r>, mass even over real tokens
+
+    for token k of `a_i` and r of `b_j`. With exact marginals the score of unit tokens lies in [-1, 1]. A pair's score
+    depends on that pair alone. Pairs are solved a tile at a time; with a gradient, each tile is made again in backward.
+
+    Args:
+        tokens_a: `(n, length_a, dim)`, unit vectors.
+        mask_a: `(n, length_a)`, True = real.
+        tokens_b: `(m, length_b, dim)`.
+        mask_b: `(m, length_b)`.
+        epsilon: Weight of the entropy: large = every token meets all, small = one meets one.
+        rho_a: What a unit of mass left behind on the side of a costs; None: all of it must move.
+        rho_b: The same for b.
+        tolerance: L1 error of the marginals at which a problem is done.
+        max_iterations: Where to stop in any case.
+        gradient: `envelope`: the plan counts as constant, which is the gradient of the transport cost itself;
+            `implicit` or `last_step`: also through the plan.
+
+    Returns:
+        `(n, m)`, in float32 (float64 where an input is). A sample without a real token has score 0, and no gradient.
+
+    Raises:
+        UserError: shapes do not fit, or (on the CPU) NaN or infinity came in a real token.
+
+    Example:
+        >>> tokens, real = torch.eye(3)[None], torch.ones(1, 3, dtype=torch.bool)
+        >>> transport_scores(tokens, real, tokens[:, :1], real[:, :1])  # three tokens must share one
+        tensor([[0.3333]])
+    """
+    for side, tokens, mask in (("a", tokens_a, mask_a), ("b", tokens_b, mask_b)):
+        if tokens.ndim != 3 or mask.shape != tokens.shape[:2] or mask.dtype != torch.bool:
+            came = f"{tuple(tokens.shape)} with a mask {tuple(mask.shape)} of {mask.dtype}"
+            raise UserError(f"side {side}: expected tokens (batch, length, dim) and a mask of booleans, got {came}")
+    if tokens_a.shape[2] != tokens_b.shape[2]:
+        raise UserError(f"expected tokens of one width, got {tokens_a.shape[2]} and {tokens_b.shape[2]}")
+    dtype = torch.promote_types(torch.promote_types(tokens_a.dtype, tokens_b.dtype), torch.float32)
+    a = tokens_a.to(dtype).masked_fill(~mask_a[:, :, None], 0.0)
+    b = tokens_b.to(dtype).masked_fill(~mask_b[:, :, None], 0.0)
+    if a.device.type == "cpu" and not (bool(a.isfinite().all()) and bool(b.isfinite().all())):
+        raise UserError("transport expected finite tokens wherever the mask is True, NaN or infinity came")
+
+    def tile(rows: Tensor, real_rows: Tensor, columns: Tensor, real_columns: Tensor) -> Tensor:
+        with torch.autocast(rows.device.type, enabled=False):
+            pairs = len(rows) * len(columns)
+            alike = (rows.flatten(0, 1) @ columns.flatten(0, 1).T).view(*rows.shape[:2], *columns.shape[:2])
+            alike = alike.transpose(1, 2).reshape(pairs, rows.shape[1], columns.shape[1])
+            mask_rows = real_rows[:, None].expand(-1, len(columns), -1).reshape(pairs, rows.shape[1])
+            mask_columns = real_columns[None].expand(len(rows), -1, -1).reshape(pairs, columns.shape[1])
+            plan = sinkhorn(
+                1 - alike, epsilon, mask_a=mask_rows, mask_b=mask_columns, rho_a=rho_a, rho_b=rho_b,
+                tolerance=tolerance, max_iterations=max_iterations, gradient=gradient,
+            ).plan  # fmt: skip
+            return (plan * alike).sum((1, 2)).view(len(rows), len(columns))
+
+    if a.device.type != "cpu" or not len(a) or not len(b):
+        return _tiles(tile, a, mask_a, b, mask_b)
+    # Samples of like length are solved together, without the padding that the longest of the batch would cost them.
+    # A GPU would have to be waited for to know the lengths.
+    order_a, order_b = mask_a.sum(1).argsort(), mask_b.sum(1).argsort()
+    rows = [_cropped(a, mask_a, part) for part in order_a.tensor_split(_groups(len(a)))]
+    columns = [_cropped(b, mask_b, part) for part in order_b.tensor_split(_groups(len(b)))]
+    table = torch.cat([torch.cat([_tiles(tile, *row, *column) for column in columns], dim=1) for row in rows])
+    return table[order_a.argsort()][:, order_b.argsort()]
+
+
+def _groups(count: int) -> int:
+    return max(1, min(BUCKETS, count // FEW))
+
+
+def _cropped(tokens: Tensor, mask: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Some of the samples, up to the last place where one of them has a real token."""
+    real = mask[rows]
+    used = int((real.any(0) * torch.arange(1, real.shape[1] + 1)).max()) if real.shape[1] else 0
+    return tokens[rows, : max(used, 1)], real[:, : max(used, 1)]
+
+
+def _tiles(tile: Tile, a: Tensor, mask_a: Tensor, b: Tensor, mask_b: Tensor) -> Tensor:
+    cells = a.shape[1] * b.shape[1] * max(len(b), 1)
+    step = max(1, CELLS.get(a.device.type, 2**25) // max(cells, 1))
+    if step >= len(a):
+        return tile(a, mask_a, b, mask_b)
+    made = []
+    for start in range(0, len(a), step):
+        part = a[start : start + step], mask_a[start : start + step], b, mask_b
+        if torch.is_grad_enabled():
+            made.append(checkpoint(tile, *part, use_reentrant=False, preserve_rng_state=False))
+        else:
+            made.append(tile(*part))
+    return torch.cat(made)

@@ -1,0 +1,158 @@
+"""Entropic optimal transport of many small problems at once (Sinkhorn), with gradients at the optimum."""
+
+import torch
+from torch import Tensor
+
+from mmalign.errors import UserError
+from mmalign.objectives.functional.transport.gradients import Gradient as Gradient
+from mmalign.objectives.functional.transport.gradients import at_optimum, value_of
+from mmalign.objectives.functional.transport.problem import Problems, clean, starting
+from mmalign.objectives.functional.transport.solver import REACH, solve, unroll
+from mmalign.types import TransportPlan
+
+
+class Transport(TransportPlan):
+    """A transport plan, its four fields, and beside them the potentials to begin the next solve with.
+
+    Args:
+        potentials: Of the columns, in units of the cost, `(batch, columns)`, detached: `g`, up to a constant where both
+            marginals are exact. Not a fifth field: `plan, value, error, iterations = sinkhorn(...)` holds.
+    """
+
+    potentials: Tensor
+
+
+def sinkhorn(
+    cost: Tensor,
+    epsilon: Tensor | float,
+    *,
+    a: Tensor | None = None,
+    b: Tensor | None = None,
+    mask_a: Tensor | None = None,
+    mask_b: Tensor | None = None,
+    rho_a: Tensor | float | None = None,
+    rho_b: Tensor | float | None = None,
+    start: Tensor | None = None,
+    tolerance: float = 1e-3,
+    max_iterations: int = 200,
+    gradient: Gradient = "implicit",
+) -> Transport:
+    """The cheapest way to move the mass `a` onto `b`, smoothed by entropy; each problem of the batch by itself.
+
+    Minimises over plans `P >= 0`
+
+        <C, P> + epsilon KL(P | a b^T)   with  P 1 = a,  P^T 1 = b        KL(p | q) = sum p log(p / q) - p + q
+
+    (Cuturi 2013, arXiv 1306.0895; against `a b^T`, so that splitting a row in two changes nothing). A `rho` replaces
+    that side's constraint by the penalty `rho KL(marginal | a)` (Chizat et al. 2018, arXiv 1607.05816). The solution is
+
+        P_ij = a_i b_j exp((f_i + g_j - C_ij) / epsilon)
+        f_i  = - epsilon rho_a / (rho_a + epsilon) LSE_j(log b_j + (g_j - C_ij) / epsilon)      and so g
+
+    by turns, in overrelaxed multiplications (Thibault et al. 2017, arXiv 1711.01851), where the costs span no more than
+    60 epsilon. Beyond, and where 50 iterations were not enough, damped Newton steps on `g` in float64, epsilon coming
+    down to its value by halves (Brauer et al. 2017, arXiv 1710.06635): each solves a system of the smaller side.
+    Rows are updated last, so theirs are exact and `error` is that of the columns:
+    `sum_j |sum_i P_ij - b_j exp(-g_j / rho_b)|`.
+
+    Args:
+        cost: `(batch, n, m)`.
+        epsilon: Weight of the entropy, in units of the cost: a number, or one a problem `(batch,)`.
+        a: Mass of the rows, `(batch, n)`; default: 1, spread evenly over the real ones. A row of no mass is as padded.
+        b: Mass of the columns, `(batch, m)`.
+        mask_a: `(batch, n)`, True = real. What stands in padded places is never read, NaN neither.
+        mask_b: `(batch, m)`.
+        rho_a: What a unit of missing or surplus mass costs on the side of the rows: a number or `(batch,)`; None: the
+            rows must be exact. Too low a rho and nothing moves.
+        rho_b: The same for the columns.
+        start: Where to begin, `(batch, m)`: the `potentials` of a former solve, in units of the cost. If they solve a
+            problem already it takes 0 iterations; if they are far off they are dropped.
+        tolerance: A problem is finished and left alone when its error is not above this; looked at every 5 iterations,
+            or after every Newton step.
+        max_iterations: Where to stop in any case; the error then says how far it came.
+        gradient: Of the plan. `implicit`: that of the optimum, by a linear system of m unknowns. `last_step`: as if
+            all but the last iteration were constant; biased, cheap. `unrolled`: through all of Sinkhorn's iterations in
+            the log domain, Newton only for larger epsilon; memory grows with them. `envelope`: none, for when only the
+            value is used. The value's gradient is that of the optimum in all modes but `unrolled` (dvalue/dcost = P,
+            dvalue/da = f up to a constant).
+
+    Returns:
+        Plan, value, error and iterations, and `.potentials`. In float32 (float64 where the cost is), under autocast
+        too; beyond 60 epsilon it is float64 inside. Gradients reach cost, a, b, epsilon and rho. With an empty side:
+        zero plan, value and gradient.
+
+    Raises:
+        UserError: shapes do not fit, epsilon or rho is not above 0, or (on the CPU) a real cost is not finite, a mass
+            is negative or not finite, a start is not finite, or two sides that must both be exact differ in mass by
+            more than 1 %.
+
+    Example:
+        >>> cost = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
+        >>> sinkhorn(cost, 0.05).plan.round(decimals=4)
+        tensor([[[0.5000, 0.0000],
+                 [0.0000, 0.5000]]])
+        >>> sinkhorn(cost, 0.05, mask_b=torch.tensor([[True, False]])).plan.round(decimals=4)
+        tensor([[[0.5000, 0.0000],
+                 [0.5000, 0.0000]]])
+    """
+    with torch.autocast(cost.device.type, enabled=False):
+        problems = clean(cost, epsilon, (a, b), (mask_a, mask_b), (rho_a, rho_b))
+        if problems.exact and problems.padded:
+            _same_mass(problems)
+        return solve_problems(problems, starting(start, problems), tolerance, max_iterations, gradient)
+
+
+def solve_problems(
+    problems: Problems, start: Tensor | None, tolerance: float, max_iterations: int, gradient: Gradient
+) -> Transport:
+    """Plans of what is clean; far problems apart from the others, in float64: float32 cannot hold their potentials."""
+    if gradient not in ("implicit", "envelope", "last_step", "unrolled"):
+        raise UserError(f"gradient: expected implicit, envelope, last_step or unrolled, got {gradient!r}")
+    if max_iterations < 1:
+        raise UserError(f"max_iterations: expected at least 1, got {max_iterations}")
+    far = problems.span > REACH
+    if not bool(far.any()):
+        found = _alike(problems, start, tolerance, max_iterations, gradient, far=False)
+    else:
+        parts = [(False, (~far).nonzero()[:, 0]), (True, far.nonzero()[:, 0])]
+        pieces = []
+        for wide, rows in parts:
+            some = problems.take(rows).double() if wide else problems.take(rows)
+            begun = None if start is None else start[rows]
+            pieces.append(_alike(some, begun, tolerance, max_iterations, gradient, far=wide))
+        order = torch.cat([rows for _, rows in parts]).argsort()
+        found = [torch.cat(piece)[order] for piece in zip(*pieces, strict=True)]
+    *fields, iterations, potentials = found
+    plan, value, error, potentials = (tensor.to(problems.cost.dtype) for tensor in (*fields, potentials))
+    solved = Transport(plan, value, error, iterations)
+    solved.potentials = potentials
+    return solved
+
+
+def _alike(
+    problems: Problems, start: Tensor | None, tolerance: float, max_iterations: int, gradient: Gradient, *, far: bool
+) -> list[Tensor]:
+    with torch.no_grad():
+        y = None if start is None else start / problems.epsilon[:, None]
+    if gradient == "unrolled":
+        y, iterations = unroll(problems, y, tolerance, max_iterations, far=far)
+        x = problems.rows_from(y)
+        plan = problems.plan(x, y)
+        value = value_of(problems, x, y, plan.sum((1, 2)))
+    else:
+        with torch.no_grad():
+            x, y, iterations, plan = solve(problems, y, tolerance, max_iterations, far=far)
+        plan, value = at_optimum(problems, x, y, plan, gradient)
+    with torch.no_grad():
+        return [plan, value, problems.error(plan, y), iterations, y * problems.epsilon[:, None]]
+
+
+def _same_mass(problems: Problems) -> None:
+    if problems.cost.device.type != "cpu":
+        return
+    totals = problems.a.detach().sum(1), problems.b.detach().sum(1)
+    apart = (totals[0] - totals[1]).abs() > 0.01 * totals[0]
+    if bool(apart.any()):
+        row = int(apart.nonzero()[0])
+        came = f"{float(totals[0][row]):.4g} and {float(totals[1][row]):.4g} in problem {row}"
+        raise UserError(f"a and b: expected the same mass on both sides, got {came}; scale them, or give a rho")

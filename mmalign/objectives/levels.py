@@ -1,0 +1,33 @@
+"""Which level of an embedding an objective of sets compares: tokens or parts."""
+
+from typing import Literal
+
+from mmalign.errors import UserError
+from mmalign.types import Embedding, Tokens
+
+Level = Literal["tokens", "parts"]
+
+
+def level_of(embedding: Embedding, level: Level) -> Tokens:
+    """The tokens or the parts of an embedding.
+
+    Raises:
+        UserError: it has none.
+    """
+    found = embedding.tokens if level == "tokens" else embedding.parts
+    if found is None:
+        raise UserError(f"embeddings of {embedding.modality or 'this tower'} have no {level}: no head made them")
+    return found
+
+
+def known(level: str) -> Level:
+    """The level by its name.
+
+    Raises:
+        UserError: it is neither tokens nor parts.
+    """
+    if level == "tokens":
+        return "tokens"
+    if level == "parts":
+        return "parts"
+    raise UserError(f"level must be tokens or parts, got {level!r}")

@@ -1,0 +1,254 @@
+"""Pairs of towers, their terms, and the weighted sum of their losses."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmalign import registry
+from mmalign.errors import UserError
+from mmalign.objectives.correspondence import Correspondence, correspond
+from mmalign.objectives.gradient_norms import GradientNorms
+from mmalign.objectives.objective import Objective
+from mmalign.types import Batch, Embedding, LossOutput
+
+
+@dataclass
+class PairConfig:
+    """One pair of towers and how it is trained. Several entries for one pair are its terms.
+
+    Args:
+        a: Name of the first tower.
+        b: Name of the second tower.
+        objective: Registered name of the objective.
+        args: Its arguments.
+        weight: Factor of this term's loss in the sum.
+        schedule: Points `[share of the training, factor]`, straight lines between them, that multiply the weight: [[0,
+            0], [0.1, 1]] fades a term in over the first tenth. Empty = 1 throughout.
+        score: Share of this term's score in the pair's score. Null = 1 for the first term of a pair, 0 for others.
+    """
+
+    a: str
+    b: str
+    objective: str = "clip"
+    args: dict[str, Any] = field(default_factory=dict)
+    weight: float = 1.0
+    schedule: list[list[float]] = field(default_factory=list)
+    score: float | None = None
+
+
+class PairSum(nn.Module):
+    """The weighted sum of the pairs' objectives; rows that lack a side leave that pair's loss.
+
+    Args:
+        pairs: The terms.
+        dim: Size of the shared space, for objectives that ask for it.
+
+    Attributes:
+        progress: The share of the training that is done, which schedules follow; set from outside.
+    """
+
+    def __init__(self, pairs: Sequence[PairConfig], dim: int | None = None) -> None:
+        super().__init__()
+        if not pairs:
+            raise UserError("a model needs at least one pair, for instance: pairs: [{a: image, b: text}]")
+        for pair in pairs:
+            _check(pair)
+        self.pairs, self.progress = list(pairs), 0.0
+        self.objectives = nn.ModuleList(_build(pair, dim) for pair in pairs)
+        self.labels = _labels(self.pairs)
+
+    def needs_of(self, tower: str) -> frozenset[str]:
+        """What the objectives read of one tower; a tower in no pair gives its vector."""
+        read = [objective.side_needs("a") for pair, objective in self._terms() if pair.a == tower]
+        read += [objective.side_needs("b") for pair, objective in self._terms() if pair.b == tower]
+        return frozenset().union(*read) or frozenset({"vector"})
+
+    def hides_of(self, tower: str) -> float:
+        """The largest share of one tower's tokens that some objective hides."""
+        return max((objective.hides for pair, objective in self._terms() if tower in (pair.a, pair.b)), default=0.0)
+
+    def _terms(self) -> list[tuple[PairConfig, Objective]]:
+        typed = [objective for objective in self.objectives if isinstance(objective, Objective)]
+        return list(zip(self.pairs, typed, strict=True))
+
+    def forward(
+        self,
+        embeddings: Mapping[str, Embedding],
+        batch: Batch,
+        gradient_norms: "GradientNorms | None" = None,
+        again: Mapping[str, Embedding] | None = None,
+    ) -> LossOutput:
+        """Sum over terms; what they report is named `<a>_<b>/<name>`, with the loss of each as `<a>_<b>/loss`.
+
+        A pair's second and later terms are named `<a>_<b>_<objective>/...`. With `gradient_norms`, backward also
+        notes how strongly each term pulls at the embeddings. `again` are second views, for pairs of a tower with itself.
+        """
+        losses, terms = [], {}
+        for (pair, objective), label in zip(self._terms(), self.labels, strict=True):
+            a, b, rows = common_rows(embeddings, batch, pair.a, pair.b)
+            b = again[pair.b] if again and pair.a == pair.b else b
+            if gradient_norms is not None:
+                a, b = gradient_norms.watch(label, a), gradient_norms.watch(label, b)
+            soft = {"mixed": batch.mixed[pair.a][rows]} if objective.mixes and pair.a in batch.mixed else {}
+            output = objective(a, b, batch.groups[rows], **soft)
+            weight = pair.weight * factor_at(pair.schedule, self.progress)
+            losses.append(weight * output.loss)
+            terms[f"{label}/loss"] = output.loss.detach()
+            if pair.schedule:
+                terms[f"{label}/weight"] = torch.full((), weight, device=output.loss.device)
+            terms.update({f"{label}/{name}": value for name, value in output.terms.items()})
+        return LossOutput(torch.stack(losses).sum(), terms)
+
+    def between(self, a: str, b: str) -> tuple[Objective, bool]:
+        """The first objective that joins two towers, and whether its sides are swapped (b, a)."""
+        for pair, objective in self._terms():
+            if (pair.a, pair.b) == (a, b):
+                return objective, False
+            if (pair.a, pair.b) == (b, a):
+                return objective, True
+        trained = ", ".join(f"{pair.a}-{pair.b}" for pair in self.pairs)
+        raise UserError(f"no objective joins {a!r} and {b!r}; this model was trained on: {trained}")
+
+    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """The score of the pair that two embeddings make: the sum of its terms' scores by their shares.
+
+        Args:
+            a: `n` rows of one tower.
+            b: `m` rows of another.
+            mode: Another score of the first term alone, one of its `modes`.
+
+        Returns:
+            `(n, m)`, higher = more alike.
+        """
+        return self._scored(a, b, mode, lambda objective, *asked: objective.score(*asked))
+
+    def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """As `score`, of each row of `a` with the row of `b` beside it, `(len(a),)`.
+
+        Raises:
+            UserError: the two have different numbers of rows.
+        """
+        if len(a) != len(b):
+            raise UserError(f"scores of pairs: expected as many rows on both sides, got {len(a)} and {len(b)}")
+        return self._scored(a, b, mode, lambda objective, *asked: objective.paired_score(*asked))
+
+    def _scored(self, a: Embedding, b: Embedding, mode: str, score: Callable[..., Tensor]) -> Tensor:
+        """The sum of the terms' scores by their shares; `score(objective, its a, its b)`, and a `mode` if any."""
+
+        def one(objective: Objective, swapped: bool) -> Tensor:
+            scores = score(objective, *((b, a) if swapped else (a, b)), *([mode] if mode else []))
+            return scores.T if swapped and scores.ndim == 2 else scores
+
+        first, turned = self.between(a.modality, b.modality)
+        if mode:
+            if mode not in first.modes:
+                known = ", ".join(first.modes) or "none"
+                raise UserError(f"no score called {mode!r} between {a.modality!r} and {b.modality!r}; known: {known}")
+            return one(first, turned)
+        total: Tensor | None = None
+        for pair, objective in self._terms():
+            if {pair.a, pair.b} != {a.modality, b.modality}:
+                continue
+            share = pair.score if pair.score is not None else float(objective is first)
+            if share:
+                scores = share * one(objective, (pair.a, pair.b) != (a.modality, b.modality))
+                total = scores if total is None else total + scores
+        if total is None:
+            raise UserError(f"every term between {a.modality!r} and {b.modality!r} has score: 0; give one a share")
+        return total
+
+    def correspondence(self, a: Embedding, b: Embedding, mode: str = "") -> Correspondence:
+        """Which tokens of one sample answer to which of another, by the first term between them that can say.
+
+        Args:
+            a: One row of one tower.
+            b: One row of another.
+            mode: Another term: the name of its objective, or its label where several have that name.
+
+        Raises:
+            UserError: no term between them can say, or none is called `mode`.
+        """
+        self.between(a.modality, b.modality)  # or say which towers are joined
+        terms = [(*term, label) for term, label in zip(self._terms(), self.labels, strict=True)]
+        return correspond(terms, a, b, mode)
+
+    def scores_of_vectors(self, a: str, b: str) -> bool:
+        """Whether the pair's score reads nothing but vectors, so that a vector can stand for several samples."""
+        first, _ = self.between(a, b)
+        used = [
+            objective
+            for pair, objective in self._terms()
+            if {pair.a, pair.b} == {a, b} and (objective is first if pair.score is None else pair.score)
+        ]
+        return all(objective.needs == {"vector"} for objective in used)
+
+    def after_step(self) -> None:
+        """Let every objective put its learnt constants back into their range."""
+        for _, objective in self._terms():
+            objective.after_step()
+
+
+def factor_at(schedule: Sequence[Sequence[float]], progress: float) -> float:
+    """The height of a line through points at a place; level before the first and after the last, 1 without points.
+
+    Example:
+        >>> [factor_at([[0.25, 0], [0.75, 1]], place) for place in (0.0, 0.5, 0.9)]
+        [0.0, 0.5, 1.0]
+    """
+    if not schedule:
+        return 1.0
+    places, heights = zip(*schedule, strict=True)
+    return float(np.interp(progress, places, heights))
+
+
+def common_rows(
+    embeddings: Mapping[str, Embedding], batch: Batch, a: str, b: str
+) -> tuple[Embedding, Embedding, Tensor]:
+    """The rows that have both sides: `a`'s and `b`'s embeddings of them, aligned, and their places in the batch."""
+    rows_a, rows_b = batch.rows[a], batch.rows[b]
+    if len(rows_a) == len(rows_b) == len(batch):
+        return embeddings[a], embeddings[b], rows_a
+    in_a, in_b = torch.isin(rows_a, rows_b), torch.isin(rows_b, rows_a)
+    return embeddings[a][in_a], embeddings[b][in_b], rows_a[in_a]
+
+
+def _build(pair: PairConfig, dim: int | None) -> Objective:
+    factory = registry.load("objectives", pair.objective)
+    asked = {"dim": dim} if dim is not None and "dim" in inspect.signature(factory).parameters else {}
+    try:
+        objective = factory(**{**asked, **pair.args})
+    except TypeError as error:
+        raise UserError(f"objective {pair.objective!r}: {error}") from error
+    if not isinstance(objective, Objective):
+        raise UserError(f"objective {pair.objective!r} is a {type(objective).__name__}, not an Objective")
+    return objective
+
+
+def _labels(pairs: Sequence[PairConfig]) -> list[str]:
+    labels: list[str] = []
+    for pair in pairs:
+        label = f"{pair.a}_{pair.b}"
+        if label in labels:
+            label = f"{label}_{pair.objective}"
+        names = [label, *(f"{label}-{again}" for again in range(2, len(pairs) + 2))]
+        labels.append(next(name for name in names if name not in labels))
+    return labels
+
+
+def _check(pair: PairConfig) -> None:
+    for name, value in (("weight", pair.weight), ("score", pair.score)):
+        if value is not None and not math.isfinite(value):
+            raise UserError(f"pair {pair.a}-{pair.b}: {name}: expected a finite number, got {value}")
+    where = f"pair {pair.a}-{pair.b}: schedule"
+    points = all(isinstance(point, Sequence) and len(point) == 2 for point in pair.schedule)
+    if not points or not all(math.isfinite(factor) for _, factor in pair.schedule):
+        raise UserError(f"{where}: expected points [share of the training, factor], got {pair.schedule}")
+    places = [place for place, _ in pair.schedule]
+    if places != sorted(set(places)) or any(not 0 <= place <= 1 for place in places):
+        raise UserError(f"{where}: expected shares of the training from 0 to 1, ascending, got {places}")

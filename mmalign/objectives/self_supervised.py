@@ -1,0 +1,119 @@
+"""Terms of a tower with itself: pretraining from one side alone, before there are pairs."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mmalign import distributed
+from mmalign.errors import UserError
+from mmalign.objectives.contrastive import cosines, paired_cosines
+from mmalign.objectives.distributed_rows import Rows
+from mmalign.objectives.functional.self_supervised import hidden_error, spread, variance_hinge, view_rows
+from mmalign.objectives.objective import Objective
+from mmalign.types import Embedding, LossOutput
+
+
+class _Cosine(Objective):
+    """What both have in common: vectors are compared by their cosine."""
+
+    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """Cosine of every pair, `(len(a), len(b))`."""
+        return cosines(a.vector, b.vector)
+
+    def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+        """Cosine of each row of `a` with the row of `b` beside it, `(len(a),)`."""
+        return paired_cosines(a.vector, b.vector)
+
+
+class ViewsObjective(_Cosine):
+    """Two views of a sample foretell each other through a small predictor, and vectors keep apart.
+
+        loss = mean over rows of view_rows + variance * mean over both views of variance_hinge    (of `functional`)
+
+    A pair of a tower with itself, `{a: ecg, b: ecg, objective: views}`, gives two views in training, which differ by
+    dropout and by what is hidden; in use they are one. The predictor has a bottleneck (SimSiam, arXiv 2011.10566)
+    and layer norm in place of batch norm, so that one loss holds for any number of processes; what batch norm did
+    against collapse, the hinge does.
+
+    Args:
+        dim: Size of the shared space; given by the model.
+        hidden: Size of the predictor's bottleneck; null = half of `dim`.
+        variance: Weight of the hinge.
+
+    Example:
+        >>> import torch
+        >>> side = Embedding(torch.nn.functional.normalize(torch.randn(8, 16), dim=1))
+        >>> sorted(ViewsObjective(16)(side, side).terms)
+        ['foretold', 'spread']
+    """
+
+    def __init__(self, dim: int, hidden: int | None = None, variance: float = 1.0) -> None:
+        super().__init__()
+        narrow = hidden if hidden is not None else max(1, dim // 2)
+        if narrow < 1 or not 0 <= variance < math.inf:
+            raise UserError(f"views: expected hidden >= 1 and variance >= 0, got {narrow} and {variance}")
+        self.variance = variance
+        self.predictor = nn.Sequential(
+            nn.Linear(dim, narrow, bias=False), nn.LayerNorm(narrow), nn.ReLU(), nn.Linear(narrow, dim)
+        )
+
+    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
+        """The loss of the whole batch, as this process's share of it.
+
+        Terms:
+            foretold: The cosine of what is foretold with what came.
+            spread: Of the first views, mean of `functional.spread`; below 0.5 they are collapsing into one.
+        """
+        rows = Rows.of(a, b, None)
+        with torch.autocast(a.vector.device.type, enabled=False):  # the predictor is part of the loss: float32
+            dtype = next(self.predictor.parameters()).dtype
+            foretold = [self.predictor(side.vector.to(dtype)) for side in (a, b)]
+        loss = rows.mean(view_rows(a.vector, b.vector, *foretold))
+        # A spread is no sum over rows: every process has that of all rows, and their mean is it.
+        everyone = [distributed.gather_rows(side.vector, rows.counts) for side in (a, b)]
+        hinge = (variance_hinge(everyone[0]) + variance_hinge(everyone[1])) / 2
+        terms = {"foretold": -loss.detach(), "spread": spread(everyone[0].detach()).mean()}
+        return LossOutput(loss + self.variance * hinge, terms)
+
+    def extra_repr(self) -> str:
+        return f"variance={self.variance}"
+
+
+class MaskedObjective(_Cosine):
+    """A linear map of each token tells what was hidden there (`functional.hidden_error`).
+
+    Of both sides, each its own; encoders that can hide tokens can be asked (`Encoder.hide`). It trains no vector:
+    another term must, such as `views`.
+
+    Args:
+        share: Of each sample's tokens, hidden from the encoder.
+
+    Example:
+        >>> import torch
+        >>> from mmalign.types import Tokens
+        >>> missed = Tokens(torch.full((2, 3, 4), 0.5), torch.ones(2, 3, dtype=torch.bool))
+        >>> side = Embedding(torch.eye(2), residual=missed)
+        >>> MaskedObjective()(side, side).loss
+        tensor(0.2500)
+    """
+
+    needs = frozenset({"residual"})
+
+    def __init__(self, share: float = 0.5) -> None:
+        super().__init__()
+        if not 0 < share < 1:
+            raise UserError(f"masked: share: expected a number in (0, 1), got {share}")
+        self.hides = share
+
+    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
+        """The loss of the whole batch, as this process's share of it."""
+        rows, errors = Rows.of(a, b, None), []
+        for side in (a, b):
+            if side.residual is None:
+                raise UserError(f"masked: expected a residual of {side.modality or 'each side'}, which training makes")
+            errors.append(hidden_error(side.residual.values, side.residual.mask))
+        return LossOutput(rows.mean((errors[0] + errors[1]) / 2))
+
+    def extra_repr(self) -> str:
+        return f"share={self.hides}"

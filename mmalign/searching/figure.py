@@ -1,0 +1,74 @@
+"""What a search found, drawn by the modalities: one row a query, its answers from the best on."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mmalign.data.module import PairedData
+from mmalign.errors import UserError
+from mmalign.modality import Modality
+from mmalign.model import Aligner
+from mmalign.pictures import retrieval_grid
+from mmalign.searching.nearest import Hit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def search_figure(
+    model: Aligner,
+    queries: Sequence[Any],
+    found: Sequence[Sequence[Hit]],
+    *,
+    side: str,
+    gallery: str,
+    data: PairedData | None = None,
+) -> "Figure":
+    """Draw queries and answers, each answer named by its id and score.
+
+    Args:
+        model: Whose modalities read and draw.
+        queries: What was asked, as a user has it.
+        found: What `search` gave for each.
+        side: The queries' tower.
+        gallery: The answers' tower.
+        data: Where the answers came from; not needed where a string is itself a sample, such as a SMILES.
+
+    Raises:
+        BadSample: an answer cannot be read.
+        UserError: the data is needed and does not have the record, or there is too much to draw.
+    """
+    if not found or not found[0]:
+        raise UserError("nothing was found, so there is nothing to draw")
+    modality = model.modalities[gallery]
+    places: dict[str, int] = {}
+    if not modality.value_is_sample:
+        if data is None:
+            raise UserError(f"a {gallery} is no string: the data that was embedded is needed to draw answers")
+        data.open({gallery: modality})
+        places = {record.id: place for place, record in enumerate(data.all_records)}
+    return retrieval_grid(
+        [model.modalities[side].read(query) for query in queries],
+        [[_sample(modality, gallery, hit, data, places) for hit in one] for one in found],
+        scores=torch.tensor([[hit.score for hit in one] for one in found]),
+        right=None,
+        names=[[hit.id for hit in one] for one in found],
+        draw_query=model.modalities[side].picture,
+        draw_answer=modality.picture,
+        title=f"{side} to {gallery}: the nearest, each with its score and id",
+    )
+
+
+def _sample(modality: Modality, gallery: str, hit: Hit, data: PairedData | None, places: dict[str, int]) -> Any:
+    if modality.value_is_sample and hit.value is not None:
+        return modality.read(hit.value)
+    place = places.get(hit.id)
+    if data is None or place is None or gallery not in data.all_records[place].values:
+        raise UserError(
+            f"the data has no {gallery} of record {hit.id!r}: name the data that was embedded with --data.source or "
+            "--data.manifest"
+        )
+    values = enumerate(data.all_records[place].values[gallery])
+    alternative = next((at for at, value in values if isinstance(value, str) and value == hit.value), 0)
+    return data.store.get(place, gallery, alternative)

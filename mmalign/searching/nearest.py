@@ -1,0 +1,128 @@
+"""Search: the nearest rows of an embedded table, by FAISS where it is installed and gives the same, else exactly."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmalign.embedding.scoring import TIE, first_answers
+from mmalign.errors import UserError
+from mmalign.model import Aligner
+from mmalign.registry import missing_extra
+from mmalign.searching.table import EmbeddingTable
+from mmalign.types import Embedding
+
+
+class Hit(NamedTuple):
+    """One answer.
+
+    Args:
+        id: The record.
+        score: Similarity with the query, higher = more alike.
+        value: The raw string of the item, a sentence or a file's name; None where it was not a string.
+    """
+
+    id: str
+    score: float
+    value: str | None
+
+
+def search(
+    model: Aligner,
+    queries: Any,
+    *,
+    side: str,
+    index: EmbeddingTable,
+    k: int = 10,
+    engine: str = "auto",
+) -> list[list[Hit]]:
+    """The best `k` rows of a table for each query.
+
+    A table holds vectors. Where the model's score reads more than these (tokens, variances), vectors are compared by
+    their cosine: the means of Gaussians, the mean directions of tokens.
+
+    Args:
+        model: The one that made the table.
+        queries: What the tower reads.
+        side: The queries' tower.
+        index: Where to look, see `read_parquet`.
+        k: Answers a query; fewer where the table is shorter.
+        engine: `faiss` or `torch`, equal in what they find; `auto` = FAISS when it is installed and the model's score
+            is the inner product of vectors.
+
+    Raises:
+        UserError: k is not positive, the table's vectors are not of this model's space, or FAISS is asked for and
+            absent or unsuitable.
+    """
+    if k < 1:
+        raise UserError(f"k: expected at least 1, got {k}")
+    if engine not in ("auto", "faiss", "torch"):
+        raise UserError(f"engine: expected auto, faiss or torch, got {engine!r}")
+    gallery = index.embedding
+    if gallery.vector.shape[1] != model.dim:
+        raise UserError(
+            f"expected embeddings of {model.dim} numbers, as this model makes, got {gallery.vector.shape[1]}"
+        )
+    if index.embedding.modality == side:
+        raise UserError(f"the table holds {side!r} embeddings; ask with the other tower: scores join two towers")
+    embedded = model.encode(side, queries)
+    inner = engine != "torch" and _is_inner_product(model, embedded, gallery)
+    if engine == "faiss" and not inner:
+        raise UserError("engine 'faiss' finds inner products, and this model scores otherwise; use engine 'torch'")
+    if inner and (engine == "faiss" or _has_faiss()):
+        scores, places = _faiss(embedded.vector, gallery.vector, k)
+    else:
+        score = model.score if model.objective.scores_of_vectors(side, gallery.modality) else _cosines
+        scores, places = first_answers(embedded, gallery, score=score, k=k, device=model.device)
+    return [
+        [Hit(index.ids[place], score, index.values[place]) for score, place in zip(row_scores, row, strict=True)]
+        for row_scores, row in zip(scores.tolist(), places.tolist(), strict=True)
+    ]
+
+
+def show(queries: Sequence[str], answers: Sequence[Sequence[Hit]]) -> None:
+    """Print the answers of each query as a table."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    for query, hits in zip(queries, answers, strict=True):
+        table = Table(title=Text(str(query)), title_justify="left")
+        for name in ("rank", "score", "id", "value"):
+            table.add_column(name, justify="right" if name in ("rank", "score") else "left")
+        for rank, hit in enumerate(hits, start=1):
+            # Text, not markup: a caption may hold brackets.
+            table.add_row(str(rank), f"{hit.score:.4f}", Text(hit.id), Text(hit.value or ""))
+        console.print(table)
+
+
+def _is_inner_product(model: Aligner, queries: Embedding, gallery: Embedding) -> bool:
+    if not model.objective.scores_of_vectors(queries.modality, gallery.modality):
+        return True  # vectors are all there is
+    some, others = queries[:4], gallery[:16]
+    with torch.no_grad():
+        scores = model.score(some.to(model.device), others.to(model.device)).cpu()
+    return torch.allclose(scores, some.vector @ others.vector.T, rtol=0, atol=16 * TIE)
+
+
+def _cosines(a: Embedding, b: Embedding) -> Tensor:
+    return a.vector @ b.vector.T
+
+
+def _has_faiss() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("faiss") is not None
+
+
+def _faiss(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    try:
+        import faiss
+    except ImportError as error:
+        raise missing_extra("faiss", "search") from error
+    flat = faiss.IndexFlatIP(gallery.shape[1])
+    flat.add(gallery.contiguous().numpy())
+    scores, places = flat.search(queries.contiguous().numpy(), min(k, len(gallery)))
+    return torch.from_numpy(scores), torch.from_numpy(places)

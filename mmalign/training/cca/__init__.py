@@ -1,0 +1,1 @@
+"""CCA initialisation: linear layers set by canonical correlation analysis before training."""

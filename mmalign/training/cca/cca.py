@@ -1,0 +1,145 @@
+"""Linear maps under which the features of several sides agree: canonical correlation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import eigh  # type: ignore[import-untyped]
+from scipy.sparse import csr_array, issparse  # type: ignore[import-untyped]
+from torch import Tensor
+
+from mmalign.errors import UserError
+from mmalign.training.cca.truncated_svd import Rows, directions
+
+
+def canonical_maps(
+    a: Any, b: Any, dim: int, *, ridge: tuple[float, float] = (1.0, 1.0), power: float = 1.0, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    r"""Linear maps under which the rows of two sides agree: canonical correlation with a ridge on each side.
+
+    .. math:: U S V^\top = (X^\top X + \lambda_a I)^{-1/2} X^\top Y (Y^\top Y + \lambda_b I)^{-1/2}, \quad
+              W_a = (X^\top X + \lambda_a I)^{-1/2} U S^p, \quad W_b = (Y^\top Y + \lambda_b I)^{-1/2} V S^p
+
+    (Hotelling 1936; the ridge is that of Vinod 1976.) Rows are first divided by the root of their mean squared
+    length; they are not centred. The work is in the rows' inner products, so features may be many and sparse.
+
+    Args:
+        a: Features of one side, `(n, f)`: an array, a tensor, or a SciPy sparse array.
+        b: Features of the other side, `(n, g)`, row by row the partners.
+        dim: Most directions.
+        ridge: Lambda of each side, at least 0.
+        power: p; 0 = all directions count alike.
+        seed: Of the random projections behind the strongest directions of more than `EXACT` rows.
+
+    Returns:
+        `(f, k)` and `(g, k)` float32, k = dim or what the rows allow. The cosine of mapped rows is the score.
+
+    Raises:
+        UserError: fewer than two rows, unequal numbers of rows, a NaN, or nothing but zeros.
+
+    Example:
+        >>> x = torch.eye(3)
+        >>> left, right = canonical_maps(x, x[:, [2, 0, 1]], 3)
+        >>> ((x @ left) @ (x[:, [2, 0, 1]] @ right).T).argmax(1)
+        tensor([0, 1, 2])
+    """
+    x, y = _rows(a, "the first side"), _rows(b, "the second side")
+    if x.shape[0] != y.shape[0] or x.shape[0] < 2:
+        raise UserError(f"canonical start: expected two or more pairs of rows, got {x.shape[0]} and {y.shape[0]}")
+    if min(ridge) < 0:
+        raise UserError(f"canonical start: ridge must be at least 0, got {ridge}")
+    (u, s, v), (p, t, q) = directions(x, seed), directions(y, seed)
+    shrink_a, shrink_b = (s**2 + ridge[0]) ** -0.5, (t**2 + ridge[1]) ** -0.5
+    left, strength, right = np.linalg.svd((shrink_a * s)[:, None] * (u.T @ p) * (t * shrink_b)[None])
+    k = min(dim, len(strength))
+    weights = strength[:k] ** power
+    maps = v @ (shrink_a[:, None] * left[:, :k] * weights), q @ (shrink_b[:, None] * right[:k].T * weights)
+    return torch.from_numpy(maps[0]).float(), torch.from_numpy(maps[1]).float()
+
+
+def shared_maps(
+    sides: Sequence[Any],
+    present: NDArray[np.bool_],
+    dim: int,
+    *,
+    ridge: Sequence[float],
+    power: float = 1.0,
+    seed: int = 0,
+) -> list[Tensor]:
+    r"""Linear maps of several sides onto what they have in common; rows may lack some of the sides.
+
+    .. math:: \Big(\sum_i X_i (X_i^\top X_i + \lambda_i I)^{-1} X_i^\top\Big) g = \mu\, K g, \quad
+              W_i = (X_i^\top X_i + \lambda_i I)^{-1} X_i^\top G\, \mathrm{diag}(\rho)^p, \quad
+              \rho = \max\Big(0, \frac{\bar k \mu - 1}{\bar k - 1}\Big)
+
+    Generalised canonical correlation, MAXVAR (Kettenring 1971), with missing rows (van de Velden and Bijmolt 2006): a
+    missing row is zero, K counts the sides that a row has, with mean k. Rho is the mean correlation of the sides in
+    that direction. Rows are scaled as in `canonical_maps`.
+
+    Args:
+        sides: Features of each side, `(n, f_i)`; what stands in a missing row does not count.
+        present: `(n, sides)`, which rows a side has.
+        dim: Most directions.
+        ridge: Lambda of each side, at least 0.
+        power: p; 0 = all directions count alike.
+        seed: As in `canonical_maps`.
+
+    Returns:
+        `(f_i, k)` float32 for each side. The cosine of mapped rows is the score.
+
+    Raises:
+        UserError: as `canonical_maps`, or a side that shares fewer than two rows with the others.
+
+    Example:
+        >>> x = torch.eye(4)
+        >>> maps = shared_maps([x, x.flip(1), 2 * x], np.ones((4, 3), bool), 4, ridge=(1.0, 1.0, 1.0))
+        >>> ((x @ maps[0]) @ (x.flip(1) @ maps[1]).T).argmax(1)
+        tensor([0, 1, 2, 3])
+    """
+    if min(ridge) < 0 or len(ridge) != len(sides):
+        raise UserError(f"canonical start: expected a ridge of at least 0 for each of {len(sides)} sides, got {ridge}")
+    kept = present.sum(1) > 1  # a row with one side says nothing of what sides share
+    counts = present[kept].sum(1)
+    found, blocks = [], []
+    for place, (side, strength) in enumerate(zip(sides, ridge, strict=True)):
+        there = present[kept, place]
+        if there.sum() < 2:
+            raise UserError(f"canonical start: side {place + 1} shares {there.sum()} rows with others; expected two")
+        rows = _rows(side, f"side {place + 1}", kept & present[:, place])[kept]
+        u, s, v = directions(rows * there[:, None], seed)
+        found.append((u, s / (s**2 + strength), v))
+        blocks.append(u * (s / (s**2 + strength) ** 0.5) / counts[:, None] ** 0.5)
+    joined = np.concatenate(blocks, axis=1)
+    mu, common = _strongest(joined, dim)
+    mean = counts.mean()
+    weight = ((mean * mu - 1) / (mean - 1)).clip(min=0) ** power
+    common = common / counts[:, None] ** 0.5
+    return [torch.from_numpy(v @ (shrunk[:, None] * (u.T @ common)) * weight).float() for u, shrunk, v in found]
+
+
+def _strongest(joined: NDArray[np.float64], dim: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The largest squared singular values, and the left vectors, from the smaller of the two Gram matrices."""
+    n, m = joined.shape
+    gram = joined @ joined.T if n <= m else joined.T @ joined
+    count = min(dim, n, m)
+    mu, vectors = eigh(gram, subset_by_index=[len(gram) - count, len(gram) - 1])
+    mu, vectors = mu[::-1], vectors[:, ::-1]
+    if n <= m:
+        return mu, vectors
+    kept = mu > 1e-9 * mu[0]
+    return mu[kept], joined @ vectors[:, kept] / np.sqrt(mu[kept])
+
+
+def _rows(values: Any, where: str, counted: NDArray[np.bool_] | None = None) -> Rows:
+    rows: Rows = values.double().numpy() if isinstance(values, Tensor) else values
+    rows = csr_array(rows, dtype=np.float64) if issparse(rows) else np.asarray(rows, np.float64)
+    known = rows if counted is None else rows[counted]
+    held = known.data if issparse(known) else known
+    if not np.isfinite(held).all():
+        raise UserError(f"canonical start: {where} has features that are NaN or infinite")
+    size = float((held**2).sum()) / max(1, known.shape[0])
+    if not size > 0:
+        raise UserError(f"canonical start: {where} has no features but zeros")
+    return rows / size**0.5

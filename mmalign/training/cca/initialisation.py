@@ -1,0 +1,146 @@
+"""A start in closed form: linear maps of towers by regularised canonical correlation, before any step is taken."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array, issparse, vstack  # type: ignore[import-untyped]
+from torch import Tensor
+
+from mmalign.errors import UserError
+from mmalign.heads import HeadSet
+from mmalign.modality import Encoder
+from mmalign.model import Aligner, inference
+from mmalign.training.cca.cca import canonical_maps, shared_maps
+from mmalign.training.cca.truncated_svd import Rows
+
+if TYPE_CHECKING:
+    from mmalign.data.module import PairedData
+
+
+@dataclass
+class CCAConfig:
+    """How towers start.
+
+    Args:
+        towers: Two or more; default: all that are trained in pairs.
+        ridge: Tower -> how strongly its directions are held back, in rows' worth: a direction that the training rows
+            fill as this many rows of typical length would is halved in variance. Default 1 for each. More for the
+            side with more noise; choose by held-out rows.
+        power: Weight of each direction that the towers share: its correlation to this power.
+    """
+
+    towers: list[str] = field(default_factory=list)
+    ridge: dict[str, float] = field(default_factory=dict)
+    power: float = 1.0
+
+
+def cca_initialise(model: Aligner, data: "PairedData", config: CCAConfig, *, batch_size: int = 256) -> None:
+    """Set the maps of two towers by `canonical_maps` of their features of the training rows, of more by `shared_maps`.
+
+    An encoder with `linear_features` has its own map set, and its head passes that on; of any other encoder, as it is
+    now, the head behind its vector is set. Rows with fewer than two of the sides are left out; of several alternatives
+    the first counts.
+
+    Args:
+        model: Built, not yet trained.
+        data: Prepared, with the model's transforms attached.
+        config: What to set.
+        batch_size: Samples a forward pass.
+
+    Raises:
+        UserError: fewer than two towers, a head that is not linear, or too few training rows.
+    """
+    names = _towers(model, config)
+    unknown = set(config.ridge) - set(names)
+    if unknown:
+        raise UserError(f"model.cca_init.ridge: expected {' and '.join(names)}, got {', '.join(sorted(unknown))}")
+    room = min(_room(model, name) for name in names)
+    features = [_features(model, data, name, batch_size) for name in names]
+    records = sorted(set().union(*(places for _, places in features)))
+    present = np.array([[record in places for _, places in features] for record in records])
+    told = present.sum(1) > 1  # of two towers: both, as canonical correlation proper needs
+    if told.sum() < 2:
+        sides = f"both {' and '.join(names)}" if len(names) == 2 else f"two or more of {', '.join(names)}"
+        raise UserError(f"model.cca_init: {told.sum()} training rows have {sides}; expected two or more")
+    chosen = [records[place] for place in np.flatnonzero(told)]
+    rows = [values[[places.get(record, 0) for record in chosen]] for values, places in features]
+    ridge = [config.ridge.get(name, 1.0) for name in names]
+    if len(names) == 2:
+        maps = list(canonical_maps(rows[0], rows[1], room, ridge=(ridge[0], ridge[1]), power=config.power))
+    else:
+        maps = shared_maps(rows, present[told], room, ridge=ridge, power=config.power)
+    for name, weight in zip(names, maps, strict=True):
+        _set(model, name, weight)
+
+
+def _towers(model: Aligner, config: CCAConfig) -> list[str]:
+    paired = list(dict.fromkeys(name for pair in model.objective.pairs for name in (pair.a, pair.b)))
+    names = config.towers or paired
+    if len(set(names)) < max(2, len(names)) or not set(names) <= set(paired):
+        raise UserError(
+            f"model.cca_init.towers: expected two or more of the paired towers ({', '.join(paired)}), "
+            f"got {', '.join(names) or 'none'}"
+        )
+    return names
+
+
+def _features(model: Aligner, data: "PairedData", name: str, batch_size: int) -> tuple[Rows, dict[int, int]]:
+    """Features of the training rows' first alternatives, and where each record's stand."""
+    encoder, blocks, owners = model.encoders[name], [], []
+    assert isinstance(encoder, Encoder)
+    with inference(model):
+        for inputs, records in data.item_loader(name, "train", batch_size=batch_size):
+            moved = {key: value.to(model.device) for key, value in inputs.items()}
+            found = encoder.linear_features(moved)
+            blocks.append(_plain(encoder(moved).vector if found is None else found))
+            owners.extend(records.tolist())
+    if not blocks:
+        raise UserError(f"model.cca_init: no training row has the side {name!r}")
+    first = {record: place for place, record in reversed(list(enumerate(owners)))}
+    return (vstack(blocks).tocsr() if issparse(blocks[0]) else np.concatenate(blocks)), first
+
+
+def _plain(found: Tensor) -> Rows:
+    if found.is_sparse:
+        found = found.coalesce().cpu()
+        return csr_array((found.values().double().numpy(), found.indices().numpy()), shape=tuple(found.shape))
+    return found.double().cpu().numpy()
+
+
+def _head(model: Aligner, name: str) -> Any:
+    head = model.heads[name]
+    assert isinstance(head, HeadSet)
+    if head.vector is None:
+        raise UserError(f"model.cca_init: no objective reads the vector of {name!r}, so there is no map to set")
+    layers = head.vector.layers
+    if not isinstance(layers, torch.nn.Linear | torch.nn.Identity):
+        raise UserError(f"model.cca_init: towers.{name}.head must be linear or identity, not mlp")
+    return layers
+
+
+def _own(encoder: Encoder) -> bool:
+    return type(encoder).linear_features is not Encoder.linear_features
+
+
+def _room(model: Aligner, name: str) -> int:
+    """How many directions the tower's map can hold."""
+    encoder, layers = model.encoders[name], _head(model, name)
+    assert isinstance(encoder, Encoder)
+    if not _own(encoder) and not isinstance(layers, torch.nn.Linear):
+        raise UserError(f"model.cca_init: towers.{name} has no linear map: set its head to linear")
+    return min(model.dim, encoder.width) if _own(encoder) else model.dim
+
+
+def _set(model: Aligner, name: str, weight: Tensor) -> None:
+    encoder, layers = model.encoders[name], _head(model, name)
+    assert isinstance(encoder, Encoder)
+    with torch.no_grad():
+        if _own(encoder):
+            encoder.set_linear_weights(torch.nn.functional.pad(weight, (0, encoder.width - weight.shape[1])))
+            if isinstance(layers, torch.nn.Linear):
+                torch.nn.init.eye_(layers.weight)
+        else:
+            layers.weight.zero_()
+            layers.weight[: weight.shape[1]] = weight.T

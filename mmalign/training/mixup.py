@@ -1,0 +1,73 @@
+"""Mixed samples: rows of one tower made of two samples each, which then match two partners in part."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from mmalign.errors import UserError
+from mmalign.modality import Modality
+from mmalign.objectives.pairs import PairConfig, PairSum
+from mmalign.types import Batch, Mixed
+
+
+@dataclass
+class MixupConfig:
+    """Mix samples of one tower in training (PCME++, arXiv 2305.18171: 25 % of a batch, Beta(2, 2)).
+
+    Args:
+        tower: Whose samples are mixed; its modality must know how (image does). "" = none.
+        share: The share of a batch that is mixed.
+        alpha: Of the Beta distribution that the share of a row's own sample is drawn from.
+    """
+
+    tower: str = ""
+    share: float = 0.25
+    alpha: float = 2.0
+
+
+class Mixup:
+    """Mixes batches as a configuration says.
+
+    Raises:
+        UserError: a share out of its range, an unknown tower, a modality that cannot mix, or a term of that tower that
+            cannot read soft targets.
+    """
+
+    def __init__(self, config: MixupConfig, modalities: dict[str, Modality], pairs: PairSum) -> None:
+        if not 0 <= config.share <= 1 or not config.alpha > 0:
+            raise UserError(f"mixup: expected share in [0, 1] and alpha above 0, got {config.share}, {config.alpha}")
+        if config.tower not in modalities:
+            raise UserError(f"mixup.tower: expected one of {', '.join(modalities)}, got {config.tower!r}")
+        if type(modalities[config.tower]).mix is Modality.mix:
+            raise UserError(f"mixup.tower: modality {modalities[config.tower].name!r} does not know how to mix")
+        if wrong := _cannot(pairs.pairs, pairs, config.tower):
+            raise UserError(f"mixup.tower {config.tower}: it must be side a of objectives that mix, not {wrong}")
+        self.config, self.modality = config, modalities[config.tower]
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch with a share of that tower's rows mixed; all randomness from torch's generator of the CPU."""
+        name = self.config.tower
+        inputs, rows = batch.inputs.get(name), batch.rows[name]
+        count = 2 * round(self.config.share * len(rows) / 2)
+        if inputs is None or not count:
+            return batch
+        if isinstance(inputs, list):
+            raise UserError(f"mixup.tower {name}: a tower that runs in chunks cannot mix; drop towers.{name}.chunk")
+        chosen = torch.randperm(len(rows))[:count]
+        partners, weight = torch.arange(len(rows)), torch.ones(len(rows))
+        partners[chosen] = chosen.flip(0)
+        weight[chosen] = torch.distributions.Beta(self.config.alpha, self.config.alpha).sample((count,))
+        partners = partners.to(rows.device)
+        made, left = self.modality.mix(inputs, partners, weight.to(rows.device))
+        # By row of the batch; rows without this side are in no pair of it, whatever stands there.
+        groups, shares = batch.groups.clone(), torch.ones(len(batch), device=rows.device)
+        groups[rows], shares[rows] = batch.groups[rows[partners]], left
+        return replace(batch, inputs={**batch.inputs, name: made}, mixed={name: Mixed(groups, shares)})
+
+
+def _cannot(configs: Sequence[PairConfig], pairs: PairSum, tower: str) -> str:
+    for config, objective in zip(configs, pairs.objectives, strict=True):
+        if tower in (config.a, config.b) and not (config.a == tower and getattr(objective, "mixes", False)):
+            return f"{config.a}-{config.b} ({config.objective})"
+    return ""

@@ -1,0 +1,113 @@
+"""What sources of published data sets share: the unpacked folder, its tables, its fingerprint."""
+
+import csv
+import gzip
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmalign.data.files.store import FileStore
+from mmalign.data.sources.base import RESERVED, Record, SourceConfig
+from mmalign.errors import BadSample, UserError
+from mmalign.registry import nearest
+
+
+def folder_of(given: str | None, source: str, flag: str, tables: Sequence[str]) -> Path:
+    """The folder of an unpacked release, which has these tables.
+
+    Raises:
+        UserError: none is named, or a table is not there.
+    """
+    if not given:
+        raise UserError(f"source {source!r} needs the unpacked data set: {flag} FOLDER")
+    folder = Path(given).expanduser()
+    folder = folder.parent if folder.name in tables else folder
+    for name in tables:
+        if table(folder, name) is None:
+            raise UserError(f"{folder}: expected the unpacked data set of source {source!r}, got no {name}")
+    return folder
+
+
+def table(folder: Path, name: str) -> Path | None:
+    """A table of the release, plain or packed by gzip; None where there is none."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a CSV table: `record_list.csv:17`, and the columns by name, stripped; "" where a row is too short.
+
+    Raises:
+        UserError: a column is not there, or the table is damaged.
+    """
+    form = {"encoding": "utf-8-sig", "errors": "replace", "newline": ""}
+    try:
+        with gzip.open(path, "rt", **form) if path.suffix == ".gz" else path.open(**form) as stream:
+            reader = csv.reader(stream)
+            head = next(reader, [])
+            for name in columns:
+                if name not in head:
+                    raise UserError(f"{path}: expected a column {name!r}, got {', '.join(head) or 'an empty file'}")
+            places = [(name, head.index(name)) for name in (*columns, *optional) if name in head]
+            for cells in reader:
+                if cells:
+                    found = {name: cells[place].strip() if place < len(cells) else "" for name, place in places}
+                    yield f"{path.name}:{reader.line_num}", found
+    except (csv.Error, OSError, EOFError) as error:
+        raise UserError(f"{path}: expected a CSV table, got a damaged one: {error}") from error
+
+
+def check_options(config: SourceConfig, known: Iterable[str]) -> None:
+    """Refuse an option that the source does not have."""
+    known = tuple(known)
+    for name in config.options:
+        if name not in known:
+            raise UserError(f"source {config.source!r} has no option {name!r}{nearest(name, known)}")
+
+
+def number_of(cell: str, low: float, high: float) -> float | None:
+    """The number in a cell; None where there is none within the bounds.
+
+    Example:
+        >>> number_of("55.0", 0, 100), number_of(">55", 0, 100), number_of("nan", 0, 100)
+        (55.0, None, None)
+    """
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if low <= value <= high else None  # NaN answers no
+
+
+def chosen(cells: Mapping[str, tuple[Any, ...]], columns: Mapping[str, str]) -> dict[str, tuple[Any, ...]]:
+    """Side -> values, of the sides whose column has any."""
+    return {side: cells[column] for side, column in columns.items() if side not in RESERVED and cells.get(column)}
+
+
+def fingerprint_of(records: Iterable[Record], stores: Mapping[str, FileStore], columns: Iterable[str]) -> str:
+    """A hash of all records and of the sizes of the files that they name.
+
+    The files are not read: a release's own version stands for their content, and they are hundreds of gigabytes.
+
+    Args:
+        records: All rows.
+        stores: What a file's name begins with -> where it lies.
+        columns: The sides whose values are names of files.
+    """
+    digest, sides = hashlib.sha256(), set(columns)
+    for record in records:
+        known = (record.id, sorted(record.values.items()), record.group, record.labels, record.split)
+        digest.update(repr((known, sorted(record.targets.items()))).encode("utf-8", "backslashreplace"))
+        for side in sides & set(record.values):
+            for name in record.values[side]:
+                digest.update(str(_size(name, stores)).encode())
+    return digest.hexdigest()
+
+
+def _size(name: str, stores: Mapping[str, FileStore]) -> int:
+    start = next(start for start in stores if name.startswith(start))
+    try:
+        found = stores[start].fetch(name.removeprefix(start))
+    except BadSample:
+        return -1  # a missing file is a fact of the data too
+    return found.stat().st_size if isinstance(found, Path) else len(found)

@@ -1,0 +1,117 @@
+"""A transformer whose tokens are (lead, time) patches: one checkpoint for 1 to 12 leads."""
+
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from mmalign.errors import UserError
+from mmalign.modality import Encoder
+from mmalign.types import Features, Inputs, Tokens
+from modalities.common.masking import hidden_tokens
+from modalities.common.transformer import AttentionPool, Transformer, masked_mean
+from modalities.ecg.encoders.resnet import need_beats, places_mask
+from modalities.ecg.features.beats import beat_tokens
+from modalities.ecg.sample import LEADS
+from modalities.ecg.transform import EcgTransform
+
+
+class Patches(Encoder):
+    """Patches of one lead each -> linear map + embedding of the lead + place in time -> transformer -> pool.
+
+    The layout of ViT (arXiv 2010.11929) as ST-MEM (arXiv 2402.09450) has it for ECG. No token looks at a missing lead
+    or at padding, and none enters the pool, so that what is missing changes nothing.
+
+    Args:
+        transform: The transform; gives the length and the rate.
+        patch: Samples of a patch.
+        width: Size of a token, even.
+        depth: Layers.
+        heads: Attention heads; must divide `width`.
+        pool: mean or attention.
+        dropout: Share of values dropped on each residual branch in training.
+        beats: Give heart beats as parts.
+
+    Shape:
+        `signal (batch, 12, time)` -> vector `(batch, width)`, tokens `(batch, 12 * ceil(time / patch), width)`, lead
+        by lead.
+
+    Example:
+        >>> from modalities.ecg import MODALITY
+        >>> transform = MODALITY.transform("patches", {})
+        >>> MODALITY.encoder("patches", transform, width=16, depth=1, heads=2).token_width
+        16
+    """
+
+    def __init__(
+        self,
+        transform: EcgTransform,
+        *,
+        patch: int = 50,
+        width: int = 96,
+        depth: int = 4,
+        heads: int = 4,
+        pool: str = "mean",
+        dropout: float = 0.0,
+        beats: bool = False,
+    ) -> None:
+        super().__init__(width, token_width=width, part_width=width if beats else None, target_width=patch)
+        need_beats(transform, beats)
+        if width % 2:
+            raise UserError(f"ecg patches: width must be even, got {width}")
+        if not 1 <= patch <= transform.settings.length:
+            raise UserError(f"ecg patches: patch must be in 1..{transform.settings.length} samples, got {patch}")
+        if pool not in ("mean", "attention"):
+            raise UserError(f"ecg patches: pool must be mean or attention, got {pool!r}")
+        self.arguments = {
+            "patch": patch, "width": width, "depth": depth, "heads": heads,
+            "pool": pool, "dropout": dropout, "beats": beats,
+        }  # fmt: skip
+        self.patch = patch
+        self.patches = nn.Linear(patch, width)
+        self.leads = nn.Parameter(torch.randn(len(LEADS), width) * 0.02)
+        self.positions: Tensor
+        places = -(-transform.settings.length // patch)
+        self.register_buffer("positions", sines(places, width), persistent=False)
+        self.layers = Transformer(width, depth=depth, heads=heads, dropout=dropout)
+        self.pool = AttentionPool(width, heads) if pool == "attention" else None
+
+    def forward(self, inputs: Inputs) -> Features:
+        """Encode `inputs["signal"]`."""
+        signal: Tensor = inputs["signal"]
+        values = self.patches(self._pieces(signal)) + self.leads[:, None] + self.positions  # (batch, 12, places, width)
+        mask = self._mask(inputs)
+        values = self.layers(values.flatten(1, 2), mask)
+        tokens = Tokens(values, mask)
+        vector = self.pool(values, mask) if self.pool is not None else masked_mean(values, mask)
+        parts = beat_tokens(tokens, inputs, self.patch) if self.part_width is not None else None
+        return Features(vector, tokens, parts)
+
+    def hide(self, inputs: Inputs, share: float, generator: Generator | None = None) -> tuple[Inputs, Tokens]:
+        """Hide patches anywhere, lead and time (ST-MEM, arXiv 2402.09450): zeros are left."""
+        pieces, mask = self._pieces(inputs["signal"]), self._mask(inputs)
+        hidden = hidden_tokens(mask, share, generator)
+        shown = pieces.masked_fill(hidden.unflatten(1, pieces.shape[1:3]).unsqueeze(3), 0.0).flatten(2)
+        seen = {**inputs, "signal": shown[:, :, : inputs["signal"].shape[2]]}
+        return seen, Tokens(pieces.flatten(1, 2), hidden)
+
+    def _pieces(self, signal: Tensor) -> Tensor:
+        """Patches of each lead, `(batch, 12, places, patch)`."""
+        return F.pad(signal, (0, -signal.shape[2] % self.patch)).unflatten(2, (-1, self.patch))
+
+    def _mask(self, inputs: Inputs) -> Tensor:
+        """Which patches are of a lead and a time that were recorded, `(batch, 12 * places)`."""
+        there = places_mask(inputs["time_mask"], self.patch)
+        return (inputs["lead_mask"][:, :, None] & there[:, None]).flatten(1)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments."""
+        return dict(self.arguments)
+
+
+def sines(places: int, width: int) -> Tensor:
+    """Positions as sines and cosines of frequencies `10000 ** (-2 i / width)` (Vaswani et al. 2017, section 3.5)."""
+    frequency = 10000.0 ** (-torch.arange(width // 2) / (width // 2))
+    angles = torch.arange(places)[:, None] * frequency
+    return torch.cat([angles.sin(), angles.cos()], dim=1)

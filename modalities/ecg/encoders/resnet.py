@@ -1,0 +1,144 @@
+"""A one-dimensional residual network over the twelve leads."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from mmalign.errors import UserError
+from mmalign.modality import Encoder
+from mmalign.types import Features, Inputs, Tokens
+from modalities.common.masking import hidden_tokens
+from modalities.common.transformer import masked_mean
+from modalities.ecg.features.beats import beat_tokens
+from modalities.ecg.sample import LEADS
+from modalities.ecg.transform import EcgTransform
+
+
+def _convolution(wide_in: int, wide_out: int, kernel: int, stride: int = 1, *, act: bool = True) -> nn.Sequential:
+    # Group norm sees one sample at a time: a batch in pieces gives the same gradient as the whole.
+    groups = next(count for count in (8, 4, 2, 1) if wide_out % count == 0)
+    layers: list[nn.Module] = [
+        nn.Conv1d(wide_in, wide_out, kernel, stride, padding=kernel // 2, bias=False),
+        nn.GroupNorm(groups, wide_out),
+    ]
+    return nn.Sequential(*layers, *([nn.ReLU()] if act else []))
+
+
+class Residual(nn.Module):
+    """Two convolutions and a shortcut that averages before it projects (ResNet-D, He et al. 2019)."""
+
+    def __init__(self, wide_in: int, wide_out: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            _convolution(wide_in, wide_out, kernel, stride), _convolution(wide_out, wide_out, kernel, act=False)
+        )
+        shortcut: list[nn.Module] = [nn.AvgPool1d(stride, ceil_mode=True)] if stride > 1 else []
+        if wide_in != wide_out:
+            shortcut.append(_convolution(wide_in, wide_out, 1, act=False))
+        self.shortcut = nn.Sequential(*shortcut)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add body and shortcut."""
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+class ResNet(Encoder):
+    """Residual network with the three-convolution stem of xresnet (He et al. 2019, arXiv 1812.01187) in one dimension.
+
+    The kind that led on PTB-XL (Strodthoff et al. 2020, arXiv 2004.13701), with group norm in place of batch norm.
+    Missing leads are rows of zeros, as lead dropout in training shows them; train with it to use few leads.
+
+    Args:
+        transform: The transform; gives the length.
+        width: Channels of the stem and of the first stage; each further stage has twice as many.
+        depths: Residual blocks of each stage.
+        kernel: Samples that a convolution sees, odd.
+        beats: Give heart beats as parts.
+
+    Shape:
+        `signal (batch, 12, time)` -> vector `(batch, width * 2 ** (stages - 1))`, a token for each place of the last
+        map, `4 * 2 ** (stages - 1)` samples apart.
+
+    Example:
+        >>> from modalities.ecg import MODALITY
+        >>> transform = MODALITY.transform("resnet", {})
+        >>> MODALITY.encoder("resnet", transform, width=8).width
+        64
+    """
+
+    def __init__(
+        self,
+        transform: EcgTransform,
+        *,
+        width: int = 32,
+        depths: Sequence[int] = (1, 1, 1, 1),
+        kernel: int = 5,
+        beats: bool = False,
+    ) -> None:
+        if not depths or min(depths) < 1 or kernel % 2 == 0 or width < 2:
+            raise UserError(
+                f"ecg resnet: expected depths of at least 1, an odd kernel and a width of at least 2, "
+                f"got depths={list(depths)}, kernel={kernel} and width={width}"
+            )
+        wide = width * 2 ** (len(depths) - 1)
+        stride = 4 * 2 ** (len(depths) - 1)
+        super().__init__(wide, token_width=wide, part_width=wide if beats else None, target_width=len(LEADS) * stride)
+        need_beats(transform, beats)
+        self.stride = stride
+        self.arguments = {"width": width, "depths": list(depths), "kernel": kernel, "beats": beats}
+        self.stem = nn.Sequential(
+            _convolution(len(LEADS), width // 2, kernel, 2),
+            _convolution(width // 2, width // 2, kernel),
+            _convolution(width // 2, width, kernel),
+            nn.MaxPool1d(3, 2, padding=1),
+        )
+        blocks, wide_in = [], width
+        for stage, depth in enumerate(depths):
+            wide_out = width * 2**stage
+            for place in range(depth):
+                blocks.append(Residual(wide_in, wide_out, kernel, 2 if stage and not place else 1))
+                wide_in = wide_out
+        self.stages = nn.Sequential(*blocks)
+        for module in self.modules():
+            if isinstance(module, nn.Conv1d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, inputs: Inputs) -> Features:
+        """Encode `inputs["signal"]`."""
+        signal = inputs["signal"] * inputs["lead_mask"].unsqueeze(-1)
+        values = self.stages(self.stem(signal)).transpose(1, 2)  # (batch, places, width)
+        tokens = Tokens(values, places_mask(inputs["time_mask"], self.stride))
+        parts = beat_tokens(tokens, inputs, self.stride) if self.part_width is not None else None
+        return Features(masked_mean(values, tokens.mask), tokens, parts)
+
+    def hide(self, inputs: Inputs, share: float, generator: Generator | None = None) -> tuple[Inputs, Tokens]:
+        """Hide stretches of time, as long as a place of the last map, in all leads at once: zeros are left."""
+        signal: Tensor = inputs["signal"] * inputs["lead_mask"].unsqueeze(-1)
+        pieces = F.pad(signal, (0, -signal.shape[2] % self.stride)).unflatten(2, (-1, self.stride))
+        hidden = hidden_tokens(places_mask(inputs["time_mask"], self.stride), share, generator)
+        shown = pieces.masked_fill(hidden[:, None, :, None], 0.0).flatten(2)
+        seen = {**inputs, "signal": shown[:, :, : signal.shape[2]]}
+        return seen, Tokens(pieces.transpose(1, 2).flatten(2), hidden)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments."""
+        return dict(self.arguments)
+
+
+def places_mask(time_mask: Tensor, stride: int) -> Tensor:
+    """True for each stretch of `stride` samples with a real one in it, `(batch, places)`."""
+    missing = -time_mask.shape[1] % stride
+    return F.pad(time_mask, (0, missing)).unflatten(1, (-1, stride)).any(2)
+
+
+def need_beats(transform: EcgTransform, beats: bool) -> None:
+    """An encoder that gives beats needs a transform that finds them.
+
+    Raises:
+        UserError: it does not.
+    """
+    if beats and not transform.settings.beats:
+        raise UserError("ecg: the encoder gives beats, its transform does not find them: set transform: {beats: true}")

@@ -1,0 +1,64 @@
+"""Stretches of time of each lead, and which tokens or beats they belong to: for pictures of what answers to what."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmalign.modality import Encoder, TokenLabels
+from modalities.ecg.encoders.feature_linear import FeatureLinear
+from modalities.ecg.encoders.patch_transformer import Patches
+from modalities.ecg.encoders.resnet import ResNet
+from modalities.ecg.preprocessing import Crop
+from modalities.ecg.sample import LEADS, Ecg
+from modalities.ecg.transform import EcgTransform
+
+
+def ecg_units(sample: Ecg, transform: EcgTransform, encoder: Encoder, level: str, count: int) -> TokenLabels | None:
+    """Twelve leads by as many stretches of time as the encoder has places, lead by lead.
+
+    A token of all leads is spread evenly over those that are there, a beat over the stretches that it has a share in.
+
+    Returns:
+        None for an encoder that is not one of this folder.
+    """
+    if isinstance(encoder, Patches):
+        stride = encoder.patch
+    elif isinstance(encoder, ResNet):
+        stride = encoder.stride
+    elif isinstance(encoder, FeatureLinear):
+        stride = transform.settings.length  # a token is a lead from start to end
+    else:
+        return None
+    settings, item = transform.settings, transform(sample)
+    places = -(-settings.length // stride)
+    if level == "parts":
+        members = _beats(item["beat_of"], item["lead_mask"], places, stride)
+    elif isinstance(encoder, FeatureLinear):
+        members = np.eye(len(LEADS), len(LEADS) + 1)  # the token of the whole is to be seen nowhere
+    elif isinstance(encoder, Patches):
+        members = np.eye(len(LEADS) * places)
+    else:
+        members = np.kron(item["lead_mask"][:, None] / item["lead_mask"].sum(), np.eye(places))
+    if members.shape[1] != count:
+        return None
+    seconds = stride / settings.rate
+    times = [f"{place * seconds:.1f}-{(place + 1) * seconds:.1f} s" for place in range(places)]
+    labels = [f"{lead} {time}" for lead in LEADS for time in times]
+    return TokenLabels(labels, members, shown=window(sample, transform, places * seconds))
+
+
+def window(sample: Ecg, transform: EcgTransform, seconds: float) -> Ecg:
+    """The part of a recording that the encoder sees, padded at the end to `seconds`; in millivolt, unfiltered."""
+    crop = next(step for step in transform.settings.steps if isinstance(step, Crop))
+    kept = min(sample.signal.shape[1], round(crop.seconds * sample.rate))
+    first = (sample.signal.shape[1] - kept) // 2
+    part, pad = slice(first, first + kept), ((0, 0), (0, max(0, round(seconds * sample.rate) - kept)))
+    signal, valid = np.pad(sample.signal[:, part], pad), np.pad(sample.valid[:, part], pad)
+    return Ecg(signal, sample.rate, sample.leads, valid, sample.faults)
+
+
+def _beats(beat_of: NDArray[np.int64], lead_mask: NDArray[np.bool_], places: int, stride: int) -> NDArray[np.float64]:
+    """`(12 * places, beats)`: of each beat the share that falls to each stretch of each lead that is there."""
+    time = np.zeros((places, int(beat_of.max()) + 1))
+    real = beat_of >= 0
+    np.add.at(time, (np.arange(len(beat_of))[real] // stride, beat_of[real]), 1.0)
+    return np.kron(lead_mask[:, None] / lead_mask.sum(), time / np.maximum(time.sum(0), 1.0))

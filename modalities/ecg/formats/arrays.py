@@ -1,0 +1,166 @@
+"""Arrays and tables that state their rate, unit and leads: CSV, NPY, NPZ, Parquet, mappings -> `Channels`.
+
+- NPZ, or a mapping: `signal` (leads by time or time by leads), `rate` in Hz, `units`, `leads`.
+- CSV: a header line with the leads; lines `# rate: 500` and `# units: mV` before it. Parquet: one column a lead; the
+  same two as metadata of the schema.
+- NPY: an array alone. It, and any of the others, may have a file of the same name beside it that ends in `.json`:
+  `{"rate": 500, "units": "mV", "leads": ["I", "II"]}`.
+"""
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmalign.errors import BadSample
+from modalities.ecg.formats.leads import lead_of
+from modalities.ecg.sample import MAX_VALUES, Channels
+
+STATED = ("rate", "units", "leads")
+ADVICE = 'a stated rate, units and leads: {"rate": 500, "units": "mV", "leads": ["I", "II"]}'
+Loaded = dict[str, Any]
+
+
+def from_path(path: Path) -> Channels:
+    """A table by its suffix, with the `.json` beside it."""
+    beside: Loaded = {}
+    side = path.with_suffix(".json")
+    if side.is_file():
+        try:
+            beside = json.loads(side.read_bytes()[: 1 << 20])
+            if not isinstance(beside, dict):
+                raise ValueError
+        except (ValueError, RecursionError) as error:
+            raise BadSample(side, ADVICE, "no JSON object") from error
+    return parse(path.read_bytes(), path.suffix.lower(), str(path), beside)
+
+
+def parse(data: bytes, suffix: str, source: str, beside: Loaded | None = None) -> Channels:
+    """A table from its bytes."""
+    try:
+        loaded = READERS[suffix](data)
+    except BadSample as error:
+        raise BadSample(source, error.expected, error.came) from error
+    except Exception as error:  # damaged files raise whatever the parser happens to
+        reason = " ".join(str(error).split())[:120]
+        raise BadSample(source, f"a readable {suffix} file", f"{type(error).__name__}: {reason}") from error
+    stated = {key: value for key, value in (beside or {}).items() if key in STATED}
+    return from_mapping({**loaded, **stated}, source)
+
+
+def from_mapping(given: Mapping[Any, Any], source: str) -> Channels:
+    """`signal`, `rate`, `units` and `leads`, all of them stated: none is guessed."""
+    missing = [name for name in ("signal", *STATED) if given.get(name) is None]
+    if missing:
+        raise BadSample(source, ADVICE if "signal" not in missing else f"a signal and {ADVICE}", f"no {missing[0]}")
+    try:
+        values = np.asarray(given["signal"])
+        if values.dtype.kind not in "iuf":
+            raise ValueError
+    except ValueError as error:
+        raise BadSample(source, "a signal of numbers, leads by time", "something else") from error
+    rate, units, leads = given["rate"], given["units"], given["leads"]
+    if isinstance(rate, bool) or not isinstance(rate, int | float | np.number | np.ndarray) or np.size(rate) != 1:
+        raise BadSample(source, "a rate in Hz", f"{rate!r:.40}")
+    names = [leads] if isinstance(leads, str) else [str(lead) for lead in np.asarray(leads).reshape(-1)[:1024]]
+    kinds = np.asarray(units).reshape(-1)[:1024]
+    if len(kinds) not in (1, len(names)):
+        raise BadSample(source, f"one unit, or {len(names)}", f"{len(kinds)}")
+    if values.ndim == 1:
+        values = values[None]
+    if values.ndim != 2 or len(names) not in values.shape or values.size > MAX_VALUES:
+        raise BadSample(source, f"{len(names)} leads by time, at most {MAX_VALUES} values", f"shape {values.shape}")
+    if values.shape[0] == values.shape[1]:
+        raise BadSample(source, "leads by time", f"shape {values.shape}, which says not which is which")
+    values = values if values.shape[0] == len(names) else values.T
+    spelled = str(kinds[0]) if len(kinds) == 1 else [str(unit) for unit in kinds]
+    return Channels(values, float(np.asarray(rate).reshape(-1)[0]), names, spelled)
+
+
+def _npy(data: bytes) -> Loaded:
+    return {"signal": _array(io.BytesIO(data), len(data))}
+
+
+def _npz(data: bytes) -> Loaded:
+    import zipfile
+
+    loaded: Loaded = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for name in ("signal", *STATED):
+            member = f"{name}.npy"
+            if member in archive.namelist():
+                size = archive.getinfo(member).file_size
+                if size > MAX_VALUES * 8:
+                    raise BadSample("", f"at most {MAX_VALUES} values", f"{size} bytes of {name}")
+                loaded[name] = _array(io.BytesIO(archive.read(member)), size)
+    return loaded
+
+
+def _array(stream: io.BytesIO, size: int) -> NDArray[Any]:
+    # The header is believed only as far as the bytes go: NumPy reserves memory before it reads.
+    version = np.lib.format.read_magic(stream)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = reader(stream)
+    if dtype.hasobject or int(np.prod(shape, dtype=object)) * dtype.itemsize > size - stream.tell():
+        raise BadSample("", "an array without pickle", f"shape {shape} of {dtype}, which the file does not hold")
+    stream.seek(0)
+    return np.asarray(np.load(stream, allow_pickle=False))
+
+
+def _csv(data: bytes) -> Loaded:
+    loaded: Loaded = {}
+    lines = data.decode("utf-8-sig").splitlines()
+    while lines and lines[0].startswith("#"):
+        key, _, value = lines.pop(0).lstrip("# ").partition(":")
+        if key.strip().lower() in ("rate", "units"):
+            loaded[key.strip().lower()] = float(value) if key.strip().lower() == "rate" else value.strip()
+    if len(lines) < 2:
+        raise BadSample("", "a header line with the leads, and numbers below it", "neither")
+    mark = max(",;\t", key=lines[0].count)
+    names = [name.strip().strip('"') for name in lines[0].split(mark)]
+    kept = [place for place, name in enumerate(names) if lead_of(name)]
+    if len(names) * len(lines) > MAX_VALUES:
+        raise BadSample("", f"at most {MAX_VALUES} values", f"{len(lines)} lines")
+    if not kept:
+        raise BadSample("", "a header line with the leads", f"{lines[0][:60]!r}")
+    # An empty cell is a sample that is not there; a line that is too short is a damaged file.
+    values = np.genfromtxt(lines[1:], delimiter=mark, usecols=kept, ndmin=2, comments=None)
+    words = [cell.strip().lower() for line in lines[1:] for cell in line.split(mark)] if np.isnan(values).any() else []
+    if any(word and word not in ("nan", "na", "null") and not _is_number(word) for word in words):
+        raise BadSample("", "numbers below the header", "words")
+    return {**loaded, "signal": values.T, "leads": [names[place] for place in kept]}
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _parquet(data: bytes) -> Loaded:
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(io.BytesIO(data))
+    names = [name for name in file.schema_arrow.names if lead_of(name)]
+    if not names:
+        raise BadSample("", "columns named after the leads", ", ".join(file.schema_arrow.names[:12]) or "none")
+    if file.metadata.num_rows * len(names) > MAX_VALUES:
+        raise BadSample("", f"at most {MAX_VALUES} values", f"{file.metadata.num_rows} rows")
+    table = file.read(columns=names)
+    loaded: Loaded = {"signal": np.stack([table[name].to_numpy() for name in names]), "leads": names}
+    for key in ("rate", "units"):
+        if (value := (file.schema_arrow.metadata or {}).get(key.encode())) is not None:
+            loaded[key] = float(value) if key == "rate" else value.decode()
+    return loaded
+
+
+READERS: dict[str, Callable[[bytes], Loaded]] = {
+    ".csv": _csv, ".npy": _npy, ".npz": _npz, ".parquet": _parquet, ".pq": _parquet,
+}  # fmt: skip
+"""Suffix -> what reads it."""

@@ -1,0 +1,67 @@
+"""Frame by frame: a small residual network over space, then a pool over time."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mmalign.modality import Encoder
+from mmalign.types import Features, Inputs
+from modalities.echo.encoders.conv_blocks import Residual, check, stages, start, stem
+from modalities.echo.encoders.temporal_pooling import TemporalPool
+from modalities.echo.transform import EchoTransform, Normalise
+
+
+class Frames(Encoder):
+    """A two-dimensional residual network on each frame, and attention over time: the cheap way to read a clip.
+
+    Args:
+        transform: The transform; gives mean and standard deviation.
+        width: Channels of the first stage; each further stage has twice as many.
+        depths: Residual blocks of each stage.
+        pool: How frames become one vector: mean or attention.
+        layers: Layers of a transformer over the frames before the pool; with 0 and a mean their order is not seen.
+        heads: Attention heads; must divide `width * 2 ** (stages - 1)`.
+
+    Shape:
+        `frames (batch, time, size, size)` -> vector `(batch, width * 2 ** (stages - 1))`, a token for each frame.
+
+    Example:
+        >>> from modalities.echo import MODALITY
+        >>> transform = MODALITY.transform("frames", {})
+        >>> MODALITY.encoder("frames", transform, width=8).width
+        64
+    """
+
+    def __init__(
+        self,
+        transform: EchoTransform,
+        *,
+        width: int = 16,
+        depths: Sequence[int] = (1, 1, 1, 1),
+        pool: str = "attention",
+        layers: int = 1,
+        heads: int = 4,
+    ) -> None:
+        wide = check("frames", width, depths)
+        super().__init__(wide, token_width=wide)
+        self.arguments = {"width": width, "depths": list(depths), "pool": pool, "layers": layers, "heads": heads}
+        self.stride = 1  # frames a token
+        self.normalise = Normalise(transform)
+        self.stem = stem(width)
+        self.stages = stages(width, depths, lambda wide_in, wide_out, stride, _: Residual(wide_in, wide_out, stride))
+        self.time = TemporalPool(wide, pool=pool, layers=layers, heads=heads)
+        start(self)
+
+    def forward(self, inputs: Inputs) -> Features:
+        """Encode `inputs["frames"]`."""
+        mask = inputs["mask"]
+        pictures = self.normalise(inputs["frames"]).flatten(0, 1).unsqueeze(1)
+        pictures = self.stem(pictures.contiguous(memory_format=torch.channels_last))
+        for block in self.stages:
+            pictures = block(pictures)
+        return self.time(pictures.mean((2, 3)).unflatten(0, mask.shape), mask)  # type: ignore[no-any-return]
+
+    def config(self) -> dict[str, Any]:
+        """The arguments."""
+        return dict(self.arguments)

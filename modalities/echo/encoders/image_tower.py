@@ -1,0 +1,95 @@
+"""Any tower of the image modality, a frame at a time."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mmalign.errors import UserError
+from mmalign.modality import Encoder
+from mmalign.types import Features, Inputs
+from modalities.echo.encoders.temporal_pooling import TemporalPool
+from modalities.echo.transform import EchoTransform
+from modalities.image import MODALITY as IMAGE
+from modalities.image.transform import ImageSettings, ImageTransform
+
+
+class ImageTower(Encoder):
+    """An image tower on each frame, grey as three equal colours, and a pool over time.
+
+    With `layers: 0` and `pool: mean` the vector is the mean of the frames' vectors and tokens are those vectors: what
+    EchoingECG (arXiv 2509.25791) takes of its frozen teacher. With weights that were trained on pictures, the
+    transform has their size, mean and standard deviation.
+
+    Args:
+        transform: The transform; gives size, mean and standard deviation.
+        tower: The name of an encoder of the modality `image`: convnet, vit, timm, open_clip.
+        args: Its arguments.
+        pool: mean or attention.
+        layers: Layers of a transformer over the frames before the pool; 0 = none.
+        heads: Attention heads; must divide the tower's width where there is attention.
+
+    Shape:
+        `frames (batch, time, size, size)` -> vector `(batch, the tower's width)`, a token for each frame.
+
+    Example:
+        >>> from modalities.echo import MODALITY
+        >>> args = {"tower": "vit", "args": {"width": 16, "depth": 1, "heads": 2}}
+        >>> MODALITY.encoder("image", MODALITY.transform("image", args, size=32), **args).width
+        16
+    """
+
+    def __init__(
+        self,
+        transform: EchoTransform,
+        *,
+        tower: str = "convnet",
+        args: Mapping[str, Any] | None = None,
+        pool: str = "mean",
+        layers: int = 0,
+        heads: int = 4,
+    ) -> None:
+        _known(tower)
+        inner = IMAGE.encoder(tower, _image_transform(transform), **dict(args or {}))
+        super().__init__(inner.width, token_width=inner.width)
+        self.arguments = {"tower": tower, "pool": pool, "layers": layers, "heads": heads}
+        self.stride = 1  # frames a token
+        self.tower = inner
+        self.time = TemporalPool(inner.width, pool=pool, layers=layers, heads=heads)
+
+    def forward(self, inputs: Inputs) -> Features:
+        """Encode `inputs["frames"]`."""
+        mask = inputs["mask"]
+        # Masked frames hold the last real one, so that a tower with batch norm sees nothing but frames of hearts.
+        pixels = inputs["frames"].flatten(0, 1).unsqueeze(1).expand(-1, 3, -1, -1)
+        values = self.tower({"pixels": pixels}).vector.unflatten(0, mask.shape)
+        return self.time(values, mask)  # type: ignore[no-any-return]
+
+    def config(self) -> dict[str, Any]:
+        """The arguments; those of the tower as it gives them, without weights."""
+        return {**self.arguments, "args": self.tower.config()}
+
+
+def tower_settings(encoder_args: Mapping[str, Any]) -> dict[str, Any]:
+    """The transform's settings that the tower's weights were trained with.
+
+    Raises:
+        UserError: there is no such tower.
+    """
+    tower = encoder_args.get("tower", "convnet")
+    _known(tower)
+    args = encoder_args.get("args") or {}
+    if tower not in ("timm", "open_clip"):  # trained from scratch: the defaults for hearts are the better ones
+        return {"size": args["size"]} if args.get("size") is not None else {}
+    settings = IMAGE.transform(tower, args).settings
+    return {"size": settings.size, "mean": settings.mean, "std": settings.std, "crop": settings.crop}
+
+
+def _known(tower: object) -> None:
+    if tower not in IMAGE.encoders:
+        raise UserError(f"echo image: tower must be one of {', '.join(IMAGE.encoders)}, got {tower!r}")
+
+
+def _image_transform(transform: EchoTransform) -> ImageTransform:
+    mean, std = (tuple(np.broadcast_to(getattr(transform.settings, name), 3).tolist()) for name in ("mean", "std"))
+    return ImageTransform(ImageSettings(size=transform.settings.size, mean=mean, std=std), sealed=transform.sealed)

@@ -1,0 +1,1 @@
+"""Echocardiogram file formats."""

@@ -1,0 +1,127 @@
+"""DICOM pixel data -> grey frames, whatever its colours are called; a stored luma is taken as it is."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mmalign.errors import BadSample
+from modalities.echo.formats.arrays import grey_of
+
+Frame = NDArray[np.uint8]
+
+JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
+"""Baseline and extended: the usual compression of cines, decoded here; the others are decoded by pydicom."""
+
+JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
+COLOURS = ("MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
+"""Photometric interpretations that are understood."""
+
+
+def grey_frames(file: Any, source: str) -> Iterator[Frame]:
+    """Decode frame by frame, so that only one is in memory in colour.
+
+    Grey is the stored Y of YBR, `0.299 R + 0.587 G + 0.114 B` of RGB and of a palette's colours, and 255 less the
+    value for MONOCHROME1. More than 8 bits are cut to the upper 8; windows are not applied.
+
+    Args:
+        file: What pydicom read, `PixelData` included.
+        source: Where it came from, for the message.
+
+    Yields:
+        `(rows, columns)` uint8.
+
+    Raises:
+        BadSample: the colours or the compression are not understood, or a frame is not of the size that is stated.
+    """
+    kind, bits, syntax = str(file.PhotometricInterpretation), int(file.BitsStored), file.file_meta.TransferSyntaxUID
+    if kind not in COLOURS:
+        raise BadSample(source, f"pixels as one of {', '.join(COLOURS)}", f"{kind!r:.40}")
+    if file.get("PixelRepresentation") or not 8 <= bits <= 16:
+        raise BadSample(source, "unsigned pixels of 8 to 16 bits", f"{bits} bits, or with a sign")
+    table = _palette(file, bits) if kind == "PALETTE COLOR" else None
+    if syntax in JPEG and bits == 8:
+        for code in _coded(file):
+            yield _jpeg(code, kind, table, file, source)
+        return
+    decoder, file = _decoder(syntax, source), _checked(file, source)
+    # pydicom 3.0 takes the frames after the first for another layout when it iterates over uncompressed YBR_FULL_422.
+    each = (decoder.as_array(file, index=place, raw=True) for place in range(int(file.NumberOfFrames)))
+    for frame, meta in decoder.iter_array(file, raw=True) if syntax.is_encapsulated else each:
+        if table is not None:
+            yield table[frame]
+        else:
+            yield _grey(frame, str(meta["photometric_interpretation"]), bits)
+
+
+def _grey(frame: NDArray[Any], kind: str, bits: int) -> Frame:
+    upper = (frame if bits == 8 else frame >> (bits - 8)).astype(np.uint8, copy=False)
+    if upper.ndim == 2:
+        return 255 - upper if kind == "MONOCHROME1" else upper
+    return grey_of(upper) if kind == "RGB" else upper[..., 0]
+
+
+def _jpeg(code: bytes, kind: str, table: Frame | None, file: Any, source: str) -> Frame:
+    """By Pillow, which decodes the luma alone where that is all that is asked for."""
+    picture: Any = Image.open(io.BytesIO(code), formats=("JPEG",))
+    _check_frame(picture.size, file, source)
+    if picture.mode == "L":
+        index = np.asarray(picture)
+        return table[index] if table is not None else _grey(index, kind, 8)
+    if picture.mode != "RGB":
+        raise BadSample(source, "frames of one or three colours", f"{picture.mode}")
+    names = bytes(layer[0] for layer in picture.layer).upper()
+    if kind == "RGB" and names != b"RGB" and not {"jfif", "adobe_transform"} & picture.info.keys():
+        # Nothing in the stream says that its three parts are red, green and blue; libjpeg would take them for YCbCr.
+        picture.draft("YCbCr", picture.size)
+        return grey_of(np.asarray(picture))
+    picture.draft("L", picture.size)
+    return np.asarray(picture)
+
+
+def _palette(file: Any, bits: int) -> Frame:
+    """The luma of each value's colour, `(2 ** bits,)`."""
+    from pydicom.pixels.processing import apply_color_lut
+
+    colours = apply_color_lut(np.arange(2**bits, dtype=np.uint8 if bits == 8 else np.uint16), file)
+    if colours.max() > 255:  # some write 8 bits into 16
+        colours = colours >> 8
+    return grey_of(colours.astype(np.uint8))
+
+
+def _decoder(syntax: Any, source: str) -> Any:
+    from pydicom.pixels.decoders.base import get_decoder
+
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        raise BadSample(source, "a compression that pydicom decodes", f"{syntax.name:.60}") from error
+    if not decoder.is_available:
+        raise BadSample(source, "a compression that the installed packages decode", f"{syntax.name:.60}")
+    return decoder
+
+
+def _checked(file: Any, source: str) -> Any:
+    """The file, none of whose frames asks for more memory than the tags state."""
+    syntax = file.file_meta.TransferSyntaxUID
+    pixels = int(file.Rows) * int(file.Columns) * int(file.SamplesPerPixel) * int(file.BitsAllocated) // 8
+    for code in _coded(file) if syntax.is_encapsulated else ():
+        if syntax in JPEG_2000:
+            _check_frame(Image.open(io.BytesIO(code), formats=("JPEG2000",)).size, file, source)
+        if len(code) > 2 * pixels + 4096:
+            raise BadSample(source, f"frames of {pixels} bytes", f"{len(code)} bytes of one")
+    return file
+
+
+def _coded(file: Any) -> Iterator[bytes]:
+    from pydicom.encaps import generate_frames
+
+    return generate_frames(file.PixelData, number_of_frames=int(file.NumberOfFrames))
+
+
+def _check_frame(size: tuple[int, int], file: Any, source: str) -> None:
+    if size != (file.Columns, file.Rows):
+        raise BadSample(source, f"frames of {file.Columns} x {file.Rows}, as it states", f"{size[0]} x {size[1]}")

@@ -1,0 +1,1 @@
+"""Simulated hearts: ECG, echocardiogram and report of known ejection fraction."""

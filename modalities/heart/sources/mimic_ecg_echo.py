@@ -1,0 +1,191 @@
+"""The source `mimic-ecg-echo`: ECGs of MIMIC-IV-ECG with the echo clips of the same patient around the same time."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import cached_property
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mmalign.data.files.open import open_store
+from mmalign.data.files.store import FileStore
+from mmalign.data.sources.base import RESERVED, Record, Rejected, Source, SourceConfig
+from mmalign.data.sources.manifest import named_columns
+from mmalign.errors import BadSample, UserError
+from mmalign.registry import missing_extra
+from modalities.common.published_dataset import check_options, chosen, fingerprint_of, folder_of, number_of, rows, table
+from modalities.ecg.sources.mimic import TABLES, reports, studies, time_of
+from modalities.heart.simulator.ejection_fraction import class_of, sentence_of
+
+RECORDS, MEASUREMENTS = "echo-record-list.csv", "structured-measurement.csv"
+COLUMNS = ("ecg", "echo", "text", "echo_text", "label", "id", "group")
+OPTIONS = ("echo", "window_days", "clips", "clips_per_study")
+ECG, ECHO = "ecg/", "echo/"
+"""What the names of files begin with, by the folder that they lie in."""
+
+Timed = dict[str, list[tuple[datetime, Any]]]
+
+
+class MimicEcgEchoSource(Source):
+    """MIMIC-IV-ECG (`--data.manifest FOLDER`) joined to MIMIC-IV-ECHO (`--data.options.echo FOLDER`) by patient.
+
+    A record is an ECG that has an echo within `window_days`; every clip in that window is one of its alternatives.
+    Read are `subject_id`, `study_id`, `acquisition_datetime` and `dicom_filepath` of `echo-record-list.csv` and, where
+    it is there (release 1.0), `subject_id`, `measurement_datetime`, `measurement` (`lvef`), `result` and `test_type`
+    (`tte`) of `structured-measurement.csv`, plain or gzipped. These names are those that public code for the releases
+    uses; they were not checked against the releases.
+
+    Columns: `ecg`, `echo` (files), `text` (the ECG machine's report), `echo_text` (a sentence of the ejection
+    fraction: it holds what a model is then asked for), `label` (the class of the ejection fraction), `id` (the ECG's
+    study), `group` (the patient). Target: `ejection_fraction`, the one measured at rest nearest in time within the
+    window. There is no split: `--data.validation` and `--data.test` divide by patient.
+
+    Options: `echo`, the folder; `window_days` (1), how far apart; `clips`, a CSV with a column `dicom_filepath`: the
+    clips to use, of one view for instance; `clips_per_study` (4), how many of a study, in the order of their names, are
+    used where `clips` does not say. Then the header of each file is asked, and still images are passed over.
+
+    Raises:
+        UserError: a folder lacks a table, a table lacks a column, or an option is unknown or out of its range.
+    """
+
+    default_columns: ClassVar[Mapping[str, str]] = {"ecg": "ecg", "echo": "echo", "text": "text"}
+
+    def __init__(self, config: SourceConfig) -> None:
+        super().__init__(config)
+        check_options(config, OPTIONS)
+        given = SourceConfig(columns=dict(config.columns or self.default_columns))
+        self._columns = named_columns(given, COLUMNS, "MIMIC-IV-ECG with MIMIC-IV-ECHO")
+        self._window = timedelta(days=_number(config, "window_days", 1, 0, 3650))
+        self._most = int(_number(config, "clips_per_study", 4, 1, 10_000))
+        needed = TABLES if "text" in self._sides() else TABLES[:1]
+        self.folder = folder_of(config.manifest or config.files, config.source, "--data.manifest", needed)
+        self.echo_folder = folder_of(config.options.get("echo"), config.source, "--data.options.echo", (RECORDS,))
+        self._cines: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._stores: dict[str, FileStore] = {ECG: open_store(self.folder), ECHO: open_store(self.echo_folder)}
+
+    def _sides(self) -> dict[str, str]:
+        """Column -> side."""
+        return {column: side for side, column in self._columns.items() if side not in RESERVED}
+
+    @cached_property
+    def _records(self) -> list[Record]:
+        texts = reports(self.folder) if "text" in self._sides() else {}
+        echoes, fractions = self._echoes(), self._fractions()
+        found = []
+        for study in studies(self.folder):
+            near = _within(echoes.get(study.subject, []), study.time, self._window)
+            clips = [ECHO + name for echo in near for name in self._clips(echo)]
+            problem = Rejected(study.row, study.id, "", "", study.problem) if study.problem else None
+            if not clips and not (problem and study.subject in echoes):
+                continue
+            fraction = next(iter(_within(fractions.get(study.subject, []), study.time, self._window)), None)
+            labels = () if fraction is None else (f"{class_of(fraction)} ejection fraction",)
+            cells: dict[str, tuple[Any, ...]] = {
+                "ecg": (ECG + study.file,),
+                "echo": tuple(clips),
+                "text": (texts[study.id],) if study.id in texts else (),
+                "echo_text": () if fraction is None else (sentence_of(fraction),),
+                "label": labels,
+                "id": (study.id,),
+                "group": (study.subject,),
+            }
+            targets = {} if fraction is None else {"ejection_fraction": fraction}
+            values = chosen(cells, self._columns)
+            found.append(Record(study.id, study.row, values, study.subject or None, labels, None, problem, targets))
+        return found
+
+    def records(self) -> Sequence[Record]:
+        return self._records
+
+    def fetch(self, name: str) -> Path | bytes:
+        for start, store in self._stores.items():
+            if name.startswith(start):
+                return store.fetch(name.removeprefix(start))
+        raise BadSample(name, f"a name that begins with {ECG} or {ECHO}", "another")
+
+    def fingerprint(self) -> str:
+        files = [side for side, column in self._columns.items() if column in ("ecg", "echo")]
+        return fingerprint_of(self._records, self._stores, files)
+
+    def _echoes(self) -> Timed:
+        """Patient -> time and clips of each echo study; the time is that of its first clip."""
+        wanted, path = self._wanted(), table(self.echo_folder, RECORDS)
+        assert path is not None  # `folder_of` has looked
+        by_study: dict[tuple[str, str], list[tuple[datetime, str]]] = defaultdict(list)
+        for row, cells in rows(path, ("subject_id", "study_id", "acquisition_datetime", "dicom_filepath")):
+            time, name = time_of(cells["acquisition_datetime"]), cells["dicom_filepath"]
+            if not name or (wanted is not None and name not in wanted):
+                continue
+            if time is None:
+                came = cells["acquisition_datetime"][:40]
+                raise UserError(f"{row}: expected acquisition_datetime as 2180-07-23 08:44:00, got {came!r}")
+            by_study[cells["subject_id"], cells["study_id"]].append((time, name))
+        found: Timed = defaultdict(list)
+        for (subject, _), clips in by_study.items():
+            found[subject].append((min(clips)[0], tuple(sorted(name for _, name in clips))))
+        return found
+
+    def _wanted(self) -> set[str] | None:
+        given = self.config.options.get("clips")
+        if given is None:
+            return None
+        path = Path(str(given)).expanduser()
+        if not path.is_file():
+            raise UserError(f"--data.options.clips: expected a CSV with a column dicom_filepath, got no file {path}")
+        return {cells["dicom_filepath"] for _, cells in rows(path, ("dicom_filepath",))}
+
+    def _clips(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The clips of one study that are used; asked once a study."""
+        if self.config.options.get("clips") is not None:
+            return names
+        if names not in self._cines:
+            self._cines[names] = tuple(islice(filter(self._is_cine, names), self._most))
+        return self._cines[names]
+
+    def _is_cine(self, name: str) -> bool:
+        """Whether the header tells of several frames; a file that cannot be read is kept, so that its row says why."""
+        try:
+            import pydicom
+        except ModuleNotFoundError as error:
+            raise missing_extra("pydicom", "echo") from error
+        try:
+            found = self._stores[ECHO].fetch(name)
+            stream = BytesIO(found) if isinstance(found, bytes) else found
+            header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
+            return int(header.get("NumberOfFrames") or 1) > 1
+        except Exception:  # the modality's reader will say what is wrong with it
+            return True
+
+    def _fractions(self) -> Timed:
+        """Patient -> time and value of each ejection fraction at rest."""
+        path = table(self.echo_folder, MEASUREMENTS)
+        found: Timed = defaultdict(list)
+        if path is None:
+            return found
+        needed = ("subject_id", "measurement_datetime", "measurement", "result")
+        for _, cells in rows(path, needed, ("test_type",)):
+            if cells["measurement"].lower() != "lvef" or cells.get("test_type", "tte").lower() != "tte":
+                continue
+            time, value = time_of(cells["measurement_datetime"]), number_of(cells["result"], 1, 100)
+            if time is not None and value is not None:
+                found[cells["subject_id"]].append((time, value))
+        return found
+
+
+def _within(timed: Sequence[tuple[datetime, Any]], time: datetime | None, window: timedelta) -> list[Any]:
+    """What lies in the window about a time, the nearest first."""
+    if time is None:
+        return []
+    near = [(abs(then - time), value) for then, value in timed if abs(then - time) <= window]
+    return [value for _, value in sorted(near)]
+
+
+def _number(config: SourceConfig, name: str, default: int, low: int, high: int) -> float:
+    value = config.options.get(name, default)
+    whole = name == "clips_per_study"
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not low <= value <= high:
+        kind = "whole number" if whole else "number"
+        raise UserError(f"--data.options.{name}: expected a {kind} in {low}..{high}, got {value!r}")
+    return value

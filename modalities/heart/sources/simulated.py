@@ -1,0 +1,112 @@
+"""The source `hearts`: simulated hearts with an ECG, an echo, a report, and the truth."""
+
+import hashlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mmalign.data.sources.base import RESERVED, Record, Source, SourceConfig
+from mmalign.data.sources.manifest import named_columns
+from mmalign.errors import BadSample, UserError
+from mmalign.registry import nearest
+from modalities.heart.simulator.ecg import ecg_of
+from modalities.heart.simulator.echo import echo_of
+from modalities.heart.simulator.heart import Heart, draw_heart
+from modalities.heart.simulator.report import report_of
+
+COLUMNS = ("ecg", "echo", "text", "label", "id", "group", "split")
+SPLITS = ("train", "validation", "test")
+COUNTS = {"train": 2000, "validation": 0, "test": 500}
+OPTIONS: dict[str, float] = {**COUNTS, "seed": 0, "ecg_noise": 1.0, "poor": 0.12}
+MOST = 1_000_000
+VERSION = 1
+"""Part of the fingerprint: another number where the same heart would be drawn in another way."""
+
+_NAME = re.compile(r"(0|[1-9]\d{0,6})\.(ecg|echo)\.npz")
+
+
+class HeartsSource(Source):
+    """Hearts made of equations, whose ejection fraction is known: see `draw_heart`, `ecg_of`, `echo_of`, `report_of`.
+
+    Columns: `ecg` and `echo` (made when they are needed, the same ones each time), `text` (a report), `label` (the
+    conduction, and the ejection fraction's class), `group` and `id` (each heart is a patient). Targets:
+    `ejection_fraction` in percent, `heart_rate` per minute.
+
+    Options: `train` (2000), `validation` (0), `test` (500), how many hearts; `seed` (0), which; `ecg_noise` (1), a
+    factor of the ECGs' noise; `poor` (0.12), the share of hearts whose ECG is spoilt by noise or lacks the chest leads.
+
+    Raises:
+        UserError: an option is unknown or out of its range.
+    """
+
+    default_columns: ClassVar[Mapping[str, str]] = {"ecg": "ecg", "echo": "echo", "text": "text"}
+
+    def __init__(self, config: SourceConfig) -> None:
+        super().__init__(config)
+        self.options = _options(config.options)
+        given = SourceConfig(columns=dict(config.columns or self.default_columns))
+        self._columns = named_columns(given, COLUMNS, "the hearts")
+        self._counts = [int(self.options[split]) for split in SPLITS]
+
+    def heart(self, index: int) -> Heart:
+        """Heart number `index`, from 0."""
+        return draw_heart(
+            int(self.options["seed"]), index, ecg_noise=self.options["ecg_noise"], poor=self.options["poor"]
+        )
+
+    def records(self) -> Sequence[Record]:
+        splits = [split for split, count in zip(SPLITS, self._counts, strict=True) for _ in range(count)]
+        return [self._record(index, split) for index, split in enumerate(splits)]
+
+    def _record(self, index: int, split: str) -> Record:
+        heart, name = self.heart(index), str(index)
+        labels = (heart.conduction, f"{heart.ejection_class} ejection fraction")
+        cells: dict[str, tuple[Any, ...]] = {
+            "ecg": (f"{name}.ecg.npz",),
+            "echo": (f"{name}.echo.npz",),
+            "text": (report_of(heart),) if "text" in self._columns.values() else (),
+            "label": labels,
+            "split": (split,),
+        }
+        values = {side: cells.get(column, (name,)) for side, column in self._columns.items() if side not in RESERVED}
+        truth = {"ejection_fraction": heart.ejection_fraction, "heart_rate": heart.rate}
+        return Record(name, f"hearts:{name}", values, name, labels, split, targets=truth)
+
+    def fetch(self, name: str) -> Path | bytes:
+        """The ECG or the echo as an NPZ file; 2 and 20 ms."""
+        found = _NAME.fullmatch(name)
+        if found is None or int(found[1]) >= sum(self._counts):
+            raise BadSample(name, f"0.ecg.npz or 0.echo.npz, up to heart {sum(self._counts) - 1}", "another name")
+        heart, stream = self.heart(int(found[1])), io.BytesIO()
+        if found[2] == "ecg":
+            ecg = ecg_of(heart)
+            np.savez(stream, signal=ecg.signal, rate=ecg.rate, units="mV", leads=np.array(ecg.leads))
+        else:
+            echo = echo_of(heart)
+            np.savez(stream, frames=echo.frames, rate=echo.rate)
+        return stream.getvalue()
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(f"hearts {VERSION} {sorted(self.options.items())}".encode())
+        for record in self.records():
+            digest.update(f"{record.id} {sorted(record.values.items())} {record.labels} {record.split}".encode())
+        return digest.hexdigest()
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, float]:
+    for name, value in given.items():
+        if name not in OPTIONS:
+            raise UserError(f"source 'hearts' has no option {name!r}{nearest(name, OPTIONS)}")
+        whole = name in (*COUNTS, "seed")
+        most = {"ecg_noise": 100.0, "poor": 1.0}.get(name, MOST)
+        wanted = f"a {'whole ' if whole else ''}number in 0..{most:g}"
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not 0 <= value <= most:
+            raise UserError(f"--data.options.{name}: expected {wanted}, got {value!r}")
+    options = {**OPTIONS, **given}
+    if not any(options[name] for name in COUNTS):
+        raise UserError("source 'hearts': expected some hearts in train, validation or test, got none")
+    return options

@@ -1,0 +1,147 @@
+"""Counts of molecules worked out once: what rdkit finds of each family, raw, in one memory-mapped file."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmalign.errors import BadSample, UserError
+from modalities.molecule.cache import ragged_file as ragged
+from modalities.molecule.cache.graph_cache import versions
+from modalities.molecule.cache.ragged_file import Part, Section
+from modalities.molecule.chem.fingerprint import parsed_counts
+from modalities.molecule.transform import PARSED, Found, family_sizes
+
+MAGIC = b"mmalign counts 1\n"
+VERSION = 1
+"""Raised whenever the same molecule would give other counts."""
+
+
+class CountStore:
+    """What `parsed_counts` gives of a list of SMILES, read from the disk as it is asked for.
+
+    The counts are raw: what a transform learnt about how often groups occur is applied afterwards.
+
+    Args:
+        path: A file that `build` made.
+        bins: Of each hashed family.
+        families: What is counted; those that need no rdkit are left out.
+        stereo: Whether stereoisomers are told apart.
+
+    Raises:
+        UserError: it is damaged, foreign, or made with other settings or by other versions.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = CountStore.build(["CC", "CCO"], folder, bins=2048, families=["morgan"], stereo=True)
+        ...     store[0]["morgan"][1].tolist()
+        [2, 1]
+    """
+
+    def __init__(self, path: str | Path, *, bins: int, families: Sequence[str], stereo: bool) -> None:
+        self.path = Path(path)
+        self.families = counted_families(families)
+        sizes = dict(zip(self.families, family_sizes(bins, self.families), strict=True))
+        try:
+            head = _head(bins, self.families, stereo)
+            header, self._arrays, self._offsets = ragged.read(self.path, MAGIC, sections_of(self.families), head)
+            self.rejected = {int(row): BadSample(*reason) for row, reason in header["rejected"].items()}
+            for family, size in sizes.items():
+                found = self._arrays[f"{family}_bins"], self._arrays[f"{family}_counts"]
+                if not ((found[0] < size).all() and (found[1] > 0).all()):
+                    raise ValueError(f"bins or counts of {family} out of range")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise UserError(
+                f"{self.path} is no store of counts that can be used ({type(error).__name__}: {error}); "
+                "delete it and build it again"
+            ) from error
+
+    @classmethod
+    def build(
+        cls,
+        smiles: Sequence[str],
+        folder: str | Path,
+        *,
+        bins: int,
+        families: Sequence[str],
+        stereo: bool,
+        workers: int = 0,
+    ) -> "CountStore":
+        """Open the store of these SMILES in this folder; where there is none that can be used, make it.
+
+        Args:
+            smiles: In order; each can be parsed.
+            folder: Made if missing. A file's name is a hash of the SMILES, the settings and the versions.
+            bins: Of each hashed family.
+            families: What is counted.
+            stereo: Whether stereoisomers are told apart.
+            workers: Processes that make it.
+        """
+        wanted = counted_families(families)
+        head = _head(bins, wanted, stereo)
+        path = Path(folder) / f"{ragged.key(MAGIC, head, smiles)}.counts"
+        if path.is_file():
+            try:
+                return cls(path, bins=bins, families=wanted, stereo=stereo)
+            except UserError:
+                pass  # damaged: made again below, and put in its place at once
+        work = partial(counted, bins=bins, families=wanted, stereo=stereo)
+        ragged.write(path, MAGIC, sections_of(wanted), head, ragged.parts_of(work, smiles, workers))
+        return cls(path, bins=bins, families=wanted, stereo=stereo)
+
+    def __len__(self) -> int:
+        return len(next(iter(self._offsets.values()))) - 1
+
+    def __getitem__(self, row: int) -> dict[str, Found]:
+        """Family -> the bins that occur, ascending, and how often.
+
+        Raises:
+            BadSample: rdkit refused this one.
+        """
+        if row in self.rejected:
+            raise self.rejected[row]
+        found = {}
+        for family in self.families:
+            first, last = self._offsets[f"{family}_bins"][row : row + 2]
+            places, often = (self._arrays[f"{family}_{what}"][first:last] for what in ("bins", "counts"))
+            found[family] = places, often
+        return found
+
+
+def counted_families(families: Sequence[str]) -> tuple[str, ...]:
+    """Those of the families that are worth storing, in one order."""
+    return tuple(family for family in PARSED if family in families)
+
+
+def sections_of(families: Sequence[str]) -> dict[str, Section]:
+    """The arrays of a file of these families."""
+    names = [(f"{family}_{what}", kind, f"{family}_bins") for family in families for what, kind in _ARRAYS]
+    return {name: Section(kind, 1, by) for name, kind, by in names}
+
+
+_ARRAYS = (("bins", "<u2"), ("counts", "<i4"))
+
+
+def counted(rows: Sequence[str], *, bins: int, families: Sequence[str], stereo: bool) -> Part:
+    """The counts of these SMILES, as they stand in a file."""
+    values = {name: bytearray() for name in sections_of(families)}
+    lengths: dict[str, list[int]] = {f"{family}_bins": [] for family in families}
+    rejected = {}
+    for place, smiles in enumerate(rows):
+        try:
+            found = parsed_counts(smiles, bins, families, stereo=stereo)
+        except BadSample as error:
+            rejected[place] = [error.source, error.expected, error.came]
+            found = {}
+        for family in families:
+            for (what, kind), array in zip(_ARRAYS, found.get(family, ((), ())), strict=True):
+                values[f"{family}_{what}"] += np.asarray(array, kind).tobytes()
+            lengths[f"{family}_bins"].append(len(found[family][0]) if found else 0)
+    return Part(lengths, {name: bytes(data) for name, data in values.items()}, rejected)
+
+
+def _head(bins: int, families: Sequence[str], stereo: bool) -> dict[str, Any]:
+    return {**versions(), "counts": VERSION, "bins": bins, "families": list(families), "stereo": stereo}

@@ -1,0 +1,193 @@
+"""Molecules featurised once: ragged arrays in one memory-mapped file, named by what it was made of."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmalign.errors import BadSample, UserError
+from mmalign.registry import missing_extra
+from modalities.molecule.cache import ragged_file as ragged
+from modalities.molecule.cache.ragged_file import ALIGNED, Arrays, Part, Section
+from modalities.molecule.sample import ATOM_SIZES, BOND_SIZES, MAX_ATOMS, MOTIFS, Molecule
+
+MAGIC = b"mmalign molecules 1\n"
+SECTIONS = {
+    "atoms": Section("<i2", len(ATOM_SIZES), "atoms"),
+    "bonds": Section("<i2", len(BOND_SIZES), "bonds"),
+    "ends": Section("<i2", 2, "bonds"),
+    "motif": Section("<i2", 1, "atoms"),
+    "motif_ids": Section("<i2", 1, "motif_ids"),
+    "smiles": Section("<u1", 1, "smiles"),
+}
+OFFSETS = ragged.offset_names(SECTIONS)
+__all__ = ["ALIGNED", "MAGIC", "FeatureStore"]
+
+
+class FeatureStore(Sequence[Molecule]):
+    """Molecules of a list of SMILES, in its order, read from the disk as they are asked for.
+
+    A file is believed only whole: magic, sizes, SHA-256, and every number in its range are checked before use. Nothing
+    in it can run. What rdkit refuses keeps its place and its reason.
+
+    Args:
+        path: A file that `build` made.
+
+    Raises:
+        UserError: it is damaged, foreign, or made by another version of this code or of rdkit.
+
+    Example:
+        >>> import tempfile
+        >>> from modalities.molecule.cache.graph_cache import FeatureStore
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = FeatureStore.build(["CCO", "C1CC", "[Na+].[Cl-]"], folder)
+        ...     len(store), store[2].smiles, sorted(store.rejected)
+        (3, '[Na+].[Cl-]', [1])
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            header, self._arrays, self._offsets = ragged.read(self.path, MAGIC, SECTIONS, versions())
+            _check(self._arrays, self._offsets)
+            self.rejected = {int(row): BadSample(*reason) for row, reason in header["rejected"].items()}
+            if sorted(self.rejected) != np.flatnonzero(np.diff(self._offsets["atoms"]) == 0).tolist():
+                raise ValueError("molecules without atoms that no reason is given for")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise UserError(
+                f"{self.path} is no store of molecules that can be used ({type(error).__name__}: {error}); "
+                "delete it and build it again"
+            ) from error
+
+    @classmethod
+    def build(cls, smiles: Iterable[str], folder: str | Path, workers: int = 0) -> "FeatureStore":
+        """Open the store of these SMILES in this folder; where there is none that can be used, make it.
+
+        Args:
+            smiles: In order; equal ones are featurised once each time they stand in it.
+            folder: Made if missing. A file's name is a hash of the SMILES, the featuriser's version and rdkit's.
+            workers: Processes that make it.
+
+        Raises:
+            UserError: an entry is no text, or names a file, whose content that hash would not know.
+        """
+        rows = list(smiles)
+        for place, row in enumerate(rows):
+            if not is_smiles(row):
+                raise UserError(f"a store is made of SMILES; entry {place} is {row!r}: read files one by one instead")
+        path = Path(folder) / f"{ragged.key(MAGIC, versions(), rows)}.molecules"
+        if path.is_file():
+            try:
+                return cls(path)
+            except UserError:
+                pass  # damaged: made again below, and put in its place at once
+        ragged.write(path, MAGIC, SECTIONS, versions(), ragged.parts_of(featurised, rows, workers))
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "FeatureStore":
+        """Open a file that `build` made."""
+        return cls(path)
+
+    def __len__(self) -> int:
+        return len(self._offsets["atoms"]) - 1
+
+    def __getitem__(self, row: Any) -> Any:
+        """One molecule, or the list of those of a slice.
+
+        Raises:
+            BadSample: rdkit refused this one.
+        """
+        if isinstance(row, slice):
+            return [self[place] for place in range(*row.indices(len(self)))]
+        place = int(row) + len(self) * (row < 0)
+        if not 0 <= place < len(self):
+            raise IndexError(f"row {row} of {len(self)} molecules")
+        if place in self.rejected:
+            raise self.rejected[place]
+        found = {}
+        for name, array in self._arrays.items():
+            offsets = self._offsets[SECTIONS[name].by]
+            found[name] = array[offsets[place] : offsets[place + 1]]
+        text = found.pop("smiles").tobytes().decode()
+        # Copies: a sample outlives the file, and is pickled without it.
+        return Molecule(text, **{name: np.array(values) for name, values in found.items()})
+
+    def __iter__(self) -> Iterator[Molecule]:
+        """The molecules that were not refused, in order."""
+        return (self[place] for place in range(len(self)) if place not in self.rejected)
+
+    def texts(self) -> list[str]:
+        """The SMILES of those that were not refused, in order."""
+        ends = self._offsets["smiles"].tolist()
+        whole = self._arrays["smiles"].tobytes()
+        return [
+            whole[ends[place] : ends[place + 1]].decode() for place in range(len(self)) if place not in self.rejected
+        ]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FeatureStore, (self.path,)
+
+
+def versions() -> dict[str, Any]:
+    """What made a file: the featuriser and rdkit, by their versions."""
+    try:
+        from rdkit import rdBase
+
+        from modalities.molecule.chem.featurise import VERSION
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name or "rdkit", "molecule") from error
+    return {"featuriser": VERSION, "rdkit": rdBase.rdkitVersion}
+
+
+def is_smiles(value: Any) -> bool:
+    """Whether this is a molecule itself, and not the name of a file."""
+    return isinstance(value, str) and not value.lower().endswith((".mol", ".sdf"))
+
+
+def featurised(rows: Sequence[str]) -> Part:
+    """What the molecules of these SMILES are in a file."""
+    from modalities.molecule.read import read_molecule
+
+    values = {name: bytearray() for name in SECTIONS}
+    lengths: dict[str, list[int]] = {name: [] for name in OFFSETS}
+    rejected = {}
+    for place, row in enumerate(rows):
+        try:
+            molecule = read_molecule(row)
+        except BadSample as error:
+            rejected[place] = [error.source, error.expected, error.came]
+            for name in OFFSETS:
+                lengths[name].append(0)
+            continue
+        text = molecule.smiles.encode()
+        for name in SECTIONS:
+            values[name] += text if name == "smiles" else getattr(molecule, name).astype("<i2").tobytes()
+        for name in OFFSETS:
+            lengths[name].append(len(text) if name == "smiles" else len(getattr(molecule, name)))
+    return Part(lengths, {name: bytes(data) for name, data in values.items()}, rejected)
+
+
+def _check(arrays: Arrays, offsets: Arrays) -> None:
+    """Every number points at something: an encoder would index with it."""
+    counts = {name: np.diff(values) for name, values in offsets.items()}
+    good = counts["atoms"] > 0
+    limits = {
+        "atoms": (0, np.array(ATOM_SIZES)),
+        "bonds": (0, np.array(BOND_SIZES)),
+        "motif_ids": (0, MOTIFS),
+        "ends": (0, np.repeat(counts["atoms"], counts["bonds"])[:, None]),
+        "motif": (0, np.repeat(counts["motif_ids"], counts["atoms"])),
+    }
+    for name, (low, high) in limits.items():
+        if not ((arrays[name] >= low) & (arrays[name] < high)).all():
+            raise ValueError(f"{name} out of range")
+    if (counts["atoms"] > MAX_ATOMS).any() or (counts["motif_ids"] < 1)[good].any():
+        raise ValueError("molecules of impossible sizes")
+    if (
+        len(np.unique(arrays["motif"] + np.repeat(offsets["motif_ids"][:-1], counts["atoms"])))
+        != counts["motif_ids"].sum()
+    ):
+        raise ValueError("a motif without atoms")
+    bytes(arrays["smiles"]).decode()

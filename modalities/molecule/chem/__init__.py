@@ -1,0 +1,1 @@
+"""Chemistry by rdkit: features, fingerprints, motifs, identifiers."""

@@ -1,0 +1,104 @@
+"""InChIKeys: which molecules are one and the same, and which differ only by stereo, isotopes or protons."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mmalign.errors import UserError
+from mmalign.registry import missing_extra, nearest
+
+GROUPS = ("inchikey", "connectivity", "none")
+
+_remembered: dict[str, str] = {}
+_KEY = re.compile(r"([A-Z]{14}-[A-Z]{10}-[A-Z])?")
+
+
+def inchikeys(smiles: Iterable[str]) -> list[str]:
+    """The standard InChIKey of each SMILES, "" where rdkit refuses it or InChI knows none (a dummy atom).
+
+    About 0.5 ms a molecule; one that was asked for before in this process is not worked out again, see `Kept`.
+
+    Example:
+        >>> from modalities.molecule.chem.inchikey import inchikeys
+        >>> inchikeys(["C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O", "C1CC"])
+        ['QNAYBMKLOCPYGJ-REOHCLBHSA-N', 'QNAYBMKLOCPYGJ-UWTATZPHSA-N', '']
+    """
+    try:
+        from rdkit import Chem
+
+        from modalities.molecule.chem.rdkit_log import quiet
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name or "rdkit", "molecule") from error
+    found = []
+    with quiet():
+        for text in smiles:
+            if text not in _remembered:
+                mol = Chem.MolFromSmiles(text)
+                _remembered[text] = Chem.MolToInchiKey(mol) if mol is not None else ""
+            found.append(_remembered[text])
+    return found
+
+
+def groups(smiles: Sequence[str], how: str) -> list[str | None]:
+    """What molecules that must not be torn apart have in common.
+
+    Args:
+        smiles: The molecules.
+        how: inchikey (the molecule itself), connectivity (the first block of its InChIKey: stereoisomers and most
+            states of charge belong together), or none.
+
+    Returns:
+        A name for each; None for a molecule without an InChIKey, which stands alone.
+
+    Raises:
+        UserError: another way.
+
+    Example:
+        >>> from modalities.molecule.chem.inchikey import groups
+        >>> groups(["C[C@H](N)C(=O)O", "CC(N)C(=O)O"], "connectivity")
+        ['QNAYBMKLOCPYGJ', 'QNAYBMKLOCPYGJ']
+    """
+    if how not in GROUPS:
+        raise UserError(f"--data.options.group: expected one of {', '.join(GROUPS)}, got {how!r}{nearest(how, GROUPS)}")
+    if how == "none":
+        return [None] * len(smiles)
+    keys = inchikeys(smiles)
+    return [(key if how == "inchikey" else key.split("-")[0]) or None for key in keys]
+
+
+class Kept:
+    """A file of InChIKeys in a folder, so that the next process need not work them out.
+
+    Inside the `with` block `inchikeys` knows what the file holds; what it learns there is added to the file.
+
+    Args:
+        folder: Made if missing; None = nothing is kept.
+    """
+
+    def __init__(self, folder: str | Path | None) -> None:
+        self.folder = None if folder is None else Path(folder).expanduser()
+
+    def __enter__(self) -> None:
+        if self.folder is not None and (path := self._path()).is_file():
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            cells = (line.split("\t") for line in lines)
+            _remembered.update({pair[1]: pair[0] for pair in cells if len(pair) == 2 and _KEY.fullmatch(pair[0])})
+        self._known = len(_remembered)
+
+    def __exit__(self, *error: object) -> None:
+        if self.folder is None or len(_remembered) == self._known:
+            return
+        lines = [f"{key}\t{text}\n" for text, key in _remembered.items() if text.isprintable()]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.folder, prefix=".inchikeys-")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.writelines(lines)
+        os.replace(name, self._path())  # a reader sees all of it or nothing
+
+    def _path(self) -> Path:
+        from rdkit import rdBase
+
+        assert self.folder is not None
+        return self.folder / f"inchikeys-{rdBase.rdkitVersion}.tsv"

@@ -1,0 +1,86 @@
+"""An encoder whose vector is a linear map of a molecule's counts, with a graph network beside it if one is wanted."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmalign.errors import UserError
+from mmalign.modality import Encoder
+from mmalign.types import Features, Inputs
+from modalities.common.embedding_bags import bag_matrix, bag_sums
+from modalities.molecule.encoders.hierarchical import Hierarchical
+from modalities.molecule.transform import MoleculeTransform
+
+
+class FingerprintLinear(Encoder):
+    r"""One learnt vector a bin of the fingerprint; the molecule is the sum of its bins.
+
+    .. math:: v = \sum_f w_f E_f + \gamma \odot \mathrm{graph}
+
+    `model.cca_init` sets E in closed form. With a `graph`, a hierarchical network gives the tokens (atoms) and
+    parts (motifs), and adds to the vector through a gate, closed by a start in closed form until training opens it.
+
+    Args:
+        transform: The transform; it must make fingerprints.
+        width: Size of the vector, and of the graph's nodes.
+        graph: Layers of the hierarchical network; 0 = none, and no tokens.
+        dropout: Share of units dropped in training.
+        fingerprint: Bins of each hashed family, 2048 or 4096; None = what the transform makes.
+
+    Shape:
+        What `MoleculeTransform.collate` makes -> vector `(batch, width)`; with a graph tokens `(batch, atoms, width)`,
+        parts `(batch, motifs, width)`.
+
+    Example:
+        >>> from modalities.molecule import MODALITY
+        >>> transform = MODALITY.transform("fingerprints", {"fingerprint": 2048})
+        >>> encoder = MODALITY.encoder("fingerprints", transform, width=8)
+        >>> encoder(transform.collate([transform(MODALITY.read("CCO"))])).vector.shape
+        torch.Size([1, 8])
+    """
+
+    def __init__(
+        self,
+        transform: MoleculeTransform,
+        *,
+        width: int = 256,
+        graph: int = 0,
+        dropout: float = 0.1,
+        fingerprint: int | None = None,
+    ) -> None:
+        node = width if graph else None
+        super().__init__(width, token_width=node, part_width=node)
+        bins = transform.checked_fingerprint(fingerprint)
+        if not bins:
+            raise UserError("encoder 'fingerprints' needs a fingerprint: set its argument fingerprint to 2048 or 4096")
+        self.arguments = {"width": width, "graph": graph, "dropout": dropout, "fingerprint": bins}
+        self.table = nn.Parameter(torch.randn(transform.bins, width) * width**-0.5)
+        self.graph: Hierarchical | None = None
+        if graph:
+            self.graph = Hierarchical(transform, width=width, depth=graph, dropout=dropout, branch=False)
+            self.gate = nn.Parameter(torch.full((width,), 0.1))
+
+    def forward(self, inputs: Inputs) -> Features:
+        """Encode a batch of molecules."""
+        vector = bag_sums(self.table, inputs)
+        if self.graph is None:
+            return Features(vector)
+        found = self.graph(inputs)
+        return Features(vector + self.gate * found.vector, found.tokens, found.parts)
+
+    def linear_features(self, inputs: Inputs) -> Tensor:
+        """A molecule's bins by weight, `(batch, bins)`, sparse."""
+        count = len(inputs["mask"])
+        return bag_matrix(inputs, torch.arange(count, device=inputs["bins"].device), count, len(self.table))
+
+    def set_linear_weights(self, weight: Tensor) -> None:
+        """Set the vectors of the bins, and close the gate."""
+        with torch.no_grad():
+            self.table.copy_(weight)
+            if self.graph is not None:
+                self.gate.zero_()
+
+    def config(self) -> dict[str, Any]:
+        """The arguments."""
+        return dict(self.arguments)

@@ -1,0 +1,73 @@
+"""The source `pcdes`: 15,000 molecules and their descriptions from PubChem (Zeng et al. 2022)."""
+
+import re
+from pathlib import Path
+from typing import ClassVar
+
+from modalities.molecule.sources.chebi20 import scored, without
+from modalities.molecule.sources.description_tables import Described, DescribedMolecules, read_rows, tell
+
+ALL = "align_smiles.txt"
+BOUNDS = {"train": 10_500, "validation": 12_000, "test": 15_000}
+"""Where each split ends in the order of the file of all SMILES."""
+
+SHORTEST = 5
+"""Words that a sentence must have to stand alone."""
+
+
+class PcdesSource(DescribedMolecules):
+    """The folder of PCdes, or any part of it: `--data.manifest FOLDER`; else `$MMALIGN_DATA/pcdes`.
+
+    Tables: any of train.txt, validation.txt and test.txt (tab separated CID, SMILES, description; its CID is the row's
+    place among the 15,000); `align_smiles.txt`, all SMILES in that order, for `candidates`.
+
+    Columns: `smiles` and `text`. The id is the CID.
+
+    Options:
+        level: paragraph (default) or sentence: a description is cut at its full stops, parts of under five words are
+            dropped, and a row has several texts; one of no longer part stays whole.
+        split, held, held_test, group, cache: As those of `chebi20`.
+        exclude: Folder of ChEBI-20: rows are left out whose InChIKey occurs in its validation.txt or test.txt, or
+            counts to one of the two in its `corpus_smiles.txt`, so that what trains here may be scored there.
+
+    Raises:
+        UserError: there is no table, one lacks a column, or an option is unknown.
+    """
+
+    name: ClassVar[str] = "pcdes"
+    choices: ClassVar = {"level": ("paragraph", "sentence"), "exclude": None}
+
+    def described(self) -> list[Described]:
+        rows = [row for split, path in self.tables.items() for row in read_rows(path, split)]
+        if self.options["level"] == "sentence":
+            rows = [row._replace(texts=tuple(part for text in row.texts for part in sentences(text))) for row in rows]
+        if not self.options["exclude"]:
+            return rows
+        kept = without(rows, scored(Path(self.options["exclude"]).expanduser()))
+        tell(rows, kept, "ChEBI-20 scores their molecules")
+        return kept
+
+    def searched(self) -> list[Described] | None:
+        path = self.folder / ALL
+        if not path.is_file():
+            return None
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [
+            Described(str(place), f"{ALL}:{place + 1}", _split(place), line, ()) for place, line in enumerate(lines)
+        ]
+
+
+def sentences(text: str) -> list[str]:
+    """A description cut at its full stops, without parts of under five words; whole where nothing else is left.
+
+    Example:
+        >>> from modalities.molecule.sources.pcdes import sentences
+        >>> sentences("It is a 2.5-dioxopiperazine of some kind. It is small. It has a role as a metabolite.")
+        ['It is a 2.5-dioxopiperazine of some kind.', 'It has a role as a metabolite.']
+    """
+    parts = [part for part in re.split(r"(?<=\.)\s+", text) if len(part.split()) >= SHORTEST]
+    return parts or [text]
+
+
+def _split(place: int) -> str:
+    return next((split for split, end in BOUNDS.items() if place < end), "")

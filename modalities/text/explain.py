@@ -1,0 +1,114 @@
+"""The words of a text, and which word pieces each is made of: for pictures of what a text answers to."""
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmalign.errors import UserError
+from mmalign.modality import TokenLabels
+from mmalign.pictures.figures import ORANGE
+from mmalign.pictures.words import draw_words, shade
+from modalities.text.tfidf_transform import NgramTransform
+from modalities.text.transform import TextTransform
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Span = tuple[int, int] | None
+
+_WORD = re.compile(r"\S+")
+
+
+def text_units(sample: str, transform: TextTransform, level: str, count: int) -> TokenLabels | None:
+    """The words up to the last one that the encoder saw; a phrase's share is spread over its pieces.
+
+    Returns:
+        None where the encoder's tokens are fewer than the pieces, or the transform finds no phrases.
+
+    Example:
+        >>> from modalities.text.transform import TextSettings
+        >>> transform = TextTransform(TextSettings())
+        >>> transform.fit(["a red disc"] * 4)
+        >>> found = text_units("a red cube", transform, "tokens", len(transform("a red cube")))
+        >>> found.labels, found.members.sum(1)  # a class token shows nowhere; "cube" has four pieces
+        (['a', 'red', 'cube'], array([1., 1., 4.]))
+    """
+    found = transform.tokenizer.pieces(sample)
+    shown, spans = found.text, found.spans
+    words = [word.span() for word in _WORD.finditer(shown)]
+    pieces = [_shares(span, words) for span in spans]
+    last = max((max(shares) for shares in pieces if shares), default=-1)
+    members = np.zeros((last + 1, len(pieces)))
+    for place, shares in enumerate(pieces):
+        for word, share in shares.items():
+            members[word, place] = share
+    if level == "parts":
+        joined = _phrases(sample, transform, len(pieces))
+        if joined is None:
+            return None
+        members = members @ joined
+    if count < members.shape[1]:
+        return None
+    padded = np.pad(members, ((0, 0), (0, count - members.shape[1])))
+    return TokenLabels([shown[start:stop] for start, stop in words[: last + 1]], padded, shown=shown, spelled=True)
+
+
+def ngram_units(sample: str, transform: NgramTransform, level: str, count: int) -> TokenLabels | None:
+    """The words of the levelled text as they are written, each made of its tokens; phrases are not spread."""
+    text, spans = transform.spelled(sample)
+    words = [word.span() for word in _WORD.finditer(text)]
+    members = np.zeros((len(words), count))
+    if level != "tokens" or count < len(spans):
+        return None
+    starts = [start for start, _ in words]
+    for place, (start, _) in enumerate(spans):
+        members[bisect_right(starts, start) - 1, place] = 1.0
+    return TokenLabels([text[start:stop] for start, stop in words], members, shown=text, spelled=True)
+
+
+def draw_weighted(sample: str, axes: "Axes", weights: Sequence[float]) -> None:
+    """Write a text with each word on a ground as dark as its weight.
+
+    Args:
+        sample: The text.
+        axes: Where to.
+        weights: Of its first words, as many as `text_units` names, at least 0; the largest takes the full colour.
+
+    Raises:
+        UserError: more weights than words, or one is negative, NaN or infinite.
+    """
+    words, sizes = sample.split(), np.asarray(weights, dtype=np.float64)
+    if sizes.ndim != 1 or len(sizes) > len(words) or not np.isfinite(sizes).all() or (sizes < 0).any():
+        raise UserError(f"expected finite weights of at least 0, at most {len(words)}, one a word, got {sizes.shape}")
+    most = max(float(sizes.max(initial=0.0)), 1e-12)
+    cut = ["…"] * (len(sizes) < len(words))
+    grounds = [shade(size / most, ORANGE) for size in sizes.tolist()]
+    draw_words(axes, [*words[: len(sizes)], *cut], [*grounds, *[None] * len(cut)])
+
+
+def _shares(span: Span, words: Sequence[tuple[int, int]]) -> dict[int, float]:
+    """Words that a piece stands in, each with its share of the piece's letters."""
+    if span is None:
+        return {}
+    common = {}
+    for place in range(bisect_right(words, span[0], key=lambda word: word[1]), len(words)):
+        start, stop = words[place]
+        if start >= span[1]:
+            break
+        common[place] = min(span[1], stop) - max(span[0], start)
+    total = sum(common.values())
+    return {place: letters / total for place, letters in common.items()} if total else {}
+
+
+def _phrases(sample: str, transform: TextTransform, pieces: int) -> NDArray[np.float64] | None:
+    """`(pieces, phrases)`, the share of each piece in the mean that a phrase is."""
+    inputs: dict[str, Any] = transform.collate([transform(sample)])
+    if "phrase" not in inputs:
+        return None
+    phrase = inputs["phrase"][0, :pieces].numpy()
+    joined = (phrase[:, None] == np.arange(inputs["phrase_mask"].shape[1])).astype(np.float64)
+    return joined / np.maximum(joined.sum(0), 1)

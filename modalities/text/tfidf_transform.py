@@ -1,0 +1,260 @@
+"""Texts to weighted n-grams, each belonging to the word in which it begins."""
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmalign.errors import UserError
+from mmalign.modality import Transform
+from mmalign.registry import nearest
+from mmalign.types import Inputs
+from modalities.common.embedding_bags import bag_inputs, padded_mask, padded_slots
+from modalities.text.phrases import phrase_ends, phrase_of_each_piece
+from modalities.text.transform import phrase_inputs, without_some
+
+_WORD = re.compile(r"[^\W\d_]+|\d|[^\w\s]|_")
+_REMEMBERED = 100_000
+
+
+@dataclass(frozen=True)
+class NgramSettings:
+    """How texts become n-grams.
+
+    Args:
+        words: Sizes of the n-grams of words, from and to; a run of letters, a digit and a sign are a word each.
+        letters: Sizes of the n-grams of letters, from and to, spaces among them.
+        share: Part of a text's squared length that its n-grams of letters have.
+        vocabulary: Most n-grams of each of the two families; the most frequent are kept.
+        min_count: Training texts that an n-gram must occur in.
+        max_length: Most words of a text; the rest is cut off.
+        word_dropout: Probability that training leaves out a word; one word always stays.
+        phrases: Find the phrases, for parts.
+    """
+
+    words: tuple[int, int] = (1, 2)
+    letters: tuple[int, int] = (3, 5)
+    share: float = 0.75
+    vocabulary: int = 40_000
+    min_count: int = 2
+    max_length: int = 256
+    word_dropout: float = 0.0
+    phrases: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense, before any data is read."""
+        for name in ("words", "letters"):
+            sizes = tuple(getattr(self, name))
+            if len(sizes) != 2 or not all(isinstance(size, int) for size in sizes) or not 1 <= sizes[0] <= sizes[1] < 9:
+                raise UserError(f"ngrams transform: {name} must be two sizes in 1..8, [from, to], got {list(sizes)}")
+            object.__setattr__(self, name, sizes)
+        if not 0 < self.share < 1:
+            raise UserError(f"ngrams transform: share must be between 0 and 1, got {self.share}")
+        for name, most in (("vocabulary", 2**20), ("min_count", 2**20), ("max_length", 8192)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= most:
+                raise UserError(f"ngrams transform: {name} must be an integer in 1..{most}, got {value!r}")
+        if not 0 <= self.word_dropout < 1:
+            raise UserError(f"ngrams transform: word_dropout must be in 0..1, got {self.word_dropout}")
+        if not isinstance(self.phrases, bool):
+            raise UserError(f"ngrams transform: phrases must be true or false, got {self.phrases!r}")
+
+    @staticmethod
+    def make(values: Mapping[str, Any]) -> "NgramSettings":
+        """From a mapping, naming what is unknown."""
+        known = {field.name for field in fields(NgramSettings)}
+        for name in values:
+            if name not in known:
+                raise UserError(f"ngrams transform has no setting {name!r}{nearest(name, known)}")
+        return NgramSettings(**values)
+
+
+class Item(NamedTuple):
+    """A text's known n-grams in the order of their words: number, weight, word; and each word's phrase."""
+
+    grams: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    words: NDArray[np.int32]
+    count: int
+    phrases: tuple[int, ...]
+
+
+class NgramTransform(Transform):
+    """TF-IDF weights of word and letter n-grams, with what is known taken from the training texts.
+
+    Term frequencies count as 1 + log; each family of n-grams is brought to length one before they are joined, so
+    that a text's bag has squared length one where both families are known.
+
+    Args:
+        settings: See `NgramSettings`.
+        vocabulary: n-gram -> inverse document frequency, of words (joined by a blank) and of letters; None = learn
+            them in `fit`.
+
+    Shape:
+        `bins (F,)`, `weights (F,)`, `starts (T,)`: the bag of each of T words of the batch; `text (T,)`: whose word
+        it is; `slot (T,)`: its place in the padded `mask (B, L)`. With `phrases` also `phrase (B, L)`, -1 = none, and
+        `phrase_mask (B, P)`.
+
+    Example:
+        >>> transform = NgramTransform(NgramSettings(min_count=1))
+        >>> transform.fit(["a red disc", "a blue square"])
+        >>> transform.collate([transform("a red square")])["mask"].shape
+        torch.Size([1, 3])
+    """
+
+    def __init__(self, settings: NgramSettings, vocabulary: Mapping[str, Mapping[str, float]] | None = None) -> None:
+        self.settings = settings
+        self._set(vocabulary)
+
+    def _set(self, vocabulary: Mapping[str, Mapping[str, float]] | None) -> None:
+        self.vocabulary = (
+            None if vocabulary is None else {name: dict(vocabulary[name]) for name in ("words", "letters")}
+        )
+        self._made: dict[str, Item] = {}
+        if self.vocabulary is not None:
+            first = len(self.vocabulary["words"])
+            self._words = {gram: place for place, gram in enumerate(self.vocabulary["words"])}
+            self._letters = {gram: first + place for place, gram in enumerate(self.vocabulary["letters"])}
+            frequencies = [value for family in self.vocabulary.values() for value in family.values()]
+            self._idf = np.array(frequencies, np.float64)
+
+    @property
+    def size(self) -> int:
+        """How many n-grams are known."""
+        if self.vocabulary is None:
+            raise UserError("this text transform knows no n-grams yet: call fit with the training texts first")
+        return len(self._idf)
+
+    def fit(self, samples: Iterable[str]) -> None:
+        """Count in how many texts each n-gram occurs, unless the vocabulary was given.
+
+        Raises:
+            UserError: there is no text, or no n-gram occurs often enough.
+        """
+        if self.vocabulary is not None:
+            return
+        counts: dict[str, Counter[str]] = {"words": Counter(), "letters": Counter()}
+        total = 0
+        for total, sample in enumerate(samples, start=1):  # noqa: B007 - the count after the loop
+            text, spans = _spans(sample, self.settings.max_length)
+            counts["words"].update({gram for gram, _ in self._word_grams(text, spans)})
+            counts["letters"].update({gram for gram, _ in self._letter_grams(text)})
+        kept = {}
+        for name, counter in counts.items():
+            often = [(gram, count) for gram, count in counter.items() if count >= self.settings.min_count]
+            often.sort(key=lambda pair: (-pair[1], pair[0]))
+            best = sorted(often[: self.settings.vocabulary])
+            # As scikit-learn smooths it: as though one more text held every n-gram.
+            kept[name] = {gram: 1 + math.log((1 + total) / (1 + count)) for gram, count in best}
+        if not kept["words"] and not kept["letters"]:
+            raise UserError(
+                f"no n-gram occurs in {self.settings.min_count} of {total} training texts: give more texts, or set "
+                "transform: {min_count: 1}"
+            )
+        self._set(kept)
+
+    def __call__(self, sample: str, rng: np.random.Generator | None = None) -> Item:
+        """The n-grams of one text; with `rng`, leave out some words."""
+        if rng is not None and self.settings.word_dropout:
+            return self._make(without_some(sample, self.settings.word_dropout, rng))
+        found = self._made.get(sample)
+        if found is None:
+            found = self._make(sample)
+            if len(self._made) < _REMEMBERED:
+                self._made[sample] = found
+        return found
+
+    def _make(self, sample: str) -> Item:
+        assert self.size
+        text, spans = _spans(sample, self.settings.max_length)
+        begins = np.array([start for start, _ in spans] or [0])
+        families = (
+            (self._words, self._word_grams(text, spans), 1 - self.settings.share),
+            (self._letters, self._letter_grams(text), self.settings.share),
+        )
+        parts = []
+        for known, grams, share in families:
+            found = [(known[gram], place) for gram, place in grams if gram in known]
+            if not found:
+                continue
+            numbers, places = np.array(found, np.int64).T
+            unique, back, often = np.unique(numbers, return_inverse=True, return_counts=True)
+            weights = (1 + np.log(often)) * self._idf[unique]
+            weights *= math.sqrt(share) / float(np.linalg.norm(weights))
+            # What occurs n times has its weight spread over the n words.
+            words = np.maximum(np.searchsorted(begins, places, side="right") - 1, 0)
+            parts.append((numbers, (weights / often)[back], words))
+        if parts:
+            numbers, weights, words = (np.concatenate(column) for column in zip(*parts, strict=True))
+        else:
+            numbers, weights, words = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64)
+        order = np.argsort(words, kind="stable")
+        phrases: tuple[int, ...] = ()
+        if self.settings.phrases:
+            phrases = tuple(phrase_of_each_piece([end for _, end in spans] or [-1], phrase_ends(text)))
+        return Item(
+            numbers[order].astype(np.int32),
+            weights[order].astype(np.float32),
+            words[order].astype(np.int32),
+            max(1, len(spans)),
+            phrases,
+        )
+
+    def _word_grams(self, text: str, spans: Sequence[tuple[int, int]]) -> Iterable[tuple[str, int]]:
+        low, high = self.settings.words
+        words = [text[start:end] for start, end in spans]
+        for size in range(low, high + 1):
+            for place in range(len(words) - size + 1):
+                yield " ".join(words[place : place + size]), spans[place][0]
+
+    def _letter_grams(self, text: str) -> Iterable[tuple[str, int]]:
+        low, high = self.settings.letters
+        for size in range(low, high + 1):
+            for place in range(len(text) - size + 1):
+                yield text[place : place + size], place
+
+    def spelled(self, sample: str) -> tuple[str, list[tuple[int, int]]]:
+        """The levelled text, and where each of its words (the tokens) begins and ends there."""
+        return _spans(sample, self.settings.max_length)
+
+    def collate(self, items: Sequence[Item]) -> Inputs:
+        """Lay the words' bags one after the other."""
+        counts = np.array([item.count for item in items])
+        first = np.cumsum(counts) - counts
+        words = np.concatenate([item.words + start for item, start in zip(items, first, strict=True)])
+        bins, weights = (
+            np.concatenate(list(column)) for column in zip(*((i.grams, i.weights) for i in items), strict=True)
+        )
+        inputs = bag_inputs(bins, weights, words, int(counts.sum()))
+        inputs["text"] = torch.from_numpy(np.repeat(np.arange(len(items)), counts))
+        inputs["slot"], inputs["mask"] = torch.from_numpy(padded_slots(counts)), padded_mask(counts)
+        if self.settings.phrases:
+            inputs |= phrase_inputs([item.phrases for item in items], int(counts.max()))
+        return inputs
+
+    def config(self) -> dict[str, Any]:
+        """Settings and vocabulary."""
+        assert self.size
+        return {"kind": "tfidf", "settings": asdict(self.settings), "vocabulary": self.vocabulary}
+
+    @staticmethod
+    def restore(config: Mapping[str, Any]) -> "NgramTransform":
+        """From `config()`."""
+        return NgramTransform(NgramSettings.make(config["settings"]), config["vocabulary"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_made": {}}  # cheaper made anew than sent to a worker
+
+
+def _spans(sample: str, most: int) -> tuple[str, list[tuple[int, int]]]:
+    """The levelled text (NFKC, lower case, single blanks), cut after `most` words, and where its words stand."""
+    text = " ".join(unicodedata.normalize("NFKC", sample).lower().split())
+    spans = [found.span() for found in _WORD.finditer(text)][:most]
+    return text[: spans[-1][1]] if spans else text, spans

@@ -1,0 +1,169 @@
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mmalign.data.batches import positive_groups
+from mmalign.data.module import PairedData
+from mmalign.data.sources.base import Record
+from mmalign.errors import UserError
+from mmalign.modality import Modality, Transform
+from mmalign.types import Inputs
+
+
+def record(number: int, group: str | None = None, **values: Any) -> Record:
+    return Record(str(number), f"n:{number}", {side: tuple(found) for side, found in values.items()}, group=group)
+
+
+def together(groups: np.ndarray[Any, Any]) -> list[set[int]]:
+    return [set(np.flatnonzero(groups == group).tolist()) for group in np.unique(groups)]
+
+
+def test_content_joins_equal_sentences_files_and_values() -> None:
+    records = [
+        record(0, image=["a.png"], text=["one", "shared"]),
+        record(1, image=["b.png"], text=["shared", "bridge"]),
+        record(2, image=["c.png"], text=["bridge"]),
+        record(3, image=["d.png"], text=["a.png"]),  # equal strings of different sides mean nothing
+        record(4, image=["e.png"], text=["four"]),
+        record(5, image=["e.png"], text=["five"]),
+        record(6, image=[b"raw"], text=["six"]),
+        record(7, image=[b"raw"], text=["seven"]),
+        record(8, image=[np.arange(3.0)], text=["eight"]),
+        record(9, image=[np.arange(3.0)], text=["nine"]),
+        record(10, image=[np.arange(3.0)[None]], text=["Shared"]),  # another shape; another sentence
+    ]
+    assert together(positive_groups(records, "content")) == [{0, 1, 2}, {3}, {4, 5}, {6, 7}, {8, 9}, {10}]
+    assert together(positive_groups(records, "id")) == [{n} for n in range(11)]
+
+
+def test_content_groups_equal_a_search_of_connected_rows() -> None:
+    rng = np.random.default_rng(0)
+    captions = [rng.integers(0, 60, size=2).tolist() for _ in range(50)]
+    near = np.array([[bool(set(a) & set(b)) for a in captions] for b in captions])
+    reach = np.linalg.matrix_power(near.astype(float), 50) > 0
+    found = positive_groups([record(n, text=[str(c) for c in pair]) for n, pair in enumerate(captions)], "content")
+    np.testing.assert_array_equal(found[:, None] == found[None], reach)
+
+
+def test_groups_by_column() -> None:
+    records = [record(0, "p"), record(1, None), record(2, "p"), record(3, "q"), record(4, None)]
+    assert together(positive_groups(records, "group")) == [{0, 2}, {1}, {3}, {4}]
+    with pytest.raises(UserError, match=r"--data\.columns\.group"):
+        positive_groups([record(0)], "group")
+
+
+class Noisy(Transform):
+    """Shows what was drawn: the sample's first value and a random number."""
+
+    def fit(self, samples: Iterable[Any]) -> None:
+        self.seen = list(samples)
+
+    def __call__(self, sample: Any, rng: np.random.Generator | None = None) -> Any:
+        first = float(sample.flat[0]) if isinstance(sample, np.ndarray) else float(sample.split()[-1])
+        return [first, 0.0 if rng is None else float(rng.random())]
+
+    def collate(self, items: Sequence[Any]) -> Inputs:
+        return {"x": torch.tensor(items, dtype=torch.float64)}
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+
+def opened(path: Path, modalities: dict[str, Modality], **settings: Any) -> PairedData:
+    given = {"columns": {"image": "file", "text": "text"}, "batch_size": 8} | settings
+    data = PairedData(manifest=str(path), **given)
+    data.prepare(modalities)
+    data.attach({"image": Noisy(), "text": Noisy()})
+    return data
+
+
+def by_id(data: PairedData, epoch: int) -> dict[int, list[float]]:
+    data.set_epoch(epoch)
+    found = {}
+    for batch in data.train_dataloader():
+        for row, place in enumerate(batch.ids.tolist()):
+            found[place] = batch.inputs["image"]["x"][row].tolist() + batch.inputs["text"]["x"][row].tolist()
+    return found
+
+
+def test_pairs_stay_pairs(pictures: Path, modalities: dict[str, Modality]) -> None:
+    data = opened(pictures, modalities, drop_last=False)
+    found = by_id(data, 0)
+    assert len(found) == len(data.records("train"))
+    for place, (pixel, _, number, _) in found.items():
+        assert (pixel, number) == (place * 6, place)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than a small machine has cores
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_randomness_is_of_seed_epoch_and_sample_alone(
+    pictures: Path, modalities: dict[str, Modality], workers: int
+) -> None:
+    data = opened(pictures, modalities, drop_last=False, workers=workers, seed=7)
+    other = opened(pictures, modalities, drop_last=False, batch_size=3, seed=7)
+    loader = data.train_dataloader()
+    first: dict[int, list[float]] = {}
+    for epoch in (0, 1):
+        data.set_epoch(epoch)
+        found = {}
+        for batch in loader:
+            for row, place in enumerate(batch.ids.tolist()):
+                found[place] = batch.inputs["image"]["x"][row].tolist() + batch.inputs["text"]["x"][row].tolist()
+                rng = np.random.default_rng((7, epoch, place))
+                assert [found[place][1], found[place][3]] == [rng.random(), rng.random()]
+        other.set_epoch(epoch)
+        alone = by_id(other, epoch) if epoch == 0 else found
+        assert found == alone
+        assert found != first
+        first = found
+
+
+def test_captions_are_drawn_evenly_and_anew_each_epoch(
+    tmp_path: Path, modalities: dict[str, Modality], png: Any
+) -> None:
+    lines = ["file,text"]
+    for number in range(60):
+        (tmp_path / f"{number}.png").write_bytes(png(number))
+        lines.append(f"{number}.png,{number} 0|{number} 1|{number} 2")
+    path = tmp_path / "n.csv"
+    path.write_text("\n".join(lines))
+    data = opened(path, modalities, separator="|", drop_last=False, validation=0)
+    draws = np.array([[row[2] for _, row in sorted(by_id(data, epoch).items())] for epoch in range(30)])
+    counts = np.bincount(draws.astype(int).ravel(), minlength=3)
+    assert counts.sum() == 1800
+    np.testing.assert_allclose(counts, 600, atol=80)  # four standard deviations of a fair draw
+    assert len({tuple(row) for row in draws}) == 30
+    held = opened(path, modalities, separator="|", validation=0.3)
+    assert all((batch.inputs["text"]["x"] == 0).all() for batch in held.val_dataloader())
+
+
+def test_rows_that_lack_a_side(tmp_path: Path, png: Any) -> None:
+    from mmalign import registry
+
+    (tmp_path / "a.png").write_bytes(png(6))
+    lines = ["file,text,more", "a.png,n 1,n 2", ",n 3,n 4", "a.png,,n 5", "a.png,n 6,", ",,n 7"]
+    (tmp_path / "n.csv").write_text("\n".join(lines))
+    three = {s: registry.load("modalities", "image" if s == "image" else "text") for s in ("image", "text", "more")}
+    data = PairedData(
+        manifest=str(tmp_path / "n.csv"), columns={"image": "file", "text": "text", "more": "more"},
+        validation=0, batch_size=4, max_rejected=0.2, positives="id",
+    )  # fmt: skip
+    data.prepare(three)
+    data.attach({side: Noisy() for side in three})
+    assert [rejected.location for rejected in data.rejected] == ["n.csv:6"]
+    (batch,) = data.train_dataloader()
+    for side, lacking in {"image": 1, "text": 2, "more": 3}.items():
+        expected = [row for row, place in enumerate(batch.ids.tolist()) if place != lacking]
+        assert batch.rows[side].tolist() == expected
+        assert len(batch.inputs[side]["x"]) == 3
+    places = batch.ids[batch.rows["more"]].tolist()
+    numbers = dict(zip(places, batch.inputs["more"]["x"][:, 0].tolist(), strict=True))
+    assert numbers == {0: 2.0, 1: 4.0, 2: 5.0}
+    items = [
+        (inputs["x"][:, 0].tolist(), rows.tolist()) for inputs, rows in data.item_loader("text", "all", batch_size=2)
+    ]
+    assert items == [([1.0, 3.0], [0, 1]), ([6.0], [3])]

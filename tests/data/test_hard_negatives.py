@@ -1,0 +1,97 @@
+"""Batches of near rows, from a modality's table to the loader."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmalign.data.module import PairedData
+from mmalign.errors import UserError
+from mmalign.modality import Modality
+
+
+def by_brightness(samples: list[Any], count: int) -> np.ndarray:
+    means = np.array([np.asarray(sample, dtype=float).mean() for sample in samples])
+    apart = np.abs(means[:, None] - means)
+    np.fill_diagonal(apart, np.inf)
+    order = np.argsort(apart, axis=1, kind="stable")[:, :count]
+    return np.pad(order, ((0, 0), (0, max(0, count - len(samples)))), constant_values=-1)
+
+
+def prepared(path: Path, modalities: dict[str, Modality], **settings: Any) -> PairedData:
+    given = {"columns": {"image": "file", "text": "text"}, "batch_size": 8, "validation": 0.0, "seed": 1} | settings
+    data = PairedData(manifest=str(path), **given)
+    data.prepare(modalities)
+    transforms = {
+        "image": modalities["image"].transform("convnet", {}, size=8),
+        "text": modalities["text"].transform("transformer", {}),
+    }
+    transforms["text"].fit(data.samples("text"))
+    data.attach(transforms)
+    return data
+
+
+def neighbours_in_batches(data: PairedData) -> int:
+    parts = [batch.ids.tolist() for batch in data.train_dataloader()]
+    assert sorted(place for part in parts for place in part) == list(range(40))
+    return sum(place + 1 in part for part in parts for place in part)
+
+
+def test_near_pictures_are_drawn_together(
+    pictures: Path, modalities: dict[str, Modality], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def near(samples: list[Any], count: int) -> np.ndarray:
+        calls.append(count)
+        return by_brightness(samples, count)
+
+    monkeypatch.setattr(modalities["image"], "neighbours", near, raising=False)
+    alone = neighbours_in_batches(prepared(pictures, modalities))
+    data = prepared(pictures, modalities, neighbours="image", neighbour_share=1.0, neighbour_size=4)
+    assert neighbours_in_batches(data) > alone + 10
+    data.resume(2, 3)
+    assert len(list(data.train_dataloader())) == 2
+    assert calls == [16], "compared once, however often a loader is asked for"
+
+
+def test_positives_are_not_forced_together(
+    pictures: Path, modalities: dict[str, Modality], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Pictures 0 and 1, 2 and 3, ... of one text: positives of each other by content.
+    lines = pictures.read_text().splitlines()
+    couples = [f"{place}.png,picture {place // 2},class" for place in range(40)]
+    pictures.write_text("\n".join([lines[0], *couples]) + "\n")
+    monkeypatch.setattr(modalities["image"], "neighbours", by_brightness, raising=False)
+    data = prepared(pictures, modalities, neighbours="image")
+    data.train_dataloader()
+    table = data._train.neighbours.table  # type: ignore[union-attr]
+    assert table.shape == (40, 16)
+    assert not (table == np.arange(40)[:, None] ^ 1).any()
+    assert table[4].tolist()[:6] == [3, -1, 2, 6, 1, 7]
+    single = prepared(pictures, modalities, neighbours="image", positives="id")
+    single.train_dataloader()
+    assert single._train.neighbours.table[4].tolist()[:4] == [3, 5, 2, 6]  # type: ignore[union-attr]
+
+
+def test_rows_without_the_side_have_no_neighbours(
+    pictures: Path, modalities: dict[str, Modality], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmalign.data.hard_negatives import nearest_rows
+
+    pictures.write_text(pictures.read_text().replace("\n3.png,", "\n,"))
+    data = prepared(pictures, modalities, max_rejected=0.1)
+    monkeypatch.setattr(modalities["image"], "neighbours", by_brightness, raising=False)
+    table = nearest_rows(data.store, "image", np.array([5, 4, 3, 2]), "id", 2)
+    assert table.tolist() == [[1, 3], [0, 3], [-1, -1], [1, 0]]
+
+
+def test_what_cannot_be_compared_says_so(pictures: Path, modalities: dict[str, Modality]) -> None:
+    with pytest.raises(UserError, match="'text' does not know which samples are near"):
+        prepared(pictures, modalities, neighbours="text").train_dataloader()
+    with pytest.raises(UserError, match="no side 'picture'"):
+        prepared(pictures, modalities, neighbours="picture").train_dataloader()
+    for wrong in ({"neighbour_share": 0.0}, {"neighbour_share": 1.5}, {"neighbour_size": 1}):
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            PairedData(**wrong)  # type: ignore[arg-type]

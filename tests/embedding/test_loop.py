@@ -1,0 +1,140 @@
+"""Embedding a side, and the Parquet file: what goes in comes out, and a stranger's file says what is wrong with it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from mmalign.data.module import PairedData
+from mmalign.embedding.loop import EmbeddedSplit, averaged, embed_side
+from mmalign.errors import UserError
+from mmalign.evaluation.tasks.retrieval import evaluate_retrieval
+from mmalign.model import Aligner
+from mmalign.searching.table import COLUMNS, EmbeddingTable, read_parquet, write_parquet
+from mmalign.types import Embedding, Tokens
+
+Make = Callable[..., PairedData]
+
+
+@pytest.fixture
+def data(paired: Make, unit: Callable[..., list[float]]) -> PairedData:
+    rows = [
+        {"id": "first", "left": unit(1), "words": ["a red disc", "a blue disc"], "label": ["disc", "red"]},
+        {"id": "second", "left": unit(0, 2), "words": ["two cats"], "label": None},
+    ]
+    return paired(rows, ("left", "words"))
+
+
+def test_every_alternative_in_order(model: Aligner, data: PairedData) -> None:
+    model.train()
+    embedded = embed_side(model, data, "words", "test", batch_size=2)
+    assert model.training
+    model.eval()
+    assert embedded.rows.tolist() == [0, 0, 1]
+    assert embedded.places.tolist() == [0, 1, 0]
+    assert (embedded.embedding.modality, embedded.embedding.vector.dtype) == ("words", torch.float32)
+    expected = model.encode("words", ["a red disc", "a blue disc", "two cats"])
+    torch.testing.assert_close(embedded.embedding.vector, expected.vector)
+
+
+def test_alternatives_become_one_item(model: Aligner, data: PairedData) -> None:
+    every = embed_side(model, data, "words", "test").embedding.vector
+    embedded = embed_side(model, data, "words", "test", average=["words"])
+    assert embedded.rows.tolist() == [0, 1]
+    torch.testing.assert_close(embedded.embedding.vector[0], torch.nn.functional.normalize(every[:2].mean(0), dim=0))
+    torch.testing.assert_close(embedded.embedding.vector[1], every[2])
+    found = evaluate_retrieval(model, data, a="left", b="words", split="test", bootstrap=0, average=["words"])
+    assert (found.scores["words_to_left"]["n"], found.scores["left_to_words"]["gallery"]) == (2, 2)
+    assert "of words" in found.provenance["protocol"]["average"]
+
+
+def test_what_has_no_mean_is_refused_and_variances_have_one() -> None:
+    two, rows = torch.eye(2), torch.tensor([4, 4])
+    wide = Embedding(two, log_variance=torch.tensor([[0.0, 1.0], [2.0, 1.0]]))
+    found = averaged(EmbeddedSplit(wide, rows)).embedding.log_variance
+    torch.testing.assert_close(found, torch.tensor([[((1 + np.exp(2)) / 2), np.e]]).log().float())
+    tokens = Tokens(torch.ones(2, 1, 2), torch.ones(2, 1, dtype=torch.bool))
+    with pytest.raises(UserError, match="--average echo: .*more than vectors"):
+        averaged(EmbeddedSplit(Embedding(two, tokens=tokens, modality="echo"), rows))
+
+
+def test_parquet_round_trip(model: Aligner, data: PairedData, tmp_path: Path) -> None:
+    embedded = embed_side(model, data, "words", "test")
+    path = tmp_path / "words.parquet"
+    write_parquet(path, embedded, data, split="test", bundle_hash="abc")
+    table = read_parquet(path)
+    assert (table.ids, table.places) == (["first", "first", "second"], [0, 1, 0])
+    assert table.values == ["a red disc", "a blue disc", "two cats"]
+    assert table.labels == [("disc", "red"), ("disc", "red"), ()]
+    assert [row.endswith(place) for row, place in zip(table.rows, (":1", ":1", ":2"), strict=True)] == [True] * 3
+    assert (table.embedding.modality, table.bundle) == ("words", "abc")
+    torch.testing.assert_close(table.embedding.vector, embedded.embedding.vector, rtol=0, atol=0)
+    assert pq.read_schema(path).names == list(COLUMNS)  # anyone can read it without us
+
+
+def test_vectors_have_no_text(model: Aligner, data: PairedData, tmp_path: Path) -> None:
+    write_parquet(tmp_path / "left.parquet", embed_side(model, data, "left", "test"), data, split="test")
+    assert read_parquet(tmp_path / "left.parquet").values == [None, None]
+
+
+def test_another_bundle_is_refused(model: Aligner, data: PairedData, tmp_path: Path) -> None:
+    embedded = embed_side(model, data, "words", "test")
+    table = EmbeddingTable.of(embedded, data.records("test"), bundle="abc")
+    table.require_bundle("abc")
+    with pytest.raises(UserError, match="made by bundle abc, this is xyz"):
+        table.require_bundle("xyz")
+    EmbeddingTable.of(embedded, data.records("test")).require_bundle("xyz")  # of unknown origin: the user's word
+
+
+def test_a_split_without_that_side(model: Aligner, data: PairedData) -> None:
+    with pytest.raises(UserError, match="no record of split 'validation'"):
+        embed_side(model, data, "left", "validation")
+
+
+GOOD = {"id": ["a", "b"], "side": ["left", "left"], "place": [0, 0], "row": ["t:1", "t:2"], "value": [None, "x"],
+        "label": [["l"], None], "vector": [[1.0, 0.0], [0.0, 1.0]]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vector": [[1.0], [0.0, 1.0]]}, "vectors of one length"),
+        ({"vector": [[], []]}, "vectors of one length"),
+        ({"vector": [[1.0, float("nan")], [0.0, 1.0]]}, "finite vectors"),
+        ({"vector": [[1.0, None], [0.0, 1.0]]}, "vectors of one length"),
+        ({"vector": [None, [0.0, 1.0]]}, "a list of numbers in every row"),
+        ({"vector": [["x"], ["y"]]}, "vectors of one length"),
+        ({"vector": [1.0, 2.0]}, "a list of numbers in every row"),
+        ({"side": ["left", "right"]}, "embeddings of one side"),
+        ({"side": [None, None]}, "embeddings of one side"),
+        ({"vector": None}, "without vector"),
+        ({"label": ["l", "m"]}, "expected the column types"),
+        ({"place": ["first", "second"]}, "expected the column types"),
+    ],
+)
+def test_files_of_strangers(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    columns = {name: value for name, value in (GOOD | change).items() if value is not None}
+    pq.write_table(pa.table(columns), tmp_path / "odd.parquet")
+    with pytest.raises(UserError, match=message):
+        read_parquet(tmp_path / "odd.parquet")
+
+
+def test_half_precision_and_large_lists_are_read(tmp_path: Path) -> None:
+    vectors = pa.array([np.array([1, 0], np.float16), np.array([0, 1], np.float16)], pa.list_(pa.float16()))
+    pq.write_table(pa.table(GOOD | {"vector": vectors}), tmp_path / "half.parquet")
+    torch.testing.assert_close(read_parquet(tmp_path / "half.parquet").embedding.vector, torch.eye(2))
+
+
+def test_not_parquet(tmp_path: Path) -> None:
+    (tmp_path / "text.parquet").write_text("id,vector\n")
+    for name in ("text.parquet", "absent.parquet"):
+        with pytest.raises(UserError, match="expected a Parquet file"):
+            read_parquet(tmp_path / name)
+    pq.write_table(pa.table(GOOD).slice(0, 0), tmp_path / "empty.parquet")
+    with pytest.raises(UserError, match="embeddings of one side, got none"):
+        read_parquet(tmp_path / "empty.parquet")

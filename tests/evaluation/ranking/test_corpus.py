@@ -1,0 +1,251 @@
+"""Candidates beyond the split: a source that lists its own, what answers there, and who is left out."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from mmalign import registry
+from mmalign.data.module import PairedData
+from mmalign.data.sources.base import Record, Rejected
+from mmalign.data.sources.manifest import ManifestSource
+from mmalign.errors import BadSample, UserError
+from mmalign.evaluation.ranking.corpus import corpora, embed_corpus
+from mmalign.evaluation.tasks.retrieval import evaluate_retrieval
+from mmalign.model import Aligner
+
+Make = Callable[..., PairedData]
+Unit = Callable[..., list[float]]
+
+
+class Listing(ManifestSource):
+    """A manifest with candidates of its own."""
+
+    lists: ClassVar[dict[str, list[Record]]] = {}
+
+    def candidates(self, side: str) -> Sequence[Record] | None:
+        return self.lists.get(side)
+
+
+@pytest.fixture
+def listing(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Record]]:
+    """What the source `manifest` lists by side, to be filled."""
+    load = registry.load
+    monkeypatch.setattr(registry, "load", lambda group, name: Listing if group == "sources" else load(group, name))
+    monkeypatch.setattr(Listing, "lists", {})
+    return Listing.lists
+
+
+def candidate(name: str, value: Any, side: str = "right", **more: Any) -> Record:
+    return Record(name, f"corpus:{name}", {side: (value,)}, **more)
+
+
+@pytest.fixture
+def data(paired: Make, unit: Unit, listing: dict[str, list[Record]]) -> PairedData:
+    """Four rows of the test split on a circle; each right side is listed, among others that lie between."""
+    rows = [
+        {"id": f"r{i}", "left": unit(1, i), "right": unit(1, i), "group": f"g{i // 2}", "split": "test"}
+        for i in range(4)
+    ]
+    rows.append({"id": "t", "left": unit(0, 0, 1), "right": unit(0, 0, 1), "group": "g0", "split": "train"})
+    listing["right"] = [
+        candidate("x", unit(1, 0)),  # as good as r0's own
+        candidate("r0", unit(1, 0)),
+        candidate("r1", unit(1, 1.5)),  # farther from r1's left side than what follows
+        candidate("y", unit(1, 1.1)),
+        candidate("z", unit(1, 0.9)),
+        candidate("r3", unit(1, 3)),
+    ]
+    return paired(rows)
+
+
+def test_a_corpus_by_hand(model: Aligner, data: PairedData) -> None:
+    result = evaluate_retrieval(model, data, a="left", b="right", split="test", bootstrap=0, candidates="corpus")
+    forth, back = result.scores["left_to_right"], result.scores["right_to_left"]
+    # r0 ties with x: rank 2. r1: y and z are nearer: 3. r2 is not listed: left out. r3: 1.
+    assert result.details["left_to_right"].best.tolist() == [1, 2, 0]
+    assert result.details["left_to_right"].queries.tolist() == [0, 1, 3]
+    assert (forth["n"], forth["gallery"], forth["no_right_answer"]) == (3, 6, 1)
+    assert {"hit@1", "hit@10", "hit@100"} <= set(forth)
+    assert (back["n"], back["gallery"], back["no_right_answer"]) == (4, 4, 0)
+    assert result.provenance["candidates"] == {
+        "left_to_right": {"set": "corpus", "size": 6, "unusable": 0, "reasons": []},
+        "right_to_left": {"set": "split", "size": 4},
+    }
+    middle = evaluate_retrieval(
+        model, data, a="left", b="right", split="test", bootstrap=0, candidates="corpus", ties="middle"
+    )
+    assert middle.details["left_to_right"].best.tolist() == [0.5, 2, 0]
+    assert "ties in the middle" in middle.provenance["protocol"]["ranks"]
+
+
+def test_the_batch_size_changes_nothing(model: Aligner, data: PairedData) -> None:
+    found = [
+        evaluate_retrieval(
+            model, data, a="left", b="right", split="test", bootstrap=0, candidates="corpus", batch_size=size
+        ).scores
+        for size in (1, 4, 64)
+    ]
+    assert found[0] == found[1] == found[2]
+
+
+def test_groups_in_a_corpus(model: Aligner, data: PairedData) -> None:
+    """A candidate has the group of the row whose id it has, unless it says one itself."""
+    Listing.lists["right"].append(candidate("w", [0.0] * 7 + [1.0], group="g1"))
+    result = evaluate_retrieval(
+        model, data, a="left", b="right", split="test", bootstrap=0, candidates="corpus", credit="group"
+    )
+    # g0: r0 and r1. g1: r3 and w, which also answer the unlisted r2.
+    assert result.details["left_to_right"].right.tolist() == [2, 2, 2, 2]
+
+
+def test_equal_content_in_a_corpus(model: Aligner, paired: Make, unit: Unit, listing: dict[str, list[Record]]) -> None:
+    rows = [{"id": "a", "left": unit(1), "words": "two cats"}, {"id": "b", "left": unit(0, 1), "words": "a red disc"}]
+    listing["words"] = [candidate(f"c{i}", text, "words") for i, text in enumerate(["two cats", "two cats", "a dog"])]
+    listing["words"].append(candidate("b", "a blue disc", "words"))
+    data = paired(rows, ("left", "words"))
+    ask = {"a": "left", "b": "words", "split": "test", "bootstrap": 0, "candidates": "corpus"}
+    pair = evaluate_retrieval(model, data, **ask)
+    assert pair.details["left_to_words"].queries.tolist() == [1]
+    content = evaluate_retrieval(model, data, **ask, credit="content")
+    assert content.details["left_to_words"].right.tolist() == [2, 1]
+
+
+def test_a_candidate_answers_for_its_row(
+    model: Aligner, paired: Make, unit: Unit, listing: dict[str, list[Record]]
+) -> None:
+    """Under content, what its row has on the other side counts: two rows of one sentence answer each other's."""
+    rows = [{"id": name, "left": unit(1, i), "words": "two cats"} for i, name in enumerate("ab")]
+    rows.append({"id": "c", "left": unit(1, 5), "words": "a red disc"})
+    listing["left"] = [candidate(name, unit(1, i), "left") for i, name in enumerate(["b", "a", "x"])]
+    ask = {"a": "words", "b": "left", "split": "test", "bootstrap": 0, "candidates": "corpus"}
+    found = evaluate_retrieval(model, paired(rows, ("left", "words")), **ask, credit="content")
+    assert found.details["words_to_left"].right.tolist() == [2, 2]
+    assert found.scores["words_to_left"]["no_right_answer"] == 1
+
+
+def test_candidates_that_cannot_be_used(model: Aligner, data: PairedData) -> None:
+    Listing.lists["right"][3] = candidate("y", "no-such-file.npy")
+    problem = Rejected("corpus:z", "z", "right", "", "expected something else, got this")
+    Listing.lists["right"][4] = candidate("z", [0.0] * 8, problem=problem)
+    ask = {"a": "left", "b": "right", "split": "test", "bootstrap": 0, "candidates": "corpus"}
+    result = evaluate_retrieval(model, data, **ask, batch_size=2)
+    assert result.details["left_to_right"].best.tolist() == [1, 0, 0]
+    kept = result.provenance["candidates"]["left_to_right"]
+    assert (kept["size"], kept["unusable"]) == (4, 2)
+    assert "no-such-file.npy" in kept["reasons"][0]
+    assert "something else" in kept["reasons"][1]
+    Listing.lists["right"][:] = [Listing.lists["right"][3]]
+    with pytest.raises(UserError, match="not one of 1 candidates of 'right' can be used"):
+        evaluate_retrieval(model, data, **ask)
+
+
+def test_candidates_are_not_kept_decoded(model: Aligner, data: PairedData) -> None:
+    before = data.store.used_bytes
+    records = corpora(data, ("left", "right"), "corpus")["right"]
+    made = embed_corpus(model, data, "right", records, batch_size=2)
+    assert data.store.used_bytes == before
+    assert made.side.rows.tolist() == list(range(6))
+    direct = model.encode("right", [record.values["right"][0] for record in records])
+    torch.testing.assert_close(made.side.embedding.vector, direct.vector)
+
+
+def test_candidates_read_at_once(
+    model: Aligner, paired: Make, unit: Unit, listing: dict[str, list[Record]], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A modality that reads many values at once is asked once, in the folder named; a bad one is as bad as alone."""
+    asked: list[tuple[Path, list[str]]] = []
+
+    class Many(list[str]):
+        rejected: ClassVar[dict[int, BadSample]] = {}
+
+        def __getitem__(self, place: Any) -> Any:
+            if place == 2:
+                raise BadSample("store:2", "a sentence", "nonsense")
+            return super().__getitem__(place)
+
+    def read_all(self: Any, sources: list[str], cache: Path, workers: int = 0) -> Many:
+        asked.append((cache, sources))
+        return Many(sources)
+
+    monkeypatch.setattr(type(model.modalities["words"]), "read_all", read_all, raising=False)
+    rows = [{"id": f"r{i}", "left": unit(1, i), "words": words} for i, words in enumerate(["two cats", "a red disc"])]
+    data = paired(rows, ("left", "words"))
+    texts = ["a red disc", "two cats", "?", "a blue disc"]
+    records = [candidate(f"r{i}", text, "words") for i, text in enumerate(texts)]
+    alone = embed_corpus(model, data, "words", records, batch_size=3)
+    assert not asked
+    monkeypatch.setenv("MMALIGN_CACHE", str(tmp_path))
+    data = paired(rows, ("left", "words"))
+    asked.clear()  # its own rows
+    made = embed_corpus(model, data, "words", records, batch_size=3)
+    assert asked == [(tmp_path, texts)]
+    assert made.side.rows.tolist() == [0, 1, 3]
+    assert "corpus:r2 words: expected a sentence, got nonsense" in made.rejected[0]
+    expected = alone.side.embedding.vector[[0, 1, 3]]
+    torch.testing.assert_close(made.side.embedding.vector, expected)
+
+
+def test_no_corpus(model: Aligner, paired: Make, random_rows: Callable[..., Any]) -> None:
+    data = paired(random_rows(4))
+    with pytest.raises(UserError, match="source 'manifest' lists no candidates of left or right"):
+        evaluate_retrieval(model, data, a="left", b="right", split="test", candidates="corpus")
+    with pytest.raises(UserError, match="did you mean 'corpus'"):
+        evaluate_retrieval(model, data, a="left", b="right", split="test", candidates="corpora")
+
+
+def test_strict_leaves_out_what_training_knows(model: Aligner, data: PairedData) -> None:
+    """The training row is of group g0, and so are r0 and r1; they stay in the gallery."""
+    result = evaluate_retrieval(model, data, a="left", b="right", split="test", bootstrap=0, strict=True)
+    for name in ("left_to_right", "right_to_left"):
+        assert result.scores[name]["seen_in_training"] == 2
+        assert (result.scores[name]["n"], result.scores[name]["gallery"]) == (2, 4)
+        assert result.details[name].queries.tolist() == [0, 1]  # of those that are left: r2 and r3
+        assert result.details[name].best.tolist() == [0, 0]
+    assert "training" in result.provenance["protocol"]["strict"]
+    with pytest.raises(UserError, match="all of split 'train'"):
+        evaluate_retrieval(model, data, a="left", b="right", split="train", strict=True)
+
+
+def test_strict_needs_groups(model: Aligner, paired: Make, random_rows: Callable[..., Any]) -> None:
+    with pytest.raises(UserError, match=r"no record has a group; name its column with --data\.columns\.group"):
+        evaluate_retrieval(model, paired(random_rows(4)), a="left", b="right", split="test", strict=True)
+    rows = [row | {"group": "g"} for row in random_rows(4)]
+    rows[0]["split"] = "train"
+    with pytest.raises(UserError, match="every query's group"):
+        evaluate_retrieval(model, paired(rows), a="left", b="right", split="test", strict=True)
+
+
+def test_what_is_printed_is_what_is_kept(
+    model: Aligner, data: PairedData, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    ask = {"a": "left", "b": "right", "split": "test", "bootstrap": 0, "candidates": "corpus", "strict": True}
+    result = evaluate_retrieval(model, data, **ask, ks=(1, 2))
+    result.show()
+    said = capsys.readouterr().out
+    for words in (
+        "left -> right: 6 candidates, the corpus", "right -> left: 4 candidates, the split", "ties count against",
+        "test of manifest: 4 rows, 0 set aside", "seen in training", "no right answer", "hit@2",
+    ):  # fmt: skip
+        assert words in said
+    kept = json.loads(json.dumps(result.to_json()))["provenance"]
+    assert kept["rows"] == {"source": "manifest", "options": {}, "used": 4, "set_aside": 0, "reasons": []}
+
+
+def test_rows_set_aside_are_counted(model: Aligner, paired: Make, unit: Unit) -> None:
+    rows = [{"left": unit(1, i), "right": unit(1, i)} for i in range(200)]
+    del rows[7]["right"]
+    result = evaluate_retrieval(model, paired(rows), a="left", b="right", split="test", bootstrap=0)
+    assert (result.provenance["rows"]["used"], result.provenance["rows"]["set_aside"]) == (199, 1)
+    assert "expected a value in column 'right'" in result.provenance["rows"]["reasons"][0]
+
+
+def test_lengths(model: Aligner, data: PairedData) -> None:
+    for ks in ([0, 1], [5, 5]):
+        with pytest.raises(UserError, match="--ks: expected different lengths"):
+            evaluate_retrieval(model, data, a="left", b="right", split="test", ks=ks)

@@ -1,0 +1,86 @@
+"""Search: FAISS and torch find the same, in the order of the model's score."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from mmalign.errors import UserError
+from mmalign.model import Aligner
+from mmalign.searching.nearest import Hit, search, show
+from mmalign.searching.table import EmbeddingTable
+from mmalign.types import Embedding
+
+
+@pytest.fixture
+def index() -> EmbeddingTable:
+    vectors = torch.nn.functional.normalize(torch.randn(300, 8), dim=1)
+    names = [str(i) for i in range(300)]
+    return EmbeddingTable(
+        names, [0] * 300, names, [f"row {i}" for i in names], [()] * 300, Embedding(vectors, modality="right")
+    )
+
+
+def test_faiss_and_torch_find_the_same(model: Aligner, index: EmbeddingTable) -> None:
+    pytest.importorskip("faiss")
+    queries = torch.randn(7, 8).tolist()
+    fast = search(model, queries, side="left", index=index, k=12, engine="faiss")
+    exact = search(model, queries, side="left", index=index, k=12, engine="torch")
+    assert [[hit.id for hit in row] for row in fast] == [[hit.id for hit in row] for row in exact]
+    for one, other in zip(fast, exact, strict=True):
+        assert [hit.score for hit in one] == pytest.approx([hit.score for hit in other], abs=1e-5)
+    scores = model.score(model.encode("left", queries), index.embedding)
+    assert [row[0].id for row in exact] == [str(best) for best in scores.argmax(dim=1).tolist()]
+    assert exact[0][0].value == f"row {exact[0][0].id}"
+    assert [hit.score for hit in exact[0]] == sorted((hit.score for hit in exact[0]), reverse=True)
+
+
+def test_a_short_table_gives_short_answers(model: Aligner, index: EmbeddingTable) -> None:
+    for engine in ("torch", "auto"):
+        assert len(search(model, [[1.0] * 8], side="left", index=index, k=1000, engine=engine)[0]) == 300
+
+
+def test_a_score_that_is_no_inner_product_is_found_exactly(
+    model: Aligner, index: EmbeddingTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nearest by Euclidean distance to twice the query: FAISS's inner product would not do."""
+
+    def distance(a: Embedding, b: Embedding) -> torch.Tensor:
+        return -torch.cdist(0.2 * a.vector.round(decimals=1), b.vector)
+
+    objective, _ = model.objective.between("left", "right")
+    monkeypatch.setattr(objective, "score", distance)
+    queries = torch.randn(3, 8).tolist()
+    found = search(model, queries, side="left", index=index, k=5)
+    expected = distance(model.encode("left", queries), index.embedding).topk(5, dim=1).indices.tolist()
+    assert [[int(hit.id) for hit in row] for row in found] == expected
+    with pytest.raises(UserError, match="this model scores otherwise"):
+        search(model, queries, side="left", index=index, engine="faiss")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"k": 0}, "k: expected at least 1"),
+        ({"engine": "annoy"}, "engine: expected auto, faiss or torch"),
+        ({"side": "right"}, "ask with the other tower"),
+        ({"side": "lfet"}, "did you mean 'left'"),
+    ],
+)
+def test_errors(model: Aligner, index: EmbeddingTable, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        search(model, [[1.0] * 8], **{"side": "left", "index": index} | change)
+
+
+def test_a_table_of_another_space(model: Aligner) -> None:
+    other = EmbeddingTable(["a"], [0], ["a"], [None], [()], Embedding(torch.ones(1, 5), modality="right"))
+    with pytest.raises(UserError, match="expected embeddings of 8 numbers"):
+        search(model, [[1.0] * 8], side="left", index=other)
+
+
+def test_show_prints_what_was_found(capsys: pytest.CaptureFixture[str], unit: Callable[..., Any]) -> None:
+    show(["a [red] dog"], [[Hit("n7", 0.25, "a [bold] caption"), Hit("n8", 0.125, None)]])
+    shown = capsys.readouterr().out
+    for text in ("a [red] dog", "n7", "0.2500", "a [bold] caption", "n8"):
+        assert text in shown
