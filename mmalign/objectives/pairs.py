@@ -87,7 +87,8 @@ class PairSum(nn.Module):
         """Sum over terms; what they report is named `<a>_<b>/<name>`, with the loss of each as `<a>_<b>/loss`.
 
         A pair's second and later terms are named `<a>_<b>_<objective>/...`. With `gradient_norms`, backward also
-        notes how strongly each term pulls at the embeddings. `again` are second views, for pairs of a tower with itself.
+        notes how strongly each term pulls at the embeddings. `again` are second views, for pairs of a tower with
+        itself.
         """
         losses, terms = [], {}
         for (pair, objective), label in zip(self._terms(), self.labels, strict=True):

@@ -86,8 +86,8 @@ class FeatureLinear(Encoder):
     .. math:: v = \sum_c W_c m_c + W_0 m_0
 
     with measures m of cell c of the picture, and of the whole. `model.cca_init` sets W in closed form: with some
-    hundreds of clips that beats what a network can learn. Tokens are the 64 cells, and one more for the whole; they add up to
-    the vector.
+    hundreds of clips that beats what a network can learn. Tokens are the 64 cells, and one more for the
+    whole; they add up to the vector.
 
     Args:
         transform: A fitted `MeasuredTransform`.
