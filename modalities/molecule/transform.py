@@ -126,7 +126,7 @@ class MoleculeTransform(Transform):
             return
         texts = list(dict.fromkeys(samples.texts()))
         if not all(text in self._kept for text in texts):
-            build = _counting("count_store").CountStore.build
+            build = _counting("cache.fingerprint_cache").CountStore.build
             how = {"bins": settings.fingerprint, "families": settings.families, "stereo": settings.stereo}
             store = build(texts, cache, **how, workers=workers)
             self._kept |= {text: (store, row) for row, text in enumerate(texts)}
@@ -227,7 +227,7 @@ class MoleculeTransform(Transform):
         return self.__dict__ | {"_found": {}, "_kept": {}}  # cheaper made anew than sent to a worker
 
 
-def _counting(name: str = "fingerprint") -> ModuleType:
+def _counting(name: str = "chem.fingerprint") -> ModuleType:
     try:
         return import_module(f"modalities.molecule.{name}")
     except ModuleNotFoundError as error:
