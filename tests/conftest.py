@@ -1,7 +1,10 @@
-"""What every test may use: the real data folder, and one seed."""
+"""Fixtures of all tests: the real data folder, and one seed. Under `pytest -n` each worker computes on one thread."""
 
 import os
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # read by torch at import, and by the processes that tests start
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch

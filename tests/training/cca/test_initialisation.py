@@ -265,7 +265,7 @@ def test_tables_of_counts_start_by_it_and_training_goes_on(tmp_path: Path) -> No
     ("more", "message"),
     [
         ({"model.cca_init": "{ridge: {texts: 1}}"}, "expected molecule and text, got texts"),
-        ({"model.cca_init": "{towers: [molecule, ecg]}"}, "trained in pairs .molecule, text., got molecule, ecg"),
+        ({"model.cca_init": "{towers: [molecule, ecg]}"}, "paired towers .molecule, text., got molecule, ecg"),
         ({"model.cca_init": "{towers: [molecule]}"}, "two or more"),
         ({"model.towers.text.head": "mlp"}, "towers.text.head must be linear"),
         ({"model.pairs": "[{a: molecule, b: text, objective: fdt}]"}, "no objective reads the vector"),
