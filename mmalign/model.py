@@ -244,6 +244,21 @@ class Aligner(nn.Module):
         """
         return self.objective.paired_score(a, b, mode)
 
+    @property
+    def pairs(self) -> list[PairConfig]:
+        """The trained pairs, in the order of the configuration."""
+        return list(self.objective.pairs)
+
+    def scores_vectors_only(self, a: str, b: str) -> bool:
+        """Whether the similarity of these two towers reads the unit vectors alone, no tokens, variances or codes."""
+        return self.objective.scores_of_vectors(a, b)
+
+    def logit_scale(self, a: str, b: str) -> float:
+        """The learnt scale that multiplies similarities in the pair's loss (`1 / temperature`); 1 if it has none."""
+        objective, _ = self.objective.between(a, b)
+        scale = getattr(objective, "scale", 1.0)
+        return float(scale.detach() if isinstance(scale, Tensor) else scale)
+
     def config(self) -> dict[str, Any]:
         """What rebuilds this model without network, data or pretrained weights, as JSON values."""
         towers = {}
@@ -261,7 +276,7 @@ class Aligner(nn.Module):
         return {
             "dim": self.dim,
             "towers": towers,
-            "pairs": [asdict(pair) for pair in self.objective.pairs],
+            "pairs": [asdict(pair) for pair in self.pairs],
             "codebook": asdict(self.codebook_config),
             "gaussian": asdict(self.gaussian_config),
         }

@@ -110,7 +110,7 @@ def directions_of(
             _attach(model, data, sides, split)
             if [record.id for record in data.records(split)] != read:
                 raise UserError(f"--ensemble {_name(model)}: expected a model that can read the same rows of the data")
-        of_vectors = not mode and model.objective.scores_of_vectors(*sides)
+        of_vectors = not mode and model.scores_vectors_only(*sides)
         made.append(directions(model, data, sides, split, vectors_only=of_vectors, **options))
         for name, one in made[0][1].items():
             _demand_same(one, made[-1][1][name])

@@ -87,7 +87,7 @@ def evaluate_zero_shot(
     for item, row in enumerate(embedded.rows.tolist()):
         for label in records[row].labels:
             truth[item, place[label]] = True
-    scale = learnt_scale(model, side, class_side)
+    scale = model.logit_scale(side, class_side)
     several = bool((truth.sum(dim=1) > 1).any())
     kept = torch.arange(len(truth)) if several else truth.any(dim=1).nonzero().squeeze(1)
     if not len(kept) or not bool(truth.any()):
@@ -139,7 +139,7 @@ def class_scores(
     texts = [prompts.texts(name) for name in names]
     flat = model.encode(class_side, [text for several in texts for text in several])
     owner = torch.repeat_interleave(torch.arange(len(names)), torch.tensor([len(several) for several in texts]))
-    if model.objective.scores_of_vectors(samples.modality, class_side):
+    if model.scores_vectors_only(samples.modality, class_side):
         classes = Embedding(mean_direction(flat.vector, owner, len(names)), modality=class_side)
         return _all_scores(model, samples, classes, mode)
     scores = _all_scores(model, samples, flat, mode)
@@ -162,15 +162,8 @@ def mean_direction(vectors: Tensor, owner: Tensor, count: int) -> Tensor:
     return F.normalize(sums, dim=1).to(vectors.dtype)
 
 
-def learnt_scale(model: Aligner, a: str, b: str) -> float:
-    """What the objective multiplies scores with when it trains, 1 if it has no `scale`."""
-    objective, _ = model.objective.between(a, b)
-    scale = getattr(objective, "scale", 1.0)
-    return float(scale.detach() if isinstance(scale, Tensor) else scale)
-
-
 def _how(model: Aligner, a: str, b: str) -> str:
-    if model.objective.scores_of_vectors(a, b):
+    if model.scores_vectors_only(a, b):
         return "a class is the mean direction of its prompts: normalise, mean, normalise"
     return "a class's score is the mean of its prompts' scores"
 

@@ -21,7 +21,7 @@ from mmalign.evaluation.metrics.weighted import (
 )
 from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts, as_prompts, prompt_scores
 from mmalign.evaluation.report.result import EvalResult, provenance
-from mmalign.evaluation.tasks.zero_shot_classification import class_scores, learnt_scale
+from mmalign.evaluation.tasks.zero_shot_classification import class_scores
 from mmalign.model import Aligner
 from mmalign.types import Embedding
 
@@ -111,7 +111,7 @@ def evaluate_multi_label(
     left_out = [name for name, kept in zip(names, both.tolist(), strict=True) if not kept]
     found = macro | {"n": len(truth), "groups": len(np.unique(groups)), "classes": tables, "left_out": left_out}
     protocol = PROTOCOL | {
-        "sentences": "mean direction" if model.objective.scores_of_vectors(side, class_side) else "mean score",
+        "sentences": "mean direction" if model.scores_vectors_only(side, class_side) else "mean score",
         "score": mode or "as trained",
         "thresholds": f"chosen on {tuned}" if tuned else "none chosen",
         "prompt_share": f"{prompt_share:g}",
@@ -129,7 +129,7 @@ def evaluate_multi_label(
         "embedding": embedded.embedding,
     }
     if uncertainty:
-        scale = learnt_scale(model, side, class_side)
+        scale = model.logit_scale(side, class_side)
         definitions = variance_of(embedded.embedding) | _score_variance(
             model, embedded.embedding, prompts, class_side, mode
         )

@@ -14,7 +14,6 @@ from mmalign.evaluation.metrics.selective_prediction import variance_of
 from mmalign.evaluation.metrics.weighted import best_threshold
 from mmalign.evaluation.prompts.contrast_prompts import ValuePrompts, prompt_scores
 from mmalign.evaluation.report.result import EvalResult, provenance
-from mmalign.evaluation.tasks.zero_shot_classification import learnt_scale
 from mmalign.model import Aligner
 from mmalign.types import Embedding
 
@@ -88,7 +87,7 @@ def evaluate_regression(
     embedded = embed_side(model, data, side, split, batch_size=batch_size, average=average)
     every = targets_of(data.records(split), embedded.rows, target)
     known = ~np.isnan(every)
-    scale = learnt_scale(model, side, class_side)
+    scale = model.logit_scale(side, class_side)
     temperature = 1 / scale if temperature is None else temperature
 
     def predicted(samples: Embedding) -> Predicted:

@@ -22,7 +22,6 @@ from mmalign.evaluation.prompts.class_prompts import Prompts
 from mmalign.evaluation.tasks.zero_shot_classification import (
     class_scores,
     evaluate_zero_shot,
-    learnt_scale,
     mean_direction,
 )
 from mmalign.model import Aligner
@@ -67,7 +66,7 @@ def test_scores_equal_scikit_learn(model: Aligner, labelled: Any) -> None:
     scores = loop(model, vectors, names, PROMPTS)
     truth = np.array([names.index(label) for label in labels])
     predicted = scores.argmax(axis=1)
-    logits = learnt_scale(model, "left", "words") * scores
+    logits = model.logit_scale("left", "words") * scores
     probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     got = result.scores
@@ -212,8 +211,8 @@ def test_costly_intervals_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_scale_of_the_objective(model: Aligner) -> None:
-    assert learnt_scale(model, "left", "right") == pytest.approx(1 / 0.07)
-    assert learnt_scale(model, "words", "left") == pytest.approx(10.0)
+    assert model.logit_scale("left", "right") == pytest.approx(1 / 0.07)
+    assert model.logit_scale("words", "left") == pytest.approx(10.0)
 
 
 def test_classes_of_other_splits_compete(model: Aligner, paired: Make, unit: Any) -> None:
