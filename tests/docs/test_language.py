@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
     *(ROOT / "docs").glob("*.md"),
     *(ROOT / "recipes").rglob("*.yaml"),
 ]
