@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING
 
+from mmalign.version import __version__
+
 if TYPE_CHECKING:
     from mmalign.bundle import load, save
     from mmalign.errors import BadSample, UserError
     from mmalign.modality import Encoder, Modality, Transform
     from mmalign.model import Aligner
     from mmalign.types import Batch, Embedding, Features, LossOutput, Tokens
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "load": "bundle",

@@ -20,13 +20,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-import mmalign
 from mmalign.errors import UserError
 from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.model import Aligner, TowerConfig, modality_of
 from mmalign.objectives.pairs import PairConfig
+from mmalign.version import BUNDLE_FORMAT, __version__
 
-FORMAT = 1
 MAX_JSON_BYTES = 256 * 2**20  # a tokenizer is a few MB; a larger file is not one of ours
 
 
@@ -48,8 +47,8 @@ def save(model: Aligner, path: str | Path, *, provenance: Mapping[str, Any] | No
     weights = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     config = {
-        "format": FORMAT,
-        "mmalign": mmalign.__version__,
+        "format": BUNDLE_FORMAT,
+        "mmalign": __version__,
         "torch": torch.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": model.config(),
@@ -71,7 +70,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
         The `Aligner`, with `provenance` (a dictionary) and `path` beside it.
 
     Raises:
-        UserError: no bundle there, a newer format, a damaged file, weights that do not fit the configuration, or a
+        UserError: no bundle there, another format, a damaged file, weights that do not fit the configuration, or a
             device that is not there.
 
     Example:
@@ -86,10 +85,10 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
     """
     folder = find(path)
     config = _read_json(folder / "config.json")
-    if config.get("format") != FORMAT:
+    if config.get("format") != BUNDLE_FORMAT:
         raise UserError(
-            f"{folder}: expected bundle format {FORMAT}, got {config.get('format')!r}; "
-            f"it was written by mmalign {config.get('mmalign', 'of unknown version')}, this is {mmalign.__version__}"
+            f"{folder}: expected bundle format {BUNDLE_FORMAT}, got {config.get('format')!r}; it was written by "
+            f"mmalign {config.get('mmalign', 'of unknown version')}, this is {__version__}; train the model again"
         )
     try:
         described = config["model"]

@@ -1,6 +1,7 @@
 """What makes a run resumable to the bit and readable without a terminal."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from mmalign.errors import UserError
+from mmalign.version import CHECKPOINT_FORMAT, __version__
 
 
 class ExactResume(pl.Callback):
@@ -29,6 +31,8 @@ class ExactResume(pl.Callback):
         """Add the random states and the data's hash."""
         _, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - a modality of a stranger may draw from it
         checkpoint["mmalign"] = {
+            "format": CHECKPOINT_FORMAT,
+            "version": __version__,
             "data": self.data.fingerprint(),
             "python": random.getstate(),
             "numpy": (torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached),
@@ -38,9 +42,7 @@ class ExactResume(pl.Callback):
 
     def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Place the data where the checkpoint was taken; random states follow at the first batch."""
-        saved = checkpoint.get("mmalign")
-        if saved is None:
-            raise UserError("this checkpoint was not written by mmalign: it has no random states and no data hash")
+        saved = _own_part(checkpoint)
         if saved["data"] != self.data.fingerprint():
             raise UserError(
                 f"the data has changed since the checkpoint (hash {saved['data']}, now {self.data.fingerprint()}); "
@@ -87,6 +89,27 @@ class EpochLines(pl.Callback):
             ):
                 shown.append(f"{short} {float(value):.4g}")
         print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  " + "  ".join(shown), flush=True)
+
+
+def require_format(path: Path) -> None:
+    """Refuse a checkpoint of another format, before data are read and weights are loaded.
+
+    Raises:
+        UserError: another version of mmalign, or another program, wrote it.
+    """
+    _own_part(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+
+
+def _own_part(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    saved: dict[str, Any] | None = checkpoint.get("mmalign")
+    if saved is None:
+        raise UserError("this checkpoint was not written by mmalign: it has no random states and no data hash")
+    if saved.get("format") != CHECKPOINT_FORMAT:
+        raise UserError(
+            f"expected checkpoint format {CHECKPOINT_FORMAT}, got {saved.get('format', 1)}; it was written by mmalign "
+            f"{saved.get('version', 'before checkpoints had a format')}, this is {__version__}; start a new run"
+        )
+    return saved
 
 
 def _tuples(value: Any) -> Any:

@@ -14,15 +14,15 @@ from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
 
-import mmalign
 from mmalign import bundle, recipes
 from mmalign.data.module import PairedData
 from mmalign.errors import UserError
 from mmalign.flags import fold_open_dicts
 from mmalign.flags import parse as parse_flags
 from mmalign.registry import missing_extra, nearest
-from mmalign.training.callbacks import EpochLines, ExactResume
+from mmalign.training.callbacks import EpochLines, ExactResume, require_format
 from mmalign.training.module import AlignmentModule
+from mmalign.version import __version__
 
 
 class TrainCLI(LightningCLI):
@@ -52,6 +52,8 @@ class TrainCLI(LightningCLI):
         finished = (self.out / "bundle" / "config.json").exists()
         if self.config.resume and not self.last.is_file():
             raise UserError(f"--resume: no checkpoint at {self.last}; start the run without --resume")
+        if self.config.resume:
+            require_format(self.last)
         if finished and not (self.config.resume or self.config.overwrite):
             raise UserError(f"{self.out} holds a finished run; choose another --out, or --overwrite, or --resume")
         if self.last.exists() and not (finished or self.config.resume or self.config.overwrite):
@@ -152,7 +154,7 @@ def train(recipe: str, arguments: list[str]) -> Path:
             "rows": {split: len(data.records(split)) for split in ("train", "validation", "test")},
             "rejected": len(data.rejected),
             "split": {key: cli.config.data[key] for key in ("validation", "test", "split_seed", "positives")},
-            "mmalign": mmalign.__version__,
+            "mmalign": __version__,
         }
         bundle.save(module.aligner, out / "bundle", provenance=provenance)
         task = "retrieval" if len(module.aligner.towers) > 1 else "probe"

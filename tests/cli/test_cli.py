@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from mmalign.cli import main
 from mmalign.errors import UserError
@@ -66,6 +67,25 @@ def test_a_run_anew_forgets_the_former_checkpoint(run: Path, tmp_path: Path) -> 
     flags = [*TINY, "--out", str(out), "--overwrite", "--checkpoint_every=1000000"]
     assert main(["train", "image-text/demo", *flags]) == 0
     assert not (out / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 1, "version": "0.0.9"}, "expected checkpoint format 2, got 1; it was written by mmalign 0.0.9"),
+        (None, "was not written by mmalign"),
+    ],
+)
+def test_a_checkpoint_of_another_format_is_refused(
+    run: Path, tmp_path: Path, change: dict[str, object] | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    (out / "checkpoints").mkdir(parents=True)
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    saved["mmalign"] = None if change is None else saved["mmalign"] | change
+    torch.save(saved, out / "checkpoints" / "last.ckpt")
+    assert main(["train", "image-text/demo", *TINY, "--out", str(out), "--resume"]) == 2
+    assert message in one_line(capsys)
 
 
 def test_evaluate_retrieval(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,7 +101,7 @@ def edit(folder: Path, change: object) -> None:
         (lambda f: (f / "config.json").write_text("{"), "expected JSON"),
         (lambda f: (f / "config.json").write_text("[1]"), "JSON object"),
         (lambda f: (f / "config.json").write_text("[" * 100_000), "expected JSON"),
-        (lambda f: edit(f, lambda c: c.update(format=99)), "bundle format 1, got 99"),
+        (lambda f: edit(f, lambda c: c.update(format=99)), "bundle format 2, got 99; it was written by mmalign 0.1.0"),
         (lambda f: edit(f, lambda c: c.pop("model")), "not a bundle's configuration"),
         (lambda f: edit(f, lambda c: c["model"]["towers"].update({"../x": {}})), "cannot be a tower's name"),
         (lambda f: edit(f, lambda c: c["model"]["towers"]["image"]["args"].update(pretrained="w.pt")), "pretrained"),
