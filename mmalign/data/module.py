@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -31,7 +30,7 @@ _LOG = logging.getLogger("mmalign")
 _POSITIVES = ("id", "content", "group")
 
 
-class PairedData(pl.LightningDataModule):
+class PairedData:
     """Paired samples from any source: `prepare`, then `attach` the transforms, then ask for loaders.
 
     Args:

@@ -15,12 +15,12 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from mmalign import bundle, recipes
-from mmalign.data.module import PairedData
 from mmalign.errors import UserError
 from mmalign.flags import fold_open_dicts
 from mmalign.flags import parse as parse_flags
 from mmalign.registry import missing_extra, nearest
 from mmalign.training.callbacks import EpochLines, ExactResume, require_format
+from mmalign.training.data_module import TrainingData
 from mmalign.training.module import AlignmentModule
 from mmalign.version import __version__
 
@@ -101,7 +101,7 @@ def parse(recipe: str, arguments: list[str]) -> TrainCLI:
     folded = fold_open_dicts(arguments, _read_yaml(path))
     return TrainCLI(
         AlignmentModule,
-        PairedData,
+        TrainingData,
         save_config_callback=None,
         run=False,
         args=["--config", str(path), *folded],

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal as dsp
 
 from mmalign.errors import UserError
 from mmalign.registry import nearest
@@ -88,6 +87,8 @@ class Notch(Step):
         self._need("quality", self.quality > 0, "positive")
 
     def __call__(self, window: Window, rng: np.random.Generator | None = None) -> Window:
+        from scipy import signal as dsp
+
         if self.frequency >= window.rate / 2:
             return window  # it is not in the recording
         sections = dsp.tf2sos(*dsp.iirnotch(self.frequency, self.quality, fs=window.rate))
@@ -109,6 +110,8 @@ class Resample(Step):
         self._need("rate", 20 <= self.rate <= 20_000, "in 20..20000 Hz")
 
     def __call__(self, window: Window, rng: np.random.Generator | None = None) -> Window:
+        from scipy import signal as dsp
+
         if self.rate == window.rate:
             return window
         ratio = Fraction(self.rate / window.rate).limit_denominator(5000)
@@ -217,6 +220,8 @@ def _make(given: Any) -> Step:
 
 
 def _both_ways(sections: Values, window: Window) -> Values:
+    from scipy import signal as dsp
+
     edge = min(window.values.shape[1] - 1, round(EDGE_SECONDS * window.rate))
     # Mirrored at its ends: SciPy's own choice, which turns the mirror image about the last sample, makes a whole slow
     # wave of one bad sample there, and resampled files do have such ends.
@@ -225,6 +230,8 @@ def _both_ways(sections: Values, window: Window) -> Values:
 
 @lru_cache(maxsize=64)
 def _butterworth(order: int, low: float, high: float, rate: float) -> Values:
+    from scipy import signal as dsp
+
     if low <= 0:
         return np.asarray(dsp.butter(order, high, "lowpass", fs=rate, output="sos"))
     if low >= high:

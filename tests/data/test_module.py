@@ -12,6 +12,7 @@ from mmalign.data.module import PairedData
 from mmalign.errors import BadSample, UserError
 from mmalign.modality import Modality, Transform
 from mmalign.model import TowerConfig, fit_transforms, modality_of
+from mmalign.training.data_module import TrainingData
 from mmalign.types import Batch
 
 COLUMNS = {"image": "file", "text": "text"}
@@ -19,7 +20,7 @@ COLUMNS = {"image": "file", "text": "text"}
 
 def prepared(path: Path, modalities: dict[str, Modality], out: Path | None = None, **settings: Any) -> PairedData:
     given = {"columns": COLUMNS, "batch_size": 8, "validation": 0.25} | settings
-    data = PairedData(manifest=str(path), **given)
+    data = TrainingData(manifest=str(path), **given)
     data.prepare(modalities, out)
     transforms: dict[str, Transform] = {
         "image": modalities["image"].transform("convnet", {}, size=8),

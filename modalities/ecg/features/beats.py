@@ -3,8 +3,6 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy import signal as dsp
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,6 +26,9 @@ def r_peaks(signal: NDArray[np.float32], rate: float) -> NDArray[np.intp]:
     Returns:
         Ascending places in time, perhaps none.
     """
+    from scipy import ndimage
+    from scipy import signal as dsp
+
     slope = np.diff(signal, axis=1, prepend=signal[:, :1])
     energy = ndimage.uniform_filter1d((slope.astype(np.float64) ** 2).sum(0), max(1, round(QRS_SECONDS * rate)))
     if not energy.any():

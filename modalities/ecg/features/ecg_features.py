@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal as dsp
 
 from modalities.ecg.features.beats import r_peaks
 from modalities.ecg.sample import LEADS
@@ -40,6 +39,8 @@ def median_beat(signal: Values, rate: float) -> tuple[Values, Values, Values]:
         The beat `(leads, 70)`, a point every 10 ms from 250 ms before the R peak on; the beats' mean absolute
         deviation from it, by lead; and the times of all R peaks in seconds. Without a whole beat, NaN.
     """
+    from scipy import signal as dsp
+
     rough = r_peaks(signal.astype(np.float32), rate) / rate
     if rate != FINE:
         ratio = Fraction(FINE / rate).limit_denominator(5000)
@@ -88,6 +89,8 @@ def measure(signal: NDArray[Any], there: NDArray[np.bool_], rate: float) -> tupl
 
 
 def _power(signal: Values, rate: float) -> Values:
+    from scipy import signal as dsp
+
     frequency, density = dsp.welch(signal, rate, nperseg=min(256, signal.shape[1]))
     rows = [density[:, (frequency >= low) & (frequency < high)].sum(1) for low, high in BANDS]
     return np.asarray(np.log(np.stack(rows, 1) + 1e-6))

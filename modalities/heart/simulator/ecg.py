@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from modalities.ecg.formats.leads import LIMB_WEIGHTS
 from modalities.ecg.sample import LEADS, Ecg
@@ -61,6 +60,8 @@ def ecg_of(heart: Heart) -> Ecg:
         >>> ecg_of(draw_heart(0, 0, poor=0.0)).signal.shape
         (12, 1000)
     """
+    from scipy import ndimage
+
     rng = heart.stream("ecg")
     time = np.arange(round(RATE * SECONDS)) / RATE
     beats = beat_times(heart.rate, SECONDS, rng)

@@ -4,7 +4,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from modalities.echo.sample import Echo
 from modalities.heart.simulator.heart import Heart, beat_times
@@ -129,6 +128,8 @@ def _speckle(
     u: Values, v: Values, radius: Values, outer: Values, a: Values, b: Values, rng: np.random.Generator
 ) -> Values:
     """Rayleigh speckle, one level a pixel and a half wide, fixed to the tissue; mean 1."""
+    from scipy import ndimage
+
     size = 2 * SIDE * SPECKLE
     real, imaginary = ndimage.uniform_filter(rng.standard_normal((2, size, size), np.float32), (0, 3, 3), mode="wrap")
     texture = np.hypot(real, imaginary)
