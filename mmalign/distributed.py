@@ -1,4 +1,4 @@
-"""The only file that talks to torch.distributed: rows of every process, with exact gradients.
+"""The only file that uses torch.distributed: gathers the rows of all processes, with exact gradients.
 
 Without a process group every function is the identity of one process, so callers have one path and no flags.
 Every process must call the same functions in the same order, a process without rows included.
@@ -21,20 +21,20 @@ def is_distributed() -> bool:
 
 
 def world_size() -> int:
-    """How many processes train together; 1 without a process group."""
+    """Number of processes; 1 without a process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """The place of this process, from 0; 0 without a process group."""
+    """Index of this process, from 0; 0 without a process group."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def row_counts(rows: int, device: torch.device | str = "cpu") -> list[int]:
-    """How many rows each process has, in order of rank.
+    """Number of rows of each process, in order of rank.
 
     Args:
-        rows: How many this process has; may be zero.
+        rows: Number of rows of this process; may be zero.
         device: Where the backend communicates: the device of the rows.
 
     Example:
@@ -49,7 +49,7 @@ def row_counts(rows: int, device: torch.device | str = "cpu") -> list[int]:
 
 
 def own_rows(counts: Sequence[int]) -> slice:
-    """Where this process's rows stand among all rows.
+    """Slice of this process's rows among all rows.
 
     Example:
         >>> own_rows([5])
@@ -60,15 +60,15 @@ def own_rows(counts: Sequence[int]) -> slice:
 
 
 def gather_rows(tensor: Tensor, counts: Sequence[int] | None = None) -> Tensor:
-    """The rows of every process, in order of rank; processes may have different numbers of rows, and none at all.
+    """Gather the rows of all processes in order of rank; processes may have different numbers of rows, including none.
 
     The gradient is exact: each process receives the sum, over processes, of the gradients of its own rows. It is the
-    gradient of the *sum* of the processes' losses; DDP takes their mean, so a loss that is a share of a whole is
+    gradient of the *sum* of the processes' losses; DDP takes their mean, so a process's part of a loss is
     multiplied by `world_size()`. Integers are gathered without a gradient.
 
     Args:
         tensor: `(rows, ...)`; equal on every process but for `rows`.
-        counts: What `row_counts` said, to ask only once for several tensors.
+        counts: Output of `row_counts`, to communicate only once for several tensors.
 
     Shape:
         `(rows, ...)` -> `(sum of counts, ...)`.
@@ -86,11 +86,11 @@ def gather_rows(tensor: Tensor, counts: Sequence[int] | None = None) -> Tensor:
 
 
 def gather_tokens(tokens: Tokens, counts: Sequence[int]) -> Tokens:
-    """The rows of every process, padded to the longest of them; gradients as in `gather_rows`.
+    """Gather the token sets of all processes, padded to the longest; gradients as in `gather_rows`.
 
     Args:
         tokens: This process's rows, of any length.
-        counts: What `row_counts` said.
+        counts: Output of `row_counts`.
     """
     if not is_distributed():
         return tokens
@@ -102,7 +102,7 @@ def gather_tokens(tokens: Tokens, counts: Sequence[int]) -> Tokens:
 
 
 def merge_logsumexp(partial: Tensor) -> Tensor:
-    """Log-sum-exp over the processes of what each has summed so far, elementwise; -inf = nothing to sum.
+    """Elementwise log-sum-exp over the processes' partial results; -inf = empty sum.
 
     Shape:
         `(n,)` on every process -> `(n,)`, equal on every process.
@@ -113,7 +113,7 @@ def merge_logsumexp(partial: Tensor) -> Tensor:
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """The sum over processes, without a gradient, as a new tensor."""
+    """Sum over processes, without a gradient, as a new tensor."""
     total = tensor.detach().clone()
     if is_distributed():
         dist.all_reduce(total)

@@ -1,17 +1,17 @@
-"""The two errors that a user is meant to read: each says what was expected, what came, and what to do."""
+"""The two errors for users: each states what was expected, what was found, and what to do."""
 
 
 class UserError(ValueError):
-    """Something that the user can put right: a flag, a file, a name. The CLI prints it as one line, exit code 2."""
+    """An error that the user can correct: a flag, a file, a name. The CLI prints it as one line, exit code 2."""
 
 
 class BadSample(ValueError):
-    """One sample that cannot be used.
+    """A sample that cannot be read.
 
     Args:
-        source: Where it came from, as the user knows it: a path, `archive.tar!member.png`, `names.tsv:17`.
-        expected: What a good sample looks like.
-        came: What was found instead.
+        source: Its origin in the user's terms: a path, `archive.tar!member.png`, `names.tsv:17`.
+        expected: Description of a valid sample.
+        came: Description of what was found.
     """
 
     def __init__(self, source: object, expected: str, came: str) -> None:
@@ -19,5 +19,5 @@ class BadSample(ValueError):
         super().__init__(f"{self.source}: expected {expected}, got {came}")
 
     def __reduce__(self) -> tuple[type["BadSample"], tuple[str, str, str]]:
-        """Cross process borders whole: the default would call the constructor with the message alone."""
+        """Pickle all arguments: by default the constructor would get the message only."""
         return type(self), (self.source, self.expected, self.came)

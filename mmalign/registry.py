@@ -1,7 +1,7 @@
-"""Names to things, from entry points: the lookup imports nothing, a load imports one module.
+"""Registered names, from entry points: looking up a name imports nothing, loading it imports one module.
 
-Groups: `mmalign.modalities`, `mmalign.objectives`, `mmalign.sources`. First-party names are registered exactly as a
-stranger's would be.
+Groups: `mmalign.modalities`, `mmalign.objectives`, `mmalign.sources`. The names of mmalign
+itself are registered in the same way as those of other packages.
 """
 
 import difflib
@@ -16,11 +16,11 @@ from mmalign.errors import UserError
 T = TypeVar("T")
 
 GROUPS = {"modalities": "modality", "objectives": "objective", "sources": "source"}
-"""Each group and what one of it is called."""
+"""Entry-point group -> singular noun for messages."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The tail of an error message: the nearest known name, and all of them."""
+    """End of an error message: the most similar known name, and all known names."""
     known = sorted(names)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -28,15 +28,15 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def settings(kind: type[T], values: Mapping[str, Any], what: str) -> T:
-    """A dataclass of settings from a mapping.
+    """Build a dataclass of settings from a mapping.
 
     Args:
         kind: The dataclass.
         values: Its fields, some or all.
-        what: What has these settings, for the message.
+        what: Owner of these settings, for error messages.
 
     Raises:
-        UserError: a name is unknown; the message has the nearest one.
+        UserError: a name is unknown; the message suggests the most similar one.
 
     Example:
         >>> from mmalign.training.optimizer import OptimizerConfig

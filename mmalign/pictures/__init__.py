@@ -1,4 +1,4 @@
-"""Pictures: tensors in, a matplotlib figure out; no global state, no window, colours that everyone can tell apart."""
+"""Figures: tensors to a matplotlib figure, without global state or windows, in colour-blind safe colours."""
 
 from mmalign.pictures.correspondence import answers, correspondence_figure
 from mmalign.pictures.curves import training_curves

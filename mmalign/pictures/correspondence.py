@@ -1,4 +1,4 @@
-"""Which tokens of one sample answer to which of another: one sample as words in colours, the other drawn for each."""
+"""Figure of the correspondence between two samples: coloured words, and the other sample drawn once per word."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 Numbers = NDArray[np.float64]
 
 MOST = 6
-"""Words, or phrases, that get a colour and a drawing."""
+"""Maximum number of words or phrases with a colour and a drawing."""
 
 _WORDS_SHOWN = 400
 
 
 class Answer(NamedTuple):
-    """What one word (or phrase) of the asking sample answers to.
+    """Attribution of one word (or phrase) of the query sample.
 
     Args:
         name: The word.
-        share: Of the whole mass that is its own.
-        weights: Of the word's mass, the share of each unit of the drawn sample, `(units,)`.
-        units: Which units of the asking sample it consists of.
-        said: How much of what the two samples say of each other it says, in nats: see `answers`.
+        share: Fraction of the total mass that belongs to the word.
+        weights: Distribution of the word's mass over the units of the drawn sample, `(units,)`.
+        units: Indices of its units in the query sample.
+        said: Its term of the mutual information of the two samples, in nats: see `answers`.
     """
 
     name: str
@@ -45,27 +45,27 @@ class Answer(NamedTuple):
 def answers(
     weights: Tensor, drawn: TokenLabels, asking: TokenLabels, *, parts: bool = False, most: int = MOST
 ) -> list[Answer]:
-    """The words that say most about where their mass goes.
+    """Select the words with the largest term of the mutual information.
 
-    With P the table of mass between words w and units u, of sum 1, words are taken by their term of the mutual
-    information of the two,
+    With P the joint distribution over words w and units u, words are ordered by their term of the mutual
+    information,
 
         said_w = sum_u P_uw log(P_uw / (P_u P_w))
 
-    so that a word whose mass goes where all mass goes comes last, however much it has.
+    so that a word whose mass follows the overall distribution comes last, however large its mass.
 
     Args:
-        weights: `(entries of drawn, entries of asking)`, not negative, as `Aligner.correspondence` gives them.
+        weights: `(entries of drawn, entries of asking)`, non-negative, as returned by `Aligner.correspondence`.
         drawn: The units of the sample that is drawn, `members (units, entries)`.
-        asking: Those of the sample that asks.
-        parts: Whether the entries that ask are parts, such as phrases: then these are taken, not their words.
-        most: At most so many.
+        asking: The units of the query sample.
+        parts: Whether the entries of the query sample are parts, such as phrases: these are selected instead of words.
+        most: Maximum number of words.
 
     Returns:
-        The first one says most; none without any mass.
+        Words in descending order; words without mass are omitted.
 
     Raises:
-        UserError: shapes do not fit, a weight is negative, NaN or infinite, or nothing answers to anything.
+        UserError: inconsistent shapes, a negative, NaN or infinite weight, or no mass at all.
 
     Example:
         >>> import torch
@@ -89,7 +89,7 @@ def answers(
     ratio = np.divide(mass, even, out=np.ones_like(mass), where=mass > 0)
     said, share = (mass * np.log(ratio)).sum(0), mass.sum(0)
     found = []
-    # Where nothing tells words apart, the one with most mass first.
+    # Ties are ordered by mass, largest first.
     for group in sorted(np.flatnonzero(share > 0).tolist(), key=lambda g: (-round(said[g], 9), -share[g], g))[:most]:
         units = tuple(np.flatnonzero(asking.members[:, group] > 0).tolist()) if parts else (group,)
         name = " ".join(asking.labels[unit] for unit in units) or f"part {group + 1}"
@@ -107,19 +107,19 @@ def correspondence_figure(
     sides: tuple[str, str] = ("", ""),
     title: str = "",
 ) -> "Figure":
-    """The asking sample as words, some in colours; beside it the drawn sample once for each of these.
+    """Draw the query sample as words, some in colour, and the other sample once per coloured word.
 
     Args:
-        found: What `answers` gives.
+        found: Output of `answers`.
         drawn: The units of the sample that is drawn.
-        asking: Those of the sample that asks.
-        draw: Draws the sample into axes, with one weight a unit.
-        draw_asking: Draws the asking sample where its labels do not spell it.
-        sides: What the drawn and the asking sample are called.
-        title: Above the picture.
+        asking: The units of the query sample.
+        draw: Draws the sample on axes, with one weight per unit.
+        draw_asking: Draws the query sample where its labels are not words.
+        sides: Names of the drawn and the query sample.
+        title: Title of the figure.
 
     Raises:
-        UserError: nothing was found, or a weight is NaN or infinite.
+        UserError: no word, or a weight is NaN or infinite.
     """
     if not found or not all(np.isfinite(one.weights).all() for one in found):
         raise UserError("expected at least one answer, with finite weights")

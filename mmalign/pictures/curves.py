@@ -18,16 +18,16 @@ Points = list[tuple[float, float]]
 
 
 def training_curves(path: Path | str, *, title: str = "") -> "Figure":
-    """Draw every logged number over steps: one panel a quantity, its splits and pairs as lines in it.
+    """Draw every logged value over steps: one panel per quantity, one line per split and pair.
 
     `train/loss` and `validation/loss` share the panel `loss`: the last part of a name is the quantity.
 
     Args:
         path: A CSV with a `step` (or else `epoch`) column, as Lightning's CSVLogger writes it; blanks are skipped.
-        title: Above the picture.
+        title: Title of the figure.
 
     Raises:
-        UserError: the file is missing, larger than 512 MB, or holds no number to draw.
+        UserError: the file is missing, larger than 512 MB, or contains no value to draw.
     """
     lines, unit = _read(Path(path))
     panels: dict[str, dict[str, Points]] = defaultdict(dict)

@@ -1,4 +1,4 @@
-"""What every picture shares: a figure without pyplot, plain labels, a bounded save."""
+"""Shared functions of all figures: creation without pyplot, escaped labels, saving with a size limit."""
 
 import textwrap
 import warnings
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".pdf", ".svg")
 MAX_PIXELS = 8000  # a side
-# Okabe and Ito 2008: told apart with any colour vision.
+# Okabe and Ito 2008: distinguishable with any colour vision.
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, "#CC79A7", "#56B4E9", "#000000")
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """A figure of this size in inches, with a canvas of its own, laid out without overlap."""
+    """Create a figure of this size in inches, with its own canvas and a constrained layout."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -28,7 +28,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def label(text: object, *, width: int = 32, lines: int = 1) -> str:
-    """Any text as a label: one paragraph, at most `lines` lines of `width`, a dollar sign meaning a dollar sign.
+    """Format text as a label: one paragraph, at most `lines` lines of `width` characters, dollar signs escaped.
 
     Example:
         >>> label("a very long caption of a picture", width=16)
@@ -40,10 +40,10 @@ def label(text: object, *, width: int = 32, lines: int = 1) -> str:
 
 
 def known_format(path: Path | str) -> Path:
-    """The path, if its ending names a format of `save`.
+    """Return the path if `save` supports its suffix.
 
     Raises:
-        UserError: it does not.
+        UserError: the suffix is not supported.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
@@ -52,10 +52,10 @@ def known_format(path: Path | str) -> Path:
 
 
 def save(figure: "Figure", path: Path | str, *, dpi: int = 200) -> Path:
-    """Write a figure as PNG, PDF or SVG, by the name's ending; no side gets more than 8,000 pixels.
+    """Save a figure as PNG, PDF or SVG, by its suffix, with at most 8,000 pixels per dimension.
 
     Raises:
-        UserError: another ending, or dpi outside 50 to 600.
+        UserError: the suffix is not supported, or dpi is outside 50 to 600.
     """
     path = known_format(path)
     if not 50 <= dpi <= 600:
@@ -63,7 +63,7 @@ def save(figure: "Figure", path: Path | str, *, dpi: int = 200) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     bounded = min(float(dpi), MAX_PIXELS / max(figure.get_size_inches()))
     with warnings.catch_warnings():
-        # A script that the font lacks is drawn as boxes: no reason to stop or to warn at every letter.
+        # Glyphs missing from the font are drawn as boxes, without a warning per letter.
         warnings.filterwarnings("ignore", message=".*Glyph .* missing from font")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
         figure.savefig(path, dpi=bounded)

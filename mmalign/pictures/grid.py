@@ -1,4 +1,4 @@
-"""A grid of queries and their first answers, drawn by the modalities themselves."""
+"""Grid of queries and their highest-ranked results, drawn by the modalities."""
 
 import textwrap
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ Draw = Callable[[Any, "Axes"], None]
 
 MAX_CELLS = 400
 ACROSS = 6
-"""Answers side by side; more of them go on in a further line."""
+"""Results per line; further results continue on the next line."""
 
 
 def retrieval_grid(
@@ -31,21 +31,21 @@ def retrieval_grid(
     names: Sequence[Sequence[str]] = (),
     title: str = "",
 ) -> "Figure":
-    """The query, then its answers, the best first, each with its score; each query begins a row.
+    """Draw each query in a row, followed by its results in descending order of score.
 
     Args:
-        queries: Decoded samples, `n` of them.
-        answers: For each query its first `k` answers, decoded.
+        queries: `n` decoded samples.
+        answers: The first `k` results of each query, decoded.
         scores: `(n, k)`.
-        right: `(n, k)`, True = a right answer: framed in blue with a tick; wrong ones in red, dashed, with a cross.
-            None where nobody knows: no mark, thin frames.
-        draw_query: Draws one query into axes: its `Modality.picture`.
-        draw_answer: Draws one answer.
-        names: For each query the names of its answers, written beside their scores.
-        title: Above the picture.
+        right: `(n, k)`, True = relevant: blue frame with a tick; others have a dashed red frame with a cross.
+            None = relevance unknown: thin frames without marks.
+        draw_query: Draws a query on axes: its `Modality.picture`.
+        draw_answer: Draws a result on axes.
+        names: Names of each query's results, printed next to their scores.
+        title: Title of the figure.
 
     Raises:
-        UserError: no query, shapes that do not fit, or more than 400 cells.
+        UserError: no query, inconsistent shapes, or more than 400 cells.
     """
     n, k = scores.shape
     fits = len(queries) == n and all(len(row) == k for row in (*answers, *names)) and len(names) in (0, n)
@@ -82,7 +82,7 @@ def retrieval_grid(
 
 
 def _fit_texts(axes: "Axes") -> None:
-    # A modality draws for a page of its own; in a cell its words are set smaller and broken sooner.
+    # Modalities draw for a full figure; in a cell, text is smaller and wrapped earlier.
     for text in axes.texts:
         text.set_text("\n".join(textwrap.wrap(text.get_text(), 20, max_lines=8, placeholder=" …")))
         text.set(fontsize=min(8.0, float(text.get_fontsize())), in_layout=False, clip_on=True)

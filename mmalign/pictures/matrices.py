@@ -1,4 +1,4 @@
-"""Matrices: the similarity of two sides, and what a classifier confuses."""
+"""Matrix figures: similarity matrix and confusion matrix."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,20 +27,20 @@ def similarity_matrix(
     title: str = "",
     right: Tensor | None = None,
 ) -> "Figure":
-    """Draw scores as colours; neighbours of one label form a block with one name and a border.
+    """Draw a similarity matrix; adjacent items of one label form a block with one name and a border.
 
     Args:
-        scores: `(n, m)`, higher = more alike.
-        labels_a: One a row, in order.
-        labels_b: One a column, in order.
-        side_a: What rows are.
-        side_b: What columns are.
-        title: Above the picture.
-        right: `(n, m)`, True = a right answer. Up to 40 rows, each row's best column gets a white dot where it is
-            right and a red cross where it is wrong.
+        scores: `(n, m)`, higher = more similar.
+        labels_a: Label of each row.
+        labels_b: Label of each column.
+        side_a: Name of the rows.
+        side_b: Name of the columns.
+        title: Title of the figure.
+        right: `(n, m)`, True = relevant. With up to 40 rows, the best column of each row gets a white dot if it is
+            relevant and a red cross otherwise.
 
     Raises:
-        UserError: shapes that do not fit, or more than 2,000 rows or columns.
+        UserError: inconsistent shapes, or more than 2,000 rows or columns.
     """
     n, m = scores.shape
     if (len(labels_a), len(labels_b)) != (n, m):
@@ -64,12 +64,12 @@ def similarity_matrix(
 
 
 def confusion(counts: Tensor, names: Sequence[str], *, title: str = "") -> "Figure":
-    """Draw which class is taken for which: rows are true, columns predicted, colours shares of the row.
+    """Draw a confusion matrix: rows are true classes, columns predicted ones, colours fractions of the row.
 
     Args:
         counts: `(classes, classes)`, rows = true.
-        names: Of the classes. Up to 20, cells show the share in per cent, and rows their number of samples.
-        title: Above the picture.
+        names: Names of the classes. With up to 20, cells show percentages and rows their number of samples.
+        title: Title of the figure.
     """
     if counts.shape != (len(names), len(names)):
         raise UserError(f"expected counts of {len(names)} x {len(names)}, one a class, got {tuple(counts.shape)}")
@@ -101,7 +101,7 @@ def confusion(counts: Tensor, names: Sequence[str], *, title: str = "") -> "Figu
 
 
 def _sized(width: float, height: float, *, rows: Sequence[str], columns: Sequence[str]) -> "Figure":
-    """A figure with room for a matrix of this size in inches, its names, and a colour bar."""
+    """Create a figure with space for a matrix of this size in inches, its names and a colour bar."""
     beside, below = (0.075 * min(cap, max(map(len, names))) for names, cap in ((rows, 36), (columns, 26)))
     return new_figure(max(2.8, width) + beside + 1.9, max(2.8, height) + 0.75 * below + 1.3)
 

@@ -1,4 +1,4 @@
-"""Pictures of doubt and of numbers: risk against coverage, predicted against true."""
+"""Figures of selective prediction and regression: risk-coverage curves, predicted against true values."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 MAX_POINTS = 20_000
-_BOUNDS = {"random": "--", "oracle": ":"}  # drawn in grey: what any order lies between
+_BOUNDS = {"random": "--", "oracle": ":"}  # drawn in grey: bounds of all orderings
 
 
 def risk_coverage(curves: Mapping[str, Floats], *, ylabel: str = "error", title: str = "") -> "Figure":
-    """Draw the mean error of the most certain rows against their share: a model that knows when it errs rises late.
+    """Draw risk-coverage curves: mean error of the least uncertain records against their fraction.
 
     Args:
         curves: Name -> risk at coverage 1/n, 2/n, ... 1, `(n,)`; `random` and `oracle` are drawn in grey.
-        ylabel: What the risk is.
-        title: Above the picture.
+        ylabel: Name of the risk.
+        title: Title of the figure.
 
     Raises:
-        UserError: no curve, or one without points.
+        UserError: no curve, or a curve without points.
     """
     figure = new_figure(5.6, 4.2)
     _risk(figure.add_subplot(), curves, ylabel)
@@ -46,19 +46,19 @@ def predicted_and_true(
     curves: Mapping[str, Floats] | None = None,
     title: str = "",
 ) -> "Figure":
-    """Draw each prediction over its true number, with the line of no error; with `curves`, risk and coverage beside it.
+    """Draw predicted against true values with the identity line; with `curves`, also a risk-coverage panel.
 
     Args:
         truth: `(n,)`.
         predicted: `(n,)`.
-        name: Of the number, with its unit.
-        threshold: Drawn on both sides.
-        uncertainty: `(n,)`: colours the points, dark = certain.
+        name: Name of the target, with its unit.
+        threshold: Drawn on both axes.
+        uncertainty: `(n,)`: colours the points, dark = low uncertainty.
         curves: As in `risk_coverage`, of absolute errors.
-        title: Above the picture.
+        title: Title of the figure.
 
     Raises:
-        UserError: shapes that do not fit, or more than 20,000 points.
+        UserError: inconsistent shapes, or more than 20,000 points.
     """
     if truth.shape != predicted.shape or not 0 < len(truth) <= MAX_POINTS:
         came = f"{truth.shape} and {predicted.shape}"
@@ -75,7 +75,7 @@ def predicted_and_true(
     if uncertainty is None:
         axes.scatter(truth, predicted, s=size, color=BLUE, alpha=0.6, linewidths=0)
     else:
-        # By order, not by size: a few very uncertain rows must not make all others look alike.
+        # By rank, not by value, so that a few very uncertain records do not dominate the colour scale.
         order = 100 * np.argsort(np.argsort(uncertainty)) / max(1, len(truth) - 1)
         drawn = axes.scatter(truth, predicted, s=size, c=order, cmap="viridis", alpha=0.8, linewidths=0)
         figure.colorbar(drawn, ax=axes, label="uncertainty (percentile)", shrink=0.8)
@@ -92,13 +92,13 @@ def predicted_and_true(
 def dots(
     rows: Sequence[tuple[str, float, Sequence[float]]], *, xlabel: str, chance: float | None = None, title: str = ""
 ) -> "Figure":
-    """Draw one figure a row with its interval: classes of a detector, amounts of a probe.
+    """Draw one value per row with its confidence interval, such as classes of a detector or label fractions of a probe.
 
     Args:
         rows: Name, value, interval (empty = none), from top to bottom.
-        xlabel: What the value is.
-        chance: Drawn as a line.
-        title: Above the picture.
+        xlabel: Name of the value.
+        chance: Chance level, drawn as a line.
+        title: Title of the figure.
 
     Raises:
         UserError: no row.
@@ -130,7 +130,7 @@ def _risk(axes: "Axes", curves: Mapping[str, Floats], ylabel: str) -> None:
         coverage = np.arange(1, len(curve) + 1) / len(curve)
         colour, style = (GREY, _BOUNDS[name]) if name in _BOUNDS else (COLOURS[place % len(COLOURS)], "-")
         axes.plot(100 * coverage, curve, linewidth=1.6, color=colour, linestyle=style, label=label(name))
-    # The first few rows are a handful of errors each: they would set the scale of all others.
+    # The first points average only a few errors; they do not set the scale.
     top = max(float(curve[max(0, len(curve) // 20 - 1) :].max()) for curve in curves.values())
     axes.set_ylim(0, 1.08 * top if top > 0 else 1)
     axes.set_xlim(0, 100)

@@ -1,4 +1,4 @@
-"""Words on axes, each on a ground of its own colour; they keep their places whatever the size of the axes."""
+"""Draw words on axes, each on a coloured background; the layout does not depend on the size of the axes."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _LINE, _SPACE, _PAD = 1.55, 0.38, 0.14  # in units of the letters' size
 _LONGEST = 200
-"""Letters of one word; the rest is cut off."""
+"""Maximum number of letters of a word; longer words are truncated."""
 
 
 def draw_words(
@@ -23,14 +23,14 @@ def draw_words(
     """Write words in lines, from the top left.
 
     Args:
-        axes: Where to; they are emptied of ticks and frame.
+        axes: Axes to draw on; ticks and frame are removed.
         words: In reading order.
-        grounds: What lies behind each word, a colour; None = nothing.
-        width: Of the axes, in units of the letters' size: so many letters make about twice as many characters a line.
-        lines: At most so many are written; words beyond are left out, and an ellipsis says so.
+        grounds: Background colour of each word; None = no background.
+        width: Width of the axes in units of the font size; a line holds about twice as many characters.
+        lines: Maximum number of lines; the remaining words are replaced by an ellipsis.
 
     Raises:
-        UserError: not one ground a word.
+        UserError: the number of backgrounds differs from the number of words.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -64,7 +64,7 @@ def draw_words(
 
 
 def shade(share: float, colour: str) -> str:
-    """A colour between white (0) and `colour` (1), as hexadecimal.
+    """Interpolate between white (0) and `colour` (1); returns a hexadecimal colour.
 
     Example:
         >>> shade(0.0, "#D55E00"), shade(1.0, "#D55E00")
@@ -86,7 +86,7 @@ def _dark(colour: str) -> bool:
 def _pieces(
     words: Sequence[str], grounds: Sequence[str | None], longest: int
 ) -> Iterator[tuple[str, str | None, bool]]:
-    """Words, those longer than a line in pieces; with the ground of each, and whether it joins the piece before."""
+    """Split words longer than a line; yields piece, background, and whether it continues the last one."""
     for word, ground in zip(words, grounds, strict=True):
         for start in range(0, min(len(word), _LONGEST), longest):
             yield word[start : min(start + longest, _LONGEST)], ground, start > 0
