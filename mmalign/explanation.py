@@ -11,8 +11,9 @@ from torch import Tensor
 
 from mmalign.errors import UserError
 from mmalign.heads import HeadSet
+from mmalign.inference import inference, inputs_to
 from mmalign.modality import Encoder, TokenLabels
-from mmalign.model import Aligner, inference
+from mmalign.model import Aligner
 from mmalign.objectives.correspondence import Coded
 from mmalign.objectives.functional.token_correspondence import code_shares
 from mmalign.pictures import save
@@ -137,7 +138,7 @@ def _embed(model: Aligner, name: str, sample: Any) -> Embedding:
     """One sample through its tower, on its device; where it has codes, with those of each token."""
     transform, heads = model.transforms[name], model.heads[name]
     inputs = transform.collate([transform(sample)])
-    moved = {key: value.to(model.device) if isinstance(value, Tensor) else value for key, value in inputs.items()}
+    moved = inputs_to(inputs, model.device)
     assert isinstance(heads, HeadSet)
     if heads.queries is None or model.codebook is None:
         return model.embed(name, moved)

@@ -1,7 +1,6 @@
 """The Aligner: one tower a modality (transform, encoder, heads), and the objectives that join them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,13 +14,14 @@ from mmalign import distributed, registry
 from mmalign.errors import BadSample, UserError
 from mmalign.heads import Codebook, CodebookConfig, GaussianConfig, HeadSet
 from mmalign.heads.gaussian import Pool
+from mmalign.inference import run_batches
 from mmalign.modality import Encoder, Transform
 from mmalign.objectives.gradient_norms import GradientNorms
 from mmalign.objectives.pairs import PairConfig, PairSum
 from mmalign.towers import TowerConfig, fit_transforms, modality_of
 from mmalign.types import Batch, Embedding, Inputs, LossOutput
 
-__all__ = ["Aligner", "TowerConfig", "fit_transforms", "inference", "modality_of"]
+__all__ = ["Aligner", "TowerConfig", "fit_transforms", "modality_of"]
 
 
 class Aligner(nn.Module):
@@ -205,18 +205,35 @@ class Aligner(nn.Module):
             items = [items]
         elif not isinstance(items, Sequence):
             items = list(items)
-        parts = []
-        with inference(self):
+
+        def batches() -> Iterator[tuple[Inputs, Tensor]]:
             for start in range(0, len(items), batch_size):
-                chunk = [
-                    self._item(name, start + place, item)
-                    for place, item in enumerate(items[start : start + batch_size])
-                ]
-                inputs = _move(self.transforms[name].collate(chunk), self.device)
-                parts.append(self.embed(name, inputs).to("cpu", torch.float32))
-        if not parts:
-            return self._empty(name).to("cpu", torch.float32)
-        return Embedding.cat(parts)
+                indices = range(start, min(start + batch_size, len(items)))
+                chunk = [self._item(name, index, items[index]) for index in indices]
+                yield self.transforms[name].collate(chunk), torch.tensor(indices)
+
+        embedded = self.embed_batches(name, batches())
+        return self._empty(name).to("cpu", torch.float32) if embedded is None else embedded[0]
+
+    def embed_batches(
+        self,
+        name: str,
+        batches: Iterable[tuple[Inputs, Tensor]],
+        join: Callable[[Iterable[Embedding]], Embedding] | None = None,
+    ) -> tuple[Embedding, Tensor] | None:
+        """Embed collated batches of one tower, on the CPU, float32; None where there is none.
+
+        Args:
+            name: The tower.
+            batches: Collated inputs, and the index of each item.
+            join: How the batches' embeddings become one; default: `Embedding.cat`.
+        """
+        return run_batches(
+            self,
+            batches,
+            lambda inputs: self.embed(name, inputs).to("cpu", torch.float32),
+            join or (lambda parts: Embedding.cat([*parts])),
+        )
 
     def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
         """Similarity of every row of `a` with every row of `b`, by what trained the pair.
@@ -288,19 +305,6 @@ class Aligner(nn.Module):
             raise BadSample(f"{name} item {place} ({error.source})", error.expected, error.came) from error
 
 
-@contextmanager
-def inference(module: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; on leaving, every submodule is as it was."""
-    training = {child: child.training for child in module.modules()}
-    module.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for child, was in training.items():
-            child.training = was
-
-
 def _is_one(items: Any) -> bool:
     # An array or a picture iterates over its pixels: a user who passes one means one item.
     if getattr(getattr(items, "dtype", None), "kind", None) in ("O", "U", "S"):  # a column of strings or of paths
@@ -308,7 +312,3 @@ def _is_one(items: Any) -> bool:
     if isinstance(items, str | bytes | bytearray | memoryview) or hasattr(items, "__array__"):
         return True
     return hasattr(items, "__fspath__") or not hasattr(items, "__iter__")
-
-
-def _move(inputs: Inputs, device: torch.device) -> Inputs:
-    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in inputs.items()}

@@ -15,7 +15,7 @@ CORE = ROOT / "mmalign"
 
 # A room may import from its own row and from rows above it, never from one below.
 ROWS = [
-    {"mmalign", "errors", "types", "registry", "modality", "distributed", "recipes"},
+    {"mmalign", "errors", "types", "registry", "modality", "distributed", "recipes", "inference"},
     {"data"},
     {"functional"},  # equations alone: heads and objectives both stand on them
     {"heads"},
@@ -101,6 +101,16 @@ def test_the_core_speaks_no_modality() -> None:
             if isinstance(name, str) and name.split("_")[0] in {"image", "images"}:
                 wrong.append(f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', '?')} {name}")
     assert wrong == []
+
+
+def test_one_loop_embeds() -> None:
+    """Batches are run in use by `inference.run_batches` alone; `explanation` looks into one sample at a time."""
+    callers = set()
+    for path in core_files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "inference":
+                callers.add(str(path.relative_to(CORE)))
+    assert callers == {"inference.py", "explanation.py"}
 
 
 def test_modalities_is_a_namespace_package() -> None:

@@ -1,8 +1,8 @@
 """One side of a split -> embeddings, in memory or in a Parquet file."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from mmalign.data.sources.base import Record
 from mmalign.embedding.jagged import pack
 from mmalign.errors import UserError
-from mmalign.model import Aligner, inference
+from mmalign.model import Aligner
 from mmalign.types import Embedding, Inputs
 
 AVERAGE = "of {}: a record is one item, the mean of its alternatives"
@@ -90,21 +90,12 @@ def embed_side(
     Raises:
         UserError: no record of the split has that side, or `average` names a side that has more than vectors.
     """
-    rows: list[Tensor] = []
-
-    def parts() -> Iterator[Embedding]:
-        for inputs, places in data.item_loader(side, split, batch_size=batch_size):
-            rows.append(places.cpu())
-            yield model.embed(side, move(inputs, model.device)).to("cpu", torch.float32)
-
-    with inference(model):
-        made = parts()
-        first = next(made, None)
-        if first is None:
-            raise UserError(f"no record of split {split!r} has a {side!r}; see mmalign check for what each split holds")
-        every = chain([first], made)
-        joined = pack(every, vectors_only=vectors_only) if packed or vectors_only else Embedding.cat(list(every))
-    embedded = EmbeddedSplit(joined, torch.cat(rows))
+    batches = data.item_loader(side, split, batch_size=batch_size)
+    join = partial(pack, vectors_only=vectors_only) if packed or vectors_only else None
+    made = model.embed_batches(side, batches, join)
+    if made is None:
+        raise UserError(f"no record of split {split!r} has a {side!r}; see mmalign check for what each split holds")
+    embedded = EmbeddedSplit(*made)
     return averaged(embedded) if side in average else embedded
 
 
@@ -135,8 +126,3 @@ def averaged(embedded: EmbeddedSplit) -> EmbeddedSplit:
     vector = torch.nn.functional.normalize(mean(one.vector), dim=1)
     wide = None if one.log_variance is None else mean(one.log_variance.exp()).log()
     return EmbeddedSplit(replace(one, vector=vector, log_variance=wide), records)
-
-
-def move(inputs: Inputs, device: torch.device) -> Inputs:
-    """Collated inputs on a device."""
-    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in inputs.items()}

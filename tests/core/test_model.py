@@ -6,7 +6,8 @@ import torch
 from torch.testing import assert_close
 
 from mmalign.errors import BadSample, UserError
-from mmalign.model import Aligner, TowerConfig, fit_transforms, inference
+from mmalign.inference import inference
+from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.pairs import PairConfig
 from mmalign.types import Batch
 

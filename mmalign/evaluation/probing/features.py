@@ -6,12 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmalign.embedding.loop import EvalData, move
+from mmalign.embedding.loop import EvalData
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.weighted import Floats
-from mmalign.model import Aligner, TowerConfig, inference
+from mmalign.inference import run_batches
+from mmalign.model import Aligner, TowerConfig
 from mmalign.objectives.pairs import PairConfig
 from mmalign.registry import nearest
+from mmalign.types import Inputs
 
 Kind = Literal["encoder", "embedding"]
 KINDS = ("encoder", "embedding")
@@ -35,19 +37,19 @@ def side_features(
     """
     if kind not in KINDS:
         raise UserError(f"no features called {kind!r}{nearest(kind, KINDS)}")
-    made, rows = [], []
-    with inference(model):
-        for inputs, places in data.item_loader(side, split, batch_size=batch_size):
-            moved = move(inputs, model.device)
-            vector = model.embed(side, moved).vector if kind == "embedding" else model.encoders[side](moved).vector
-            made.append(vector.to("cpu", torch.float32))
-            rows.append(places.cpu())
-    if not made:
+
+    def forward(inputs: Inputs) -> Tensor:
+        output = model.embed(side, inputs) if kind == "embedding" else model.encoders[side](inputs)
+        return output.vector.to("cpu", torch.float32)
+
+    batches = data.item_loader(side, split, batch_size=batch_size)
+    made = run_batches(model, batches, forward, lambda outputs: torch.cat([*outputs]))
+    if made is None:
         raise UserError(f"no record of split {split!r} has a {side!r}; see mmalign check for what each split holds")
-    features = torch.cat(made).double().numpy()
+    features = made[0].double().numpy()
     if not np.isfinite(features).all():
         raise UserError(f"{side}: expected finite features, got NaN or infinity")
-    return features, torch.cat(rows)
+    return features, made[1]
 
 
 def random_copy(model: Aligner, seed: int) -> Aligner:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,11 +12,11 @@ from mmalign.data.module import PairedData
 from mmalign.data.sample_cache import Samples
 from mmalign.data.sources.base import Record, Source
 from mmalign.embedding.jagged import pack
-from mmalign.embedding.loop import EmbeddedSplit, move
+from mmalign.embedding.loop import EmbeddedSplit
 from mmalign.errors import BadSample, UserError
-from mmalign.model import Aligner, inference
+from mmalign.model import Aligner
 from mmalign.registry import nearest
-from mmalign.types import Embedding
+from mmalign.types import Inputs
 
 SETS = {"split": "the rows of the split", "corpus": "what the source lists beyond its rows, `Source.candidates`"}
 
@@ -88,26 +88,21 @@ def embed_corpus(
     samples = Samples(data.source, records, {side: model.modalities[side]}, cache_bytes=0, **kept)
     samples.read_all([place for place, record in enumerate(records) if record.problem is None])
     samples.prepare(side, model.transforms[side])
-    rows: list[Tensor] = []
     rejected: dict[int, str] = {}
 
-    def parts() -> Iterator[Embedding]:
+    def batches() -> Iterator[tuple[Inputs, Tensor]]:
         for start in range(0, len(records), batch_size):
-            places = range(start, min(start + batch_size, len(records)))
-            items = [item for place in places for item in _items(model, samples, side, place, rejected)]
+            indices = range(start, min(start + batch_size, len(records)))
+            items = [item for index in indices for item in _items(model, samples, side, index, rejected)]
             if items:
-                rows.append(torch.tensor([place for place, _ in items]))
                 inputs = model.transforms[side].collate([item for _, item in items])
-                yield model.embed(side, move(inputs, model.device)).to("cpu", torch.float32)
+                yield inputs, torch.tensor([index for index, _ in items])
 
-    with inference(model):
-        made = parts()
-        first = next(made, None)
-        if first is None:
-            why = next(iter(rejected.values()), "none has a value")
-            raise UserError(f"not one of {len(records)} candidates of {side!r} can be used: {why}")
-        embedding = pack(chain([first], made), vectors_only=vectors_only)
-    return Corpus(EmbeddedSplit(embedding, torch.cat(rows)), records, [*rejected.values()], data.source)
+    made = model.embed_batches(side, batches(), partial(pack, vectors_only=vectors_only))
+    if made is None:
+        why = next(iter(rejected.values()), "none has a value")
+        raise UserError(f"not one of {len(records)} candidates of {side!r} can be used: {why}")
+    return Corpus(EmbeddedSplit(*made), records, [*rejected.values()], data.source)
 
 
 def _items(model: Aligner, samples: Samples, side: str, place: int, rejected: dict[int, str]) -> list[tuple[int, Any]]:

@@ -1,5 +1,6 @@
 """A start in closed form: linear maps of towers by regularised canonical correlation, before any step is taken."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,12 @@ from torch import Tensor
 
 from mmalign.errors import UserError
 from mmalign.heads import HeadSet
+from mmalign.inference import run_batches
 from mmalign.modality import Encoder
-from mmalign.model import Aligner, inference
+from mmalign.model import Aligner
 from mmalign.training.cca.cca import canonical_maps, shared_maps
 from mmalign.training.cca.truncated_svd import Rows
+from mmalign.types import Inputs
 
 if TYPE_CHECKING:
     from mmalign.data.module import PairedData
@@ -88,18 +91,23 @@ def _towers(model: Aligner, config: CCAConfig) -> list[str]:
 
 def _features(model: Aligner, data: "PairedData", name: str, batch_size: int) -> tuple[Rows, dict[int, int]]:
     """Features of the training rows' first alternatives, and where each record's stand."""
-    encoder, blocks, owners = model.encoders[name], [], []
+    encoder = model.encoders[name]
     assert isinstance(encoder, Encoder)
-    with inference(model):
-        for inputs, records in data.item_loader(name, "train", batch_size=batch_size):
-            moved = {key: value.to(model.device) for key, value in inputs.items()}
-            found = encoder.linear_features(moved)
-            blocks.append(_plain(encoder(moved).vector if found is None else found))
-            owners.extend(records.tolist())
-    if not blocks:
+
+    def forward(inputs: Inputs) -> Rows:
+        features = encoder.linear_features(inputs)
+        return _plain(encoder(inputs).vector if features is None else features)
+
+    def join(blocks: Iterable[Rows]) -> Rows:
+        every = [*blocks]
+        return vstack(every).tocsr() if issparse(every[0]) else np.concatenate(every)
+
+    made = run_batches(model, data.item_loader(name, "train", batch_size=batch_size), forward, join)
+    if made is None:
         raise UserError(f"model.cca_init: no training row has the side {name!r}")
+    features, owners = made[0], made[1].tolist()
     first = {record: place for place, record in reversed(list(enumerate(owners)))}
-    return (vstack(blocks).tocsr() if issparse(blocks[0]) else np.concatenate(blocks)), first
+    return features, first
 
 
 def _plain(found: Tensor) -> Rows:

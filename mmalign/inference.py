@@ -1,0 +1,75 @@
+"""The one loop of use: batches to a device, through a function, joined; in eval mode and without gradients."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from mmalign.types import Inputs
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@contextmanager
+def inference(module: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; on leaving, every submodule is as it was."""
+    training = {child: child.training for child in module.modules()}
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for child, was in training.items():
+            child.training = was
+
+
+def inputs_to(inputs: Inputs, device: torch.device) -> Inputs:
+    """Collated inputs on a device; values that are no tensors stay."""
+    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in inputs.items()}
+
+
+def run_batches(
+    model: nn.Module,
+    batches: Iterable[tuple[Inputs, Tensor]],
+    forward: Callable[[Inputs], T],
+    join: Callable[[Iterable[T]], R],
+) -> tuple[R, Tensor] | None:
+    """Run a function on every batch and join its outputs.
+
+    Every command that embeds goes through here: `Aligner.encode`, splits, corpora, features of probes and of the CCA
+    initialisation.
+
+    Args:
+        model: Put into eval mode for the time of the loop; batches move to its device.
+        batches: Collated inputs, and the index of each item `(items,)`.
+        forward: Inputs on the model's device -> outputs.
+        join: All outputs -> the result. It is called inside the loop's context, so outputs may be made lazily.
+
+    Returns:
+        The joined outputs and the indices of all items; None where there was no batch.
+
+    Example:
+        >>> batches = [({"x": torch.ones(2, 3)}, torch.tensor([0, 1])), ({"x": torch.zeros(1, 3)}, torch.tensor([2]))]
+        >>> layer = nn.Linear(3, 4)
+        >>> outputs, indices = run_batches(layer, batches, lambda inputs: layer(inputs["x"]), lambda o: torch.cat([*o]))
+        >>> outputs.shape, indices.tolist()
+        (torch.Size([3, 4]), [0, 1, 2])
+    """
+    device, indices = next(model.parameters()).device, []
+
+    def outputs() -> Iterator[T]:
+        for inputs, index in batches:
+            indices.append(index.cpu())
+            yield forward(inputs_to(inputs, device))
+
+    with inference(model):
+        made = outputs()
+        first = next(made, None)
+        if first is None:
+            return None
+        joined = join(chain([first], made))
+    return joined, torch.cat(indices)
