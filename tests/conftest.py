@@ -9,6 +9,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # read by torch at import, and by the p
 import pytest
 import torch
 
+# A small model whose embeddings are known, for every folder that measures embeddings.
+pytest_plugins = ["tests.known_space"]
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -199,7 +199,7 @@ def test_heads_of_encoders_as_they_are_start_by_it(tmp_path: Path) -> None:
     towers = f"{{left: {tower}, right: {tower}}}"
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
-        f"model: {{dim: 4, towers: {towers}, pairs: [{{a: left, b: right}}], start: {{ridge: {{left: 0.5}}}}}}\n"
+        f"model: {{dim: 4, towers: {towers}, pairs: [{{a: left, b: right}}], cca_init: {{ridge: {{left: 0.5}}}}}}\n"
     )
     train(str(recipe), flags(tmp_path, **{"data.columns": "{left: left, right: right}", "data.batch_size": "8"}))
     model = mmalign.load(tmp_path / "run")
@@ -233,7 +233,7 @@ def test_three_towers_start_together_from_rows_that_lack_sides(tmp_path: Path) -
     towers = ", ".join(f"{name}: {{modality: vector, encoder: mlp, args: {{hidden: 32}}}}" for name in mixes)
     pairs = "[{a: left, b: right}, {a: right, b: third}]"
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(f"model: {{dim: 3, towers: {{{towers}}}, pairs: {pairs}, start: {{}}}}\n")
+    recipe.write_text(f"model: {{dim: 3, towers: {{{towers}}}, pairs: {pairs}, cca_init: {{}}}}\n")
     columns = "{left: left, right: right, third: third}"
     train(str(recipe), flags(tmp_path, **{"data.manifest": str(path), "data.columns": columns, "data.batch_size": "8"}))
     model = mmalign.load(tmp_path / "run")
