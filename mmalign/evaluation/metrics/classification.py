@@ -1,7 +1,7 @@
-"""Scores of a classifier, each with its interval; areas and calibration by torchmetrics."""
+"""Classification metrics with bootstrap intervals: accuracy, areas under curves, calibration error."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,24 +11,32 @@ from torch import Tensor
 
 from mmalign.embedding.scoring import TIE
 from mmalign.evaluation.metrics import bootstrap as boot
+from mmalign.evaluation.metrics.weighted import (
+    Bools,
+    Floats,
+    auroc,
+    average_precision,
+    calibration_error,
+    once,
+    over_classes,
+)
 
 Found = tuple[dict[str, Any], dict[str, Any], int]
 
-_COSTLY = 200  # resamples of what is computed anew for each
-_CELLS = 10**8  # samples x classes x resamples: about a minute
-_FEWEST = 50  # resamples below which an interval says nothing
+_CELLS = 5 * 10**8  # samples x classes x resamples: a few minutes on one core
+_FEWEST = 50  # resamples below which an interval is too coarse to report
 
 
 @dataclass(frozen=True)
 class Classified:
-    """What a classifier said, and what is true.
+    """Scores and labels of a classifier's samples.
 
     Args:
         scores: `(n, classes)`, finite.
-        truth: `(n, classes)`, True = has the label.
-        records: Which record each sample belongs to, `(n,)`.
-        names: Of the classes.
-        scale: What turns scores into logits.
+        truth: `(n, classes)`, True = the sample has the label.
+        records: Index of the record of each sample, `(n,)`.
+        names: Class names.
+        scale: Factor from scores to logits.
     """
 
     scores: Tensor
@@ -39,10 +47,10 @@ class Classified:
 
 
 def single_label_scores(given: Classified, *, resamples: int = 1000, seed: int = 0) -> Found:
-    """top1, top5 (from six classes on), balanced_accuracy, macro_auroc and ece of samples with one label each.
+    """Compute top1, top5 (from six classes on), balanced_accuracy, macro_auroc and ece of single-label samples.
 
     Returns:
-        Scores; details for pictures; how many resamples macro_auroc and ece had.
+        Scores; details for figures; number of bootstrap resamples behind macro_auroc and ece.
     """
     from sklearn.metrics import balanced_accuracy_score
 
@@ -53,12 +61,13 @@ def single_label_scores(given: Classified, *, resamples: int = 1000, seed: int =
     values = torch.stack([column.double() for column in columns.values()], dim=1)
     found: dict[str, Any] = dict(zip(columns, values.mean(dim=0).tolist(), strict=True))
     with warnings.catch_warnings():
-        # A class that is predicted but has no sample here is no fault: it has no recall to count.
+        # A predicted class without samples has no recall and is left out.
         warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
         found["balanced_accuracy"] = float(balanced_accuracy_score(target.numpy(), predicted.numpy()))
     probabilities = (given.scale * given.scores.double()).softmax(dim=1)
     found["macro_auroc"] = macro_auroc(given.truth, probabilities)
-    found["ece"] = calibration_error(probabilities, predicted, target)
+    confidence, right = probabilities.amax(dim=1).numpy(), (predicted == target).numpy()
+    found["ece"] = float(calibration_error(confidence, right)[0])
 
     costly = _affordable(given, resamples)
     if resamples:
@@ -68,14 +77,12 @@ def single_label_scores(given: Classified, *, resamples: int = 1000, seed: int =
             values[:, 0].numpy(), target.numpy(), records, resamples=resamples, seed=seed
         )
     if costly:
+        truth, chances = given.truth.numpy(), probabilities.numpy()
 
-        def again(rows: boot.Ints) -> boot.Floats:
-            drawn = torch.from_numpy(rows)
-            area = macro_auroc(given.truth[drawn], probabilities[drawn])
-            error = calibration_error(probabilities[drawn], predicted[drawn], target[drawn])
-            return np.array([area, error])
+        def statistic(weights: Floats) -> Floats:
+            return np.stack([_areas(truth, chances, weights), calibration_error(confidence, right, weights)], axis=1)
 
-        area, error = boot.recomputed(again, records, resamples=costly, seed=seed)
+        area, error = boot.weighted(statistic, records, resamples=costly, seed=seed)
         found |= {"macro_auroc_ci": area, "ece_ci": error}
     confusion = torch.zeros(len(names), len(names), dtype=torch.long)
     confusion.index_put_((target, predicted), torch.ones_like(target), accumulate=True)
@@ -86,7 +93,8 @@ def single_label_scores(given: Classified, *, resamples: int = 1000, seed: int =
 
 
 def multi_label_scores(given: Classified, *, resamples: int = 1000, seed: int = 0) -> Found:
-    """The scores map and macro_auroc of samples with any number of labels each; returns as `single_label_scores`."""
+    """Compute map and macro_auroc of samples with any number of labels; returns as `single_label_scores`."""
+    truth, scores = given.truth.numpy(), given.scores.double().numpy()
     found: dict[str, Any] = {
         "map": mean_average_precision(given.truth, given.scores),
         "macro_auroc": macro_auroc(given.truth, given.scores),
@@ -94,60 +102,51 @@ def multi_label_scores(given: Classified, *, resamples: int = 1000, seed: int = 
     costly = _affordable(given, resamples)
     if costly:
 
-        def again(rows: boot.Ints) -> boot.Floats:
-            drawn = torch.from_numpy(rows)
-            truth, scores = given.truth[drawn], given.scores[drawn]
-            return np.array([mean_average_precision(truth, scores), macro_auroc(truth, scores)])
+        def statistic(weights: Floats) -> Floats:
+            return np.stack([_precisions(truth, scores, weights), _areas(truth, scores, weights)], axis=1)
 
-        intervals = boot.recomputed(again, given.records.numpy(), resamples=costly, seed=seed)
+        intervals = boot.weighted(statistic, given.records.numpy(), resamples=costly, seed=seed)
         found |= {"map_ci": intervals[0], "macro_auroc_ci": intervals[1]}
     return _ordered(found), {"scores": given.scores}, costly
 
 
 def macro_auroc(truth: Tensor, scores: Tensor) -> float:
-    """Area under the ROC curve of each class against the rest, mean over classes that have both; NaN if none has."""
-    from torchmetrics.functional.classification import multilabel_auroc
+    """One-vs-rest AUROC, mean over classes that have both outcomes; NaN if none has.
 
-    positives = truth.sum(dim=0)
-    return _macro(multilabel_auroc, truth, scores, (positives > 0) & (positives < len(truth)))
+    Args:
+        truth: `(n, classes)`, True = has the label.
+        scores: `(n, classes)`, higher = more positive.
+    """
+    return float(_areas(truth.numpy(), scores.double().numpy(), once(len(truth)))[0])
 
 
 def mean_average_precision(truth: Tensor, scores: Tensor) -> float:
-    """Average precision of each class, mean over classes with at least one positive; NaN if none has."""
-    from torchmetrics.functional.classification import multilabel_average_precision
-
-    return _macro(multilabel_average_precision, truth, scores, truth.any(dim=0))
+    """Average precision, mean over classes with at least one positive; NaN if none has. Shapes as `macro_auroc`."""
+    return float(_precisions(truth.numpy(), scores.double().numpy(), once(len(truth)))[0])
 
 
-def _macro(area: Callable[..., Tensor], truth: Tensor, scores: Tensor, defined: Tensor) -> float:
-    number = int(defined.sum())
-    if not number:
-        return float("nan")
-    # torchmetrics takes what lies outside [0, 1] for logits and squeezes it until neighbours tie: keep the order exact.
-    low, high = scores.double().aminmax()
-    between = (scores.double() - low) / (high - low).clamp(min=torch.finfo(torch.float64).tiny)
-    kept = between[:, defined], truth[:, defined].long()
-    # It wants at least two labels: one is counted twice.
-    if number == 1:
-        kept = kept[0].expand(-1, 2), kept[1].expand(-1, 2)
-    areas = area(*kept, num_labels=max(2, number), average="none", validate_args=False)
-    return float(areas.double().mean())
+def _areas(truth: Bools, scores: Floats, weights: Floats) -> Floats:
+    """Macro AUROC of each draw, `(draws,)`."""
+    classes = np.flatnonzero(truth.any(axis=0))
+    if not len(classes):
+        return np.full(len(weights), np.nan)
+    return over_classes(np.stack([auroc(truth[:, k], scores[:, k], weights) for k in classes], axis=1))
 
 
-def calibration_error(probabilities: Tensor, predicted: Tensor, target: Tensor) -> float:
-    """Expected calibration error of the winning class, 15 bins of equal width, L1.
-
-    `sum over bins of (share of samples) x |accuracy - mean confidence|` (Naeini et al. 2015; Guo et al. 2017, eq. 3).
-    """
-    from torchmetrics.functional.classification import binary_calibration_error
-
-    # One ulp above 1 would be taken for a logit.
-    confidence = probabilities.amax(dim=1).clamp(max=1.0)
-    return float(binary_calibration_error(confidence, (predicted == target).long(), n_bins=15, norm="l1"))
+def _precisions(truth: Bools, scores: Floats, weights: Floats) -> Floats:
+    """Mean average precision of each draw, `(draws,)`; a class of positives alone has precision 1."""
+    classes = np.flatnonzero(truth.any(axis=0))
+    if not len(classes):
+        return np.full(len(weights), np.nan)
+    columns = []
+    for k in classes:
+        only_positives = (weights @ ~truth[:, k] == 0) & (weights @ truth[:, k] > 0)
+        columns.append(np.where(only_positives, 1.0, average_precision(truth[:, k], scores[:, k], weights)))
+    return over_classes(np.stack(columns, axis=1))
 
 
 def _decide(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """What is predicted, and the rank of the truth; among equal scores the truth comes last."""
+    """The predicted class, and the rank of the true one; among equal scores the true class comes last."""
     margin = TIE * scores.abs().amax(dim=1)
     true = scores.gather(1, target[:, None]).squeeze(1)
     wrong = scores.scatter(1, target[:, None], -torch.inf)
@@ -156,7 +155,7 @@ def _decide(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _affordable(given: Classified, resamples: int) -> int:
-    costly = min(_COSTLY, resamples, _CELLS // max(1, given.scores.numel()))
+    costly = min(resamples, _CELLS // max(1, given.scores.numel()))
     return costly if costly >= min(_FEWEST, resamples) else 0
 
 

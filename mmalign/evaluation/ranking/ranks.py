@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -175,8 +176,7 @@ def _found(wrong: Tensor, bars: Tensor, counts: Tensor, ks: tuple[int, ...]) -> 
 
 
 def _count(mask: Tensor) -> Tensor:
-    # Summing eight booleans at a time as bytes of one integer is several times faster than summing booleans;
-    # a byte holds up to 255, so words are added in runs of that length.
-    rows, length = mask.shape
-    words = torch.nn.functional.pad(mask, (0, -length % 2040)).view(torch.int64).view(rows, -1, 255).sum(dim=2)
-    return words.view(torch.uint8).sum(dim=1, dtype=torch.int64)
+    """How many are True in each row, `(rows,)` long."""
+    if mask.device.type == "cpu":  # ten times as fast as torch there
+        return torch.from_numpy(np.count_nonzero(mask.numpy(), axis=1).astype(np.int64))
+    return mask.sum(dim=1)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-import mmalign
 from mmalign.data.module import PairedData
 from mmalign.embedding.loop import EvalData
 from mmalign.errors import UserError
 from mmalign.model import Aligner
+from mmalign.version import __version__
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -121,7 +121,7 @@ def provenance(
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
-            "mmalign": mmalign.__version__,
+            "mmalign": __version__,
             "torch": str(torch.__version__),
             "python": platform.python_version(),
         },

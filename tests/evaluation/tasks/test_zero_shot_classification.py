@@ -12,12 +12,12 @@ from mmalign.data.module import PairedData
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.classification import (
     Classified,
-    calibration_error,
     macro_auroc,
     mean_average_precision,
     multi_label_scores,
     single_label_scores,
 )
+from mmalign.evaluation.metrics.weighted import calibration_error
 from mmalign.evaluation.prompts.class_prompts import Prompts
 from mmalign.evaluation.tasks.zero_shot_classification import (
     class_scores,
@@ -189,11 +189,31 @@ def test_undefined_areas() -> None:
 
 def test_calibration_by_hand() -> None:
     """Two bins: 0.9 said and 0.5 true (two samples), 0.6 said and 1 true (one): 2/3 x 0.4 + 1/3 x 0.4."""
-    probabilities = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]], dtype=torch.float64)
-    predicted, target = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1])
-    assert calibration_error(probabilities, predicted, target) == pytest.approx(0.4)
-    certain = torch.tensor([[1.0 + 2**-52, 0.0]], dtype=torch.float64)
-    assert calibration_error(certain, torch.tensor([0]), torch.tensor([0])) == 0
+    confidence, right = np.array([0.9, 0.9, 0.6]), np.array([True, False, True])
+    assert calibration_error(confidence, right) == pytest.approx(0.4)
+    assert calibration_error(np.array([1.0 + 2**-52]), np.array([True])) == 0
+
+
+def test_calibration_error_of_draws_equals_a_loop() -> None:
+    """All draws at once equal the definition, draw by draw; a confidence of exactly 1 is a bin of its own."""
+    rng = np.random.default_rng(0)
+    confidence, right = np.append(rng.uniform(0.2, 1.0, 50), [1.0, 1.0]), rng.random(52) < 0.6
+    weights = rng.integers(0, 4, (7, 52)).astype(float)
+    got = calibration_error(confidence, right, weights)
+    for draw in range(7):
+        rows = np.repeat(np.arange(52), weights[draw].astype(int))
+        bins = (confidence[rows] * 15).astype(int)
+        expected = sum(
+            abs(right[rows][bins == b].mean() - confidence[rows][bins == b].mean()) * (bins == b).mean()
+            for b in np.unique(bins)
+        )
+        assert got[draw] == pytest.approx(expected, abs=1e-12)
+
+
+def test_areas_have_as_many_resamples_as_asked() -> None:
+    truth = torch.eye(3, dtype=torch.bool).repeat(10, 1)
+    given = Classified(torch.randn(30, 3), truth, torch.arange(30), list("abc"))
+    assert single_label_scores(given, resamples=1000)[2] == multi_label_scores(given, resamples=1000)[2] == 1000
 
 
 def test_costly_intervals_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
