@@ -1,25 +1,58 @@
-"""mmalign: train encoders of any modalities into one shared space, and measure what the space is good for."""
+"""mmalign: train encoders of any modalities into one shared space, and evaluate it.
+
+Everything that users import is here. Names are loaded on first use, so that `import mmalign` stays light.
+"""
 
 from typing import TYPE_CHECKING
 
 from mmalign.version import __version__
 
 if TYPE_CHECKING:
+    from mmalign.api import Run, evaluate, train
     from mmalign.bundle import load, save
+    from mmalign.data.checking import check
+    from mmalign.data.module import PairedData
+    from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
     from mmalign.errors import BadSample, UserError
-    from mmalign.modality import Encoder, Modality, Transform
+    from mmalign.evaluation.report.result import EvalResult
+    from mmalign.explanation import explain
+    from mmalign.modality import Encoder, Modality, TokenLabels, Transform
     from mmalign.model import Aligner
+    from mmalign.objectives import functional
+    from mmalign.objectives.objective import Objective
+    from mmalign.objectives.pairs import PairConfig
+    from mmalign.searching.nearest import search
+    from mmalign.towers import TowerConfig, fit_transforms, modality_of
     from mmalign.types import Batch, Embedding, Features, LossOutput, Tokens
 
 _HOMES = {
+    "Run": "api",
+    "evaluate": "api",
+    "train": "api",
     "load": "bundle",
     "save": "bundle",
-    "Aligner": "model",
+    "check": "data.checking",
+    "PairedData": "data.module",
+    "Record": "data.sources.base",
+    "Rejected": "data.sources.base",
+    "Source": "data.sources.base",
+    "SourceConfig": "data.sources.base",
     "BadSample": "errors",
     "UserError": "errors",
+    "EvalResult": "evaluation.report.result",
+    "explain": "explanation",
     "Encoder": "modality",
     "Modality": "modality",
+    "TokenLabels": "modality",
     "Transform": "modality",
+    "Aligner": "model",
+    "functional": "objectives",
+    "Objective": "objectives.objective",
+    "PairConfig": "objectives.pairs",
+    "search": "searching.nearest",
+    "TowerConfig": "towers",
+    "fit_transforms": "towers",
+    "modality_of": "towers",
     "Batch": "types",
     "Embedding": "types",
     "Features": "types",
@@ -33,25 +66,45 @@ __all__ = [
     "Batch",
     "Embedding",
     "Encoder",
+    "EvalResult",
     "Features",
     "LossOutput",
     "Modality",
+    "Objective",
+    "PairConfig",
+    "PairedData",
+    "Record",
+    "Rejected",
+    "Run",
+    "Source",
+    "SourceConfig",
+    "TokenLabels",
     "Tokens",
+    "TowerConfig",
     "Transform",
     "UserError",
     "__version__",
+    "check",
+    "evaluate",
+    "explain",
+    "fit_transforms",
+    "functional",
     "load",
+    "modality_of",
     "save",
+    "search",
+    "train",
 ]
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name on first use, so that `import mmalign` stays light."""
+    """Load a public name on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'mmalign' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(f"mmalign.{_HOMES[name]}"), name)
+    home = importlib.import_module(f"mmalign.{_HOMES[name]}")
+    return importlib.import_module(f"mmalign.objectives.{name}") if name == "functional" else getattr(home, name)
 
 
 def __dir__() -> list[str]:

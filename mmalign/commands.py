@@ -9,6 +9,7 @@ import jsonargparse
 import yaml
 
 from mmalign import bundle, recipes, registry
+from mmalign.api import pair_of
 from mmalign.data.module import PairedData
 from mmalign.errors import UserError
 from mmalign.evaluation.options import TASK_OPTIONS
@@ -62,7 +63,7 @@ def evaluate_command(arguments: list[str]) -> int:
 
     json_path, picture = _target(parsed.json), _target(parsed.picture)
     model = bundle.load(parsed.bundle, device=parsed.device)
-    sides = _pair(model, parsed.pair)
+    sides = pair_of(model, parsed.pair)
     result = evaluate(
         model,
         data,
@@ -187,7 +188,7 @@ def explain_command(arguments: list[str]) -> int:
 
     out = _picture_target(parsed.out)
     model = bundle.load(parsed.bundle, device=parsed.device)
-    sides = _pair(model, parsed.pair)
+    sides = pair_of(model, parsed.pair)
     found = explain(model, parsed.sample_a, parsed.sample_b, sides=sides, mode=parsed.mode, most=parsed.most)
     found.show()
     found.draw(out or parsed.out)
@@ -255,18 +256,6 @@ def _run_defaults(path: str, arguments: list[str]) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
         return split  # a file of somebody else's beside the bundle
     return {**kept, "batch_size": 256} if isinstance(kept, dict) else split
-
-
-def _pair(model: Aligner, names: list[str]) -> tuple[str, str]:
-    pairs = model.objective.pairs
-    if not names and len({(pair.a, pair.b) for pair in pairs}) == 1:
-        return pairs[0].a, pairs[0].b
-    if len(names) != 2:
-        known = ", ".join(f"{pair.a} {pair.b}" for pair in pairs)
-        raise UserError(f"--pair: expected two towers, got {names}; this model was trained on: {known}")
-    for name in names:
-        _known_side(model, name)
-    return names[0], names[1]
 
 
 def _known_side(model: Aligner, side: str) -> None:

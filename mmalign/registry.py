@@ -19,6 +19,27 @@ GROUPS = {"modalities": "modality", "objectives": "objective", "sources": "sourc
 """Entry-point group -> singular noun for messages."""
 
 
+_REGISTERED: dict[tuple[str, str], Any] = {}
+"""(group, name) -> what `register` added in this process."""
+
+
+def register(group: str, name: str, thing: Any) -> None:
+    """Add a name for this process only; a plugin's own entry points do the same for every process.
+
+    Args:
+        group: modalities, objectives or sources.
+        name: The name in recipes and bundles. Registering it again replaces what was there.
+        thing: A modality, an objective class or a source class.
+
+    Raises:
+        UserError: an installed distribution has this name already.
+    """
+    if any(point.name == name for point in entry_points(group=f"mmalign.{group}")):
+        raise UserError(f"{GROUPS[group]} {name!r} is already registered by an installed package; choose another name")
+    _REGISTERED[group, name] = thing
+    load.cache_clear()
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """End of an error message: the most similar known name, and all known names."""
     known = sorted(names)
@@ -68,6 +89,9 @@ def names(group: str) -> dict[str, EntryPoint]:
                 f"two distributions register the {GROUPS[group]} "
                 f"{point.name!r}: {_origin(other)} ({other.value}) and {_origin(point)} ({point.value}); uninstall one"
             )
+    for kind, name in _REGISTERED:
+        if kind == group:
+            found[name] = EntryPoint(name, f"{_REGISTERED[kind, name].__module__}:{name}", f"mmalign.{group}")
     return found
 
 
@@ -78,6 +102,8 @@ def load(group: str, name: str) -> Any:
     Raises:
         UserError: the name is unknown, its extra is not installed, or another distribution shadows its module.
     """
+    if (group, name) in _REGISTERED:
+        return _REGISTERED[group, name]
     known = names(group)
     if name not in known:
         raise UserError(f"no {GROUPS[group]} called {name!r}{nearest(name, known)}")

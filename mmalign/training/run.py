@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,10 @@ class TrainCLI(LightningCLI):
             "--loggers", type=list[str], default=[], help="Loggers beside CSV: tensorboard, wandb (each an extra)."
         )
         parser.link_arguments("seed_everything", "data.seed")
+
+    def __init__(self, *args: Any, extra_callbacks: Sequence[pl.Callback] = (), **kwargs: Any) -> None:
+        self.extra_callbacks = extra_callbacks
+        super().__init__(*args, **kwargs)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.config = parse_flags(parser, args)
@@ -84,6 +89,7 @@ class TrainCLI(LightningCLI):
         )
         given_callbacks = settings["callbacks"] or []
         callbacks += given_callbacks if isinstance(given_callbacks, list) else [given_callbacks]
+        callbacks += self.extra_callbacks
         return {
             "logger": loggers,
             "callbacks": callbacks,
@@ -95,13 +101,14 @@ class TrainCLI(LightningCLI):
         }
 
 
-def parse(recipe: str, arguments: list[str]) -> TrainCLI:
+def parse(recipe: str, arguments: list[str], callbacks: Sequence[pl.Callback] = ()) -> TrainCLI:
     """Read a recipe and its overrides and build data, model and trainer, nothing run yet."""
     path = recipes.find(recipe)
     folded = fold_open_dicts(arguments, _read_yaml(path))
     return TrainCLI(
         AlignmentModule,
         TrainingData,
+        extra_callbacks=callbacks,
         save_config_callback=None,
         run=False,
         args=["--config", str(path), *folded],
@@ -117,18 +124,19 @@ def parse(recipe: str, arguments: list[str]) -> TrainCLI:
     )
 
 
-def train(recipe: str, arguments: list[str]) -> Path:
+def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback] = ()) -> Path:
     """Train and write the run folder: config.yaml, logs, checkpoints, rejected.jsonl, bundle.
 
     Args:
         recipe: Name or path, see `mmalign.recipes.find`.
         arguments: Overrides as on the command line.
+        callbacks: Lightning callbacks, in addition to those of the recipe.
 
     Returns:
         The run folder.
     """
     _quieten()
-    cli = parse(recipe, arguments)
+    cli = parse(recipe, arguments, callbacks)
     out, data, module, trainer = cli.out, cli.datamodule, cli.model, cli.trainer
     out.mkdir(parents=True, exist_ok=True)
     data.prepare(module.modalities, out)
@@ -159,6 +167,7 @@ def train(recipe: str, arguments: list[str]) -> Path:
         bundle.save(module.aligner, out / "bundle", provenance=provenance)
         task = "retrieval" if len(module.aligner.towers) > 1 else "probe"
         _say(trainer, f"saved {out / 'bundle'}; next: mmalign evaluate {out} --task {task}")
+        _say(trainer, f'in Python: import mmalign; model = mmalign.load("{out}"); model.encode(...)')
     return out
 
 
