@@ -51,7 +51,9 @@ def test_a_sweep_of_learning_rates_in_one_process(tmp_path: Path, capsys: pytest
     assert result.to_json()["scores"] == again.to_json()["scores"]
 
 
-def test_objectives_and_callbacks_of_this_process(tmp_path: Path) -> None:
+def test_objectives_and_callbacks_of_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+
     class Halved(ClipObjective):
         """CLIP under another name."""
 
