@@ -15,7 +15,7 @@ CORE = ROOT / "mmalign"
 
 # A room may import from its own row and from rows above it, never from one below.
 ROWS = [
-    {"mmalign", "errors", "types", "registry", "modality", "distributed", "recipes", "inference"},
+    {"mmalign", "version", "errors", "types", "registry", "modality", "distributed", "recipes", "inference"},
     {"data"},
     {"functional"},  # equations alone: heads and objectives both stand on them
     {"heads"},
@@ -26,6 +26,7 @@ ROWS = [
     {"evaluation", "pictures"},
     {"searching", "explanation"},
     {"training"},
+    {"api"},
     {"listing", "demo"},
     {"commands"},
     {"cli", "__main__"},
