@@ -9,7 +9,8 @@ import torch
 from mmalign.data.module import PairedData
 from mmalign.errors import UserError
 from mmalign.evaluation.noisy_pairs import pair_order, pair_scores
-from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts, ValuePrompts, certain_texts
+from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts, ValuePrompts, least_uncertain_texts
+from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.evaluation.tasks.zero_shot_classification import evaluate_zero_shot
 from mmalign.evaluation.tasks.zero_shot_regression import evaluate_regression
 from mmalign.model import Aligner, TowerConfig, fit_transforms
@@ -51,19 +52,21 @@ def test_zero_shot_knows_its_variance(unsure: Aligner, paired: Make) -> None:
 
 def test_uncertain_prompts_go_first(unsure: Aligner) -> None:
     doubt = unsure.encode("words", list(TEXTS["disc"])).uncertainty
+    sentences = PromptEmbeddings(unsure, "words", ClassPrompts(TEXTS).sentences())
     keep = sorted(doubt.argsort()[:2].tolist())
-    assert certain_texts(unsure, "words", TEXTS, 0.5)["disc"] == tuple(TEXTS["disc"][place] for place in keep)
-    assert certain_texts(unsure, "words", TEXTS, 0.01)["cat"] == TEXTS["cat"]  # never none
-    assert ClassPrompts(TEXTS).certain(unsure, "words", 1.0) == ClassPrompts(TEXTS)
-    with pytest.raises(UserError, match="--prompt_share"):
-        certain_texts(unsure, "words", TEXTS, 0.0)
+    assert least_uncertain_texts(sentences, TEXTS, 0.5)["disc"] == tuple(TEXTS["disc"][place] for place in keep)
+    assert least_uncertain_texts(sentences, TEXTS, 0.01)["cat"] == TEXTS["cat"]  # never none
+    assert ClassPrompts(TEXTS).least_uncertain(sentences, 1.0) == ClassPrompts(TEXTS)
+    with pytest.raises(UserError, match="--prompt_fraction"):
+        least_uncertain_texts(sentences, TEXTS, 0.0)
 
 
 def test_uncertain_templates_go_first(unsure: Aligner, paired: Make) -> None:
     prompts = ValuePrompts((1.0, 2.0, 3.0), ("a red {value}", "{value} cats", "something {value} black"))
     doubt = [unsure.encode("words", [t.replace("{value}", f"{v:g}") for v in prompts.values]).uncertainty.mean()
              for t in prompts.templates]  # fmt: skip
-    assert prompts.certain(unsure, "words", 0.3).templates == (prompts.templates[int(np.argmin(doubt))],)
+    sentences = PromptEmbeddings(unsure, "words", prompts.sentences())
+    assert prompts.least_uncertain(sentences, 0.3).templates == (prompts.templates[int(np.argmin(doubt))],)
     rows = [{"left": np.random.default_rng(i).standard_normal(8).tolist()} for i in range(4)]
     data = paired(rows, ("left",))
     for value, record in enumerate(data.all_records):

@@ -8,15 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from mmalign.embedding.scoring import score_blocks
 from mmalign.errors import UserError
-from mmalign.evaluation.prompts.class_prompts import Prompts, read_yaml
-from mmalign.model import Aligner
+from mmalign.evaluation.prompts.class_prompts import read_yaml
+from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.registry import nearest
-from mmalign.types import Embedding
 
 Texts = Mapping[str, tuple[str, ...]]
 MAX_VALUES = 10_000
@@ -91,10 +86,14 @@ class ClassPrompts:
                     kept[name] = tuple(template.replace("{}", text) for template in templates for text in texts)
         return cls(positive, negative)
 
-    def certain(self, model: Aligner, class_side: str, share: float) -> "ClassPrompts":
-        """With this share of each class's sentences, those that the model is least unsure of: see `certain_texts`."""
+    def sentences(self) -> list[str]:
+        """Every sentence, positive ones first."""
+        return [text for texts in [*self.positive.values(), *self.negative.values()] for text in texts]
+
+    def least_uncertain(self, sentences: PromptEmbeddings, fraction: float) -> "ClassPrompts":
+        """Keep a fraction of each class's sentences: those with the lowest uncertainty, see `least_uncertain_texts`."""
         return ClassPrompts(
-            *(certain_texts(model, class_side, texts, share) for texts in (self.positive, self.negative))
+            *(least_uncertain_texts(sentences, texts, fraction) for texts in (self.positive, self.negative))
         )
 
     @property
@@ -154,13 +153,15 @@ class ValuePrompts:
         """Every sentence of one value."""
         return [template.replace("{value}", f"{value:g}") for template in self.templates]
 
-    def certain(self, model: Aligner, class_side: str, share: float) -> "ValuePrompts":
-        """With this share of the templates, those that the model is least unsure of, mean over all values."""
-        _share(share)
-        texts = [text for value in self.values for text in self.texts(value)]
-        unsure = model.encode(class_side, texts).uncertainty.view(len(self.values), len(self.templates)).mean(dim=0)
-        kept = unsure.argsort(stable=True)[: math.ceil(share * len(self.templates))].sort().values.tolist()
-        return ValuePrompts(self.values, tuple(self.templates[place] for place in kept))
+    def sentences(self) -> list[str]:
+        """Every sentence, all templates of the first value first."""
+        return [text for value in self.values for text in self.texts(value)]
+
+    def least_uncertain(self, sentences: PromptEmbeddings, fraction: float) -> "ValuePrompts":
+        """Keep a fraction of the templates: those with the lowest uncertainty, mean over all values."""
+        by_template = [list(texts) for texts in zip(*(self.texts(value) for value in self.values), strict=True)]
+        kept = sentences.least_uncertain(by_template, fraction)
+        return ValuePrompts(self.values, tuple(self.templates[index] for index in kept))
 
     @property
     def hash(self) -> str:
@@ -168,51 +169,21 @@ class ValuePrompts:
         return _hash({"values": self.values, "templates": self.templates})
 
 
-def prompt_scores(
-    model: Aligner, samples: Embedding, texts: Sequence[str], *, class_side: str, mode: str = ""
-) -> Tensor:
-    """Score of every sample with every single sentence, `(samples, texts)`, on the CPU.
-
-    Raises:
-        UserError: a score is NaN or infinite.
-    """
-    sentences = model.encode(class_side, list(texts))
-    blocks = score_blocks(samples, sentences, score=lambda a, b: model.score(a, b, mode), device=model.device)
-    scores = torch.cat([block.cpu() for _, block in blocks])
-    if not bool(torch.isfinite(scores).all()):
-        raise UserError(f"{samples.modality} -> {class_side}: expected finite scores, got NaN or infinity")
-    return scores
-
-
-def certain_texts(model: Aligner, class_side: str, texts: Texts, share: float) -> dict[str, tuple[str, ...]]:
-    """The sentences of each class that the model is least unsure of: an ambiguous one says little (PCME++).
+def least_uncertain_texts(sentences: PromptEmbeddings, texts: Texts, fraction: float) -> dict[str, tuple[str, ...]]:
+    """Keep the sentences of each class with the lowest uncertainty; ambiguous sentences have a high one (PCME++).
 
     Args:
-        model: A probabilistic one.
-        class_side: The tower that reads the sentences.
+        sentences: The embeddings of all of them, by a probabilistic model.
         texts: Class -> sentences.
-        share: How many of each class's sentences to keep, above 0 to 1; never none.
+        fraction: Of each class's sentences to keep, above 0 up to 1; at least one is kept.
 
     Raises:
-        UserError: a share out of its range, or a model that says nothing of its uncertainty.
+        UserError: a fraction out of its range, or a model without uncertainties.
     """
-    _share(share)
-    kept = {}
-    for name, several in texts.items():
-        order = model.encode(class_side, list(several)).uncertainty.argsort(stable=True).tolist()
-        chosen = sorted(order[: math.ceil(share * len(several))])
-        kept[name] = tuple(several[place] for place in chosen)
-    return kept
-
-
-def as_prompts(texts: Texts) -> Prompts:
-    """Whole sentences as `Prompts`."""
-    return Prompts(classes=dict(texts))
-
-
-def _share(share: float) -> None:
-    if not 0 < share <= 1:
-        raise UserError(f"--prompt_share: expected a share above 0, up to 1, got {share}")
+    return {
+        name: tuple(several[index] for index in sentences.least_uncertain([(text,) for text in several], fraction))
+        for name, several in texts.items()
+    }
 
 
 def _known(path: Path | str, content: Mapping[Any, Any], keys: Sequence[str]) -> None:

@@ -1,21 +1,18 @@
 """Zero-shot classification: classes as sentences, the class whose sentence is nearest wins."""
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from mmalign.embedding.loop import EvalData, embed_side
-from mmalign.embedding.scoring import score_blocks
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.classification import Classified, multi_label_scores, single_label_scores
 from mmalign.evaluation.metrics.labels import groups_of
 from mmalign.evaluation.metrics.selective_prediction import Doubt, assess, class_doubts, variance_of
 from mmalign.evaluation.metrics.weighted import Ints, mean
 from mmalign.evaluation.prompts.class_prompts import Prompts
+from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.evaluation.report.result import EvalResult, provenance
 from mmalign.model import Aligner
 from mmalign.types import Embedding
@@ -79,9 +76,9 @@ def evaluate_zero_shot(
             f"zero-shot needs at least two classes, got {len(names)}; name the label column with --data.columns.label"
         )
     embedded = embed_side(model, data, side, split, batch_size=batch_size)
-    scores = class_scores(model, embedded.embedding, names, class_side=class_side, prompts=prompts, mode=mode)
-    if not bool(torch.isfinite(scores).all()):
-        raise UserError(f"{side} -> {class_side}: expected finite scores, got NaN or infinity")
+    texts = [prompts.texts(name) for name in names]
+    sentences = PromptEmbeddings(model, class_side, [text for several in texts for text in several], mode=mode)
+    scores = sentences.class_scores(embedded.embedding, texts)
     place = {name: column for column, name in enumerate(names)}
     truth = torch.zeros(scores.shape, dtype=torch.bool)
     for item, row in enumerate(embedded.rows.tolist()):
@@ -127,50 +124,10 @@ def _doubt(
     )
 
 
-def class_scores(
-    model: Aligner, samples: Embedding, names: Sequence[str], *, class_side: str, prompts: Prompts, mode: str = ""
-) -> Tensor:
-    """Score of every sample with every class, `(samples, classes)`, on the CPU.
-
-    Where vectors are all that the objective reads, a class is one vector: the prompts' unit vectors, their mean, and
-    that again of length one (Radford et al. 2021, section 3.1.4). Otherwise a class's score is the mean of its
-    prompts' scores.
-    """
-    texts = [prompts.texts(name) for name in names]
-    flat = model.encode(class_side, [text for several in texts for text in several])
-    owner = torch.repeat_interleave(torch.arange(len(names)), torch.tensor([len(several) for several in texts]))
-    if model.scores_vectors_only(samples.modality, class_side):
-        classes = Embedding(mean_direction(flat.vector, owner, len(names)), modality=class_side)
-        return _all_scores(model, samples, classes, mode)
-    scores = _all_scores(model, samples, flat, mode)
-    sums = scores.new_zeros(len(scores), len(names)).index_add_(1, owner, scores)
-    return sums / torch.bincount(owner, minlength=len(names))
-
-
-def mean_direction(vectors: Tensor, owner: Tensor, count: int) -> Tensor:
-    """Normalise, mean over the rows of each owner, normalise.
-
-    Shape:
-        vectors `(rows, dim)`, owner `(rows,)` with values below `count` -> `(count, dim)`.
-
-    Example:
-        >>> mean_direction(torch.tensor([[9.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0]), 1)
-        tensor([[0.7071, 0.7071]])
-    """
-    unit = F.normalize(vectors.double(), dim=1)
-    sums = unit.new_zeros(count, vectors.shape[1]).index_add_(0, owner, unit)
-    return F.normalize(sums, dim=1).to(vectors.dtype)
-
-
 def _how(model: Aligner, a: str, b: str) -> str:
     if model.scores_vectors_only(a, b):
         return "a class is the mean direction of its prompts: normalise, mean, normalise"
     return "a class's score is the mean of its prompts' scores"
-
-
-def _all_scores(model: Aligner, samples: Embedding, classes: Embedding, mode: str) -> Tensor:
-    blocks = score_blocks(samples, classes, score=partial(model.score, mode=mode), device=model.device)
-    return torch.cat([block.cpu() for _, block in blocks])
 
 
 def _reader(model: Aligner, side: str) -> str:

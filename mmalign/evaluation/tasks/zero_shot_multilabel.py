@@ -19,9 +19,9 @@ from mmalign.evaluation.metrics.weighted import (
     over_classes,
     with_both,
 )
-from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts, as_prompts, prompt_scores
+from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts
+from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.evaluation.report.result import EvalResult, provenance
-from mmalign.evaluation.tasks.zero_shot_classification import class_scores
 from mmalign.model import Aligner
 from mmalign.types import Embedding
 
@@ -83,8 +83,9 @@ def evaluate_multi_label(
     """
     records = data.records(split)
     prompts = prompts or _labels_as_they_are(data)
+    sentences = PromptEmbeddings(model, class_side, prompts.sentences(), mode=mode)
     if prompt_share != 1:
-        prompts = prompts.certain(model, class_side, prompt_share)
+        prompts = prompts.least_uncertain(sentences, prompt_share)
     names = prompts.names
     embedded = embed_side(model, data, side, split, batch_size=batch_size, average=average)
     truth, groups = labels_of(records, embedded.rows, names), groups_of(records, embedded.rows)
@@ -94,13 +95,13 @@ def evaluate_multi_label(
             f"no class of {', '.join(names)} has records of split {split!r} with it and without it; "
             "name the column of labels with --data.columns.label"
         )
-    scores = detection_scores(model, embedded.embedding, prompts, class_side=class_side, mode=mode)
+    scores = detection_scores(sentences, embedded.embedding, prompts)
     thresholds = np.array([0.0 if name in prompts.negative else np.nan for name in names])
     tuned = tuning_split(data, split, tune_split) if np.isnan(thresholds[both]).any() else None
     if tuned:
         other = embed_side(model, data, side, tuned, batch_size=batch_size, average=average)
         held = labels_of(data.records(tuned), other.rows, names)
-        known = detection_scores(model, other.embedding, prompts, class_side=class_side, mode=mode)
+        known = detection_scores(sentences, other.embedding, prompts)
         for place in np.flatnonzero(np.isnan(thresholds) & with_both(held)):
             thresholds[place] = best_threshold(held[:, place], known[:, place])
     tables = class_figures(truth, scores, thresholds, names, groups, resamples=bootstrap, seed=seed)
@@ -130,9 +131,7 @@ def evaluate_multi_label(
     }
     if uncertainty:
         scale = model.logit_scale(side, class_side)
-        definitions = variance_of(embedded.embedding) | _score_variance(
-            model, embedded.embedding, prompts, class_side, mode
-        )
+        definitions = variance_of(embedded.embedding) | _score_variance(sentences, embedded.embedding, prompts)
         doubt = detection_doubt(
             details["truth"], details["margins"], groups, definitions, scale=scale, resamples=bootstrap, seed=seed
         )
@@ -141,25 +140,17 @@ def evaluate_multi_label(
     return EvalResult("multi-label", found, origin, details)
 
 
-def detection_scores(
-    model: Aligner, samples: Embedding, prompts: ClassPrompts, *, class_side: str, mode: str = ""
-) -> Floats:
-    """Score of every sample with every class, `(samples, classes)`: sentences for it, less those against it.
+def detection_scores(sentences: PromptEmbeddings, samples: Embedding, prompts: ClassPrompts) -> Floats:
+    """Score of every sample with every class, `(samples, classes)`: positive sentences less negative ones.
 
     Raises:
         UserError: a score is NaN or infinite.
     """
     names = prompts.names
-    scores = class_scores(
-        model, samples, names, class_side=class_side, prompts=as_prompts(prompts.positive), mode=mode
-    ).double()
-    if against := [name for name in names if name in prompts.negative]:
-        places = [names.index(name) for name in against]
-        scores[:, places] -= class_scores(
-            model, samples, against, class_side=class_side, prompts=as_prompts(prompts.negative), mode=mode
-        )
-    if not bool(scores.isfinite().all()):
-        raise UserError(f"{samples.modality} -> {class_side}: expected finite scores, got NaN or infinity")
+    scores = sentences.class_scores(samples, list(prompts.positive.values())).double()
+    if negative := [name for name in names if name in prompts.negative]:
+        indices = [names.index(name) for name in negative]
+        scores[:, indices] -= sentences.class_scores(samples, [prompts.negative[name] for name in negative])
     return scores.numpy()
 
 
@@ -255,14 +246,12 @@ def detection_doubt(
     )
 
 
-def _score_variance(
-    model: Aligner, samples: Embedding, prompts: ClassPrompts, class_side: str, mode: str
-) -> dict[str, Floats]:
+def _score_variance(sentences: PromptEmbeddings, samples: Embedding, prompts: ClassPrompts) -> dict[str, Floats]:
     several = [texts for texts in prompts.positive.values() if len(texts) > 1]
     if not several:
         return {}
-    scores = [prompt_scores(model, samples, texts, class_side=class_side, mode=mode).double() for texts in several]
-    return {"score variance": np.mean([one.numpy().var(axis=1) for one in scores], axis=0)}
+    scores = [sentences.scores(samples, texts).double().numpy() for texts in several]
+    return {"score variance": np.mean([one.var(axis=1) for one in scores], axis=0)}
 
 
 def _labels_as_they_are(data: EvalData) -> ClassPrompts:

@@ -12,7 +12,8 @@ from mmalign.evaluation.metrics.labels import groups_of, targets_of, tuning_spli
 from mmalign.evaluation.metrics.regression import Predicted, number_doubt, number_figures, predict
 from mmalign.evaluation.metrics.selective_prediction import variance_of
 from mmalign.evaluation.metrics.weighted import best_threshold
-from mmalign.evaluation.prompts.contrast_prompts import ValuePrompts, prompt_scores
+from mmalign.evaluation.prompts.contrast_prompts import ValuePrompts
+from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.evaluation.report.result import EvalResult, provenance
 from mmalign.model import Aligner
 from mmalign.types import Embedding
@@ -82,8 +83,9 @@ def evaluate_regression(
     """
     if prompts is None or not target:
         raise UserError("regression needs --target NAME, and --prompts FILE with values and templates")
+    sentences = PromptEmbeddings(model, class_side, prompts.sentences(), mode=mode)
     if prompt_share != 1:
-        prompts = prompts.certain(model, class_side, prompt_share)
+        prompts = prompts.least_uncertain(sentences, prompt_share)
     embedded = embed_side(model, data, side, split, batch_size=batch_size, average=average)
     every = targets_of(data.records(split), embedded.rows, target)
     known = ~np.isnan(every)
@@ -91,8 +93,7 @@ def evaluate_regression(
     temperature = 1 / scale if temperature is None else temperature
 
     def predicted(samples: Embedding) -> Predicted:
-        texts = [text for value in prompts.values for text in prompts.texts(value)]
-        scores = prompt_scores(model, samples, texts, class_side=class_side, mode=mode).double().numpy()
+        scores = sentences.scores(samples, prompts.sentences()).double().numpy()
         table = scores.reshape(len(scores), len(prompts.values), len(prompts.templates))
         return predict(table, prompts.values, prediction=prediction, temperature=temperature, top=top)
 

@@ -19,11 +19,8 @@ from mmalign.evaluation.metrics.classification import (
 )
 from mmalign.evaluation.metrics.weighted import calibration_error
 from mmalign.evaluation.prompts.class_prompts import Prompts
-from mmalign.evaluation.tasks.zero_shot_classification import (
-    class_scores,
-    evaluate_zero_shot,
-    mean_direction,
-)
+from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings, mean_direction
+from mmalign.evaluation.tasks.zero_shot_classification import evaluate_zero_shot
 from mmalign.model import Aligner
 
 Make = Callable[..., PairedData]
@@ -105,7 +102,9 @@ def test_normalise_mean_normalise() -> None:
 def test_class_scores_equal_the_loop(model: Aligner) -> None:
     vectors = torch.nn.functional.normalize(torch.randn(9, 8), dim=1)
     prompts = Prompts(("a {}", "{} {}"), {"x": ("red disc", "two cats", "black"), "y": ("blue",)})
-    got = class_scores(model, model.encode("left", list(vectors)), ["x", "y"], class_side="words", prompts=prompts)
+    texts = [prompts.texts(name) for name in ("x", "y")]
+    sentences = PromptEmbeddings(model, "words", texts[0] + texts[1])
+    got = sentences.class_scores(model.encode("left", list(vectors)), texts)
     torch.testing.assert_close(
         got.double(), torch.from_numpy(loop(model, vectors.double().numpy(), ["x", "y"], prompts))
     )

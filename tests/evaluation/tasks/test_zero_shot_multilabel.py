@@ -12,6 +12,7 @@ from mmalign.data.module import PairedData
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.weighted import best_threshold
 from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts, ValuePrompts
+from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.evaluation.run_task import evaluate
 from mmalign.evaluation.tasks.zero_shot_multilabel import class_figures, detection_scores, evaluate_multi_label
 from mmalign.model import Aligner
@@ -47,7 +48,7 @@ def patients(model: Aligner, paired: Make) -> PairedData:
 def test_scores_equal_the_loop(model: Aligner) -> None:
     """The mean direction of the sentences for a class, less that of those against it."""
     vectors = model.encode("left", list(np.eye(8, dtype=np.float32)))
-    got = detection_scores(model, vectors, PROMPTS, class_side="words")
+    got = detection_scores(PromptEmbeddings(model, "words", PROMPTS.sentences()), vectors, PROMPTS)
 
     def cosine(texts: tuple[str, ...]) -> np.ndarray:
         rows = [model.encode("words", [text]).vector[0].double().numpy() for text in texts]
@@ -90,7 +91,7 @@ def test_the_threshold_is_the_best_of_the_other_split(model: Aligner, patients: 
     for split in ("validation", "test"):
         records = patients.records(split)
         vectors = model.encode("left", [record.values["left"][0] for record in records])
-        scores = detection_scores(model, vectors, PROMPTS, class_side="words")[:, 2]
+        scores = detection_scores(PromptEmbeddings(model, "words", PROMPTS.sentences()), vectors, PROMPTS)[:, 2]
         chosen[split] = best_threshold(np.array(["dog" in record.labels for record in records]), scores)
     assert got == pytest.approx(chosen["validation"], abs=1e-6)
     assert got != pytest.approx(chosen["test"], abs=1e-3)
@@ -209,7 +210,9 @@ def test_value_prompts_of_a_file(tmp_path: Path) -> None:
 def test_details_are_margins(model: Aligner, patients: PairedData) -> Any:
     given = {"side": "left", "class_side": "words", "split": "test", "prompts": PROMPTS, "bootstrap": 0}
     result = evaluate_multi_label(model, patients, **given)
-    scores = detection_scores(model, result.details["embedding"], PROMPTS, class_side="words")
+    scores = detection_scores(
+        PromptEmbeddings(model, "words", PROMPTS.sentences()), result.details["embedding"], PROMPTS
+    )
     shift = scores - result.details["margins"]
     thresholds = [row["threshold"] for row in result.scores["classes"].values()]
     np.testing.assert_allclose(shift, np.tile(thresholds, (60, 1)), atol=1e-9)
