@@ -121,7 +121,7 @@ def explain(model: Aligner, a: Any, b: Any, *, sides: tuple[str, str], mode: str
     with inference(model):
         one, other = (_embed(model, side, x) for side, x in zip(sides, (sample_a, sample_b), strict=True))
         score = float(model.score(one, other)[0, 0])
-        found = model.objective.correspondence(one, other, mode)
+        found = model.correspondence(one, other, mode)
     levels = found.level_a, found.level_b
     both = [
         _side(model, side, sample, level, count)

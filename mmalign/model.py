@@ -16,6 +16,7 @@ from mmalign.heads import Codebook, CodebookConfig, GaussianConfig, HeadSet
 from mmalign.heads.gaussian import Pool
 from mmalign.inference import run_batches
 from mmalign.modality import Encoder, Transform
+from mmalign.objectives.correspondence import Correspondence
 from mmalign.objectives.gradient_norms import GradientNorms
 from mmalign.objectives.pairs import PairConfig, PairSum
 from mmalign.towers import TowerConfig, fit_transforms, modality_of
@@ -275,6 +276,19 @@ class Aligner(nn.Module):
         objective, _ = self.objective.between(a, b)
         scale = getattr(objective, "scale", 1.0)
         return float(scale.detach() if isinstance(scale, Tensor) else scale)
+
+    def correspondence(self, a: Embedding, b: Embedding, mode: str = "") -> Correspondence:
+        """Weights between the tokens of two samples, by the first term of their pair that has them.
+
+        Args:
+            a: One row of one tower.
+            b: One row of another.
+            mode: Another term: the name of its objective, or its label where several have that name.
+
+        Raises:
+            UserError: no term compares tokens.
+        """
+        return self.objective.correspondence(a, b, mode)
 
     def config(self) -> dict[str, Any]:
         """What rebuilds this model without network, data or pretrained weights, as JSON values."""

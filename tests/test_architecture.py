@@ -149,3 +149,27 @@ def test_public_names_resolve() -> None:
         assert getattr(mmalign, name) is not None
     with pytest.raises(AttributeError, match="lod"):
         mmalign.lod
+
+
+def reads_objective(tree: ast.AST) -> list[int]:
+    """Lines that read `model.objective` or `aligner.objective`, of a variable or of an attribute."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr == "objective"
+        and (getattr(node.value, "id", None) or getattr(node.value, "attr", None)) in {"model", "aligner", "member"}
+    ]
+
+
+def test_the_objective_is_the_models_own() -> None:
+    """Modules call methods of `Aligner`, not of its objective; the training loop alone drives the objective itself."""
+    exempt = {"model", "objectives", "functional", "training"}
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in core_files()
+        if room_of(path) not in exempt
+        for line in reads_objective(ast.parse(path.read_text()))
+    ]
+    assert wrong == []
+    assert reads_objective(ast.parse("def f(model):\n    return self.aligner.objective.pairs")) == [2]

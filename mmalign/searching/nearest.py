@@ -73,7 +73,7 @@ def search(
     if inner and (engine == "faiss" or _has_faiss()):
         scores, places = _faiss(embedded.vector, gallery.vector, k)
     else:
-        score = model.score if model.objective.scores_of_vectors(side, gallery.modality) else _cosines
+        score = model.score if model.scores_vectors_only(side, gallery.modality) else _cosines
         scores, places = first_answers(embedded, gallery, score=score, k=k, device=model.device)
     return [
         [Hit(index.ids[place], score, index.values[place]) for score, place in zip(row_scores, row, strict=True)]
@@ -99,7 +99,7 @@ def show(queries: Sequence[str], answers: Sequence[Sequence[Hit]]) -> None:
 
 
 def _is_inner_product(model: Aligner, queries: Embedding, gallery: Embedding) -> bool:
-    if not model.objective.scores_of_vectors(queries.modality, gallery.modality):
+    if not model.scores_vectors_only(queries.modality, gallery.modality):
         return True  # vectors are all there is
     some, others = queries[:4], gallery[:16]
     with torch.no_grad():

@@ -79,7 +79,7 @@ def cca_initialise(model: Aligner, data: "PairedData", config: CCAConfig, *, bat
 
 
 def _towers(model: Aligner, config: CCAConfig) -> list[str]:
-    paired = list(dict.fromkeys(name for pair in model.objective.pairs for name in (pair.a, pair.b)))
+    paired = list(dict.fromkeys(name for pair in model.pairs for name in (pair.a, pair.b)))
     names = config.towers or paired
     if len(set(names)) < max(2, len(names)) or not set(names) <= set(paired):
         raise UserError(
