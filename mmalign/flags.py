@@ -4,6 +4,8 @@ import dataclasses
 import difflib
 import json
 import re
+from collections.abc import Mapping
+from fnmatch import fnmatch
 from typing import Any
 
 import jsonargparse
@@ -12,18 +14,68 @@ import yaml
 from mmalign.errors import UserError
 from mmalign.model import TowerConfig
 from mmalign.objectives.pairs import PairConfig
+from mmalign.registry import nearest
+
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "NoneType": "null"}
 
 OPEN_DICTS = ("args", "transform", "options")
 """Keys whose value is a free dictionary, filled by the registered thing that they configure."""
 
 
-def parse(parser: jsonargparse.ArgumentParser, arguments: list[str]) -> Any:
-    """Parse; what does not fit becomes a `UserError` of one line that names the nearest flag or key."""
+def parse(parser: jsonargparse.ArgumentParser, arguments: list[str], nested: Mapping[str, type] | None = None) -> Any:
+    """Parse; what does not fit becomes a `UserError` of one line that names the nearest flag or key.
+
+    Args:
+        parser: The command's parser.
+        arguments: The command line.
+        nested: Key -> dataclass of its value, see `check_keys`.
+    """
+    check_keys(arguments, nested or {})
     try:
         return parser.parse_args(arguments)
     except jsonargparse.ArgumentError as error:
         text = " ".join(str(error).split())
+        for key, value in _pairs(arguments):
+            types = re.findall(r"Expected a <class '(\w+)'>", text)
+            if types and f'Parser key "{key}":' in text:
+                kinds = " or ".join(dict.fromkeys(_KINDS.get(kind, kind) for kind in types))
+                raise UserError(f"--{key}: expected {kinds}, got {value!r}") from error
         raise UserError(text + _hint(parser, text)) from error
+
+
+def check_keys(arguments: list[str], nested: Mapping[str, type]) -> None:
+    """Check the keys below those whose value is one dataclass for the parser.
+
+    Args:
+        arguments: The command line.
+        nested: Key -> dataclass of its value; `model.towers.*` = of each of its entries.
+
+    Raises:
+        UserError: a key does not exist; the message has the nearest one and all others.
+
+    Example:
+        >>> check_keys(["--model.towers.image.encodr", "vit"], {"model.towers.*": TowerConfig})  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        mmalign.errors.UserError: ...
+    """
+    for key, _ in _pairs(arguments):
+        path = key.split(".")
+        for pattern, kind in nested.items():
+            depth = pattern.count(".") + 1
+            if len(path) > depth and fnmatch(".".join(path[:depth]), pattern):
+                known = [field.name for field in dataclasses.fields(kind)]
+                if path[depth] not in known:
+                    raise UserError(f"--{key}: no such key{nearest(path[depth], known)}")
+
+
+def _pairs(arguments: list[str]) -> list[tuple[str, str]]:
+    """Each flag, without its dashes, and its value ("" where it has none)."""
+    pairs = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument.startswith("--"):
+            key, equals, value = argument[2:].partition("=")
+            pairs.append((key, value if equals else following))
+    return pairs
 
 
 def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:

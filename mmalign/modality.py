@@ -4,6 +4,7 @@ A modality is one object, registered under the entry-point group `mmalign.modali
 inside: it calls what is declared here. See docs/write-a-modality.md for one built from start to end.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -272,4 +273,9 @@ class Modality(ABC):
         except TypeError as error:
             if "argument" not in str(error):
                 raise
+            known = list(inspect.signature(self.encoders[name]).parameters)[1:]
+            for wrong in sorted(set(args) - set(known)):
+                raise UserError(
+                    f"encoder {name!r} of modality {self.name!r} has no argument {wrong!r}{nearest(wrong, known)}"
+                ) from error
             raise UserError(f"encoder {name!r} of modality {self.name!r}: {error}") from error

@@ -19,10 +19,12 @@ from mmalign import bundle, recipes
 from mmalign.errors import UserError
 from mmalign.flags import fold_open_dicts
 from mmalign.flags import parse as parse_flags
+from mmalign.model import TowerConfig
 from mmalign.registry import missing_extra, nearest
 from mmalign.training.callbacks import EpochLines, ExactResume, require_format
 from mmalign.training.data_module import TrainingData
 from mmalign.training.module import AlignmentModule
+from mmalign.training.optimizer import OptimizerConfig
 from mmalign.version import __version__
 
 
@@ -47,7 +49,7 @@ class TrainCLI(LightningCLI):
         super().__init__(*args, **kwargs)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parse_flags(parser, args)
+        self.config = parse_flags(parser, args, {"model.towers.*": TowerConfig, "model.optimizer": OptimizerConfig})
 
     def before_instantiate_classes(self) -> None:
         self.out = Path(self.config.out)

@@ -191,7 +191,11 @@ def test_mistakes_are_one_line(
     ("flags", "message"),
     [
         (["--model.towers.image.encoder", "convnte"], "did you mean 'convnet'"),
-        (["--model.towers.image.args.widht", "3"], "widht"),
+        (["--model.towers.image.args.widht", "3"], "has no argument 'widht'; did you mean 'width'"),
+        (["--model.optimizer.lrr", "3"], "--model.optimizer.lrr: no such key; did you mean 'lr'"),
+        (["--model.towers.image.encodr", "vit"], "--model.towers.image.encodr: no such key; did you mean 'encoder'"),
+        (["--trainer.max_epochs", "two"], "--trainer.max_epochs: expected a whole number or null, got 'two'"),
+        (["--model.dim", "two"], "--model.dim: expected a whole number, got 'two'"),
         (["--model.towers.image.transform.sise", "3"], "did you mean 'size'"),
         (["--data.source", "digit"], "did you mean 'digits'"),
         (["--data.batch_size", "0"], "batch_size"),
