@@ -71,7 +71,7 @@ def check_keys(arguments: list[str], nested: Mapping[str, type]) -> None:
 def _pairs(arguments: list[str]) -> list[tuple[str, str]]:
     """Each flag, without its dashes, and its value ("" where it has none)."""
     pairs = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         if argument.startswith("--"):
             key, equals, value = argument[2:].partition("=")
             pairs.append((key, value if equals else following))
