@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from mmalign.api import Run, evaluate, train
     from mmalign.bundle import load, save
     from mmalign.data.checking import check
-    from mmalign.data.module import PairedData
+    from mmalign.data.dataset import Dataset
     from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
+    from mmalign.data.split import Split
     from mmalign.errors import BadSample, UserError
     from mmalign.evaluation.report.result import EvalResult
     from mmalign.explanation import explain
@@ -32,7 +33,8 @@ _HOMES = {
     "load": "bundle",
     "save": "bundle",
     "check": "data.checking",
-    "PairedData": "data.module",
+    "Dataset": "data.dataset",
+    "Split": "data.split",
     "Record": "data.sources.base",
     "Rejected": "data.sources.base",
     "Source": "data.sources.base",
@@ -64,6 +66,7 @@ __all__ = [
     "Aligner",
     "BadSample",
     "Batch",
+    "Dataset",
     "Embedding",
     "Encoder",
     "EvalResult",
@@ -72,12 +75,12 @@ __all__ = [
     "Modality",
     "Objective",
     "PairConfig",
-    "PairedData",
     "Record",
     "Rejected",
     "Run",
     "Source",
     "SourceConfig",
+    "Split",
     "TokenLabels",
     "Tokens",
     "TowerConfig",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mmalign import bundle, registry
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.evaluation.report.result import EvalResult
 from mmalign.model import Aligner
@@ -62,7 +62,7 @@ class Run:
             settings: Keyword arguments of `mmalign.evaluate`, such as `split="test"`.
         """
         config = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
-        return evaluate(self.model, PairedData(**config["data"]), task, **settings)
+        return evaluate(self.model, Dataset(**config["data"]), task, **settings)
 
 
 def train(
@@ -109,7 +109,7 @@ def train(
 
 def evaluate(
     model: Aligner | str | Path,
-    data: PairedData,
+    data: Dataset,
     task: str = "retrieval",
     *,
     pair: Sequence[str] = (),

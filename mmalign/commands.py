@@ -10,7 +10,7 @@ import yaml
 
 from mmalign import bundle, recipes, registry
 from mmalign.api import pair_of
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.evaluation.options import TASK_OPTIONS
 from mmalign.flags import fold_open_dicts, parse
@@ -231,9 +231,9 @@ def _parser(name: str, description: str) -> jsonargparse.ArgumentParser:
     )
 
 
-def _parse_with_data(parser: jsonargparse.ArgumentParser, arguments: list[str]) -> tuple[Parsed, PairedData]:
+def _parse_with_data(parser: jsonargparse.ArgumentParser, arguments: list[str]) -> tuple[Parsed, Dataset]:
     """Parse with `--data.*`; where there is a bundle, its run's data is the default unless the user names other."""
-    parser.add_class_arguments(PairedData, "data")
+    parser.add_class_arguments(Dataset, "data")
     parsed = parse(parser, fold_open_dicts(arguments, {}))
     if "bundle" in parsed:
         defaults = _run_defaults(parsed.bundle, arguments)

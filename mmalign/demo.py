@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from mmalign import bundle, recipes
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.evaluation.report.result import EvalResult
 from mmalign.evaluation.run_task import evaluate
 
@@ -32,7 +32,7 @@ def demo(out: Path, *, json_path: Path | None = None, seed: int = 0) -> dict[str
     model = bundle.load(out)
     results = {}
     for task in ("zero-shot", "retrieval"):
-        data = PairedData(source="digits", validation=0.2)
+        data = Dataset(source="digits", validation=0.2)
         prompts = recipes.folder() / PROMPTS if task == "zero-shot" else None
         credit = "content" if task == "retrieval" else "pair"
         results[task] = evaluate(model, data, task, sides=("image", "text"), credit=credit, prompts=prompts, seed=seed)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.pairs import PairConfig
 
@@ -33,15 +33,14 @@ def model() -> Aligner:
 
 
 @pytest.fixture
-def paired(model: Aligner, tmp_path: Path) -> Callable[..., PairedData]:
+def paired(model: Aligner, tmp_path: Path) -> Callable[..., Dataset]:
     """Rows -> prepared data, by way of a Parquet file. A row that says no other is in the split `test`."""
 
-    def make(rows: Table, sides: tuple[str, ...] = ("left", "right"), splits: list[str] | None = None) -> PairedData:
+    def make(rows: Table, sides: tuple[str, ...] = ("left", "right"), splits: list[str] | None = None) -> Dataset:
         path = tmp_path / f"rows{len(list(tmp_path.iterdir()))}.parquet"
         pq.write_table(pa.Table.from_pylist([{"split": "test"} | row for row in rows]), path)
-        data = PairedData(manifest=str(path), columns={side: side for side in sides})
+        data = Dataset(manifest=str(path), columns={side: side for side in sides})
         data.prepare({side: model.modalities[side] for side in sides}, splits=splits)
-        data.attach({side: model.transforms[side] for side in sides})
         return data
 
     return make

@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmalign.data.batches import content_key
+from mmalign.data.dataset import Dataset
 from mmalign.data.files.folder import content_sha256
-from mmalign.data.module import PairedData
 from mmalign.data.sources.base import Record, Rejected
 from mmalign.modality import Modality
 
@@ -106,7 +106,7 @@ class CheckReport:
             console.print(f"... and {self.bad - _SHOWN} more; --json lists all")
 
 
-def check(data: PairedData, modalities: Mapping[str, Modality], *, sheet: Path | None = None) -> CheckReport:
+def check(data: Dataset, modalities: Mapping[str, Modality], *, sheet: Path | None = None) -> CheckReport:
     """Read every row and decode every sample; stop at nothing.
 
     Args:
@@ -155,7 +155,7 @@ def check(data: PairedData, modalities: Mapping[str, Modality], *, sheet: Path |
     )
 
 
-def draw_sheet(data: PairedData, places: Sequence[int], path: Path, *, rows: int = 8) -> None:
+def draw_sheet(data: Dataset, places: Sequence[int], path: Path, *, rows: int = 8) -> None:
     """Draw rows from all over the data, one line each, one column a side."""
     from matplotlib.figure import Figure
 
@@ -176,7 +176,7 @@ def draw_sheet(data: PairedData, places: Sequence[int], path: Path, *, rows: int
         figure.savefig(path, dpi=100, format="png")
 
 
-def _contents(data: PairedData, record: Record, known: dict[Path, str]) -> dict[str, set[Hashable]]:
+def _contents(data: Dataset, record: Record, known: dict[Path, str]) -> dict[str, set[Hashable]]:
     found = {}
     for side in data.present:
         raw = [data.store.raw(record, side, place) for place in range(len(record.values.get(side, ())))]
@@ -184,7 +184,7 @@ def _contents(data: PairedData, record: Record, known: dict[Path, str]) -> dict[
     return found
 
 
-def _shared(of: str, value_is_sample: bool, owners: list[list[int]], data: PairedData) -> list[Shared]:
+def _shared(of: str, value_is_sample: bool, owners: list[list[int]], data: Dataset) -> list[Shared]:
     if not owners:
         return []
     examples = [
@@ -194,13 +194,13 @@ def _shared(of: str, value_is_sample: bool, owners: list[list[int]], data: Paire
     return [Shared(of, value_is_sample, len(owners), len({place for rows in owners for place in rows}), examples)]
 
 
-def _apart(rows: list[int], data: PairedData) -> list[int]:
+def _apart(rows: list[int], data: Dataset) -> list[int]:
     """Two rows of those that share a content, of two splits where there are two."""
     other = next((place for place in rows if data.splits[place] != data.splits[rows[0]]), rows[1])
     return [rows[0], other]
 
 
-def _splits(rows: list[int], data: PairedData) -> int:
+def _splits(rows: list[int], data: Dataset) -> int:
     return len({data.splits[place] for place in rows})
 
 

@@ -1,42 +1,19 @@
 """One side of a split -> embeddings, in memory or in a Parquet file."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from mmalign.data.sources.base import Record
+from mmalign.data.dataset import Dataset
 from mmalign.embedding.jagged import pack
 from mmalign.errors import UserError
 from mmalign.model import Aligner
-from mmalign.types import Embedding, Inputs
+from mmalign.types import Embedding
 
 AVERAGE = "of {}: a record is one item, the mean of its alternatives"
-
-
-class EvalData(Protocol):
-    """What evaluation asks of the data: `mmalign.data.module.PairedData`, or anything shaped like it.
-
-    Attributes:
-        all_records: Every row that the source lists, good or not, decoded or not.
-    """
-
-    all_records: list[Record]
-
-    def records(self, split: str) -> list[Record]:
-        """The good rows of a split."""
-        ...
-
-    def item_loader(self, side: str, split: str, *, batch_size: int | None = None) -> Iterable[tuple[Inputs, Tensor]]:
-        """Every alternative of every record, collated, with its place in `records(split)`."""
-        ...
-
-    def fingerprint(self) -> str:
-        """A hash of the data's content."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +43,7 @@ class EmbeddedSplit:
 
 def embed_side(
     model: Aligner,
-    data: EvalData,
+    data: Dataset,
     side: str,
     split: str,
     *,
@@ -90,7 +67,7 @@ def embed_side(
     Raises:
         UserError: no record of the split has that side, or `average` names a side that has more than vectors.
     """
-    batches = data.item_loader(side, split, batch_size=batch_size)
+    batches = data.split(split).batches(side, model.transforms[side], batch_size=batch_size, workers=data.workers)
     join = partial(pack, vectors_only=vectors_only) if packed or vectors_only else None
     made = model.embed_batches(side, batches, join)
     if made is None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.evaluation.prompts.class_prompts import Prompts
 from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts, ValuePrompts
@@ -37,7 +37,7 @@ class Task(NamedTuple):
 
 def evaluate(
     model: Aligner,
-    data: PairedData,
+    data: Dataset,
     task: str,
     *,
     sides: Sides,
@@ -86,8 +86,8 @@ def evaluate(
     return run(model, data, **towers, **{name: value for name, value in arguments.items() if name in taken})
 
 
-def prepare(model: Aligner, data: PairedData, sides: tuple[str, ...], split: str) -> None:
-    """Decode what is measured, and give each side the model's own transform.
+def prepare(model: Aligner, data: Dataset, sides: tuple[str, ...], split: str) -> None:
+    """Decode what is measured.
 
     Raises:
         UserError: the data has no column for a side.
@@ -99,7 +99,6 @@ def prepare(model: Aligner, data: PairedData, sides: tuple[str, ...], split: str
                 f" (named: {', '.join(data.sides) or 'none'})"
             )
     data.prepare({side: model.modalities[side] for side in sides}, splits=None if split == "all" else [split])
-    data.attach({side: model.transforms[side] for side in sides})
 
 
 def _both(model: Aligner, sides: Sides) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.modality import Modality
 from mmalign.model import Aligner
@@ -23,7 +23,7 @@ def search_figure(
     *,
     side: str,
     gallery: str,
-    data: PairedData | None = None,
+    data: Dataset | None = None,
 ) -> "Figure":
     """Draw queries and answers, each answer named by its id and score.
 
@@ -60,7 +60,7 @@ def search_figure(
     )
 
 
-def _sample(modality: Modality, gallery: str, hit: Hit, data: PairedData | None, places: dict[str, int]) -> Any:
+def _sample(modality: Modality, gallery: str, hit: Hit, data: Dataset | None, places: dict[str, int]) -> Any:
     if modality.value_is_sample and hit.value is not None:
         return modality.read(hit.value)
     place = places.get(hit.id)

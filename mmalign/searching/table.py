@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import Record
-from mmalign.embedding.loop import EmbeddedSplit, EvalData
+from mmalign.embedding.loop import EmbeddedSplit
 from mmalign.errors import UserError
 from mmalign.types import Embedding
 
@@ -72,7 +73,7 @@ class EmbeddingTable:
 
 
 def write_parquet(
-    path: Path | str, embedded: EmbeddedSplit, data: EvalData, *, split: str, bundle_hash: str = ""
+    path: Path | str, embedded: EmbeddedSplit, data: Dataset, *, split: str, bundle_hash: str = ""
 ) -> None:
     """Write one row an item: id, side, place, row, value, label, vector; the bundle's hash is file metadata.
 

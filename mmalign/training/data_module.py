@@ -1,9 +1,100 @@
 """The data module that Lightning's trainer needs; `mmalign.data` itself imports no Lightning."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import pytorch_lightning as pl
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 
-from mmalign.data.module import PairedData
+from mmalign import distributed
+from mmalign.data.batches import PairBatches, positive_groups
+from mmalign.data.dataset import Dataset
+from mmalign.data.hard_negatives import NEAREST, nearest_rows
+from mmalign.data.loading import loader
+from mmalign.data.sampling import EpochBatches, Neighbours
+from mmalign.errors import UserError
+from mmalign.modality import Transform
 
 
-class TrainingData(PairedData, pl.LightningDataModule):
-    """`PairedData` as a LightningDataModule: same settings, same loaders."""
+class TrainingData(Dataset, pl.LightningDataModule):
+    """A `Dataset` with the loaders of training and validation: `prepare`, `attach` the transforms, ask for loaders."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.transforms: dict[str, Transform] = {}
+        self.chunks: dict[str, int] = {}
+        self._resume = (0, 0)
+        self._train: EpochBatches | None = None
+
+    def attach(self, transforms: Mapping[str, Transform], chunks: Mapping[str, int] | None = None) -> None:
+        """Give each side the transform that makes its items, and how many of them to collate at once (default: all)."""
+        self.transforms, self.chunks = dict(transforms), dict(chunks or {})
+        for side, transform in transforms.items():
+            self.store.prepare(side, transform)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches of the training rows; `set_epoch` (Lightning does it) gives each pass its own order.
+
+        Raises:
+            UserError: fewer than two sides where there are several towers, or not one whole batch.
+        """
+        if len(self.present) < min(2, len(self.modalities)):
+            missing = [side for side in self.modalities if side not in self.present]
+            raise UserError(
+                f"training needs two sides a row, the data has {self.present}; "
+                f"add {' and '.join(f'--data.columns.{side} COLUMN' for side in missing)}"
+            )
+        places = np.asarray(self._ready("train"), dtype=np.int64)
+        step = self.batch_size * distributed.world_size()
+        if not len(places):
+            raise UserError("no training rows; see mmalign check for what each split holds")
+        if len(places) < (step if self.drop_last else distributed.world_size()):
+            raise UserError(
+                f"{len(places)} training rows do not fill one step of {step}; "
+                "lower --data.batch_size or set --data.drop_last false"
+            )
+        before = self._train
+        near = before.neighbours if before and np.array_equal(before.places, places) else self._neighbours(places)
+        self._train = EpochBatches(
+            places, self.batch_size, shuffle=True, drop_last=self.drop_last, seed=self.seed, neighbours=near
+        )
+        self._train.resume(*(before.position if before else self._resume))
+        return self._pair_loader(self._train)
+
+    def val_dataloader(self) -> Any:
+        """Batches of the validation rows, in order, nothing drawn; an empty list where there are none."""
+        places = np.asarray(self._ready("validation"), dtype=np.int64)
+        if len(places) < distributed.world_size():
+            return []
+        return self._pair_loader(EpochBatches(places, self.batch_size, shuffle=False))
+
+    def resume(self, epoch: int, batch: int) -> None:
+        """Let the next pass of the train loader be that epoch, starting at that batch."""
+        if self._train is None:
+            self._resume = (epoch, batch)
+        else:
+            self._train.resume(epoch, batch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Name the epoch of the train loader's next pass."""
+        if self._train is not None:
+            self._train.set_epoch(epoch)
+
+    def _neighbours(self, places: NDArray[np.int64]) -> Neighbours | None:
+        if self.neighbours is None:
+            return None
+        self.split("train").require(self.neighbours)
+        table = nearest_rows(self.store, self.neighbours, places, self.positives, NEAREST * self.neighbour_size)
+        return Neighbours(table, self.neighbour_share, self.neighbour_size)
+
+    def _pair_loader(self, batches: EpochBatches) -> DataLoader[Any]:
+        missing = [side for side in self.present if side not in self.transforms]
+        if missing:
+            raise RuntimeError(f"call attach(transforms) before asking for loaders; there is none for {missing}")
+        transforms = {side: self.transforms[side] for side in self.present}
+        groups = positive_groups(self.all_records, self.positives)
+        return loader(
+            PairBatches(self.store, transforms, groups, seed=self.seed, chunks=self.chunks), batches, self.workers
+        )

@@ -66,7 +66,7 @@ class AlignmentModule(pl.LightningModule):
 
     def build(self, data: Any) -> None:
         """Fit the transforms on the training samples, build the model, hand the transforms to the data."""
-        samples = {name: data.samples(name, "train") for name in self.tower_configs}
+        samples = {name: data.split("train").samples(name) for name in self.tower_configs}
         store = getattr(data, "store", None)
         former = {name: load_warm_start(name, tower) for name, tower in self.tower_configs.items() if tower.weights}
         self.tower_configs = self.tower_configs | {name: known.tower for name, known in former.items()}

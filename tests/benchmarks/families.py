@@ -119,7 +119,7 @@ def measure(folder: Path, flags: list[str], shuffled: bool) -> dict[str, object]
     import torch
 
     import mmalign
-    from mmalign.data.module import PairedData
+    from mmalign.data.dataset import Dataset
     from mmalign.embedding.loop import embed_side
     from mmalign.evaluation.run_task import evaluate, prepare
 
@@ -128,10 +128,10 @@ def measure(folder: Path, flags: list[str], shuffled: bool) -> dict[str, object]
     plain = {key: value for key, value in given.items() if not key.startswith("columns.")}
     model = mmalign.load(folder)
     sides = ("image", "text")
-    shot = evaluate(model, PairedData(**plain, columns=columns), "zero-shot", sides=sides, bootstrap=0)
+    shot = evaluate(model, Dataset(**plain, columns=columns), "zero-shot", sides=sides, bootstrap=0)
     scores, truth = shot.details["probabilities"], shot.details["truth"]
     right = scores.masked_fill(~truth, -1).amax(1) > scores.masked_fill(truth, -1).amax(1)
-    data = PairedData(**plain, columns=columns)
+    data = Dataset(**plain, columns=columns)
     found = evaluate(model, data, "retrieval", sides=sides, credit="content", bootstrap=0).details
     outcomes = {
         SCORES[0]: right.double().tolist(),

@@ -26,7 +26,7 @@ from sklearn.linear_model import RidgeCV
 
 import mmalign
 from mmalign import recipes
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.evaluation.metrics.selective_prediction import variance_of
 from mmalign.evaluation.run_task import evaluate
 
@@ -51,9 +51,9 @@ ROWS: dict[str, tuple[str, list[str]]] = {
 }
 
 
-def hearts(seed: int, batch_size: int = 256) -> PairedData:
+def hearts(seed: int, batch_size: int = 256) -> Dataset:
     """The hearts of a seed."""
-    return PairedData("hearts", options={"seed": seed}, positives="content", batch_size=batch_size)
+    return Dataset("hearts", options={"seed": seed}, positives="content", batch_size=batch_size)
 
 
 def run(out: Path, row: str, seed: int) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def ridge(folder: Path, seed: int) -> dict[str, Any]:
     data.prepare({name: model.modalities[name] for name in ("ecg", "echo", "text")}, splits=["train", "test"])
     transform, sets = model.transforms["ecg"], {}
     for split in ("train", "test"):
-        inputs = transform.collate([transform(sample) for sample in data.samples("ecg", split)])
+        inputs = transform.collate([transform(sample) for sample in data.split(split).samples("ecg")])
         numbers = np.array([record.targets["ejection_fraction"] for record in data.records(split)])
         sets[split] = inputs["measures"].double().numpy(), numbers
     fitted = RidgeCV(np.logspace(-3, 2, 11), cv=5).fit(*sets["train"])

@@ -138,14 +138,13 @@ def measure_evaluation(run: str, cache: str, repeats: int) -> list[dict[str, Any
 def measure_start(run: str, cache: str, limits: Sequence[int] = (4096, 0)) -> list[dict[str, Any]]:
     """Directions of 2,801 pairs, all of them and the strongest: seconds, and the ranks of 500 texts' own molecules."""
     import mmalign
-    from mmalign.data.module import PairedData
+    from mmalign.data.dataset import Dataset
     from mmalign.training.cca import cca as correlation
     from mmalign.training.cca import truncated_svd as directions
 
     model = mmalign.load(run)
-    data = PairedData("chebi20", options={"split": "own", "held": 500}, cache=cache)
+    data = Dataset("chebi20", options={"split": "own", "held": 500}, cache=cache)
     data.prepare({side: model.modalities[side] for side in ("molecule", "text")})
-    data.attach(model.transforms)
     rows = {split: [_features(model, data, side, split) for side in data.sides] for split in ("train", "validation")}
     found = []
     for limit in limits:
@@ -162,7 +161,7 @@ def measure_start(run: str, cache: str, limits: Sequence[int] = (4096, 0)) -> li
 
 def _features(model: Any, data: Any, side: str, split: str) -> Any:
     blocks = []
-    for inputs, _ in data.item_loader(side, split):
+    for inputs, _ in data.split(split).batches(side, data.transforms[side]):
         found = model.encoders[side].linear_features(inputs).coalesce()
         blocks.append(csr_array((found.values().numpy(), found.indices().numpy()), shape=tuple(found.shape)))
     return vstack(blocks).tocsr()

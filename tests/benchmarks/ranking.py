@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from figures import table as markdown
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.embedding.loop import embed_side
 from mmalign.embedding.scoring import full_blocks
 from mmalign.evaluation.ranking.corpus import corpora, embed_corpus
@@ -55,14 +55,13 @@ def measure(
     torch.manual_seed(0)
     sizes = {"width": width, "depth": depth}
     towers = {"molecule": TowerConfig(encoder="gine", args=sizes), "text": TowerConfig(args={**sizes, "heads": 4})}
-    data = PairedData(source="chebi20", manifest=str(folder), options={"group": "none"}, validation=0.0)
+    data = Dataset(source="chebi20", manifest=str(folder), options={"group": "none"}, validation=0.0)
     data.source_config.columns |= {"molecule": "smiles", "text": "text"}
     data.open({side: modality_of(side, tower) for side, tower in towers.items()})
     listed = corpora(data, ("molecule",), "corpus")["molecule"][:molecules]
     data.all_records, data.splits = data.all_records[:texts], ["test"] * len(data.all_records[:texts])
     timed("reading the pairs", len(data.all_records), lambda: data.prepare(data.modalities, splits=["test"]))
-    transforms = fit_transforms(towers, {side: data.samples(side, "test") for side in SIDES})
-    data.attach(transforms)
+    transforms = fit_transforms(towers, {side: data.split("test").samples(side) for side in SIDES})
     model = Aligner(towers, [PairConfig(*SIDES, "clip")], 128, transforms)
     scored = [PairConfig(*SIDES, "clip", score=0.5), PairConfig(*SIDES, "transport", score=0.5)]
     fine = Aligner(towers, scored, 128, transforms)

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from mmalign.data.batches import positive_groups
-from mmalign.data.module import PairedData
 from mmalign.data.sources.base import Record
 from mmalign.errors import UserError
 from mmalign.modality import Modality, Transform
+from mmalign.training.data_module import TrainingData
 from mmalign.types import Inputs
 
 
@@ -73,15 +73,15 @@ class Noisy(Transform):
         return {}
 
 
-def opened(path: Path, modalities: dict[str, Modality], **settings: Any) -> PairedData:
+def opened(path: Path, modalities: dict[str, Modality], **settings: Any) -> TrainingData:
     given = {"columns": {"image": "file", "text": "text"}, "batch_size": 8} | settings
-    data = PairedData(manifest=str(path), **given)
+    data = TrainingData(manifest=str(path), **given)
     data.prepare(modalities)
     data.attach({"image": Noisy(), "text": Noisy()})
     return data
 
 
-def by_id(data: PairedData, epoch: int) -> dict[int, list[float]]:
+def by_id(data: TrainingData, epoch: int) -> dict[int, list[float]]:
     data.set_epoch(epoch)
     found = {}
     for batch in data.train_dataloader():
@@ -148,7 +148,7 @@ def test_rows_that_lack_a_side(tmp_path: Path, png: Any) -> None:
     lines = ["file,text,more", "a.png,n 1,n 2", ",n 3,n 4", "a.png,,n 5", "a.png,n 6,", ",,n 7"]
     (tmp_path / "n.csv").write_text("\n".join(lines))
     three = {s: registry.load("modalities", "image" if s == "image" else "text") for s in ("image", "text", "more")}
-    data = PairedData(
+    data = TrainingData(
         manifest=str(tmp_path / "n.csv"), columns={"image": "file", "text": "text", "more": "more"},
         validation=0, batch_size=4, max_rejected=0.2, positives="id",
     )  # fmt: skip
@@ -164,6 +164,7 @@ def test_rows_that_lack_a_side(tmp_path: Path, png: Any) -> None:
     numbers = dict(zip(places, batch.inputs["more"]["x"][:, 0].tolist(), strict=True))
     assert numbers == {0: 2.0, 1: 4.0, 2: 5.0}
     items = [
-        (inputs["x"][:, 0].tolist(), rows.tolist()) for inputs, rows in data.item_loader("text", "all", batch_size=2)
+        (inputs["x"][:, 0].tolist(), rows.tolist())
+        for inputs, rows in data.split("all").batches("text", data.transforms["text"], batch_size=2)
     ]
     assert items == [([1.0, 3.0], [0, 1]), ([6.0], [3])]

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmalign.data.module import PairedData
 from mmalign.errors import UserError
 from mmalign.modality import Modality
+from mmalign.training.data_module import TrainingData
 
 
 def by_brightness(samples: list[Any], count: int) -> np.ndarray:
@@ -19,20 +19,20 @@ def by_brightness(samples: list[Any], count: int) -> np.ndarray:
     return np.pad(order, ((0, 0), (0, max(0, count - len(samples)))), constant_values=-1)
 
 
-def prepared(path: Path, modalities: dict[str, Modality], **settings: Any) -> PairedData:
+def prepared(path: Path, modalities: dict[str, Modality], **settings: Any) -> TrainingData:
     given = {"columns": {"image": "file", "text": "text"}, "batch_size": 8, "validation": 0.0, "seed": 1} | settings
-    data = PairedData(manifest=str(path), **given)
+    data = TrainingData(manifest=str(path), **given)
     data.prepare(modalities)
     transforms = {
         "image": modalities["image"].transform("convnet", {}, size=8),
         "text": modalities["text"].transform("transformer", {}),
     }
-    transforms["text"].fit(data.samples("text"))
+    transforms["text"].fit(data.split("train").samples("text"))
     data.attach(transforms)
     return data
 
 
-def neighbours_in_batches(data: PairedData) -> int:
+def neighbours_in_batches(data: TrainingData) -> int:
     parts = [batch.ids.tolist() for batch in data.train_dataloader()]
     assert sorted(place for part in parts for place in part) == list(range(40))
     return sum(place + 1 in part for part in parts for place in part)
@@ -90,8 +90,8 @@ def test_rows_without_the_side_have_no_neighbours(
 def test_what_cannot_be_compared_says_so(pictures: Path, modalities: dict[str, Modality]) -> None:
     with pytest.raises(UserError, match="'text' does not know which samples are near"):
         prepared(pictures, modalities, neighbours="text").train_dataloader()
-    with pytest.raises(UserError, match="no side 'picture'"):
+    with pytest.raises(UserError, match="no tower 'picture'"):
         prepared(pictures, modalities, neighbours="picture").train_dataloader()
     for wrong in ({"neighbour_share": 0.0}, {"neighbour_share": 1.5}, {"neighbour_size": 1}):
         with pytest.raises(UserError, match=next(iter(wrong))):
-            PairedData(**wrong)  # type: ignore[arg-type]
+            TrainingData(**wrong)  # type: ignore[arg-type]

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from mmalign.data.checking import check
-from mmalign.data.module import PairedData
 from mmalign.modality import Modality
+from mmalign.training.data_module import TrainingData
 
 CASES = Path(__file__).with_name("hostile.tsv")
 
@@ -89,7 +89,7 @@ def test_each_is_rejected_with_its_reason_and_the_rest_is_served(
 ) -> None:
     with CASES.open(encoding="utf-8", newline="") as file:
         cases = list(csv.DictReader(file, delimiter="\t"))
-    data = PairedData(
+    data = TrainingData(
         manifest=str(CASES),
         files=str(kind(tmp_path, contents(png))),
         columns={"image": "file", "text": "text"},
@@ -115,5 +115,5 @@ def test_each_is_rejected_with_its_reason_and_the_rest_is_served(
             "text": modalities["text"].transform("transformer", {}),
         }
     )
-    data.transforms["text"].fit(data.samples("text"))
+    data.transforms["text"].fit(data.split("train").samples("text"))
     assert len(list(data.train_dataloader())) == 1

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 import pickle
@@ -8,7 +9,6 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from mmalign.data.module import PairedData
 from mmalign.errors import BadSample, UserError
 from mmalign.modality import Modality, Transform
 from mmalign.model import TowerConfig, fit_transforms, modality_of
@@ -18,7 +18,7 @@ from mmalign.types import Batch
 COLUMNS = {"image": "file", "text": "text"}
 
 
-def prepared(path: Path, modalities: dict[str, Modality], out: Path | None = None, **settings: Any) -> PairedData:
+def prepared(path: Path, modalities: dict[str, Modality], out: Path | None = None, **settings: Any) -> TrainingData:
     given = {"columns": COLUMNS, "batch_size": 8, "validation": 0.25} | settings
     data = TrainingData(manifest=str(path), **given)
     data.prepare(modalities, out)
@@ -27,7 +27,7 @@ def prepared(path: Path, modalities: dict[str, Modality], out: Path | None = Non
         "text": modalities["text"].transform("transformer", {}),
     }
     if "text" in data.present:
-        transforms["text"].fit(data.samples("text"))
+        transforms["text"].fit(data.split("train").samples("text"))
     data.attach(transforms)
     return data
 
@@ -57,7 +57,7 @@ def same(a: Batch, b: Batch) -> bool:
 )
 def test_values_out_of_range(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message.replace(".", r"\.")):
-        PairedData(**settings)
+        TrainingData(**settings)
 
 
 def test_splits_and_loaders(pictures: Path, modalities: dict[str, Modality]) -> None:
@@ -77,12 +77,16 @@ def test_splits_and_loaders(pictures: Path, modalities: dict[str, Modality]) -> 
 def test_items_are_every_alternative_in_order(pictures: Path, modalities: dict[str, Modality]) -> None:
     pictures.write_text(pictures.read_text().replace("picture 3,", "picture 3|a second,"))
     data = prepared(pictures, modalities, separator="|")
-    rows = [row for _, places in data.item_loader("text", "all", batch_size=7) for row in places.tolist()]
+    rows = [
+        row
+        for _, places in data.split("all").batches("text", data.transforms["text"], batch_size=7)
+        for row in places.tolist()
+    ]
     assert rows == sorted([*range(40), 3])
-    once = [inputs["pixels"] for inputs, _ in data.item_loader("image", "validation")]
-    again = [inputs["pixels"] for inputs, _ in data.item_loader("image", "validation")]
+    once = [inputs["pixels"] for inputs, _ in data.split("validation").batches("image", data.transforms["image"])]
+    again = [inputs["pixels"] for inputs, _ in data.split("validation").batches("image", data.transforms["image"])]
     assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
-    assert len(list(data.samples("text", "all"))) == 41
+    assert len(list(data.split("all").samples("text"))) == 41
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than a small machine has cores
@@ -233,16 +237,16 @@ def test_what_a_transform_refuses_is_named_by_its_row(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     towers = {side: TowerConfig(modality="vector") for side in ("vec", "other")}
     sides = {side: modality_of(side, tower) for side, tower in towers.items()}
-    data = PairedData(manifest=str(tmp_path / "rows.jsonl"), columns={"vec": "vec", "other": "other"}, batch_size=2)
+    data = TrainingData(manifest=str(tmp_path / "rows.jsonl"), columns={"vec": "vec", "other": "other"}, batch_size=2)
     data.prepare(sides)
-    data.attach(fit_transforms(towers, {side: data.samples(side) for side in towers}))
-    for loader in (data.val_dataloader(), data.item_loader("vec", "validation")):
+    data.attach(fit_transforms(towers, {side: data.split("train").samples(side) for side in towers}))
+    for loader in (data.val_dataloader(), data.split("validation").batches("vec", data.transforms["vec"])):
         with pytest.raises(BadSample, match=r"rows\.jsonl:7 vec: expected 2 numbers, got 3"):
             list(loader)
 
 
 def test_only_wanted_splits_are_decoded(pictures: Path, modalities: dict[str, Modality]) -> None:
-    data = PairedData(manifest=str(pictures), columns=COLUMNS, validation=0.25)
+    data = TrainingData(manifest=str(pictures), columns=COLUMNS, validation=0.25)
     data.open(modalities)
     train = [r.values["image"][0] for r, s in zip(data.all_records, data.splits, strict=True) if s == "train"]
     (pictures.parent / train[0]).unlink()
@@ -264,25 +268,25 @@ def test_nothing_is_decoded_twice(
         return read(self, source)
 
     monkeypatch.setattr(type(image), "read", counting)
-    data = PairedData(manifest=str(pictures), columns=COLUMNS, validation=0.25)
+    data = TrainingData(manifest=str(pictures), columns=COLUMNS, validation=0.25)
     data.prepare(modalities, splits=["validation"])
     assert len(seen) == len(data.records("validation")) < 40
     data.prepare(modalities, splits=["validation"])
     data.prepare(modalities)
-    list(data.samples("image", "all"))
+    list(data.split("all").samples("image"))
     assert len(seen) == 40
 
 
 def test_one_side_and_labels_for_zero_shot(pictures: Path, modalities: dict[str, Modality]) -> None:
     for asked in (modalities, {"image": modalities["image"]}):
-        data = PairedData(manifest=str(pictures), columns={"image": "file", "label": "text"}, validation=0.25)
+        data = TrainingData(manifest=str(pictures), columns={"image": "file", "label": "text"}, validation=0.25)
         data.prepare(asked, splits=["validation"])
         assert data.sides == ["image"]
         records = data.records("validation")
         assert records
         assert all(record.labels == (f"picture {int(record.id) - 1}",) for record in records)
-        with pytest.raises(UserError, match=r"no side 'text'.*--data\.columns\.text"):
-            next(data.samples("text"))
+        with pytest.raises(UserError, match=r"no tower 'text'.*--data\.columns\.text"):
+            next(data.split("train").samples("text"))
         message = "needs two sides" if len(asked) > 1 else "do not fill one step"  # one tower trains with itself
         with pytest.raises(UserError, match=message):
             data.train_dataloader()
@@ -291,10 +295,10 @@ def test_one_side_and_labels_for_zero_shot(pictures: Path, modalities: dict[str,
 def test_a_side_more_than_asked_for_is_left_out_and_a_typo_is_not(
     pictures: Path, modalities: dict[str, Modality]
 ) -> None:
-    data = PairedData(manifest=str(pictures), columns=COLUMNS)
+    data = TrainingData(manifest=str(pictures), columns=COLUMNS)
     data.prepare({"image": modalities["image"]})
     assert set(data.records("all")[0].values) == {"image"}
-    wrong = PairedData(manifest=str(pictures), columns={"imge": "file", "text": "text"})
+    wrong = TrainingData(manifest=str(pictures), columns={"imge": "file", "text": "text"})
     with pytest.raises(UserError, match=r"--data\.columns\.imge: no such side; did you mean 'image'"):
         wrong.prepare(modalities)
 
@@ -309,7 +313,7 @@ def test_too_few_rows_for_a_batch(pictures: Path, modalities: dict[str, Modality
 
 def test_asking_too_early_says_what_to_call() -> None:
     with pytest.raises(RuntimeError, match="prepare"):
-        PairedData().records("train")
+        TrainingData().records("train")
 
 
 def test_fingerprint_ignores_where_it_lies_and_how_it_is_split(pictures: Path, modalities: dict[str, Modality]) -> None:
@@ -350,3 +354,17 @@ def test_lightning_names_the_epochs(pictures: Path, modalities: dict[str, Modali
     assert orders[0] != orders[1] != orders[2]
     data.resume(1, 0)
     assert [batch.ids.tolist() for batch in data.train_dataloader()] == orders[1]
+
+
+def test_a_split_is_a_value(tmp_path: Path) -> None:
+    """Nothing of a split changes, and asking for it twice decodes nothing again."""
+    data = TrainingData(source="digits")
+    data.prepare({side: modality_of(side, TowerConfig()) for side in ("image", "text")}, splits=["validation"])
+    split = data.split("validation")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        split.name = "train"  # type: ignore[misc]
+    decoded = data.store.used_bytes
+    again = data.split("validation")
+    assert again == split
+    assert data.store.used_bytes == decoded
+    assert [record.id for record in split.records] == [data.all_records[index].id for index in split.indices]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.embedding.loop import EmbeddedSplit, averaged, embed_side
 from mmalign.errors import UserError
 from mmalign.evaluation.tasks.retrieval import evaluate_retrieval
@@ -18,11 +18,11 @@ from mmalign.model import Aligner
 from mmalign.searching.table import COLUMNS, EmbeddingTable, read_parquet, write_parquet
 from mmalign.types import Embedding, Tokens
 
-Make = Callable[..., PairedData]
+Make = Callable[..., Dataset]
 
 
 @pytest.fixture
-def data(paired: Make, unit: Callable[..., list[float]]) -> PairedData:
+def data(paired: Make, unit: Callable[..., list[float]]) -> Dataset:
     rows = [
         {"id": "first", "left": unit(1), "words": ["a red disc", "a blue disc"], "label": ["disc", "red"]},
         {"id": "second", "left": unit(0, 2), "words": ["two cats"], "label": None},
@@ -30,7 +30,7 @@ def data(paired: Make, unit: Callable[..., list[float]]) -> PairedData:
     return paired(rows, ("left", "words"))
 
 
-def test_every_alternative_in_order(model: Aligner, data: PairedData) -> None:
+def test_every_alternative_in_order(model: Aligner, data: Dataset) -> None:
     model.train()
     embedded = embed_side(model, data, "words", "test", batch_size=2)
     assert model.training
@@ -42,7 +42,7 @@ def test_every_alternative_in_order(model: Aligner, data: PairedData) -> None:
     torch.testing.assert_close(embedded.embedding.vector, expected.vector)
 
 
-def test_alternatives_become_one_item(model: Aligner, data: PairedData) -> None:
+def test_alternatives_become_one_item(model: Aligner, data: Dataset) -> None:
     every = embed_side(model, data, "words", "test").embedding.vector
     embedded = embed_side(model, data, "words", "test", average=["words"])
     assert embedded.rows.tolist() == [0, 1]
@@ -63,7 +63,7 @@ def test_what_has_no_mean_is_refused_and_variances_have_one() -> None:
         averaged(EmbeddedSplit(Embedding(two, tokens=tokens, modality="echo"), rows))
 
 
-def test_parquet_round_trip(model: Aligner, data: PairedData, tmp_path: Path) -> None:
+def test_parquet_round_trip(model: Aligner, data: Dataset, tmp_path: Path) -> None:
     embedded = embed_side(model, data, "words", "test")
     path = tmp_path / "words.parquet"
     write_parquet(path, embedded, data, split="test", bundle_hash="abc")
@@ -77,12 +77,12 @@ def test_parquet_round_trip(model: Aligner, data: PairedData, tmp_path: Path) ->
     assert pq.read_schema(path).names == list(COLUMNS)  # anyone can read it without us
 
 
-def test_vectors_have_no_text(model: Aligner, data: PairedData, tmp_path: Path) -> None:
+def test_vectors_have_no_text(model: Aligner, data: Dataset, tmp_path: Path) -> None:
     write_parquet(tmp_path / "left.parquet", embed_side(model, data, "left", "test"), data, split="test")
     assert read_parquet(tmp_path / "left.parquet").values == [None, None]
 
 
-def test_another_bundle_is_refused(model: Aligner, data: PairedData, tmp_path: Path) -> None:
+def test_another_bundle_is_refused(model: Aligner, data: Dataset, tmp_path: Path) -> None:
     embedded = embed_side(model, data, "words", "test")
     table = EmbeddingTable.of(embedded, data.records("test"), bundle="abc")
     table.require_bundle("abc")
@@ -91,7 +91,7 @@ def test_another_bundle_is_refused(model: Aligner, data: PairedData, tmp_path: P
     EmbeddingTable.of(embedded, data.records("test")).require_bundle("xyz")  # of unknown origin: the user's word
 
 
-def test_a_split_without_that_side(model: Aligner, data: PairedData) -> None:
+def test_a_split_without_that_side(model: Aligner, data: Dataset) -> None:
     with pytest.raises(UserError, match="no record of split 'validation'"):
         embed_side(model, data, "left", "validation")
 

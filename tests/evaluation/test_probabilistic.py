@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.evaluation.noisy_pairs import pair_order, pair_scores
 from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts, ValuePrompts, least_uncertain_texts
@@ -17,7 +17,7 @@ from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.pairs import PairConfig
 from mmalign.types import Embedding
 
-Make = Callable[..., PairedData]
+Make = Callable[..., Dataset]
 TEXTS = {"disc": ("a red disc", "a blue disc", "two cats"), "cat": ("something black",)}
 
 

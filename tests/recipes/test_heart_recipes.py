@@ -8,7 +8,7 @@ import torch
 
 import mmalign
 from mmalign import recipes
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import SourceConfig
 from mmalign.evaluation.run_task import evaluate
 from mmalign.training.run import train
@@ -28,7 +28,7 @@ def test_trains_as_it_stands(recipe: str, tmp_path: Path) -> None:
     assert len(columns["train/loss"]) == 3
     assert all(value == value for values in columns.values() for value in values)
     model = mmalign.load(tmp_path)
-    data = PairedData("hearts", options=HEARTS, columns={name: name for name in model.towers})
+    data = Dataset("hearts", options=HEARTS, columns={name: name for name in model.towers})
     found = evaluate(model, data, "retrieval", sides=("ecg", "echo"), split="test", bootstrap=0)
     assert found.scores["ecg_to_echo"]["n"] == found.scores["ecg_to_echo"]["gallery"] == 10
     # How leads compare reaches the encoder: the same chest leads at half their height are another heart.

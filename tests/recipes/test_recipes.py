@@ -8,7 +8,7 @@ import torch
 
 import mmalign
 from mmalign import recipes
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.evaluation.run_task import evaluate
 from mmalign.heads.codebook import START
 from mmalign.training.run import train
@@ -43,7 +43,7 @@ def test_trains_as_it_stands(recipe: str, tmp_path: Path) -> None:
     again = mmalign.load(tmp_path).encode("text", ["the digit nine"])
     torch.testing.assert_close(a.vector[1:], again.vector, atol=1e-5, rtol=1e-5)
     assert len(b) == 1
-    data = PairedData("digits")
+    data = Dataset("digits")
     found = evaluate(model, data, "retrieval", sides=("image", "text"), credit="content", bootstrap=0)
     assert found.scores["image_to_text"]["n"] > 300
     for mode in model.objective.between("image", "text")[0].modes:
@@ -71,9 +71,9 @@ def test_terms_schedules_and_pulls_are_in_the_log(tmp_path: Path) -> None:
     start = START * 64
     assert model.codebook is not None
     assert float(model.codebook.temperature.detach()) == pytest.approx(start * 0.1 ** (5 / 6))
-    image = PairedData("digits")
+    image = Dataset("digits")
     image.prepare({"image": model.modalities["image"]}, splits=["validation"])
-    some = model.encode("image", [next(iter(image.samples("image", "validation")))])
+    some = model.encode("image", [next(iter(image.split("validation").samples("image")))])
     said = model.encode("text", ["a handwritten two"])
     fdt, clip = model.objective.objectives
     torch.testing.assert_close(model.score(some, said), 0.5 * fdt.score(some, said) + 0.5 * clip.score(some, said))
@@ -102,9 +102,9 @@ def test_a_gaussian_model_writes_how_unsure_each_row_is(tmp_path: Path) -> None:
     assert main(["embed", str(tmp_path / "run"), "image", str(out), "--split", "validation"]) == 0
     column = pq.read_table(out).column("uncertainty").to_numpy()
     model = mmalign.load(tmp_path / "run")
-    data = PairedData("digits")
+    data = Dataset("digits")
     data.prepare({"image": model.modalities["image"]}, splits=["validation"])
-    some = [sample for sample, _ in zip(data.samples("image", "validation"), range(5), strict=False)]
+    some = [sample for sample, _ in zip(data.split("validation").samples("image"), range(5), strict=False)]
     torch.testing.assert_close(torch.tensor(column[:5]), model.encode("image", some).uncertainty)
     with pytest.raises(ValueError, match="log_variance"):
         _ = Embedding(torch.eye(2)).uncertainty

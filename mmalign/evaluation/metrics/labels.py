@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import Record
-from mmalign.embedding.loop import EvalData
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics import bootstrap as boot
 from mmalign.evaluation.metrics.weighted import Bools, Floats, Ints, once
@@ -52,7 +52,7 @@ def groups_of(records: Sequence[Record], rows: Tensor) -> Ints:
     return np.asarray(owners[rows.numpy()])
 
 
-def tuning_split(data: EvalData, split: str, asked: str = "") -> str | None:
+def tuning_split(data: Dataset, split: str, asked: str = "") -> str | None:
     """The split on which a threshold is chosen: never the one that is measured.
 
     Args:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmalign.embedding.loop import EvalData
+from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.weighted import Floats
 from mmalign.inference import run_batches
@@ -20,13 +20,13 @@ KINDS = ("encoder", "embedding")
 
 
 def side_features(
-    model: Aligner, data: EvalData, side: str, split: str, *, kind: str = "encoder", batch_size: int = 64
+    model: Aligner, data: Dataset, side: str, split: str, *, kind: str = "encoder", batch_size: int = 64
 ) -> tuple[Floats, Tensor]:
     """One vector an item of a split: features `(items, width)`, and the record of each `(items,)`.
 
     Args:
         model: Whose tower.
-        data: Prepared, with the model's transforms attached.
+        data: The data set, prepared.
         side: The tower.
         split: Whose records.
         kind: encoder, what the head gets, or embedding, what the shared space holds.
@@ -42,7 +42,7 @@ def side_features(
         output = model.embed(side, inputs) if kind == "embedding" else model.encoders[side](inputs)
         return output.vector.to("cpu", torch.float32)
 
-    batches = data.item_loader(side, split, batch_size=batch_size)
+    batches = data.split(split).batches(side, model.transforms[side], batch_size=batch_size, workers=data.workers)
     made = run_batches(model, batches, forward, lambda outputs: torch.cat([*outputs]))
     if made is None:
         raise UserError(f"no record of split {split!r} has a {side!r}; see mmalign check for what each split holds")

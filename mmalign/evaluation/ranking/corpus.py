@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.data.sample_cache import Samples
 from mmalign.data.sources.base import Record, Source
 from mmalign.embedding.jagged import pack
@@ -42,7 +42,7 @@ class Corpus:
         return self.source.grouped(self.records) if credit == "group" else self.records
 
 
-def corpora(data: PairedData, sides: Sequence[str], candidates: str) -> dict[str, list[Record]]:
+def corpora(data: Dataset, sides: Sequence[str], candidates: str) -> dict[str, list[Record]]:
     """The candidates of each side that has its own; nothing for `split`.
 
     Raises:
@@ -62,7 +62,7 @@ def corpora(data: PairedData, sides: Sequence[str], candidates: str) -> dict[str
 
 def embed_corpus(
     model: Aligner,
-    data: PairedData,
+    data: Dataset,
     side: str,
     records: Sequence[Record],
     *,

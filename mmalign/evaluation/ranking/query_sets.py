@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import Record
 from mmalign.embedding.jagged import keep
-from mmalign.embedding.loop import EmbeddedSplit, EvalData, embed_side
+from mmalign.embedding.loop import EmbeddedSplit, embed_side
 from mmalign.errors import UserError
 from mmalign.evaluation.ranking.corpus import SETS, Corpus, corpora, embed_corpus
 from mmalign.model import Aligner
@@ -42,7 +42,7 @@ class Direction:
 
 def directions(
     model: Aligner,
-    data: EvalData,
+    data: Dataset,
     sides: tuple[str, str],
     split: str,
     *,
@@ -72,16 +72,16 @@ def directions(
     return embedded, found
 
 
-def _paired(data: EvalData, candidates: str) -> PairedData:
+def _paired(data: Dataset, candidates: str) -> Dataset:
     if candidates not in SETS:
         raise UserError(f"--candidates: no set called {candidates!r}{nearest(candidates, SETS)}")
-    if not isinstance(data, PairedData):
+    if not isinstance(data, Dataset):
         raise UserError(f"--candidates {candidates} needs a source, got {type(data).__name__}")
     return data
 
 
-def _seen_groups(data: EvalData, records: Sequence[Record], split: str) -> set[str]:
-    if not isinstance(data, PairedData) or all(record.group is None for record in records):
+def _seen_groups(data: Dataset, records: Sequence[Record], split: str) -> set[str]:
+    if not isinstance(data, Dataset) or all(record.group is None for record in records):
         raise UserError("--strict: no record has a group; name its column with --data.columns.group")
     if split in ("train", "all"):
         raise UserError(f"--strict leaves out what training rows know, which is all of split {split!r}")

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from mmalign import bundle
-from mmalign.data.module import PairedData
-from mmalign.embedding.loop import EmbeddedSplit, EvalData
+from mmalign.data.dataset import Dataset
+from mmalign.embedding.loop import EmbeddedSplit
 from mmalign.embedding.scoring import Block
 from mmalign.errors import UserError
 from mmalign.evaluation.ranking.query_sets import Direction, directions
@@ -97,9 +97,9 @@ def members(model: Aligner, others: Sequence[str | Path | Aligner], sides: tuple
 
 
 def directions_of(
-    models: Sequence[Aligner], data: EvalData, sides: tuple[str, str], split: str, *, mode: str = "", **options: Any
+    models: Sequence[Aligner], data: Dataset, sides: tuple[str, str], split: str, *, mode: str = "", **options: Any
 ) -> list[tuple[dict[str, EmbeddedSplit], dict[str, Direction]]]:
-    """What each model makes of the data by its own transforms, see `directions`; one model finds its own attached.
+    """What each model makes of the data by its own transforms, see `directions`.
 
     Raises:
         UserError: one model can use rows that another cannot.
@@ -107,7 +107,7 @@ def directions_of(
     made, read = [], [record.id for record in data.records(split)]
     for model in models:
         if len(models) > 1:
-            _attach(model, data, sides, split)
+            _prepare(model, data, sides, split)
             if [record.id for record in data.records(split)] != read:
                 raise UserError(f"--ensemble {_name(model)}: expected a model that can read the same rows of the data")
         of_vectors = not mode and model.scores_vectors_only(*sides)
@@ -115,7 +115,7 @@ def directions_of(
         for name, one in made[0][1].items():
             _demand_same(one, made[-1][1][name])
     if len(models) > 1:
-        _attach(models[0], data, sides, split)
+        _prepare(models[0], data, sides, split)
     return made
 
 
@@ -128,11 +128,8 @@ def _name(model: Aligner) -> str:
     return str(model.path) if model.path else "a model that was never saved"
 
 
-def _attach(model: Aligner, data: EvalData, sides: tuple[str, str], split: str) -> None:
-    if not isinstance(data, PairedData):
-        raise UserError(f"--ensemble needs data that each model can read in its way, got {type(data).__name__}")
+def _prepare(model: Aligner, data: Dataset, sides: tuple[str, str], split: str) -> None:
     data.prepare({side: model.modalities[side] for side in sides}, splits=None if split == "all" else [split])
-    data.attach({side: model.transforms[side] for side in sides})
 
 
 def _demand_same(one: Direction, other: Direction) -> None:

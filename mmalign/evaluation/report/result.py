@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mmalign.data.module import PairedData
-from mmalign.embedding.loop import EvalData
+from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.model import Aligner
 from mmalign.version import __version__
@@ -106,7 +105,7 @@ class EvalResult:
 
 def provenance(
     model: Aligner,
-    data: EvalData,
+    data: Dataset,
     *,
     split: str,
     seed: int,
@@ -135,10 +134,10 @@ def provenance(
     }
 
 
-def rows_of(data: EvalData, split: str) -> dict[str, Any]:
+def rows_of(data: Dataset, split: str) -> dict[str, Any]:
     """Where the rows of a split are from, how many were used, and how many were set aside, the first three with why."""
     found: dict[str, Any] = {"used": len(data.records(split))}
-    if not isinstance(data, PairedData):
+    if not isinstance(data, Dataset):
         return found
     where = {record.location: place for record, place in zip(data.all_records, data.splits, strict=True)}
     aside = [one for one in data.rejected if split == "all" or where.get(one.location) == split]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmalign.embedding.loop import EvalData
+from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.labels import groups_of, labels_of, targets_of, with_intervals
 from mmalign.evaluation.metrics.regression import number_measures
@@ -73,7 +73,7 @@ class Rows(NamedTuple):
 
 def evaluate_probe(
     model: Aligner,
-    data: EvalData,
+    data: Dataset,
     *,
     side: str,
     split: str,
@@ -91,7 +91,7 @@ def evaluate_probe(
 
     Args:
         model: What to measure.
-        data: Prepared, with the model's transforms attached.
+        data: The data set, prepared.
         side: The tower.
         split: Whose records are judged; the probes are fitted on `train`.
         target: A number to predict; "" = the labels.
@@ -205,7 +205,7 @@ def _compared(
     return tables
 
 
-def _classes(data: EvalData) -> Probing:
+def _classes(data: Dataset) -> Probing:
     names = sorted({label for record in data.all_records for label in record.labels})
     if not names:
         raise UserError("a probe needs labels, or a number: --data.columns.label COLUMN, or --target NAME")
@@ -239,7 +239,7 @@ def _classes(data: EvalData) -> Probing:
     return Probing(truth_of, one_vs_rest if several else logistic, mean_area, strata_of_labels, measures)
 
 
-def _numbers(data: EvalData, target: str, threshold: float | None) -> Probing:
+def _numbers(data: Dataset, target: str, threshold: float | None) -> Probing:
     def truth_of(rows: Any, split: str) -> tuple[Floats, Bools]:
         truth = targets_of(data.records(split), rows, target)
         return truth, ~np.isnan(truth)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmalign.embedding.loop import AVERAGE, EvalData
+from mmalign.data.dataset import Dataset
+from mmalign.embedding.loop import AVERAGE
 from mmalign.embedding.scoring import Block, full_blocks
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics import bootstrap as boot
@@ -39,7 +40,7 @@ ENSEMBLE = "mean of the ranks that each of {} models gives a candidate"
 
 def evaluate_retrieval(
     model: Aligner,
-    data: EvalData,
+    data: Dataset,
     *,
     a: str,
     b: str,
@@ -61,7 +62,7 @@ def evaluate_retrieval(
 
     Args:
         model: What to measure.
-        data: Prepared, with the model's transforms attached.
+        data: The data set, prepared.
         a: One tower.
         b: The other tower.
         split: Whose records are queries and, unless there is a corpus, gallery.

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from mmalign.embedding.loop import EvalData, embed_side
+from mmalign.data.dataset import Dataset
+from mmalign.embedding.loop import embed_side
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.classification import Classified, multi_label_scores, single_label_scores
 from mmalign.evaluation.metrics.labels import groups_of
@@ -30,7 +31,7 @@ PROTOCOL = {
 
 def evaluate_zero_shot(
     model: Aligner,
-    data: EvalData,
+    data: Dataset,
     *,
     side: str,
     class_side: str | None = None,
@@ -49,7 +50,7 @@ def evaluate_zero_shot(
 
     Args:
         model: What to measure.
-        data: Prepared, with the model's transforms attached.
+        data: The data set, prepared.
         side: The tower whose samples are classified.
         class_side: The tower that reads prompts; default: the one other tower whose samples are strings.
         split: Whose records are classified.

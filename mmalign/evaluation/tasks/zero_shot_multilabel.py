@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from mmalign.embedding.loop import AVERAGE, EvalData, embed_side
+from mmalign.data.dataset import Dataset
+from mmalign.embedding.loop import AVERAGE, embed_side
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.labels import groups_of, labels_of, tuning_split, with_intervals
 from mmalign.evaluation.metrics.selective_prediction import Doubt, assess, detection_doubts, variance_of
@@ -37,7 +38,7 @@ PROTOCOL = {
 
 def evaluate_multi_label(
     model: Aligner,
-    data: EvalData,
+    data: Dataset,
     *,
     side: str,
     class_side: str,
@@ -59,7 +60,7 @@ def evaluate_multi_label(
 
     Args:
         model: What to measure.
-        data: Prepared, with the model's transforms attached.
+        data: The data set, prepared.
         side: The tower whose samples are judged.
         class_side: The tower that reads sentences.
         split: Whose records are judged.
@@ -254,7 +255,7 @@ def _score_variance(sentences: PromptEmbeddings, samples: Embedding, prompts: Cl
     return {"score variance": np.mean([one.var(axis=1) for one in scores], axis=0)}
 
 
-def _labels_as_they_are(data: EvalData) -> ClassPrompts:
+def _labels_as_they_are(data: Dataset) -> ClassPrompts:
     labels = sorted({label for record in data.all_records for label in record.labels})
     if not labels:
         raise UserError("multi-label needs labels; name the column with --data.columns.label")

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from mmalign.data.module import PairedData
-from mmalign.embedding.loop import AVERAGE, EvalData, embed_side
+from mmalign.data.dataset import Dataset
+from mmalign.embedding.loop import AVERAGE, embed_side
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.labels import groups_of, targets_of, tuning_split
 from mmalign.evaluation.metrics.regression import Predicted, number_doubt, number_figures, predict
@@ -30,7 +30,7 @@ PROTOCOL = {
 
 def evaluate_regression(
     model: Aligner,
-    data: EvalData,
+    data: Dataset,
     *,
     side: str,
     class_side: str,
@@ -54,7 +54,7 @@ def evaluate_regression(
 
     Args:
         model: What to measure.
-        data: Prepared, with the model's transforms attached.
+        data: The data set, prepared.
         side: The tower whose samples are judged.
         class_side: The tower that reads sentences.
         split: Whose records are judged; those whose number is not known are left out.
@@ -146,9 +146,9 @@ def evaluate_regression(
     return EvalResult("regression", found, origin, details | {"target": target, "embedding": samples})
 
 
-def _training_mean(data: EvalData, target: str) -> float | None:
+def _training_mean(data: Dataset, target: str) -> float | None:
     # From the list of rows: nothing is decoded for a mean.
-    if isinstance(data, PairedData):
+    if isinstance(data, Dataset):
         rows = [row for row, split in zip(data.all_records, data.splits, strict=True) if split == "train"]
     else:
         rows = data.records("train")

@@ -19,7 +19,7 @@ from mmalign.training.cca.truncated_svd import Rows
 from mmalign.types import Inputs
 
 if TYPE_CHECKING:
-    from mmalign.data.module import PairedData
+    from mmalign.data.dataset import Dataset
 
 
 @dataclass
@@ -39,7 +39,7 @@ class CCAConfig:
     power: float = 1.0
 
 
-def cca_initialise(model: Aligner, data: "PairedData", config: CCAConfig, *, batch_size: int = 256) -> None:
+def cca_initialise(model: Aligner, data: "Dataset", config: CCAConfig, *, batch_size: int = 256) -> None:
     """Set the maps of two towers by `canonical_maps` of their features of the training rows, of more by `shared_maps`.
 
     An encoder with `linear_features` has its own map set, and its head passes that on; of any other encoder, as it is
@@ -89,7 +89,7 @@ def _towers(model: Aligner, config: CCAConfig) -> list[str]:
     return names
 
 
-def _features(model: Aligner, data: "PairedData", name: str, batch_size: int) -> tuple[Rows, dict[int, int]]:
+def _features(model: Aligner, data: "Dataset", name: str, batch_size: int) -> tuple[Rows, dict[int, int]]:
     """Features of the training rows' first alternatives, and where each record's stand."""
     encoder = model.encoders[name]
     assert isinstance(encoder, Encoder)
@@ -102,7 +102,8 @@ def _features(model: Aligner, data: "PairedData", name: str, batch_size: int) ->
         every = [*blocks]
         return vstack(every).tocsr() if issparse(every[0]) else np.concatenate(every)
 
-    made = run_batches(model, data.item_loader(name, "train", batch_size=batch_size), forward, join)
+    batches = data.split("train").batches(name, model.transforms[name], batch_size=batch_size, workers=data.workers)
+    made = run_batches(model, batches, forward, join)
     if made is None:
         raise UserError(f"model.cca_init: no training row has the side {name!r}")
     features, owners = made[0], made[1].tolist()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import SourceConfig
 from mmalign.data.sources.digits import WORDS, DigitsSource
 from mmalign.errors import BadSample, UserError
@@ -47,7 +47,7 @@ def test_sides_may_be_renamed_and_typos_are_named() -> None:
 
 
 def test_through_the_data_module(modalities: dict[str, Modality]) -> None:
-    data = PairedData(source="digits")
+    data = Dataset(source="digits")
     assert data.sides == ["image", "text"]
     data.prepare(modalities)
     assert (len(data.records("train")), len(data.records("validation"))) == (1438, 359)
@@ -56,6 +56,6 @@ def test_through_the_data_module(modalities: dict[str, Modality]) -> None:
 
 
 def fingerprint_again(modalities: dict[str, Modality]) -> str:
-    data = PairedData(source="digits", validation=0.5)
+    data = Dataset(source="digits", validation=0.5)
     data.open(modalities)
     return data.fingerprint()

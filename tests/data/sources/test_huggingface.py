@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmalign.data.checking import check
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import SourceConfig
 from mmalign.data.sources.huggingface import DatasetsSource
 from mmalign.errors import BadSample, UserError
@@ -65,7 +65,7 @@ def test_a_saved_dataset(tmp_path: Path, png: Any) -> None:
 def test_keys_of_a_dict_are_splits(tmp_path: Path, png: Any, modalities: dict[str, Modality]) -> None:
     both = datasets.DatasetDict({"train": table(png, 6), "valid": table(png, 3)})
     both.save_to_disk(str(tmp_path / "d"))
-    data = PairedData(source="datasets", manifest=str(tmp_path / "d"), columns=COLUMNS)
+    data = Dataset(source="datasets", manifest=str(tmp_path / "d"), columns=COLUMNS)
     report = check(data, modalities)
     assert report.splits == {"train": 6, "validation": 3}
     assert report.bad == 0
@@ -80,7 +80,7 @@ def test_missing_and_damaged_pictures_are_bad_rows(tmp_path: Path, png: Any, mod
     }
     features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
     datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "d"))
-    data = PairedData(source="datasets", manifest=str(tmp_path / "d"), columns=COLUMNS)
+    data = Dataset(source="datasets", manifest=str(tmp_path / "d"), columns=COLUMNS)
     found = {problem.location: problem.reason for problem in check(data, modalities).problems}
     assert list(found) == ["d:1", "d:2"]
     assert found["d:1"] == "expected a value in column 'image', got an empty one"
@@ -114,7 +114,7 @@ def test_an_image_folder(tmp_path: Path, png: Any, modalities: dict[str, Modalit
         (tmp_path / "pictures" / word).mkdir(parents=True)
         for value in values:
             (tmp_path / "pictures" / word / f"{value}.png").write_bytes(png(value))
-    data = PairedData(
+    data = Dataset(
         source="datasets", manifest=str(tmp_path / "pictures"), columns={"image": "image", "label": "label"},
         options={"cache": str(tmp_path / "cache")},
     )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmalign import registry
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import Record, Rejected
 from mmalign.data.sources.manifest import ManifestSource
 from mmalign.errors import BadSample, UserError
@@ -17,7 +17,7 @@ from mmalign.evaluation.ranking.corpus import corpora, embed_corpus
 from mmalign.evaluation.tasks.retrieval import evaluate_retrieval
 from mmalign.model import Aligner
 
-Make = Callable[..., PairedData]
+Make = Callable[..., Dataset]
 Unit = Callable[..., list[float]]
 
 
@@ -44,7 +44,7 @@ def candidate(name: str, value: Any, side: str = "right", **more: Any) -> Record
 
 
 @pytest.fixture
-def data(paired: Make, unit: Unit, listing: dict[str, list[Record]]) -> PairedData:
+def data(paired: Make, unit: Unit, listing: dict[str, list[Record]]) -> Dataset:
     """Four rows of the test split on a circle; each right side is listed, among others that lie between."""
     rows = [
         {"id": f"r{i}", "left": unit(1, i), "right": unit(1, i), "group": f"g{i // 2}", "split": "test"}
@@ -62,7 +62,7 @@ def data(paired: Make, unit: Unit, listing: dict[str, list[Record]]) -> PairedDa
     return paired(rows)
 
 
-def test_a_corpus_by_hand(model: Aligner, data: PairedData) -> None:
+def test_a_corpus_by_hand(model: Aligner, data: Dataset) -> None:
     result = evaluate_retrieval(model, data, a="left", b="right", split="test", bootstrap=0, candidates="corpus")
     forth, back = result.scores["left_to_right"], result.scores["right_to_left"]
     # r0 ties with x: rank 2. r1: y and z are nearer: 3. r2 is not listed: left out. r3: 1.
@@ -82,7 +82,7 @@ def test_a_corpus_by_hand(model: Aligner, data: PairedData) -> None:
     assert "ties in the middle" in middle.provenance["protocol"]["ranks"]
 
 
-def test_the_batch_size_changes_nothing(model: Aligner, data: PairedData) -> None:
+def test_the_batch_size_changes_nothing(model: Aligner, data: Dataset) -> None:
     found = [
         evaluate_retrieval(
             model, data, a="left", b="right", split="test", bootstrap=0, candidates="corpus", batch_size=size
@@ -92,7 +92,7 @@ def test_the_batch_size_changes_nothing(model: Aligner, data: PairedData) -> Non
     assert found[0] == found[1] == found[2]
 
 
-def test_groups_in_a_corpus(model: Aligner, data: PairedData) -> None:
+def test_groups_in_a_corpus(model: Aligner, data: Dataset) -> None:
     """A candidate has the group of the row whose id it has, unless it says one itself."""
     Listing.lists["right"].append(candidate("w", [0.0] * 7 + [1.0], group="g1"))
     result = evaluate_retrieval(
@@ -127,7 +127,7 @@ def test_a_candidate_answers_for_its_row(
     assert found.scores["words_to_left"]["no_right_answer"] == 1
 
 
-def test_candidates_that_cannot_be_used(model: Aligner, data: PairedData) -> None:
+def test_candidates_that_cannot_be_used(model: Aligner, data: Dataset) -> None:
     Listing.lists["right"][3] = candidate("y", "no-such-file.npy")
     problem = Rejected("corpus:z", "z", "right", "", "expected something else, got this")
     Listing.lists["right"][4] = candidate("z", [0.0] * 8, problem=problem)
@@ -143,7 +143,7 @@ def test_candidates_that_cannot_be_used(model: Aligner, data: PairedData) -> Non
         evaluate_retrieval(model, data, **ask)
 
 
-def test_candidates_are_not_kept_decoded(model: Aligner, data: PairedData) -> None:
+def test_candidates_are_not_kept_decoded(model: Aligner, data: Dataset) -> None:
     before = data.store.used_bytes
     records = corpora(data, ("left", "right"), "corpus")["right"]
     made = embed_corpus(model, data, "right", records, batch_size=2)
@@ -198,7 +198,7 @@ def test_no_corpus(model: Aligner, paired: Make, random_rows: Callable[..., Any]
         evaluate_retrieval(model, data, a="left", b="right", split="test", candidates="corpora")
 
 
-def test_strict_leaves_out_what_training_knows(model: Aligner, data: PairedData) -> None:
+def test_strict_leaves_out_what_training_knows(model: Aligner, data: Dataset) -> None:
     """The training row is of group g0, and so are r0 and r1; they stay in the gallery."""
     result = evaluate_retrieval(model, data, a="left", b="right", split="test", bootstrap=0, strict=True)
     for name in ("left_to_right", "right_to_left"):
@@ -221,7 +221,7 @@ def test_strict_needs_groups(model: Aligner, paired: Make, random_rows: Callable
 
 
 def test_what_is_printed_is_what_is_kept(
-    model: Aligner, data: PairedData, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    model: Aligner, data: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     ask = {"a": "left", "b": "right", "split": "test", "bootstrap": 0, "candidates": "corpus", "strict": True}
@@ -245,7 +245,7 @@ def test_rows_set_aside_are_counted(model: Aligner, paired: Make, unit: Unit) ->
     assert "expected a value in column 'right'" in result.provenance["rows"]["reasons"][0]
 
 
-def test_lengths(model: Aligner, data: PairedData) -> None:
+def test_lengths(model: Aligner, data: Dataset) -> None:
     for ks in ([0, 1], [5, 5]):
         with pytest.raises(UserError, match="--ks: expected different lengths"):
             evaluate_retrieval(model, data, a="left", b="right", split="test", ks=ks)

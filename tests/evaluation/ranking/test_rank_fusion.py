@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import mmalign
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.embedding.scoring import Block, margin_of
 from mmalign.errors import UserError
 from mmalign.evaluation.ranking.rank_fusion import mean_rank_blocks, mid_ranks
@@ -17,7 +17,7 @@ from mmalign.evaluation.tasks.retrieval import evaluate_retrieval
 from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.pairs import PairConfig
 
-Make = Callable[..., PairedData]
+Make = Callable[..., Dataset]
 DIM = 8
 
 
@@ -74,13 +74,12 @@ def vectors(seed: int, pairs: tuple[str, ...] = ("clip",)) -> Aligner:
 
 
 @pytest.fixture
-def data(paired: Make, random_rows: Callable[..., Any]) -> PairedData:
+def data(paired: Make, random_rows: Callable[..., Any]) -> Dataset:
     return paired(random_rows(40, noise=0.3))
 
 
-def test_an_evaluation_against_a_loop(data: PairedData) -> None:
+def test_an_evaluation_against_a_loop(data: Dataset) -> None:
     models = [vectors(seed) for seed in range(3)]
-    data.attach(models[0].transforms)
     result = evaluate_retrieval(
         models[0], data, a="left", b="right", split="test", bootstrap=0, ensemble=models[1:], ks=(1, 5)
     )
@@ -98,9 +97,8 @@ def test_an_evaluation_against_a_loop(data: PairedData) -> None:
     assert "bundles" not in alone.provenance
 
 
-def test_a_model_beside_itself_changes_nothing(data: PairedData) -> None:
+def test_a_model_beside_itself_changes_nothing(data: Dataset) -> None:
     model = vectors(0)
-    data.attach(model.transforms)
     ask = {"a": "left", "b": "right", "split": "test", "bootstrap": 0}
     alone = evaluate_retrieval(model, data, **ask)
     twice = evaluate_retrieval(model, data, **ask, ensemble=[model])
@@ -126,7 +124,6 @@ def test_every_model_reads_by_its_own_transforms(
         made.append(Aligner(towers, [PairConfig("left", "words")], 4, fitted))
     assert made[0].transforms["words"].config() != made[1].transforms["words"].config()
     data = paired([{"left": unit(1, i), "words": words} for i, words in enumerate(sentences)], ("left", "words"))
-    data.attach(made[0].transforms)
     result = evaluate_retrieval(made[0], data, a="left", b="words", split="test", bootstrap=0, ensemble=[made[1]])
     means = np.zeros((6, 6))
     for model in made:
@@ -137,10 +134,9 @@ def test_every_model_reads_by_its_own_transforms(
     assert data.transforms["words"] is made[0].transforms["words"]  # left as it was found
 
 
-def test_bundles_are_named(data: PairedData, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bundles_are_named(data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = [mmalign.save(vectors(seed), tmp_path / f"bundle{seed}") for seed in range(2)]
     model = mmalign.load(folders[0])
-    data.attach(model.transforms)
     result = evaluate_retrieval(model, data, a="left", b="right", split="test", bootstrap=0, ensemble=[str(folders[1])])
     named = result.provenance["bundles"]
     assert [Path(one["path"]).name for one in named] == ["bundle0", "bundle1"]
@@ -149,9 +145,8 @@ def test_bundles_are_named(data: PairedData, tmp_path: Path, capsys: pytest.Capt
     assert named[1]["hash"] in capsys.readouterr().out
 
 
-def test_a_model_without_the_towers(data: PairedData, model: Aligner) -> None:
+def test_a_model_without_the_towers(data: Dataset, model: Aligner) -> None:
     one = vectors(0)
-    data.attach(one.transforms)
     towers = {name: TowerConfig(modality="vector", args={"width": DIM}) for name in ("left", "other")}
     other = Aligner(towers, [PairConfig("left", "other")], 4, fit_transforms(towers, {"left": [], "other": []}))
     with pytest.raises(UserError, match="has no tower 'right', it has left, other"):
@@ -166,11 +161,10 @@ def test_models_that_read_other_rows(tmp_path: Path) -> None:
         np.save(tmp_path / f"{i}.npy", np.full((2, DIM) if i == 9 else (DIM,), i + 1.0, dtype=np.float32))
     table = tmp_path / "rows.tsv"
     table.write_text("left\tright\tsplit\n" + "".join(f"{i}.npy\t{i // 9 + 10}.npy\ttest\n" for i in range(200)))
-    data = PairedData(manifest=str(table), columns={"left": "left", "right": "right"})
+    data = Dataset(manifest=str(table), columns={"left": "left", "right": "right"})
     one = vectors(0)
     towers = {"left": TowerConfig(modality="bag", args={"width": DIM}), "right": one.towers["right"]}
     other = Aligner(towers, [PairConfig("left", "right")], 4, fit_transforms(towers, {"left": [], "right": []}))
     data.prepare(one.modalities)
-    data.attach(one.transforms)
     with pytest.raises(UserError, match="can read the same rows"):
         evaluate_retrieval(one, data, a="left", b="right", split="test", bootstrap=0, ensemble=[other])

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 import mmalign
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.evaluation.report.result import EvalResult
 from mmalign.evaluation.tasks.retrieval import evaluate_retrieval
 from mmalign.evaluation.tasks.zero_shot_classification import evaluate_zero_shot
 from mmalign.model import Aligner
 
-Make = Callable[..., PairedData]
+Make = Callable[..., Dataset]
 
 
 @pytest.fixture

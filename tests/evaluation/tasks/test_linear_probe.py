@@ -10,7 +10,7 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.evaluation.probing.features import random_copy, side_features
 from mmalign.evaluation.probing.label_fractions import share_of_rows, shots_of_classes, strata_of_numbers
@@ -19,7 +19,7 @@ from mmalign.evaluation.run_task import evaluate
 from mmalign.evaluation.tasks.linear_probe import evaluate_probe
 from mmalign.model import Aligner
 
-Make = Callable[..., PairedData]
+Make = Callable[..., Dataset]
 
 
 def rows_of(label: Callable[[int, np.ndarray], Any], count: int = 150) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import Record
 from mmalign.embedding.loop import EmbeddedSplit, embed_side
 from mmalign.embedding.scoring import first_answers
@@ -20,7 +20,7 @@ from mmalign.objectives.pairs import PairConfig
 from mmalign.types import Embedding
 
 Rows = Callable[..., list[dict[str, Any]]]
-Make = Callable[..., PairedData]
+Make = Callable[..., Dataset]
 
 
 def test_a_table_by_hand(model: Aligner, paired: Make, unit: Callable[..., list[float]]) -> None:
@@ -210,13 +210,12 @@ def test_real_digits() -> None:
         "image": TowerConfig(encoder="convnet", args={"width": 4}),
         "text": TowerConfig(args={"width": 16, "depth": 1, "heads": 2}),
     }
-    data = PairedData(source="digits")
+    data = Dataset(source="digits")
     from mmalign.model import modality_of
 
     data.prepare({side: modality_of(side, tower) for side, tower in towers.items()}, splits=["validation"])
-    transforms = fit_transforms(towers, {side: list(data.samples(side, "validation")) for side in towers})
+    transforms = fit_transforms(towers, {side: list(data.split("validation").samples(side)) for side in towers})
     model = Aligner(towers, [PairConfig("image", "text")], 16, transforms)
-    data.attach(transforms)
     found = evaluate_retrieval(model, data, a="image", b="text", split="validation", credit="content", bootstrap=20)
     pictures = len(data.records("validation"))
     assert found.scores["image_to_text"]["n"] == pictures

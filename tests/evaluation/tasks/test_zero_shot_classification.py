@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn import metrics
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.classification import (
     Classified,
@@ -23,7 +23,7 @@ from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings, mean_
 from mmalign.evaluation.tasks.zero_shot_classification import evaluate_zero_shot
 from mmalign.model import Aligner
 
-Make = Callable[..., PairedData]
+Make = Callable[..., Dataset]
 NAMES = ["disc", "square", "cat", "dog", "red", "blue", "black"]
 PROMPTS = Prompts(("a {}", "the picture of a green {}", "two {} here"))
 
@@ -39,10 +39,10 @@ def loop(model: Aligner, vectors: np.ndarray, names: list[str], prompts: Prompts
 
 
 @pytest.fixture
-def labelled(model: Aligner, paired: Make) -> Callable[..., tuple[PairedData, np.ndarray, list[Any]]]:
+def labelled(model: Aligner, paired: Make) -> Callable[..., tuple[Dataset, np.ndarray, list[Any]]]:
     """Vectors near the embedding of their class's prompt, with labels; some classes more often than others."""
 
-    def make(names: list[str], count: int = 60, noise: float = 0.3) -> tuple[PairedData, np.ndarray, list[Any]]:
+    def make(names: list[str], count: int = 60, noise: float = 0.3) -> tuple[Dataset, np.ndarray, list[Any]]:
         generator = torch.Generator().manual_seed(5)
         places = (torch.rand(count, generator=generator) ** 2 * len(names)).long()
         towards = model.encode("words", [PROMPTS.texts(name)[0] for name in names]).vector

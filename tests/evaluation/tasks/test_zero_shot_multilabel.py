@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.weighted import best_threshold
 from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts, ValuePrompts
@@ -17,7 +17,7 @@ from mmalign.evaluation.run_task import evaluate
 from mmalign.evaluation.tasks.zero_shot_multilabel import class_figures, detection_scores, evaluate_multi_label
 from mmalign.model import Aligner
 
-Make = Callable[..., PairedData]
+Make = Callable[..., Dataset]
 PROMPTS = ClassPrompts(
     {"disc": ("a red disc", "a blue disc"), "cat": ("two cats",), "dog": ("something black",)},
     {"disc": ("a green square", "something black"), "cat": ("no cats",)},
@@ -25,7 +25,7 @@ PROMPTS = ClassPrompts(
 
 
 @pytest.fixture
-def patients(model: Aligner, paired: Make) -> PairedData:
+def patients(model: Aligner, paired: Make) -> Dataset:
     """Vectors near what their labels say, three rows a patient; a validation split beside the test split."""
     rng = np.random.default_rng(1)
     towards = {name: model.encode("words", [texts[0]]).vector[0].numpy() for name, texts in PROMPTS.positive.items()}
@@ -60,7 +60,7 @@ def test_scores_equal_the_loop(model: Aligner) -> None:
     np.testing.assert_allclose(got, np.stack(expected, axis=1), atol=1e-6)
 
 
-def test_figures_equal_scikit_learn(model: Aligner, patients: PairedData) -> None:
+def test_figures_equal_scikit_learn(model: Aligner, patients: Dataset) -> None:
     result = evaluate_multi_label(
         model, patients, side="left", class_side="words", split="test", prompts=PROMPTS, bootstrap=50
     )
@@ -83,7 +83,7 @@ def test_figures_equal_scikit_learn(model: Aligner, patients: PairedData) -> Non
     assert result.provenance["protocol"]["thresholds"] == "chosen on validation"
 
 
-def test_the_threshold_is_the_best_of_the_other_split(model: Aligner, patients: PairedData) -> None:
+def test_the_threshold_is_the_best_of_the_other_split(model: Aligner, patients: Dataset) -> None:
     """Chosen without a look at what is measured: the test rows alone would choose another."""
     given = {"side": "left", "class_side": "words", "split": "test", "prompts": PROMPTS, "bootstrap": 0}
     got = evaluate_multi_label(model, patients, **given).scores["classes"]["dog"]["threshold"]
@@ -97,7 +97,7 @@ def test_the_threshold_is_the_best_of_the_other_split(model: Aligner, patients: 
     assert got != pytest.approx(chosen["test"], abs=1e-3)
 
 
-def test_no_split_to_choose_on(model: Aligner, patients: PairedData) -> None:
+def test_no_split_to_choose_on(model: Aligner, patients: Dataset) -> None:
     given = {"side": "left", "class_side": "words", "split": "test", "prompts": PROMPTS, "bootstrap": 0}
     scores = evaluate_multi_label(model, patients, **given, tune_split="none").scores
     assert "balanced_accuracy" not in scores["classes"]["dog"]
@@ -109,7 +109,7 @@ def test_no_split_to_choose_on(model: Aligner, patients: PairedData) -> None:
         evaluate_multi_label(model, patients, **given, tune_split="train")
 
 
-def test_a_class_without_both_outcomes_is_named(model: Aligner, patients: PairedData) -> None:
+def test_a_class_without_both_outcomes_is_named(model: Aligner, patients: Dataset) -> None:
     prompts = ClassPrompts({"disc": ("a disc",), "unicorn": ("a unicorn",)})
     result = evaluate_multi_label(
         model, patients, side="left", class_side="words", split="test", prompts=prompts, bootstrap=0
@@ -134,7 +134,7 @@ def test_intervals_draw_groups() -> None:
     assert np.ptp(by["patient"]) > 2 * np.ptp(by["row"])
 
 
-def test_by_the_tasks_name(model: Aligner, patients: PairedData, tmp_path: Path) -> None:
+def test_by_the_tasks_name(model: Aligner, patients: Dataset, tmp_path: Path) -> None:
     file = tmp_path / "prompts.yaml"
     file.write_text("disc: {positive: [a red disc, a blue disc], negative: a green square}\ncat: two cats\n")
     given = {"sides": ("left", "words"), "split": "test", "prompts": file, "bootstrap": 20}
@@ -207,7 +207,7 @@ def test_value_prompts_of_a_file(tmp_path: Path) -> None:
     assert prompts.texts(10.0) == ["EF 10 %"]
 
 
-def test_details_are_margins(model: Aligner, patients: PairedData) -> Any:
+def test_details_are_margins(model: Aligner, patients: Dataset) -> Any:
     given = {"side": "left", "class_side": "words", "split": "test", "prompts": PROMPTS, "bootstrap": 0}
     result = evaluate_multi_label(model, patients, **given)
     scores = detection_scores(
@@ -218,7 +218,7 @@ def test_details_are_margins(model: Aligner, patients: PairedData) -> Any:
     np.testing.assert_allclose(shift, np.tile(thresholds, (60, 1)), atol=1e-9)
 
 
-def test_doubt_about_classes(model: Aligner, patients: PairedData) -> None:
+def test_doubt_about_classes(model: Aligner, patients: Dataset) -> None:
     result = evaluate(
         model, patients, "multi-label", sides=("left", "words"), split="test", bootstrap=30, uncertainty=True
     )

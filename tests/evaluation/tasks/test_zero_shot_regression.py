@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.regression import Predicted, number_doubt, predict
 from mmalign.evaluation.prompts.contrast_prompts import ValuePrompts
@@ -18,12 +18,12 @@ from mmalign.evaluation.run_task import evaluate
 from mmalign.evaluation.tasks.zero_shot_regression import evaluate_regression
 from mmalign.model import Aligner
 
-Make = Callable[..., PairedData]
+Make = Callable[..., Dataset]
 PROMPTS = ValuePrompts(tuple(map(float, range(10, 90, 10))), ("a red disc {value}", "the picture of {value} cats"))
 
 
 @pytest.fixture
-def hearts(model: Aligner, paired: Make) -> PairedData:
+def hearts(model: Aligner, paired: Make) -> Dataset:
     """Vectors near the sentence of their value; two rows a patient; one value is not known."""
     rng = np.random.default_rng(3)
     rows, values = [], []
@@ -87,7 +87,7 @@ def test_predictions_that_are_none(given: dict[str, Any], message: str) -> None:
         predict(np.zeros((1, 2, 1)), (1.0, 2.0), **given)
 
 
-def test_figures_equal_scikit_learn(model: Aligner, hearts: PairedData) -> None:
+def test_figures_equal_scikit_learn(model: Aligner, hearts: Dataset) -> None:
     result = evaluate_regression(
         model, hearts, side="left", class_side="words", split="test", target="fraction", prompts=PROMPTS,
         threshold=45.0, temperature=0.001, bootstrap=50, uncertainty=True,
@@ -124,7 +124,7 @@ def test_wrong_side_is_wrong() -> None:
     assert table["spread"]["auroc_of_wrong"] == metrics.roc_auc_score([0, 1, 0, 0, 0, 1], said.spread)
 
 
-def test_by_the_tasks_name(model: Aligner, hearts: PairedData, tmp_path: Path) -> None:
+def test_by_the_tasks_name(model: Aligner, hearts: Dataset, tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("values: {from: 10, to: 80, step: 10}\ntemplates: a red disc {value}")
     given = {"sides": ("left", "words"), "split": "test", "prompts": tmp_path / "p.yaml", "bootstrap": 0}
     assert evaluate(model, hearts, "regression", **given, target="fraction").scores["n"] == 39

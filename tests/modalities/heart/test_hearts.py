@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import load
@@ -108,7 +108,7 @@ def test_it_travels_to_a_worker() -> None:
 
 def test_it_is_registered_and_feeds_training(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load("sources", "hearts") is HeartsSource
-    data = PairedData("hearts", options=FEW, batch_size=3)
+    data = Dataset("hearts", options=FEW, batch_size=3)
     made: list[str] = []
     fetch = HeartsSource.fetch
     monkeypatch.setattr(HeartsSource, "fetch", lambda self, name: made.append(name) or fetch(self, name))

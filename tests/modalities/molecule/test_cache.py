@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.embedding.loop import embed_side
 from mmalign.errors import BadSample, UserError
 from mmalign.evaluation.ranking.corpus import corpora, embed_corpus
@@ -49,22 +49,21 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def opened(folder: Path, cache: Path | None, workers: int = 0) -> tuple[PairedData, Aligner]:
+def opened(folder: Path, cache: Path | None, workers: int = 0) -> tuple[Dataset, Aligner]:
     """The data, prepared, and a model whose transforms were fitted on it."""
     options = {"split": "file"}
-    data = PairedData(
+    data = Dataset(
         "chebi20", str(folder), options=options, cache=None if cache is None else str(cache), max_rejected=0.5
     )
     data.prepare({side: modality_of(side, tower) for side, tower in TOWERS.items()})
-    samples = {side: data.samples(side, "validation") for side in TOWERS}
+    samples = {side: data.split("validation").samples(side) for side in TOWERS}
     torch.manual_seed(0)
     model = Aligner(TOWERS, [PairConfig(*TOWERS, "clip")], 4, fit_transforms(TOWERS, samples, data.store.prepare))
-    data.attach(model.transforms)
     data.workers = workers
     return data, model
 
 
-def found(data: PairedData, model: Aligner) -> dict[str, Any]:
+def found(data: Dataset, model: Aligner) -> dict[str, Any]:
     """Everything that could differ."""
     listed = corpora(data, ("molecule",), "corpus")["molecule"]
     corpus = embed_corpus(model, data, "molecule", listed, batch_size=3)
@@ -127,8 +126,8 @@ def test_a_folder_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
 
 def test_the_folder_by_the_environment(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMALIGN_CACHE", str(tmp_path / "there"))
-    assert PairedData("chebi20", str(folder)).cache == tmp_path / "there"
-    assert PairedData("chebi20", str(folder), cache="here").cache == Path("here")
+    assert Dataset("chebi20", str(folder)).cache == tmp_path / "there"
+    assert Dataset("chebi20", str(folder), cache="here").cache == Path("here")
 
 
 def test_files_of_molecules_are_read_one_by_one(tmp_path: Path) -> None:

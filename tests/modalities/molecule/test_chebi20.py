@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
 from modalities.molecule import MODALITY
@@ -224,7 +224,7 @@ def test_the_real_folder(real_data: Path) -> None:
 
 @pytest.mark.real
 def test_the_real_folder_through_the_data_module(real_data: Path) -> None:
-    data = PairedData("chebi20", str(real_data / "chebi20"), validation=0.15, split_seed=1)
+    data = Dataset("chebi20", str(real_data / "chebi20"), validation=0.15, split_seed=1)
     data.open({"molecule": MODALITY, "text": TEXT})
     counts = Counter(data.splits)
     assert counts.keys() == {"train", "validation"}

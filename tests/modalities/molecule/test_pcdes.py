@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mmalign.data.module import PairedData
+from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
 from modalities.molecule import MODALITY
@@ -42,11 +42,11 @@ def test_paragraphs_and_sentences(folder: Path) -> None:
 
 
 def test_a_refused_smiles_is_a_rejected_row_and_shifts_no_pair(folder: Path) -> None:
-    data = PairedData("pcdes", str(folder), validation=0.0, max_rejected=0.5)
+    data = Dataset("pcdes", str(folder), validation=0.0, max_rejected=0.5)
     data.prepare({"molecule": MODALITY, "text": TEXT})
     assert [rejected.id for rejected in data.rejected] == ["10501"]
     assert "valence" in data.rejected[0].reason
-    pairs = zip(data.samples("molecule"), data.samples("text"), strict=True)
+    pairs = zip(data.split("train").samples("molecule"), data.split("train").samples("text"), strict=True)
     assert [(molecule.smiles, text) for molecule, text in pairs] == [("CCO", LONG), ("CCC", "it is propane")]
 
 

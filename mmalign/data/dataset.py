@@ -1,37 +1,28 @@
-"""The data module: a source's records, vetted, split, decoded once, and served as batches."""
+"""A data set: the records of a source, validated and divided into splits; decoded once, when a split is asked for."""
 
 import dataclasses
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader
-
 from mmalign import distributed, registry
-from mmalign.data.batches import ItemBatches, PairBatches, positive_groups
-from mmalign.data.hard_negatives import NEAREST, nearest_rows
-from mmalign.data.loading import loader
 from mmalign.data.sample_cache import Samples
-from mmalign.data.sampling import EpochBatches, Neighbours
 from mmalign.data.sources.base import RESERVED, Record, Rejected, Source, SourceConfig
+from mmalign.data.split import Split
 from mmalign.data.splits import STANDARD, assign
 from mmalign.data.validation import sides_there, vet
 from mmalign.errors import UserError
-from mmalign.modality import Modality, Transform
-from mmalign.types import Inputs
+from mmalign.modality import Modality
 
 _LOG = logging.getLogger("mmalign")
 _POSITIVES = ("id", "content", "group")
 
 
-class PairedData:
-    """Paired samples from any source: `prepare`, then `attach` the transforms, then ask for loaders.
+class Dataset:
+    """Paired samples from any source. `prepare` reads the records; `split` gives the rows of one split as a value.
 
     Args:
         source: Registered name of the source: manifest, digits, datasets, webdataset.
@@ -107,8 +98,6 @@ class PairedData:
         self.neighbours, self.neighbour_share, self.neighbour_size = neighbours, neighbour_share, neighbour_size
         self.cache_gb, self.max_rejected, self.seed = cache_gb, max_rejected, seed
         self.modalities: dict[str, Modality] = {}
-        self.transforms: dict[str, Transform] = {}
-        self.chunks: dict[str, int] = {}
         self.source: Source
         self.store: Samples
         self.all_records: list[Record] = []
@@ -117,8 +106,6 @@ class PairedData:
         self._rejected: dict[int, Rejected] = {}
         self._scanned: set[str] = set()
         self._told = 0
-        self._resume = (0, 0)
-        self._train: EpochBatches | None = None
         self._fingerprint = ""
 
     @property
@@ -197,15 +184,21 @@ class PairedData:
         """Decode what is new of these splits, whatever is bad; all rejected rows so far by their place."""
         self._rejected.update(self.store.scan(self._places(splits - self._scanned)))
         self._scanned |= splits
-        for side, transform in self.transforms.items():
-            self.store.prepare(side, transform)
         return self._rejected
 
-    def attach(self, transforms: Mapping[str, Transform], chunks: Mapping[str, int] | None = None) -> None:
-        """Give each side the transform that makes its items, and how many of them to collate at once (default: all)."""
-        self.transforms, self.chunks = dict(transforms), dict(chunks or {})
-        for side, transform in transforms.items():
-            self.store.prepare(side, transform)
+    def split(self, name: str) -> Split:
+        """The good rows of a split as a value; decodes those that are not decoded yet.
+
+        Args:
+            name: train, validation, test, another name of the source, or "all" = every good row.
+
+        Raises:
+            UserError: there is no such split, or too many of its rows are bad.
+        """
+        indices = self._ready(name)
+        return Split(
+            name, tuple(indices), tuple(self.all_records[index] for index in indices), tuple(self.present), self.store
+        )
 
     def records(self, split: str) -> list[Record]:
         """The good rows of a split, "all" = every good row.
@@ -214,78 +207,6 @@ class PairedData:
             UserError: there is no such split.
         """
         return [self.all_records[place] for place in self._ready(split)]
-
-    def samples(self, side: str, split: str = "train") -> Iterator[Any]:
-        """The decoded samples of one side, every alternative, in order.
-
-        Raises:
-            UserError: the data has no such side.
-        """
-        self._demand_side(side)
-        for place in self._ready(split):
-            for alternative in range(len(self.all_records[place].values.get(side, ()))):
-                yield self.store.get(place, side, alternative)
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Batches of the training rows; `set_epoch` (Lightning does it) gives each pass its own order.
-
-        Raises:
-            UserError: fewer than two sides where there are several towers, or not one whole batch.
-        """
-        if len(self.present) < min(2, len(self.modalities)):
-            missing = [side for side in self.modalities if side not in self.present]
-            raise UserError(
-                f"training needs two sides a row, the data has {self.present}; "
-                f"add {' and '.join(f'--data.columns.{side} COLUMN' for side in missing)}"
-            )
-        places = np.asarray(self._ready("train"), dtype=np.int64)
-        step = self.batch_size * distributed.world_size()
-        if not len(places):
-            raise UserError("no training rows; see mmalign check for what each split holds")
-        if len(places) < (step if self.drop_last else distributed.world_size()):
-            raise UserError(
-                f"{len(places)} training rows do not fill one step of {step}; "
-                "lower --data.batch_size or set --data.drop_last false"
-            )
-        before = self._train
-        near = before.neighbours if before and np.array_equal(before.places, places) else self._neighbours(places)
-        self._train = EpochBatches(
-            places, self.batch_size, shuffle=True, drop_last=self.drop_last, seed=self.seed, neighbours=near
-        )
-        self._train.resume(*(before.position if before else self._resume))
-        return self._pair_loader(self._train)
-
-    def val_dataloader(self) -> Any:
-        """Batches of the validation rows, in order, nothing drawn; an empty list where there are none."""
-        places = np.asarray(self._ready("validation"), dtype=np.int64)
-        if len(places) < distributed.world_size():
-            return []
-        return self._pair_loader(EpochBatches(places, self.batch_size, shuffle=False))
-
-    def item_loader(self, side: str, split: str, *, batch_size: int | None = None) -> Iterable[tuple[Inputs, Tensor]]:
-        """Every alternative of one side of a split, without augmentation.
-
-        Returns:
-            An iterable of collated inputs, and for each item the index of its record in `records(split)`.
-        """
-        self._demand_side(side)
-        dataset = ItemBatches(self.store, side, self.transforms[side], self._ready(split))
-        size = batch_size or self.batch_size
-        count = len(dataset.items)
-        chunks = [range(start, min(start + size, count)) for start in range(0, count, size)]
-        return loader(dataset, chunks, self.workers)
-
-    def resume(self, epoch: int, batch: int) -> None:
-        """Let the next pass of the train loader be that epoch, starting at that batch."""
-        if self._train is None:
-            self._resume = (epoch, batch)
-        else:
-            self._train.resume(epoch, batch)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Name the epoch of the train loader's next pass."""
-        if self._train is not None:
-            self._train.set_epoch(epoch)
 
     def fingerprint(self) -> str:
         """A hash of the source's content, for provenance."""
@@ -313,30 +234,6 @@ class PairedData:
         if wanted - self._scanned:
             self.prepare(self.modalities, splits=sorted(wanted))
         return self._places(wanted)
-
-    def _demand_side(self, side: str) -> None:
-        if side not in self.present:
-            raise UserError(
-                f"the data has no side {side!r}{registry.nearest(side, self.present)}; "
-                f"name its column with --data.columns.{side} COLUMN"
-            )
-
-    def _neighbours(self, places: NDArray[np.int64]) -> Neighbours | None:
-        if self.neighbours is None:
-            return None
-        self._demand_side(self.neighbours)
-        table = nearest_rows(self.store, self.neighbours, places, self.positives, NEAREST * self.neighbour_size)
-        return Neighbours(table, self.neighbour_share, self.neighbour_size)
-
-    def _pair_loader(self, batches: EpochBatches) -> DataLoader[Any]:
-        missing = [side for side in self.present if side not in self.transforms]
-        if missing:
-            raise RuntimeError(f"call attach(transforms) before asking for loaders; there is none for {missing}")
-        transforms = {side: self.transforms[side] for side in self.present}
-        groups = positive_groups(self.all_records, self.positives)
-        return loader(
-            PairBatches(self.store, transforms, groups, seed=self.seed, chunks=self.chunks), batches, self.workers
-        )
 
 
 def _demand(holds: bool, name: str, expected: str, came: object) -> None:

@@ -1,0 +1,89 @@
+"""One split of a data set as a value: its records, and its samples as batches."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from mmalign import registry
+from mmalign.data.batches import ItemBatches
+from mmalign.data.loading import loader
+from mmalign.data.sample_cache import Samples
+from mmalign.data.sources.base import Record
+from mmalign.errors import UserError
+from mmalign.modality import Transform
+from mmalign.types import Inputs
+
+
+@dataclass(frozen=True)
+class Split:
+    """The usable rows of one split. Nothing in it changes; samples that are read stay in the data set's cache.
+
+    Args:
+        name: train, validation, test, another name of the source, or all.
+        indices: Which records of the data set these are, ascending.
+        records: Those records.
+        towers: The towers that the data has.
+        store: The decoded samples of the whole data set.
+
+    Example:
+        >>> import mmalign
+        >>> data = mmalign.Dataset(source="digits")
+        >>> data.prepare({"text": mmalign.modality_of("text", mmalign.TowerConfig())}, splits=["validation"])
+        >>> split = data.split("validation")
+        >>> len(split) == len(split.records)
+        True
+    """
+
+    name: str
+    indices: tuple[int, ...]
+    records: tuple[Record, ...]
+    towers: tuple[str, ...]
+    store: Samples
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def samples(self, tower: str) -> Iterator[Any]:
+        """The decoded samples of one tower, every alternative, in order.
+
+        Raises:
+            UserError: the data has no such tower.
+        """
+        self.require(tower)
+        for index, record in zip(self.indices, self.records, strict=True):
+            for alternative in range(len(record.values.get(tower, ()))):
+                yield self.store.get(index, tower, alternative)
+
+    def batches(
+        self, tower: str, transform: Transform, *, batch_size: int = 64, workers: int = 0
+    ) -> Iterable[tuple[Inputs, Tensor]]:
+        """Every alternative of one tower, collated, without augmentation.
+
+        Args:
+            tower: Whose samples.
+            transform: Makes and joins the items.
+            batch_size: Items a batch.
+            workers: Processes that make batches; 0 = this one.
+
+        Returns:
+            Collated inputs, and for each item the index of its record in `records`, `(items,)`.
+
+        Raises:
+            UserError: the data has no such tower.
+        """
+        self.require(tower)
+        self.store.prepare(tower, transform)
+        items = ItemBatches(self.store, tower, transform, self.indices)
+        count = len(items.items)
+        keys = [range(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
+        return loader(items, keys, workers)
+
+    def require(self, tower: str) -> None:
+        """Raise a `UserError` where the data has no such tower."""
+        if tower not in self.towers:
+            raise UserError(
+                f"the data has no tower {tower!r}{registry.nearest(tower, self.towers)}; "
+                f"name its column with --data.columns.{tower} COLUMN"
+            )
