@@ -215,7 +215,7 @@ class LossOutput:
 class TransportPlan(NamedTuple):
     """How the mass of one set moves onto another, for a batch of problems, and how well the solver did.
 
-    Args:
+    Attributes:
         plan: What row i sends to column j, `(batch, rows, columns)`; zero wherever a side is padded.
         value: The regularised cost of the plan, `(batch,)`.
         error: L1 distance of the plan's marginals from what they should be, `(batch,)`, detached.
