@@ -10,7 +10,7 @@ TASK_OPTIONS: dict[str, tuple[Any, str]] = {
     "rerank": (int, "Candidates of each query, first by cosine, that get the full score (retrieval); 0 = all."),
     "ensemble": (list[str], "More bundles; candidates are ranked by the mean of the models' ranks (retrieval)."),
     "average": (list[str], "Sides whose clips of one record count as one (retrieval, multi-label, regression)."),
-    "prompt_share": (float, "Share of the prompts to keep, the least uncertain ones (multi-label, regression)."),
+    "prompt_fraction": (float, "Share of the prompts to keep, the least uncertain ones (multi-label, regression)."),
     "tune_split": (str, "Where thresholds are chosen (multi-label, regression): a split, or none."),
     "uncertainty": (bool, "Does the model know when it is wrong (zero-shot, multi-label, regression)."),
     "target": (str, "The number to predict, one of the data's targets (regression, probe)."),

@@ -55,7 +55,7 @@ def measured(given: tuple[Path, list[str]], task: str, *flags: str, picture: boo
 
 def test_multi_label(given: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     (given[0] / "classes.yaml").write_text("weak: {positive: [a weak heart, 20 %], negative: no weak heart}")
-    flags = ("--prompts", str(given[0] / "classes.yaml"), "--uncertainty", "true", "--prompt_share", "0.5")
+    flags = ("--prompts", str(given[0] / "classes.yaml"), "--uncertainty", "true", "--prompt_fraction", "0.5")
     result = measured(given, "multi-label", *flags)
     assert result["scores"]["groups"] == 13
     assert {"auroc", "auroc_ci", "auprc", "balanced_accuracy", "prevalence"} <= set(result["scores"]["classes"]["weak"])

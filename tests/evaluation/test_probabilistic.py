@@ -72,7 +72,7 @@ def test_uncertain_templates_go_first(unsure: Aligner, paired: Make) -> None:
     for value, record in enumerate(data.all_records):
         object.__setattr__(record, "targets", {"x": float(value)})
     given = {"side": "left", "class_side": "words", "split": "test", "target": "x", "bootstrap": 0}
-    result = evaluate_regression(unsure, data, **given, prompts=prompts, prompt_share=0.3, uncertainty=True)
+    result = evaluate_regression(unsure, data, **given, prompts=prompts, prompt_fraction=0.3, uncertainty=True)
     assert result.provenance["protocol"]["templates"] == "1"
     assert "variance" in result.scores["uncertainty"]
     assert "score variance" not in result.scores["uncertainty"]  # one template has none

@@ -44,7 +44,7 @@ def evaluate_multi_label(
     class_side: str,
     split: str,
     prompts: ClassPrompts | None = None,
-    prompt_share: float = 1.0,
+    prompt_fraction: float = 1.0,
     tune_split: str = "",
     uncertainty: bool = False,
     average: Sequence[str] = (),
@@ -65,7 +65,7 @@ def evaluate_multi_label(
         class_side: The tower that reads sentences.
         split: Whose records are judged.
         prompts: Sentences for and against each class; default: the labels as they are.
-        prompt_share: Share of each class's sentences to keep, those with the lowest variance; 1 = all.
+        prompt_fraction: Share of each class's sentences to keep, those with the lowest variance; 1 = all.
         tune_split: Where thresholds are chosen; "" = validation, or else train; none = no thresholds.
         uncertainty: Also ask whether the model knows when it is wrong: variance of the embedding, entropy and margin of
             the class scores, and the variance of the scores over the sentences of a class.
@@ -85,8 +85,8 @@ def evaluate_multi_label(
     records = data.records(split)
     prompts = prompts or _labels_as_they_are(data)
     sentences = PromptEmbeddings(model, class_side, prompts.sentences(), mode=mode)
-    if prompt_share != 1:
-        prompts = prompts.least_uncertain(sentences, prompt_share)
+    if prompt_fraction != 1:
+        prompts = prompts.least_uncertain(sentences, prompt_fraction)
     names = prompts.names
     embedded = embed_side(model, data, side, split, batch_size=batch_size, average=average)
     truth, groups = labels_of(records, embedded.rows, names), groups_of(records, embedded.rows)
@@ -116,7 +116,7 @@ def evaluate_multi_label(
         "sentences": "mean direction" if model.scores_vectors_only(side, class_side) else "mean score",
         "score": mode or "as trained",
         "thresholds": f"chosen on {tuned}" if tuned else "none chosen",
-        "prompt_share": f"{prompt_share:g}",
+        "prompt_fraction": f"{prompt_fraction:g}",
         "left out": ", ".join(left_out) or "no class",
     }
     protocol |= {"average": AVERAGE.format(", ".join(average))} if average else {}

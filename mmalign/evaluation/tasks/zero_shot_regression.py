@@ -40,7 +40,7 @@ def evaluate_regression(
     prediction: str = "mean",
     temperature: float | None = None,
     top: float = 0.2,
-    prompt_share: float = 1.0,
+    prompt_fraction: float = 1.0,
     threshold: float | None = None,
     tune_split: str = "",
     uncertainty: bool = False,
@@ -63,7 +63,7 @@ def evaluate_regression(
         prediction: mean or median, see `predict`.
         temperature: Of the softmax over values; default: 1 / the objective's learnt scale.
         top: Share of the prompts that a median is taken of.
-        prompt_share: Share of the templates to keep, those with the lowest variance over all values; 1 = all.
+        prompt_fraction: Share of the templates to keep, those with the lowest variance over all values; 1 = all.
         threshold: Also judge on which side of it the prediction falls.
         tune_split: Where the cut on predictions is chosen; "" = validation, or else train; none = no such cut.
         uncertainty: Also ask whether the model knows when it is wrong: variance, spread of the values, entropy, and the
@@ -84,8 +84,8 @@ def evaluate_regression(
     if prompts is None or not target:
         raise UserError("regression needs --target NAME, and --prompts FILE with values and templates")
     sentences = PromptEmbeddings(model, class_side, prompts.sentences(), mode=mode)
-    if prompt_share != 1:
-        prompts = prompts.least_uncertain(sentences, prompt_share)
+    if prompt_fraction != 1:
+        prompts = prompts.least_uncertain(sentences, prompt_fraction)
     embedded = embed_side(model, data, side, split, batch_size=batch_size, average=average)
     every = targets_of(data.records(split), embedded.rows, target)
     known = ~np.isnan(every)

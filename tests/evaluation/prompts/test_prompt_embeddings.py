@@ -65,7 +65,7 @@ def test_multi_label_encodes_each_sentence_once(
 ) -> None:
     """Also with the selection by uncertainty, thresholds of another split, and the variance over sentences."""
     prompts = ClassPrompts({"disc": SENTENCES[:2], "cat": SENTENCES[2:3]}, {"cat": SENTENCES[3:]})
-    options = {"side": "left", "class_side": "words", "split": "test", "bootstrap": 0, "prompt_share": 0.9}
+    options = {"side": "left", "class_side": "words", "split": "test", "bootstrap": 0, "prompt_fraction": 0.9}
     evaluate_multi_label(probabilistic, paired(rows, ("left",)), prompts=prompts, uncertainty=True, **options)
     assert encoded == [list(SENTENCES)]
 
@@ -77,7 +77,7 @@ def test_regression_encodes_each_sentence_once(
     data = paired(rows, ("left",))
     for record, row in zip(data.all_records, rows, strict=True):
         object.__setattr__(record, "targets", {"x": row["x"]})
-    options = {"side": "left", "class_side": "words", "split": "test", "bootstrap": 0, "prompt_share": 0.5}
+    options = {"side": "left", "class_side": "words", "split": "test", "bootstrap": 0, "prompt_fraction": 0.5}
     evaluate_regression(probabilistic, data, target="x", prompts=prompts, threshold=9.0, uncertainty=True, **options)
     assert encoded == [prompts.sentences()]
     assert len(encoded[0]) == 6

@@ -147,7 +147,7 @@ def test_by_the_tasks_name(model: Aligner, patients: Dataset, tmp_path: Path) ->
     with pytest.raises(UserError, match="--tune_split: the task 'retrieval' has no such option; it belongs to multi-l"):
         evaluate(model, patients, "retrieval", sides=("left", "words"), tune_split="train")
     with pytest.raises(UserError, match="no log_variance"):
-        evaluate(model, patients, "multi-label", **given, prompt_share=0.5)
+        evaluate(model, patients, "multi-label", **given, prompt_fraction=0.5)
 
 
 @pytest.mark.parametrize(
