@@ -47,7 +47,12 @@ def evaluate_command(arguments: list[str]) -> int:
     parser.add_argument("--split", type=str, default="validation", help="Which rows: train, validation, test, all.")
     parser.add_argument("--pair", type=list[str], default=[], help="Two towers, for models with more than one pair.")
     parser.add_argument("--credit", type=str, default="pair", help="Right answers: pair, content or group.")
-    parser.add_argument("--mode", type=str, default="", help="Another score that the objective offers: mean, codes.")
+    parser.add_argument(
+        "--score",
+        type=str,
+        default="",
+        help="Another score of the objective: mean, codes.",
+    )
     parser.add_argument("--prompts", type=str | None, default=None, help="YAML file of prompts (zero-shot).")
     parser.add_argument("--batch_size", type=int, default=256, help="Samples a forward pass.")
     parser.add_argument("--bootstrap", type=int, default=1000, help="Resamples behind each interval.")
@@ -75,7 +80,7 @@ def evaluate_command(arguments: list[str]) -> int:
         batch_size=parsed.batch_size,
         bootstrap=parsed.bootstrap,
         seed=parsed.seed,
-        mode=parsed.mode,
+        score=parsed.score,
         **{name: parsed[name] for name in TASK_OPTIONS if parsed[name] is not None},
     )
     _report(result, json_path, picture)
@@ -166,7 +171,7 @@ def search_command(arguments: list[str]) -> int:
         ]
         json_path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if picture:
-        gallery = table.embedding.modality
+        gallery = table.embedding.tower
         save(search_figure(model, parsed.queries, answers, side=parsed.side, gallery=gallery, data=data), picture)
         print(f"drawn: {picture}")
     return 0
@@ -180,7 +185,12 @@ def explain_command(arguments: list[str]) -> int:
     parser.add_argument("sample_b", type=str, help="A sample of the second tower.")
     parser.add_argument("out", type=str, help="Picture to write: PNG, PDF or SVG.")
     parser.add_argument("--pair", type=list[str], default=[], help="Two towers, for models with more than one pair.")
-    parser.add_argument("--mode", type=str, default="", help="Which term says so: transport, fdt, or its label.")
+    parser.add_argument(
+        "--term",
+        type=str,
+        default="",
+        help="Term to explain by: transport, fdt, or its label.",
+    )
     parser.add_argument("--most", type=int, default=6, help="Words to draw, 1 to 6.")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, cuda:1.")
     parsed = parse(parser, arguments)
@@ -189,7 +199,7 @@ def explain_command(arguments: list[str]) -> int:
     out = _picture_target(parsed.out)
     model = bundle.load(parsed.bundle, device=parsed.device)
     sides = pair_of(model, parsed.pair)
-    found = explain(model, parsed.sample_a, parsed.sample_b, sides=sides, mode=parsed.mode, most=parsed.most)
+    found = explain(model, parsed.sample_a, parsed.sample_b, sides=sides, term=parsed.term, most=parsed.most)
     found.show()
     found.draw(out or parsed.out)
     print(f"drawn: {parsed.out}")

@@ -97,7 +97,7 @@ class Explanation:
         Console().print(table)
 
 
-def explain(model: Aligner, a: Any, b: Any, *, sides: tuple[str, str], mode: str = "", most: int = MOST) -> Explanation:
+def explain(model: Aligner, a: Any, b: Any, *, sides: tuple[str, str], term: str = "", most: int = MOST) -> Explanation:
     """Which words of one sample answer to which units of another, by what trained the model.
 
     The sample that is spelled out as words asks (else the second one, if the first can be drawn with weights); the
@@ -108,7 +108,7 @@ def explain(model: Aligner, a: Any, b: Any, *, sides: tuple[str, str], mode: str
         a: One sample as a user has it: a path, a string, an array.
         b: The other.
         sides: Their towers.
-        mode: Which term of the pair: the name of its objective, or its label.
+        term: Which term of the pair: the name of its objective, or its label.
         most: Words that are looked at.
 
     Raises:
@@ -120,8 +120,8 @@ def explain(model: Aligner, a: Any, b: Any, *, sides: tuple[str, str], mode: str
     sample_a, sample_b = (model.modalities[side].read(item) for side, item in zip(sides, (a, b), strict=True))
     with inference(model):
         one, other = (_embed(model, side, x) for side, x in zip(sides, (sample_a, sample_b), strict=True))
-        score = float(model.score(one, other)[0, 0])
-        found = model.correspondence(one, other, mode)
+        score = float(model.similarity(one, other)[0, 0])
+        found = model.correspondence(one, other, term)
     levels = found.level_a, found.level_b
     both = [
         _side(model, side, sample, level, count)

@@ -44,7 +44,7 @@ class Aligner(nn.Module):
         >>> model = Aligner(towers, [PairConfig("left", "right")], dim=2, transforms=transforms)
         >>> a = model.encode("left", [[1.0, 2.0, 3.0, 4.0]])
         >>> b = model.encode("right", [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
-        >>> model.score(a, b).shape
+        >>> model.similarity(a, b).shape
         torch.Size([1, 2])
     """
 
@@ -80,7 +80,7 @@ class Aligner(nn.Module):
             self.encoders[name] = encoder
             kind = replace(self.gaussian_config, pool=cast(Pool, tower.uncertainty or self.gaussian_config.pool))
             self.heads[name] = HeadSet(encoder, dim, needs[name], tower.head, kind)
-        self._hides = {name: self.objective.hides_of(name) for name in towers}
+        self._mask_ratios = {name: self.objective.mask_ratio_of(name) for name in towers}
         self._twice = {pair.a for pair in pairs if pair.a == pair.b}
 
     def embed(self, name: str, inputs: Inputs) -> Embedding:
@@ -111,12 +111,12 @@ class Aligner(nn.Module):
 
     def _view(self, name: str, inputs: Inputs) -> Embedding:
         """As `embed`; where a term has hidden tokens told, with a share of them hidden, and what a decoder missed."""
-        if not self._hides[name]:
+        if not self._mask_ratios[name]:
             return self.embed(name, inputs)
         # In validation the same is hidden every time, so that losses compare from epoch to epoch.
         draw = None if self.training else torch.Generator().manual_seed(0)
         encoder = cast(Encoder, self.encoders[name])
-        seen, hidden = encoder.hide(inputs, self._hides[name], draw)
+        seen, hidden = encoder.hide(inputs, self._mask_ratios[name], draw)
         return self.heads[name](encoder(seen), name, self.codebook, hidden)  # type: ignore[no-any-return]
 
     def _empty(self, name: str) -> Embedding:
@@ -236,31 +236,31 @@ class Aligner(nn.Module):
             join or (lambda parts: Embedding.cat([*parts])),
         )
 
-    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Similarity of every row of `a` with every row of `b`, by what trained the pair.
 
         Args:
             a: `n` rows of one tower.
             b: `m` rows of another.
-            mode: Another score that the pair's objective offers, for instance mean or probability under pcmepp.
+            score: Another score that the pair's objective offers, for instance mean or probability under pcmepp.
 
         Shape:
             `(n, m)`, higher = more alike. For CLIP and SigLIP the cosine, without a hidden scale.
         """
-        return self.objective.score(a, b, mode)
+        return self.objective.similarity(a, b, score)
 
-    def score_pairs(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity_pairwise(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Similarity of each row of `a` with the row of `b` beside it: the diagonal of `score`, without the rest.
 
         Args:
             a: `n` rows of one tower.
             b: `n` rows of another.
-            mode: As in `score`.
+            score: As in `similarity`.
 
         Shape:
             `(n,)`.
         """
-        return self.objective.paired_score(a, b, mode)
+        return self.objective.similarity_pairwise(a, b, score)
 
     @property
     def pairs(self) -> list[PairConfig]:

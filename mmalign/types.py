@@ -68,7 +68,7 @@ class Embedding:
         parts: Middle levels in the shared space.
         codes: Weights over the model's codebook, `(batch, codes)`.
         grounded: Unit vectors that those weights make of the codes, `(batch, dim)`; there whenever `codes` is.
-        modality: The name of the tower that made it.
+        tower: The name of the tower that made it.
         residual: What a decoder of the tokens missed of what was hidden from the encoder, `(batch, tokens, values)`;
             mask True = hidden. There in training alone.
 
@@ -84,7 +84,7 @@ class Embedding:
     parts: Tokens | None = None
     codes: Tensor | None = None
     grounded: Tensor | None = None
-    modality: str = ""
+    tower: str = ""
     residual: Tokens | None = None
 
     def __len__(self) -> int:
@@ -95,13 +95,13 @@ class Embedding:
         """How unsure each sample is: the sum of its variances, `(batch,)`; needs a `log_variance`."""
         if self.log_variance is None:
             raise UserError(
-                f"embeddings of {self.modality or 'this model'} have no log_variance: train with a probabilistic "
+                f"embeddings of {self.tower or 'this model'} have no log_variance: train with a probabilistic "
                 "objective (pcmepp, prolip) to know how unsure each sample is"
             )
         return self.log_variance.clamp(-20.0, 10.0).exp().sum(1)  # as the objectives bound it
 
     def _each(self, change: Callable[[Any], Any]) -> "Embedding":
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "modality"}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tower"}
         return replace(self, **{name: change(v) for name, v in values.items() if v is not None})
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Embedding":
@@ -121,7 +121,7 @@ class Embedding:
         """Join along the batch; parts must carry the same fields."""
         if not parts:
             raise ValueError("expected at least one Embedding to join, got none")
-        joined: dict[str, Any] = {"modality": parts[0].modality}
+        joined: dict[str, Any] = {"tower": parts[0].tower}
         for name in ("vector", "log_variance", "codes", "grounded"):
             values = [getattr(part, name) for part in parts]
             joined[name] = None if values[0] is None else torch.cat(values)

@@ -63,7 +63,7 @@ def pack(parts: Iterable[Embedding], *, vectors_only: bool = False) -> Embedding
     dense, sets = [], []
     for part in parts:
         if vectors_only:
-            dense.append(Embedding(part.vector, modality=part.modality))
+            dense.append(Embedding(part.vector, tower=part.tower))
         else:
             dense.append(replace(part, tokens=None, parts=None))
             sets.append(_unpadded(part))

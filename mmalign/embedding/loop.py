@@ -92,7 +92,7 @@ def averaged(embedded: EmbeddedSplit) -> EmbeddedSplit:
     """
     one = embedded.embedding
     if any(it is not None for it in (one.tokens, one.parts, one.codes)):
-        raise UserError(f"--average {one.modality}: its objective reads more than vectors, of which there is no mean")
+        raise UserError(f"--average {one.tower}: its objective reads more than vectors, of which there is no mean")
     records, owner, counts = torch.unique(embedded.rows, return_inverse=True, return_counts=True)
 
     def mean(values: Tensor) -> Tensor:

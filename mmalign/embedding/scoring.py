@@ -49,7 +49,7 @@ def demand_finite(scores: Tensor, queries: Embedding, gallery: Embedding, start:
     """Raise a `UserError` where a score is NaN or infinite: such scores are never ranked."""
     if scores.numel() and not bool(torch.isfinite(scores.amin() + scores.amax())):
         raise UserError(
-            f"{queries.modality or 'query'} -> {gallery.modality or 'gallery'}: expected finite scores, got NaN or "
+            f"{queries.tower or 'query'} -> {gallery.tower or 'gallery'}: expected finite scores, got NaN or "
             f"infinity within queries {start} to {start + len(scores) - 1}; the training may have diverged"
         )
 

@@ -10,14 +10,14 @@ from mmalign.model import Aligner
 from mmalign.types import Embedding
 
 
-def pair_scores(model: Aligner, a: Embedding, b: Embedding, *, mode: str = "", block: int = 256) -> Tensor:
+def pair_scores(model: Aligner, a: Embedding, b: Embedding, *, score: str = "", block: int = 256) -> Tensor:
     """The score of each row of `a` with the row of `b` beside it, `(n,)`, on the CPU, a block of rows at a time.
 
     Args:
         model: Whose score it is.
         a: `n` rows of one tower.
         b: The same rows of another.
-        mode: Another score that the pair's objective offers: `probability` of a match under pcmepp.
+        score: Another score that the pair's objective offers: `probability` of a match under pcmepp.
         block: Rows scored at once.
 
     Raises:
@@ -28,7 +28,7 @@ def pair_scores(model: Aligner, a: Embedding, b: Embedding, *, mode: str = "", b
     slices = [slice(start, start + block) for start in range(0, len(a), block)]
     with torch.no_grad():
         sides = ((a[rows].to(model.device), b[rows].to(model.device)) for rows in slices)
-        parts = [model.score_pairs(*side, mode).float().cpu() for side in sides]
+        parts = [model.similarity_pairwise(*side, score).float().cpu() for side in sides]
     return torch.cat([torch.zeros(0), *parts])
 
 
@@ -38,7 +38,7 @@ def pair_order(
     b: Embedding,
     *,
     by: Literal["score", "variance"] = "score",
-    mode: str = "",
+    score: str = "",
 ) -> Tensor:
     """Places of the pairs, the most doubtful first: what to read again, or to leave out of the next training.
 
@@ -47,7 +47,7 @@ def pair_order(
         a: `n` rows of one tower.
         b: The same rows of another.
         by: score, the worst match first, or variance, the largest sum of both sides' uncertainties first.
-        mode: Another score that the pair's objective offers.
+        score: Another score that the pair's objective offers.
 
     Returns:
         `(n,)` long; equal ones keep their order.
@@ -57,5 +57,5 @@ def pair_order(
     """
     if by not in ("score", "variance"):
         raise UserError(f"pairs: expected by score or variance, got {by!r}")
-    scores = pair_scores(model, a, b, mode=mode)
+    scores = pair_scores(model, a, b, score=score)
     return (scores if by == "score" else -(a.uncertainty + b.uncertainty)).argsort(stable=True)

@@ -47,7 +47,7 @@ def evaluate(
     batch_size: int = 256,
     bootstrap: int = 1000,
     seed: int = 0,
-    mode: str = "",
+    score: str = "",
     **options: Any,
 ) -> EvalResult:
     """Measure a model on data, which is prepared here.
@@ -64,7 +64,7 @@ def evaluate(
         batch_size: Samples a forward pass.
         bootstrap: Resamples behind each interval.
         seed: Seed of the resampling.
-        mode: Another score that the pair's objective offers, for instance mean under pcmepp; "" = as trained.
+        score: Another score that the pair's objective offers, for instance mean under pcmepp; "" = as trained.
         options: What this task alone takes, see its function.
 
     Raises:
@@ -80,7 +80,7 @@ def evaluate(
             known = f"it belongs to {', '.join(others)}" if others else "no task has"
             raise UserError(f"--{name}: the task {task!r} has no such option; {known}")
     arguments = {"split": split, "credit": credit, "batch_size": batch_size, "bootstrap": bootstrap, "seed": seed}
-    arguments |= {"mode": mode, "prompts": load(prompts) if load and prompts else None, **options}
+    arguments |= {"score": score, "prompts": load(prompts) if load and prompts else None, **options}
     towers = of_sides(model, sides)
     prepare(model, data, tuple(tower for name, tower in towers.items() if name != "class_side"), split)
     return run(model, data, **towers, **{name: value for name, value in arguments.items() if name in taken})

@@ -77,10 +77,10 @@ class HeadSet(nn.Module):
         self.queries = QueryHead(width, dim) if "codes" in self.needs else None
 
     def forward(
-        self, features: Features, modality: str = "", codebook: Codebook | None = None, hidden: Tokens | None = None
+        self, features: Features, tower: str = "", codebook: Codebook | None = None, hidden: Tokens | None = None
     ) -> Embedding:
         """Make the embedding's fields; `codebook` is the model's, `hidden` what its encoder did not see."""
-        made = Embedding(features.vector, modality=modality)
+        made = Embedding(features.vector, tower=tower)
         tokens = features.tokens
         if tokens is None and self.gives_tokens and self.needs & {"log_variance", "tokens", "codes"}:
             raise UserError("an objective needs tokens, which the encoder says it gives, and none came for this batch")
@@ -109,7 +109,7 @@ class HeadSet(nn.Module):
             made = replace(made, codes=codes, grounded=grounded)
         return replace(made, vector=self._vector(features.vector, made))
 
-    def empty(self, device: torch.device, modality: str, codebook: Codebook | None) -> Embedding:
+    def empty(self, device: torch.device, tower: str, codebook: Codebook | None) -> Embedding:
         """An embedding of no rows, with the fields that rows would have."""
         dtype = next((torch.promote_types(p.dtype, torch.float32) for p in self.parameters()), torch.float32)
         none, level = torch.zeros(0, self.dim, dtype=dtype, device=device), None
@@ -124,7 +124,7 @@ class HeadSet(nn.Module):
             codes=codes,
             residual=self._empty_residual(none) if self.decoder is not None else None,
             grounded=None if codes is None else none,
-            modality=modality,
+            tower=tower,
         )
 
     def _empty_residual(self, none: Tensor) -> Tokens:

@@ -37,7 +37,7 @@ class FdtObjective(Objective):
     """
 
     needs = frozenset({"codes"})
-    modes = ("codes",)
+    scores = ("codes",)
 
     def __init__(
         self, initial_scale: float = 1 / 0.07, max_scale: float | None = 100.0, learn_scale: bool = True
@@ -58,9 +58,9 @@ class FdtObjective(Objective):
         means = {name: torch.stack([getattr(one, name) for one in used]).mean() for name in used[0]._fields}
         return LossOutput(output.loss, {**output.terms, **means})
 
-    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Cosine of the grounded vectors, `(len(a), len(b))`; `codes`: cosine of the weights over the codes."""
-        if mode == "codes":
+        if score == "codes":
             return cosines(F.normalize(_codes(a), dim=1), F.normalize(_codes(b), dim=1))
         return cosines(_grounded(a), _grounded(b))
 
@@ -79,13 +79,13 @@ class FdtObjective(Objective):
 
 def _codes(side: Embedding) -> Tensor:
     if side.codes is None:
-        raise UserError(f"embeddings of {side.modality or 'this tower'} have no codes: no codebook grounded them")
+        raise UserError(f"embeddings of {side.tower or 'this tower'} have no codes: no codebook grounded them")
     return side.codes
 
 
 def _grounded(side: Embedding) -> Tensor:
     if side.grounded is None:
-        raise UserError(f"embeddings of {side.modality or 'this tower'} have no grounded vector beside their codes")
+        raise UserError(f"embeddings of {side.tower or 'this tower'} have no grounded vector beside their codes")
     return side.grounded
 
 

@@ -54,11 +54,11 @@ class ClipObjective(ScaledObjective):
         )
         return LossOutput(rows.share(loss), {"scale": scale.detach()[0]})
 
-    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Cosine of every pair, `(len(a), len(b))`; no scale is hidden in it."""
         return cosines(a.vector, b.vector)
 
-    def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity_pairwise(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Cosine of each row of `a` with the row of `b` beside it, `(len(a),)`."""
         return paired_cosines(a.vector, b.vector)
 
@@ -109,11 +109,11 @@ class SiglipObjective(ScaledObjective):
         )
         return LossOutput(rows.share(loss), {"scale": scale.detach()[0], "bias": bias.detach()[0]})
 
-    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Cosine of every pair, `(len(a), len(b))`; no scale is hidden in it."""
         return cosines(a.vector, b.vector)
 
-    def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity_pairwise(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Cosine of each row of `a` with the row of `b` beside it, `(len(a),)`."""
         return paired_cosines(a.vector, b.vector)
 

@@ -49,19 +49,19 @@ class Coded(Embedding):
 
 
 def correspond(
-    terms: Sequence[tuple["PairConfig", "Objective", str]], a: Embedding, b: Embedding, mode: str = ""
+    terms: Sequence[tuple["PairConfig", "Objective", str]], a: Embedding, b: Embedding, name: str = ""
 ) -> Correspondence:
     """See `PairSum.correspondence`; `terms` are all of a model, each with its label."""
     from mmalign.objectives.objective import Objective
 
-    joined = [term for term in terms if {term[0].a, term[0].b} == {a.modality, b.modality}]
-    named = [term for term in joined if mode in ("", term[0].objective, term[2])]
+    joined = [term for term in terms if {term[0].a, term[0].b} == {a.tower, b.tower}]
+    named = [term for term in joined if name in ("", term[0].objective, term[2])]
     if not named:
         known = sorted({term[2] for term in joined} | {term[0].objective for term in joined})
-        raise UserError(f"no term {mode!r} between {a.modality!r} and {b.modality!r}{nearest(mode, known)}")
+        raise UserError(f"no term {name!r} between {a.tower!r} and {b.tower!r}{nearest(name, known)}")
     able = [term for term in named if type(term[1]).correspondence is not Objective.correspondence]
     pair, objective, label = (able or named)[0]  # one that cannot says so itself
-    turned = (pair.a, pair.b) != (a.modality, b.modality)
+    turned = (pair.a, pair.b) != (a.tower, b.tower)
     weights = objective.correspondence(b, a) if turned else objective.correspondence(a, b)
     found = Correspondence(weights, _level(objective.side_needs("a")), _level(objective.side_needs("b")), label)
     return found.swapped() if turned else found

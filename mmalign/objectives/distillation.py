@@ -74,7 +74,7 @@ class DistillationObjective(Objective):
             raise UserError("match: gaussian expected a log_variance on both sides")
         return LossOutput(rows.mean(gaussian_kl(teacher, b.log_variance.detach(), student, a.log_variance)))
 
-    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Cosine of every pair, `(len(a), len(b))`."""
         return cosines(a.vector, b.vector)
 

@@ -29,7 +29,7 @@ class LateInteractionObjective(ScaledObjective):
         >>> import torch
         >>> from mmalign.types import Tokens
         >>> side = Embedding(torch.eye(3), tokens=Tokens(torch.eye(3)[:, None], torch.ones(3, 1, dtype=torch.bool)))
-        >>> LateInteractionObjective().score(side, side)
+        >>> LateInteractionObjective().similarity(side, side)
         tensor([[1., 0., 0.],
                 [0., 1., 0.],
                 [0., 0., 1.]])
@@ -61,7 +61,7 @@ class LateInteractionObjective(ScaledObjective):
         )
         return LossOutput(rows.share(loss), {"scale": scale.detach()[0]})
 
-    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """The mean of both directions, `(len(a), len(b))`."""
         own, other = level_of(a, self.level_a), level_of(b, self.level_b)
         forth, back = late_interaction(own.values, own.mask, other.values, other.mask)
@@ -71,7 +71,7 @@ class LateInteractionObjective(ScaledObjective):
         """Who is whose best partner, `(tokens_a, tokens_b)`, sum 1: see `functional.correspondence.best_partners`."""
         return best_partners(*one_pair(level_of(a, self.level_a), level_of(b, self.level_b)))
 
-    def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity_pairwise(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """The same of each row of `a` with the row of `b` beside it, `(len(a),)`."""
         own, other = level_of(a, self.level_a), level_of(b, self.level_b)
         first, second = (one.values.masked_fill(~one.mask[:, :, None], 0.0) for one in (own, other))

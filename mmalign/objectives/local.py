@@ -63,7 +63,7 @@ class LocalObjective(Objective):
         loss = each.sum() * distributed.world_size() / some.clamp(min=1)
         return LossOutput(loss, {"counted": some / rows.clamp(min=1)})
 
-    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """The mean of both directions of `functional.late_interaction`, on tokens of length one: `(len(a), len(b))`."""
         x, y = level_of(a, self.level), level_of(b, self.level)
         units = unit_tokens("a", x.values, x.mask), unit_tokens("b", y.values, y.mask)

@@ -9,7 +9,7 @@ from mmalign.errors import UserError
 from mmalign.types import Embedding, LossOutput
 
 SQUARE = 8
-"""Rows of the squares of scores that `Objective.paired_score` makes: short ones waste little, long ones call seldom."""
+"""Side of the squares of scores in `Objective.similarity_pairwise`: small ones waste little, large ones call seldom."""
 
 
 class Objective(nn.Module):
@@ -21,26 +21,26 @@ class Objective(nn.Module):
     Attributes:
         needs: The fields of `Embedding` that it reads, among vector, log_variance, tokens, parts, codes, residual. Only
             the heads that some objective needs are built. Of the class, or of the instance where arguments decide.
-        modes: Names of other scores than the one it trains, for `score`.
+        scores: Names of other scores than the one it trains, for `similarity`.
         reaches: The sides that its gradient reaches; a teacher's side is not among them.
-        hides: The share of tokens of its sides that are hidden from the encoders in training (`Encoder.hide`).
+        mask_ratio: The share of tokens of its sides that are hidden from the encoders in training (`Encoder.hide`).
         mixes: Whether `forward` takes `mixed`, rows of side a that were made of two samples each.
     """
 
     needs: frozenset[str] = frozenset({"vector"})
-    modes: tuple[str, ...] = ()
+    scores: tuple[str, ...] = ()
     reaches: frozenset[str] = frozenset({"a", "b"})
-    hides: float = 0.0
+    mask_ratio: float = 0.0
     mixes: bool = False
 
     def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
         """The loss of paired rows; rows of equal `groups` (batch,) are positives of each other too."""
         raise TypeError(f"{type(self).__name__} must define forward(a, b, groups) -> LossOutput")
 
-    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Similarity of every row of `a` with every row of `b`, `(len(a), len(b))`: higher = more alike.
 
-        A pair's score depends on that pair alone. `mode` is one of `modes`, "" = the score that was trained.
+        A pair's score depends on that pair alone. `score` is one of `scores`, "" = the score that was trained.
         """
         raise TypeError(f"{type(self).__name__} must define score(a, b) -> Tensor")
 
@@ -54,17 +54,17 @@ class Objective(nn.Module):
             "objectives that can say: transport, late_interaction, fdt, local"
         )
 
-    def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity_pairwise(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Similarity of each row of `a` with the row of `b` beside it, `(len(a),)`: the diagonal of `score`.
 
         This one makes small squares of scores and keeps their diagonals; objectives that can do better do.
         """
-        asked = [mode] if mode else []  # an objective without modes need not know the word
+        asked = [score] if score else []  # an objective without scores need not know the word
         made = []
         for start in range(0, len(a), SQUARE):
             rows = slice(start, start + SQUARE)
-            made.append(self.score(a[rows], b[rows], *asked).diagonal())
-        return torch.cat(made) if made else self.score(a, b, *asked).flatten()
+            made.append(self.similarity(a[rows], b[rows], *asked).diagonal())
+        return torch.cat(made) if made else self.similarity(a, b, *asked).flatten()
 
     def side_needs(self, side: Literal["a", "b"]) -> frozenset[str]:
         """What it reads of one side, where the sides differ."""

@@ -30,7 +30,7 @@ class PairConfig:
         weight: Factor of this term's loss in the sum.
         schedule: Points `[share of the training, factor]`, straight lines between them, that multiply the weight: [[0,
             0], [0.1, 1]] fades a term in over the first tenth. Empty = 1 throughout.
-        score: Share of this term's score in the pair's score. Null = 1 for the first term of a pair, 0 for others.
+        score_weight: Weight of this term's score in the pair's score. Null = 1 for a pair's first term, 0 for others.
     """
 
     a: str
@@ -39,7 +39,7 @@ class PairConfig:
     args: dict[str, Any] = field(default_factory=dict)
     weight: float = 1.0
     schedule: list[list[float]] = field(default_factory=list)
-    score: float | None = None
+    score_weight: float | None = None
 
 
 class PairSum(nn.Module):
@@ -69,9 +69,11 @@ class PairSum(nn.Module):
         read += [objective.side_needs("b") for pair, objective in self._terms() if pair.b == tower]
         return frozenset().union(*read) or frozenset({"vector"})
 
-    def hides_of(self, tower: str) -> float:
-        """The largest share of one tower's tokens that some objective hides."""
-        return max((objective.hides for pair, objective in self._terms() if tower in (pair.a, pair.b)), default=0.0)
+    def mask_ratio_of(self, tower: str) -> float:
+        """The largest share of one tower's tokens that some objective masks."""
+        return max(
+            (objective.mask_ratio for pair, objective in self._terms() if tower in (pair.a, pair.b)), default=0.0
+        )
 
     def _terms(self) -> list[tuple[PairConfig, Objective]]:
         typed = [objective for objective in self.objectives if isinstance(objective, Objective)]
@@ -116,20 +118,20 @@ class PairSum(nn.Module):
         trained = ", ".join(f"{pair.a}-{pair.b}" for pair in self.pairs)
         raise UserError(f"no objective joins {a!r} and {b!r}; this model was trained on: {trained}")
 
-    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """The score of the pair that two embeddings make: the sum of its terms' scores by their shares.
 
         Args:
             a: `n` rows of one tower.
             b: `m` rows of another.
-            mode: Another score of the first term alone, one of its `modes`.
+            score: Another score of the first term alone, one of its `scores`.
 
         Returns:
             `(n, m)`, higher = more alike.
         """
-        return self._scored(a, b, mode, lambda objective, *asked: objective.score(*asked))
+        return self._scored(a, b, score, lambda objective, *asked: objective.similarity(*asked))
 
-    def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity_pairwise(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """As `score`, of each row of `a` with the row of `b` beside it, `(len(a),)`.
 
         Raises:
@@ -137,47 +139,47 @@ class PairSum(nn.Module):
         """
         if len(a) != len(b):
             raise UserError(f"scores of pairs: expected as many rows on both sides, got {len(a)} and {len(b)}")
-        return self._scored(a, b, mode, lambda objective, *asked: objective.paired_score(*asked))
+        return self._scored(a, b, score, lambda objective, *asked: objective.similarity_pairwise(*asked))
 
-    def _scored(self, a: Embedding, b: Embedding, mode: str, score: Callable[..., Tensor]) -> Tensor:
-        """The sum of the terms' scores by their shares; `score(objective, its a, its b)`, and a `mode` if any."""
+    def _scored(self, a: Embedding, b: Embedding, score: str, similarity: Callable[..., Tensor]) -> Tensor:
+        """The sum of the terms' scores by their shares; `similarity(objective, its a, its b)`, and a `score` if any."""
 
         def one(objective: Objective, swapped: bool) -> Tensor:
-            scores = score(objective, *((b, a) if swapped else (a, b)), *([mode] if mode else []))
+            scores = similarity(objective, *((b, a) if swapped else (a, b)), *([score] if score else []))
             return scores.T if swapped and scores.ndim == 2 else scores
 
-        first, turned = self.between(a.modality, b.modality)
-        if mode:
-            if mode not in first.modes:
-                known = ", ".join(first.modes) or "none"
-                raise UserError(f"no score called {mode!r} between {a.modality!r} and {b.modality!r}; known: {known}")
+        first, turned = self.between(a.tower, b.tower)
+        if score:
+            if score not in first.scores:
+                known = ", ".join(first.scores) or "none"
+                raise UserError(f"no score called {score!r} between {a.tower!r} and {b.tower!r}; known: {known}")
             return one(first, turned)
         total: Tensor | None = None
         for pair, objective in self._terms():
-            if {pair.a, pair.b} != {a.modality, b.modality}:
+            if {pair.a, pair.b} != {a.tower, b.tower}:
                 continue
-            share = pair.score if pair.score is not None else float(objective is first)
+            share = pair.score_weight if pair.score_weight is not None else float(objective is first)
             if share:
-                scores = share * one(objective, (pair.a, pair.b) != (a.modality, b.modality))
+                scores = share * one(objective, (pair.a, pair.b) != (a.tower, b.tower))
                 total = scores if total is None else total + scores
         if total is None:
-            raise UserError(f"every term between {a.modality!r} and {b.modality!r} has score: 0; give one a share")
+            raise UserError(f"every term between {a.tower!r} and {b.tower!r} has score_weight: 0; give one another")
         return total
 
-    def correspondence(self, a: Embedding, b: Embedding, mode: str = "") -> Correspondence:
+    def correspondence(self, a: Embedding, b: Embedding, term: str = "") -> Correspondence:
         """Which tokens of one sample answer to which of another, by the first term between them that can say.
 
         Args:
             a: One row of one tower.
             b: One row of another.
-            mode: Another term: the name of its objective, or its label where several have that name.
+            term: Another term: the name of its objective, or its label where several have that name.
 
         Raises:
-            UserError: no term between them can say, or none is called `mode`.
+            UserError: no term between them can say, or none is called `term`.
         """
-        self.between(a.modality, b.modality)  # or say which towers are joined
+        self.between(a.tower, b.tower)  # or say which towers are joined
         terms = [(*term, label) for term, label in zip(self._terms(), self.labels, strict=True)]
-        return correspond(terms, a, b, mode)
+        return correspond(terms, a, b, term)
 
     def scores_of_vectors(self, a: str, b: str) -> bool:
         """Whether the pair's score reads nothing but vectors, so that a vector can stand for several samples."""
@@ -185,7 +187,7 @@ class PairSum(nn.Module):
         used = [
             objective
             for pair, objective in self._terms()
-            if {pair.a, pair.b} == {a, b} and (objective is first if pair.score is None else pair.score)
+            if {pair.a, pair.b} == {a, b} and (objective is first if pair.score_weight is None else pair.score_weight)
         ]
         return all(objective.needs == {"vector"} for objective in used)
 
@@ -243,7 +245,7 @@ def _labels(pairs: Sequence[PairConfig]) -> list[str]:
 
 
 def _check(pair: PairConfig) -> None:
-    for name, value in (("weight", pair.weight), ("score", pair.score)):
+    for name, value in (("weight", pair.weight), ("score_weight", pair.score_weight)):
         if value is not None and not math.isfinite(value):
             raise UserError(f"pair {pair.a}-{pair.b}: {name}: expected a finite number, got {value}")
     where = f"pair {pair.a}-{pair.b}: schedule"

@@ -39,19 +39,19 @@ class PcmeppObjective(ScaledObjective):
         reduction: What the sum over pairs is divided by: pairs, as published, or rows, which keeps the share of the
             positives as the batch grows.
 
-    Modes:
+    Scores:
         mean: cosine of the means; probability: of a match.
 
     Example:
         >>> side = Embedding(torch.eye(3), log_variance=torch.zeros(3, 3))
-        >>> PcmeppObjective().score(side, side)  # less the distance: of the means, and six variances of 1
+        >>> PcmeppObjective().similarity(side, side)  # less the distance: of the means, and six variances of 1
         tensor([[-6., -8., -8.],
                 [-8., -6., -8.],
                 [-8., -8., -6.]])
     """
 
     needs = frozenset({"vector", "log_variance"})
-    modes = ("mean", "probability")
+    scores = ("mean", "probability")
     mixes = True
 
     def __init__(
@@ -106,12 +106,12 @@ class PcmeppObjective(ScaledObjective):
             {"scale": scale.detach()[0], "bias": bias.detach()[0], "bottleneck": price.detach(), **_unsure(a, b)},
         )
 
-    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
-        """Less the distance of every pair, `(len(a), len(b))`; or by `modes`."""
-        if mode == "mean":
+    def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
+        """Less the distance of every pair, `(len(a), len(b))`; or by `scores`."""
+        if score == "mean":
             return cosines(a.vector, b.vector)
         distance = closed_form_sampled_distance(*_gaussian(a), *_gaussian(b))
-        return torch.sigmoid(self.bias - self.scale * distance) if mode == "probability" else -distance
+        return torch.sigmoid(self.bias - self.scale * distance) if score == "probability" else -distance
 
 
 class ProlipObjective(Objective):
@@ -126,19 +126,19 @@ class ProlipObjective(Objective):
         inclusion_scale: What multiplies the inclusion score there.
         bottleneck: Weight of the price on being sure.
 
-    Modes:
+    Scores:
         mean: cosine of the means; probability: of a match.
 
     Example:
         >>> side = Embedding(torch.eye(3), log_variance=torch.zeros(3, 3))
-        >>> ProlipObjective().score(side, side)  # the cosine, less half of six variances of 1
+        >>> ProlipObjective().similarity(side, side)  # the cosine, less half of six variances of 1
         tensor([[-2., -3., -3.],
                 [-3., -2., -3.],
                 [-3., -3., -2.]])
     """
 
     needs = frozenset({"vector", "log_variance"})
-    modes = ("mean", "probability")
+    scores = ("mean", "probability")
 
     def __init__(
         self,
@@ -173,12 +173,12 @@ class ProlipObjective(Objective):
             loss, terms["inclusion"] = loss + self.inclusion * outside, outside.detach()
         return LossOutput(loss, terms)
 
-    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
-        """Cosine less half the variances of both, `(len(a), len(b))`; or by `modes`."""
-        if mode == "mean":
+    def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
+        """Cosine less half the variances of both, `(len(a), len(b))`; or by `scores`."""
+        if score == "mean":
             return cosines(a.vector, b.vector)
         alike = cosines(prolip_vectors(*_gaussian(a), "a"), prolip_vectors(*_gaussian(b), "b"))
-        return torch.sigmoid(self.siglip.scale * alike + self.siglip.bias) if mode == "probability" else alike
+        return torch.sigmoid(self.siglip.scale * alike + self.siglip.bias) if score == "probability" else alike
 
     def after_step(self) -> None:
         """Nothing is capped unless SigLIP is."""
@@ -195,7 +195,7 @@ def _check(mixed: Mixed, rows: int) -> None:
 
 def _gaussian(side: Embedding) -> tuple[Tensor, Tensor]:
     if side.log_variance is None:
-        raise UserError(f"embeddings of {side.modality or 'this tower'} have no log_variance: no head made them")
+        raise UserError(f"embeddings of {side.tower or 'this tower'} have no log_variance: no head made them")
     dtype = torch.promote_types(torch.promote_types(side.vector.dtype, side.log_variance.dtype), torch.float32)
     return side.vector.to(dtype), side.log_variance.to(dtype)
 

@@ -67,7 +67,7 @@ class PrototypeObjective(Objective):
         perplexity = torch.special.entr(usage).sum().exp()
         return LossOutput(rows.mean(loss * len(a)), {"perplexity": perplexity})
 
-    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Cosine of every pair, `(len(a), len(b))`."""
         return cosines(a.vector, b.vector)
 

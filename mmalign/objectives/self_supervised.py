@@ -9,7 +9,7 @@ from mmalign import distributed
 from mmalign.errors import UserError
 from mmalign.objectives.contrastive import cosines, paired_cosines
 from mmalign.objectives.distributed_rows import Rows
-from mmalign.objectives.functional.self_supervised import hidden_error, spread, variance_hinge, view_rows
+from mmalign.objectives.functional.self_supervised import feature_std, hidden_error, variance_hinge, view_rows
 from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, LossOutput
 
@@ -17,11 +17,11 @@ from mmalign.types import Embedding, LossOutput
 class _Cosine(Objective):
     """What both have in common: vectors are compared by their cosine."""
 
-    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Cosine of every pair, `(len(a), len(b))`."""
         return cosines(a.vector, b.vector)
 
-    def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity_pairwise(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Cosine of each row of `a` with the row of `b` beside it, `(len(a),)`."""
         return paired_cosines(a.vector, b.vector)
 
@@ -45,7 +45,7 @@ class ViewsObjective(_Cosine):
         >>> import torch
         >>> side = Embedding(torch.nn.functional.normalize(torch.randn(8, 16), dim=1))
         >>> sorted(ViewsObjective(16)(side, side).terms)
-        ['foretold', 'spread']
+        ['feature_std', 'prediction_cosine']
     """
 
     def __init__(self, dim: int, hidden: int | None = None, variance: float = 1.0) -> None:
@@ -62,18 +62,18 @@ class ViewsObjective(_Cosine):
         """The loss of the whole batch, as this process's share of it.
 
         Terms:
-            foretold: The cosine of what is foretold with what came.
-            spread: Of the first views, mean of `functional.spread`; below 0.5 they are collapsing into one.
+            prediction_cosine: The cosine of what is predicted with what came.
+            feature_std: Of the first views, mean of `functional.feature_std`; below 0.5 they are collapsing into one.
         """
         rows = Rows.of(a, b, None)
         with torch.autocast(a.vector.device.type, enabled=False):  # the predictor is part of the loss: float32
             dtype = next(self.predictor.parameters()).dtype
-            foretold = [self.predictor(side.vector.to(dtype)) for side in (a, b)]
-        loss = rows.mean(view_rows(a.vector, b.vector, *foretold))
+            predicted = [self.predictor(side.vector.to(dtype)) for side in (a, b)]
+        loss = rows.mean(view_rows(a.vector, b.vector, *predicted))
         # A spread is no sum over rows: every process has that of all rows, and their mean is it.
         everyone = [distributed.gather_rows(side.vector, rows.counts) for side in (a, b)]
         hinge = (variance_hinge(everyone[0]) + variance_hinge(everyone[1])) / 2
-        terms = {"foretold": -loss.detach(), "spread": spread(everyone[0].detach()).mean()}
+        terms = {"prediction_cosine": -loss.detach(), "feature_std": feature_std(everyone[0].detach()).mean()}
         return LossOutput(loss + self.variance * hinge, terms)
 
     def extra_repr(self) -> str:
@@ -87,7 +87,7 @@ class MaskedObjective(_Cosine):
     another term must, such as `views`.
 
     Args:
-        share: Of each sample's tokens, hidden from the encoder.
+        mask_ratio: Of each sample's tokens, hidden from the encoder.
 
     Example:
         >>> import torch
@@ -100,20 +100,20 @@ class MaskedObjective(_Cosine):
 
     needs = frozenset({"residual"})
 
-    def __init__(self, share: float = 0.5) -> None:
+    def __init__(self, mask_ratio: float = 0.5) -> None:
         super().__init__()
-        if not 0 < share < 1:
-            raise UserError(f"masked: share: expected a number in (0, 1), got {share}")
-        self.hides = share
+        if not 0 < mask_ratio < 1:
+            raise UserError(f"masked: mask_ratio: expected a number in (0, 1), got {mask_ratio}")
+        self.mask_ratio = mask_ratio
 
     def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
         """The loss of the whole batch, as this process's share of it."""
         rows, errors = Rows.of(a, b, None), []
         for side in (a, b):
             if side.residual is None:
-                raise UserError(f"masked: expected a residual of {side.modality or 'each side'}, which training makes")
+                raise UserError(f"masked: expected a residual of {side.tower or 'each side'}, which training makes")
             errors.append(hidden_error(side.residual.values, side.residual.mask))
         return LossOutput(rows.mean((errors[0] + errors[1]) / 2))
 
     def extra_repr(self) -> str:
-        return f"share={self.hides}"
+        return f"mask_ratio={self.mask_ratio}"

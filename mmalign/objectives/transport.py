@@ -40,7 +40,7 @@ class TransportObjective(ScaledObjective):
     Example:
         >>> import torch
         >>> side = Embedding(torch.eye(2), tokens=Tokens(torch.eye(2)[:, None], torch.ones(2, 1, dtype=torch.bool)))
-        >>> TransportObjective().score(side, side)
+        >>> TransportObjective().similarity(side, side)
         tensor([[1., 0.],
                 [0., 1.]])
     """
@@ -85,7 +85,7 @@ class TransportObjective(ScaledObjective):
         loss = table_share(scale * scores, rows=rows.own, groups=rows.groups, merge=distributed.merge_logsumexp)
         return LossOutput(rows.share(loss), {"scale": scale.detach()[0]})
 
-    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """The mass-weighted similarity of every pair, `(len(a), len(b))`."""
         return self._scores(level_of(a, self.level_a), level_of(b, self.level_b))
 
@@ -98,7 +98,7 @@ class TransportObjective(ScaledObjective):
             tolerance=self.tolerance, max_iterations=self.max_iterations, gradient="envelope",
         ).plan[0]  # fmt: skip
 
-    def paired_score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity_pairwise(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """The same of each row of `a` with the row of `b` beside it, `(len(a),)`: one problem a row."""
         own, other = level_of(a, self.level_a), level_of(b, self.level_b)
         first, second = (one.values.masked_fill(~one.mask[:, :, None], 0.0) for one in (own, other))

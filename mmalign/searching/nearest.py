@@ -64,7 +64,7 @@ def search(
         raise UserError(
             f"expected embeddings of {model.dim} numbers, as this model makes, got {gallery.vector.shape[1]}"
         )
-    if index.embedding.modality == side:
+    if index.embedding.tower == side:
         raise UserError(f"the table holds {side!r} embeddings; ask with the other tower: scores join two towers")
     embedded = model.encode(side, queries)
     inner = engine != "torch" and _is_inner_product(model, embedded, gallery)
@@ -73,7 +73,7 @@ def search(
     if inner and (engine == "faiss" or _has_faiss()):
         scores, places = _faiss(embedded.vector, gallery.vector, k)
     else:
-        score = model.score if model.scores_vectors_only(side, gallery.modality) else _cosines
+        score = model.similarity if model.scores_vectors_only(side, gallery.tower) else _cosines
         scores, places = first_answers(embedded, gallery, score=score, k=k, device=model.device)
     return [
         [Hit(index.ids[place], score, index.values[place]) for score, place in zip(row_scores, row, strict=True)]
@@ -99,11 +99,11 @@ def show(queries: Sequence[str], answers: Sequence[Sequence[Hit]]) -> None:
 
 
 def _is_inner_product(model: Aligner, queries: Embedding, gallery: Embedding) -> bool:
-    if not model.scores_vectors_only(queries.modality, gallery.modality):
+    if not model.scores_vectors_only(queries.tower, gallery.tower):
         return True  # vectors are all there is
     some, others = queries[:4], gallery[:16]
     with torch.no_grad():
-        scores = model.score(some.to(model.device), others.to(model.device)).cpu()
+        scores = model.similarity(some.to(model.device), others.to(model.device)).cpu()
     return torch.allclose(scores, some.vector @ others.vector.T, rtol=0, atol=16 * TIE)
 
 

@@ -51,7 +51,7 @@ class EmbeddingTable:
     @staticmethod
     def of(embedded: EmbeddedSplit, records: Sequence[Record], *, bundle: str = "") -> "EmbeddingTable":
         """Join embeddings with the records of their split."""
-        side, places = embedded.embedding.modality, embedded.places.tolist()
+        side, places = embedded.embedding.tower, embedded.places.tolist()
         owners = [records[row] for row in embedded.rows.tolist()]
         raw = [owner.values[side][place] for owner, place in zip(owners, places, strict=True)]
         return EmbeddingTable(
@@ -89,7 +89,7 @@ def write_parquet(
     offsets = pa.array(np.arange(0, vectors.size + 1, dim, dtype=np.int64))
     named = [
         list(table.ids),
-        [embedded.embedding.modality] * len(table),
+        [embedded.embedding.tower] * len(table),
         list(table.places),
         list(table.rows),
         list(table.values),
@@ -134,7 +134,7 @@ def read_parquet(path: Path | str) -> EmbeddingTable:
         rows=named.column("row").to_pylist(),
         values=named.column("value").to_pylist(),
         labels=[tuple(labels or ()) for labels in named.column("label").to_pylist()],
-        embedding=Embedding(vectors, modality=sides.pop()),
+        embedding=Embedding(vectors, tower=sides.pop()),
         bundle=(table.schema.metadata or {}).get(_BUNDLE, b"").decode(),
     )
 

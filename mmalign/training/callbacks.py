@@ -84,7 +84,7 @@ class EpochLines(pl.Callback):
             short = name.removeprefix("train/")
             if (
                 short in {"loss", "samples_per_s", "val/loss"}
-                or short.endswith(("/scale", "/spread"))
+                or short.endswith(("/scale", "/feature_std"))
                 or "hit@1" in short
             ):
                 shown.append(f"{short} {float(value):.4g}")

@@ -166,7 +166,7 @@ class AlignmentModule(pl.LightningModule):
             sides_a, sides_b, sides_groups = zip(*parts, strict=True)
             side_a, side_b = Embedding.cat(sides_a)[rows], Embedding.cat(sides_b)[rows]
             groups = torch.cat(sides_groups)[rows]
-            scores, same = self.aligner.score(side_a, side_b), groups[:, None] == groups[None, :]
+            scores, same = self.aligner.similarity(side_a, side_b), groups[:, None] == groups[None, :]
             for name, table in ((f"{a}_to_{b}", scores), (f"{b}_to_{a}", scores.T)):
                 right = table.masked_fill(~same, -torch.inf).amax(1)
                 wrong = table.masked_fill(same, -torch.inf).amax(1)

@@ -145,10 +145,10 @@ def measure(folder: Path, flags: list[str], shuffled: bool) -> dict[str, object]
         marks = {row["id"]: row["shuffled"] == "1" for row in csv.DictReader(file, delimiter="\t")}
     prepare(model, data, sides, "train")
     pair = [embed_side(model, data, side, "train", batch_size=256).embedding for side in sides]
-    mode = "probability" if "probability" in model.objective.between(*sides)[0].modes else ""
+    score = "probability" if "probability" in model.objective.between(*sides)[0].scores else ""
     with torch.no_grad():
         matched = torch.cat(
-            [model.score(pair[0][row], pair[1][row], mode)[0] for row in torch.arange(len(pair[0]))[:, None]]
+            [model.similarity(pair[0][row], pair[1][row], score)[0] for row in torch.arange(len(pair[0]))[:, None]]
         )
     doubts = {"shuffled": [marks[record.id] for record in data.records("train")], "no match": (1 - matched).tolist()}
     if pair[0].log_variance is not None:

@@ -63,7 +63,7 @@ def measure(
     timed("reading the pairs", len(data.all_records), lambda: data.prepare(data.modalities, splits=["test"]))
     transforms = fit_transforms(towers, {side: data.split("test").samples(side) for side in SIDES})
     model = Aligner(towers, [PairConfig(*SIDES, "clip")], 128, transforms)
-    scored = [PairConfig(*SIDES, "clip", score=0.5), PairConfig(*SIDES, "transport", score=0.5)]
+    scored = [PairConfig(*SIDES, "clip", score_weight=0.5), PairConfig(*SIDES, "transport", score_weight=0.5)]
     fine = Aligner(towers, scored, 128, transforms)
     asked = timed(
         "embedding texts", texts, lambda: embed_side(model, data, "text", "test", batch_size=256, packed=True)
@@ -83,7 +83,7 @@ def measure(
     timed("ranking by two models", len(queries), lambda: rank_blocks(together, right, **options))
     tokens = timed("embedding molecules with tokens", len(listed), lambda: embed_corpus(fine, data, "molecule", listed))
     few = embed_side(fine, data, "text", "test", batch_size=256, packed=True).embedding[:rerank_texts]
-    blocks = reranked_blocks(few, tokens.side.embedding, score=fine.score_pairs, depth=rerank)
+    blocks = reranked_blocks(few, tokens.side.embedding, score=fine.similarity_pairwise, depth=rerank)
     timed(f"re-ranking {rerank} each by transport", len(few), lambda: rank_blocks(blocks, right, **options))
     clocks = ("seconds", "processor")
     whole = {clock: rows[-1][clock] * len(queries) / len(few) for clock in clocks}

@@ -74,7 +74,7 @@ def test_matching_sides_cost_less_and_score_higher(objective: Objective) -> None
     objective.eval()
     if objective.needs != {"residual"}:  # what was hidden of each side is told by itself
         assert value(objective, a, right) < value(objective, a, wrong)
-    scores = objective.score(a, right)
+    scores = objective.similarity(a, right)
     assert (scores.argmax(1) == torch.arange(8)).all()
 
 
@@ -82,11 +82,11 @@ def test_score_shape_and_independence(objective: Objective) -> None:
     a, b = side(objective, 5, seed=1), side(objective, 9, seed=2)
     objective.eval()
     with torch.no_grad():
-        scores = objective.score(a, b)
+        scores = objective.similarity(a, b)
         assert scores.shape == (5, 9)
         assert scores.isfinite().all()
         rows, columns = torch.tensor([3, 0]), torch.tensor([8, 1, 1])
-        part = objective.score(a[rows], b[columns])
+        part = objective.similarity(a[rows], b[columns])
         torch.testing.assert_close(part, scores[rows][:, columns], atol=1e-6, rtol=1e-5)
 
 

@@ -122,7 +122,7 @@ def test_what_stands_in_a_pad_changes_nothing(objective: Objective) -> None:
             for levels in (one.tokens, one.parts, one.residual):
                 assert levels is None or levels.values.grad is None or not levels.values.grad[~levels.mask].any()
         real = [number[:, :3] if number.ndim == 3 and number.shape[2] == 16 else number for number in numbers]
-        found.append([*real, objective.score(a, b).detach()])
+        found.append([*real, objective.similarity(a, b).detach()])
     assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
 
 
@@ -143,10 +143,10 @@ def test_a_sample_without_a_token_spoils_nothing(objective: Objective) -> None:
     a, b = sides(objective)
     for pair in ((emptied(a), b), (a, emptied(b)), (emptied(a), emptied(b))):
         outcome(objective, *(changed(one, Tensor.clone) for one in pair))
-        scores = objective.score(*pair).detach()
+        scores = objective.similarity(*pair).detach()
         assert scores.isfinite().all()
         others = torch.tensor([0, 2, 3, 4, 5])
-        assert_close(scores[others][:, others], objective.score(a, b).detach()[others][:, others])
+        assert_close(scores[others][:, others], objective.similarity(a, b).detach()[others][:, others])
 
 
 def at_scale(objective: Objective, scale: float) -> Objective:
@@ -172,7 +172,7 @@ def test_identical_samples_at_the_greatest_scale(objective: Objective, dtype: to
     assert_close(low[0], whole[0], rtol=1e-5, atol=1e-5)
     for found, wanted in zip(low, whole, strict=True):
         assert_close(found.float(), wanted, rtol=1e-2, atol=1e-2)  # a gradient is rounded to the input's type
-    assert objective.score(a, b).isfinite().all()
+    assert objective.similarity(a, b).isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
@@ -181,15 +181,17 @@ def test_under_autocast_the_arithmetic_is_that_of_float32(objective: Objective, 
     a, b = (changed(one, lambda field: field.to(dtype)) for one in sides(objective))
     wide = [changed(one, Tensor.float) for one in (a, b)]
     with torch.autocast("cpu", dtype):
-        low = objective(a, b, groups).loss.detach(), objective.score(a, b).detach()
-    assert_close(low, (objective(*wide, groups).loss.detach(), objective.score(*wide).detach()), rtol=1e-5, atol=1e-5)
+        low = objective(a, b, groups).loss.detach(), objective.similarity(a, b).detach()
+    assert_close(
+        low, (objective(*wide, groups).loss.detach(), objective.similarity(*wide).detach()), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_exchanging_the_sides_is_nothing(name: str) -> None:
     objective, groups = build(name, **SYMMETRIC.get(name, {})).eval(), torch.tensor([0, 1, 0, 2, 3, 3])
     a, b = sides(objective)
-    assert_close(objective.score(b, a), objective.score(a, b).T, rtol=1e-4, atol=1e-5)
+    assert_close(objective.similarity(b, a), objective.similarity(a, b).T, rtol=1e-4, atol=1e-5)
     if name not in ONE_WAY:
         assert_close(objective(b, a, groups).loss, objective(a, b, groups).loss, rtol=1e-4, atol=1e-5)
 
@@ -200,7 +202,7 @@ def test_nothing_that_comes_in_is_changed(objective: Objective) -> None:
     before = [changed(one, Tensor.clone) for one in (a, b)]
     groups = torch.tensor([3, 1, 3, 2, 0, 0])
     outcome(objective, a, b, groups)
-    objective.score(a, b)
+    objective.similarity(a, b)
     assert groups.tolist() == [3, 1, 3, 2, 0, 0]
     for now, then in zip((a, b), before, strict=True):
         assert_close([leaf.detach() for leaf in all_leaves(now)], [leaf.detach() for leaf in all_leaves(then)])

@@ -53,7 +53,7 @@ def test_it_loads_elsewhere_without_network(saved: Path, tmp_path: Path) -> None
         "def refuse(*a, **k): raise AssertionError('network')\n"
         "socket.socket.connect = refuse\n"
         "import mmalign; m = mmalign.load(sys.argv[1])\n"
-        "print(m.score(m.encode('text', ['a red circle']), m.encode('text', ['a red circle'])) "
+        "print(m.similarity(m.encode('text', ['a red circle']), m.encode('text', ['a red circle'])) "
         "if False else tuple(m.encode('text', ['a red circle']).vector.shape))"
     )
     ran = subprocess.run([sys.executable, "-c", program, str(moved)], capture_output=True, text=True, cwd=tmp_path)

@@ -65,7 +65,7 @@ def test_a_molecule_by_every_objective(
     assert found.drawn.units.labels[:3] == ("O1", "C2", "C3")
     assert list(found.asking.units.labels) == TEXTS[0].split()
     a, b = model.encode("molecule", PHENOL), model.encode("text", TEXTS[0])
-    assert found.score == pytest.approx(float(model.score(a, b)), abs=1e-5)
+    assert found.score == pytest.approx(float(model.similarity(a, b)), abs=1e-5)
     if term[0] == "fdt":
         assert float(found.weights.sum()) == pytest.approx(float(a.codes @ b.codes.T), abs=1e-6)
     else:
@@ -150,7 +150,7 @@ def test_what_cannot_be_explained_says_why(made: Callable[..., Aligner]) -> None
         explain(made("molecule", ("clip", {})), PHENOL, TEXTS[0], sides=("molecule", "text"))
     two = made("molecule", ("clip", {}), ("transport", {}), ("local", {}))
     assert explain(two, PHENOL, TEXTS[0], sides=("molecule", "text")).term == "molecule_text_transport"
-    named = explain(two, PHENOL, TEXTS[0], sides=("molecule", "text"), mode="local")
+    named = explain(two, PHENOL, TEXTS[0], sides=("molecule", "text"), term="local")
     assert named.term == "molecule_text_local"
     with pytest.raises(UserError, match="most: expected 1 to 6, got 7"):
         explain(two, PHENOL, TEXTS[0], sides=("molecule", "text"), most=7)
@@ -182,7 +182,7 @@ def test_on_the_command_line(made: Callable[..., Aligner], tmp_path: Path, capsy
     assert "<svg" in (tmp_path / "pair.svg").read_text()[:1000]
     for flags, message in (
         ([*given, str(tmp_path / "pair.gif")], "expected a name that ends in .png"),
-        ([*given, str(out), "--mode", "transprot"], "did you mean 'transport'"),
+        ([*given, str(out), "--term", "transprot"], "did you mean 'transport'"),
         ([*given[:2], "C1CC", TEXTS[0], str(out)], "ring bond 1 that is not closed"),
         ([*given[:3], " ", str(out)], "white space only"),
     ):

@@ -104,10 +104,10 @@ def test_encode_leaves_the_model_as_it_was() -> None:
 def test_scores_know_their_sides() -> None:
     model = make(("x", "y"))
     a, b = model.encode("x", list(np.eye(4))), model.encode("y", list(np.eye(4)[:2]))
-    assert model.score(a, b).shape == (4, 2)
-    assert_close(model.score(b, a), model.score(a, b).T)
+    assert model.similarity(a, b).shape == (4, 2)
+    assert_close(model.similarity(b, a), model.similarity(a, b).T)
     with pytest.raises(UserError, match="no objective joins 'x' and 'z'; this model was trained on: x-y"):
-        model.score(a, model.encode("z", list(np.eye(4))))
+        model.similarity(a, model.encode("z", list(np.eye(4))))
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,14 @@ def test_tokens_of_unequal_length_join_with_padding() -> None:
 
 def test_embedding_rows_and_join_keep_every_field() -> None:
     tokens = Tokens(torch.randn(3, 2, 4), torch.ones(3, 2, dtype=torch.bool))
-    whole = Embedding(torch.randn(3, 4), log_variance=torch.randn(3, 4), tokens=tokens, modality="left")
+    whole = Embedding(torch.randn(3, 4), log_variance=torch.randn(3, 4), tokens=tokens, tower="left")
     again = Embedding.cat([whole[:1], whole[torch.tensor([1, 2])]])
     assert_close(again.vector, whole.vector)
     assert_close(again.log_variance, whole.log_variance)
     assert again.tokens is not None
     assert_close(again.tokens.values, tokens.values)
     assert again.codes is None
-    assert again.modality == "left"
+    assert again.tower == "left"
 
 
 def test_a_mask_keeps_its_dtype() -> None:

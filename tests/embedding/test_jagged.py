@@ -17,7 +17,7 @@ def side(count: int, longest: int, seed: int, *, dim: int = 4) -> Embedding:
     values = F.normalize(torch.randn(count, longest, dim, generator=draw), dim=2)
     mask = torch.arange(longest) < lengths[:, None]
     values[~mask] = 99.0
-    return Embedding(F.normalize(values.sum(1), dim=1), tokens=Tokens(values, mask), modality="x")
+    return Embedding(F.normalize(values.sum(1), dim=1), tokens=Tokens(values, mask), tower="x")
 
 
 def cut(whole: Embedding, size: int) -> list[Embedding]:

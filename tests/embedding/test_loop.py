@@ -37,7 +37,7 @@ def test_every_alternative_in_order(model: Aligner, data: Dataset) -> None:
     model.eval()
     assert embedded.rows.tolist() == [0, 0, 1]
     assert embedded.places.tolist() == [0, 1, 0]
-    assert (embedded.embedding.modality, embedded.embedding.vector.dtype) == ("words", torch.float32)
+    assert (embedded.embedding.tower, embedded.embedding.vector.dtype) == ("words", torch.float32)
     expected = model.encode("words", ["a red disc", "a blue disc", "two cats"])
     torch.testing.assert_close(embedded.embedding.vector, expected.vector)
 
@@ -60,7 +60,7 @@ def test_what_has_no_mean_is_refused_and_variances_have_one() -> None:
     torch.testing.assert_close(found, torch.tensor([[((1 + np.exp(2)) / 2), np.e]]).log().float())
     tokens = Tokens(torch.ones(2, 1, 2), torch.ones(2, 1, dtype=torch.bool))
     with pytest.raises(UserError, match="--average echo: .*more than vectors"):
-        averaged(EmbeddedSplit(Embedding(two, tokens=tokens, modality="echo"), rows))
+        averaged(EmbeddedSplit(Embedding(two, tokens=tokens, tower="echo"), rows))
 
 
 def test_parquet_round_trip(model: Aligner, data: Dataset, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_parquet_round_trip(model: Aligner, data: Dataset, tmp_path: Path) -> No
     assert table.values == ["a red disc", "a blue disc", "two cats"]
     assert table.labels == [("disc", "red"), ("disc", "red"), ()]
     assert [row.endswith(place) for row, place in zip(table.rows, (":1", ":1", ":2"), strict=True)] == [True] * 3
-    assert (table.embedding.modality, table.bundle) == ("words", "abc")
+    assert (table.embedding.tower, table.bundle) == ("words", "abc")
     torch.testing.assert_close(table.embedding.vector, embedded.embedding.vector, rtol=0, atol=0)
     assert pq.read_schema(path).names == list(COLUMNS)  # anyone can read it without us
 

@@ -84,15 +84,15 @@ def sides(unsure: Aligner) -> tuple[Embedding, Embedding]:
     generator = torch.Generator().manual_seed(1)
     a, b = (torch.nn.functional.normalize(torch.randn(7, 8, generator=generator), dim=1) for _ in range(2))
     variances = [torch.randn(7, 8, generator=generator) for _ in range(2)]
-    return Embedding(a, log_variance=variances[0], modality="left"), Embedding(
+    return Embedding(a, log_variance=variances[0], tower="left"), Embedding(
         b, log_variance=variances[1], modality="words"
     )
 
 
-@pytest.mark.parametrize("mode", ["", "mean", "probability"])
-def test_pair_scores_are_the_diagonal(unsure: Aligner, sides: tuple[Embedding, Embedding], mode: str) -> None:
-    expected = unsure.score(*sides, mode).diagonal().detach()
-    torch.testing.assert_close(pair_scores(unsure, *sides, mode=mode, block=3), expected)
+@pytest.mark.parametrize("score", ["", "mean", "probability"])
+def test_pair_scores_are_the_diagonal(unsure: Aligner, sides: tuple[Embedding, Embedding], score: str) -> None:
+    expected = unsure.similarity(*sides, score).diagonal().detach()
+    torch.testing.assert_close(pair_scores(unsure, *sides, score=score, block=3), expected)
 
 
 def test_doubtful_pairs_come_first(unsure: Aligner, sides: tuple[Embedding, Embedding]) -> None:

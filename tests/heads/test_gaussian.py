@@ -99,10 +99,10 @@ def test_fresh_log_variances_let_logits_start_near_zero(pool: str, dim: int) -> 
     assert float((found + math.log(2 * dim)).abs().max()) < 0.5
     side = Embedding(F.normalize(torch.randn(32, dim), dim=1), log_variance=found)
     pcmepp, prolip = PcmeppObjective(), ProlipObjective(initial_bias=0.0)
-    logits = (pcmepp.bias + pcmepp.scale * pcmepp.score(side, side)).detach()
+    logits = (pcmepp.bias + pcmepp.scale * pcmepp.similarity(side, side)).detach()
     assert float(logits.diagonal().abs().max()) < 1.0
     assert float(logits.abs().max()) < 16  # of unlike means: 5 - 5 (2 + 1), give and take
-    assert float(prolip.score(side, side).diagonal().sub(0.5).abs().max()) < 0.1
+    assert float(prolip.similarity(side, side).diagonal().sub(0.5).abs().max()) < 0.1
 
 
 @EVERY

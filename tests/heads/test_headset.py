@@ -66,9 +66,9 @@ def test_only_what_is_needed_is_built_and_made(needs: set[str]) -> None:
     made = heads(needs)
     assert {name for name, _ in made.named_parameters()} == set().union(*(OWN[need] for need in needs))
     found = made(features(), "side", book())
-    there = {name for name, value in vars(found).items() if value is not None} - {"modality"}
+    there = {name for name, value in vars(found).items() if value is not None} - {"tower"}
     assert there == needs | {"vector"} | ({"grounded"} if "codes" in needs else set())
-    assert found.modality == "side"
+    assert found.tower == "side"
     assert found.vector.shape == (3, DIM)
     assert found.vector.isfinite().all()
 

@@ -23,7 +23,7 @@ def side(name: str, rows: int = ROWS) -> Embedding:
     vector = F.normalize(torch.randn(rows, DIM, generator=draw), dim=1).requires_grad_()
     tokens = F.normalize(torch.randn(rows, 3, DIM, generator=draw), dim=2).requires_grad_()
     spread = torch.randn(rows, DIM, generator=draw).sub(3).requires_grad_()
-    return Embedding(vector, spread, Tokens(tokens, torch.ones(rows, 3, dtype=torch.bool)), modality=name)
+    return Embedding(vector, spread, Tokens(tokens, torch.ones(rows, 3, dtype=torch.bool)), tower=name)
 
 
 def sides(*names: str) -> dict[str, Embedding]:
@@ -52,7 +52,7 @@ class Plain(Objective):
         self.calls.append((a, b, groups, named))
         return LossOutput(a.vector.mean() - b.vector.mean())
 
-    def score(self, a: Embedding, b: Embedding, mode: str = "") -> Tensor:
+    def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         return 10 * a.vector[:, :1] + b.vector[:, 0]
 
     def after_step(self) -> None:
@@ -131,7 +131,7 @@ def test_the_height_of_a_schedule(schedule: list[list[float]], expected: list[fl
         ({"schedule": [[math.nan, 0.0]]}, "from 0 to 1"),
         ({"weight": math.inf}, "pair x-y: weight: expected a finite number, got inf"),
         ({"weight": math.nan}, "weight: expected a finite number"),
-        ({"score": math.nan}, "score: expected a finite number"),
+        ({"score_weight": math.nan}, "score_weight: expected a finite number"),
         ({"objective": "clipp"}, "no objective called 'clipp'; did you mean 'clip'"),
         ({"args": {"scale": 3}}, "objective 'clip': .*unexpected keyword argument 'scale'"),
         ({"args": {"initial_scale": "high"}}, "objective 'clip': .*'str'"),
@@ -183,18 +183,20 @@ def test_what_is_read_of_each_tower() -> None:
 
 def test_a_score_is_its_terms_by_their_shares() -> None:
     x, y = side("x"), side("y")[:4]
-    cosine, spread = x.vector @ y.vector.T, PairSum([PairConfig("x", "y", "pcmepp")]).score(x, y)
+    cosine, spread = x.vector @ y.vector.T, PairSum([PairConfig("x", "y", "pcmepp")]).similarity(x, y)
     for shares, expected in (
         ((None, None), cosine),
         ((None, 0.5), cosine + 0.5 * spread),
         ((0.0, 1.0), spread),
         ((2.0, -1.0), 2 * cosine - spread),
     ):
-        pairs = PairSum([PairConfig("x", "y", score=shares[0]), PairConfig("x", "y", "pcmepp", score=shares[1])])
-        assert_close(pairs.score(x, y), expected)
-        assert_close(pairs.score(y, x), expected.T)
-    with pytest.raises(UserError, match="every term between 'x' and 'y' has score: 0; give one a share"):
-        PairSum([PairConfig("x", "y", score=0.0), PairConfig("x", "y", "pcmepp")]).score(x, y)
+        pairs = PairSum(
+            [PairConfig("x", "y", score_weight=shares[0]), PairConfig("x", "y", "pcmepp", score_weight=shares[1])]
+        )
+        assert_close(pairs.similarity(x, y), expected)
+        assert_close(pairs.similarity(y, x), expected.T)
+    with pytest.raises(UserError, match="every term between 'x' and 'y' has score_weight: 0; give one another"):
+        PairSum([PairConfig("x", "y", score_weight=0.0), PairConfig("x", "y", "pcmepp")]).similarity(x, y)
 
 
 @pytest.mark.usefixtures("plain")
@@ -202,31 +204,33 @@ def test_a_score_knows_which_side_is_which() -> None:
     x, y = side("x"), side("y")[:4]
     straight = 10 * x.vector[:, :1] + y.vector[:, 0]
     turned = (10 * y.vector[:, :1] + x.vector[:, 0]).T
-    pairs = PairSum([PairConfig("x", "y", "plain"), PairConfig("y", "x", "plain", score=3.0)])
-    assert_close(pairs.score(x, y), straight + 3 * turned)
-    assert_close(pairs.score(y, x), (straight + 3 * turned).T)
+    pairs = PairSum([PairConfig("x", "y", "plain"), PairConfig("y", "x", "plain", score_weight=3.0)])
+    assert_close(pairs.similarity(x, y), straight + 3 * turned)
+    assert_close(pairs.similarity(y, x), (straight + 3 * turned).T)
     assert pairs.between("x", "y") == (pairs.objectives[0], False)
     assert pairs.between("y", "x") == (pairs.objectives[0], True)
 
 
 def test_modes_are_those_of_the_first_term() -> None:
     x, y = side("x"), side("y")[:4]
-    pairs = PairSum([PairConfig("x", "y", "pcmepp"), PairConfig("x", "y", "clip", score=5.0)])
+    pairs = PairSum([PairConfig("x", "y", "pcmepp"), PairConfig("x", "y", "clip", score_weight=5.0)])
     objective = pairs.objectives[0]
-    assert_close(pairs.score(x, y, "mean"), x.vector @ y.vector.T)
-    assert_close(pairs.score(x, y, "probability"), objective.score(x, y, "probability"))
-    assert_close(pairs.score(y, x, "probability"), objective.score(x, y, "probability").T)
+    assert_close(pairs.similarity(x, y, "mean"), x.vector @ y.vector.T)
+    assert_close(pairs.similarity(x, y, "probability"), objective.similarity(x, y, "probability"))
+    assert_close(pairs.similarity(y, x, "probability"), objective.similarity(x, y, "probability").T)
     with pytest.raises(UserError, match="no score called 'cosine' between 'x' and 'y'; known: mean, probability"):
-        pairs.score(x, y, "cosine")
+        pairs.similarity(x, y, "cosine")
     with pytest.raises(UserError, match="known: none"):
-        PairSum([PairConfig("x", "y")]).score(x, y, "mean")
+        PairSum([PairConfig("x", "y")]).similarity(x, y, "mean")
     with pytest.raises(UserError, match="no objective joins 'x' and 'z'; this model was trained on: x-y, x-y"):
-        pairs.score(x, side("z"))
+        pairs.similarity(x, side("z"))
 
 
 def test_which_scores_read_vectors_alone() -> None:
     def alone(*terms: tuple[str, float | None]) -> bool:
-        return PairSum([PairConfig("x", "y", name, score=share) for name, share in terms]).scores_of_vectors("y", "x")
+        return PairSum([PairConfig("x", "y", name, score_weight=share) for name, share in terms]).scores_of_vectors(
+            "y", "x"
+        )
 
     assert alone(("clip", None))
     assert alone(("clip", None), ("transport", None))
@@ -239,7 +243,7 @@ def test_which_scores_read_vectors_alone() -> None:
 def test_rows_that_both_sides_have_are_aligned() -> None:
     """Each row holds its place in the batch."""
     rows = {"x": torch.tensor([0, 1, 3, 5]), "y": torch.tensor([1, 2, 3, 4, 5]), "z": torch.arange(6)}
-    given = {name: Embedding(places[:, None].float(), modality=name) for name, places in rows.items()}
+    given = {name: Embedding(places[:, None].float(), tower=name) for name, places in rows.items()}
     one = Batch({}, rows, torch.arange(6), torch.arange(6))
     common = {("x", "y"): [1, 3, 5], ("y", "x"): [1, 3, 5], ("x", "z"): [0, 1, 3, 5], ("z", "z"): [0, 1, 2, 3, 4, 5]}
     for (a, b), expected in common.items():
@@ -314,4 +318,4 @@ def test_an_objective_must_say_what_it_does() -> None:
     with pytest.raises(TypeError, match="Objective must define forward"):
         Objective()(one, one)
     with pytest.raises(TypeError, match="Objective must define score"):
-        Objective().score(one, one)
+        Objective().similarity(one, one)

@@ -28,7 +28,7 @@ def side(book: Codebook, modality: str = "", seed: int = 0) -> Embedding:
     values = torch.randn(ROWS, 4, DIM, generator=draw, dtype=torch.float64)
     codes, grounded = book(Tokens(values, torch.ones(ROWS, 4, dtype=torch.bool)))
     vector = F.normalize(torch.randn(ROWS, DIM, generator=draw, dtype=torch.float64), dim=1)
-    return Embedding(vector.requires_grad_(), codes=codes, grounded=grounded, modality=modality)
+    return Embedding(vector.requires_grad_(), codes=codes, grounded=grounded, tower=modality)
 
 
 @pytest.mark.parametrize("groups", [None, GROUPS])
@@ -71,8 +71,8 @@ def test_scores_by_mixtures_and_by_codes(book: Codebook) -> None:
     assert a.codes is not None
     assert b.codes is not None
     mixed = (a.codes @ book.codes)[:, None], (b.codes @ book.codes)[None]
-    assert_close(objective.score(a, b), torch.cosine_similarity(*mixed, dim=2))
-    assert_close(objective.score(a, b, "codes"), torch.cosine_similarity(a.codes[:, None], b.codes[None], dim=2))
+    assert_close(objective.similarity(a, b), torch.cosine_similarity(*mixed, dim=2))
+    assert_close(objective.similarity(a, b, "codes"), torch.cosine_similarity(a.codes[:, None], b.codes[None], dim=2))
 
 
 def test_terms_say_how_the_codes_are_used() -> None:
@@ -95,7 +95,7 @@ def test_terms_say_how_the_codes_are_used() -> None:
 
 
 def test_beside_clip_it_is_a_second_term_of_the_pair(book: Codebook) -> None:
-    pairs = [PairConfig("x", "y", "clip", weight=2.0), PairConfig("x", "y", "fdt", weight=0.5, score=3.0)]
+    pairs = [PairConfig("x", "y", "clip", weight=2.0), PairConfig("x", "y", "fdt", weight=0.5, score_weight=3.0)]
     both = PairSum(pairs).double()
     assert both.needs_of("x") == both.needs_of("y") == {"vector", "codes"}
     sides = {name: side(book, name, seed) for seed, name in enumerate("xy")}
@@ -108,15 +108,15 @@ def test_beside_clip_it_is_a_second_term_of_the_pair(book: Codebook) -> None:
     assert_close(output.terms["x_y/loss"], vectors.detach())
     assert_close(output.terms["x_y_fdt/loss"], grounded.detach())
     scores = sides["x"].vector @ sides["y"].vector.T + 3 * sides["x"].grounded @ sides["y"].grounded.T
-    assert_close(both.score(sides["x"], sides["y"]), scores)
+    assert_close(both.similarity(sides["x"], sides["y"]), scores)
 
 
 def test_embeddings_without_codes_are_named() -> None:
-    plain = Embedding(torch.eye(3), modality="sound")
+    plain = Embedding(torch.eye(3), tower="sound")
     half = Embedding(torch.eye(3), codes=torch.eye(3))
     with pytest.raises(UserError, match="sound have no codes"):
         FdtObjective()(plain, plain)
     with pytest.raises(UserError, match="this tower have no grounded vector"):
         FdtObjective()(half, half)
     with pytest.raises(UserError, match="no codes"):
-        FdtObjective().score(plain, plain, "codes")
+        FdtObjective().similarity(plain, plain, "codes")

@@ -49,7 +49,7 @@ def test_registered_trainable_and_scored_by_the_cosine(name: str) -> None:
         losses.append(float(output.loss.detach()))
     assert losses[-1] < 0.6 * losses[0]
     a = F.normalize(tower(inputs), dim=1).detach()
-    scores = objective.score(Embedding(a), Embedding(target[:5]))
+    scores = objective.similarity(Embedding(a), Embedding(target[:5]))
     expected = torch.stack([torch.cosine_similarity(a, row[None]) for row in target[:5]], dim=1)
     torch.testing.assert_close(scores, expected)
 

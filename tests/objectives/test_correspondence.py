@@ -33,7 +33,7 @@ def level(*real: bool, seed: int = 0, dim: int = 6) -> Tokens:
 
 
 def side(tokens: Tokens, name: str = "") -> Embedding:
-    return Embedding(torch.zeros(1, 6, dtype=torch.float64), tokens=tokens, modality=name)
+    return Embedding(torch.zeros(1, 6, dtype=torch.float64), tokens=tokens, tower=name)
 
 
 def dots(a: Tokens, b: Tokens) -> Tensor:
@@ -86,7 +86,7 @@ def test_a_plan_has_even_marginals_and_gives_the_score() -> None:
     third = 1 / 3
     assert_close(plan.sum(1), torch.tensor([third, third, 0, third], dtype=torch.float64))
     assert_close(plan.sum(0), torch.tensor([0.5, 0.5], dtype=torch.float64))
-    assert_close((plan * dots(a, b)).sum(), objective.score(side(a), side(b))[0, 0])
+    assert_close((plan * dots(a, b)).sum(), objective.similarity(side(a), side(b))[0, 0])
 
 
 def test_a_plan_reads_its_own_grains_and_prices() -> None:
@@ -109,7 +109,7 @@ def test_best_partners_by_a_loop() -> None:
         table[max(rows, key=lambda k: float(alike[k, r])), r] += 1 / (2 * len(columns))
     objective = SETS[1]
     assert_close(objective.correspondence(side(a), side(b)), table)
-    assert_close((table * alike).sum(), objective.score(side(a), side(b))[0, 0])
+    assert_close((table * alike).sum(), objective.similarity(side(a), side(b))[0, 0])
 
 
 def test_attention_by_a_loop() -> None:
@@ -171,7 +171,7 @@ def test_the_first_term_that_can_is_asked() -> None:
     named = model.correspondence(a, b, "transport")
     assert named.term == "x_y_transport"
     assert_close(named.weights, TransportObjective().correspondence(a, b))
-    both = Embedding(b.vector, tokens=b.tokens, parts=level(True, seed=4), modality="y")
+    both = Embedding(b.vector, tokens=b.tokens, parts=level(True, seed=4), tower="y")
     third = model.correspondence(both, a, "x_y_transport-2")
     assert (third.level_a, third.level_b) == ("parts", "tokens")
     assert third.weights.shape == (1, 3)

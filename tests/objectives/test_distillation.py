@@ -152,7 +152,7 @@ def test_the_objective_is_the_mean_of_what_is_asked_for() -> None:
         torch.testing.assert_close(got, value, rtol=1e-12, atol=1e-12)
         slopes = [torch.autograd.grad(loss, a.vector, retain_graph=True)[0] for loss in (got, value)]
         torch.testing.assert_close(*slopes, rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(objective.score(a, b), a.vector @ b.vector.T)
+        torch.testing.assert_close(objective.similarity(a, b), a.vector @ b.vector.T)
         assert objective.needs == ({"vector", "log_variance"} if match == "gaussian" else {"vector"})
 
 

@@ -26,7 +26,7 @@ def level(*lengths: int, seed: int = 0, dim: int = 5) -> Tokens:
 
 def side(tokens: Tokens | None = None, parts: Tokens | None = None, modality: str = "") -> Embedding:
     rows = len((tokens or parts).mask)  # type: ignore[union-attr]
-    return Embedding(torch.zeros(rows, 5, dtype=torch.float64), tokens=tokens, parts=parts, modality=modality)
+    return Embedding(torch.zeros(rows, 5, dtype=torch.float64), tokens=tokens, parts=parts, tower=modality)
 
 
 def by_loops(a: Tokens, b: Tokens) -> tuple[Tensor, Tensor]:
@@ -44,7 +44,7 @@ def test_equals_the_paper_written_as_loops(groups: Tensor | None) -> None:
     forth, back = by_loops(a, b)
     assert_close(output.loss, table_loss(7 * forth, 7 * back, groups=groups))
     assert abs(float(output.loss.detach() - table_loss(7 * back, 7 * forth, groups=groups))) > 1e-3
-    assert_close(objective.score(side(a), side(b)), (forth + back) / 2)
+    assert_close(objective.similarity(side(a), side(b)), (forth + back) / 2)
     output.loss.backward()
     assert objective.log_scale.grad.abs().item() > 0
     assert all(one.values.grad[one.mask].abs().sum() > 0 for one in (a, b))
@@ -60,11 +60,11 @@ def test_each_side_may_be_of_another_grain() -> None:
     scale = 1 / 0.07
     found = objective(side(fine), side(parts=coarse)).loss
     assert_close(found, table_loss(scale * forth, scale * back), rtol=1e-6, atol=0)
-    assert_close(objective.score(side(fine), side(parts=coarse)), (forth + back) / 2)
+    assert_close(objective.similarity(side(fine), side(parts=coarse)), (forth + back) / 2)
     with pytest.raises(UserError, match="beats have no parts"):
         objective(side(fine), side(coarse, modality="beats"))
     with pytest.raises(UserError, match="this tower have no tokens"):
-        objective.score(side(parts=fine), side(parts=coarse))
+        objective.similarity(side(parts=fine), side(parts=coarse))
     with pytest.raises(UserError, match="level must be tokens or parts, got 'words'"):
         LateInteractionObjective(level_a="words")
 
@@ -78,7 +78,7 @@ def test_towers_of_a_pair_get_the_heads_of_their_grain() -> None:
 def test_a_sample_without_tokens_scores_nothing_and_learns_nothing() -> None:
     a, b = level(3, 0, 2), level(2, 2, 0, seed=1)
     objective = LateInteractionObjective().double()
-    scores = objective.score(side(a), side(b))
+    scores = objective.similarity(side(a), side(b))
     assert not scores[1].any()
     assert not scores[:, 2].any()
     objective(side(a), side(b)).loss.backward()

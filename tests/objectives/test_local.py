@@ -221,8 +221,8 @@ def test_the_score_is_late_interaction_of_unit_tokens_both_ways() -> None:
     objective, a, b = LocalObjective(), side([3, 0, 2], 0), side([2, 4], 1)
     unit = [F.normalize(each.tokens.values.nan_to_num(), dim=2) for each in (a, b)]
     forth, back = late_interaction(unit[0], a.tokens.mask, unit[1], b.tokens.mask)
-    torch.testing.assert_close(objective.score(a, b), (forth + back) / 2)
-    torch.testing.assert_close(objective.score(b, a), (forth + back).T / 2)
+    torch.testing.assert_close(objective.similarity(a, b), (forth + back) / 2)
+    torch.testing.assert_close(objective.similarity(b, a), (forth + back).T / 2)
 
 
 @pytest.mark.parametrize("lengths", [[], [0], [1], [3]])

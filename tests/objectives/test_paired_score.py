@@ -55,56 +55,60 @@ def side(count: int, longest: int, seed: int, modality: str) -> Embedding:
 @pytest.mark.parametrize("count", [1, SQUARE, 3 * SQUARE + 1])
 def test_equals_the_diagonal(name: str, count: int) -> None:
     objective, a, b = OBJECTIVES[name], side(count, 7, 0, "x"), side(count, 5, 1, "y")
-    for mode in ("", *objective.modes):
-        paired = objective.paired_score(a, b, mode)
+    for score in ("", *objective.scores):
+        paired = objective.similarity_pairwise(a, b, score)
         assert paired.shape == (count,)
-        torch.testing.assert_close(paired, objective.score(a, b, mode).diagonal(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(paired, objective.similarity(a, b, score).diagonal(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_nothing_to_score(name: str) -> None:
     none = slice(0, 0)
-    assert OBJECTIVES[name].paired_score(side(3, 4, 0, "x")[none], side(3, 4, 1, "y")[none]).shape == (0,)
+    assert OBJECTIVES[name].similarity_pairwise(side(3, 4, 0, "x")[none], side(3, 4, 1, "y")[none]).shape == (0,)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_score_is_of_its_pair_alone(name: str) -> None:
     """Other rows, more rows, more padding: what text i and molecule j have between them stays."""
     objective, a, b = OBJECTIVES[name], side(20, 7, 0, "x"), side(20, 5, 1, "y")
-    whole, paired = objective.score(a, b), objective.paired_score(a, b)
+    whole, paired = objective.similarity(a, b), objective.similarity_pairwise(a, b)
     others_a, others_b = side(9, 12, 2, "x"), side(9, 15, 3, "y")
     for i, j in ((0, 0), (4, 11), (19, 2)):
         rows, columns = Embedding.cat([others_a, a[i : i + 1]]), Embedding.cat([b[j : j + 1], others_b])
-        torch.testing.assert_close(objective.score(rows, columns)[-1, 0], whole[i, j], rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(objective.score(a[i : i + 1], b[j : j + 1])[0, 0], whole[i, j], rtol=1e-5, atol=1e-5)
-    beside = objective.paired_score(Embedding.cat([others_a, a]), Embedding.cat([others_b, b]))[9:]
+        torch.testing.assert_close(objective.similarity(rows, columns)[-1, 0], whole[i, j], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            objective.similarity(a[i : i + 1], b[j : j + 1])[0, 0], whole[i, j], rtol=1e-5, atol=1e-5
+        )
+    beside = objective.similarity_pairwise(Embedding.cat([others_a, a]), Embedding.cat([others_b, b]))[9:]
     torch.testing.assert_close(beside, paired, rtol=1e-5, atol=1e-5)
 
 
 def test_terms_are_summed_by_their_shares() -> None:
     pairs = [
-        PairConfig("x", "y", "clip", score=0.25),
-        PairConfig("y", "x", "transport", score=2.0),
+        PairConfig("x", "y", "clip", score_weight=0.25),
+        PairConfig("y", "x", "transport", score_weight=2.0),
         PairConfig("x", "y", "pcmepp"),
     ]
     model, a, b = PairSum(pairs, DIM), side(20, 7, 0, "x"), side(20, 5, 1, "y")
     for left, right in ((a, b), (b, a)):
-        expected = model.score(left, right).diagonal()
-        torch.testing.assert_close(model.paired_score(left, right), expected, rtol=1e-5, atol=1e-5)
-    by_hand = 0.25 * (a.vector * b.vector).sum(1) + 2 * TransportObjective().score(b, a).diagonal()
-    torch.testing.assert_close(model.paired_score(a, b), by_hand, rtol=1e-5, atol=1e-5)
+        expected = model.similarity(left, right).diagonal()
+        torch.testing.assert_close(model.similarity_pairwise(left, right), expected, rtol=1e-5, atol=1e-5)
+    by_hand = 0.25 * (a.vector * b.vector).sum(1) + 2 * TransportObjective().similarity(b, a).diagonal()
+    torch.testing.assert_close(model.similarity_pairwise(a, b), by_hand, rtol=1e-5, atol=1e-5)
 
 
 def test_modes_turn_with_their_pair() -> None:
     model, a, b = PairSum([PairConfig("x", "y", "pcmepp")], DIM), side(20, 7, 0, "x"), side(20, 5, 1, "y")
     for left, right in ((a, b), (b, a)):
-        torch.testing.assert_close(model.paired_score(left, right, "mean"), model.score(left, right, "mean").diagonal())
+        torch.testing.assert_close(
+            model.similarity_pairwise(left, right, "mean"), model.similarity(left, right, "mean").diagonal()
+        )
     with pytest.raises(UserError, match="no score called 'median'"):
-        model.paired_score(a, b, "median")
+        model.similarity_pairwise(a, b, "median")
     with pytest.raises(UserError, match="as many rows on both sides, got 20 and 3"):
-        model.paired_score(a, b[:3])
+        model.similarity_pairwise(a, b[:3])
     with pytest.raises(UserError, match="no objective joins"):
-        model.paired_score(a, a)
+        model.similarity_pairwise(a, a)
 
 
 def test_an_objective_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,18 +118,18 @@ def test_an_objective_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
         def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
             return LossOutput(a.vector.sum())
 
-        def score(self, a: Embedding, b: Embedding) -> Tensor:  # type: ignore[override]  # knows no modes
+        def similarity(self, a: Embedding, b: Embedding) -> Tensor:  # type: ignore[override]  # knows no modes
             return a.vector.sum(1)[:, None] - 2 * b.vector.sum(1)[None]
 
     a, b = side(30, 2, 0, "x"), side(30, 2, 1, "y")
     expected = a.vector.sum(1) - 2 * b.vector.sum(1)
-    torch.testing.assert_close(Difference().paired_score(a, b), expected)
+    torch.testing.assert_close(Difference().similarity_pairwise(a, b), expected)
     load = registry.load
     monkeypatch.setattr(registry, "load", lambda group, name: Difference if name == "mine" else load(group, name))
     model = PairSum([PairConfig("x", "y", "mine")])
     for left, right in ((a, b), (b, a)):
-        torch.testing.assert_close(model.paired_score(left, right), expected)
-        torch.testing.assert_close(model.score(left, right).diagonal(), expected)
+        torch.testing.assert_close(model.similarity_pairwise(left, right), expected)
+        torch.testing.assert_close(model.similarity(left, right).diagonal(), expected)
 
 
 def test_the_model_scores_pairs() -> None:
@@ -134,5 +138,5 @@ def test_the_model_scores_pairs() -> None:
     model = Aligner(towers, [PairConfig("x", "y")], DIM, fit_transforms(towers, {"x": [], "y": []}))
     rows = list(torch.eye(DIM).numpy())
     a, b = model.encode("x", rows), model.encode("y", rows[::-1])
-    torch.testing.assert_close(model.score_pairs(a, b), model.score(a, b).diagonal())
-    torch.testing.assert_close(model.score_pairs(b, a), model.score(b, a).diagonal())
+    torch.testing.assert_close(model.similarity_pairwise(a, b), model.similarity(a, b).diagonal())
+    torch.testing.assert_close(model.similarity_pairwise(b, a), model.similarity(b, a).diagonal())

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from mmalign.errors import UserError
 from mmalign.heads import HeadSet
 from mmalign.modality import Encoder
-from mmalign.objectives.functional.self_supervised import hidden_error, spread, variance_hinge, view_rows
+from mmalign.objectives.functional.self_supervised import feature_std, hidden_error, variance_hinge, view_rows
 from mmalign.objectives.pairs import PairConfig, PairSum
 from mmalign.objectives.self_supervised import MaskedObjective, ViewsObjective
 from mmalign.types import Batch, Embedding, Features, Tokens
@@ -57,13 +57,13 @@ def test_hidden_error_equals_its_definition_and_reads_nothing_else() -> None:
 
 def test_spread_and_hinge_equal_their_definition() -> None:
     vectors = units(7)
-    assert_close(spread(vectors), torch.tensor(reference.spread(vectors.tolist()), dtype=torch.float64))
+    assert_close(feature_std(vectors), torch.tensor(reference.feature_std(vectors.tolist()), dtype=torch.float64))
     assert_close(variance_hinge(vectors), torch.tensor(reference.hinge(vectors.tolist()), dtype=torch.float64))
-    assert spread(units(4000, 32)).mean() == pytest.approx(1, abs=0.02)
+    assert feature_std(units(4000, 32)).mean() == pytest.approx(1, abs=0.02)
     equal = torch.ones(3, 4).div(2).requires_grad_()
     variance_hinge(equal).backward()
     assert equal.grad.isfinite().all()
-    assert spread(torch.zeros(0, 4)).tolist() == pytest.approx([1e-5] * 4)
+    assert feature_std(torch.zeros(0, 4)).tolist() == pytest.approx([1e-5] * 4)
 
 
 def test_the_objective_is_the_sum_of_both() -> None:
@@ -74,8 +74,8 @@ def test_the_objective_is_the_sum_of_both() -> None:
     hinge = (reference.hinge(a.tolist()) + reference.hinge(b.tolist())) / 2
     output = objective(Embedding(a), Embedding(b))
     assert_close(output.loss, torch.tensor(expected + 0.3 * hinge, dtype=torch.float64))
-    assert output.terms["foretold"].item() == pytest.approx(-expected)
-    assert output.terms["spread"].item() == pytest.approx(sum(reference.spread(a.tolist())) / 6)
+    assert output.terms["prediction_cosine"].item() == pytest.approx(-expected)
+    assert output.terms["feature_std"].item() == pytest.approx(sum(reference.feature_std(a.tolist())) / 6)
 
 
 def test_the_hinge_moves_vectors_that_have_collapsed() -> None:
@@ -89,7 +89,7 @@ def test_the_hinge_moves_vectors_that_have_collapsed() -> None:
             side = Embedding(F.normalize(leaf, dim=1))
             objective(side, side).loss.backward()
             optimizer.step()
-        found[weight] = spread(F.normalize(leaf.detach(), dim=1)).mean().item()
+        found[weight] = feature_std(F.normalize(leaf.detach(), dim=1)).mean().item()
     assert found[0.0] < 0.5 < found[1.0]
 
 
@@ -104,8 +104,8 @@ def test_masked_asks_of_both_sides() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MaskedObjective(share=0.0), r"share: expected a number in \(0, 1\), got 0"),
-        (lambda: MaskedObjective(share=1.0), "share"),
+        (lambda: MaskedObjective(mask_ratio=0.0), r"mask_ratio: expected a number in \(0, 1\), got 0"),
+        (lambda: MaskedObjective(mask_ratio=1.0), "mask_ratio"),
         (lambda: ViewsObjective(4, hidden=0), "hidden >= 1"),
         (lambda: ViewsObjective(4, variance=-1), "variance >= 0"),
         (lambda: view_rows(units(2), units(3), units(2), units(2)), "of one shape"),
@@ -120,7 +120,7 @@ def test_mistakes_are_named(make: Any, message: str) -> None:
 
 def test_a_pair_of_a_tower_with_itself_sees_two_views() -> None:
     terms, places = PairSum([PairConfig("x", "x", "clip")]), torch.arange(4)
-    first, second = (Embedding(units(4, seed=seed).float(), modality="x") for seed in (0, 1))
+    first, second = (Embedding(units(4, seed=seed).float(), tower="x") for seed in (0, 1))
     batch = Batch({}, {"x": places}, places, places)
     assert_close(terms({"x": first}, batch, again={"x": second}).loss, terms.objectives[0](first, second).loss)
     assert_close(terms({"x": first}, batch).loss, terms.objectives[0](first, first).loss)

@@ -129,12 +129,12 @@ def test_inclusion_widens_the_general_side_and_narrows_the_other() -> None:
 @EITHER
 def test_modes(kind: type[PcmeppObjective] | type[ProlipObjective]) -> None:
     objective, a, b = kind(initial_scale=2.0, initial_bias=0.5).double(), side(1), side(2, 4)
-    assert objective.modes == ("mean", "probability")
-    assert_close(objective.score(a, b, "mean"), a.vector @ b.vector.T)
+    assert objective.scores == ("mean", "probability")
+    assert_close(objective.similarity(a, b, "mean"), a.vector @ b.vector.T)
     distance = torch.tensor(reference.distances(*(part.detach().numpy() for part in parts(a, b))), dtype=torch.float64)
     score = -distance if kind is PcmeppObjective else 1 - distance / 2  # for unit means
-    assert_close(objective.score(a, b), score, rtol=1e-6, atol=1e-8)
-    probability = objective.score(a, b, "probability")
+    assert_close(objective.similarity(a, b), score, rtol=1e-6, atol=1e-8)
+    probability = objective.similarity(a, b, "probability")
     assert_close(probability, torch.sigmoid(2 * score + 0.5), rtol=1e-6, atol=1e-8)
     assert ((probability > 0) & (probability < 1)).all()
     assert (probability.argsort(1) == score.argsort(1)).all()
@@ -146,7 +146,7 @@ def test_the_score_is_what_was_trained(kind: type[PcmeppObjective] | type[Prolip
     objective, a, b = kind(initial_bias=0.5, bottleneck=0.0).double(), side(1, 2), side(2, 2)
     if isinstance(objective, PcmeppObjective):
         objective.pseudo_weight = 0.0
-    p = objective.score(a, b, "probability")
+    p = objective.similarity(a, b, "probability")
     match = torch.eye(2, dtype=torch.float64)
     each = F.binary_cross_entropy(p, match, reduction="sum")
     assert_close(objective(a, b).loss, each * 2 / 4 if kind is PcmeppObjective else each / 2, rtol=1e-6, atol=0)
@@ -159,8 +159,8 @@ def test_one_more_coordinate_makes_the_score_a_euclidean_distance() -> None:
     gallery = torch.cat([b.vector, b.uncertainty.sqrt()[:, None]], 1)
     nearest = torch.cdist(query, gallery, compute_mode="donot_use_mm_for_euclid_dist").argsort(1)
     for objective in (PcmeppObjective(), ProlipObjective()):
-        assert (objective.score(a, b).argsort(1, descending=True) == nearest).all()
-    assert not (PcmeppObjective().score(a, b, "mean").argsort(1, descending=True) == nearest).all()
+        assert (objective.similarity(a, b).argsort(1, descending=True) == nearest).all()
+    assert not (PcmeppObjective().similarity(a, b, "mean").argsort(1, descending=True) == nearest).all()
 
 
 def test_uncertainty_is_the_sum_of_the_variances() -> None:
@@ -203,11 +203,11 @@ def test_a_log_variance_keeps_its_digits_beside_a_shorter_vector(
 def test_wrong_settings_and_missing_heads_are_named(kind: type[PcmeppObjective] | type[ProlipObjective]) -> None:
     with pytest.raises(UserError, match="weights must not be below 0"):
         kind(bottleneck=-1.0)
-    plain = Embedding(torch.eye(3), modality="sound")
+    plain = Embedding(torch.eye(3), tower="sound")
     with pytest.raises(UserError, match="sound have no log_variance"):
         kind()(plain, plain)
     with pytest.raises(UserError, match="no log_variance"):
-        kind().score(plain, plain)
+        kind().similarity(plain, plain)
     with pytest.raises(UserError, match="reduction must be pairs or rows, got 'mean'"):
         PcmeppObjective(reduction="mean")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="weights must not be below 0"):

@@ -111,7 +111,7 @@ def test_the_objective_is_the_loss_of_the_codes_of_its_scores() -> None:
     torch.testing.assert_close(output.terms["perplexity"], torch.special.entr(usage).sum().exp())
     output.loss.backward()
     assert all(leaf.grad.any() for leaf in (a, b, made.prototypes))
-    torch.testing.assert_close(made.score(Embedding(a), Embedding(b[:3])), a @ b[:3].T)
+    torch.testing.assert_close(made.similarity(Embedding(a), Embedding(b[:3])), a @ b[:3].T)
     assert made.needs == {"vector"}
 
 

@@ -59,7 +59,7 @@ def test_equals_pot_pair_by_pair(epsilon: float) -> None:
     def plan(cost: np.ndarray) -> np.ndarray:
         return ot.sinkhorn(ot.unif(len(cost)), ot.unif(len(cost.T)), cost, epsilon, numItermax=50000, stopThr=1e-13)
 
-    found = TransportObjective(epsilon=epsilon, **EXACT).score(side(a), side(b))
+    found = TransportObjective(epsilon=epsilon, **EXACT).similarity(side(a), side(b))
     assert_close(found, by_loops(a, b, plan), rtol=1e-8, atol=1e-9)
 
 
@@ -73,7 +73,7 @@ def test_at_small_epsilon_it_is_the_cheapest_plan_of_all() -> None:
     for dtype, atol in ((torch.float64, 1e-3), (torch.float32, 2e-3)):
         objective = TransportObjective(epsilon=1e-3, tolerance=1e-4, max_iterations=500)
         x, y = level(*A, dtype=dtype), level(*B, seed=1, dtype=dtype)
-        found = objective.score(side(x), side(y))
+        found = objective.similarity(side(x), side(y))
         assert_close(found.double(), wanted, rtol=0, atol=atol)
         objective(side(x)[:3], side(y)).loss.backward()
         assert all(one.values.grad[one.mask].isfinite().all() for one in (x, y))
@@ -89,7 +89,7 @@ def test_mass_may_stay_behind_at_a_price(rho_a: float | None, rho_b: float | Non
         return reference.sinkhorn(cost, 0.2, [1 / n] * n, [1 / m] * m, rho_a or inf, rho_b or inf, 400)[0]
 
     objective = TransportObjective(epsilon=0.2, rho_a=rho_a, rho_b=rho_b, **EXACT)
-    assert_close(objective.score(side(a), side(b)), by_loops(a, b, plan), rtol=1e-8, atol=1e-9)
+    assert_close(objective.similarity(side(a), side(b)), by_loops(a, b, plan), rtol=1e-8, atol=1e-9)
 
 
 def test_a_word_without_a_counterpart_may_be_left_out() -> None:
@@ -97,7 +97,7 @@ def test_a_word_without_a_counterpart_may_be_left_out() -> None:
     a, b = (Tokens(values, torch.ones(values.shape[:2], dtype=torch.bool)) for values in (one, both))
 
     def score(rho: float | None) -> float:
-        return float(TransportObjective(rho_b=rho, **EXACT).score(side(a), side(b)))
+        return float(TransportObjective(rho_b=rho, **EXACT).similarity(side(a), side(b)))
 
     assert score(None) == pytest.approx(0.5)  # half of the mass must go to a token that is nothing like it
     assert score(1e4) == pytest.approx(0.5, abs=1e-3)
@@ -112,14 +112,14 @@ def test_a_pair_does_not_know_of_the_others(cells: int, named: dict[str, Any], m
     objective = TransportObjective(**named)
     a, b = level(*A, pad=3), level(*B, seed=1, pad=2)
     weights = torch.randn(len(A), len(B), dtype=torch.float64)
-    scores = objective.score(side(a), side(b))
+    scores = objective.similarity(side(a), side(b))
     (scores * weights).sum().backward()
     alone_a, alone_b = level(*A), level(*B, seed=1)
     for i, rows in enumerate(A):
         for j, columns in enumerate(B):
             x = Tokens(alone_a.values[i : i + 1, :rows], alone_a.mask[i : i + 1, :rows])
             y = Tokens(alone_b.values[j : j + 1, :columns], alone_b.mask[j : j + 1, :columns])
-            score = objective.score(side(x), side(y))[0, 0]
+            score = objective.similarity(side(x), side(y))[0, 0]
             assert_close(scores[i, j].detach(), score.detach(), rtol=0, atol=1e-12)
             (score * weights[i, j]).backward()
     for one, alone in ((a, alone_a), (b, alone_b)):
@@ -159,7 +159,7 @@ def test_the_loss_is_cross_entropy_of_the_scaled_scores(groups: Tensor | None) -
     a, b = level(*A[:3]), level(*B, seed=1)
     objective = TransportObjective(initial_scale=7.0).double()
     output = objective(side(a), side(b), groups)
-    assert_close(output.loss, table_loss(7 * objective.score(side(a), side(b)), groups=groups))
+    assert_close(output.loss, table_loss(7 * objective.similarity(side(a), side(b)), groups=groups))
     assert_close(output.terms["scale"], torch.tensor(7.0, dtype=torch.float64))
     output.loss.backward()
     assert objective.log_scale.grad.abs().item() > 0
@@ -171,18 +171,20 @@ def test_tokens_may_meet_parts() -> None:
     assert objective.needs == {"tokens", "parts"}
     assert objective.side_needs("a") == {"tokens"}
     assert objective.side_needs("b") == {"parts"}
-    assert_close(objective.score(side(fine), side(parts=coarse)), TransportObjective().score(side(fine), side(coarse)))
-    turned = TransportObjective(level_a="parts", **EXACT).score(side(parts=coarse), side(fine))
-    straight = TransportObjective(level_b="parts", **EXACT).score(side(fine), side(parts=coarse))
+    assert_close(
+        objective.similarity(side(fine), side(parts=coarse)), TransportObjective().similarity(side(fine), side(coarse))
+    )
+    turned = TransportObjective(level_a="parts", **EXACT).similarity(side(parts=coarse), side(fine))
+    straight = TransportObjective(level_b="parts", **EXACT).similarity(side(fine), side(parts=coarse))
     assert_close(turned, straight.T, rtol=0, atol=1e-9)
     with pytest.raises(UserError, match="have no parts"):
-        objective.score(side(fine), side(coarse))
+        objective.similarity(side(fine), side(coarse))
 
 
 def test_a_sample_without_tokens_scores_nothing_and_learns_nothing() -> None:
     a, b = level(3, 0, 2), level(2, 2, 0, seed=1)
     objective = TransportObjective().double()
-    scores = objective.score(side(a), side(b))
+    scores = objective.similarity(side(a), side(b))
     assert not scores[1].any()
     assert not scores[:, 2].any()
     objective(side(a), side(b)).loss.backward()
@@ -190,7 +192,7 @@ def test_a_sample_without_tokens_scores_nothing_and_learns_nothing() -> None:
         assert one.values.grad.isfinite().all()
         assert one.values.grad[~one.mask].abs().sum() == 0
     nothing = level(0, 0, pad=2)
-    assert not objective.score(side(nothing), side(b)).any()
+    assert not objective.similarity(side(nothing), side(b)).any()
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 2, 4), (2, 0, 3, 4), (2, 3, 0, 4), (2, 3, 2, 0), (0, 0, 0, 0)], ids=str)
@@ -228,7 +230,7 @@ def test_what_is_not_finite_is_refused(bad: float) -> None:
     values[1, 0, 0] = bad
     for pair in ((side(Tokens(values, a.mask)), side(b)), (side(b), side(Tokens(values, a.mask)))):
         with pytest.raises(UserError, match="finite tokens wherever the mask is True"):
-            TransportObjective().score(*pair)
+            TransportObjective().similarity(*pair)
 
 
 def test_wrong_shapes_are_named() -> None:

@@ -46,16 +46,16 @@ def test_trains_as_it_stands(recipe: str, tmp_path: Path) -> None:
     data = Dataset("digits")
     found = evaluate(model, data, "retrieval", sides=("image", "text"), credit="content", bootstrap=0)
     assert found.scores["image_to_text"]["n"] > 300
-    for mode in model.objective.between("image", "text")[0].modes:
-        other = evaluate(model, data, "zero-shot", sides=("image", "text"), bootstrap=0, mode=mode)
-        assert other.provenance["protocol"]["score"] == mode
+    for score in model.objective.between("image", "text")[0].scores:
+        other = evaluate(model, data, "zero-shot", sides=("image", "text"), bootstrap=0, score=score)
+        assert other.provenance["protocol"]["score"] == score
 
 
 def test_terms_schedules_and_pulls_are_in_the_log(tmp_path: Path) -> None:
     """Global vectors beside the codes, faded in; a scheduled temperature; how strongly each term gradient_norms."""
     pairs = (
-        "--model.pairs=[{a: image, b: text, objective: fdt, score: 0.5}, "
-        "{a: image, b: text, objective: clip, weight: 2, schedule: [[0, 0], [1, 1]], score: 0.5}]"
+        "--model.pairs=[{a: image, b: text, objective: fdt, score_weight: 0.5}, "
+        "{a: image, b: text, objective: clip, weight: 2, schedule: [[0, 0], [1, 1]], score_weight: 0.5}]"
     )
     flags = ["--model.codebook.mode=scheduled", "--model.codebook.codes=64", pairs]
     train("image-text/fdt", [*BRIEF, *flags, "--trainer.max_epochs=2", f"--out={tmp_path}"])
@@ -76,7 +76,9 @@ def test_terms_schedules_and_pulls_are_in_the_log(tmp_path: Path) -> None:
     some = model.encode("image", [next(iter(image.split("validation").samples("image")))])
     said = model.encode("text", ["a handwritten two"])
     fdt, clip = model.objective.objectives
-    torch.testing.assert_close(model.score(some, said), 0.5 * fdt.score(some, said) + 0.5 * clip.score(some, said))
+    torch.testing.assert_close(
+        model.similarity(some, said), 0.5 * fdt.similarity(some, said) + 0.5 * clip.similarity(some, said)
+    )
 
 
 def test_a_tower_in_chunks_trains_to_the_same_weights(tmp_path: Path) -> None:

@@ -11,15 +11,15 @@ def cosine(a: Sequence[float], b: Sequence[float]) -> float:
     return dot / math.sqrt(sum(x * x for x in a)) / math.sqrt(sum(y * y for y in b))
 
 
-def views(a: Matrix, b: Matrix, foretold_a: Matrix, foretold_b: Matrix) -> float:
+def views(a: Matrix, b: Matrix, predicted_a: Matrix, predicted_b: Matrix) -> float:
     """SimSiam, equation 4, mean over rows."""
     total = 0.0
     for row in range(len(a)):
-        total -= cosine(foretold_a[row], b[row]) / 2 + cosine(foretold_b[row], a[row]) / 2
+        total -= cosine(predicted_a[row], b[row]) / 2 + cosine(predicted_b[row], a[row]) / 2
     return total / len(a)
 
 
-def spread(vectors: Matrix) -> list[float]:
+def feature_std(vectors: Matrix) -> list[float]:
     found = []
     for d in range(len(vectors[0])):
         column = [row[d] for row in vectors]
@@ -31,7 +31,7 @@ def spread(vectors: Matrix) -> list[float]:
 
 def hinge(vectors: Matrix) -> float:
     """VICReg, equation 1, with the target 1 / sqrt(dim) of unit vectors."""
-    found = spread(vectors)
+    found = feature_std(vectors)
     return sum(max(0.0, 1 - one) for one in found) / len(found)
 
 

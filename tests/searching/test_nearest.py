@@ -18,7 +18,7 @@ def index() -> EmbeddingTable:
     vectors = torch.nn.functional.normalize(torch.randn(300, 8), dim=1)
     names = [str(i) for i in range(300)]
     return EmbeddingTable(
-        names, [0] * 300, names, [f"row {i}" for i in names], [()] * 300, Embedding(vectors, modality="right")
+        names, [0] * 300, names, [f"row {i}" for i in names], [()] * 300, Embedding(vectors, tower="right")
     )
 
 
@@ -30,7 +30,7 @@ def test_faiss_and_torch_find_the_same(model: Aligner, index: EmbeddingTable) ->
     assert [[hit.id for hit in row] for row in fast] == [[hit.id for hit in row] for row in exact]
     for one, other in zip(fast, exact, strict=True):
         assert [hit.score for hit in one] == pytest.approx([hit.score for hit in other], abs=1e-5)
-    scores = model.score(model.encode("left", queries), index.embedding)
+    scores = model.similarity(model.encode("left", queries), index.embedding)
     assert [row[0].id for row in exact] == [str(best) for best in scores.argmax(dim=1).tolist()]
     assert exact[0][0].value == f"row {exact[0][0].id}"
     assert [hit.score for hit in exact[0]] == sorted((hit.score for hit in exact[0]), reverse=True)
@@ -74,7 +74,7 @@ def test_errors(model: Aligner, index: EmbeddingTable, change: dict[str, Any], m
 
 
 def test_a_table_of_another_space(model: Aligner) -> None:
-    other = EmbeddingTable(["a"], [0], ["a"], [None], [()], Embedding(torch.ones(1, 5), modality="right"))
+    other = EmbeddingTable(["a"], [0], ["a"], [None], [()], Embedding(torch.ones(1, 5), tower="right"))
     with pytest.raises(UserError, match="expected embeddings of 8 numbers"):
         search(model, [[1.0] * 8], side="left", index=other)
 

@@ -21,13 +21,13 @@ class PromptEmbeddings:
         model: Encodes the sentences and scores samples against them.
         tower: The tower that reads the sentences.
         texts: All sentences of the task; repeated ones are encoded once.
-        mode: Another score that the pair's objective offers; "" = the trained one.
+        score: Another score that the pair's objective offers; "" = the trained one.
     """
 
-    def __init__(self, model: Aligner, tower: str, texts: Iterable[str], *, mode: str = "") -> None:
+    def __init__(self, model: Aligner, tower: str, texts: Iterable[str], *, score: str = "") -> None:
         distinct = list(dict.fromkeys(texts))
         self.tower = tower
-        self._model, self._mode = model, mode
+        self._scorel, self._score = model, score
         self._index = {text: index for index, text in enumerate(distinct)}
         self._embedding = model.encode(tower, distinct)
 
@@ -58,8 +58,8 @@ class PromptEmbeddings:
         """
         flat = self.of([text for texts in classes for text in texts])
         owner = torch.repeat_interleave(torch.arange(len(classes)), torch.tensor([len(texts) for texts in classes]))
-        if self._model.scores_vectors_only(samples.modality, self.tower):
-            mean = Embedding(mean_direction(flat.vector, owner, len(classes)), modality=self.tower)
+        if self._scorel.scores_vectors_only(samples.tower, self.tower):
+            mean = Embedding(mean_direction(flat.vector, owner, len(classes)), tower=self.tower)
             return self._finite(samples, self._scores(samples, mean))
         scores = self._finite(samples, self._scores(samples, flat))
         sums = scores.new_zeros(len(scores), len(classes)).index_add_(1, owner, scores)
@@ -81,13 +81,13 @@ class PromptEmbeddings:
         return sorted(order[: math.ceil(fraction * len(groups))].tolist())
 
     def _scores(self, samples: Embedding, sentences: Embedding) -> Tensor:
-        score = partial(self._model.score, mode=self._mode)
-        blocks = score_blocks(samples, sentences, score=score, device=self._model.device)
+        score = partial(self._scorel.similarity, score=self._score)
+        blocks = score_blocks(samples, sentences, score=score, device=self._scorel.device)
         return torch.cat([block.cpu() for _, block in blocks])
 
     def _finite(self, samples: Embedding, scores: Tensor) -> Tensor:
         if not bool(torch.isfinite(scores).all()):
-            raise UserError(f"{samples.modality} -> {self.tower}: expected finite scores, got NaN or infinity")
+            raise UserError(f"{samples.tower} -> {self.tower}: expected finite scores, got NaN or infinity")
         return scores
 
 

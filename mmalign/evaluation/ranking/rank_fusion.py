@@ -97,7 +97,7 @@ def members(model: Aligner, others: Sequence[str | Path | Aligner], sides: tuple
 
 
 def directions_of(
-    models: Sequence[Aligner], data: Dataset, sides: tuple[str, str], split: str, *, mode: str = "", **options: Any
+    models: Sequence[Aligner], data: Dataset, sides: tuple[str, str], split: str, *, score: str = "", **options: Any
 ) -> list[tuple[dict[str, EmbeddedSplit], dict[str, Direction]]]:
     """What each model makes of the data by its own transforms, see `directions`.
 
@@ -110,7 +110,7 @@ def directions_of(
             _prepare(model, data, sides, split)
             if [record.id for record in data.records(split)] != read:
                 raise UserError(f"--ensemble {_name(model)}: expected a model that can read the same rows of the data")
-        of_vectors = not mode and model.scores_vectors_only(*sides)
+        of_vectors = not score and model.scores_vectors_only(*sides)
         made.append(directions(model, data, sides, split, vectors_only=of_vectors, **options))
         for name, one in made[0][1].items():
             _demand_same(one, made[-1][1][name])

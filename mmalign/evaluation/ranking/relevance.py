@@ -47,7 +47,7 @@ class RelevanceMatrix:
             raise UserError(f"no credit called {credit!r}{nearest(credit, CREDITS)}")
         if credit == "group" and all(record.group is None for record in records):
             raise UserError("credit 'group': no record has a group; name the column with --data.columns.group")
-        asking, answering = queries.embedding.modality, gallery.embedding.modality
+        asking, answering = queries.embedding.tower, gallery.embedding.tower
         by_id, answers = candidates is not None, records if candidates is None else candidates
         names: dict[Any, int] = {}
         self._queries = _incidence(

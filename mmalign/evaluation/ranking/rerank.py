@@ -82,7 +82,7 @@ def _alike(of_rows: Tensor | None, of_columns: Tensor | None, rows: Tensor, colu
 
 
 def _vectors(side: Embedding) -> Embedding:
-    return Embedding(side.vector, modality=side.modality)
+    return Embedding(side.vector, tower=side.tower)
 
 
 def _cosines(a: Embedding, b: Embedding) -> Tensor:

@@ -65,8 +65,8 @@ def similarity_of(
     sub_a, sub_b = (EmbeddedSplit(s.embedding[i], s.rows[i]) for s, i in ((a, items_a), (b, items_b)))
     right = RelevanceMatrix(sub_a, sub_b, records, credit=credit)[0 : len(shown)].toarray() > 0
     with torch.no_grad():
-        scores = model.score(sub_a.embedding.to(model.device), sub_b.embedding.to(model.device)).cpu()
-    sides = a.embedding.modality, b.embedding.modality
+        scores = model.similarity(sub_a.embedding.to(model.device), sub_b.embedding.to(model.device)).cpu()
+    sides = a.embedding.tower, b.embedding.tower
     named = {side: [_name(model, records[row], side) for row in shown] for side in sides}
     blocks = [classes[row] or "(no class)" for row in shown]
     return {

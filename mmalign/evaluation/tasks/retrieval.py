@@ -50,7 +50,7 @@ def evaluate_retrieval(
     bootstrap: int = 1000,
     seed: int = 0,
     ks: Sequence[int] | None = None,
-    mode: str = "",
+    score: str = "",
     candidates: str = "split",
     ties: str = "worst",
     strict: bool = False,
@@ -72,7 +72,7 @@ def evaluate_retrieval(
         bootstrap: Resamples behind each interval; 0 = no intervals.
         seed: Seed of the resampling.
         ks: Lengths of the list for hit@k and recall@k; None: 1, 5, 10, or of a corpus 1, 10, 100.
-        mode: Another score that the pair's objective offers.
+        score: Another score that the pair's objective offers.
         candidates: What answers are sought in: the `split`, or the `corpus` that the source lists. A side of which the
             source lists none is sought in the split, and the result says so.
         ties: `worst`: among equal scores wrong answers come first; `middle`: all orders of equal scores count alike.
@@ -97,14 +97,14 @@ def evaluate_retrieval(
     records = data.records(split)
     models = members(model, ensemble, (a, b))
     options: dict[str, Any] = {"candidates": candidates, "strict": strict, "batch_size": batch_size, "average": average}
-    made = directions_of(models, data, (a, b), split, mode=mode, **options)
+    made = directions_of(models, data, (a, b), split, score=score, **options)
     sides, asked = made[0]
     scores: dict[str, Any] = {}
     details: dict[str, Any] = {"embeddings": sides}
     for name, one in asked.items():
         pool = None if one.corpus is None else one.corpus.answers(credit)
         right = RelevanceMatrix(one.queries, one.gallery, records, credit=credit, candidates=pool)
-        each = [_blocks(it, of[name], rerank=rerank, mode=mode) for it, (_, of) in zip(models, made, strict=True)]
+        each = [_blocks(it, of[name], rerank=rerank, score=score) for it, (_, of) in zip(models, made, strict=True)]
         blocks = each[0] if len(each) == 1 else mean_rank_blocks(each)
         found = rank_blocks(blocks, right, gallery=len(one.gallery), ks=lengths, ties=ties)
         scores[name] = summary(found, one.queries.rows, resamples=bootstrap, seed=seed)
@@ -114,7 +114,7 @@ def evaluate_retrieval(
         details[name] = found
     details["similarity"] = similarity_of(model, sides[a], sides[b], records, credit=credit)
     protocol = {"ranks": f"1 = first; {TIES[ties]}", **PROTOCOL, "credit": f"{credit}: {CREDITS[credit]}"}
-    protocol |= {"score": mode or "as trained", "candidates": f"{candidates}: {SETS[candidates]}"}
+    protocol |= {"score": score or "as trained", "candidates": f"{candidates}: {SETS[candidates]}"}
     protocol |= {"strict": STRICT} if strict else {}
     protocol |= {"rerank": RERANK.format(rerank)} if rerank else {}
     protocol |= {"average": AVERAGE.format(", ".join(average))} if average else {}
@@ -125,11 +125,13 @@ def evaluate_retrieval(
     return EvalResult("retrieval", scores, kept, details)
 
 
-def _blocks(model: Aligner, one: Direction, *, rerank: int, mode: str) -> Iterator[Block]:
+def _blocks(model: Aligner, one: Direction, *, rerank: int, score: str) -> Iterator[Block]:
     sides = one.queries.embedding, one.gallery.embedding
     if rerank:
-        return reranked_blocks(*sides, score=partial(model.score_pairs, mode=mode), depth=rerank, device=model.device)
-    return full_blocks(*sides, score=partial(model.score, mode=mode), device=model.device)
+        return reranked_blocks(
+            *sides, score=partial(model.similarity_pairwise, score=score), depth=rerank, device=model.device
+        )
+    return full_blocks(*sides, score=partial(model.similarity, score=score), device=model.device)
 
 
 def _checked(ks: Sequence[int] | None, candidates: str) -> tuple[int, ...]:

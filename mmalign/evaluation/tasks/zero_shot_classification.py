@@ -41,7 +41,7 @@ def evaluate_zero_shot(
     batch_size: int = 64,
     bootstrap: int = 1000,
     seed: int = 0,
-    mode: str = "",
+    score: str = "",
 ) -> EvalResult:
     """Classify one side by sentences through another; the classes are the data's labels, or those of the prompts.
 
@@ -60,7 +60,7 @@ def evaluate_zero_shot(
         batch_size: Items a forward pass.
         bootstrap: Resamples behind each interval; 0 = none.
         seed: Seed of the resampling.
-        mode: Another score that the pair's objective offers.
+        score: Another score that the pair's objective offers.
 
     Returns:
         `details`: `confusion` (true, predicted) counts, `classes`, `probabilities` `(n, classes)`, `truth`.
@@ -78,7 +78,7 @@ def evaluate_zero_shot(
         )
     embedded = embed_side(model, data, side, split, batch_size=batch_size)
     texts = [prompts.texts(name) for name in names]
-    sentences = PromptEmbeddings(model, class_side, [text for several in texts for text in several], mode=mode)
+    sentences = PromptEmbeddings(model, class_side, [text for several in texts for text in several], score=score)
     scores = sentences.class_scores(embedded.embedding, texts)
     place = {name: column for column, name in enumerate(names)}
     truth = torch.zeros(scores.shape, dtype=torch.bool)
@@ -96,7 +96,7 @@ def evaluate_zero_shot(
     found |= {"n": len(kept), "classes": len(names)}
     protocol = PROTOCOL | {
         "classes": _how(model, side, class_side),
-        "score": mode or "as trained",
+        "score": score or "as trained",
         "scale": f"{scale:.6g}",
         "prompts": f"{len(prompts.templates)} templates",
         "resamples": f"{costly} for macro_auroc, ece and map, {bootstrap} for the others",

@@ -51,7 +51,7 @@ def evaluate_multi_label(
     batch_size: int = 64,
     bootstrap: int = 1000,
     seed: int = 0,
-    mode: str = "",
+    score: str = "",
 ) -> EvalResult:
     """Find each class by itself, in records with any number of labels or none.
 
@@ -73,7 +73,7 @@ def evaluate_multi_label(
         batch_size: Items a forward pass.
         bootstrap: Resamples behind each interval; 0 = none.
         seed: Seed of the resampling.
-        mode: Another score that the pair's objective offers.
+        score: Another score that the pair's objective offers.
 
     Returns:
         Macro figures, and `classes`, a table by class. `details`: `margins` `(n, classes)`, score less threshold;
@@ -84,7 +84,7 @@ def evaluate_multi_label(
     """
     records = data.records(split)
     prompts = prompts or _labels_as_they_are(data)
-    sentences = PromptEmbeddings(model, class_side, prompts.sentences(), mode=mode)
+    sentences = PromptEmbeddings(model, class_side, prompts.sentences(), score=score)
     if prompt_fraction != 1:
         prompts = prompts.least_uncertain(sentences, prompt_fraction)
     names = prompts.names
@@ -114,7 +114,7 @@ def evaluate_multi_label(
     found = macro | {"n": len(truth), "groups": len(np.unique(groups)), "classes": tables, "left_out": left_out}
     protocol = PROTOCOL | {
         "sentences": "mean direction" if model.scores_vectors_only(side, class_side) else "mean score",
-        "score": mode or "as trained",
+        "score": score or "as trained",
         "thresholds": f"chosen on {tuned}" if tuned else "none chosen",
         "prompt_fraction": f"{prompt_fraction:g}",
         "left out": ", ".join(left_out) or "no class",

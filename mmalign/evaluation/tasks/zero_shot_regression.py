@@ -48,7 +48,7 @@ def evaluate_regression(
     batch_size: int = 64,
     bootstrap: int = 1000,
     seed: int = 0,
-    mode: str = "",
+    score: str = "",
 ) -> EvalResult:
     """Predict a number by sentences that name one, and measure how far off it is.
 
@@ -72,7 +72,7 @@ def evaluate_regression(
         batch_size: Items a forward pass.
         bootstrap: Resamples behind each interval; 0 = none.
         seed: Seed of the resampling.
-        mode: Another score that the pair's objective offers.
+        score: Another score that the pair's objective offers.
 
     Returns:
         `rows`: the model's figures, and those of predicting the mean of the training rows. `details`: `truth`,
@@ -83,7 +83,7 @@ def evaluate_regression(
     """
     if prompts is None or not target:
         raise UserError("regression needs --target NAME, and --prompts FILE with values and templates")
-    sentences = PromptEmbeddings(model, class_side, prompts.sentences(), mode=mode)
+    sentences = PromptEmbeddings(model, class_side, prompts.sentences(), score=score)
     if prompt_fraction != 1:
         prompts = prompts.least_uncertain(sentences, prompt_fraction)
     embedded = embed_side(model, data, side, split, batch_size=batch_size, average=average)
@@ -128,7 +128,7 @@ def evaluate_regression(
         else f"median of the values of the {top:g} of all prompts that score highest",
         "values": f"{len(prompts.values)} from {prompts.values[0]:g} to {prompts.values[-1]:g}",
         "templates": f"{len(prompts.templates)}",
-        "score": mode or "as trained",
+        "score": score or "as trained",
         "target": target,
         "cut": f"chosen on {tuned}" if cut is not None else "none chosen",
     }

@@ -11,10 +11,10 @@ TINY = 1e-10
 """Added to a variance under its root: equal vectors keep a finite gradient."""
 
 
-def view_rows(a: Tensor, b: Tensor, foretold_a: Tensor, foretold_b: Tensor) -> Tensor:
+def view_rows(a: Tensor, b: Tensor, predicted_a: Tensor, predicted_b: Tensor) -> Tensor:
     """How badly two views of a sample foretell each other, row by row.
 
-        loss_i = - 1/2 (cos(foretold_a_i, b_i) + cos(foretold_b_i, a_i))
+        loss_i = - 1/2 (cos(predicted_a_i, b_i) + cos(predicted_b_i, a_i))
 
     (SimSiam, Chen and He 2021, arXiv 2011.10566; the instance term of TimeDRL, arXiv 2312.04142.) No gradient reaches
     what is foretold: with one, all vectors becoming equal would be the quickest way down.
@@ -22,8 +22,8 @@ def view_rows(a: Tensor, b: Tensor, foretold_a: Tensor, foretold_b: Tensor) -> T
     Args:
         a: First views, `(n, dim)`.
         b: Second views, `(n, dim)`.
-        foretold_a: What a predictor makes of `a`, `(n, dim)`.
-        foretold_b: What it makes of `b`, `(n, dim)`.
+        predicted_a: What a predictor makes of `a`, `(n, dim)`.
+        predicted_b: What it makes of `b`, `(n, dim)`.
 
     Returns:
         `(n,)`, from -1 to 1, in float32 (float64 where an input is).
@@ -36,13 +36,13 @@ def view_rows(a: Tensor, b: Tensor, foretold_a: Tensor, foretold_b: Tensor) -> T
         >>> view_rows(one, one, one, one), view_rows(one, one, other, other)
         (tensor([-1., -1.]), tensor([-0., -0.]))
     """
-    sides = (a, b, foretold_a, foretold_b)
+    sides = (a, b, predicted_a, predicted_b)
     if a.ndim != 2 or any(side.shape != a.shape for side in sides):
         raise UserError(f"expected four tensors (n, dim) of one shape, got {[tuple(side.shape) for side in sides]}")
     dtype = torch.float64 if any(side.dtype == torch.float64 for side in sides) else torch.float32
-    a, b, foretold_a, foretold_b = (side.to(dtype) for side in (a.detach(), b.detach(), foretold_a, foretold_b))
-    refuse_not_finite("view_rows", a, b, foretold_a, foretold_b)
-    return -(F.cosine_similarity(foretold_a, b) + F.cosine_similarity(foretold_b, a)) / 2
+    a, b, predicted_a, predicted_b = (side.to(dtype) for side in (a.detach(), b.detach(), predicted_a, predicted_b))
+    refuse_not_finite("view_rows", a, b, predicted_a, predicted_b)
+    return -(F.cosine_similarity(predicted_a, b) + F.cosine_similarity(predicted_b, a)) / 2
 
 
 def hidden_error(residual: Tensor, mask: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def hidden_error(residual: Tensor, mask: Tensor) -> Tensor:
     return missed.square().sum((1, 2)) / (mask.sum(1).clamp(min=1) * max(residual.shape[2], 1))
 
 
-def spread(vectors: Tensor) -> Tensor:
+def feature_std(vectors: Tensor) -> Tensor:
     """How far unit vectors are spread in each dimension, as a multiple of what even ones on the sphere have.
 
         spread_d = sqrt(dim) * std over i of x_id
@@ -90,7 +90,7 @@ def spread(vectors: Tensor) -> Tensor:
         `(dim,)`, with a finite gradient where vectors are equal, in float32 (float64 where they are).
 
     Example:
-        >>> spread(torch.eye(2)).round(decimals=4), spread(torch.eye(2)[[0, 0, 0]]).round(decimals=4)
+        >>> feature_std(torch.eye(2)).round(decimals=4), feature_std(torch.eye(2)[[0, 0, 0]]).round(decimals=4)
         (tensor([0.7071, 0.7071]), tensor([0., 0.]))
     """
     wide = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
@@ -110,4 +110,4 @@ def variance_hinge(vectors: Tensor) -> Tensor:
         >>> variance_hinge(torch.eye(2)[[0, 0, 0]]).round(decimals=4)
         tensor(1.)
     """
-    return (1 - spread(vectors)).clamp(min=0).mean()
+    return (1 - feature_std(vectors)).clamp(min=0).mean()

@@ -87,7 +87,7 @@ def test_an_evaluation_against_a_loop(data: Dataset) -> None:
     means = np.zeros((40, 40))
     for model in models:
         left, right = (model.encode(side, [row.values[side][0] for row in rows]) for side in ("left", "right"))
-        means += [slow_ranks(row) for row in model.score(left, right).double().tolist()]
+        means += [slow_ranks(row) for row in model.similarity(left, right).double().tolist()]
     better = [sum(mean <= own for mean in row) for row, own in zip(means, means.diagonal(), strict=True)]
     assert (result.details["left_to_right"].best + 1).tolist() == better  # ties count against
     assert result.scores["left_to_right"]["mean_rank"] == pytest.approx(np.mean(better))
@@ -128,7 +128,7 @@ def test_every_model_reads_by_its_own_transforms(
     means = np.zeros((6, 6))
     for model in made:
         left = model.encode("left", [unit(1, i) for i in range(6)])
-        means += [slow_ranks(row) for row in model.score(left, model.encode("words", sentences)).double().tolist()]
+        means += [slow_ranks(row) for row in model.similarity(left, model.encode("words", sentences)).double().tolist()]
     expected = [sum(mean <= own for mean in row) for row, own in zip(means, means.diagonal(), strict=True)]
     assert (result.details["left_to_words"].best + 1).tolist() == expected
     again = evaluate_retrieval(made[0], data, a="left", b="words", split="test", bootstrap=0, ensemble=[made[1]])

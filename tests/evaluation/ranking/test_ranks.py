@@ -20,7 +20,7 @@ from mmalign.types import Embedding
 def table(scores: list[list[float]] | np.ndarray):
     """Queries whose vectors are their score rows, and a gallery of unit vectors: the score matrix is the table."""
     rows = torch.as_tensor(np.asarray(scores), dtype=torch.float32)
-    return Embedding(rows, modality="q"), Embedding(torch.eye(rows.shape[1]), modality="g")
+    return Embedding(rows, tower="q"), Embedding(torch.eye(rows.shape[1]), tower="g")
 
 
 def inner(a: Embedding, b: Embedding) -> torch.Tensor:
@@ -126,8 +126,8 @@ def test_score_sees_no_more_than_it_may() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_scores_that_are_no_numbers(bad: float) -> None:
-    queries = Embedding(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), modality="left")
-    gallery = Embedding(torch.eye(2), modality="right")
+    queries = Embedding(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), tower="left")
+    gallery = Embedding(torch.eye(2), tower="right")
 
     def score(a: Embedding, b: Embedding) -> torch.Tensor:
         scores = inner(a, b)

@@ -20,7 +20,9 @@ from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.pairs import PairConfig, PairSum
 from mmalign.types import Embedding, Tokens
 
-MODEL = PairSum([PairConfig("x", "y", "transport", score=0.5), PairConfig("x", "y", "clip", score=0.5)], 4)
+MODEL = PairSum(
+    [PairConfig("x", "y", "transport", score_weight=0.5), PairConfig("x", "y", "clip", score_weight=0.5)], 4
+)
 
 
 def side(count: int, longest: int, seed: int, modality: str) -> Embedding:
@@ -28,13 +30,13 @@ def side(count: int, longest: int, seed: int, modality: str) -> Embedding:
     mask = torch.arange(longest) < torch.randint(1, longest + 1, (count,), generator=draw)[:, None]
     values = F.normalize(torch.randn(count, longest, 4, generator=draw), dim=2)
     vector = F.normalize(torch.randn(count, 4, generator=draw), dim=1)
-    return pack([Embedding(vector, tokens=Tokens(values, mask), modality=modality)])
+    return pack([Embedding(vector, tokens=Tokens(values, mask), tower=modality)])
 
 
 def loop(queries: Embedding, gallery: Embedding, depth: int) -> list[list[int]]:
     """Each query's list, one by one in float64: the best by cosine, ordered in full, then the others."""
     cosines = (queries.vector.double() @ gallery.vector.double().T).numpy()
-    full = MODEL.score(queries[:], gallery[:]).double().numpy()
+    full = MODEL.similarity(queries[:], gallery[:]).double().numpy()
     lists = []
     for cosine, score in zip(cosines, full, strict=True):
         order = np.argsort(-cosine).tolist()
@@ -47,7 +49,7 @@ def loop(queries: Embedding, gallery: Embedding, depth: int) -> list[list[int]]:
 def test_equals_the_slow_loop(depth: int, pairs: int) -> None:
     queries, gallery = side(15, 5, 0, "x"), side(40, 6, 1, "y")
     for asking, answering in ((queries, gallery), (gallery, queries)):
-        blocks = list(reranked_blocks(asking, answering, score=MODEL.paired_score, depth=depth, pairs=pairs))
+        blocks = list(reranked_blocks(asking, answering, score=MODEL.similarity_pairwise, depth=depth, pairs=pairs))
         got = torch.cat([block.scores for block in blocks]).argsort(dim=1, descending=True)
         assert got.tolist() == loop(asking, answering, depth)
         assert [block.start for block in blocks] == list(range(0, len(asking), len(blocks[0].scores)))
@@ -59,9 +61,9 @@ def test_the_whole_gallery_is_the_full_score(ties: str) -> None:
     queries, gallery = side(12, 5, 2, "x"), side(30, 6, 3, "y")
     gallery = pack([gallery[:], gallery[torch.arange(10)]])
     right = csr_array(np.random.default_rng(0).random((12, 40)) < 0.1)
-    full = rank_blocks(full_blocks(queries, gallery, score=MODEL.score), right, gallery=40, ties=ties)
+    full = rank_blocks(full_blocks(queries, gallery, score=MODEL.similarity), right, gallery=40, ties=ties)
     again = rank_blocks(
-        reranked_blocks(queries, gallery, score=MODEL.paired_score, depth=40), right, gallery=40, ties=ties
+        reranked_blocks(queries, gallery, score=MODEL.similarity_pairwise, depth=40), right, gallery=40, ties=ties
     )
     for name in ("queries", "best", "right", "found", "hits"):
         torch.testing.assert_close(getattr(again, name), getattr(full, name))
@@ -72,7 +74,7 @@ def test_other_scales_do_not_mix() -> None:
     queries, gallery = side(6, 3, 4, "x"), side(20, 3, 5, "y")
     for scale in (1e-6, 1.0, 1e6):
         blocks = reranked_blocks(
-            queries, gallery, score=lambda a, b, scale=scale: scale * (MODEL.paired_score(a, b) - 5), depth=4
+            queries, gallery, score=lambda a, b, scale=scale: scale * (MODEL.similarity_pairwise(a, b) - 5), depth=4
         )
         assert torch.cat([b.scores for b in blocks]).argsort(dim=1, descending=True).tolist() == loop(
             queries, gallery, 4
@@ -82,7 +84,7 @@ def test_other_scales_do_not_mix() -> None:
 def test_constant_scores_are_chance() -> None:
     """Alike by cosine and in full: the mean over queries is that of a draw, whatever is re-ranked."""
     size, depth = 20, 5
-    flat = Embedding(torch.ones(size, 2), modality="x")
+    flat = Embedding(torch.ones(size, 2), tower="x")
     blocks = reranked_blocks(flat, flat, score=lambda a, b: torch.zeros(len(a)), depth=depth)
     found = rank_blocks(blocks, eye_array(size, format="csr"), gallery=size, ks=(1, 10), ties="middle")
     assert found.best.mean() == (size - 1) / 2
@@ -101,7 +103,7 @@ def test_little_is_padded_at_once() -> None:
     def score(a: Embedding, b: Embedding) -> torch.Tensor:
         assert b.tokens is not None
         seen.append(b.tokens.mask.shape)
-        return MODEL.paired_score(a, b)
+        return MODEL.similarity_pairwise(a, b)
 
     list(reranked_blocks(queries, gallery, score=score, depth=300))
     assert max(count for count, _ in seen) <= PAIRS
@@ -111,7 +113,7 @@ def test_little_is_padded_at_once() -> None:
 def test_what_is_refused() -> None:
     queries, gallery = side(3, 3, 8, "x"), side(5, 3, 9, "y")
     with pytest.raises(UserError, match="--rerank: expected how many"):
-        list(reranked_blocks(queries, gallery, score=MODEL.paired_score, depth=-1))
+        list(reranked_blocks(queries, gallery, score=MODEL.similarity_pairwise, depth=-1))
     with pytest.raises(UserError, match="x -> y: expected finite scores"):
         list(reranked_blocks(queries, gallery, score=lambda a, b: torch.full((len(a),), torch.nan), depth=2))
 
@@ -141,4 +143,4 @@ def test_an_evaluation(texts: Aligner, tmp_path: Any, unit: Callable[..., list[f
     assert "the first 3 candidates by the cosine" in some.provenance["protocol"]["rerank"]
     assert "rerank" not in full.provenance["protocol"]
     vectors = texts.encode("x", ["a red disc"]), texts.encode("y", ["the picture of one red disc"])
-    torch.testing.assert_close(texts.score_pairs(*vectors), texts.score(*vectors).diagonal())
+    torch.testing.assert_close(texts.similarity_pairwise(*vectors), texts.similarity(*vectors).diagonal())

@@ -89,7 +89,7 @@ def test_two_directions_are_the_same_scores(model: Aligner, paired: Make, random
 
 def sides(asking: list[int], answering: list[int]) -> tuple[EmbeddedSplit, EmbeddedSplit]:
     def side(rows: list[int], name: str) -> EmbeddedSplit:
-        return EmbeddedSplit(Embedding(torch.zeros(len(rows), 2), modality=name), torch.tensor(rows))
+        return EmbeddedSplit(Embedding(torch.zeros(len(rows), 2), tower=name), torch.tensor(rows))
 
     return side(asking, "left"), side(answering, "words")
 
@@ -198,8 +198,8 @@ def test_errors(model: Aligner, paired: Make, random_rows: Rows) -> None:
 def test_first_answers_are_the_best(model: Aligner, paired: Make, random_rows: Rows) -> None:
     data = paired(random_rows(30))
     left, right = (embed_side(model, data, side, "test").embedding for side in ("left", "right"))
-    scores, places = first_answers(left, right, score=model.score, k=4)
-    expected = model.score(left, right).sort(dim=1, descending=True)
+    scores, places = first_answers(left, right, score=model.similarity, k=4)
+    expected = model.similarity(left, right).sort(dim=1, descending=True)
     torch.testing.assert_close(scores, expected.values[:, :4])
     torch.testing.assert_close(places, expected.indices[:, :4])
 

@@ -16,7 +16,7 @@ ENCODERS = {
     "patches": {"width": 8, "depth": 1, "heads": 2, "dropout": 0.2},
     "resnet": {"width": 4, "depths": [1, 1]},
 }
-PAIRS = [PairConfig("ecg", "ecg", "masked", {"share": 0.5}), PairConfig("ecg", "ecg", "views")]
+PAIRS = [PairConfig("ecg", "ecg", "masked", {"mask_ratio": 0.5}), PairConfig("ecg", "ecg", "views")]
 
 
 @pytest.fixture(params=list(ENCODERS))
@@ -85,7 +85,7 @@ def test_a_step_reaches_the_encoder_and_every_head(made: tuple[Aligner, Inputs])
     model, inputs = made
     output = model.train().loss(batch(inputs))
     output.loss.backward()
-    assert {"ecg_ecg/loss", "ecg_ecg_views/spread", "ecg_ecg_views/foretold"} <= set(output.terms)
+    assert {"ecg_ecg/loss", "ecg_ecg_views/feature_std", "ecg_ecg_views/prediction_cosine"} <= set(output.terms)
     silent = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert silent == []
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())

@@ -103,12 +103,12 @@ class MarginObjective(Objective):
         self.margin = nn.Parameter(torch.tensor(margin), requires_grad=False)
 
     def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
-        scores = self.score(a, b)
+        scores = self.similarity(a, b)
         same = torch.eye(len(a), dtype=torch.bool) if groups is None else groups[:, None] == groups[None, :]
         own = scores.diagonal()
         worst = scores.masked_fill(same, -1.0)
         loss = (self.margin + worst.amax(1) - own).relu().mean() + (self.margin + worst.amax(0) - own).relu().mean()
         return LossOutput(loss, {"hardest": worst.amax().detach()})
 
-    def score(self, a: Embedding, b: Embedding) -> Tensor:
+    def similarity(self, a: Embedding, b: Embedding) -> Tensor:
         return a.vector @ b.vector.T

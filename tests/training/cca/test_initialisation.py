@@ -239,7 +239,7 @@ def test_three_towers_start_together_from_rows_that_lack_sides(tmp_path: Path) -
     model = mmalign.load(tmp_path / "run")
     held = [json.loads(line) for line in lines if '"validation"' in line]
     for a, b in (("left", "right"), ("right", "third")):
-        scores = model.score(*(model.encode(name, [row[name] for row in held]) for name in (a, b)))
+        scores = model.similarity(*(model.encode(name, [row[name] for row in held]) for name in (a, b)))
         ranks = (scores > scores.diagonal()[:, None]).sum(1).float()
         assert ranks.mean() < 1.0, ranks  # chance: 4.5
 
@@ -256,7 +256,7 @@ def test_tables_of_counts_start_by_it_and_training_goes_on(tmp_path: Path) -> No
             ["CCCN", "CCCCl", "CCO"],
             ["an amine with 3 carbons", "a chloride with 3 carbons", "an alcohol with 2 carbons"],
         )
-        scores = model.score(model.encode("molecule", molecules), model.encode("text", texts))
+        scores = model.similarity(model.encode("molecule", molecules), model.encode("text", texts))
         hits[name] = scores.argmax(1).tolist()
     assert hits == {"start": [0, 1, 2], "on": [0, 1, 2]}
 
