@@ -63,14 +63,14 @@ def test_parts_and_holes_in_the_mask() -> None:
 def test_vectors_only() -> None:
     whole = side(5, 3, 2)
     packed = pack(cut(whole, 2), vectors_only=True)
-    assert (packed.tokens, packed.modality) == (None, "x")
+    assert (packed.tokens, packed.tower) == (None, "x")
     torch.testing.assert_close(packed.vector, whole.vector)
 
 
 def test_scores_of_a_packed_gallery() -> None:
     """More samples than one tile, walked in the order of their lengths: every score is where it belongs."""
     queries, gallery = side(11, 6, 3), side(2 * TILE + 40, 7, 4)
-    score = LateInteractionObjective().score
+    score = LateInteractionObjective().similarity
     expected = score(queries, gallery)
     for pairs in (40, 700, 2**20):
         packed = score_blocks(pack([queries]), pack(cut(gallery, 100)), score=score, pairs=pairs)

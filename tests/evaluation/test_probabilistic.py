@@ -85,7 +85,7 @@ def sides(unsure: Aligner) -> tuple[Embedding, Embedding]:
     a, b = (torch.nn.functional.normalize(torch.randn(7, 8, generator=generator), dim=1) for _ in range(2))
     variances = [torch.randn(7, 8, generator=generator) for _ in range(2)]
     return Embedding(a, log_variance=variances[0], tower="left"), Embedding(
-        b, log_variance=variances[1], modality="words"
+        b, log_variance=variances[1], tower="words"
     )
 
 

@@ -25,12 +25,12 @@ MODEL = PairSum(
 )
 
 
-def side(count: int, longest: int, seed: int, modality: str) -> Embedding:
+def side(count: int, longest: int, seed: int, tower: str) -> Embedding:
     draw = torch.Generator().manual_seed(seed)
     mask = torch.arange(longest) < torch.randint(1, longest + 1, (count,), generator=draw)[:, None]
     values = F.normalize(torch.randn(count, longest, 4, generator=draw), dim=2)
     vector = F.normalize(torch.randn(count, 4, generator=draw), dim=1)
-    return pack([Embedding(vector, tokens=Tokens(values, mask), tower=modality)])
+    return pack([Embedding(vector, tokens=Tokens(values, mask), tower=tower)])
 
 
 def loop(queries: Embedding, gallery: Embedding, depth: int) -> list[list[int]]:
@@ -97,7 +97,7 @@ def test_little_is_padded_at_once() -> None:
     draw = torch.Generator().manual_seed(0)
     short = side(400, 3, 6, "y")
     long = Embedding(torch.ones(1, 4), tokens=Tokens(torch.randn(1, 300, 4, generator=draw), torch.ones(1, 300) > 0),
-                     modality="y")  # fmt: skip
+                     tower="y")  # fmt: skip
     gallery, queries, seen = pack([short[:], long]), side(10, 3, 7, "x"), []
 
     def score(a: Embedding, b: Embedding) -> torch.Tensor:
