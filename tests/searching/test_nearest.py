@@ -50,7 +50,7 @@ def test_a_score_that_is_no_inner_product_is_found_exactly(
         return -torch.cdist(0.2 * a.vector.round(decimals=1), b.vector)
 
     objective, _ = model.objective.between("left", "right")
-    monkeypatch.setattr(objective, "score", distance)
+    monkeypatch.setattr(objective, "similarity", distance)
     queries = torch.randn(3, 8).tolist()
     found = search(model, queries, side="left", index=index, k=5)
     expected = distance(model.encode("left", queries), index.embedding).topk(5, dim=1).indices.tolist()
