@@ -10,6 +10,7 @@ from mmalign.version import __version__
 if TYPE_CHECKING:
     from mmalign.api import Run, evaluate, train
     from mmalign.bundle import load, save
+    from mmalign.capabilities import TokenLabels
     from mmalign.data.checking import check
     from mmalign.data.dataset import Dataset
     from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from mmalign.errors import BadSample, UserError
     from mmalign.evaluation.report.result import EvalResult
     from mmalign.explanation import explain
-    from mmalign.modality import Encoder, Modality, TokenLabels, Transform
+    from mmalign.modality import Encoder, Modality, Transform
     from mmalign.model import Aligner
     from mmalign.objectives import functional
     from mmalign.objectives.objective import Objective
@@ -45,7 +46,7 @@ _HOMES = {
     "explain": "explanation",
     "Encoder": "modality",
     "Modality": "modality",
-    "TokenLabels": "modality",
+    "TokenLabels": "capabilities",
     "Transform": "modality",
     "Aligner": "model",
     "functional": "objectives",

@@ -94,7 +94,7 @@ def check_command(arguments: list[str]) -> int:
     parser.add_argument(
         "--towers", type=dict[str, str], default={}, help="Side -> modality, where they differ: {left: image}."
     )
-    parser.add_argument("--strict", type=list[str], default=[], help="Sides whose warnings make a row bad: [ecg].")
+    parser.add_argument("--reject_warnings", type=list[str], default=[], help="Towers that reject warnings: [ecg].")
     parser.add_argument("--sheet", type=str | None, default=None, help="Draw sample rows here (PNG).")
     parser.add_argument("--json", type=str | None, default=None, help="Write the report here.")
     parsed, data = _parse_with_data(parser, arguments)
@@ -109,7 +109,7 @@ def check_command(arguments: list[str]) -> int:
             raise UserError(
                 f"no modality for the side {side!r}{registry.nearest(name, known)}; say --towers.{side} NAME"
             )
-        modalities[side] = modality_of(side, TowerConfig(modality=name, strict=side in parsed.strict))
+        modalities[side] = modality_of(side, TowerConfig(modality=name, reject_warnings=side in parsed.reject_warnings))
     report = check(data, modalities, sheet=sheet)
     report.show()
     if json_path:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from mmalign.capabilities import Explaining, TokenLabels, capability
 from mmalign.errors import UserError
 from mmalign.heads import HeadSet
 from mmalign.inference import inference, inputs_to
-from mmalign.modality import Encoder, TokenLabels
+from mmalign.modality import Encoder
 from mmalign.model import Aligner
 from mmalign.objectives.correspondence import Coded
 from mmalign.objectives.functional.token_correspondence import code_shares
@@ -63,11 +64,11 @@ class Explanation:
 
     def figure(self) -> "Figure":
         """The asking sample as words in colours, the other drawn for each of them."""
-        draw: Any = self.model.modalities[self.drawn.name].picture
+        draw = capability(self.model.modalities[self.drawn.name], Explaining, "explain").weighted_picture
         ask = self.model.modalities[self.asking.name].picture
 
         def drawn(axes: "Axes", weights: Numbers) -> None:
-            draw(self.drawn.shown, axes, weights)
+            draw(self.drawn.shown, axes, weights.tolist())
 
         def asking(axes: "Axes") -> None:
             ask(self.asking.shown, axes)
@@ -159,9 +160,10 @@ def _side(model: Aligner, name: str, sample: Any, level: str, count: int) -> tup
     """What a person sees of a sample, and whether it can be drawn with weights."""
     modality, encoder = model.modalities[name], model.encoders[name]
     assert isinstance(encoder, Encoder)
-    units = modality.units(sample, model.transforms[name], encoder, level, count)
-    if units is not None:
-        return Side(name, sample, units), modality.weighted_picture
+    if isinstance(modality, Explaining):
+        labels = modality.token_labels(sample, model.transforms[name], encoder, level, count)
+        if labels is not None:
+            return Side(name, sample, labels), True
     return Side(
         name, sample, TokenLabels([f"{level[:-1]} {place + 1}" for place in range(count)], np.eye(count))
     ), False
@@ -174,6 +176,6 @@ def _drawn(sides: Sequence[tuple[Side, bool]]) -> int:
         names = " and ".join(side.name for side, _ in sides)
         raise UserError(
             f"neither of {names} can be drawn with weights: its modality must say what the encoder's tokens are "
-            "(`Modality.units`) and draw weights (`weighted_picture`)"
+            "(`capabilities.Explaining`: token_labels and weighted_picture)"
         )
     return min(able, key=lambda place: (sides[place][0].units.spelled, place))

@@ -7,17 +7,15 @@ inside: it calls what is declared here. See docs/write-a-modality.md for one bui
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Generator, Tensor, nn
+from torch import nn
 
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import nearest
-from mmalign.types import Features, Inputs, Tokens
+from mmalign.types import Features, Inputs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,7 +84,6 @@ class Encoder(nn.Module):
         width: Size of `Features.vector`.
         token_width: Size of one token, None if this encoder gives no tokens.
         part_width: Size of one part, None if this encoder gives no parts.
-        target_width: How many numbers of the input one token stands for, None if this encoder cannot `hide` any.
     """
 
     def __init__(
@@ -94,10 +91,9 @@ class Encoder(nn.Module):
         width: int,
         token_width: int | None = None,
         part_width: int | None = None,
-        target_width: int | None = None,
     ) -> None:
         super().__init__()
-        self.width, self.token_width, self.part_width, self.target_width = width, token_width, part_width, target_width
+        self.width, self.token_width, self.part_width = width, token_width, part_width
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode a batch."""
@@ -106,50 +102,6 @@ class Encoder(nn.Module):
     def config(self) -> dict[str, Any]:
         """The arguments, as JSON values, that rebuild this architecture with no network and no pretrained weights."""
         raise TypeError(f"{type(self).__name__} must define config() -> dict")
-
-    def hide(self, inputs: Inputs, share: float, generator: Generator | None = None) -> tuple[Inputs, Tokens]:
-        """Take away what a share of the tokens stand for, for pretraining that has them told; optional.
-
-        Args:
-            inputs: As `Transform.collate` made them; they stay as they are.
-            share: Of each sample's real tokens, in (0, 1).
-            generator: Of the CPU; all randomness is from it, None = torch's own.
-
-        Returns:
-            The inputs without what is hidden, and what each token stands for, `(batch, tokens, target_width)`, with
-            mask True = hidden.
-        """
-        raise TypeError(f"{type(self).__name__} has a target_width and must define hide(inputs, share, generator)")
-
-    def linear_features(self, inputs: Inputs) -> Tensor | None:
-        """What a linear map in this encoder turns into its vector, `(batch, features)`, sparse or dense; optional.
-
-        An encoder that has such a map (n-grams, bins of a fingerprint) can be started in closed form, see
-        `mmalign.training.cca.initialisation`; None = it has none, and the head behind its vector is what starts.
-        """
-        return None
-
-    def set_linear_weights(self, weight: Tensor) -> None:
-        """Set that map, `(features, width)`; whatever else adds to the vector must then add nothing."""
-        raise TypeError(f"{type(self).__name__} has linear features and must define set_linear_weights(weight)")
-
-
-@dataclass(frozen=True)
-class TokenLabels:
-    """What a person sees of one sample's tokens: words, atoms, patches of a picture.
-
-    Args:
-        labels: What each unit is called, in reading order.
-        members: The share of each token (or part) that falls to each unit, `(units, entries)`: columns sum to 1, or
-            to 0 where nothing is to be seen of an entry, as of a class token.
-        shown: What is drawn in place of the sample, for instance as the encoder saw it; None = the sample.
-        spelled: Whether the labels, one after the other, are the sample: the words of a sentence.
-    """
-
-    labels: Sequence[str]
-    members: NDArray[np.float64]
-    shown: Any = None
-    spelled: bool = False
 
 
 class Modality(ABC):
@@ -160,13 +112,11 @@ class Modality(ABC):
         description: One line: what it reads and what an item is.
         encoders: Name -> factory `(transform, **args) -> Encoder`. The first one is the default.
         value_is_sample: True where a string is itself a sample (text), False where it names a file.
-        weighted_picture: Whether `picture` takes a third argument `weights`, one number a unit (see `units`).
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
     value_is_sample: ClassVar[bool] = False
-    weighted_picture: ClassVar[bool] = False
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]]
 
     @abstractmethod
@@ -192,14 +142,6 @@ class Modality(ABC):
         """
         return None
 
-    def with_strict_reading(self) -> "Modality":
-        """The same modality, which refuses, when reading, what otherwise gives a warning; optional.
-
-        Raises:
-            UserError: it has no such way to read.
-        """
-        raise UserError(f"modality {self.name!r} has no strict way to read: whatever it reads, it reads without doubt")
-
     @abstractmethod
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> Transform:
         """The transform that suits this encoder, `settings` (the recipe's `transform`) taking precedence."""
@@ -215,49 +157,6 @@ class Modality(ABC):
     @abstractmethod
     def toy_sample(self, label: int, rng: np.random.Generator) -> Any:
         """Make one sample of class `label` (0..9), different at each draw: for tests and trials with no data."""
-
-    def units(self, sample: Any, transform: Transform, encoder: Encoder, level: str, count: int) -> TokenLabels | None:
-        """What a person sees of the tokens that an encoder makes of a sample; optional, for `mmalign explain`.
-
-        Args:
-            sample: As `read` gives it.
-            transform: The tower's.
-            encoder: The tower's.
-            level: tokens or parts.
-            count: How many of them the encoder gave.
-
-        Returns:
-            None where this modality cannot say.
-        """
-        return None
-
-    def mix(self, inputs: Inputs, partners: Tensor, weight: Tensor) -> tuple[Inputs, Tensor]:
-        """Mix each row of collated inputs with its partner, for training with soft targets; optional.
-
-        Args:
-            inputs: As `collate` made them.
-            partners: Which row each is mixed with, `(batch,)`.
-            weight: The share of its own sample that each row should keep, `(batch,)`; 1 = not mixed.
-
-        Returns:
-            The inputs, and the shares that the rows really kept.
-        """
-        raise UserError(f"modality {self.name!r} does not know how to mix samples")
-
-    def neighbours(self, samples: Sequence[Any], count: int) -> NDArray[np.int64]:
-        """The nearest other samples of each, for batches that hold hard negatives (`--data.neighbours`); optional.
-
-        Must depend on the samples alone, so that every process and every resumed run finds the same.
-
-        Args:
-            samples: As `read` gives them, `n`.
-            count: How many to name.
-
-        Returns:
-            Places among `samples`, nearest first, `(n, count)`, -1 where there are fewer. Samples that are one and the
-            same are no neighbours.
-        """
-        raise UserError(f"modality {self.name!r} does not know which samples are near each other")
 
     def encoder(self, name: str, transform: Transform, **args: Any) -> Encoder:
         """Build an encoder by name ("" = the default one).

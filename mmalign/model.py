@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmalign import distributed, registry
+from mmalign.capabilities import Masking
 from mmalign.errors import BadSample, UserError
 from mmalign.heads import Codebook, CodebookConfig, GaussianConfig, HeadSet
 from mmalign.heads.gaussian import Pool
@@ -115,9 +116,9 @@ class Aligner(nn.Module):
             return self.embed(name, inputs)
         # In validation the same is hidden every time, so that losses compare from epoch to epoch.
         draw = None if self.training else torch.Generator().manual_seed(0)
-        encoder = cast(Encoder, self.encoders[name])
-        seen, hidden = encoder.hide(inputs, self._mask_ratios[name], draw)
-        return self.heads[name](encoder(seen), name, self.codebook, hidden)  # type: ignore[no-any-return]
+        encoder = cast(Masking, self.encoders[name])
+        seen, hidden = encoder.mask_inputs(inputs, self._mask_ratios[name], draw)
+        return self.heads[name](self.encoders[name](seen), name, self.codebook, hidden)  # type: ignore[no-any-return]
 
     def _empty(self, name: str) -> Embedding:
         heads = self.heads[name]
@@ -298,7 +299,7 @@ class Aligner(nn.Module):
             assert isinstance(encoder, Encoder)
             towers[name] = {
                 "modality": tower.modality or name,
-                "strict": tower.strict,
+                "reject_warnings": tower.reject_warnings,
                 "encoder": tower.encoder or next(iter(self.modalities[name].encoders)),
                 "args": encoder.config(),
                 "head": tower.head,

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from mmalign import registry
+from mmalign.capabilities import StrictReading, capability
 from mmalign.errors import UserError
 from mmalign.modality import Modality, Transform
 
@@ -16,8 +17,8 @@ class TowerConfig:
 
     Args:
         modality: Registered name; "" = the tower's own name.
-        strict: Refuse, when reading, what otherwise gives a warning, such as leads or units that look wrong: those rows
-            are set aside with the reason. For modalities that have doubts (ecg, echo); use of the model is as strict.
+        reject_warnings: Reject samples that would raise a data-quality warning (ecg, echo), such as leads or units that
+            look wrong; the rows are listed in `rejected.jsonl`. The saved model rejects them too.
         encoder: Name of one of the modality's encoders; "" = its default.
         args: The encoder's arguments.
         transform: The transform's settings, over what the encoder asks for.
@@ -35,7 +36,7 @@ class TowerConfig:
     """
 
     modality: str = ""
-    strict: bool = False
+    reject_warnings: bool = False
     encoder: str = ""
     args: dict[str, Any] = field(default_factory=dict)
     transform: dict[str, Any] = field(default_factory=dict)
@@ -50,16 +51,16 @@ class TowerConfig:
 
 
 def modality_of(name: str, tower: TowerConfig) -> Modality:
-    """The modality of a tower, by its registered name, and as strict as the tower says."""
+    """The modality of a tower, by its registered name; in strict mode if the tower rejects warnings."""
     modality = registry.load("modalities", tower.modality or name)
     if not isinstance(modality, Modality):
         raise UserError(f"modality {tower.modality or name!r} is a {type(modality).__name__}, not a Modality")
-    return _strict(modality) if tower.strict else modality
+    return _strict(modality) if tower.reject_warnings else modality
 
 
 @cache  # so that one name gives one object, as without
 def _strict(modality: Modality) -> Modality:
-    return modality.with_strict_reading()
+    return capability(modality, StrictReading, "reject_warnings").with_strict_reading()
 
 
 def fit_transforms(

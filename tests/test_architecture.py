@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,18 @@ CORE = ROOT / "mmalign"
 
 # A room may import from its own row and from rows above it, never from one below.
 ROWS = [
-    {"mmalign", "version", "errors", "types", "registry", "modality", "distributed", "recipes", "inference"},
+    {
+        "mmalign",
+        "version",
+        "errors",
+        "types",
+        "registry",
+        "modality",
+        "capabilities",
+        "distributed",
+        "recipes",
+        "inference",
+    },
     {"data"},
     {"functional"},  # equations alone: heads and objectives both stand on them
     {"heads"},
@@ -104,6 +116,33 @@ def test_the_core_speaks_no_modality() -> None:
             if isinstance(name, str) and name.split("_")[0] in {"image", "images"}:
                 wrong.append(f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', '?')} {name}")
     assert wrong == []
+
+
+def imports_of(tree: ast.AST, modules: set[str]) -> set[str]:
+    """Modules of ours that a file imports anywhere, but for its types alone."""
+    found: set[str] = set()
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            continue
+        if isinstance(child, ast.Import):
+            found |= {alias.name for alias in child.names}
+        elif isinstance(child, ast.ImportFrom):
+            names = {f"{child.module}.{alias.name}" for alias in child.names}
+            found |= {name if name in modules else str(child.module) for name in names}
+        found |= imports_of(child, modules)
+    return found & modules
+
+
+def test_no_import_circles() -> None:
+    """No module imports itself by way of others, in mmalign or in modalities; imports in functions count too."""
+    paths = {}
+    for root in ("mmalign", "modalities"):
+        for path in (ROOT / root).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    lazy = {"mmalign"}  # its names are loaded on first use
+    graph = {name: imports_of(ast.parse(path.read_text()), {*paths} - lazy) for name, path in paths.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_one_loop_embeds() -> None:

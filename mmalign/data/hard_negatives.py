@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from mmalign.capabilities import HardNegatives, capability
 from mmalign.data.batches import positive_groups
 from mmalign.data.sample_cache import Samples
 
@@ -29,7 +30,8 @@ def nearest_rows(
         UserError: the side's modality cannot compare samples.
     """
     there = [row for row, place in enumerate(places) if side in samples.records[place].values]
-    found = samples.modalities[side].neighbours([samples.get(int(places[row]), side) for row in there], count)
+    modality = capability(samples.modalities[side], HardNegatives, "--data.neighbours")
+    found = modality.neighbours([samples.get(int(places[row]), side) for row in there], count)
     rows = np.array([*there, -1], dtype=np.int64)  # -1 is the last one, and stays -1
     table = np.full((len(places), count), -1, dtype=np.int64)
     table[there] = rows[found]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmalign.capabilities import Masking, capability
 from mmalign.errors import UserError
 from mmalign.heads.codebook import Codebook, QueryHead
 from mmalign.heads.gaussian import GaussianConfig, GaussianHead, bag_log_variance
@@ -57,10 +58,7 @@ class HeadSet(nn.Module):
                 f"an objective needs parts (phrases, motifs, beats), which encoder {type(encoder).__name__} does not "
                 "give; choose another encoder, or the objective's level tokens"
             )
-        if "residual" in self.needs and encoder.target_width is None:
-            raise UserError(
-                f"encoder {type(encoder).__name__} cannot hide tokens; choose one that can for masked terms"
-            )
+        targets = capability(encoder, Masking, "a masked objective").target_width if "residual" in self.needs else 0
         width = encoder.token_width or encoder.width
         bag = "log_variance" in self.needs and gaussian.pool == "bag"
         self.vector = ProjectionHead(encoder.width, dim, kind) if "vector" in self.needs else None
@@ -73,7 +71,7 @@ class HeadSet(nn.Module):
         self.bag = bag
         self.tokens = TokenHead(width, dim, kind) if "tokens" in self.needs else None
         self.parts = TokenHead(encoder.part_width or width, dim, kind) if "parts" in self.needs else None
-        self.decoder = nn.Linear(width, encoder.target_width or 0) if "residual" in self.needs else None
+        self.decoder = nn.Linear(width, targets) if "residual" in self.needs else None
         self.queries = QueryHead(width, dim) if "codes" in self.needs else None
 
     def forward(

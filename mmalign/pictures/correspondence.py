@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmalign.capabilities import TokenLabels
 from mmalign.errors import UserError
-from mmalign.modality import TokenLabels
 from mmalign.pictures.figures import COLOURS, label, new_figure
 from mmalign.pictures.words import draw_words
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from mmalign.capabilities import Mixing, capability
 from mmalign.errors import UserError
 from mmalign.modality import Modality
 from mmalign.objectives.pairs import PairConfig, PairSum
@@ -39,11 +40,10 @@ class Mixup:
             raise UserError(f"mixup: expected share in [0, 1] and alpha above 0, got {config.share}, {config.alpha}")
         if config.tower not in modalities:
             raise UserError(f"mixup.tower: expected one of {', '.join(modalities)}, got {config.tower!r}")
-        if type(modalities[config.tower]).mix is Modality.mix:
-            raise UserError(f"mixup.tower: modality {modalities[config.tower].name!r} does not know how to mix")
+        modality = capability(modalities[config.tower], Mixing, "mixup.tower")
         if wrong := _cannot(pairs.pairs, pairs, config.tower):
             raise UserError(f"mixup.tower {config.tower}: it must be side a of objectives that mix, not {wrong}")
-        self.config, self.modality = config, modalities[config.tower]
+        self.config, self.modality = config, modality
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch with a share of that tower's rows mixed; all randomness from torch's generator of the CPU."""

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mmalign.modality import Encoder, TokenLabels
+from mmalign.capabilities import TokenLabels
+from mmalign.modality import Encoder
 from modalities.ecg.encoders.feature_linear import FeatureLinear
 from modalities.ecg.encoders.patch_transformer import Patches
 from modalities.ecg.encoders.resnet import ResNet

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmalign.modality import Encoder, Modality, TokenLabels, Transform
+from mmalign.capabilities import TokenLabels
+from mmalign.modality import Encoder, Modality, Transform
 from modalities.ecg.encoders.feature_linear import MILLIVOLTS, FeatureLinear, MeasuredTransform
 from modalities.ecg.encoders.patch_transformer import Patches
 from modalities.ecg.encoders.resnet import ResNet
@@ -28,7 +29,6 @@ class EcgModality(Modality):
 
     name = "ecg"
     description = "ECGs of 1 to 12 leads: WFDB, DICOM, EDF, CSV, NPY, NPZ, Parquet; a sample is millivolts by lead"
-    weighted_picture = True
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "resnet": ResNet,
         "patches": Patches,
@@ -60,13 +60,21 @@ class EcgModality(Modality):
             return MeasuredTransform(EcgSettings.make(settings), config["statistics"])
         return EcgTransform(EcgSettings.make(config))
 
-    def picture(self, sample: Ecg, axes: "Axes", weights: Sequence[float] | None = None) -> None:
-        """Draw the twelve-lead page; `weights`, one a lead and stretch of time, shade it."""
+    def picture(self, sample: Ecg, axes: "Axes") -> None:
+        """Draw the twelve-lead page."""
+        from modalities.ecg.picture import draw_page
+
+        draw_page(sample, axes)
+
+    def weighted_picture(self, sample: Ecg, axes: "Axes", weights: Sequence[float]) -> None:
+        """Draw the twelve-lead page shaded by weight; one weight for each lead and segment of time."""
         from modalities.ecg.picture import draw_page
 
         draw_page(sample, axes, weights)
 
-    def units(self, sample: Ecg, transform: Transform, encoder: Encoder, level: str, count: int) -> TokenLabels | None:
+    def token_labels(
+        self, sample: Ecg, transform: Transform, encoder: Encoder, level: str, count: int
+    ) -> TokenLabels | None:
         """Stretches of time of each lead, see `ecg_units`."""
         return ecg_units(sample, transform, encoder, level, count) if isinstance(transform, EcgTransform) else None
 

@@ -26,7 +26,6 @@ class EcgSettings:
     Args:
         steps: What is done, in order: see `steps.py`. Exactly one `resample` and one `crop` make all of one size.
         least_valid: A lead of which a smaller share was recorded counts as missing.
-        strict: Refuse recordings in which something looked wrong when they were read.
         beats: Find the heart beats, for encoders that give them as parts.
         lead_dropout: How likely training takes each lead away; one always stays.
         noise: Standard deviation of the normal noise that training adds, in units of the normalised signal.
@@ -35,7 +34,6 @@ class EcgSettings:
 
     steps: tuple[Step, ...] = DEFAULT
     least_valid: float = 0.5
-    strict: bool = False
     beats: bool = False
     lead_dropout: float = 0.0
     noise: float = 0.0
@@ -59,9 +57,8 @@ class EcgSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise UserError(f"ecg transform: {name} must be in {low:g}..{high:g}, got {value!r}")
-        for name in ("strict", "beats"):
-            if not isinstance(getattr(self, name), bool):
-                raise UserError(f"ecg transform: {name} must be true or false, got {getattr(self, name)!r}")
+        if not isinstance(self.beats, bool):
+            raise UserError(f"ecg transform: beats must be true or false, got {self.beats!r}")
 
     @property
     def rate(self) -> float:
@@ -107,11 +104,9 @@ class EcgTransform(Transform):
         """Make the item.
 
         Raises:
-            BadSample: no lead is left, or, where `strict`, something looked wrong.
+            BadSample: no lead is left.
         """
         s = self.settings
-        if s.strict and sample.faults:
-            raise BadSample("ECG", "a recording without faults", "; ".join(sample.faults))
         window = Window(_bridged(sample.signal.astype(np.float64), sample.valid), sample.valid, sample.rate)
         for step in s.steps:
             window = step(window, rng)

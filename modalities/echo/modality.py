@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmalign.modality import Encoder, Modality, TokenLabels, Transform
+from mmalign.capabilities import TokenLabels
+from mmalign.modality import Encoder, Modality, Transform
 from modalities.echo.encoders.feature_linear import DEFAULTS, FeatureLinear, MeasuredTransform
 from modalities.echo.encoders.frame_cnn import Frames
 from modalities.echo.encoders.image_tower import ImageTower, tower_settings
@@ -27,7 +28,6 @@ class EchoModality(Modality):
     """
 
     name = "echo"
-    weighted_picture = True
     description = "echocardiogram cines: AVI, MP4, DICOM, NPZ, NPY; a sample is grey frames with their rate"
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "frames": Frames,
@@ -61,13 +61,21 @@ class EchoModality(Modality):
             return MeasuredTransform(EchoSettings.make(given), config["statistics"])
         return EchoTransform(EchoSettings.make(config), sealed=True)
 
-    def picture(self, sample: Echo, axes: "Axes", weights: Sequence[float] | None = None) -> None:
-        """Draw a strip of frames; `weights`, those of equal stretches of the clip, shade the bars under it."""
+    def picture(self, sample: Echo, axes: "Axes") -> None:
+        """Draw a strip of frames."""
+        from modalities.echo.picture import draw_strip
+
+        draw_strip(sample, axes)
+
+    def weighted_picture(self, sample: Echo, axes: "Axes", weights: Sequence[float]) -> None:
+        """Draw a strip of frames over bars shaded by weight; one weight for each of equal segments of the clip."""
         from modalities.echo.picture import draw_strip
 
         draw_strip(sample, axes, weights=weights)
 
-    def units(self, sample: Echo, transform: Transform, encoder: Encoder, level: str, count: int) -> TokenLabels | None:
+    def token_labels(
+        self, sample: Echo, transform: Transform, encoder: Encoder, level: str, count: int
+    ) -> TokenLabels | None:
         """Stretches of the clip that the encoder sees, one a token."""
         stride = getattr(encoder, "stride", None)
         if level != "tokens" or stride is None or not isinstance(transform, EchoTransform):

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from mmalign.modality import Encoder, Modality, TokenLabels, Transform
+from mmalign.capabilities import TokenLabels
+from mmalign.modality import Encoder, Modality, Transform
 from mmalign.types import Inputs
 from modalities.common.toy_classes import COLOURS, colour_and_shape
 from modalities.image.augment import Pixels
@@ -29,7 +30,6 @@ class ImageModality(Modality):
     """Pictures."""
 
     name = "image"
-    weighted_picture = True
     description = "PNG, JPEG, WebP or TIFF pictures; a sample is an array (height, width, 3) uint8"
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "convnet": ConvNet,
@@ -62,12 +62,16 @@ class ImageModality(Modality):
         pixels, left = mix_pixels(inputs["pixels"], partners, weight)
         return {**inputs, "pixels": pixels}, left
 
-    def picture(self, sample: Pixels, axes: "Axes", weights: Sequence[float] | None = None) -> None:
-        """Show it; `weights`, those of a square grid row by row, darken what has little."""
-        axes.imshow(sample if weights is None else lit(sample, weights))
+    def picture(self, sample: Pixels, axes: "Axes") -> None:
+        """Show the picture."""
+        axes.imshow(sample)
         axes.set_axis_off()
 
-    def units(
+    def weighted_picture(self, sample: Pixels, axes: "Axes", weights: Sequence[float]) -> None:
+        """Show the picture, darker where weights are low; one weight for each cell of a square grid, row by row."""
+        self.picture(lit(sample, weights), axes)
+
+    def token_labels(
         self, sample: Pixels, transform: Transform, encoder: Encoder, level: str, count: int
     ) -> TokenLabels | None:
         """Patches of the square that the encoder sees, where its tokens are as many as a square grid has."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mmalign.modality import Encoder, ManySamples, Modality, TokenLabels, Transform
+from mmalign.capabilities import TokenLabels
+from mmalign.modality import Encoder, ManySamples, Modality, Transform
 from mmalign.registry import missing_extra
 from modalities.common.toy_classes import colour_and_shape
 from modalities.molecule.chem.neighbours import neighbours
@@ -33,7 +34,6 @@ class MoleculeModality(Modality):
     name = "molecule"
     description = "SMILES strings, .mol and .sdf files; a sample is the fields of its atoms and bonds, and its motifs"
     value_is_sample = True
-    weighted_picture = True
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "gine": Gine,
         "hierarchical": Hierarchical,
@@ -64,14 +64,21 @@ class MoleculeModality(Modality):
         """From `MoleculeTransform.config()`."""
         return MoleculeTransform.restore(config)
 
-    def picture(self, sample: Molecule, axes: "Axes", weights: Sequence[float] | None = None) -> None:
-        """Draw the structural formula; `weights`, one an atom, colour it."""
-        _reading()  # says what to install
+    def picture(self, sample: Molecule, axes: "Axes") -> None:
+        """Draw the structural formula."""
+        self._draw(sample, axes, None)
+
+    def weighted_picture(self, sample: Molecule, axes: "Axes", weights: Sequence[float]) -> None:
+        """Draw the structural formula with atoms coloured by weight; one weight for each atom."""
+        self._draw(sample, axes, weights)
+
+    def _draw(self, sample: Molecule, axes: "Axes", weights: Sequence[float] | None) -> None:
+        _reading()  # names the extra to install
         from modalities.molecule.picture import draw
 
         draw(sample, axes, weights)
 
-    def units(
+    def token_labels(
         self, sample: Molecule, transform: Transform, encoder: Encoder, level: str, count: int
     ) -> TokenLabels | None:
         """Atoms, called by element and number; a motif's share is spread evenly over its atoms."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmalign.capabilities import TokenLabels
 from mmalign.errors import UserError
-from mmalign.modality import TokenLabels
 from mmalign.pictures.figures import ORANGE
 from mmalign.pictures.words import draw_words, shade
 from modalities.text.tfidf_transform import NgramTransform

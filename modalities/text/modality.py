@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mmalign.capabilities import TokenLabels
 from mmalign.errors import BadSample, UserError
-from mmalign.modality import Encoder, Modality, TokenLabels, Transform
+from mmalign.modality import Encoder, Modality, Transform
 from modalities.common.toy_classes import colour_and_shape
 from modalities.text.encoders.huggingface import HuggingFaceText, huggingface_tokenizer
 from modalities.text.encoders.open_clip import OpenClipText, open_clip_tokenizer
@@ -30,7 +31,6 @@ class TextModality(Modality):
     name = "text"
     description = "strings; a sample is the string itself"
     value_is_sample = True
-    weighted_picture = True
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "transformer": TextTransformer,
         "tfidf": NgramBag,
@@ -84,17 +84,20 @@ class TextModality(Modality):
         """From `TextTransform.config()` or `NgramTransform.config()`."""
         return NgramTransform.restore(config) if config.get("kind") == "tfidf" else TextTransform.restore(config)
 
-    def picture(self, sample: str, axes: "Axes", weights: Sequence[float] | None = None) -> None:
-        """Write it, in lines of 32 letters, five at most; with `weights`, one a word, each word on a ground as dark."""
-        if weights is not None:
-            draw_weighted(sample, axes, weights)
-            return
+    def picture(self, sample: str, axes: "Axes") -> None:
+        """Write the text in at most five lines of 32 characters."""
         # A dollar sign would start matplotlib's mathematics.
         shown = textwrap.wrap(sample, 32, max_lines=5, placeholder=" ...")
         axes.text(0.5, 0.5, "\n".join(shown), ha="center", va="center", wrap=False, parse_math=False)
         axes.set_axis_off()
 
-    def units(self, sample: str, transform: Transform, encoder: Encoder, level: str, count: int) -> TokenLabels | None:
+    def weighted_picture(self, sample: str, axes: "Axes", weights: Sequence[float]) -> None:
+        """Write the words, each on a background that is darker for a higher weight; one weight for each word."""
+        draw_weighted(sample, axes, weights)
+
+    def token_labels(
+        self, sample: str, transform: Transform, encoder: Encoder, level: str, count: int
+    ) -> TokenLabels | None:
         """Words, see `text_units`."""
         if isinstance(transform, NgramTransform):
             return ngram_units(sample, transform, level, count)

@@ -88,7 +88,7 @@ def test_rows_without_the_side_have_no_neighbours(
 
 
 def test_what_cannot_be_compared_says_so(pictures: Path, modalities: dict[str, Modality]) -> None:
-    with pytest.raises(UserError, match="'text' does not know which samples are near"):
+    with pytest.raises(UserError, match="'text' does not support HardNegatives"):
         prepared(pictures, modalities, neighbours="text").train_dataloader()
     with pytest.raises(UserError, match="no tower 'picture'"):
         prepared(pictures, modalities, neighbours="picture").train_dataloader()

@@ -84,9 +84,7 @@ def sides(unsure: Aligner) -> tuple[Embedding, Embedding]:
     generator = torch.Generator().manual_seed(1)
     a, b = (torch.nn.functional.normalize(torch.randn(7, 8, generator=generator), dim=1) for _ in range(2))
     variances = [torch.randn(7, 8, generator=generator) for _ in range(2)]
-    return Embedding(a, log_variance=variances[0], tower="left"), Embedding(
-        b, log_variance=variances[1], tower="words"
-    )
+    return Embedding(a, log_variance=variances[0], tower="left"), Embedding(b, log_variance=variances[1], tower="words")
 
 
 @pytest.mark.parametrize("score", ["", "mean", "probability"])

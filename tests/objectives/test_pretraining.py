@@ -134,13 +134,13 @@ class Blind(Encoder):
 
 
 def test_an_encoder_that_cannot_hide_is_refused() -> None:
-    with pytest.raises(UserError, match="encoder Blind cannot hide tokens"):
+    with pytest.raises(UserError, match="encoder Blind does not support Masking"):
         HeadSet(Blind(), 4, {"vector", "residual"})
 
 
 def test_residuals_are_made_where_something_was_hidden() -> None:
     encoder = Blind()
-    encoder.target_width = 3
+    encoder.target_width, encoder.mask_inputs = 3, lambda *_: None
     heads = HeadSet(encoder, 4, {"vector", "residual"}).double()
     tokens, mask = draw(2, 5, 4), torch.ones(2, 5, dtype=torch.bool)
     features, hidden = Features(draw(2, 4), Tokens(tokens, mask)), Tokens(draw(2, 5, 3), mask.clone())

@@ -10,8 +10,8 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mmalign.capabilities import TokenLabels
 from mmalign.errors import UserError
-from mmalign.modality import TokenLabels
 from mmalign.pictures import answers, correspondence_figure, save
 from mmalign.pictures.figures import COLOURS, MAX_PIXELS
 from mmalign.pictures.words import draw_words, shade

@@ -72,7 +72,7 @@ def test_nothing_to_mix() -> None:
     ("config", "pair", "said"),
     [
         (MixupConfig("sound"), PairConfig("image", "text", "pcmepp"), "mixup.tower"),
-        (MixupConfig("text"), PairConfig("text", "image", "pcmepp"), "does not know how"),
+        (MixupConfig("text"), PairConfig("text", "image", "pcmepp"), "does not support Mixing"),
         (MixupConfig("image"), PairConfig("image", "text", "clip"), r"image-text \(clip\)"),
         (MixupConfig("image"), PairConfig("text", "image", "pcmepp"), "side a"),
         (MixupConfig("image", share=1.5), PairConfig("image", "text", "pcmepp"), "share"),

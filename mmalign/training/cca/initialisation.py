@@ -9,6 +9,7 @@ import torch
 from scipy.sparse import csr_array, issparse, vstack  # type: ignore[import-untyped]
 from torch import Tensor
 
+from mmalign.capabilities import LinearFeatures
 from mmalign.errors import UserError
 from mmalign.heads import HeadSet
 from mmalign.inference import run_batches
@@ -95,8 +96,9 @@ def _features(model: Aligner, data: "Dataset", name: str, batch_size: int) -> tu
     assert isinstance(encoder, Encoder)
 
     def forward(inputs: Inputs) -> Rows:
-        features = encoder.linear_features(inputs)
-        return _plain(encoder(inputs).vector if features is None else features)
+        return _plain(
+            encoder.linear_features(inputs) if isinstance(encoder, LinearFeatures) else encoder(inputs).vector
+        )
 
     def join(blocks: Iterable[Rows]) -> Rows:
         every = [*blocks]
@@ -129,24 +131,20 @@ def _head(model: Aligner, name: str) -> Any:
     return layers
 
 
-def _own(encoder: Encoder) -> bool:
-    return type(encoder).linear_features is not Encoder.linear_features
-
-
 def _room(model: Aligner, name: str) -> int:
     """How many directions the tower's map can hold."""
     encoder, layers = model.encoders[name], _head(model, name)
     assert isinstance(encoder, Encoder)
-    if not _own(encoder) and not isinstance(layers, torch.nn.Linear):
+    if not isinstance(encoder, LinearFeatures) and not isinstance(layers, torch.nn.Linear):
         raise UserError(f"model.cca_init: towers.{name} has no linear map: set its head to linear")
-    return min(model.dim, encoder.width) if _own(encoder) else model.dim
+    return min(model.dim, encoder.width) if isinstance(encoder, LinearFeatures) else model.dim
 
 
 def _set(model: Aligner, name: str, weight: Tensor) -> None:
     encoder, layers = model.encoders[name], _head(model, name)
     assert isinstance(encoder, Encoder)
     with torch.no_grad():
-        if _own(encoder):
+        if isinstance(encoder, LinearFeatures):
             encoder.set_linear_weights(torch.nn.functional.pad(weight, (0, encoder.width - weight.shape[1])))
             if isinstance(layers, torch.nn.Linear):
                 torch.nn.init.eye_(layers.weight)

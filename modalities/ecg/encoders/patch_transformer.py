@@ -56,7 +56,8 @@ class Patches(Encoder):
         dropout: float = 0.0,
         beats: bool = False,
     ) -> None:
-        super().__init__(width, token_width=width, part_width=width if beats else None, target_width=patch)
+        super().__init__(width, token_width=width, part_width=width if beats else None)
+        self.target_width = patch
         need_beats(transform, beats)
         if width % 2:
             raise UserError(f"ecg patches: width must be even, got {width}")
@@ -88,10 +89,12 @@ class Patches(Encoder):
         parts = beat_tokens(tokens, inputs, self.patch) if self.part_width is not None else None
         return Features(vector, tokens, parts)
 
-    def hide(self, inputs: Inputs, share: float, generator: Generator | None = None) -> tuple[Inputs, Tokens]:
-        """Hide patches anywhere, lead and time (ST-MEM, arXiv 2402.09450): zeros are left."""
+    def mask_inputs(
+        self, inputs: Inputs, mask_ratio: float, generator: Generator | None = None
+    ) -> tuple[Inputs, Tokens]:
+        """Mask random patches of any lead and time with zeros (ST-MEM, arXiv 2402.09450)."""
         pieces, mask = self._pieces(inputs["signal"]), self._mask(inputs)
-        hidden = hidden_tokens(mask, share, generator)
+        hidden = hidden_tokens(mask, mask_ratio, generator)
         shown = pieces.masked_fill(hidden.unflatten(1, pieces.shape[1:3]).unsqueeze(3), 0.0).flatten(2)
         seen = {**inputs, "signal": shown[:, :, : inputs["signal"].shape[2]]}
         return seen, Tokens(pieces.flatten(1, 2), hidden)

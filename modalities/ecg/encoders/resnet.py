@@ -85,7 +85,8 @@ class ResNet(Encoder):
             )
         wide = width * 2 ** (len(depths) - 1)
         stride = 4 * 2 ** (len(depths) - 1)
-        super().__init__(wide, token_width=wide, part_width=wide if beats else None, target_width=len(LEADS) * stride)
+        super().__init__(wide, token_width=wide, part_width=wide if beats else None)
+        self.target_width = len(LEADS) * stride
         need_beats(transform, beats)
         self.stride = stride
         self.arguments = {"width": width, "depths": list(depths), "kernel": kernel, "beats": beats}
@@ -114,11 +115,13 @@ class ResNet(Encoder):
         parts = beat_tokens(tokens, inputs, self.stride) if self.part_width is not None else None
         return Features(masked_mean(values, tokens.mask), tokens, parts)
 
-    def hide(self, inputs: Inputs, share: float, generator: Generator | None = None) -> tuple[Inputs, Tokens]:
-        """Hide stretches of time, as long as a place of the last map, in all leads at once: zeros are left."""
+    def mask_inputs(
+        self, inputs: Inputs, mask_ratio: float, generator: Generator | None = None
+    ) -> tuple[Inputs, Tokens]:
+        """Mask random segments of time in all leads with zeros; a segment is one position of the last feature map."""
         signal: Tensor = inputs["signal"] * inputs["lead_mask"].unsqueeze(-1)
         pieces = F.pad(signal, (0, -signal.shape[2] % self.stride)).unflatten(2, (-1, self.stride))
-        hidden = hidden_tokens(places_mask(inputs["time_mask"], self.stride), share, generator)
+        hidden = hidden_tokens(places_mask(inputs["time_mask"], self.stride), mask_ratio, generator)
         shown = pieces.masked_fill(hidden[:, None, :, None], 0.0).flatten(2)
         seen = {**inputs, "signal": shown[:, :, : signal.shape[2]]}
         return seen, Tokens(pieces.transpose(1, 2).flatten(2), hidden)

@@ -156,7 +156,7 @@ def test_tokens_add_up_to_the_vector_and_the_map_is_linear(fitted: tuple[Measure
     assert features is not None
     torch.testing.assert_close(found.vector, features @ weight, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.tokens.values.sum(1), found.vector, atol=1e-5, rtol=1e-5)
-    units = MODALITY.units(hearts[0], transform, encoder, "tokens", 13)
+    units = MODALITY.token_labels(hearts[0], transform, encoder, "tokens", 13)
     assert units is not None
     assert [label.split()[0] for label in units.labels] == list(LEADS)
     assert units.members.sum(0).tolist() == [1.0] * 12 + [0.0]

@@ -55,7 +55,7 @@ def test_a_share_of_the_real_tokens_is_hidden() -> None:
 def test_targets_are_what_tokens_stand_for(made: tuple[Aligner, Inputs]) -> None:
     model, inputs = made
     encoder, before = model.encoders["ecg"].eval(), inputs["signal"].clone()
-    seen, hidden = encoder.hide(inputs, 0.5, torch.Generator().manual_seed(0))
+    seen, hidden = encoder.mask_inputs(inputs, 0.5, torch.Generator().manual_seed(0))
     tokens = encoder(inputs).tokens
     assert hidden.values.shape == (*tokens.mask.shape, encoder.target_width)
     assert not (hidden.mask & ~tokens.mask).any()
@@ -71,7 +71,7 @@ def test_nothing_of_what_is_hidden_reaches_the_encoder(made: tuple[Aligner, Inpu
     model, inputs = made
     encoder = model.encoders["ecg"].eval()
     signal = inputs["signal"].clone().requires_grad_()
-    seen, _ = encoder.hide({**inputs, "signal": signal}, 0.5, torch.Generator().manual_seed(0))
+    seen, _ = encoder.mask_inputs({**inputs, "signal": signal}, 0.5, torch.Generator().manual_seed(0))
     features = encoder(seen)
     (features.vector.square().sum() + features.tokens.values.square().sum()).backward()
     reached = signal.grad != 0

@@ -14,7 +14,7 @@ from mmalign.model import TowerConfig, modality_of
 from mmalign.training.run import train
 from modalities.ecg import MODALITY
 
-STRICT = "--model.towers.ecg.strict=true"
+STRICT = "--model.towers.ecg.reject_warnings=true"
 
 
 @pytest.fixture(scope="module")
@@ -64,21 +64,21 @@ def test_a_wrong_unit_is_set_aside_where_the_tower_is_strict(table: Path, tmp_pa
 
 def test_check_is_strict_where_asked(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", *data(table)]) == 0
-    assert main(["check", *data(table), "--strict", "[ecg]"]) == 1
+    assert main(["check", *data(table), "--reject_warnings", "[ecg]"]) == 1
     assert "the unit looks like" in " ".join(capsys.readouterr().out.split())
 
 
 def test_one_object_a_name() -> None:
-    tower = TowerConfig(strict=True)
+    tower = TowerConfig(reject_warnings=True)
     assert modality_of("ecg", tower) is modality_of("ecg", tower) is not modality_of("ecg", TowerConfig())
 
 
 @pytest.mark.parametrize("name", ["ecg", "echo"])
 def test_modalities_that_doubt(name: str) -> None:
-    assert modality_of(name, TowerConfig(strict=True)).strict
+    assert modality_of(name, TowerConfig(reject_warnings=True)).strict
     assert not modality_of(name, TowerConfig()).strict
 
 
 def test_a_modality_without_doubts_says_so(table: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="modality 'text' has no strict way to read"):
-        run(table, tmp_path, "--model.towers.text.strict=true")
+    with pytest.raises(UserError, match="modality 'text' does not support StrictReading"):
+        run(table, tmp_path, "--model.towers.text.reject_warnings=true")

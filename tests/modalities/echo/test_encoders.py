@@ -73,11 +73,11 @@ def test_tokens_are_frames_or_stretches_of_them(heart: Echo) -> None:
         transform, encoder = build(name)
         features = encoder(transform.collate([transform(heart)]))
         assert features.tokens.values.shape == (1, count, encoder.token_width)
-        units = MODALITY.units(heart, transform, encoder, "tokens", count)
+        units = MODALITY.token_labels(heart, transform, encoder, "tokens", count)
         assert len(units.labels) == units.members.shape[0] == units.members.shape[1] == count
         assert units.labels[:2] == ["0.00 s", "0.07 s" if count == 16 else "0.27 s"]
         assert units.shown.frames.shape == (16, 32, 32)
-    assert MODALITY.units(heart, transform, encoder, "parts", 4) is None
+    assert MODALITY.token_labels(heart, transform, encoder, "parts", 4) is None
 
 
 def test_over_time_is_a_convolution_over_time() -> None:

@@ -1,0 +1,180 @@
+"""Optional capabilities: what a few modalities and encoders can do, as protocols that are asked for in one way.
+
+A class has a capability by defining its methods; there is nothing to inherit and nothing to register. Callers ask with
+`capability(thing, Protocol)`, or with `isinstance` where the absence of the capability is no error.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from mmalign.errors import UserError
+from mmalign.types import Inputs, Tokens
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from mmalign.modality import Encoder, Modality, Transform
+
+P = TypeVar("P")
+
+
+def capability(thing: object, protocol: type[P], purpose: str) -> P:
+    """The same object, as one that has a capability.
+
+    Args:
+        thing: A modality or an encoder.
+        protocol: One of this module.
+        purpose: What needs it; the message begins with it, for instance a flag.
+
+    Raises:
+        UserError: it does not define the protocol's methods; the message names them.
+
+    Example:
+        >>> from mmalign import registry
+        >>> capability(registry.load("modalities", "text"), Mixing, "mixup.tower")
+        Traceback (most recent call last):
+        mmalign.errors.UserError: mixup.tower: modality 'text' does not support Mixing; it must define mix
+    """
+    if isinstance(thing, protocol):
+        return thing
+    name = getattr(thing, "name", None)
+    who = f"modality {name!r}" if isinstance(name, str) else f"encoder {type(thing).__name__}"
+    members = sorted(member for member in dir(protocol) if not member.startswith("_"))
+    members += sorted(set(getattr(protocol, "__annotations__", {})) - set(members))
+    raise UserError(f"{purpose}: {who} does not support {protocol.__name__}; it must define {' and '.join(members)}")
+
+
+@dataclass(frozen=True)
+class TokenLabels:
+    """Names of one sample's tokens for a reader: words, atoms, patches of a picture.
+
+    Args:
+        labels: The name of each unit, in reading order.
+        members: The fraction of each token (or part) that belongs to each unit, `(units, entries)`: columns sum to 1,
+            or to 0 for an entry without a visible unit, such as a class token.
+        shown: What is drawn in place of the sample, for instance the encoder's input; None = the sample.
+        spelled: Whether the labels, in order, are the sample itself: the words of a sentence.
+    """
+
+    labels: Sequence[str]
+    members: NDArray[np.float64]
+    shown: Any = None
+    spelled: bool = False
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A modality whose tokens can be named and drawn, for `mmalign.explain`."""
+
+    def token_labels(
+        self, sample: Any, transform: "Transform", encoder: "Encoder", level: str, count: int
+    ) -> TokenLabels | None:
+        """Label the tokens of a sample.
+
+        Args:
+            sample: As `Modality.read` returns it.
+            transform: The tower's.
+            encoder: The tower's.
+            level: tokens or parts.
+            count: Number of tokens (or parts) that the encoder returned.
+
+        Returns:
+            None where this encoder's tokens have no labels.
+        """
+        ...
+
+    def weighted_picture(self, sample: Any, axes: "Axes", weights: Sequence[float]) -> None:
+        """Draw a sample with one weight for each unit of `token_labels`."""
+        ...
+
+
+@runtime_checkable
+class StrictReading(Protocol):
+    """A modality that warns of doubtful samples and can reject them instead (`reject_warnings` of a tower)."""
+
+    def with_strict_reading(self) -> "Modality":
+        """A copy in strict mode: samples that would raise a data-quality warning are rejected with `BadSample`."""
+        ...
+
+
+@runtime_checkable
+class HardNegatives(Protocol):
+    """A modality that finds similar samples, for batches with hard negatives."""
+
+    def neighbours(self, samples: Sequence[Any], count: int) -> NDArray[np.int64]:
+        """The nearest other samples of each; depends on the samples alone, so that every process finds the same.
+
+        Args:
+            samples: As `Modality.read` returns them, `n`.
+            count: Neighbours of each.
+
+        Returns:
+            Indices into `samples`, nearest first, `(n, count)`, -1 where there are fewer. Identical samples are not
+            neighbours.
+        """
+        ...
+
+
+@runtime_checkable
+class Mixing(Protocol):
+    """A modality that mixes collated samples (mixup, CutMix), for training with soft targets."""
+
+    def mix(self, inputs: Inputs, partners: Tensor, weight: Tensor) -> tuple[Inputs, Tensor]:
+        """Mix each row with its partner.
+
+        Args:
+            inputs: As `Transform.collate` returns them.
+            partners: Index of each row's partner, `(batch,)`.
+            weight: Requested weight of each row's own sample, `(batch,)`; 1 = not mixed.
+
+        Returns:
+            The mixed inputs, and the weight that each row's own sample really has.
+        """
+        ...
+
+
+@runtime_checkable
+class Masking(Protocol):
+    """An encoder whose input tokens can be masked, for masked pretraining.
+
+    Attributes:
+        target_width: Numbers of the input that one token covers: the size of a reconstruction target.
+    """
+
+    target_width: int
+
+    def mask_inputs(
+        self, inputs: Inputs, mask_ratio: float, generator: Generator | None = None
+    ) -> tuple[Inputs, Tokens]:
+        """Mask a fraction of the tokens for masked pretraining.
+
+        Args:
+            inputs: As `Transform.collate` returns them; not modified.
+            mask_ratio: Fraction of each sample's real tokens that is masked, in (0, 1).
+            generator: Source of all randomness, on the CPU; None = torch's global one.
+
+        Returns:
+            The masked inputs, and the reconstruction targets `(batch, tokens, target_width)` with mask True = masked.
+        """
+        ...
+
+
+@runtime_checkable
+class LinearFeatures(Protocol):
+    """An encoder whose vector is a linear map of its inputs (n-grams, fingerprints): CCA initialisation sets that map.
+
+    Of any other encoder, CCA initialisation sets the linear head behind the vector.
+    """
+
+    def linear_features(self, inputs: Inputs) -> Tensor:
+        """Input features of the encoder's linear layer, `(batch, features)`, sparse or dense."""
+        ...
+
+    def set_linear_weights(self, weight: Tensor) -> None:
+        """Set the layer's weights, `(features, width)`; other terms of the vector must then be 0."""
+        ...
