@@ -6,18 +6,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmalign.errors import UserError
-from mmalign.heads import CodebookConfig, GaussianConfig
-from mmalign.modality import Modality
-from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
+from mmalign.model import Aligner
 from mmalign.objectives.gradient_norms import GradientNorms
-from mmalign.objectives.pairs import PairConfig, common_rows
-from mmalign.training.cca.initialisation import CCAConfig, cca_initialise
+from mmalign.objectives.pairs import common_rows
 from mmalign.training.mixup import Mixup, MixupConfig
 from mmalign.training.optimizer import OptimizerConfig, build
-from mmalign.training.warm_start import load_warm_start
 from mmalign.types import Batch, Embedding
 
 MAX_VALIDATION_ROWS, MAX_VALIDATION_SETS = 4096, 256
@@ -25,81 +20,25 @@ MAX_VALIDATION_ROWS, MAX_VALIDATION_SETS = 4096, 256
 
 
 class AlignmentModule(pl.LightningModule):
-    """What is trained and how.
+    """One training run of a built model; `mmalign.training.build` builds it.
 
     Args:
-        towers: Name -> tower; the names are the sides that the data's columns speak of.
-        pairs: Which towers are trained against each other, by which objective.
-        dim: Size of the shared space.
+        aligner: The model, as it starts.
         optimizer: AdamW, warm-up and cosine.
-        codebook: The codes that all towers share, where an objective needs codes (fdt).
-        gaussian: How log-variances are made, where an objective needs them (pcmepp, prolip).
         mixup: Samples of a tower that are made of two, for objectives that read soft targets (pcmepp).
-        cca_init: CCA initialisation of the towers' linear layers; null = random.
     """
 
     def __init__(
-        self,
-        towers: dict[str, TowerConfig],
-        pairs: list[PairConfig],
-        dim: int = 256,
-        optimizer: OptimizerConfig | None = None,
-        codebook: CodebookConfig | None = None,
-        gaussian: GaussianConfig | None = None,
-        mixup: MixupConfig | None = None,
-        cca_init: CCAConfig | None = None,
+        self, aligner: Aligner, optimizer: OptimizerConfig | None = None, mixup: MixupConfig | None = None
     ) -> None:
         super().__init__()
-        self.tower_configs, self.pairs, self.dim = towers, pairs, dim
-        self.optimizer_config = optimizer or OptimizerConfig()
-        self.codebook_config, self.gaussian_config = codebook, gaussian
-        self.mixup_config = mixup or MixupConfig()
-        self.cca_config = cca_init
-        self._mixup: Mixup | None = None
+        self.aligner, self.optimizer_config = aligner, optimizer or OptimizerConfig()
+        self._mixup = Mixup(mixup, aligner.modalities, aligner.objective) if mixup and mixup.tower else None
         self._seen, self._since = 0, time.perf_counter()
-        self.aligner: Aligner
-
-    @property
-    def modalities(self) -> dict[str, Modality]:
-        """Each tower's modality."""
-        return {name: modality_of(name, tower) for name, tower in self.tower_configs.items()}
-
-    def build(self, data: Any) -> None:
-        """Fit the transforms on the training samples, build the model, hand the transforms to the data."""
-        samples = {name: data.split("train").samples(name) for name in self.tower_configs}
-        store = getattr(data, "store", None)
-        former = {name: load_warm_start(name, tower) for name, tower in self.tower_configs.items() if tower.weights}
-        self.tower_configs = self.tower_configs | {name: known.tower for name, known in former.items()}
-        fitted = {name: known.transform for name, known in former.items()}
-        transforms = fit_transforms(self.tower_configs, samples, None if store is None else store.prepare, fitted)
-        self.aligner = Aligner(
-            self.tower_configs, self.pairs, self.dim, transforms, self.codebook_config, self.gaussian_config
-        )
-        for name, known in former.items():
-            known.fill(self.aligner.encoders[name])
-        self.aligner.freeze(epoch=0)
-        if self.mixup_config.tower:
-            self._mixup = Mixup(self.mixup_config, self.aligner.modalities, self.aligner.objective)
-        chunks = {name: tower.chunk for name, tower in self.tower_configs.items() if tower.chunk is not None}
-        for name, chunk in chunks.items():
-            self._check_chunk(name, chunk)
-        data.attach(self.aligner.transforms, chunks)
-        if self.cca_config is not None:
-            cca_initialise(self.aligner, data, self.cca_config)
-
-    def _check_chunk(self, name: str, chunk: int) -> None:
-        if chunk < 1:
-            raise UserError(f"towers.{name}.chunk: expected at least 1 row, got {chunk}")
-        normed = [key for key, part in self.aligner.encoders[name].named_modules() if isinstance(part, _BatchNorm)]
-        if normed and not self.tower_configs[name].freeze:
-            raise UserError(
-                f"towers.{name}.chunk: the encoder has batch normalisation ({normed[0]}), whose statistics would be "
-                "those of a chunk and be counted twice; choose an encoder without it (vit), freeze it, or drop chunk"
-            )
 
     def setup(self, stage: str) -> None:
         """Refuse what would train wrongly."""
-        later = [name for name, tower in self.tower_configs.items() if tower.unfreeze_epoch is not None]
+        later = [name for name, tower in self.aligner.towers.items() if tower.unfreeze_epoch is not None]
         if later and self.trainer.world_size > 1:
             raise UserError(
                 f"towers {later} have unfreeze_epoch, which needs one process: DDP would not synchronise gradients of "
@@ -135,7 +74,7 @@ class AlignmentModule(pl.LightningModule):
 
     def on_after_backward(self) -> None:
         """Log how strongly each term pulled at the embeddings, where there are several."""
-        if self._gradient_norms is not None and len(self.pairs) > 1:
+        if self._gradient_norms is not None and len(self.aligner.pairs) > 1:
             for label, norm in self._gradient_norms.norms().items():
                 self.log(f"train/{label}/gradient_norm", norm)
 
@@ -152,7 +91,7 @@ class AlignmentModule(pl.LightningModule):
         embeddings = self.aligner(batch)
         output = self.aligner.objective(embeddings, batch)
         self.log("val/loss", output.loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
-        for a, b in {(pair.a, pair.b) for pair in self.pairs if pair.a != pair.b}:
+        for a, b in {(pair.a, pair.b) for pair in self.aligner.pairs if pair.a != pair.b}:
             held = self._held.setdefault((a, b), [])
             if sum(len(kept) for kept, _, _ in held) < MAX_VALIDATION_ROWS:
                 side_a, side_b, rows = common_rows(embeddings, batch, a, b)

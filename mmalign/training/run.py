@@ -21,6 +21,7 @@ from mmalign.flags import fold_open_dicts
 from mmalign.flags import parse as parse_flags
 from mmalign.model import TowerConfig
 from mmalign.registry import missing_extra, nearest
+from mmalign.training.build import ModelConfig, build_model, chunks_of
 from mmalign.training.callbacks import EpochLines, ExactResume, require_format
 from mmalign.training.data_module import TrainingData
 from mmalign.training.module import AlignmentModule
@@ -30,6 +31,15 @@ from mmalign.version import __version__
 
 class TrainCLI(LightningCLI):
     """LightningCLI with mmalign's own flags; it parses and builds, `train` runs."""
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        # As LightningCLI does, but for the model: its configuration is parsed, and the model built once data are read.
+        parser.add_lightning_class_args(pl.Trainer, "trainer")
+        parser.set_defaults(
+            {f"trainer.{key}": value for key, value in self.trainer_defaults.items() if key != "callbacks"}
+        )
+        parser.add_class_arguments(ModelConfig, "model", sub_configs=True)
+        parser.add_lightning_class_args(TrainingData, "data")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--out", type=str, default="runs/latest", help="Folder of this run.")
@@ -68,7 +78,7 @@ class TrainCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         self.config_init = self.parser.instantiate(self.config)
-        self.datamodule, self.model = self.config_init["data"], self.config_init["model"]
+        self.datamodule, self.model_config = self.config_init["data"], self.config_init["model"]
         self.trainer = self.instantiate_trainer(**self._trainer_settings())
 
     def _trainer_settings(self) -> dict[str, Any]:
@@ -108,8 +118,7 @@ def parse(recipe: str, arguments: list[str], callbacks: Sequence[pl.Callback] = 
     path = recipes.find(recipe)
     folded = fold_open_dicts(arguments, _read_yaml(path))
     return TrainCLI(
-        AlignmentModule,
-        TrainingData,
+        datamodule_class=TrainingData,
         extra_callbacks=callbacks,
         save_config_callback=None,
         run=False,
@@ -139,10 +148,12 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
     """
     _quieten()
     cli = parse(recipe, arguments, callbacks)
-    out, data, module, trainer = cli.out, cli.datamodule, cli.model, cli.trainer
+    out, data, config, trainer = cli.out, cli.datamodule, cli.model_config, cli.trainer
     out.mkdir(parents=True, exist_ok=True)
-    data.prepare(module.modalities, out)
-    module.build(data)
+    data.prepare(config.modalities, out)
+    model = build_model(config, data)
+    data.attach(model.transforms, chunks_of(model))
+    module = AlignmentModule(model, config.optimizer, config.mixup)
     if trainer.is_global_zero:
         cli.parser.save(cli.config, str(out / "config.yaml"), overwrite=True, skip_validation=True)
     count = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
@@ -166,8 +177,8 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
             "split": {key: cli.config.data[key] for key in ("validation", "test", "split_seed", "positives")},
             "mmalign": __version__,
         }
-        bundle.save(module.aligner, out / "bundle", provenance=provenance)
-        task = "retrieval" if len(module.aligner.towers) > 1 else "probe"
+        bundle.save(model, out / "bundle", provenance=provenance)
+        task = "retrieval" if len(model.towers) > 1 else "probe"
         _say(trainer, f"saved {out / 'bundle'}; next: mmalign evaluate {out} --task {task}")
         _say(trainer, f'in Python: import mmalign; model = mmalign.load("{out}"); model.encode(...)')
     return out

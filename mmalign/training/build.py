@@ -1,0 +1,93 @@
+"""From a configuration and training data to a model: warm start, transforms, weights, CCA initialisation."""
+
+from dataclasses import dataclass
+
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmalign.data.dataset import Dataset
+from mmalign.errors import UserError
+from mmalign.heads import CodebookConfig, GaussianConfig
+from mmalign.modality import Modality
+from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
+from mmalign.objectives.pairs import PairConfig
+from mmalign.training.cca.initialisation import CCAConfig, cca_initialise
+from mmalign.training.mixup import MixupConfig
+from mmalign.training.optimizer import OptimizerConfig
+from mmalign.training.warm_start import load_warm_start
+
+
+@dataclass
+class ModelConfig:
+    """What is trained and how: the key `model` of a recipe.
+
+    Args:
+        towers: Name -> tower; the data's columns use the same names.
+        pairs: Which towers are trained against each other, by which objective.
+        dim: Size of the shared space.
+        optimizer: AdamW, warm-up and cosine.
+        codebook: The codes that all towers share, where an objective needs codes (fdt).
+        gaussian: How log-variances are made, where an objective needs them (pcmepp, prolip).
+        mixup: Samples of a tower that are made of two, for objectives that read soft targets (pcmepp).
+        cca_init: CCA initialisation of the towers' linear layers; null = random.
+    """
+
+    towers: dict[str, TowerConfig]
+    pairs: list[PairConfig]
+    dim: int = 256
+    optimizer: OptimizerConfig | None = None
+    codebook: CodebookConfig | None = None
+    gaussian: GaussianConfig | None = None
+    mixup: MixupConfig | None = None
+    cca_init: CCAConfig | None = None
+
+    @property
+    def modalities(self) -> dict[str, Modality]:
+        """Each tower's modality."""
+        return {name: modality_of(name, tower) for name, tower in self.towers.items()}
+
+
+def build_model(config: ModelConfig, data: Dataset) -> Aligner:
+    """Fit the transforms on the training samples and build the model as it starts training.
+
+    Args:
+        config: Towers, pairs and sizes; `weights` of a tower names the bundle that it starts from.
+        data: Prepared with the modalities of `config`.
+
+    Returns:
+        The model, frozen and unfrozen as its towers say for the first epoch.
+
+    Raises:
+        UserError: weights do not fit, a chunk cannot be used, or the CCA initialisation is not possible.
+    """
+    train = data.split("train")
+    warm = {name: load_warm_start(name, tower) for name, tower in config.towers.items() if tower.weights}
+    towers = config.towers | {name: start.tower for name, start in warm.items()}
+    fitted = {name: start.transform for name, start in warm.items()}
+    samples = {name: train.samples(name) for name in towers}
+    transforms = fit_transforms(towers, samples, data.store.prepare, fitted)
+    model = Aligner(towers, config.pairs, config.dim, transforms, config.codebook, config.gaussian)
+    for name, start in warm.items():
+        start.fill(model.encoders[name])
+    model.freeze(epoch=0)
+    for name in chunks_of(model):
+        _check_chunk(model, name)
+    if config.cca_init is not None:
+        cca_initialise(model, data, config.cca_init)
+    return model
+
+
+def chunks_of(model: Aligner) -> dict[str, int]:
+    """How many rows each tower with a `chunk` runs at once in training."""
+    return {name: tower.chunk for name, tower in model.towers.items() if tower.chunk is not None}
+
+
+def _check_chunk(model: Aligner, name: str) -> None:
+    tower = model.towers[name]
+    if tower.chunk is not None and tower.chunk < 1:
+        raise UserError(f"towers.{name}.chunk: expected at least 1 row, got {tower.chunk}")
+    normed = [key for key, part in model.encoders[name].named_modules() if isinstance(part, _BatchNorm)]
+    if normed and not tower.freeze:
+        raise UserError(
+            f"towers.{name}.chunk: the encoder has batch normalisation ({normed[0]}), whose statistics would be "
+            "those of a chunk and be counted twice; choose an encoder without it (vit), freeze it, or drop chunk"
+        )
