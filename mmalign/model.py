@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +19,7 @@ from mmalign.modality import Encoder, Transform
 from mmalign.objectives.correspondence import Correspondence
 from mmalign.objectives.gradient_norms import GradientNorms
 from mmalign.objectives.pairs import PairConfig, PairSum
-from mmalign.towers import TowerConfig, fit_transforms, modality_of
+from mmalign.towers import TowerConfig, fit_transforms, freeze_encoder, modality_of
 from mmalign.types import Batch, Embedding, Inputs, LossOutput
 
 __all__ = ["Aligner", "TowerConfig", "fit_transforms", "modality_of"]
@@ -161,23 +160,10 @@ class Aligner(nn.Module):
 
     def freeze(self, epoch: int) -> None:
         """Freeze and unfreeze encoders as their `TowerConfig` says for this epoch (0-based)."""
-        self.frozen = set()
-        for name, tower in self.towers.items():
-            if not tower.freeze:
-                continue
-            thawed = tower.unfreeze_epoch is not None and epoch >= tower.unfreeze_epoch
-            if not thawed:
-                self.frozen.add(name)
-            matched = set()
-            for key, parameter in self.encoders[name].named_parameters():
-                hits = [pattern for pattern in tower.trainable if fnmatch(key, pattern)]
-                matched.update(hits)
-                parameter.requires_grad_(thawed or bool(hits))
-            if unused := set(tower.trainable) - matched:
-                raise UserError(
-                    f"towers.{name}.trainable: no parameter matches {sorted(unused)}; parameters are called, for "
-                    f"instance, {', '.join(key for key, _ in list(self.encoders[name].named_parameters())[-3:])}"
-                )
+        frozen = {
+            n: freeze_encoder(n, tower, self.encoders[n], epoch) for n, tower in self.towers.items() if tower.freeze
+        }
+        self.frozen = {name for name, whole in frozen.items() if whole}
         self.train(self.training)
 
     @property

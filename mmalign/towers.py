@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from functools import cache
 from typing import Any
+
+from torch import nn
 
 from mmalign import registry
 from mmalign.capabilities import StrictReading, capability
@@ -86,3 +89,32 @@ def fit_transforms(
         if name not in (fitted or {}):
             transforms[name].fit(samples[name])
     return {name: transforms[name] for name in towers}
+
+
+def freeze_encoder(name: str, tower: TowerConfig, encoder: nn.Module, epoch: int) -> bool:
+    """Set which parameters of an encoder train in an epoch, as its tower is configured.
+
+    Args:
+        name: The tower.
+        tower: Its configuration, with `freeze`.
+        encoder: Whose parameters are set.
+        epoch: 0-based.
+
+    Returns:
+        Whether the encoder is frozen in this epoch; its `trainable` parameters train all the same.
+
+    Raises:
+        UserError: a pattern of `trainable` matches no parameter.
+    """
+    thawed = tower.unfreeze_epoch is not None and epoch >= tower.unfreeze_epoch
+    matched = set()
+    for key, parameter in encoder.named_parameters():
+        hits = [pattern for pattern in tower.trainable if fnmatch(key, pattern)]
+        matched.update(hits)
+        parameter.requires_grad_(thawed or bool(hits))
+    if unused := set(tower.trainable) - matched:
+        raise UserError(
+            f"towers.{name}.trainable: no parameter matches {sorted(unused)}; parameters are called, for "
+            f"instance, {', '.join(key for key, _ in list(encoder.named_parameters())[-3:])}"
+        )
+    return not thawed
