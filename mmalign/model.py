@@ -264,18 +264,18 @@ class Aligner(nn.Module):
         scale = getattr(objective, "scale", 1.0)
         return float(scale.detach() if isinstance(scale, Tensor) else scale)
 
-    def correspondence(self, a: Embedding, b: Embedding, mode: str = "") -> Correspondence:
+    def correspondence(self, a: Embedding, b: Embedding, term: str = "") -> Correspondence:
         """Weights between the tokens of two samples, by the first term of their pair that has them.
 
         Args:
             a: One row of one tower.
             b: One row of another.
-            mode: Another term: the name of its objective, or its label where several have that name.
+            term: Another term: the name of its objective, or its label where several have that name.
 
         Raises:
             UserError: no term compares tokens.
         """
-        return self.objective.correspondence(a, b, mode)
+        return self.objective.correspondence(a, b, term)
 
     def config(self) -> dict[str, Any]:
         """What rebuilds this model without network, data or pretrained weights, as JSON values."""
