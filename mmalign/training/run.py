@@ -1,5 +1,6 @@
 """`mmalign train`: LightningCLI underneath; a recipe, overrides, a run folder, a bundle at the end."""
 
+import dataclasses
 import logging
 import os
 import shlex
@@ -116,7 +117,12 @@ class TrainCLI(LightningCLI):
 def parse(recipe: str, arguments: list[str], callbacks: Sequence[pl.Callback] = ()) -> TrainCLI:
     """Read a recipe and its overrides and build data, model and trainer, nothing run yet."""
     path = recipes.find(recipe)
-    folded = fold_open_dicts(arguments, _read_yaml(path))
+    content = _read_yaml(path)
+    known = [field.name for field in dataclasses.fields(ModelConfig)]
+    for key in content.get("model") or {}:  # the parser itself ignores an unknown key whose value is empty
+        if key not in known:
+            raise UserError(f"{path}: model has no key {key!r}{nearest(str(key), known)}")
+    folded = fold_open_dicts(arguments, content)
     return TrainCLI(
         datamodule_class=TrainingData,
         extra_callbacks=callbacks,
