@@ -14,7 +14,10 @@ pytest.importorskip("rdkit")
 
 def drawn(smiles: str, weights: list[float] | None = None) -> np.ndarray:
     axes = Figure().subplots()
-    MODALITY.picture(MODALITY.read(smiles), axes, weights)
+    if weights is None:
+        MODALITY.picture(MODALITY.read(smiles), axes)
+    else:
+        MODALITY.weighted_picture(MODALITY.read(smiles), axes, weights)
     return np.asarray(axes.images[0].get_array())
 
 
