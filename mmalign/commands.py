@@ -127,7 +127,7 @@ def embed_command(arguments: list[str]) -> int:
     parser.add_argument("--batch_size", type=int, default=256, help="Samples a forward pass.")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, cuda:1.")
     parsed, data = _parse_with_data(parser, arguments)
-    from mmalign.embedding.loop import embed_side
+    from mmalign.embedding.loop import embed_split
     from mmalign.evaluation.run_task import prepare
     from mmalign.searching.table import write_parquet
 
@@ -135,9 +135,9 @@ def embed_command(arguments: list[str]) -> int:
     model = bundle.load(parsed.bundle, device=parsed.device)
     _known_side(model, parsed.side)
     prepare(model, data, (parsed.side,), parsed.split)
-    embedded = embed_side(model, data, parsed.side, parsed.split, batch_size=parsed.batch_size)
+    embedded = embed_split(model, data, parsed.side, parsed.split, batch_size=parsed.batch_size)
     write_parquet(out or parsed.out, embedded, data, split=parsed.split, bundle_hash=bundle.fingerprint(parsed.bundle))
-    print(f"{len(embedded.rows)} vectors of {model.dim} -> {parsed.out}; rows set aside: {len(data.rejected)}")
+    print(f"{len(embedded)} vectors of {model.dim} -> {parsed.out}; rows set aside: {len(data.rejected)}")
     return 0
 
 

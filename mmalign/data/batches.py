@@ -101,13 +101,13 @@ def positive_groups(records: Sequence[Record], how: str) -> NDArray[np.int64]:
 
     Args:
         records: All rows.
-        how: id (only a row's own pair), group (equal `group`; a row without one stands alone), or content (rows that
-            share a sentence, a file or a value on some side, directly or through other rows).
+        how: record (only the record itself), group (equal `group`; a record without one stands alone), or content
+            (records that share a sentence, a file or a value on some side, directly or through other rows).
 
     Raises:
         UserError: an unknown way, or `group` where no record has one.
     """
-    if how == "id":
+    if how == "record":
         return np.arange(len(records), dtype=np.int64)
     if how == "group":
         if not any(record.group is not None for record in records):

@@ -18,7 +18,7 @@ from mmalign.errors import UserError
 from mmalign.modality import Modality
 
 _LOG = logging.getLogger("mmalign")
-_POSITIVES = ("id", "content", "group")
+_POSITIVES = ("record", "content", "group")
 
 
 class Dataset:
@@ -35,12 +35,13 @@ class Dataset:
         validation: Share held out for validation where the source has no split column; never through a group.
         test: Share held out for testing where the source has no split column.
         split_seed: Which rows these are.
-        positives: Which rows are positives of each other: id (only its own pair), content (rows that share a
+        positives: Which rows are positives of each other: record (only its own pair), content (rows that share a
             sentence or a file too), group (rows of one group too).
-        neighbours: A side, such as molecule: rows that are alike on it are drawn into one batch, as hard negatives;
-            its modality must define `neighbours`. Default: batches are drawn at random.
-        neighbour_share: Share of rows that bring their nearest ones along; each row still comes once an epoch.
-        neighbour_size: Rows that are then together, at most.
+        hard_negatives: A tower, such as molecule: records whose samples of it are similar are drawn into one batch; its
+            modality must define `neighbours`. Default: batches are drawn at random.
+        hard_negative_fraction: Fraction of the records whose nearest ones follow them into the batch, in (0, 1]; each
+            record still comes once per epoch.
+        hard_negative_group_size: Maximum number of records that are placed together, at least 2.
         batch_size: Rows a step and process.
         drop_last: Leave out the last, smaller batch of an epoch.
         workers: Processes that prepare batches, and that fill the cache; 0 = the training process itself.
@@ -67,9 +68,9 @@ class Dataset:
         test: float = 0.0,
         split_seed: int = 0,
         positives: str = "content",
-        neighbours: str | None = None,
-        neighbour_share: float = 0.5,
-        neighbour_size: int = 4,
+        hard_negatives: str | None = None,
+        hard_negative_fraction: float = 0.5,
+        hard_negative_group_size: int = 4,
         batch_size: int = 128,
         drop_last: bool = True,
         workers: int = 0,
@@ -83,8 +84,8 @@ class Dataset:
             _demand(0 <= share < 1, name, "a share in [0, 1)", share)
         _demand(validation + test < 1, "validation + --data.test", "a sum below 1", validation + test)
         _demand(positives in _POSITIVES, "positives", f"one of {', '.join(_POSITIVES)}", positives)
-        _demand(0 < neighbour_share <= 1, "neighbour_share", "a share in (0, 1]", neighbour_share)
-        _demand(neighbour_size >= 2, "neighbour_size", "at least 2", neighbour_size)
+        _demand(0 < hard_negative_fraction <= 1, "hard_negative_fraction", "a share in (0, 1]", hard_negative_fraction)
+        _demand(hard_negative_group_size >= 2, "hard_negative_group_size", "at least 2", hard_negative_group_size)
         _demand(batch_size >= 1, "batch_size", "at least 1", batch_size)
         _demand(workers >= 0, "workers", "0 or more", workers)
         _demand(cache_gb >= 0, "cache_gb", "0 or more", cache_gb)
@@ -95,7 +96,11 @@ class Dataset:
         self.cache = Path(cache).expanduser() if cache else None
         self.validation, self.test, self.split_seed = validation, test, split_seed
         self.positives, self.batch_size, self.drop_last, self.workers = positives, batch_size, drop_last, workers
-        self.neighbours, self.neighbour_share, self.neighbour_size = neighbours, neighbour_share, neighbour_size
+        self.hard_negatives, self.hard_negative_fraction, self.hard_negative_group_size = (
+            hard_negatives,
+            hard_negative_fraction,
+            hard_negative_group_size,
+        )
         self.cache_gb, self.max_rejected, self.seed = cache_gb, max_rejected, seed
         self.modalities: dict[str, Modality] = {}
         self.source: Source

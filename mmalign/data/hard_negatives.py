@@ -30,7 +30,7 @@ def nearest_rows(
         UserError: the side's modality cannot compare samples.
     """
     there = [row for row, place in enumerate(places) if side in samples.records[place].values]
-    modality = capability(samples.modalities[side], HardNegatives, "--data.neighbours")
+    modality = capability(samples.modalities[side], HardNegatives, "--data.hard_negatives")
     found = modality.neighbours([samples.get(int(places[row]), side) for row in there], count)
     rows = np.array([*there, -1], dtype=np.int64)  # -1 is the last one, and stays -1
     table = np.full((len(places), count), -1, dtype=np.int64)

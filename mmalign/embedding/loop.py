@@ -1,4 +1,4 @@
-"""One side of a split -> embeddings, in memory or in a Parquet file."""
+"""One tower of a split -> embeddings, in memory or in a Parquet file."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -18,33 +18,33 @@ AVERAGE = "of {}: a record is one item, the mean of its alternatives"
 
 @dataclass(frozen=True)
 class EmbeddedSplit:
-    """Every item of one side of a split.
+    """Every item of one tower of a split.
 
     Args:
         embedding: On the CPU, float32.
-        rows: Which record of the split each item belongs to, `(items,)`; several items of one record are neighbours.
+        record_indices: The index of its record in the split, `(items,)`; the items of one record are consecutive.
     """
 
     embedding: Embedding
-    rows: Tensor
+    record_indices: Tensor
 
     def __len__(self) -> int:
         return len(self.embedding)
 
     @property
-    def places(self) -> Tensor:
-        """Which of its record's alternatives each item is, from 0, `(items,)`."""
-        places = torch.zeros_like(self.rows)
+    def alternative_indices(self) -> Tensor:
+        """The index of each item among the alternatives of its record, from 0, `(items,)`."""
+        indices = torch.zeros_like(self.record_indices)
         seen: dict[int, int] = {}
-        for item, row in enumerate(self.rows.tolist()):
-            places[item] = seen[row] = seen.get(row, -1) + 1
-        return places
+        for item, record in enumerate(self.record_indices.tolist()):
+            indices[item] = seen[record] = seen.get(record, -1) + 1
+        return indices
 
 
-def embed_side(
+def embed_split(
     model: Aligner,
     data: Dataset,
-    side: str,
+    tower: str,
     split: str,
     *,
     batch_size: int = 64,
@@ -57,23 +57,23 @@ def embed_side(
     Args:
         model: What embeds them.
         data: Prepared, with the model's transforms attached.
-        side: The tower.
+        tower: The tower.
         split: Whose records.
         batch_size: Items a forward pass.
         packed: Keep tokens and parts without padding, see `JaggedTokens`; any rows of the embedding come padded.
         vectors_only: Keep only the vectors.
-        average: Sides of which a record's alternatives, the clips of one study, become one item.
+        average: Towers of which a record's alternatives, the clips of one study, become one item.
 
     Raises:
-        UserError: no record of the split has that side, or `average` names a side that has more than vectors.
+        UserError: no record of the split has that tower, or `average` names a tower that has more than vectors.
     """
-    batches = data.split(split).batches(side, model.transforms[side], batch_size=batch_size, workers=data.workers)
+    batches = data.split(split).batches(tower, model.transforms[tower], batch_size=batch_size, workers=data.workers)
     join = partial(pack, vectors_only=vectors_only) if packed or vectors_only else None
-    made = model.embed_batches(side, batches, join)
+    made = model.embed_batches(tower, batches, join)
     if made is None:
-        raise UserError(f"no record of split {split!r} has a {side!r}; see mmalign check for what each split holds")
+        raise UserError(f"no record of split {split!r} has a {tower!r}; see mmalign check for what each split holds")
     embedded = EmbeddedSplit(*made)
-    return averaged(embedded) if side in average else embedded
+    return averaged(embedded) if tower in average else embedded
 
 
 def averaged(embedded: EmbeddedSplit) -> EmbeddedSplit:
@@ -93,7 +93,7 @@ def averaged(embedded: EmbeddedSplit) -> EmbeddedSplit:
     one = embedded.embedding
     if any(it is not None for it in (one.tokens, one.parts, one.codes)):
         raise UserError(f"--average {one.tower}: its objective reads more than vectors, of which there is no mean")
-    records, owner, counts = torch.unique(embedded.rows, return_inverse=True, return_counts=True)
+    records, owner, counts = torch.unique(embedded.record_indices, return_inverse=True, return_counts=True)
 
     def mean(values: Tensor) -> Tensor:
         zero = torch.zeros(len(records), values.shape[1], dtype=values.dtype)

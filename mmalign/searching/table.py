@@ -17,9 +17,8 @@ from mmalign.embedding.loop import EmbeddedSplit
 from mmalign.errors import UserError
 from mmalign.types import Embedding
 
-COLUMNS = ("id", "side", "place", "row", "value", "label", "vector")
-
-
+COLUMNS = ("id", "tower", "alternative", "location", "value", "label", "vector")
+_OLD_COLUMNS = {"side", "place", "row"}
 _BUNDLE = b"mmalign.bundle"
 
 
@@ -29,8 +28,8 @@ class EmbeddingTable:
 
     Args:
         ids: Record of each item.
-        places: Which of its record's alternatives it is, from 0.
-        rows: Where the record stands in its source, for instance `names.tsv:17`.
+        alternatives: The index of each item among the alternatives of its record, from 0.
+        locations: Where the record stands in its source, for instance `names.tsv:17`.
         values: The raw string of each item, a sentence or a file's name; None where the sample was not a string.
         labels: Classes of each record.
         embedding: `(items, dim)`, float32; vectors only: codes, tokens and variances belong to the model.
@@ -38,8 +37,8 @@ class EmbeddingTable:
     """
 
     ids: Sequence[str]
-    places: Sequence[int]
-    rows: Sequence[str]
+    alternatives: Sequence[int]
+    locations: Sequence[str]
     values: Sequence[str | None]
     labels: Sequence[tuple[str, ...]]
     embedding: Embedding
@@ -51,13 +50,13 @@ class EmbeddingTable:
     @staticmethod
     def of(embedded: EmbeddedSplit, records: Sequence[Record], *, bundle: str = "") -> "EmbeddingTable":
         """Join embeddings with the records of their split."""
-        side, places = embedded.embedding.tower, embedded.places.tolist()
-        owners = [records[row] for row in embedded.rows.tolist()]
-        raw = [owner.values[side][place] for owner, place in zip(owners, places, strict=True)]
+        tower, alternatives = embedded.embedding.tower, embedded.alternative_indices.tolist()
+        owners = [records[index] for index in embedded.record_indices.tolist()]
+        raw = [owner.values[tower][index] for owner, index in zip(owners, alternatives, strict=True)]
         return EmbeddingTable(
             ids=[owner.id for owner in owners],
-            places=places,
-            rows=[owner.location for owner in owners],
+            alternatives=alternatives,
+            locations=[owner.location for owner in owners],
             values=[value if isinstance(value, str) else None for value in raw],
             labels=[owner.labels for owner in owners],
             embedding=embedded.embedding,
@@ -75,7 +74,7 @@ class EmbeddingTable:
 def write_parquet(
     path: Path | str, embedded: EmbeddedSplit, data: Dataset, *, split: str, bundle_hash: str = ""
 ) -> None:
-    """Write one row an item: id, side, place, row, value, label, vector; the bundle's hash is file metadata.
+    """Write one row per item with the columns `COLUMNS`; the bundle's hash is file metadata.
 
     Where the model is probabilistic, a last column `uncertainty` says how unsure each item is.
     """
@@ -90,8 +89,8 @@ def write_parquet(
     named = [
         list(table.ids),
         [embedded.embedding.tower] * len(table),
-        list(table.places),
-        list(table.rows),
+        list(table.alternatives),
+        list(table.locations),
         list(table.values),
         [list(labels) for labels in table.labels],
     ]
@@ -108,7 +107,8 @@ def read_parquet(path: Path | str) -> EmbeddingTable:
     """Read what `write_parquet` wrote.
 
     Raises:
-        UserError: the file is not Parquet, lacks a column, or its vectors are not finite numbers of one length.
+        UserError: the file is not Parquet, has the column names of an older mmalign, lacks a column, or its vectors are
+            not finite numbers of one length.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -117,6 +117,11 @@ def read_parquet(path: Path | str) -> EmbeddingTable:
         table = pq.read_table(str(path))
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: expected a Parquet file from mmalign embed: {error}") from error
+    if _OLD_COLUMNS.issubset(table.column_names):
+        raise UserError(
+            f"{path}: expected the columns {', '.join(COLUMNS)}, got the columns side, place and row "
+            "of an older mmalign; write the table again with mmalign embed"
+        )
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise UserError(f"{path}: expected columns {', '.join(COLUMNS)}; without {', '.join(missing)}")
@@ -124,17 +129,17 @@ def read_parquet(path: Path | str) -> EmbeddingTable:
         named = table.select(COLUMNS[:-1]).cast(_schema())
     except (pa.ArrowException, ValueError) as error:
         raise UserError(f"{path}: expected the column types of mmalign embed: {error}") from error
-    sides = set(named.column("side").to_pylist())
-    if len(sides) != 1 or None in sides:
-        raise UserError(f"{path}: expected embeddings of one side, got {sorted(map(str, sides)) or 'none'}")
+    towers = set(named.column("tower").to_pylist())
+    if len(towers) != 1 or None in towers:
+        raise UserError(f"{path}: expected embeddings of one tower, got {sorted(map(str, towers)) or 'none'}")
     vectors = _matrix(path, table.column("vector"))
     return EmbeddingTable(
         ids=named.column("id").to_pylist(),
-        places=named.column("place").to_pylist(),
-        rows=named.column("row").to_pylist(),
+        alternatives=named.column("alternative").to_pylist(),
+        locations=named.column("location").to_pylist(),
         values=named.column("value").to_pylist(),
         labels=[tuple(labels or ()) for labels in named.column("label").to_pylist()],
-        embedding=Embedding(vectors, tower=sides.pop()),
+        embedding=Embedding(vectors, tower=towers.pop()),
         bundle=(table.schema.metadata or {}).get(_BUNDLE, b"").decode(),
     )
 

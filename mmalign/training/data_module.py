@@ -83,11 +83,13 @@ class TrainingData(Dataset, pl.LightningDataModule):
             self._train.set_epoch(epoch)
 
     def _neighbours(self, places: NDArray[np.int64]) -> Neighbours | None:
-        if self.neighbours is None:
+        if self.hard_negatives is None:
             return None
-        self.split("train").require(self.neighbours)
-        table = nearest_rows(self.store, self.neighbours, places, self.positives, NEAREST * self.neighbour_size)
-        return Neighbours(table, self.neighbour_share, self.neighbour_size)
+        self.split("train").require(self.hard_negatives)
+        table = nearest_rows(
+            self.store, self.hard_negatives, places, self.positives, NEAREST * self.hard_negative_group_size
+        )
+        return Neighbours(table, self.hard_negative_fraction, self.hard_negative_group_size)
 
     def _pair_loader(self, batches: EpochBatches) -> DataLoader[Any]:
         missing = [side for side in self.present if side not in self.transforms]

@@ -120,7 +120,7 @@ def measure(folder: Path, flags: list[str], shuffled: bool) -> dict[str, object]
 
     import mmalign
     from mmalign.data.dataset import Dataset
-    from mmalign.embedding.loop import embed_side
+    from mmalign.embedding.loop import embed_split
     from mmalign.evaluation.run_task import evaluate, prepare
 
     given = dict(flag.removeprefix("--data.").split("=", 1) for flag in flags)
@@ -144,7 +144,7 @@ def measure(folder: Path, flags: list[str], shuffled: bool) -> dict[str, object]
     with open(given["manifest"], encoding="utf-8") as file:
         marks = {row["id"]: row["shuffled"] == "1" for row in csv.DictReader(file, delimiter="\t")}
     prepare(model, data, sides, "train")
-    pair = [embed_side(model, data, side, "train", batch_size=256).embedding for side in sides]
+    pair = [embed_split(model, data, side, "train", batch_size=256).embedding for side in sides]
     score = "probability" if "probability" in model.objective.between(*sides)[0].scores else ""
     with torch.no_grad():
         matched = torch.cat(

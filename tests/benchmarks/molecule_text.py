@@ -35,7 +35,7 @@ ROWS: dict[str, tuple[str, list[str]]] = {
          "--data.batch_size=256", "--trainer.max_epochs=15"],
     ),
     "clip + motifs": (CLIP, [*GRAPH, "--data.batch_size=128", "--trainer.max_epochs=6"]),
-    "clip + hard negatives": (CLIP, ["--data.neighbours=molecule", "--data.batch_size=256"]),
+    "clip + hard negatives": (CLIP, ["--data.hard_negatives=molecule", "--data.batch_size=256"]),
     "orma": ("molecule-text/orma", []),
     "transport": ("molecule-text/transport", []),
     "fdt": ("molecule-text/fdt", []),

@@ -21,7 +21,7 @@ import torch
 from figures import table as markdown
 
 from mmalign.data.dataset import Dataset
-from mmalign.embedding.loop import embed_side
+from mmalign.embedding.loop import embed_split
 from mmalign.embedding.scoring import full_blocks
 from mmalign.evaluation.ranking.corpus import corpora, embed_corpus
 from mmalign.evaluation.ranking.rank_fusion import mean_rank_blocks
@@ -66,7 +66,7 @@ def measure(
     scored = [PairConfig(*SIDES, "clip", score_weight=0.5), PairConfig(*SIDES, "transport", score_weight=0.5)]
     fine = Aligner(towers, scored, 128, transforms)
     asked = timed(
-        "embedding texts", texts, lambda: embed_side(model, data, "text", "test", batch_size=256, packed=True)
+        "embedding texts", texts, lambda: embed_split(model, data, "text", "test", batch_size=256, packed=True)
     )
     found = timed("reading and embedding molecules", len(listed), lambda: embed_corpus(model, data, "molecule", listed))
     queries, gallery = asked.embedding, found.side.embedding
@@ -82,7 +82,7 @@ def measure(
     together = mean_rank_blocks(cosines[2:])
     timed("ranking by two models", len(queries), lambda: rank_blocks(together, right, **options))
     tokens = timed("embedding molecules with tokens", len(listed), lambda: embed_corpus(fine, data, "molecule", listed))
-    few = embed_side(fine, data, "text", "test", batch_size=256, packed=True).embedding[:rerank_texts]
+    few = embed_split(fine, data, "text", "test", batch_size=256, packed=True).embedding[:rerank_texts]
     blocks = reranked_blocks(few, tokens.side.embedding, score=fine.similarity_pairwise, depth=rerank)
     timed(f"re-ranking {rerank} each by transport", len(few), lambda: rank_blocks(blocks, right, **options))
     clocks = ("seconds", "processor")

@@ -97,7 +97,7 @@ def open_clip(data: Prepared, recipe: Recipe, seed: int, out: Path) -> Trained:
     return Trained(ends, seconds, encode)
 
 
-def mmalign(data: Prepared, recipe: Recipe, seed: int, out: Path, *, positives: str = "id") -> Trained:
+def mmalign(data: Prepared, recipe: Recipe, seed: int, out: Path, *, positives: str = "record") -> Trained:
     """`python -m mmalign train`, and its bundle under `mmalign.load`."""
     tower = json.dumps({"model": str(data.model)})
     # mmalign counts the peak as the step after warm-up, open_clip as the last one of it.

@@ -150,7 +150,7 @@ def test_rows_that_lack_a_side(tmp_path: Path, png: Any) -> None:
     three = {s: registry.load("modalities", "image" if s == "image" else "text") for s in ("image", "text", "more")}
     data = TrainingData(
         manifest=str(tmp_path / "n.csv"), columns={"image": "file", "text": "text", "more": "more"},
-        validation=0, batch_size=4, max_rejected=0.2, positives="id",
+        validation=0, batch_size=4, max_rejected=0.2, positives="record",
     )  # fmt: skip
     data.prepare(three)
     data.attach({side: Noisy() for side in three})

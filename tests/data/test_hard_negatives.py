@@ -49,7 +49,9 @@ def test_near_pictures_are_drawn_together(
 
     monkeypatch.setattr(modalities["image"], "neighbours", near, raising=False)
     alone = neighbours_in_batches(prepared(pictures, modalities))
-    data = prepared(pictures, modalities, neighbours="image", neighbour_share=1.0, neighbour_size=4)
+    data = prepared(
+        pictures, modalities, hard_negatives="image", hard_negative_fraction=1.0, hard_negative_group_size=4
+    )
     assert neighbours_in_batches(data) > alone + 10
     data.resume(2, 3)
     assert len(list(data.train_dataloader())) == 2
@@ -64,13 +66,13 @@ def test_positives_are_not_forced_together(
     couples = [f"{place}.png,picture {place // 2},class" for place in range(40)]
     pictures.write_text("\n".join([lines[0], *couples]) + "\n")
     monkeypatch.setattr(modalities["image"], "neighbours", by_brightness, raising=False)
-    data = prepared(pictures, modalities, neighbours="image")
+    data = prepared(pictures, modalities, hard_negatives="image")
     data.train_dataloader()
     table = data._train.neighbours.table  # type: ignore[union-attr]
     assert table.shape == (40, 16)
     assert not (table == np.arange(40)[:, None] ^ 1).any()
     assert table[4].tolist()[:6] == [3, -1, 2, 6, 1, 7]
-    single = prepared(pictures, modalities, neighbours="image", positives="id")
+    single = prepared(pictures, modalities, hard_negatives="image", positives="record")
     single.train_dataloader()
     assert single._train.neighbours.table[4].tolist()[:4] == [3, 5, 2, 6]  # type: ignore[union-attr]
 
@@ -89,9 +91,9 @@ def test_rows_without_the_side_have_no_neighbours(
 
 def test_what_cannot_be_compared_says_so(pictures: Path, modalities: dict[str, Modality]) -> None:
     with pytest.raises(UserError, match="'text' does not support HardNegatives"):
-        prepared(pictures, modalities, neighbours="text").train_dataloader()
+        prepared(pictures, modalities, hard_negatives="text").train_dataloader()
     with pytest.raises(UserError, match="no tower 'picture'"):
-        prepared(pictures, modalities, neighbours="picture").train_dataloader()
-    for wrong in ({"neighbour_share": 0.0}, {"neighbour_share": 1.5}, {"neighbour_size": 1}):
+        prepared(pictures, modalities, hard_negatives="picture").train_dataloader()
+    for wrong in ({"hard_negative_fraction": 0.0}, {"hard_negative_fraction": 1.5}, {"hard_negative_group_size": 1}):
         with pytest.raises(UserError, match=next(iter(wrong))):
             TrainingData(**wrong)  # type: ignore[arg-type]

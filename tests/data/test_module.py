@@ -48,7 +48,7 @@ def same(a: Batch, b: Batch) -> bool:
         ({"validation": 1.0}, "--data.validation"),
         ({"test": -0.1}, "--data.test"),
         ({"validation": 0.6, "test": 0.4}, "a sum below 1"),
-        ({"positives": "class"}, "--data.positives: expected one of id, content, group, got class"),
+        ({"positives": "class"}, "--data.positives: expected one of record, content, group, got class"),
         ({"workers": -1}, "--data.workers"),
         ({"cache_gb": -1}, "--data.cache_gb"),
         ({"max_rejected": 2}, "--data.max_rejected"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mmalign.data.dataset import Dataset
-from mmalign.embedding.loop import EmbeddedSplit, averaged, embed_side
+from mmalign.embedding.loop import EmbeddedSplit, averaged, embed_split
 from mmalign.errors import UserError
 from mmalign.evaluation.tasks.retrieval import evaluate_retrieval
 from mmalign.model import Aligner
@@ -32,20 +32,20 @@ def data(paired: Make, unit: Callable[..., list[float]]) -> Dataset:
 
 def test_every_alternative_in_order(model: Aligner, data: Dataset) -> None:
     model.train()
-    embedded = embed_side(model, data, "words", "test", batch_size=2)
+    embedded = embed_split(model, data, "words", "test", batch_size=2)
     assert model.training
     model.eval()
-    assert embedded.rows.tolist() == [0, 0, 1]
-    assert embedded.places.tolist() == [0, 1, 0]
+    assert embedded.record_indices.tolist() == [0, 0, 1]
+    assert embedded.alternative_indices.tolist() == [0, 1, 0]
     assert (embedded.embedding.tower, embedded.embedding.vector.dtype) == ("words", torch.float32)
     expected = model.encode("words", ["a red disc", "a blue disc", "two cats"])
     torch.testing.assert_close(embedded.embedding.vector, expected.vector)
 
 
 def test_alternatives_become_one_item(model: Aligner, data: Dataset) -> None:
-    every = embed_side(model, data, "words", "test").embedding.vector
-    embedded = embed_side(model, data, "words", "test", average=["words"])
-    assert embedded.rows.tolist() == [0, 1]
+    every = embed_split(model, data, "words", "test").embedding.vector
+    embedded = embed_split(model, data, "words", "test", average=["words"])
+    assert embedded.record_indices.tolist() == [0, 1]
     torch.testing.assert_close(embedded.embedding.vector[0], torch.nn.functional.normalize(every[:2].mean(0), dim=0))
     torch.testing.assert_close(embedded.embedding.vector[1], every[2])
     found = evaluate_retrieval(model, data, a="left", b="words", split="test", bootstrap=0, average=["words"])
@@ -64,26 +64,26 @@ def test_what_has_no_mean_is_refused_and_variances_have_one() -> None:
 
 
 def test_parquet_round_trip(model: Aligner, data: Dataset, tmp_path: Path) -> None:
-    embedded = embed_side(model, data, "words", "test")
+    embedded = embed_split(model, data, "words", "test")
     path = tmp_path / "words.parquet"
     write_parquet(path, embedded, data, split="test", bundle_hash="abc")
     table = read_parquet(path)
-    assert (table.ids, table.places) == (["first", "first", "second"], [0, 1, 0])
+    assert (table.ids, table.alternatives) == (["first", "first", "second"], [0, 1, 0])
     assert table.values == ["a red disc", "a blue disc", "two cats"]
     assert table.labels == [("disc", "red"), ("disc", "red"), ()]
-    assert [row.endswith(place) for row, place in zip(table.rows, (":1", ":1", ":2"), strict=True)] == [True] * 3
+    assert [row.endswith(place) for row, place in zip(table.locations, (":1", ":1", ":2"), strict=True)] == [True] * 3
     assert (table.embedding.tower, table.bundle) == ("words", "abc")
     torch.testing.assert_close(table.embedding.vector, embedded.embedding.vector, rtol=0, atol=0)
     assert pq.read_schema(path).names == list(COLUMNS)  # anyone can read it without us
 
 
 def test_vectors_have_no_text(model: Aligner, data: Dataset, tmp_path: Path) -> None:
-    write_parquet(tmp_path / "left.parquet", embed_side(model, data, "left", "test"), data, split="test")
+    write_parquet(tmp_path / "left.parquet", embed_split(model, data, "left", "test"), data, split="test")
     assert read_parquet(tmp_path / "left.parquet").values == [None, None]
 
 
 def test_another_bundle_is_refused(model: Aligner, data: Dataset, tmp_path: Path) -> None:
-    embedded = embed_side(model, data, "words", "test")
+    embedded = embed_split(model, data, "words", "test")
     table = EmbeddingTable.of(embedded, data.records("test"), bundle="abc")
     table.require_bundle("abc")
     with pytest.raises(UserError, match="made by bundle abc, this is xyz"):
@@ -93,11 +93,11 @@ def test_another_bundle_is_refused(model: Aligner, data: Dataset, tmp_path: Path
 
 def test_a_split_without_that_side(model: Aligner, data: Dataset) -> None:
     with pytest.raises(UserError, match="no record of split 'validation'"):
-        embed_side(model, data, "left", "validation")
+        embed_split(model, data, "left", "validation")
 
 
-GOOD = {"id": ["a", "b"], "side": ["left", "left"], "place": [0, 0], "row": ["t:1", "t:2"], "value": [None, "x"],
-        "label": [["l"], None], "vector": [[1.0, 0.0], [0.0, 1.0]]}  # fmt: skip
+GOOD = {"id": ["a", "b"], "tower": ["left", "left"], "alternative": [0, 0], "location": ["t:1", "t:2"],
+        "value": [None, "x"], "label": [["l"], None], "vector": [[1.0, 0.0], [0.0, 1.0]]}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -110,11 +110,11 @@ GOOD = {"id": ["a", "b"], "side": ["left", "left"], "place": [0, 0], "row": ["t:
         ({"vector": [None, [0.0, 1.0]]}, "a list of numbers in every row"),
         ({"vector": [["x"], ["y"]]}, "vectors of one length"),
         ({"vector": [1.0, 2.0]}, "a list of numbers in every row"),
-        ({"side": ["left", "right"]}, "embeddings of one side"),
-        ({"side": [None, None]}, "embeddings of one side"),
+        ({"tower": ["left", "right"]}, "embeddings of one tower"),
+        ({"tower": [None, None]}, "embeddings of one tower"),
         ({"vector": None}, "without vector"),
         ({"label": ["l", "m"]}, "expected the column types"),
-        ({"place": ["first", "second"]}, "expected the column types"),
+        ({"alternative": ["first", "second"]}, "expected the column types"),
     ],
 )
 def test_files_of_strangers(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -122,6 +122,13 @@ def test_files_of_strangers(tmp_path: Path, change: dict[str, Any], message: str
     pq.write_table(pa.table(columns), tmp_path / "odd.parquet")
     with pytest.raises(UserError, match=message):
         read_parquet(tmp_path / "odd.parquet")
+
+
+def test_a_table_with_the_old_column_names_is_refused(tmp_path: Path) -> None:
+    old = {"tower": "side", "alternative": "place", "location": "row"}
+    pq.write_table(pa.table({old.get(name, name): value for name, value in GOOD.items()}), tmp_path / "old.parquet")
+    with pytest.raises(UserError, match=r"got the columns side, place and row .* again with mmalign embed"):
+        read_parquet(tmp_path / "old.parquet")
 
 
 def test_half_precision_and_large_lists_are_read(tmp_path: Path) -> None:
@@ -136,5 +143,5 @@ def test_not_parquet(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="expected a Parquet file"):
             read_parquet(tmp_path / name)
     pq.write_table(pa.table(GOOD).slice(0, 0), tmp_path / "empty.parquet")
-    with pytest.raises(UserError, match="embeddings of one side, got none"):
+    with pytest.raises(UserError, match="embeddings of one tower, got none"):
         read_parquet(tmp_path / "empty.parquet")

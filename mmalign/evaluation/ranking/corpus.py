@@ -26,7 +26,7 @@ class Corpus:
     """The candidates of one side, embedded.
 
     Args:
-        side: Their embeddings; `rows` point into `records`.
+        side: Their embeddings; `record_indices` point into `records`.
         records: Every candidate, with what the row that it stands for knows besides, where there is one.
         rejected: Of those that could not be used, why.
         source: Who listed them.

@@ -9,7 +9,7 @@ import torch
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import Record
 from mmalign.embedding.jagged import keep
-from mmalign.embedding.loop import EmbeddedSplit, embed_side
+from mmalign.embedding.loop import EmbeddedSplit, embed_split
 from mmalign.errors import UserError
 from mmalign.evaluation.ranking.corpus import SETS, Corpus, corpora, embed_corpus
 from mmalign.model import Aligner
@@ -61,7 +61,7 @@ def directions(
     known = _seen_groups(data, records, split) if strict else None
     lists = {} if candidates == "split" else corpora(_paired(data, candidates), sides, candidates)
     kept: dict[str, Any] = {"batch_size": batch_size, "vectors_only": vectors_only}
-    embedded = {side: embed_side(model, data, side, split, packed=True, average=average, **kept) for side in sides}
+    embedded = {side: embed_split(model, data, side, split, packed=True, average=average, **kept) for side in sides}
     corpus = {side: embed_corpus(model, _paired(data, candidates), side, lists[side], **kept) for side in lists}
     found = {}
     for asking, answering in (sides, sides[::-1]):
@@ -90,7 +90,7 @@ def _seen_groups(data: Dataset, records: Sequence[Record], split: str) -> set[st
 
 
 def _without(queries: EmbeddedSplit, records: Sequence[Record], known: set[str]) -> EmbeddedSplit:
-    unseen = torch.tensor([records[row].group not in known for row in queries.rows.tolist()])
+    unseen = torch.tensor([records[row].group not in known for row in queries.record_indices.tolist()])
     if not bool(unseen.any()):
         raise UserError("--strict: every query's group is among the training rows; nothing is left to ask")
-    return EmbeddedSplit(keep(queries.embedding, unseen), queries.rows[unseen])
+    return EmbeddedSplit(keep(queries.embedding, unseen), queries.record_indices[unseen])

@@ -134,6 +134,6 @@ def _prepare(model: Aligner, data: Dataset, sides: tuple[str, str], split: str) 
 
 def _demand_same(one: Direction, other: Direction) -> None:
     pairs = ((one.queries, other.queries), (one.gallery, other.gallery))
-    if any(len(a) != len(b) or not torch.equal(a.rows, b.rows) for a, b in pairs):
+    if any(len(a) != len(b) or not torch.equal(a.record_indices, b.record_indices) for a, b in pairs):
         sizes = [f"{len(it.queries)} queries, {len(it.gallery)} candidates" for it in (one, other)]
         raise UserError(f"--ensemble: expected models that can use the same rows, got {sizes[0]} and {sizes[1]}")

@@ -66,7 +66,7 @@ class RelevanceMatrix:
 
 
 def _items(side: EmbeddedSplit) -> Iterable[tuple[int, int]]:
-    return zip(side.rows.tolist(), side.places.tolist(), strict=True)
+    return zip(side.record_indices.tolist(), side.alternative_indices.tolist(), strict=True)
 
 
 def _keys(

@@ -57,12 +57,12 @@ def similarity_of(
 
     Records with classes are grouped by class and spread evenly over them; others come by themselves.
     """
-    both = sorted(set(a.rows.tolist()) & set(b.rows.tolist()))
+    both = sorted(set(a.record_indices.tolist()) & set(b.record_indices.tolist()))
     classes = {row: ", ".join(records[row].labels) for row in both}
     grouped = 1 < len(set(classes.values())) <= len(both) / 2
     shown = _spread(both, classes) if grouped else both[:_ALONE]
     items_a, items_b = _first_items(a, shown), _first_items(b, shown)
-    sub_a, sub_b = (EmbeddedSplit(s.embedding[i], s.rows[i]) for s, i in ((a, items_a), (b, items_b)))
+    sub_a, sub_b = (EmbeddedSplit(s.embedding[i], s.record_indices[i]) for s, i in ((a, items_a), (b, items_b)))
     right = RelevanceMatrix(sub_a, sub_b, records, credit=credit)[0 : len(shown)].toarray() > 0
     with torch.no_grad():
         scores = model.similarity(sub_a.embedding.to(model.device), sub_b.embedding.to(model.device)).cpu()
@@ -88,7 +88,7 @@ def _spread(rows: Sequence[int], classes: dict[int, str]) -> list[int]:
 
 
 def _first_items(side: EmbeddedSplit, rows: Sequence[int]) -> Tensor:
-    first = {row: item for item, row in reversed(list(enumerate(side.rows.tolist())))}
+    first = {row: item for item, row in reversed(list(enumerate(side.record_indices.tolist())))}
     return torch.tensor([first[row] for row in rows], dtype=torch.long)
 
 

@@ -107,7 +107,7 @@ def evaluate_retrieval(
         each = [_blocks(it, of[name], rerank=rerank, score=score) for it, (_, of) in zip(models, made, strict=True)]
         blocks = each[0] if len(each) == 1 else mean_rank_blocks(each)
         found = rank_blocks(blocks, right, gallery=len(one.gallery), ks=lengths, ties=ties)
-        scores[name] = summary(found, one.queries.rows, resamples=bootstrap, seed=seed)
+        scores[name] = summary(found, one.queries.record_indices, resamples=bootstrap, seed=seed)
         scores[name]["no_right_answer"] = len(one.queries) - len(found.queries)
         if strict:
             scores[name]["seen_in_training"] = one.seen

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from mmalign.data.dataset import Dataset
-from mmalign.embedding.loop import embed_side
+from mmalign.embedding.loop import embed_split
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.classification import Classified, multi_label_scores, single_label_scores
 from mmalign.evaluation.metrics.labels import groups_of
@@ -76,13 +76,13 @@ def evaluate_zero_shot(
         raise UserError(
             f"zero-shot needs at least two classes, got {len(names)}; name the label column with --data.columns.label"
         )
-    embedded = embed_side(model, data, side, split, batch_size=batch_size)
+    embedded = embed_split(model, data, side, split, batch_size=batch_size)
     texts = [prompts.texts(name) for name in names]
     sentences = PromptEmbeddings(model, class_side, [text for several in texts for text in several], score=score)
     scores = sentences.class_scores(embedded.embedding, texts)
     place = {name: column for column, name in enumerate(names)}
     truth = torch.zeros(scores.shape, dtype=torch.bool)
-    for item, row in enumerate(embedded.rows.tolist()):
+    for item, row in enumerate(embedded.record_indices.tolist()):
         for label in records[row].labels:
             truth[item, place[label]] = True
     scale = model.logit_scale(side, class_side)
@@ -90,7 +90,7 @@ def evaluate_zero_shot(
     kept = torch.arange(len(truth)) if several else truth.any(dim=1).nonzero().squeeze(1)
     if not len(kept) or not bool(truth.any()):
         raise UserError(f"no sample of split {split!r} has a label; name the column with --data.columns.label")
-    classified = Classified(scores[kept], truth[kept], embedded.rows[kept], names, scale)
+    classified = Classified(scores[kept], truth[kept], embedded.record_indices[kept], names, scale)
     measure = multi_label_scores if several else single_label_scores
     found, details, costly = measure(classified, resamples=bootstrap, seed=seed)
     found |= {"n": len(kept), "classes": len(names)}
@@ -106,7 +106,12 @@ def evaluate_zero_shot(
     )
     if uncertainty:
         doubt = _doubt(
-            embedded.embedding[kept], classified, details, groups_of(records, embedded.rows[kept]), bootstrap, seed
+            embedded.embedding[kept],
+            classified,
+            details,
+            groups_of(records, embedded.record_indices[kept]),
+            bootstrap,
+            seed,
         )
         found, details = found | doubt.tables, details | {"doubt": doubt}
         origin["protocol"] |= doubt.protocol

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mmalign.data.dataset import Dataset
-from mmalign.embedding.loop import AVERAGE, embed_side
+from mmalign.embedding.loop import AVERAGE, embed_split
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.labels import groups_of, labels_of, tuning_split, with_intervals
 from mmalign.evaluation.metrics.selective_prediction import Doubt, assess, detection_doubts, variance_of
@@ -88,8 +88,8 @@ def evaluate_multi_label(
     if prompt_fraction != 1:
         prompts = prompts.least_uncertain(sentences, prompt_fraction)
     names = prompts.names
-    embedded = embed_side(model, data, side, split, batch_size=batch_size, average=average)
-    truth, groups = labels_of(records, embedded.rows, names), groups_of(records, embedded.rows)
+    embedded = embed_split(model, data, side, split, batch_size=batch_size, average=average)
+    truth, groups = labels_of(records, embedded.record_indices, names), groups_of(records, embedded.record_indices)
     both = with_both(truth)
     if not both.any():
         raise UserError(
@@ -100,8 +100,8 @@ def evaluate_multi_label(
     thresholds = np.array([0.0 if name in prompts.negative else np.nan for name in names])
     tuned = tuning_split(data, split, tune_split) if np.isnan(thresholds[both]).any() else None
     if tuned:
-        other = embed_side(model, data, side, tuned, batch_size=batch_size, average=average)
-        held = labels_of(data.records(tuned), other.rows, names)
+        other = embed_split(model, data, side, tuned, batch_size=batch_size, average=average)
+        held = labels_of(data.records(tuned), other.record_indices, names)
         known = detection_scores(sentences, other.embedding, prompts)
         for place in np.flatnonzero(np.isnan(thresholds) & with_both(held)):
             thresholds[place] = best_threshold(held[:, place], known[:, place])

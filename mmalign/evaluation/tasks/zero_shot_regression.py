@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from mmalign.data.dataset import Dataset
-from mmalign.embedding.loop import AVERAGE, embed_side
+from mmalign.embedding.loop import AVERAGE, embed_split
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.labels import groups_of, targets_of, tuning_split
 from mmalign.evaluation.metrics.regression import Predicted, number_doubt, number_figures, predict
@@ -86,8 +86,8 @@ def evaluate_regression(
     sentences = PromptEmbeddings(model, class_side, prompts.sentences(), score=score)
     if prompt_fraction != 1:
         prompts = prompts.least_uncertain(sentences, prompt_fraction)
-    embedded = embed_side(model, data, side, split, batch_size=batch_size, average=average)
-    every = targets_of(data.records(split), embedded.rows, target)
+    embedded = embed_split(model, data, side, split, batch_size=batch_size, average=average)
+    every = targets_of(data.records(split), embedded.record_indices, target)
     known = ~np.isnan(every)
     scale = model.logit_scale(side, class_side)
     temperature = 1 / scale if temperature is None else temperature
@@ -98,14 +98,18 @@ def evaluate_regression(
         return predict(table, prompts.values, prediction=prediction, temperature=temperature, top=top)
 
     samples = embedded.embedding[torch.from_numpy(known)]
-    truth, groups, said = every[known], groups_of(data.records(split), embedded.rows)[known], predicted(samples)
+    truth, groups, said = (
+        every[known],
+        groups_of(data.records(split), embedded.record_indices)[known],
+        predicted(samples),
+    )
     if not len(truth):
         raise UserError(f"no record of split {split!r} has the number {target!r}")
     tuned = tuning_split(data, split, tune_split) if threshold is not None else None
     cut = None
     if tuned is not None and threshold is not None:
-        other = embed_side(model, data, side, tuned, batch_size=batch_size, average=average)
-        held = targets_of(data.records(tuned), other.rows, target)
+        other = embed_split(model, data, side, tuned, batch_size=batch_size, average=average)
+        held = targets_of(data.records(tuned), other.record_indices, target)
         there = ~np.isnan(held)
         above = held[there] >= threshold
         if above.any() and not above.all():

@@ -148,7 +148,7 @@ def test_candidates_are_not_kept_decoded(model: Aligner, data: Dataset) -> None:
     records = corpora(data, ("left", "right"), "corpus")["right"]
     made = embed_corpus(model, data, "right", records, batch_size=2)
     assert data.store.used_bytes == before
-    assert made.side.rows.tolist() == list(range(6))
+    assert made.side.record_indices.tolist() == list(range(6))
     direct = model.encode("right", [record.values["right"][0] for record in records])
     torch.testing.assert_close(made.side.embedding.vector, direct.vector)
 
@@ -184,7 +184,7 @@ def test_candidates_read_at_once(
     asked.clear()  # its own rows
     made = embed_corpus(model, data, "words", records, batch_size=3)
     assert asked == [(tmp_path, texts)]
-    assert made.side.rows.tolist() == [0, 1, 3]
+    assert made.side.record_indices.tolist() == [0, 1, 3]
     assert "corpus:r2 words: expected a sentence, got nonsense" in made.rejected[0]
     expected = alone.side.embedding.vector[[0, 1, 3]]
     torch.testing.assert_close(made.side.embedding.vector, expected)

@@ -9,7 +9,7 @@ import torch
 
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import Record
-from mmalign.embedding.loop import EmbeddedSplit, embed_side
+from mmalign.embedding.loop import EmbeddedSplit, embed_split
 from mmalign.embedding.scoring import first_answers
 from mmalign.errors import UserError
 from mmalign.evaluation.ranking.ranks import Ranks
@@ -197,7 +197,7 @@ def test_errors(model: Aligner, paired: Make, random_rows: Rows) -> None:
 
 def test_first_answers_are_the_best(model: Aligner, paired: Make, random_rows: Rows) -> None:
     data = paired(random_rows(30))
-    left, right = (embed_side(model, data, side, "test").embedding for side in ("left", "right"))
+    left, right = (embed_split(model, data, side, "test").embedding for side in ("left", "right"))
     scores, places = first_answers(left, right, score=model.similarity, k=4)
     expected = model.similarity(left, right).sort(dim=1, descending=True)
     torch.testing.assert_close(scores, expected.values[:, :4])

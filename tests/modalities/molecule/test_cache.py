@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmalign.data.dataset import Dataset
-from mmalign.embedding.loop import embed_side
+from mmalign.embedding.loop import embed_split
 from mmalign.errors import BadSample, UserError
 from mmalign.evaluation.ranking.corpus import corpora, embed_corpus
 from mmalign.evaluation.tasks.retrieval import evaluate_retrieval
@@ -71,9 +71,9 @@ def found(data: Dataset, model: Aligner) -> dict[str, Any]:
     return {
         "rejected": data.rejected,
         "scales": model.transforms["molecule"].config(),
-        "rows": embed_side(model, data, "molecule", "validation", batch_size=4).embedding.vector,
+        "rows": embed_split(model, data, "molecule", "validation", batch_size=4).embedding.vector,
         "corpus": corpus.side.embedding.vector,
-        "of": corpus.side.rows,
+        "of": corpus.side.record_indices,
         "refused": corpus.rejected,
         "scores": evaluate_retrieval(model, data, **ask).scores,
         "by group": evaluate_retrieval(model, data, **ask, credit="group").scores,

@@ -245,7 +245,7 @@ def test_three_towers_start_together_from_rows_that_lack_sides(tmp_path: Path) -
 
 
 def test_tables_of_counts_start_by_it_and_training_goes_on(tmp_path: Path) -> None:
-    columns = {"data.columns": "{molecule: molecule, text: text}", "data.batch_size": "20", "data.positives": "id"}
+    columns = {"data.columns": "{molecule: molecule, text: text}", "data.batch_size": "20", "data.positives": "record"}
     columns["model.towers.text.transform"] = "{min_count: 1}"
     hits = {}
     for name, more in (("start", {}), ("on", {"trainer.max_epochs": "2"})):
