@@ -133,7 +133,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Mixed:
-    """Which rows of a side were made of two samples (Mixup, CutMix), and how much of each.
+    """Which rows of a tower were made of two samples (Mixup, CutMix), and how much of each.
 
     Args:
         groups: The group of each row's second sample, `(rows,)`.
@@ -168,16 +168,16 @@ class Batch:
     """Paired samples of one step.
 
     Args:
-        inputs: By tower name, the collated inputs of the rows that have that side; a list of such where the tower
-            runs them in chunks (`data.chunks`).
-        rows: By tower name, which rows of the batch those are, ascending `(present,)`.
+        inputs: By tower name, the collated inputs of the samples that have that tower; a list of such where the tower
+            runs in chunks (`model.towers.NAME.chunk`).
+        sample_indices: By tower name, the indices in the batch of those samples, ascending `(present,)`.
         ids: One integer a sample, `(batch,)`: its place in the data set.
         groups: One integer a sample, `(batch,)`: equal group = also a positive.
         mixed: By tower name, which of its samples were made of two, `(batch,)` long.
     """
 
     inputs: dict[str, Inputs | list[Inputs]]
-    rows: dict[str, Tensor]
+    sample_indices: dict[str, Tensor]
     ids: Tensor
     groups: Tensor
     mixed: dict[str, Mixed] = field(default_factory=dict)
@@ -196,7 +196,7 @@ class Batch:
             return value.to(device, non_blocking=non_blocking) if hasattr(value, "to") else value
 
         mixed = {name: Mixed(move(one.groups), move(one.weight)) for name, one in self.mixed.items()}
-        return Batch(move(self.inputs), move(self.rows), move(self.ids), move(self.groups), mixed)
+        return Batch(move(self.inputs), move(self.sample_indices), move(self.ids), move(self.groups), mixed)
 
 
 @dataclass(frozen=True)

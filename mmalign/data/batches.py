@@ -60,7 +60,7 @@ class PairBatches(Dataset[Batch]):
                     rows[side].append(row)
         return Batch(
             inputs={side: self._collate(side, items[side]) for side in self.transforms if items[side]},
-            rows={side: torch.tensor(present, dtype=torch.int64) for side, present in rows.items()},
+            sample_indices={side: torch.tensor(present, dtype=torch.int64) for side, present in rows.items()},
             ids=torch.from_numpy(places),
             groups=torch.from_numpy(self.groups[places]),
         )

@@ -214,7 +214,7 @@ def common_rows(
     embeddings: Mapping[str, Embedding], batch: Batch, a: str, b: str
 ) -> tuple[Embedding, Embedding, Tensor]:
     """The rows that have both sides: `a`'s and `b`'s embeddings of them, aligned, and their places in the batch."""
-    rows_a, rows_b = batch.rows[a], batch.rows[b]
+    rows_a, rows_b = batch.sample_indices[a], batch.sample_indices[b]
     if len(rows_a) == len(rows_b) == len(batch):
         return embeddings[a], embeddings[b], rows_a
     in_a, in_b = torch.isin(rows_a, rows_b), torch.isin(rows_b, rows_a)

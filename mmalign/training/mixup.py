@@ -48,7 +48,7 @@ class Mixup:
     def __call__(self, batch: Batch) -> Batch:
         """The batch with a share of that tower's rows mixed; all randomness from torch's generator of the CPU."""
         name = self.config.tower
-        inputs, rows = batch.inputs.get(name), batch.rows[name]
+        inputs, rows = batch.inputs.get(name), batch.sample_indices[name]
         count = 2 * round(self.config.share * len(rows) / 2)
         if inputs is None or not count:
             return batch

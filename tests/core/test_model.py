@@ -47,7 +47,7 @@ def test_rows_that_lack_a_side_leave_that_pair_alone() -> None:
 def test_a_side_that_no_row_of_the_batch_has() -> None:
     model = make(("x", "y"), ("y", "z"))
     batch = batch_of(model, {"x": [0, 1], "y": [0, 1]}, 2)
-    batch.rows["z"] = torch.zeros(0, dtype=torch.int64)
+    batch.sample_indices["z"] = torch.zeros(0, dtype=torch.int64)
     output = model.loss(batch)
     output.loss.backward()
     assert_close(output.terms["y_z/loss"], torch.tensor(0.0))

@@ -158,9 +158,9 @@ def test_rows_that_lack_a_side(tmp_path: Path, png: Any) -> None:
     (batch,) = data.train_dataloader()
     for side, lacking in {"image": 1, "text": 2, "more": 3}.items():
         expected = [row for row, place in enumerate(batch.ids.tolist()) if place != lacking]
-        assert batch.rows[side].tolist() == expected
+        assert batch.sample_indices[side].tolist() == expected
         assert len(batch.inputs[side]["x"]) == 3
-    places = batch.ids[batch.rows["more"]].tolist()
+    places = batch.ids[batch.sample_indices["more"]].tolist()
     numbers = dict(zip(places, batch.inputs["more"]["x"][:, 0].tolist(), strict=True))
     assert numbers == {0: 2.0, 1: 4.0, 2: 5.0}
     items = [

@@ -36,7 +36,7 @@ def same(a: Batch, b: Batch) -> bool:
     values = [(a.ids, b.ids), (a.groups, b.groups)]
     for side in a.inputs:
         values += [(a.inputs[side][key], b.inputs[side][key]) for key in a.inputs[side]] + [
-            (a.rows[side], b.rows[side])
+            (a.sample_indices[side], b.sample_indices[side])
         ]
     return all(torch.equal(one, other) for one, other in values)
 

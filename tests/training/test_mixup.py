@@ -31,13 +31,13 @@ def test_what_a_row_is_made_of_is_what_its_labels_say() -> None:
     changed = (mixed.weight < 1).nonzero()[:, 0].tolist()
     assert len(changed) == 4
     assert set(changed) <= set(rows)
-    values = {int(group): 20.0 * place for place, group in enumerate(given.groups[given.rows["image"]])}
+    values = {int(group): 20.0 * place for place, group in enumerate(given.groups[given.sample_indices["image"]])}
     for place, row in enumerate(rows):
         own, other = values[int(given.groups[row])], values[int(mixed.groups[row])]
         weight = float(mixed.weight[row])
         mean = made.inputs["image"]["pixels"][place].float().mean()
         assert float(mean) == pytest.approx(weight * own + (1 - weight) * other, abs=0.51)  # rounded to integers
-    labels = mixed.labels(given.groups)[given.rows["image"]]
+    labels = mixed.labels(given.groups)[given.sample_indices["image"]]
     torch.testing.assert_close(labels.sum(1), torch.ones(len(rows)))
     assert made.inputs["text"] is given.inputs["text"]
     assert not given.mixed, "the batch that came is left as it is"
@@ -64,7 +64,7 @@ def test_nothing_to_mix() -> None:
     assert not mixing(share=0.0)(batch([0, 1])).mixed
     empty = batch([0, 1])
     empty.inputs.pop("image")
-    empty.rows["image"] = torch.zeros(0, dtype=torch.int64)
+    empty.sample_indices["image"] = torch.zeros(0, dtype=torch.int64)
     assert mixing()(empty) is empty
 
 
