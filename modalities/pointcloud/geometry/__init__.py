@@ -1,0 +1,8 @@
+"""Geometry of batched point sets in plain PyTorch: sampling, neighbours, Chamfer distance; usable alone."""
+
+from modalities.pointcloud.geometry.chamfer import chamfer_distance
+from modalities.pointcloud.geometry.farthest import farthest_point_sampling
+from modalities.pointcloud.geometry.neighbours import nearest_neighbours
+from modalities.pointcloud.geometry.selection import Selection, take_points
+
+__all__ = ["Selection", "chamfer_distance", "farthest_point_sampling", "nearest_neighbours", "take_points"]
