@@ -103,7 +103,7 @@ def check_command(arguments: list[str]) -> int:
     sheet, json_path = _target(parsed.sheet), _target(parsed.json)
     known = registry.names("modalities")
     modalities = {}
-    for side in data.sides:
+    for side in data.towers:
         name = parsed.towers.get(side, side)
         if name not in known:
             raise UserError(
@@ -162,7 +162,7 @@ def search_command(arguments: list[str]) -> int:
     _known_side(model, parsed.side)
     table = read_parquet(parsed.index)
     table.require_bundle(bundle.fingerprint(parsed.bundle))
-    answers = search(model, parsed.queries, side=parsed.side, index=table, k=parsed.k)
+    answers = search(model, parsed.queries, tower=parsed.side, index=table, k=parsed.k)
     show(parsed.queries, answers)
     if json_path:
         found = [
@@ -172,7 +172,7 @@ def search_command(arguments: list[str]) -> int:
         json_path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if picture:
         gallery = table.embedding.tower
-        save(search_figure(model, parsed.queries, answers, side=parsed.side, gallery=gallery, data=data), picture)
+        save(search_figure(model, parsed.queries, answers, tower=parsed.side, gallery=gallery, data=data), picture)
         print(f"drawn: {picture}")
     return 0
 

@@ -29,7 +29,7 @@ class Aligner(nn.Module):
     """Encoders of any modalities in one shared space.
 
     Args:
-        towers: Name -> configuration; the name is how `encode` and the data's columns call this side.
+        towers: Name -> configuration; the name is how `encode` and the data's columns call this tower.
         pairs: Which towers are trained against each other, and how.
         dim: Size of the shared space.
         transforms: Name -> fitted transform, see `fit_transforms`.
@@ -39,7 +39,7 @@ class Aligner(nn.Module):
     Example:
         >>> from mmalign.model import Aligner, TowerConfig, fit_transforms
         >>> from mmalign.objectives.pairs import PairConfig
-        >>> towers = {side: TowerConfig(modality="vector", args={"width": 4}) for side in ("left", "right")}
+        >>> towers = {tower: TowerConfig(modality="vector", args={"width": 4}) for tower in ("left", "right")}
         >>> transforms = fit_transforms(towers, {"left": [], "right": []})
         >>> model = Aligner(towers, [PairConfig("left", "right")], dim=2, transforms=transforms)
         >>> a = model.encode("left", [[1.0, 2.0, 3.0, 4.0]])
@@ -59,9 +59,9 @@ class Aligner(nn.Module):
     ) -> None:
         super().__init__()
         for pair in pairs:
-            for side in (pair.a, pair.b):
-                if side not in towers:
-                    raise UserError(f"a pair names the tower {side!r}{registry.nearest(side, towers)}")
+            for name in (pair.a, pair.b):
+                if name not in towers:
+                    raise UserError(f"a pair names the tower {name!r}{registry.nearest(name, towers)}")
         self.towers, self.dim = dict(towers), dim
         self.provenance: dict[str, Any] = {}  # filled by `mmalign.load`, as is `path`
         self.path: Path | None = None
@@ -88,9 +88,9 @@ class Aligner(nn.Module):
         return self.heads[name](self.encoders[name](inputs), name, self.codebook)  # type: ignore[no-any-return]
 
     def forward(self, batch: Batch) -> dict[str, Embedding]:
-        """Embed every side of a batch; a side that no row has is an embedding of no rows.
+        """Embed every tower of a batch; a tower that no row has is an embedding of no rows.
 
-        A side whose inputs come in chunks runs chunk by chunk, and each chunk runs again in backward: the gradient is
+        A tower whose inputs come in chunks runs chunk by chunk, and each chunk runs again in backward: the gradient is
         that of the whole batch, random draws included, and the activations of one chunk are all that is ever held
         (Gao et al. 2021, arXiv 2101.06983).
         """
@@ -141,7 +141,7 @@ class Aligner(nn.Module):
         output: LossOutput = self.objective(self(batch), batch, gradient_norms, again)
         if not (self.training and distributed.is_distributed()):
             return output
-        # DDP waits for a gradient of every parameter; a process whose rows lack a side has none of that tower's.
+        # DDP waits for a gradient of every parameter; a process whose rows lack a tower has none of that tower's.
         touched = torch.stack([0.0 * p.sum() for p in self.parameters() if p.requires_grad]).sum()
         return LossOutput(output.loss + touched, output.terms)
 
@@ -184,7 +184,7 @@ class Aligner(nn.Module):
             An `Embedding` of `len(items)` rows, in order, on the CPU, float32.
 
         Raises:
-            BadSample: an item cannot be read; it is named by its place.
+            BadSample: an item cannot be read; it is named by its index.
             UserError: there is no such tower.
         """
         if name not in self.encoders:
@@ -299,11 +299,11 @@ class Aligner(nn.Module):
             "gaussian": asdict(self.gaussian_config),
         }
 
-    def _item(self, name: str, place: int, item: Any) -> Any:
+    def _item(self, name: str, index: int, item: Any) -> Any:
         try:
             return self.transforms[name](self.modalities[name].read(item))
         except BadSample as error:
-            raise BadSample(f"{name} item {place} ({error.source})", error.expected, error.came) from error
+            raise BadSample(f"{name} item {index} ({error.source})", error.expected, error.came) from error
 
 
 def _is_one(items: Any) -> bool:

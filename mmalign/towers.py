@@ -1,4 +1,4 @@
-"""What one side of a model is made of: its modality, its encoder, its transform."""
+"""What one tower of a model is made of: its modality, its encoder, its transform."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from mmalign.modality import Modality, Transform
 
 @dataclass
 class TowerConfig:
-    """One side of the model.
+    """One tower of the model.
 
     Args:
         modality: Registered name; "" = the tower's own name.

@@ -19,17 +19,17 @@ from mmalign.types import Batch, Inputs
 
 
 class PairBatches(Dataset[Batch]):
-    """The batch of a key: an epoch and the places of its records.
+    """The batch of a key: an epoch and the indices of its records.
 
-    All randomness of a record, which alternative is drawn and how each side is augmented, comes from one generator
-    seeded with (seed, epoch, place): it does not depend on workers, batch or rank.
+    All randomness of a record, which alternative is drawn and how each tower is augmented, comes from one generator
+    seeded with (seed, epoch, index): it does not depend on workers, batch or rank.
 
     Args:
         samples: Decoded samples of all records.
-        transforms: Side -> transform.
+        transforms: Tower -> transform.
         groups: A number for each record; equal = also a positive.
         seed: Of the augmentation.
-        chunks: Side -> how many items are collated at once where there are more; default: all.
+        chunks: Tower -> how many items are collated at once where there are more; default: all.
     """
 
     def __init__(
@@ -42,57 +42,59 @@ class PairBatches(Dataset[Batch]):
         chunks: Mapping[str, int] | None = None,
     ) -> None:
         self.samples, self.groups, self.seed, self.chunks = samples, groups, seed, dict(chunks or {})
-        self.transforms = {side: transforms[side] for side in sorted(transforms)}
+        self.transforms = {tower: transforms[tower] for tower in sorted(transforms)}
 
     def __getitem__(self, key: Key) -> Batch:
-        epoch, places = key
-        items: dict[str, list[Any]] = {side: [] for side in self.transforms}
-        rows: dict[str, list[int]] = {side: [] for side in self.transforms}
+        epoch, indices = key
+        items: dict[str, list[Any]] = {tower: [] for tower in self.transforms}
+        sample_indices: dict[str, list[int]] = {tower: [] for tower in self.transforms}
         records, item = self.samples.records, self.samples.item
-        for row, place in enumerate(places.tolist()):
-            rng = None if epoch == NO_EPOCH else np.random.default_rng((self.seed, epoch, place))
-            values = records[place].values
-            for side, transform in self.transforms.items():
-                count = len(values.get(side, ()))
+        for sample, index in enumerate(indices.tolist()):
+            rng = None if epoch == NO_EPOCH else np.random.default_rng((self.seed, epoch, index))
+            values = records[index].values
+            for tower, transform in self.transforms.items():
+                count = len(values.get(tower, ()))
                 if count:
                     drawn = int(rng.integers(count)) if rng is not None and count > 1 else 0
-                    items[side].append(item(place, side, transform, alternative=drawn, rng=rng))
-                    rows[side].append(row)
+                    items[tower].append(item(index, tower, transform, alternative=drawn, rng=rng))
+                    sample_indices[tower].append(sample)
         return Batch(
-            inputs={side: self._collate(side, items[side]) for side in self.transforms if items[side]},
-            sample_indices={side: torch.tensor(present, dtype=torch.int64) for side, present in rows.items()},
-            ids=torch.from_numpy(places),
-            groups=torch.from_numpy(self.groups[places]),
+            inputs={tower: self._collate(tower, items[tower]) for tower in self.transforms if items[tower]},
+            sample_indices={
+                tower: torch.tensor(present, dtype=torch.int64) for tower, present in sample_indices.items()
+            },
+            ids=torch.from_numpy(indices),
+            groups=torch.from_numpy(self.groups[indices]),
         )
 
-    def _collate(self, side: str, items: list[Any]) -> Inputs | list[Inputs]:
-        collate, size = self.transforms[side].collate, self.chunks.get(side, len(items))
+    def _collate(self, tower: str, items: list[Any]) -> Inputs | list[Inputs]:
+        collate, size = self.transforms[tower].collate, self.chunks.get(tower, len(items))
         if size >= len(items):
             return collate(items)
         return [collate(items[start : start + size]) for start in range(0, len(items), size)]
 
 
 class ItemBatches(Dataset[tuple[Inputs, Tensor]]):
-    """Every alternative of one side, without augmentation; a key is a range of items.
+    """Every alternative of one tower, without augmentation; a key is a range of items.
 
     Args:
         samples: Decoded samples of all records.
-        side: Which side.
+        tower: Which tower.
         transform: Its transform.
-        places: The records wanted; an item says which of these it belongs to.
+        indices: The records wanted; an item says which of these it belongs to.
     """
 
-    def __init__(self, samples: Samples, side: str, transform: Transform, places: Sequence[int]) -> None:
-        self.samples, self.side, self.transform = samples, side, transform
+    def __init__(self, samples: Samples, tower: str, transform: Transform, indices: Sequence[int]) -> None:
+        self.samples, self.tower, self.transform = samples, tower, transform
         self.items = [
-            (row, place, alternative)
-            for row, place in enumerate(places)
-            for alternative in range(len(samples.records[place].values.get(side, ())))
+            (row, index, alternative)
+            for row, index in enumerate(indices)
+            for alternative in range(len(samples.records[index].values.get(tower, ())))
         ]
 
     def __getitem__(self, key: range) -> tuple[Inputs, Tensor]:
         chosen = self.items[key.start : key.stop]
-        items = [self.samples.item(place, self.side, self.transform, alternative=which) for _, place, which in chosen]
+        items = [self.samples.item(index, self.tower, self.transform, alternative=which) for _, index, which in chosen]
         return self.transform.collate(items), torch.tensor([row for row, _, _ in chosen], dtype=torch.int64)
 
 
@@ -102,7 +104,7 @@ def positive_groups(records: Sequence[Record], how: str) -> NDArray[np.int64]:
     Args:
         records: All rows.
         how: record (only the record itself), group (equal `group`; a record without one stands alone), or content
-            (records that share a sentence, a file or a value on some side, directly or through other rows).
+            (records that share a sentence, a file or a value on some tower, directly or through other rows).
 
     Raises:
         UserError: an unknown way, or `group` where no record has one.
@@ -128,22 +130,22 @@ def content_key(value: Any) -> Hashable:
 
 
 def _contents(record: Record) -> list[Hashable]:
-    return [(side, content_key(value)) for side, values in record.values.items() for value in values]
+    return [(tower, content_key(value)) for tower, values in record.values.items() for value in values]
 
 
 def _joined(records: Sequence[Record], keys: Callable[[Record], Sequence[Hashable]]) -> NDArray[np.int64]:
-    """Connected records (union-find): the number of a set is its first member's place."""
+    """Connected records (union-find): the number of a set is its first member's index."""
     parents = list(range(len(records)))
     owners: dict[Hashable, int] = {}
 
-    def root(place: int) -> int:
-        while parents[place] != place:
-            parents[place] = parents[parents[place]]
-            place = parents[place]
-        return place
+    def root(index: int) -> int:
+        while parents[index] != index:
+            parents[index] = parents[parents[index]]
+            index = parents[index]
+        return index
 
-    for place, record in enumerate(records):
+    for index, record in enumerate(records):
         for key in keys(record):
-            one, other = root(place), root(owners.setdefault(key, place))
+            one, other = root(index), root(owners.setdefault(key, index))
             parents[max(one, other)] = min(one, other)
-    return np.fromiter((root(place) for place in range(len(records))), dtype=np.int64, count=len(records))
+    return np.fromiter((root(index) for index in range(len(records))), dtype=np.int64, count=len(records))

@@ -24,10 +24,10 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Shared:
-    """Content that stands in more than one place.
+    """Content that occurs in several records.
 
     Args:
-        of: The side, or `group`.
+        of: The tower, or `group`.
         value_is_sample: True where equal strings are nothing unusual: two pictures may have one sentence.
         contents: How many different contents are shared.
         rows: How many rows share them.
@@ -47,18 +47,18 @@ class CheckReport:
 
     Args:
         rows: All rows of the source.
-        sides: Side -> usable rows that have it.
+        towers: Tower -> usable rows that have it.
         splits: Split -> usable rows.
         labels: Label -> usable rows, most frequent first.
         groups: How many different groups there are.
         problems: Every unusable row with its reason.
-        duplicates: Equal content in several rows, by side (bytes of files and values compared, not names).
+        duplicates: Equal content in several rows, by tower (bytes of files and values compared, not names).
         leakage: Equal content, or one group, in several splits.
         sheet: Where the sample sheet was drawn, None if nowhere.
     """
 
     rows: int
-    sides: dict[str, int]
+    towers: dict[str, int]
     splits: dict[str, int]
     labels: dict[str, int]
     groups: int
@@ -86,7 +86,7 @@ class CheckReport:
         console = console or Console()
         table = Table("", "", box=None, show_header=False)
         table.add_row("rows", f"{self.rows}, of which {self.bad} cannot be used")
-        for name, counts in (("sides", self.sides), ("splits", self.splits), ("labels", self.labels)):
+        for name, counts in (("towers", self.towers), ("splits", self.splits), ("labels", self.labels)):
             shown = ", ".join(f"{key} {count}" for key, count in list(counts.items())[:_SHOWN])
             more = f" ... {len(counts)} in all" if len(counts) > _SHOWN else ""
             table.add_row(name, escape(shown + more) or "none")
@@ -111,7 +111,7 @@ def check(data: Dataset, modalities: Mapping[str, Modality], *, sheet: Path | No
 
     Args:
         data: Need not be prepared.
-        modalities: Side -> how it is decoded.
+        modalities: Tower -> how it is decoded.
         sheet: Draw some rows here (PNG).
 
     Raises:
@@ -120,56 +120,56 @@ def check(data: Dataset, modalities: Mapping[str, Modality], *, sheet: Path | No
     data.open(modalities)
     bad = data.scan(set(data.splits))
     records = data.all_records
-    good = [place for place in range(len(records)) if place not in bad]
+    good = [index for index in range(len(records)) if index not in bad]
     known: dict[Path, str] = {}
     with ThreadPoolExecutor(2) as pool:
-        contents = dict(zip(good, pool.map(lambda place: _contents(data, records[place], known), good), strict=True))
-    value_is_sample = {side: modality.value_is_sample for side, modality in modalities.items()}
+        contents = dict(zip(good, pool.map(lambda index: _contents(data, records[index], known), good), strict=True))
+    value_is_sample = {tower: modality.value_is_sample for tower, modality in modalities.items()}
     duplicates, leakage = [], []
-    for side in data.present:
+    for tower in data.present:
         owners: dict[Hashable, list[int]] = defaultdict(list)
-        for place in good:
-            for key in contents[place].get(side, ()):
-                owners[key].append(place)
-        duplicates += _shared(side, value_is_sample[side], [rows for rows in owners.values() if len(rows) > 1], data)
+        for index in good:
+            for key in contents[index].get(tower, ()):
+                owners[key].append(index)
+        duplicates += _shared(tower, value_is_sample[tower], [rows for rows in owners.values() if len(rows) > 1], data)
         leakage += _shared(
-            side, value_is_sample[side], [rows for rows in owners.values() if _splits(rows, data) > 1], data
+            tower, value_is_sample[tower], [rows for rows in owners.values() if _splits(rows, data) > 1], data
         )
     groups: dict[str, list[int]] = defaultdict(list)
-    for place in good:
-        if (group := records[place].group) is not None:
-            groups[group].append(place)
+    for index in good:
+        if (group := records[index].group) is not None:
+            groups[group].append(index)
     leakage += _shared("group", False, [rows for rows in groups.values() if _splits(rows, data) > 1], data)
     if sheet is not None and good:
         draw_sheet(data, good, sheet)
     return CheckReport(
         rows=len(records),
-        sides={side: sum(side in records[place].values for place in good) for side in data.present},
-        splits=dict(Counter(data.splits[place] for place in good).most_common()),
-        labels=dict(Counter(label for place in good for label in records[place].labels).most_common()),
+        towers={tower: sum(tower in records[index].values for index in good) for tower in data.present},
+        splits=dict(Counter(data.splits[index] for index in good).most_common()),
+        labels=dict(Counter(label for index in good for label in records[index].labels).most_common()),
         groups=len(groups),
-        problems=[bad[place] for place in sorted(bad)],
+        problems=[bad[index] for index in sorted(bad)],
         duplicates=duplicates,
         leakage=leakage,
         sheet=str(sheet) if sheet is not None and good else None,
     )
 
 
-def draw_sheet(data: Dataset, places: Sequence[int], path: Path, *, rows: int = 8) -> None:
-    """Draw rows from all over the data, one line each, one column a side."""
+def draw_sheet(data: Dataset, indices: Sequence[int], path: Path, *, rows: int = 8) -> None:
+    """Draw rows from all over the data, one line each, one column a tower."""
     from matplotlib.figure import Figure
 
-    rows = min(rows, len(places))
-    chosen = [places[step * len(places) // rows] for step in range(rows)]
+    rows = min(rows, len(indices))
+    chosen = [indices[step * len(indices) // rows] for step in range(rows)]
     figure = Figure(figsize=(3 * len(data.present), 2.4 * rows), layout="constrained")
     axes = figure.subplots(rows, len(data.present), squeeze=False)
-    for line, place in zip(axes, chosen, strict=True):
-        record = data.all_records[place]
-        for side, cell in zip(data.present, line, strict=True):
+    for line, index in zip(axes, chosen, strict=True):
+        record = data.all_records[index]
+        for tower, cell in zip(data.present, line, strict=True):
             cell.set_axis_off()
-            if side in record.values:
-                data.modalities[side].picture(data.store.get(place, side), cell)
-            title = " ".join([record.location, side, *record.labels[:1]])
+            if tower in record.values:
+                data.modalities[tower].picture(data.store.get(index, tower), cell)
+            title = " ".join([record.location, tower, *record.labels[:1]])
             cell.set_title(title[:60], fontsize=8, parse_math=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a script for which the font has no glyphs
@@ -178,9 +178,11 @@ def draw_sheet(data: Dataset, places: Sequence[int], path: Path, *, rows: int = 
 
 def _contents(data: Dataset, record: Record, known: dict[Path, str]) -> dict[str, set[Hashable]]:
     found = {}
-    for side in data.present:
-        raw = [data.store.raw(record, side, place) for place in range(len(record.values.get(side, ())))]
-        found[side] = {content_sha256(value, known) if isinstance(value, Path) else content_key(value) for value in raw}
+    for tower in data.present:
+        raw = [data.store.raw(record, tower, index) for index in range(len(record.values.get(tower, ())))]
+        found[tower] = {
+            content_sha256(value, known) if isinstance(value, Path) else content_key(value) for value in raw
+        }
     return found
 
 
@@ -188,23 +190,23 @@ def _shared(of: str, value_is_sample: bool, owners: list[list[int]], data: Datas
     if not owners:
         return []
     examples = [
-        " = ".join(f"{data.all_records[place].location} ({data.splits[place]})" for place in _apart(rows, data))
+        " = ".join(f"{data.all_records[index].location} ({data.splits[index]})" for index in _apart(rows, data))
         for rows in owners[:_EXAMPLES]
     ]
-    return [Shared(of, value_is_sample, len(owners), len({place for rows in owners for place in rows}), examples)]
+    return [Shared(of, value_is_sample, len(owners), len({index for rows in owners for index in rows}), examples)]
 
 
 def _apart(rows: list[int], data: Dataset) -> list[int]:
     """Two rows of those that share a content, of two splits where there are two."""
-    other = next((place for place in rows if data.splits[place] != data.splits[rows[0]]), rows[1])
+    other = next((index for index in rows if data.splits[index] != data.splits[rows[0]]), rows[1])
     return [rows[0], other]
 
 
 def _splits(rows: list[int], data: Dataset) -> int:
-    return len({data.splits[place] for place in rows})
+    return len({data.splits[index] for index in rows})
 
 
 def _kind(problem: Rejected) -> str:
     if "got no such" in problem.reason:
         return "missing file"
-    return "bad sample" if problem.side else "bad row"
+    return "bad sample" if problem.tower else "bad row"

@@ -13,7 +13,7 @@ from mmalign.data.sample_cache import Samples
 from mmalign.data.sources.base import RESERVED, Record, Rejected, Source, SourceConfig
 from mmalign.data.split import Split
 from mmalign.data.splits import STANDARD, assign
-from mmalign.data.validation import sides_there, vet
+from mmalign.data.validation import towers_there, vet
 from mmalign.errors import UserError
 from mmalign.modality import Modality
 
@@ -28,7 +28,7 @@ class Dataset:
         source: Registered name of the source: manifest, digits, datasets, webdataset.
         manifest: The table (CSV, TSV, JSONL, Parquet), saved data set, or shards.
         files: Folder, tar or zip that holds the files which the manifest names; default: the manifest's folder.
-        columns: Side -> column, such as --data.columns.image file; also id, group, label, split (default: the
+        columns: Tower -> column, such as --data.columns.image file; also id, group, label, split (default: the
             columns of these names).
         separator: What stands between several captions (or labels) in one cell.
         options: Further arguments of the source.
@@ -114,41 +114,41 @@ class Dataset:
         self._fingerprint = ""
 
     @property
-    def sides(self) -> list[str]:
-        """The sides that the columns name (the source's own where the user named none)."""
-        return [side for side in self._columns() if side not in RESERVED]
+    def towers(self) -> list[str]:
+        """The towers that the columns name (the source's own where the user named none)."""
+        return [tower for tower in self._columns() if tower not in RESERVED]
 
     @property
     def rejected(self) -> list[Rejected]:
         """Rows set aside so far, in the order of the source."""
-        return [self._rejected[place] for place in sorted(self._rejected)]
+        return [self._rejected[index] for index in sorted(self._rejected)]
 
     def open(self, modalities: Mapping[str, Modality]) -> None:
         """List the records, split and vet them; decode nothing. `prepare` and `check` begin with this.
 
         Raises:
-            UserError: the source cannot be opened, or a column belongs to no side.
+            UserError: the source cannot be opened, or a column belongs to no tower.
         """
         if dict(modalities) == self.modalities:
             return
         columns = self._columns()
-        unknown = [side for side in columns if side not in modalities and side not in RESERVED]
-        absent = [side for side in modalities if side not in columns]
+        unknown = [tower for tower in columns if tower not in modalities and tower not in RESERVED]
+        absent = [tower for tower in modalities if tower not in columns]
         if unknown and absent:
-            raise UserError(f"--data.columns.{unknown[0]}: no such side{registry.nearest(unknown[0], modalities)}")
-        columns = {side: column for side, column in columns.items() if side in modalities or side in RESERVED}
-        sides = {side: modality.value_is_sample for side, modality in modalities.items()}
-        config = dataclasses.replace(self.source_config, columns=columns, sides=sides)
+            raise UserError(f"--data.columns.{unknown[0]}: no such tower{registry.nearest(unknown[0], modalities)}")
+        columns = {tower: column for tower, column in columns.items() if tower in modalities or tower in RESERVED}
+        towers = {tower: modality.value_is_sample for tower, modality in modalities.items()}
+        config = dataclasses.replace(self.source_config, columns=columns, towers=towers)
         source = registry.load("sources", config.source)(config)
         if not isinstance(source, Source):
             raise UserError(f"source {config.source!r} is a {type(source).__name__}, not a Source")
         self.source, self.modalities = source, dict(modalities)
         self.all_records = list(source.records())
-        self.splits = assign(self.all_records, sides, validation=self.validation, test=self.test, seed=self.split_seed)
-        self.present = sides_there(self.all_records, list(modalities), columns)
+        self.splits = assign(self.all_records, towers, validation=self.validation, test=self.test, seed=self.split_seed)
+        self.present = towers_there(self.all_records, list(modalities), columns)
         problems = vet(self.all_records, self.present, columns)
-        self._rejected = {place: problem for place, problem in enumerate(problems) if problem is not None}
-        decoded = {side: modality for side, modality in self.modalities.items() if side in self.present}
+        self._rejected = {index: problem for index, problem in enumerate(problems) if problem is not None}
+        decoded = {tower: modality for tower, modality in self.modalities.items() if tower in self.present}
         kept: dict[str, Any] = {"folder": self.cache, "workers": self.workers}
         self.store = Samples(source, self.all_records, decoded, cache_bytes=self.cache_gb * 1e9, **kept)
         self._scanned, self._told, self._fingerprint = set(), 0, ""
@@ -159,7 +159,7 @@ class Dataset:
         """Open the source and decode every sample once; bad rows are set aside, with the reason, in `rejected.jsonl`.
 
         Args:
-            modalities: Side -> how it is decoded.
+            modalities: Tower -> how it is decoded.
             out: Folder for `rejected.jsonl`.
             splits: Which rows; default: all. Calling again decodes only what is new.
 
@@ -169,7 +169,7 @@ class Dataset:
         self.open(modalities)
         wanted = set(splits) - {"all"} if splits is not None and "all" not in splits else set(self.splits)
         self.scan(wanted)
-        rows = [place for place, split in enumerate(self.splits) if split in self._scanned or place in self._rejected]
+        rows = [index for index, split in enumerate(self.splits) if split in self._scanned or index in self._rejected]
         if out is not None and distributed.rank() == 0:
             lines = [json.dumps(dataclasses.asdict(rejected), ensure_ascii=False) + "\n" for rejected in self.rejected]
             (out / "rejected.jsonl").write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
@@ -186,7 +186,7 @@ class Dataset:
             _LOG.warning("%d of %d rows set aside%s; the first: %s", bad, len(rows), listed, self.rejected[0])
 
     def scan(self, splits: set[str]) -> dict[int, Rejected]:
-        """Decode what is new of these splits, whatever is bad; all rejected rows so far by their place."""
+        """Decode what is new of these splits, whatever is bad; all rejected rows so far by their index."""
         self._rejected.update(self.store.scan(self._places(splits - self._scanned)))
         self._scanned |= splits
         return self._rejected
@@ -211,7 +211,7 @@ class Dataset:
         Raises:
             UserError: there is no such split.
         """
-        return [self.all_records[place] for place in self._ready(split)]
+        return [self.all_records[index] for index in self._ready(split)]
 
     def fingerprint(self) -> str:
         """A hash of the source's content, for provenance."""

@@ -12,29 +12,29 @@ NEAREST = 4
 
 
 def nearest_rows(
-    samples: Samples, side: str, places: NDArray[np.int64], positives: str, count: int
+    samples: Samples, tower: str, indices: NDArray[np.int64], positives: str, count: int
 ) -> NDArray[np.int64]:
-    """The rows whose samples are nearest on a side, by each row's first sample; positives of a row are left out.
+    """The rows whose samples are nearest on a tower, by each row's first sample; positives of a row are left out.
 
     Args:
         samples: Of all records.
-        side: The side that is compared; rows without it have no neighbours.
-        places: The records among which neighbours are looked for.
+        tower: The tower that is compared; rows without it have no neighbours.
+        indices: The records among which neighbours are looked for.
         positives: Which rows are positives of each other, see `positive_groups`.
         count: Neighbours to look for; positives among them leave a gap.
 
     Returns:
-        Indices into `places`, `(len(places), count)`, nearest first, -1 where there is none.
+        Indices into `indices`, `(len(indices), count)`, nearest first, -1 where there is none.
 
     Raises:
-        UserError: the side's modality cannot compare samples.
+        UserError: the tower's modality cannot compare samples.
     """
-    there = [row for row, place in enumerate(places) if side in samples.records[place].values]
-    modality = capability(samples.modalities[side], HardNegatives, "--data.hard_negatives")
-    found = modality.neighbours([samples.get(int(places[row]), side) for row in there], count)
+    there = [row for row, index in enumerate(indices) if tower in samples.records[index].values]
+    modality = capability(samples.modalities[tower], HardNegatives, "--data.hard_negatives")
+    found = modality.neighbours([samples.get(int(indices[row]), tower) for row in there], count)
     rows = np.array([*there, -1], dtype=np.int64)  # -1 is the last one, and stays -1
-    table = np.full((len(places), count), -1, dtype=np.int64)
+    table = np.full((len(indices), count), -1, dtype=np.int64)
     table[there] = rows[found]
-    own = positive_groups(samples.records, positives)[places]
+    own = positive_groups(samples.records, positives)[indices]
     table[own[table] == own[:, None]] = -1
     return table

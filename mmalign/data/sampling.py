@@ -15,7 +15,7 @@ NO_EPOCH = -1
 """The epoch of batches that are not for training: nothing is drawn, nothing augmented."""
 
 Key = tuple[int, NDArray[np.int64]]
-"""An epoch, and the places of a batch's records."""
+"""An epoch, and the indices of a batch's records."""
 
 
 @dataclass(frozen=True)
@@ -68,29 +68,29 @@ class Neighbours:
         return np.array(found, dtype=np.int64)
 
     def _next(self, row: int, left: list[bool]) -> tuple[int, int]:
-        """The rank and the place of a row's nearest that is left; the number of ranks where none is."""
+        """The rank and the index of a row's nearest that is left; the number of ranks where none is."""
         ranked = enumerate(self.table[row].tolist())
         return next(((rank, near) for rank, near in ranked if near >= 0 and left[near]), (self.table.shape[1], -1))
 
 
 class EpochBatches(Sampler[Any]):
-    """Batches of places, this rank's share of each.
+    """Batches of indices, this rank's share of each.
 
     A step takes `batch_size` rows a process. Of the last, smaller one the ranks take equal shares, give or take a
     row; where there are fewer rows left than processes, they join the batch before.
 
     Args:
-        places: What to draw from.
+        indices: What to draw from.
         batch_size: Rows a process and step.
         shuffle: A new order each epoch. Without: the given order, and epoch `NO_EPOCH`.
         drop_last: Leave out the last, smaller batch.
         seed: Of the order.
-        neighbours: Rows, by their index in `places`, that are drawn together where there is an order to draw.
+        neighbours: Rows, by their index in `indices`, that are drawn together where there is an order to draw.
     """
 
     def __init__(
         self,
-        places: NDArray[np.int64],
+        indices: NDArray[np.int64],
         batch_size: int,
         *,
         shuffle: bool,
@@ -98,7 +98,7 @@ class EpochBatches(Sampler[Any]):
         seed: int = 0,
         neighbours: Neighbours | None = None,
     ) -> None:
-        self.places, self.batch_size, self.neighbours = places, batch_size, neighbours
+        self.indices, self.batch_size, self.neighbours = indices, batch_size, neighbours
         self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
         self.epoch, self._start = 0, 0
 
@@ -123,7 +123,7 @@ class EpochBatches(Sampler[Any]):
     def __iter__(self) -> Iterator[Key]:
         # The start is taken with the first batch: a loader with workers asks for two iterators and uses one.
         epoch, start, self._start = self.epoch, self._start, 0
-        order = self.places
+        order = self.indices
         if self.shuffle:
             # Four numbers: an item's generator is seeded with three, and SeedSequence pads with zeros.
             rng = np.random.default_rng((self.seed, epoch, 0, 1))
@@ -137,7 +137,7 @@ class EpochBatches(Sampler[Any]):
             yield epoch if self.shuffle else NO_EPOCH, np.array_split(order[low:high], world)[rank]
 
     def _bounds(self) -> list[tuple[int, int]]:
-        world, count = distributed.world_size(), len(self.places)
+        world, count = distributed.world_size(), len(self.indices)
         size = self.batch_size * world
         starts = list(range(0, count, size))
         if self.drop_last and count % size:

@@ -24,36 +24,36 @@ def normalise(name: str) -> str:
 
 
 def assign(
-    records: Sequence[Record], sides: Mapping[str, bool], *, validation: float, test: float, seed: int
+    records: Sequence[Record], towers: Mapping[str, bool], *, validation: float, test: float, seed: int
 ) -> list[str]:
     """The split of every record: the source's own where it has one, else by fraction.
 
     Args:
         records: All rows, bad ones too: a row's split must not depend on which others are bad.
-        sides: Side -> whether its strings are samples themselves.
+        towers: Tower -> whether its strings are samples themselves.
         validation: Share of the groups that is held out.
         test: Share of the groups that is held out once more.
         seed: Another seed, another division.
     """
     if any(record.split for record in records):
         return [normalise(record.split or "") for record in records]
-    return [_by_hash(split_key(record, sides), validation, test, seed) for record in records]
+    return [_by_hash(split_key(record, towers), validation, test, seed) for record in records]
 
 
-def split_key(record: Record, sides: Mapping[str, bool]) -> str:
+def split_key(record: Record, towers: Mapping[str, bool]) -> str:
     """What must not be divided: the group, else the file (a picture listed once a caption), else the row's id."""
     if record.group is not None:
         return f"group {record.group}"
-    for side in sorted(record.values):
-        value = record.values[side][0]
-        if isinstance(value, str) and not sides.get(side, True):
+    for tower in sorted(record.values):
+        value = record.values[tower][0]
+        if isinstance(value, str) and not towers.get(tower, True):
             return f"file {value}"
     return f"id {record.id}"
 
 
 def _by_hash(key: str, validation: float, test: float, seed: int) -> str:
     digest = hashlib.blake2b(f"{seed} {key}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    place = int.from_bytes(digest, "big") / 2**64
-    if place < test:
+    fraction = int.from_bytes(digest, "big") / 2**64
+    if fraction < test:
         return "test"
-    return "validation" if place < test + validation else "train"
+    return "validation" if fraction < test + validation else "train"

@@ -88,7 +88,7 @@ def lengths_of(embedding: Embedding) -> Tensor | None:
 
 
 def tiles_of(gallery: Embedding, most: int) -> list[Any]:
-    """Which rows of a gallery are scored at a time, at most `most`: slices, or places of samples alike in length."""
+    """Which rows of a gallery are scored at a time, at most `most`: slices, or indices of samples alike in length."""
     lengths = lengths_of(gallery)
     if lengths is None or len(gallery) <= min(TILE, most):
         width = max(1, min(most, len(gallery)))

@@ -90,7 +90,7 @@ def score_blocks(
 def first_answers(
     queries: Embedding, gallery: Embedding, *, score: Score, k: int, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
-    """The best `k` of the gallery for each query: scores `(n, k)`, highest first, and their places."""
+    """The best `k` of the gallery for each query: scores `(n, k)`, highest first, and their indices."""
     tops = [
         block.topk(min(k, len(gallery)), dim=1)
         for _, block in score_blocks(queries, gallery, score=score, device=device)

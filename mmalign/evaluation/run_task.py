@@ -93,10 +93,10 @@ def prepare(model: Aligner, data: Dataset, sides: tuple[str, ...], split: str) -
         UserError: the data has no column for a side.
     """
     for side in sides:
-        if side not in data.sides:
+        if side not in data.towers:
             raise UserError(
                 f"the data has no column for the tower {side!r}; name it with --data.columns.{side} COLUMN"
-                f" (named: {', '.join(data.sides) or 'none'})"
+                f" (named: {', '.join(data.towers) or 'none'})"
             )
     data.prepare({side: model.modalities[side] for side in sides}, splits=None if split == "all" else [split])
 

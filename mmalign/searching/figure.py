@@ -21,7 +21,7 @@ def search_figure(
     queries: Sequence[Any],
     found: Sequence[Sequence[Hit]],
     *,
-    side: str,
+    tower: str,
     gallery: str,
     data: Dataset | None = None,
 ) -> "Figure":
@@ -31,7 +31,7 @@ def search_figure(
         model: Whose modalities read and draw.
         queries: What was asked, as a user has it.
         found: What `search` gave for each.
-        side: The queries' tower.
+        tower: The queries' tower.
         gallery: The answers' tower.
         data: Where the answers came from; not needed where a string is itself a sample, such as a SMILES.
 
@@ -42,33 +42,33 @@ def search_figure(
     if not found or not found[0]:
         raise UserError("nothing was found, so there is nothing to draw")
     modality = model.modalities[gallery]
-    places: dict[str, int] = {}
+    index_of: dict[str, int] = {}
     if not modality.value_is_sample:
         if data is None:
             raise UserError(f"a {gallery} is no string: the data that was embedded is needed to draw answers")
         data.open({gallery: modality})
-        places = {record.id: place for place, record in enumerate(data.all_records)}
+        index_of = {record.id: index for index, record in enumerate(data.all_records)}
     return retrieval_grid(
-        [model.modalities[side].read(query) for query in queries],
-        [[_sample(modality, gallery, hit, data, places) for hit in one] for one in found],
+        [model.modalities[tower].read(query) for query in queries],
+        [[_sample(modality, gallery, hit, data, index_of) for hit in one] for one in found],
         scores=torch.tensor([[hit.score for hit in one] for one in found]),
         right=None,
         names=[[hit.id for hit in one] for one in found],
-        draw_query=model.modalities[side].picture,
+        draw_query=model.modalities[tower].picture,
         draw_answer=modality.picture,
-        title=f"{side} to {gallery}: the nearest, each with its score and id",
+        title=f"{tower} to {gallery}: the nearest, each with its score and id",
     )
 
 
-def _sample(modality: Modality, gallery: str, hit: Hit, data: Dataset | None, places: dict[str, int]) -> Any:
+def _sample(modality: Modality, gallery: str, hit: Hit, data: Dataset | None, index_of: dict[str, int]) -> Any:
     if modality.value_is_sample and hit.value is not None:
         return modality.read(hit.value)
-    place = places.get(hit.id)
-    if data is None or place is None or gallery not in data.all_records[place].values:
+    index = index_of.get(hit.id)
+    if data is None or index is None or gallery not in data.all_records[index].values:
         raise UserError(
             f"the data has no {gallery} of record {hit.id!r}: name the data that was embedded with --data.source or "
             "--data.manifest"
         )
-    values = enumerate(data.all_records[place].values[gallery])
+    values = enumerate(data.all_records[index].values[gallery])
     alternative = next((at for at, value in values if isinstance(value, str) and value == hit.value), 0)
-    return data.store.get(place, gallery, alternative)
+    return data.store.get(index, gallery, alternative)

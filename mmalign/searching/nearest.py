@@ -32,7 +32,7 @@ def search(
     model: Aligner,
     queries: Any,
     *,
-    side: str,
+    tower: str,
     index: EmbeddingTable,
     k: int = 10,
     engine: str = "auto",
@@ -45,7 +45,7 @@ def search(
     Args:
         model: The one that made the table.
         queries: What the tower reads.
-        side: The queries' tower.
+        tower: The queries' tower.
         index: Where to look, see `read_parquet`.
         k: Answers a query; fewer where the table is shorter.
         engine: `faiss` or `torch`, equal in what they find; `auto` = FAISS when it is installed and the model's score
@@ -64,20 +64,20 @@ def search(
         raise UserError(
             f"expected embeddings of {model.dim} numbers, as this model makes, got {gallery.vector.shape[1]}"
         )
-    if index.embedding.tower == side:
-        raise UserError(f"the table holds {side!r} embeddings; ask with the other tower: scores join two towers")
-    embedded = model.encode(side, queries)
+    if index.embedding.tower == tower:
+        raise UserError(f"the table holds {tower!r} embeddings; ask with the other tower: scores join two towers")
+    embedded = model.encode(tower, queries)
     inner = engine != "torch" and _is_inner_product(model, embedded, gallery)
     if engine == "faiss" and not inner:
         raise UserError("engine 'faiss' finds inner products, and this model scores otherwise; use engine 'torch'")
     if inner and (engine == "faiss" or _has_faiss()):
-        scores, places = _faiss(embedded.vector, gallery.vector, k)
+        scores, indices = _faiss(embedded.vector, gallery.vector, k)
     else:
-        score = model.similarity if model.scores_vectors_only(side, gallery.tower) else _cosines
-        scores, places = first_answers(embedded, gallery, score=score, k=k, device=model.device)
+        score = model.similarity if model.scores_vectors_only(tower, gallery.tower) else _cosines
+        scores, indices = first_answers(embedded, gallery, score=score, k=k, device=model.device)
     return [
-        [Hit(index.ids[place], score, index.values[place]) for score, place in zip(row_scores, row, strict=True)]
-        for row_scores, row in zip(scores.tolist(), places.tolist(), strict=True)
+        [Hit(index.ids[item], score, index.values[item]) for score, item in zip(row_scores, row, strict=True)]
+        for row_scores, row in zip(scores.tolist(), indices.tolist(), strict=True)
     ]
 
 
@@ -124,5 +124,5 @@ def _faiss(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
         raise missing_extra("faiss", "search") from error
     flat = faiss.IndexFlatIP(gallery.shape[1])
     flat.add(gallery.contiguous().numpy())
-    scores, places = flat.search(queries.contiguous().numpy(), min(k, len(gallery)))
-    return torch.from_numpy(scores), torch.from_numpy(places)
+    scores, indices = flat.search(queries.contiguous().numpy(), min(k, len(gallery)))
+    return torch.from_numpy(scores), torch.from_numpy(indices)

@@ -13,7 +13,7 @@ from mmalign.version import CHECKPOINT_FORMAT, __version__
 
 
 class ExactResume(pl.Callback):
-    """Saves and restores what Lightning leaves out: random states, the place in the data, the data's identity.
+    """Saves and restores what Lightning leaves out: random states, the position in the data, the data's identity.
 
     A checkpoint taken after any optimiser step continues as if nothing had happened: on the CPU the weights of a
     resumed run equal those of an unbroken one to the last bit. Everything saved is tensors and plain values, so that

@@ -29,46 +29,46 @@ class TrainingData(Dataset, pl.LightningDataModule):
         self._train: EpochBatches | None = None
 
     def attach(self, transforms: Mapping[str, Transform], chunks: Mapping[str, int] | None = None) -> None:
-        """Give each side the transform that makes its items, and how many of them to collate at once (default: all)."""
+        """Set the transform of each tower, and how many of its items are collated at once (default: all)."""
         self.transforms, self.chunks = dict(transforms), dict(chunks or {})
-        for side, transform in transforms.items():
-            self.store.prepare(side, transform)
+        for tower, transform in transforms.items():
+            self.store.prepare(tower, transform)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of the training rows; `set_epoch` (Lightning does it) gives each pass its own order.
 
         Raises:
-            UserError: fewer than two sides where there are several towers, or not one whole batch.
+            UserError: fewer than two towers where there are several towers, or not one whole batch.
         """
         if len(self.present) < min(2, len(self.modalities)):
-            missing = [side for side in self.modalities if side not in self.present]
+            missing = [tower for tower in self.modalities if tower not in self.present]
             raise UserError(
-                f"training needs two sides a row, the data has {self.present}; "
-                f"add {' and '.join(f'--data.columns.{side} COLUMN' for side in missing)}"
+                f"training needs two towers a row, the data has {self.present}; "
+                f"add {' and '.join(f'--data.columns.{tower} COLUMN' for tower in missing)}"
             )
-        places = np.asarray(self._ready("train"), dtype=np.int64)
+        indices = np.asarray(self._ready("train"), dtype=np.int64)
         step = self.batch_size * distributed.world_size()
-        if not len(places):
+        if not len(indices):
             raise UserError("no training rows; see mmalign check for what each split holds")
-        if len(places) < (step if self.drop_last else distributed.world_size()):
+        if len(indices) < (step if self.drop_last else distributed.world_size()):
             raise UserError(
-                f"{len(places)} training rows do not fill one step of {step}; "
+                f"{len(indices)} training rows do not fill one step of {step}; "
                 "lower --data.batch_size or set --data.drop_last false"
             )
         before = self._train
-        near = before.neighbours if before and np.array_equal(before.places, places) else self._neighbours(places)
+        near = before.neighbours if before and np.array_equal(before.indices, indices) else self._neighbours(indices)
         self._train = EpochBatches(
-            places, self.batch_size, shuffle=True, drop_last=self.drop_last, seed=self.seed, neighbours=near
+            indices, self.batch_size, shuffle=True, drop_last=self.drop_last, seed=self.seed, neighbours=near
         )
         self._train.resume(*(before.position if before else self._resume))
         return self._pair_loader(self._train)
 
     def val_dataloader(self) -> Any:
         """Batches of the validation rows, in order, nothing drawn; an empty list where there are none."""
-        places = np.asarray(self._ready("validation"), dtype=np.int64)
-        if len(places) < distributed.world_size():
+        indices = np.asarray(self._ready("validation"), dtype=np.int64)
+        if len(indices) < distributed.world_size():
             return []
-        return self._pair_loader(EpochBatches(places, self.batch_size, shuffle=False))
+        return self._pair_loader(EpochBatches(indices, self.batch_size, shuffle=False))
 
     def resume(self, epoch: int, batch: int) -> None:
         """Let the next pass of the train loader be that epoch, starting at that batch."""
@@ -82,20 +82,20 @@ class TrainingData(Dataset, pl.LightningDataModule):
         if self._train is not None:
             self._train.set_epoch(epoch)
 
-    def _neighbours(self, places: NDArray[np.int64]) -> Neighbours | None:
+    def _neighbours(self, indices: NDArray[np.int64]) -> Neighbours | None:
         if self.hard_negatives is None:
             return None
         self.split("train").require(self.hard_negatives)
         table = nearest_rows(
-            self.store, self.hard_negatives, places, self.positives, NEAREST * self.hard_negative_group_size
+            self.store, self.hard_negatives, indices, self.positives, NEAREST * self.hard_negative_group_size
         )
         return Neighbours(table, self.hard_negative_fraction, self.hard_negative_group_size)
 
     def _pair_loader(self, batches: EpochBatches) -> DataLoader[Any]:
-        missing = [side for side in self.present if side not in self.transforms]
+        missing = [tower for tower in self.present if tower not in self.transforms]
         if missing:
             raise RuntimeError(f"call attach(transforms) before asking for loaders; there is none for {missing}")
-        transforms = {side: self.transforms[side] for side in self.present}
+        transforms = {tower: self.transforms[tower] for tower in self.present}
         groups = positive_groups(self.all_records, self.positives)
         return loader(
             PairBatches(self.store, transforms, groups, seed=self.seed, chunks=self.chunks), batches, self.workers

@@ -42,7 +42,7 @@ class Mixup:
             raise UserError(f"mixup.tower: expected one of {', '.join(modalities)}, got {config.tower!r}")
         modality = capability(modalities[config.tower], Mixing, "mixup.tower")
         if wrong := _cannot(pairs.pairs, pairs, config.tower):
-            raise UserError(f"mixup.tower {config.tower}: it must be side a of objectives that mix, not {wrong}")
+            raise UserError(f"mixup.tower {config.tower}: it must be tower a of objectives that mix, not {wrong}")
         self.config, self.modality = config, modality
 
     def __call__(self, batch: Batch) -> Batch:
@@ -60,7 +60,7 @@ class Mixup:
         weight[chosen] = torch.distributions.Beta(self.config.alpha, self.config.alpha).sample((count,))
         partners = partners.to(rows.device)
         made, left = self.modality.mix(inputs, partners, weight.to(rows.device))
-        # By row of the batch; rows without this side are in no pair of it, whatever stands there.
+        # By row of the batch; rows without this tower are in no pair of it, whatever stands there.
         groups, shares = batch.groups.clone(), torch.ones(len(batch), device=rows.device)
         groups[rows], shares[rows] = batch.groups[rows[partners]], left
         return replace(batch, inputs={**batch.inputs, name: made}, mixed={name: Mixed(groups, shares)})

@@ -37,7 +37,7 @@ def test_content_joins_equal_sentences_files_and_values() -> None:
         record(10, image=[np.arange(3.0)[None]], text=["Shared"]),  # another shape; another sentence
     ]
     assert together(positive_groups(records, "content")) == [{0, 1, 2}, {3}, {4, 5}, {6, 7}, {8, 9}, {10}]
-    assert together(positive_groups(records, "id")) == [{n} for n in range(11)]
+    assert together(positive_groups(records, "record")) == [{n} for n in range(11)]
 
 
 def test_content_groups_equal_a_search_of_connected_rows() -> None:

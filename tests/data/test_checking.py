@@ -24,7 +24,7 @@ def test_clean_data(pictures: Path, modalities: dict[str, Modality], tmp_path: P
     data = Dataset(manifest=str(pictures), columns={"image": "file", "text": "text"}, validation=0.25)
     report = check(data, modalities, sheet=tmp_path / "sheet.png")
     assert (report.rows, report.bad, report.kinds) == (40, 0, {})
-    assert report.sides == {"image": 40, "text": 40}
+    assert report.towers == {"image": 40, "text": 40}
     assert sum(report.splits.values()) == 40
     assert report.labels == {f"class {n}": 10 for n in range(4)}
     assert report.duplicates == report.leakage == []
@@ -42,7 +42,7 @@ def test_what_is_wrong_is_counted_and_shown(pictures: Path, modalities: dict[str
     report = check(Dataset(manifest=str(pictures), columns={"image": "file", "text": "text"}), modalities)
     assert report.bad == 4
     assert report.kinds == {"missing file": 1, "bad sample": 2, "bad row": 1}
-    assert report.sides == {"image": 36, "text": 36}
+    assert report.towers == {"image": 36, "text": 36}
     text = shown(report)
     for part in ("40, of which 4 cannot be used", "names.csv:7 image 5.png", "names.csv:11 image 9.png", "got 4"):
         assert part in text

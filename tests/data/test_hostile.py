@@ -106,7 +106,7 @@ def test_each_is_rejected_with_its_reason_and_the_rest_is_served(
         if case["reason"]:
             assert case["reason"] in found[row].reason, case["case"]
             assert "\n" not in str(found[row]), case["case"]
-            assert found[row].side, case["case"]
+            assert found[row].tower, case["case"]
     assert report.bad == len(cases) - 1
     data.prepare(modalities)
     data.attach(

@@ -184,7 +184,7 @@ def test_bad_rows_are_set_aside_and_listed(
         data = prepared(pictures, modalities, out, max_rejected=0.05)  # exactly at the limit
     assert "2 of 40 rows set aside" in caplog.text
     lines = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
-    assert [(line["location"], line["side"], line["file"]) for line in lines] == [
+    assert [(line["location"], line["tower"], line["file"]) for line in lines] == [
         ("names.csv:7", "image", "5.png"), ("names.csv:11", "image", "9.png"),
     ]  # fmt: skip
     assert "no such file" in lines[1]["reason"]
@@ -281,25 +281,25 @@ def test_one_side_and_labels_for_zero_shot(pictures: Path, modalities: dict[str,
     for asked in (modalities, {"image": modalities["image"]}):
         data = TrainingData(manifest=str(pictures), columns={"image": "file", "label": "text"}, validation=0.25)
         data.prepare(asked, splits=["validation"])
-        assert data.sides == ["image"]
+        assert data.towers == ["image"]
         records = data.records("validation")
         assert records
         assert all(record.labels == (f"picture {int(record.id) - 1}",) for record in records)
         with pytest.raises(UserError, match=r"no tower 'text'.*--data\.columns\.text"):
             next(data.split("train").samples("text"))
-        message = "needs two sides" if len(asked) > 1 else "do not fill one step"  # one tower trains with itself
+        message = "needs two towers" if len(asked) > 1 else "do not fill one step"  # one tower trains with itself
         with pytest.raises(UserError, match=message):
             data.train_dataloader()
 
 
-def test_a_side_more_than_asked_for_is_left_out_and_a_typo_is_not(
+def test_a_tower_more_than_asked_for_is_left_out_and_a_typo_is_not(
     pictures: Path, modalities: dict[str, Modality]
 ) -> None:
     data = TrainingData(manifest=str(pictures), columns=COLUMNS)
     data.prepare({"image": modalities["image"]})
     assert set(data.records("all")[0].values) == {"image"}
     wrong = TrainingData(manifest=str(pictures), columns={"imge": "file", "text": "text"})
-    with pytest.raises(UserError, match=r"--data\.columns\.imge: no such side; did you mean 'image'"):
+    with pytest.raises(UserError, match=r"--data\.columns\.imge: no such tower; did you mean 'image'"):
         wrong.prepare(modalities)
 
 

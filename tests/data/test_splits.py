@@ -52,16 +52,16 @@ def test_the_column_decides_where_there_is_one() -> None:
     assert [problem is None for problem in problems] == [True, True, True, True, False]
 
 
-def test_two_sides_are_needed_of_three_and_all_of_two() -> None:
-    sides, columns = ["a", "b", "c"], {"a": "A", "b": "B", "c": "C"}
+def test_two_towers_are_needed_of_three_and_all_of_two() -> None:
+    towers, columns = ["a", "b", "c"], {"a": "A", "b": "B", "c": "C"}
     rows = [{"a": ("1",), "b": ("2",), "c": ("3",)}, {"a": ("1",), "c": ("3",)}, {"b": ("2",)}]
     records = [Record(str(n), f"n:{n}", values) for n, values in enumerate(rows)]
-    found = vet(records, sides, columns)
+    found = vet(records, towers, columns)
     assert [problem is None for problem in found] == [True, True, False]
     assert found[2] is not None
     assert found[2].reason == "expected a value in column 'A' (at least 2 of a, b, c), got an empty one"
     two = vet(records, ["a", "b"], columns)
-    assert [problem.side if problem else None for problem in two] == [None, "b", "a"]
+    assert [problem.tower if problem else None for problem in two] == [None, "b", "a"]
     assert vet(records[:2], ["a"], columns) == [None, None]
 
 

@@ -25,8 +25,8 @@ def index() -> EmbeddingTable:
 def test_faiss_and_torch_find_the_same(model: Aligner, index: EmbeddingTable) -> None:
     pytest.importorskip("faiss")
     queries = torch.randn(7, 8).tolist()
-    fast = search(model, queries, side="left", index=index, k=12, engine="faiss")
-    exact = search(model, queries, side="left", index=index, k=12, engine="torch")
+    fast = search(model, queries, tower="left", index=index, k=12, engine="faiss")
+    exact = search(model, queries, tower="left", index=index, k=12, engine="torch")
     assert [[hit.id for hit in row] for row in fast] == [[hit.id for hit in row] for row in exact]
     for one, other in zip(fast, exact, strict=True):
         assert [hit.score for hit in one] == pytest.approx([hit.score for hit in other], abs=1e-5)
@@ -38,7 +38,7 @@ def test_faiss_and_torch_find_the_same(model: Aligner, index: EmbeddingTable) ->
 
 def test_a_short_table_gives_short_answers(model: Aligner, index: EmbeddingTable) -> None:
     for engine in ("torch", "auto"):
-        assert len(search(model, [[1.0] * 8], side="left", index=index, k=1000, engine=engine)[0]) == 300
+        assert len(search(model, [[1.0] * 8], tower="left", index=index, k=1000, engine=engine)[0]) == 300
 
 
 def test_a_score_that_is_no_inner_product_is_found_exactly(
@@ -52,11 +52,11 @@ def test_a_score_that_is_no_inner_product_is_found_exactly(
     objective, _ = model.objective.between("left", "right")
     monkeypatch.setattr(objective, "similarity", distance)
     queries = torch.randn(3, 8).tolist()
-    found = search(model, queries, side="left", index=index, k=5)
+    found = search(model, queries, tower="left", index=index, k=5)
     expected = distance(model.encode("left", queries), index.embedding).topk(5, dim=1).indices.tolist()
     assert [[int(hit.id) for hit in row] for row in found] == expected
     with pytest.raises(UserError, match="this model scores otherwise"):
-        search(model, queries, side="left", index=index, engine="faiss")
+        search(model, queries, tower="left", index=index, engine="faiss")
 
 
 @pytest.mark.parametrize(
@@ -64,19 +64,19 @@ def test_a_score_that_is_no_inner_product_is_found_exactly(
     [
         ({"k": 0}, "k: expected at least 1"),
         ({"engine": "annoy"}, "engine: expected auto, faiss or torch"),
-        ({"side": "right"}, "ask with the other tower"),
-        ({"side": "lfet"}, "did you mean 'left'"),
+        ({"tower": "right"}, "ask with the other tower"),
+        ({"tower": "lfet"}, "did you mean 'left'"),
     ],
 )
 def test_errors(model: Aligner, index: EmbeddingTable, change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        search(model, [[1.0] * 8], **{"side": "left", "index": index} | change)
+        search(model, [[1.0] * 8], **{"tower": "left", "index": index} | change)
 
 
 def test_a_table_of_another_space(model: Aligner) -> None:
     other = EmbeddingTable(["a"], [0], ["a"], [None], [()], Embedding(torch.ones(1, 5), tower="right"))
     with pytest.raises(UserError, match="expected embeddings of 8 numbers"):
-        search(model, [[1.0] * 8], side="left", index=other)
+        search(model, [[1.0] * 8], tower="left", index=other)
 
 
 def test_show_prints_what_was_found(capsys: pytest.CaptureFixture[str], unit: Callable[..., Any]) -> None:

@@ -74,7 +74,7 @@ def test_nothing_to_mix() -> None:
         (MixupConfig("sound"), PairConfig("image", "text", "pcmepp"), "mixup.tower"),
         (MixupConfig("text"), PairConfig("text", "image", "pcmepp"), "does not support Mixing"),
         (MixupConfig("image"), PairConfig("image", "text", "clip"), r"image-text \(clip\)"),
-        (MixupConfig("image"), PairConfig("text", "image", "pcmepp"), "side a"),
+        (MixupConfig("image"), PairConfig("text", "image", "pcmepp"), "tower a"),
         (MixupConfig("image", share=1.5), PairConfig("image", "text", "pcmepp"), "share"),
         (MixupConfig("image", alpha=0.0), PairConfig("image", "text", "pcmepp"), "alpha"),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 RESERVED = ("id", "group", "label", "split")
-"""Names in `columns` that are not sides."""
+"""Names in `columns` that are not towers."""
 
 
 @dataclass
@@ -18,11 +18,11 @@ class SourceConfig:
         source: Registered name of the source.
         manifest: The table, folder or shards to read.
         files: Folder, tar or zip that holds the files named in the manifest; default: the manifest's folder.
-        columns: Side -> column. Besides sides: `id`, `group`, `label`, `split`, taken from columns of those
+        columns: Tower -> column. Besides towers: `id`, `group`, `label`, `split`, taken from columns of those
             names when not given.
         separator: What stands between several captions (or labels) in one cell.
         options: Further arguments of the source.
-        sides: The model's sides -> True where a string is itself a sample (text), False where it names a file.
+        towers: The model's towers -> True where a string is itself a sample (text), False where it names a file.
     """
 
     source: str = "manifest"
@@ -31,7 +31,7 @@ class SourceConfig:
     columns: dict[str, str] = field(default_factory=dict)
     separator: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    sides: dict[str, bool] = field(default_factory=dict)
+    towers: dict[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,19 @@ class Rejected:
     Args:
         location: Where it stands: `names.tsv:17`.
         id: The row's id.
-        side: The side at fault, "" where it is the row itself.
+        tower: The tower at fault, "" where it is the row itself.
         file: The file at fault as the row names it, "" where the value stands in the row.
         reason: What was expected and what came.
     """
 
     location: str
     id: str
-    side: str
+    tower: str
     file: str
     reason: str
 
     def __str__(self) -> str:
-        return " ".join(part for part in (self.location, self.side, self.file) if part) + f": {self.reason}"
+        return " ".join(part for part in (self.location, self.tower, self.file) if part) + f": {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class Record:
     Args:
         id: Unique in its source.
         location: Where it stands, for messages: `names.tsv:17`.
-        values: Side -> its raw values: strings (text itself or a file's name), bytes or arrays; several where a row
-            has several captions. A side that the row lacks is absent.
-        group: Rows of one group never fall on both sides of a split.
+        values: Tower -> its raw values: strings (text itself or a file's name), bytes or arrays; several where a row
+            has several captions. A tower that the row lacks is absent.
+        group: Records of one group, such as a patient, always fall into the same split.
         labels: Classes, for zero-shot evaluation; several for multi-label data.
         split: train, validation, test or another name; None where the source has none.
         problem: Why the source itself finds the row unusable; such a row is set aside.
@@ -86,7 +86,7 @@ class Source(ABC):
     """A list of records, and the files that they name. It can be pickled to a loader's worker.
 
     Class attributes:
-        default_columns: Side -> column where the user names none; empty where the user has to.
+        default_columns: Tower -> column where the user names none; empty where the user has to.
     """
 
     default_columns: ClassVar[Mapping[str, str]] = {}
@@ -102,14 +102,14 @@ class Source(ABC):
     def fetch(self, name: str) -> Path | bytes:
         """The file that a record names. Raises `BadSample` when it is missing or lies outside the source."""
 
-    def candidates(self, side: str) -> Sequence[Record] | None:
+    def candidates(self, tower: str) -> Sequence[Record] | None:
         """What a query is ranked against beyond the rows of a split, where a benchmark says so; optional.
 
         Args:
-            side: The side that is searched.
+            tower: The tower that is searched.
 
         Returns:
-            Records with a value on that side alone. One that stands for a row of `records` has that row's `id`.
+            Records with a value on that tower alone. One that stands for a row of `records` has that row's `id`.
             None where the source knows of no such list: the rows of the split are then the candidates.
         """
         return None

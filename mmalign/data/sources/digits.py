@@ -55,7 +55,9 @@ class DigitsSource(Source):
             sentences = tuple(sentence.format(word=word, digit=digit) for sentence in SENTENCES)
             cells: dict[str, tuple[Any, ...]] = {"image": (picture,), "text": sentences, "label": (word,)}
             values = {
-                side: cells.get(column, (str(index),)) for side, column in self._columns.items() if side not in RESERVED
+                tower: cells.get(column, (str(index),))
+                for tower, column in self._columns.items()
+                if tower not in RESERVED
             }
             record = Record(str(index), f"digits:{index}", values, labels=(word,), split=splits[index])
             records.append(record)

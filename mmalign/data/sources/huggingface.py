@@ -77,11 +77,11 @@ class DatasetsSource(Source):
         return hashlib.sha256(self._folder.fingerprint(own).encode()).hexdigest()
 
     def _add(self, split: str, dataset: Any, columns: dict[str, str]) -> None:
-        files = {column for side, column in columns.items() if not self.config.sides.get(side, True)}
+        files = {column for tower, column in columns.items() if not self.config.towers.get(tower, True)}
         cells = {column: self._column(split, dataset, column, column in files) for column in set(columns.values())}
-        for place in range(len(dataset)):
-            where = f"{self.path.name}{'/' + split if split else ''}:{place}"
-            row = Row(where, {column: values[place] for column, values in cells.items()})
+        for index in range(len(dataset)):
+            where = f"{self.path.name}{'/' + split if split else ''}:{index}"
+            row = Row(where, {column: values[index] for column, values in cells.items()})
             record = record_of(row, len(self._records), columns, self.config)
             self._records.append(record if "split" in columns or not split else replace(record, split=split))
 
@@ -91,8 +91,8 @@ class DatasetsSource(Source):
         if of_files and (hasattr(feature, "decode_example") or getattr(feature, "dtype", "") == "binary"):
             self._encoded[split, column] = view
             return [
-                f"@{split}/{place}/{column}" if valid else None
-                for place, valid in enumerate(values.is_valid().to_pylist())
+                f"@{split}/{index}/{column}" if valid else None
+                for index, valid in enumerate(values.is_valid().to_pylist())
             ]
         if hasattr(feature, "int2str"):  # classes are kept as numbers beside their names
             return [None if value is None else feature.int2str(value) for value in values.to_pylist()]

@@ -16,7 +16,7 @@ from mmalign.data.sources.tables import Row, read_table
 from mmalign.errors import UserError
 from mmalign.registry import nearest
 
-_BLANK = "expected a value in column {!r}, got an empty one at place {} of {}"
+_BLANK = "expected a value in column {!r}, got an empty one at position {} of {}"
 
 
 class ManifestSource(Source):
@@ -54,7 +54,7 @@ class ManifestSource(Source):
         return self._store.fetch(name)
 
     def fingerprint(self) -> str:
-        names = file_names(self._records, self.config.sides)
+        names = file_names(self._records, self.config.towers)
         content = self._store.fingerprint(names) if names else ""
         return hashlib.sha256(f"{file_sha256(self.path)} {content}".encode()).hexdigest()
 
@@ -74,20 +74,20 @@ def max_file_bytes(config: SourceConfig, *known: str) -> int:
 
 
 def named_columns(config: SourceConfig, columns: Sequence[str], where: str) -> dict[str, str]:
-    """Side or reserved name -> column of a table that has `columns`.
+    """Tower or reserved name -> column of a table that has `columns`.
 
     Raises:
-        UserError: a named column is not there, or no side has a column.
+        UserError: a named column is not there, or no tower has a column.
     """
-    for side, column in config.columns.items():
+    for tower, column in config.columns.items():
         if column not in columns:
             raise UserError(
-                f"{where}: no column {column!r}{nearest(column, columns)}; set --data.columns.{side} to one of them"
+                f"{where}: no column {column!r}{nearest(column, columns)}; set --data.columns.{tower} to one of them"
             )
     chosen = dict(config.columns)
     if not set(chosen) - set(RESERVED):
-        sides = " and ".join(f"--data.columns.{side} COLUMN" for side in config.sides or ["SIDE"])
-        raise UserError(f"{where}: which columns hold the samples? set {sides} (columns: {', '.join(columns)})")
+        towers = " and ".join(f"--data.columns.{tower} COLUMN" for tower in config.towers or ["TOWER"])
+        raise UserError(f"{where}: which columns hold the samples? set {towers} (columns: {', '.join(columns)})")
     chosen.update({name: name for name in RESERVED if name not in chosen and name in columns})
     return chosen
 
@@ -97,16 +97,16 @@ def record_of(row: Row, number: int, columns: dict[str, str], config: SourceConf
     name = _single(row.cells.get(columns.get("id", ""))) or str(number)
     problem = Rejected(row.where, name, "", "", row.problem) if row.problem else None
     values: dict[str, tuple[Any, ...]] = {}
-    for side, column in columns.items():
-        if side in RESERVED:
+    for tower, column in columns.items():
+        if tower in RESERVED:
             continue
-        separator = config.separator if config.sides.get(side, True) else None
+        separator = config.separator if config.towers.get(tower, True) else None
         found = alternatives(row.cells.get(column), separator)
-        blank = next((place for place, value in enumerate(found, start=1) if _is_blank(value)), 0)
+        blank = next((index for index, value in enumerate(found, start=1) if _is_blank(value)), 0)
         if blank:
-            problem = problem or Rejected(row.where, name, side, "", _BLANK.format(column, blank, len(found)))
+            problem = problem or Rejected(row.where, name, tower, "", _BLANK.format(column, blank, len(found)))
         elif found:
-            values[side] = found
+            values[tower] = found
     if "id" in columns and not row.problem and _single(row.cells.get(columns["id"])) is None:
         problem = problem or Rejected(row.where, name, "", "", f"expected an id in column {columns['id']!r}, got none")
     return Record(
@@ -179,14 +179,14 @@ def labels_of(cell: Any, separator: str | None = None) -> tuple[str, ...]:
     return () if label is None else (label,)
 
 
-def file_names(records: Sequence[Record], sides: dict[str, bool]) -> list[str]:
-    """The files that records name: the strings of sides that are not value_is_sample."""
+def file_names(records: Sequence[Record], towers: dict[str, bool]) -> list[str]:
+    """The files that records name: the strings of towers that are not value_is_sample."""
     return sorted(
         {
             value
             for record in records
-            for side, values in record.values.items()
-            if not sides.get(side, True)
+            for tower, values in record.values.items()
+            if not towers.get(tower, True)
             for value in values
             if isinstance(value, str)
         }

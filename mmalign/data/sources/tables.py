@@ -122,14 +122,14 @@ def _delimited(path: Path, lines: Callable[[], Iterator[tuple[int, list[str], st
         raise UserError(f"{path.name}:1: {problem}; save it as UTF-8")
 
     def rows(wanted: Sequence[str]) -> Iterator[Row]:
-        places = [(name, header.index(name)) for name in wanted]
+        indices = [(name, header.index(name)) for name in wanted]
         content = lines()
         next(content)
         for number, cells, problem in content:
             where = f"{path.name}:{number}"
             if not problem and len(cells) != len(header):
                 problem = f"expected {len(header)} cells as the header has, got {len(cells)}"
-            values = {} if problem else {name: cells[place] for name, place in places}
+            values = {} if problem else {name: cells[index] for name, index in indices}
             problem = problem or next(filter(None, map(_bad_byte, values.values())), "")
             yield Row(where, {} if problem else values, problem)
 

@@ -63,19 +63,19 @@ class WebdatasetSource(Source):
             cells = self._json(shard, parts) if any(v.startswith("json:") for v in self._columns.values()) else {}
         except BadSample as error:
             cells, problem = {}, Rejected(row, name, "", error.source, f"expected {error.expected}, got {error.came}")
-        for side, column in self._columns.items():
+        for tower, column in self._columns.items():
             try:
-                if side in RESERVED:
-                    reserved[side] = self._cell(shard, parts, cells, column, value_is_sample=True)
-                elif found := self._values(shard, parts, cells, side, column):
-                    values[side] = found
+                if tower in RESERVED:
+                    reserved[tower] = self._cell(shard, parts, cells, column, value_is_sample=True)
+                elif found := self._values(shard, parts, cells, tower, column):
+                    values[tower] = found
             except BadSample as error:
                 reason = f"expected {error.expected}, got {error.came}"
-                problem = problem or Rejected(row, name, side, error.source, reason)
+                problem = problem or Rejected(row, name, tower, error.source, reason)
         label = reserved.get("label")
         if label is None and "label" not in self.config.columns and "cls" in parts:
             label = self._text(shard, parts["cls"])
-        chosen = {side: (labels_of(reserved.get(side)) or (None,))[0] for side in ("id", "group", "split")}
+        chosen = {name: (labels_of(reserved.get(name)) or (None,))[0] for name in ("id", "group", "split")}
         return Record(
             id=chosen["id"] or name,
             location=row,
@@ -86,8 +86,8 @@ class WebdatasetSource(Source):
             problem=problem,
         )
 
-    def _values(self, shard: str, parts: dict[str, str], cells: dict[str, Any], side: str, column: str) -> Any:
-        value_is_sample = self.config.sides.get(side, False)
+    def _values(self, shard: str, parts: dict[str, str], cells: dict[str, Any], tower: str, column: str) -> Any:
+        value_is_sample = self.config.towers.get(tower, False)
         cell = self._cell(shard, parts, cells, column, value_is_sample=value_is_sample)
         return alternatives(cell, self.config.separator if value_is_sample else None)
 
@@ -155,15 +155,15 @@ def expand_braces(pattern: str) -> list[str]:
     if any("{" in piece or "}" in piece for piece in pieces):
         raise UserError(f"{pattern}: a brace without its partner")
     choices: list[Sequence[str]] = []
-    for place, piece in enumerate(pieces):
-        bounds = re.fullmatch(r"(\d+)\.\.(\d+)", piece) if place % 2 else None
+    for index, piece in enumerate(pieces):
+        bounds = re.fullmatch(r"(\d+)\.\.(\d+)", piece) if index % 2 else None
         if bounds:
             low, high = bounds.groups()
             if int(high) - int(low) >= _MAX_SHARDS:
                 raise UserError(f"{pattern}: more than {_MAX_SHARDS} shards")
             choices.append([str(number).zfill(len(low)) for number in range(int(low), int(high) + 1)])
         else:
-            choices.append(piece.split(",") if place % 2 else [piece])
+            choices.append(piece.split(",") if index % 2 else [piece])
     names = ["".join(parts) for parts in islice(product(*choices), _MAX_SHARDS + 1)]
     if len(names) > _MAX_SHARDS:
         raise UserError(f"{pattern}: more than {_MAX_SHARDS} shards")
@@ -184,14 +184,14 @@ def _grouped(store: TarStore) -> list[tuple[str, dict[str, str]]]:
 def _check_columns(config: SourceConfig, rows: Sequence[tuple[str, str, dict[str, str]]]) -> None:
     there = sorted({extension for _, _, parts in rows for extension in parts})
     if not set(config.columns) - set(RESERVED):
-        sides = " and ".join(f"--data.columns.{side} EXTENSION" for side in config.sides or ["SIDE"])
-        raise UserError(f"{config.manifest}: which members are the samples? set {sides} (there: {', '.join(there)})")
-    for side, column in config.columns.items():
+        towers = " and ".join(f"--data.columns.{tower} EXTENSION" for tower in config.towers or ["TOWER"])
+        raise UserError(f"{config.manifest}: which members are the samples? set {towers} (there: {', '.join(there)})")
+    for tower, column in config.columns.items():
         wanted = ["json"] if column.startswith("json:") else column.split(";")
         if not set(wanted) & set(there):
             raise UserError(
                 f"{config.manifest}: no member ends in .{wanted[0]}{nearest(wanted[0], there)}; "
-                f"set --data.columns.{side}"
+                f"set --data.columns.{tower}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Linear maps under which the features of several sides agree: canonical correlation."""
+"""Linear maps under which the features of several views agree: canonical correlation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from mmalign.training.cca.truncated_svd import Rows, directions
 def canonical_maps(
     a: Any, b: Any, dim: int, *, ridge: tuple[float, float] = (1.0, 1.0), power: float = 1.0, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    r"""Linear maps under which the rows of two sides agree: canonical correlation with a ridge on each side.
+    r"""Linear maps under which the rows of two views agree: canonical correlation with a ridge on each view.
 
     .. math:: U S V^\top = (X^\top X + \lambda_a I)^{-1/2} X^\top Y (Y^\top Y + \lambda_b I)^{-1/2}, \quad
               W_a = (X^\top X + \lambda_a I)^{-1/2} U S^p, \quad W_b = (Y^\top Y + \lambda_b I)^{-1/2} V S^p
@@ -26,10 +26,10 @@ def canonical_maps(
     length; they are not centred. The work is in the rows' inner products, so features may be many and sparse.
 
     Args:
-        a: Features of one side, `(n, f)`: an array, a tensor, or a SciPy sparse array.
-        b: Features of the other side, `(n, g)`, row by row the partners.
+        a: Features of one view, `(n, f)`: an array, a tensor, or a SciPy sparse array.
+        b: Features of the other view, `(n, g)`, row by row the partners.
         dim: Most directions.
-        ridge: Lambda of each side, at least 0.
+        ridge: Lambda of each view, at least 0.
         power: p; 0 = all directions count alike.
         seed: Of the random projections behind the strongest directions of more than `EXACT` rows.
 
@@ -45,7 +45,7 @@ def canonical_maps(
         >>> ((x @ left) @ (x[:, [2, 0, 1]] @ right).T).argmax(1)
         tensor([0, 1, 2])
     """
-    x, y = _rows(a, "the first side"), _rows(b, "the second side")
+    x, y = _rows(a, "the first view"), _rows(b, "the second view")
     if x.shape[0] != y.shape[0] or x.shape[0] < 2:
         raise UserError(f"canonical start: expected two or more pairs of rows, got {x.shape[0]} and {y.shape[0]}")
     if min(ridge) < 0:
@@ -60,7 +60,7 @@ def canonical_maps(
 
 
 def shared_maps(
-    sides: Sequence[Any],
+    views: Sequence[Any],
     present: NDArray[np.bool_],
     dim: int,
     *,
@@ -68,29 +68,29 @@ def shared_maps(
     power: float = 1.0,
     seed: int = 0,
 ) -> list[Tensor]:
-    r"""Linear maps of several sides onto what they have in common; rows may lack some of the sides.
+    r"""Linear maps of several views onto what they have in common; rows may lack some of the views.
 
     .. math:: \Big(\sum_i X_i (X_i^\top X_i + \lambda_i I)^{-1} X_i^\top\Big) g = \mu\, K g, \quad
               W_i = (X_i^\top X_i + \lambda_i I)^{-1} X_i^\top G\, \mathrm{diag}(\rho)^p, \quad
               \rho = \max\Big(0, \frac{\bar k \mu - 1}{\bar k - 1}\Big)
 
     Generalised canonical correlation, MAXVAR (Kettenring 1971), with missing rows (van de Velden and Bijmolt 2006): a
-    missing row is zero, K counts the sides that a row has, with mean k. Rho is the mean correlation of the sides in
+    missing row is zero, K counts the views that a row has, with mean k. Rho is the mean correlation of the views in
     that direction. Rows are scaled as in `canonical_maps`.
 
     Args:
-        sides: Features of each side, `(n, f_i)`; what stands in a missing row does not count.
-        present: `(n, sides)`, which rows a side has.
+        views: Features of each view, `(n, f_i)`; what stands in a missing row does not count.
+        present: `(n, views)`, which rows a view has.
         dim: Most directions.
-        ridge: Lambda of each side, at least 0.
+        ridge: Lambda of each view, at least 0.
         power: p; 0 = all directions count alike.
         seed: As in `canonical_maps`.
 
     Returns:
-        `(f_i, k)` float32 for each side. The cosine of mapped rows is the score.
+        `(f_i, k)` float32 for each view. The cosine of mapped rows is the score.
 
     Raises:
-        UserError: as `canonical_maps`, or a side that shares fewer than two rows with the others.
+        UserError: as `canonical_maps`, or a view that shares fewer than two rows with the others.
 
     Example:
         >>> x = torch.eye(4)
@@ -98,16 +98,16 @@ def shared_maps(
         >>> ((x @ maps[0]) @ (x.flip(1) @ maps[1]).T).argmax(1)
         tensor([0, 1, 2, 3])
     """
-    if min(ridge) < 0 or len(ridge) != len(sides):
-        raise UserError(f"canonical start: expected a ridge of at least 0 for each of {len(sides)} sides, got {ridge}")
-    kept = present.sum(1) > 1  # a row with one side says nothing of what sides share
+    if min(ridge) < 0 or len(ridge) != len(views):
+        raise UserError(f"canonical start: expected a ridge of at least 0 for each of {len(views)} views, got {ridge}")
+    kept = present.sum(1) > 1  # a row with one view says nothing of what views share
     counts = present[kept].sum(1)
     found, blocks = [], []
-    for place, (side, strength) in enumerate(zip(sides, ridge, strict=True)):
-        there = present[kept, place]
+    for index, (view, strength) in enumerate(zip(views, ridge, strict=True)):
+        there = present[kept, index]
         if there.sum() < 2:
-            raise UserError(f"canonical start: side {place + 1} shares {there.sum()} rows with others; expected two")
-        rows = _rows(side, f"side {place + 1}", kept & present[:, place])[kept]
+            raise UserError(f"canonical start: view {index + 1} shares {there.sum()} rows with others; expected two")
+        rows = _rows(view, f"view {index + 1}", kept & present[:, index])[kept]
         u, s, v = directions(rows * there[:, None], seed)
         found.append((u, s / (s**2 + strength), v))
         blocks.append(u * (s / (s**2 + strength) ** 0.5) / counts[:, None] ** 0.5)

@@ -31,7 +31,7 @@ class CCAConfig:
         towers: Two or more; default: all that are trained in pairs.
         ridge: Tower -> how strongly its directions are held back, in rows' worth: a direction that the training rows
             fill as this many rows of typical length would is halved in variance. Default 1 for each. More for the
-            side with more noise; choose by held-out rows.
+            tower with more noise; choose by held-out rows.
         power: Weight of each direction that the towers share: its correlation to this power.
     """
 
@@ -44,7 +44,7 @@ def cca_initialise(model: Aligner, data: "Dataset", config: CCAConfig, *, batch_
     """Set the maps of two towers by `canonical_maps` of their features of the training rows, of more by `shared_maps`.
 
     An encoder with `linear_features` has its own map set, and its head passes that on; of any other encoder, as it is
-    now, the head behind its vector is set. Rows with fewer than two of the sides are left out; of several alternatives
+    now, the head behind its vector is set. Rows with fewer than two of the towers are left out; of several alternatives
     the first counts.
 
     Args:
@@ -62,14 +62,14 @@ def cca_initialise(model: Aligner, data: "Dataset", config: CCAConfig, *, batch_
         raise UserError(f"model.cca_init.ridge: expected {' and '.join(names)}, got {', '.join(sorted(unknown))}")
     room = min(_room(model, name) for name in names)
     features = [_features(model, data, name, batch_size) for name in names]
-    records = sorted(set().union(*(places for _, places in features)))
-    present = np.array([[record in places for _, places in features] for record in records])
+    records = sorted(set().union(*(indices for _, indices in features)))
+    present = np.array([[record in indices for _, indices in features] for record in records])
     told = present.sum(1) > 1  # of two towers: both, as canonical correlation proper needs
     if told.sum() < 2:
-        sides = f"both {' and '.join(names)}" if len(names) == 2 else f"two or more of {', '.join(names)}"
-        raise UserError(f"model.cca_init: {told.sum()} training rows have {sides}; expected two or more")
-    chosen = [records[place] for place in np.flatnonzero(told)]
-    rows = [values[[places.get(record, 0) for record in chosen]] for values, places in features]
+        towers = f"both {' and '.join(names)}" if len(names) == 2 else f"two or more of {', '.join(names)}"
+        raise UserError(f"model.cca_init: {told.sum()} training rows have {towers}; expected two or more")
+    chosen = [records[index] for index in np.flatnonzero(told)]
+    rows = [values[[indices.get(record, 0) for record in chosen]] for values, indices in features]
     ridge = [config.ridge.get(name, 1.0) for name in names]
     if len(names) == 2:
         maps = list(canonical_maps(rows[0], rows[1], room, ridge=(ridge[0], ridge[1]), power=config.power))
@@ -107,9 +107,9 @@ def _features(model: Aligner, data: "Dataset", name: str, batch_size: int) -> tu
     batches = data.split("train").batches(name, model.transforms[name], batch_size=batch_size, workers=data.workers)
     made = run_batches(model, batches, forward, join)
     if made is None:
-        raise UserError(f"model.cca_init: no training row has the side {name!r}")
+        raise UserError(f"model.cca_init: no training row has the tower {name!r}")
     features, owners = made[0], made[1].tolist()
-    first = {record: place for place, record in reversed(list(enumerate(owners)))}
+    first = {record: index for index, record in reversed(list(enumerate(owners)))}
     return features, first
 
 

@@ -61,7 +61,7 @@ class DescribedMolecules(Source):
         self.folder = _folder(config, self.name)
         self.tables = tables(self.folder)
         self._options(config.options)
-        given = SourceConfig(columns=dict(config.columns or self.default_columns), sides=config.sides)
+        given = SourceConfig(columns=dict(config.columns or self.default_columns), towers=config.towers)
         self._columns = named_columns(given, COLUMNS, self.name)
         self._records: list[Record] | None = None
 

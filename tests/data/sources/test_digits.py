@@ -34,7 +34,7 @@ def test_a_fifth_of_each_digit_is_held_out() -> None:
     assert {record.split for record in records} == {"train", "validation"}
 
 
-def test_sides_may_be_renamed_and_typos_are_named() -> None:
+def test_towers_may_be_renamed_and_typos_are_named() -> None:
     records = DigitsSource(SourceConfig(columns={"glyph": "image", "word": "label"})).records()
     assert set(records[3].values) == {"glyph", "word"}
     assert records[3].values["word"] == ("three",)
@@ -48,7 +48,7 @@ def test_sides_may_be_renamed_and_typos_are_named() -> None:
 
 def test_through_the_data_module(modalities: dict[str, Modality]) -> None:
     data = Dataset(source="digits")
-    assert data.sides == ["image", "text"]
+    assert data.towers == ["image", "text"]
     data.prepare(modalities)
     assert (len(data.records("train")), len(data.records("validation"))) == (1438, 359)
     assert data.rejected == []

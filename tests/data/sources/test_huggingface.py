@@ -16,7 +16,7 @@ from mmalign.modality import Modality
 datasets = pytest.importorskip("datasets", reason="needs mmalign[data]")
 
 COLUMNS = {"image": "image", "text": "caption"}
-SIDES = {"image": False, "text": True}
+TOWERS = {"image": False, "text": True}
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def quiet() -> None:
 
 def source(path: Path, **settings: Any) -> DatasetsSource:
     return DatasetsSource(
-        SourceConfig(**({"source": "datasets", "manifest": str(path), "columns": COLUMNS, "sides": SIDES} | settings))
+        SourceConfig(**({"source": "datasets", "manifest": str(path), "columns": COLUMNS, "towers": TOWERS} | settings))
     )
 
 

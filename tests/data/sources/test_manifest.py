@@ -13,11 +13,11 @@ from mmalign.data.sources.manifest import ManifestSource, alternatives
 from mmalign.errors import UserError
 
 COLUMNS = {"image": "file", "text": "caption"}
-SIDES = {"image": False, "text": True}
+TOWERS = {"image": False, "text": True}
 
 
 def source(path: Path, **settings: Any) -> ManifestSource:
-    given = {"columns": COLUMNS, "sides": SIDES} | settings
+    given = {"columns": COLUMNS, "towers": TOWERS} | settings
     return ManifestSource(SourceConfig(manifest=str(path), **given))
 
 
@@ -84,7 +84,7 @@ def test_inline_values_of_parquet(tmp_path: Path) -> None:
     table = pa.table({"v": vectors, "f": fixed, "raw": [b"one", b"two", b"three"], "hub": stored})
     pq.write_table(table, tmp_path / "n.parquet", row_group_size=2)
     columns = {"v": "v", "f": "f", "raw": "raw", "hub": "hub"}
-    one, two, three = source(tmp_path / "n.parquet", columns=columns, sides={}).records()
+    one, two, three = source(tmp_path / "n.parquet", columns=columns, towers={}).records()
     np.testing.assert_array_equal(one.values["v"][0], np.array([0.5, 1.5], np.float32))
     assert one.values["v"][0].dtype == np.float32
     assert "v" not in two.values
@@ -96,7 +96,7 @@ def test_inline_values_of_parquet(tmp_path: Path) -> None:
 
 def test_vectors_in_json_lines(tmp_path: Path) -> None:
     path = write(tmp_path / "n.jsonl", '{"v": [1, 2.5]}\n{"v": [1e300, NaN]}\n{"v": [[1, 2], [3]]}\n{"v": []}\n')
-    records = source(path, columns={"v": "v"}, sides={"v": False}).records()
+    records = source(path, columns={"v": "v"}, towers={"v": False}).records()
     np.testing.assert_array_equal(records[0].values["v"][0], np.array([1, 2.5], np.float32))
     assert np.isinf(records[1].values["v"][0][0])
     assert records[2].values["v"] == ([[1, 2], [3]],)  # for the modality to refuse
@@ -159,7 +159,7 @@ def test_bad_json_lines(tmp_path: Path) -> None:
     found = reasons(records)
     assert sorted(found) == ["n.jsonl:2", "n.jsonl:3", "n.jsonl:5", "n.jsonl:6"]
     assert "got a list" in found["n.jsonl:3"]
-    assert found["n.jsonl:5"] == "expected a value in column 'caption', got an empty one at place 2 of 2"
+    assert found["n.jsonl:5"] == "expected a value in column 'caption', got an empty one at position 2 of 2"
     assert "text" not in records[3].values
 
 

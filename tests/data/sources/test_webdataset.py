@@ -14,7 +14,7 @@ from mmalign.errors import BadSample, UserError
 from mmalign.modality import Modality
 
 COLUMNS = {"image": "jpg;png", "text": "txt"}
-SIDES = {"image": False, "text": True}
+TOWERS = {"image": False, "text": True}
 
 
 def shard(path: Path, members: dict[str, bytes]) -> Path:
@@ -27,7 +27,7 @@ def shard(path: Path, members: dict[str, bytes]) -> Path:
 
 
 def source(manifest: str, **settings: Any) -> WebdatasetSource:
-    return WebdatasetSource(SourceConfig(**({"manifest": manifest, "columns": COLUMNS, "sides": SIDES} | settings)))
+    return WebdatasetSource(SourceConfig(**({"manifest": manifest, "columns": COLUMNS, "towers": TOWERS} | settings)))
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def test_a_clip_that_is_missing_or_leaves_the_folder_is_told(folder: Path) -> No
     options = {"echo": str(folder / "echo")}
     data = Dataset("mimic-ecg-echo", str(folder / "ecg"), options=options, max_rejected=1.0)
     data.prepare({"ecg": ECG, "echo": ECHO, "text": TEXT})
-    assert [(bad.id, bad.side) for bad in data.rejected] == [("401", "echo"), ("403", "echo")]
+    assert [(bad.id, bad.tower) for bad in data.rejected] == [("401", "echo"), ("403", "echo")]
     assert "no such file" in data.rejected[0].reason
     assert "climbs out" in data.rejected[1].reason
     with pytest.raises(BadSample, match="climbs out"):

@@ -147,7 +147,7 @@ def test_what_stands_in_a_missing_row_does_not_count() -> None:
 
 def test_sides_that_share_too_little() -> None:
     sides, present = three()
-    with pytest.raises(UserError, match="side 2 shares 0 rows"):
+    with pytest.raises(UserError, match="view 2 shares 0 rows"):
         shared_maps(sides, present & np.array([True, False, True]), 4, ridge=[1.0, 1.0, 1.0])
     with pytest.raises(UserError, match="ridge of at least 0 for each of 3"):
         shared_maps(sides, present, 4, ridge=[1.0, 1.0])
@@ -158,8 +158,8 @@ def test_sides_that_share_too_little() -> None:
     [
         (torch.ones(3, 2), torch.ones(4, 2), "3 and 4"),
         (torch.ones(1, 2), torch.ones(1, 2), "two or more"),
-        (torch.full((3, 2), torch.nan), torch.ones(3, 2), "first side.*NaN"),
-        (torch.ones(3, 2), torch.zeros(3, 2), "second side.*zeros"),
+        (torch.full((3, 2), torch.nan), torch.ones(3, 2), "first view.*NaN"),
+        (torch.ones(3, 2), torch.zeros(3, 2), "second view.*zeros"),
     ],
 )
 def test_rows_that_cannot_be(a: torch.Tensor, b: torch.Tensor, message: str) -> None:
