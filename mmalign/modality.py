@@ -34,7 +34,7 @@ class ManySamples(Protocol):
         """How many samples, good and bad."""
         ...
 
-    def __getitem__(self, place: int) -> Any:
+    def __getitem__(self, place: int, /) -> Any:
         """The sample at a place."""
         ...
 

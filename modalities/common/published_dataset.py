@@ -40,9 +40,9 @@ def rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> It
     Raises:
         UserError: a column is not there, or the table is damaged.
     """
-    form = {"encoding": "utf-8-sig", "errors": "replace", "newline": ""}
+    open_text = gzip.open if path.suffix == ".gz" else open
     try:
-        with gzip.open(path, "rt", **form) if path.suffix == ".gz" else path.open(**form) as stream:
+        with open_text(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as stream:
             reader = csv.reader(stream)
             head = next(reader, [])
             for name in columns:

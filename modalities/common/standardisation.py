@@ -58,7 +58,8 @@ class Standard:
             raise UserError("measured: nothing to standardise by yet: call fit with the training samples first")
         mean, sd = (np.asarray(self.statistics[name]) for name in ("mean", "sd"))
         scaled = ((values - mean) / (sd + FLOOR)).clip(-FARTHEST, FARTHEST) * self._share
-        return np.nan_to_num(scaled).astype(np.float32)
+        standardised: NDArray[np.float32] = np.nan_to_num(scaled).astype(np.float32)
+        return standardised
 
 
 def summed_tokens(measures: Tensor, table: Tensor, places: int, of_each: int) -> Tensor:
@@ -72,5 +73,7 @@ def summed_tokens(measures: Tensor, table: Tensor, places: int, of_each: int) ->
         tensor([3., 7., 5.])
     """
     cut, shape = places * of_each, (places, of_each)
-    by_place = torch.einsum("bpf,pfw->bpw", measures[:, :cut].unflatten(1, shape), table[:cut].unflatten(0, shape))
+    by_place = torch.einsum(
+        "bpf,pfw->bpw", torch.unflatten(measures[:, :cut], 1, shape), torch.unflatten(table[:cut], 0, shape)
+    )
     return torch.cat([by_place, (measures[:, cut:] @ table[cut:]).unsqueeze(1)], dim=1)

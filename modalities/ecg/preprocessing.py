@@ -38,7 +38,7 @@ class Step:
 
     def config(self) -> dict[str, Any]:
         """As JSON: its name and arguments."""
-        return {"step": self.name, **asdict(self)}  # type: ignore[call-overload, no-any-return]
+        return {"step": self.name, **asdict(self)}  # type: ignore[call-overload]
 
     def _need(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:

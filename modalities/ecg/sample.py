@@ -46,7 +46,7 @@ class Ecg:
     @property
     def seconds(self) -> float:
         """How long it is."""
-        return self.signal.shape[1] / self.rate
+        return float(self.signal.shape[1] / self.rate)
 
     @property
     def nbytes(self) -> int:

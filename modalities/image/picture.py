@@ -36,4 +36,5 @@ def lit(sample: Pixels, weights: Sequence[float]) -> Pixels:
     light = DARKEST + (1 - DARKEST) * grid / max(grid.max(), 1e-12)
     height, width = sample.shape[:2]
     lamp = np.asarray(Image.fromarray(light.reshape(side, side).astype(np.float32)).resize((width, height), 0))
-    return (sample * lamp[:, :, None]).round().astype(np.uint8)
+    shaded: Pixels = (sample * lamp[:, :, None]).round().astype(np.uint8)
+    return shaded

@@ -37,7 +37,7 @@ def draw(sample: Molecule, axes: "Axes", weights: Sequence[float] | None = None)
         mol = Chem.MolFromSmiles(sample.smiles)
         colours = {} if weights is None else _colours(sample, np.asarray(weights, dtype=float))
         canvas = rdMolDraw2D.MolDraw2DCairo(*SIZE)
-        canvas.drawOptions().fillHighlights = True
+        canvas.drawOptions().fillHighlights = True  # type: ignore[assignment]  # of rdkit's stub
         rdMolDraw2D.PrepareAndDrawMolecule(
             canvas, mol, highlightAtoms=list(colours), highlightAtomColors=colours, highlightBonds=[]
         )

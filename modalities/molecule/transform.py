@@ -191,8 +191,9 @@ class MoleculeTransform(Transform):
         tensors = {name: torch.from_numpy(values.astype(np.int64)) for name, values in inputs.items()}
         if self.settings.fingerprint:
             raw = [item.raw for item in items if item.raw is not None]
-            made = _counting().fingerprints(raw, self.settings.fingerprint, self.settings.families, self.scales)
-            tensors |= bag_inputs(*made, len(items))
+            fingerprints = _counting().fingerprints
+            bins, weights, owners = fingerprints(raw, self.settings.fingerprint, self.settings.families, self.scales)
+            tensors |= bag_inputs(bins, weights, owners, len(items))
         return tensors | {"mask": padded_mask(atoms), "motif_mask": padded_mask(motifs)}
 
     def config(self) -> dict[str, Any]:

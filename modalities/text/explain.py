@@ -111,4 +111,5 @@ def _phrases(sample: str, transform: TextTransform, pieces: int) -> NDArray[np.f
         return None
     phrase = inputs["phrase"][0, :pieces].numpy()
     joined = (phrase[:, None] == np.arange(inputs["phrase_mask"].shape[1])).astype(np.float64)
-    return joined / np.maximum(joined.sum(0), 1)
+    shares: NDArray[np.float64] = joined / np.maximum(joined.sum(0), 1)
+    return shares

@@ -82,7 +82,7 @@ class Item(NamedTuple):
     grams: NDArray[np.int32]
     weights: NDArray[np.float32]
     words: NDArray[np.int32]
-    count: int
+    words_total: int
     phrases: tuple[int, ...]
 
 
@@ -226,7 +226,7 @@ class NgramTransform(Transform):
 
     def collate(self, items: Sequence[Item]) -> Inputs:
         """Lay the words' bags one after the other."""
-        counts = np.array([item.count for item in items])
+        counts = np.array([item.words_total for item in items])
         first = np.cumsum(counts) - counts
         words = np.concatenate([item.words + start for item, start in zip(items, first, strict=True)])
         bins, weights = (

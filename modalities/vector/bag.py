@@ -62,9 +62,11 @@ class BagTransform(Transform):
             raise BadSample("bag", f"vectors of {self.width} numbers", str(sample.shape[1]))
         if len(sample) <= self.most:
             return sample
-        if rng is None:
-            return sample[np.linspace(0, len(sample) - 1, self.most).round().astype(int)]
-        return sample[np.sort(rng.choice(len(sample), self.most, replace=False))]
+        chosen = np.linspace(0, len(sample) - 1, self.most).round().astype(int)
+        if rng is not None:
+            chosen = np.sort(rng.choice(len(sample), self.most, replace=False))
+        members: Bag = sample[chosen]
+        return members
 
     def collate(self, items: Sequence[Bag]) -> Inputs:
         """Pad with zeros, masked."""

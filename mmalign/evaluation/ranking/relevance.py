@@ -86,7 +86,7 @@ def _keys(
 
 
 def _incidence(keys: Sequence[Sequence[Any]], names: dict[Any, int]) -> Any:
-    from scipy.sparse import csr_array  # type: ignore[import-untyped]
+    from scipy.sparse import csr_array
 
     columns = np.fromiter((names.setdefault(key, len(names)) for item in keys for key in item), dtype=np.int64)
     ends = np.cumsum([0, *(len(item) for item in keys)])

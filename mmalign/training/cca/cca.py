@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import eigh  # type: ignore[import-untyped]
-from scipy.sparse import csr_array, issparse  # type: ignore[import-untyped]
+from scipy.linalg import eigh
+from scipy.sparse import csr_array, issparse
 from torch import Tensor
 
 from mmalign.errors import UserError

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array, issparse, vstack  # type: ignore[import-untyped]
+from scipy.sparse import csr_array, issparse, vstack
 from torch import Tensor
 
 from mmalign.capabilities import LinearFeatures

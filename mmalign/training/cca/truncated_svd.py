@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lu, qr  # type: ignore[import-untyped]
-from scipy.sparse import csr_array, issparse  # type: ignore[import-untyped]
+from scipy.linalg import lu, qr
+from scipy.sparse import csr_array, issparse
 
 Rows = Any
 """A float64 array, or a SciPy sparse one, a row a sample."""

@@ -95,18 +95,19 @@ class Patches(Encoder):
         """Mask random patches of any lead and time with zeros (ST-MEM, arXiv 2402.09450)."""
         pieces, mask = self._pieces(inputs["signal"]), self._mask(inputs)
         hidden = hidden_tokens(mask, mask_ratio, generator)
-        shown = pieces.masked_fill(hidden.unflatten(1, pieces.shape[1:3]).unsqueeze(3), 0.0).flatten(2)
+        shown = pieces.masked_fill(torch.unflatten(hidden, 1, pieces.shape[1:3]).unsqueeze(3), 0.0).flatten(2)
         seen = {**inputs, "signal": shown[:, :, : inputs["signal"].shape[2]]}
         return seen, Tokens(pieces.flatten(1, 2), hidden)
 
     def _pieces(self, signal: Tensor) -> Tensor:
         """Patches of each lead, `(batch, 12, places, patch)`."""
-        return F.pad(signal, (0, -signal.shape[2] % self.patch)).unflatten(2, (-1, self.patch))
+        return torch.unflatten(F.pad(signal, (0, -signal.shape[2] % self.patch)), 2, (-1, self.patch))
 
     def _mask(self, inputs: Inputs) -> Tensor:
         """Which patches are of a lead and a time that were recorded, `(batch, 12 * places)`."""
         there = places_mask(inputs["time_mask"], self.patch)
-        return (inputs["lead_mask"][:, :, None] & there[:, None]).flatten(1)
+        mask: Tensor = (inputs["lead_mask"][:, :, None] & there[:, None]).flatten(1)
+        return mask
 
     def config(self) -> dict[str, Any]:
         """The arguments."""

@@ -120,7 +120,7 @@ class ResNet(Encoder):
     ) -> tuple[Inputs, Tokens]:
         """Mask random segments of time in all leads with zeros; a segment is one position of the last feature map."""
         signal: Tensor = inputs["signal"] * inputs["lead_mask"].unsqueeze(-1)
-        pieces = F.pad(signal, (0, -signal.shape[2] % self.stride)).unflatten(2, (-1, self.stride))
+        pieces = torch.unflatten(F.pad(signal, (0, -signal.shape[2] % self.stride)), 2, (-1, self.stride))
         hidden = hidden_tokens(places_mask(inputs["time_mask"], self.stride), mask_ratio, generator)
         shown = pieces.masked_fill(hidden[:, None, :, None], 0.0).flatten(2)
         seen = {**inputs, "signal": shown[:, :, : signal.shape[2]]}
@@ -134,7 +134,7 @@ class ResNet(Encoder):
 def places_mask(time_mask: Tensor, stride: int) -> Tensor:
     """True for each stretch of `stride` samples with a real one in it, `(batch, places)`."""
     missing = -time_mask.shape[1] % stride
-    return F.pad(time_mask, (0, missing)).unflatten(1, (-1, stride)).any(2)
+    return torch.unflatten(F.pad(time_mask, (0, missing)), 1, (-1, stride)).any(2)
 
 
 def need_beats(transform: EcgTransform, beats: bool) -> None:

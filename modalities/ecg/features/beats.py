@@ -77,7 +77,8 @@ def beat_tokens(tokens: Tokens, inputs: Inputs, stride: int) -> Tokens:
     places = -(-beat_of.shape[1] // stride)
     # One-hot over time, summed within places; -1 has a column of its own, which is cut off.
     share = F.one_hot(beat_of + 1, beat_mask.shape[1] + 1)[..., 1:].to(tokens.values.dtype)
-    share = F.pad(share, (0, 0, 0, places * stride - share.shape[1])).unflatten(1, (places, stride)).sum(2)
+    share = F.pad(share, (0, 0, 0, places * stride - share.shape[1]))
+    share = torch.unflatten(share, 1, (places, stride)).sum(2)
     rows = tokens.values.shape[1] // places
     weight = share.repeat(1, rows, 1) * tokens.mask.unsqueeze(-1)  # (batch, tokens, beats)
     total = weight.sum(1)

@@ -128,7 +128,7 @@ def _csv(data: bytes) -> Loaded:
     if not kept:
         raise BadSample("", "a header line with the leads", f"{lines[0][:60]!r}")
     # An empty cell is a sample that is not there; a line that is too short is a damaged file.
-    values = np.genfromtxt(lines[1:], delimiter=mark, usecols=kept, ndmin=2, comments=None)
+    values = np.genfromtxt(lines[1:], delimiter=mark, usecols=kept, ndmin=2, comments=None)  # type: ignore[call-overload]  # the stub misses None
     words = [cell.strip().lower() for line in lines[1:] for cell in line.split(mark)] if np.isnan(values).any() else []
     if any(word and word not in ("nan", "na", "null") and not _is_number(word) for word in words):
         raise BadSample("", "numbers below the header", "words")

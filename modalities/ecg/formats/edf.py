@@ -31,8 +31,8 @@ def parse(data: bytes, source: str) -> Channels:
         fields: dict[str, list[str]] = {}
         start = 256
         for name, width in _WIDTHS.items():
-            ends = range(start, start + count * width, width)
-            fields[name] = [data[place : place + width].decode("ascii", "replace").strip() for place in ends]
+            starts = range(start, start + count * width, width)
+            fields[name] = [data[place : place + width].decode("ascii", "replace").strip() for place in starts]
             start += count * width
         lengths = [int(number) for number in fields["n"]]
         low, high, least, most = (

@@ -176,7 +176,7 @@ def _integers(kind: str, data: bytes, count: int) -> NDArray[Any]:
     if kind == "24":
         three = view("u1", 3 * count).reshape(-1, 3).astype(np.int32)
         unsigned = three[:, 0] | three[:, 1] << 8 | three[:, 2] << 16
-        return unsigned - ((unsigned >> 23) << 24)  # type: ignore[no-any-return]
+        return unsigned - ((unsigned >> 23) << 24)
     if kind == "212":
         # Two samples of twelve bits in three bytes: low byte, both high nibbles, low byte.
         size = -(-count * 3 // 2)

@@ -32,7 +32,7 @@ class OverTime(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Convolve; `mask (batch, time)` is that of what comes in."""
-        clips = (x * mask.flatten()[:, None, None, None]).unflatten(0, mask.shape)
+        clips = torch.unflatten(x * mask.flatten()[:, None, None, None], 0, mask.shape)
         around = F.pad(clips, (0, 0, 0, 0, 0, 0, 1, 1))  # a frame of zeros on both ends
         time = mask.shape[1]
         three = torch.cat([around[:, place : place + time : self.stride] for place in range(3)], dim=2)
@@ -59,7 +59,7 @@ class Block(nn.Module):
         body = torch.relu(self.time_one(torch.relu(self.space_one(x)), mask))
         body = self.time_two(torch.relu(self.space_two(body)), mask)
         if self.halve:
-            x, mask = x.unflatten(0, mask.shape)[:, ::2].flatten(0, 1), mask[:, ::2]
+            x, mask = torch.unflatten(x, 0, mask.shape)[:, ::2].flatten(0, 1), mask[:, ::2]
         return torch.relu(body + self.shortcut(x)), mask
 
 

@@ -1,6 +1,6 @@
 """Molecules featurised once: ragged arrays in one memory-mapped file, named by what it was made of."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,9 @@ class FeatureStore(Sequence[Molecule]):
         try:
             header, self._arrays, self._offsets = ragged.read(self.path, MAGIC, SECTIONS, versions())
             _check(self._arrays, self._offsets)
-            self.rejected = {int(row): BadSample(*reason) for row, reason in header["rejected"].items()}
+            self.rejected: Mapping[int, BadSample] = {
+                int(row): BadSample(*reason) for row, reason in header["rejected"].items()
+            }
             if sorted(self.rejected) != np.flatnonzero(np.diff(self._offsets["atoms"]) == 0).tolist():
                 raise ValueError("molecules without atoms that no reason is given for")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:

@@ -176,7 +176,7 @@ def read(
     body = whole[start + -start % ALIGNED :]
     if len(body) != header["bytes"]:
         raise ValueError(f"{len(body)} bytes of numbers, its header says {header['bytes']}")
-    if hashlib.sha256(body).hexdigest() != header["sha256"]:
+    if hashlib.sha256(body.data).hexdigest() != header["sha256"]:
         raise ValueError("its numbers are not those that were written")
     return header, *_views(header, body, sections)
 

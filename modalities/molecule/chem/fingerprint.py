@@ -43,7 +43,7 @@ def morgan(smiles: str, bins: int, *, stereo: bool = True) -> Counts:
         [2.0, 1.0]
     """
     places, found = _hashed(_parsed(smiles), "morgan", bins, stereo)
-    return places, np.log1p(found.astype(np.float32))
+    return places.astype(np.int32), np.log1p(found.astype(np.float32))
 
 
 def fingerprints(

@@ -36,7 +36,7 @@ def inchikeys(smiles: Iterable[str]) -> list[str]:
         for text in smiles:
             if text not in _remembered:
                 mol = Chem.MolFromSmiles(text)
-                _remembered[text] = Chem.MolToInchiKey(mol) if mol is not None else ""
+                _remembered[text] = Chem.MolToInchiKey(mol) if mol is not None else ""  # type: ignore[no-untyped-call]
             found.append(_remembered[text])
     return found
 

@@ -59,7 +59,7 @@ def test_a_gram_belongs_to_the_word_in_which_it_begins() -> None:
     of_word: dict[int, set[str]] = {}
     for gram, word in zip(item.grams.tolist(), item.words.tolist(), strict=True):
         of_word.setdefault(word, set()).add(grams[gram])
-    assert item.count == 4  # an, amine, 4, 2
+    assert item.words_total == 4  # an, amine, 4, 2
     assert {"amine", "ine", "ami", "e 4"} <= of_word[1]
     assert "n a" in of_word[0]
     assert of_word[3] == {"2"}
@@ -112,7 +112,7 @@ def test_rare_grams_are_left_out_and_the_most_frequent_kept() -> None:
 
 def test_long_texts_are_cut() -> None:
     short = fitted(max_length=3)
-    assert short(TEXTS[0]).count == 3
+    assert short(TEXTS[0]).words_total == 3
     assert torch.equal(dense(short, [TEXTS[0]]), dense(short, ["The molecule is"]))
 
 
@@ -127,9 +127,9 @@ def test_restored_from_json_to_the_bit() -> None:
 def test_words_left_out_in_training_alone() -> None:
     transform = fitted(word_dropout=0.5)
     plain = transform(TEXTS[1])
-    drawn = [transform(TEXTS[1], np.random.default_rng(seed)).count for seed in range(5)]
-    assert transform(TEXTS[1]).count == plain.count
-    assert min(drawn) < plain.count
+    drawn = [transform(TEXTS[1], np.random.default_rng(seed)).words_total for seed in range(5)]
+    assert transform(TEXTS[1]).words_total == plain.words_total
+    assert min(drawn) < plain.words_total
     assert min(drawn) >= 1
 
 
