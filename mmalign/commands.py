@@ -46,7 +46,7 @@ def evaluate_command(arguments: list[str]) -> int:
     )
     parser.add_argument("--split", type=str, default="validation", help="Which rows: train, validation, test, all.")
     parser.add_argument("--pair", type=list[str], default=[], help="Two towers, for models with more than one pair.")
-    parser.add_argument("--credit", type=str, default="pair", help="Right answers: pair, content or group.")
+    parser.add_argument("--relevance", type=str, default="record", help="Relevant items: record, content or group.")
     parser.add_argument(
         "--score",
         type=str,
@@ -75,7 +75,7 @@ def evaluate_command(arguments: list[str]) -> int:
         parsed.task,
         sides=sides,
         split=parsed.split,
-        credit=parsed.credit,
+        relevance=parsed.relevance,
         prompts=parsed.prompts,
         batch_size=parsed.batch_size,
         bootstrap=parsed.bootstrap,

@@ -34,8 +34,10 @@ def demo(out: Path, *, json_path: Path | None = None, seed: int = 0) -> dict[str
     for task in ("zero-shot", "retrieval"):
         data = Dataset(source="digits", validation=0.2)
         prompts = recipes.folder() / PROMPTS if task == "zero-shot" else None
-        credit = "content" if task == "retrieval" else "pair"
-        results[task] = evaluate(model, data, task, sides=("image", "text"), credit=credit, prompts=prompts, seed=seed)
+        relevance = "content" if task == "retrieval" else "record"
+        results[task] = evaluate(
+            model, data, task, sides=("image", "text"), relevance=relevance, prompts=prompts, seed=seed
+        )
         results[task].show()
         results[task].append_to(bundle.find(out) / "results.json")
     for task, result in results.items():

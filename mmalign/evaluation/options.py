@@ -3,12 +3,12 @@
 from typing import Any
 
 TASK_OPTIONS: dict[str, tuple[Any, str]] = {
-    "candidates": (str, "What answers are sought in (retrieval): split, or corpus = what the source lists."),
+    "gallery": (str, "Retrieval gallery: split = the evaluated split, or corpus = the source's full corpus."),
     "ks": (list[int], "Lengths of the list (retrieval): --ks 1 10 100."),
     "ties": (str, "Equal scores (retrieval): worst = wrong answers first, middle = every order counts alike."),
-    "strict": (bool, "Leave out queries whose group is among the training rows too (retrieval)."),
-    "rerank": (int, "Candidates of each query, first by cosine, that get the full score (retrieval); 0 = all."),
-    "ensemble": (list[str], "More bundles; candidates are ranked by the mean of the models' ranks (retrieval)."),
+    "exclude_seen_groups": (bool, "Exclude queries whose group occurs in the training split (retrieval)."),
+    "rerank": (int, "Gallery items per query, first by cosine, re-ranked by the full score (retrieval); 0 = all."),
+    "ensemble": (list[str], "Further bundles; items are ranked by the mean of the models' ranks (retrieval)."),
     "average": (list[str], "Sides whose clips of one record count as one (retrieval, multi-label, regression)."),
     "prompt_fraction": (float, "Share of the prompts to keep, the least uncertain ones (multi-label, regression)."),
     "tune_split": (str, "Where thresholds are chosen (multi-label, regression): a split, or none."),
@@ -19,7 +19,7 @@ TASK_OPTIONS: dict[str, tuple[Any, str]] = {
     "temperature": (float, "Of the softmax over values (regression, prediction mean)."),
     "top": (float, "Share of the prompts whose values' median is taken (regression, prediction median)."),
     "features": (str, "What is probed: encoder, or embedding = the shared space (probe)."),
-    "shares": (list[float], "Of the training rows (probe): --shares 0.01 0.1 1."),
+    "fractions": (list[float], "Fractions of the training records (probe): --fractions 0.01 0.1 1."),
     "shots": (list[int], "Training rows of each class (probe): --shots 1 5 10."),
     "seeds": (int, "Draws of training rows and of random weights (probe)."),
 }

@@ -42,7 +42,7 @@ def evaluate(
     *,
     sides: Sides,
     split: str = "validation",
-    credit: str = "pair",
+    relevance: str = "record",
     prompts: str | Path | None = None,
     batch_size: int = 256,
     bootstrap: int = 1000,
@@ -59,7 +59,7 @@ def evaluate(
         sides: The two towers. Zero-shot classifies the one that the data has by prompts through the other: the
             tower whose samples are strings.
         split: train, validation, test or all.
-        credit: Which answers count as right in retrieval: pair, content or group.
+        relevance: Which gallery items are relevant in retrieval: record, content or group.
         prompts: YAML file of prompts; default: the class names as they are.
         batch_size: Samples a forward pass.
         bootstrap: Resamples behind each interval.
@@ -79,7 +79,7 @@ def evaluate(
             others = [other for other, it in TASKS.items() if name in inspect.signature(it.run).parameters]
             known = f"it belongs to {', '.join(others)}" if others else "no task has"
             raise UserError(f"--{name}: the task {task!r} has no such option; {known}")
-    arguments = {"split": split, "credit": credit, "batch_size": batch_size, "bootstrap": bootstrap, "seed": seed}
+    arguments = {"split": split, "relevance": relevance, "batch_size": batch_size, "bootstrap": bootstrap, "seed": seed}
     arguments |= {"score": score, "prompts": load(prompts) if load and prompts else None, **options}
     towers = of_sides(model, sides)
     prepare(model, data, tuple(tower for name, tower in towers.items() if name != "class_side"), split)

@@ -132,7 +132,7 @@ def measure(folder: Path, flags: list[str], shuffled: bool) -> dict[str, object]
     scores, truth = shot.details["probabilities"], shot.details["truth"]
     right = scores.masked_fill(~truth, -1).amax(1) > scores.masked_fill(truth, -1).amax(1)
     data = Dataset(**plain, columns=columns)
-    found = evaluate(model, data, "retrieval", sides=sides, credit="content", bootstrap=0).details
+    found = evaluate(model, data, "retrieval", sides=sides, relevance="content", bootstrap=0).details
     outcomes = {
         SCORES[0]: right.double().tolist(),
         SCORES[1]: (found["image_to_text"].best == 0).double().tolist(),
@@ -150,10 +150,13 @@ def measure(folder: Path, flags: list[str], shuffled: bool) -> dict[str, object]
         matched = torch.cat(
             [model.similarity(pair[0][row], pair[1][row], score)[0] for row in torch.arange(len(pair[0]))[:, None]]
         )
-    doubts = {"shuffled": [marks[record.id] for record in data.records("train")], "no match": (1 - matched).tolist()}
+    uncertainties = {
+        "shuffled": [marks[record.id] for record in data.records("train")],
+        "no match": (1 - matched).tolist(),
+    }
     if pair[0].log_variance is not None:
-        doubts |= {side: one.uncertainty.tolist() for side, one in zip(sides, pair, strict=True)}
-    figures["training pairs"] = doubts
+        uncertainties |= {side: one.uncertainty.tolist() for side, one in zip(sides, pair, strict=True)}
+    figures["training pairs"] = uncertainties
     return figures
 
 
@@ -183,7 +186,7 @@ def _signed(mean: float, low: float, high: float) -> str:
     return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
-def doubts(runs: dict[str, list[Path]]) -> str:
+def noisy_pairs(runs: dict[str, list[Path]]) -> str:
     """AUROC with which each kind of uncertainty tells the shuffled training pairs from the others.
 
     Variances are those of one sample; `no match` is of the pair: one less its score, a probability where there is one.
@@ -224,7 +227,7 @@ def main() -> None:
         share = f", {options.shuffled:.0%} of the training captions shuffled" if options.shuffled else ""
         print(f"\n{data}{share}, {len(options.seeds)} seeds:\n\n{quality(runs)}")
         if options.shuffled:
-            print(f"\n{doubts(runs)}")
+            print(f"\n{noisy_pairs(runs)}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 2,000 hearts to train on and 500 others to measure; each seed draws other hearts and starts the weights anew. The rank
 is that of the right one among 500 echoes (or ECGs), ties in the middle. Balanced accuracy: below or above an ejection
-fraction of 40 %, the prediction as it is. Halves: hearts of doubt below and above the median, by the spread of the
+fraction of 40 %, the prediction as it is. Halves: uncertainty below and above the median, by the spread of the
 values that make a prediction and, where the objective has one, by the ECG's variance. The row `ridge` sees the ejection
 fractions of the training hearts, of which sentences give words or a rounded number; penalty by five folds.
 Intervals are 95 %, over seeds and hearts. Runs that exist are not trained again.
@@ -81,7 +81,7 @@ def run(out: Path, row: str, seed: int) -> dict[str, Any]:
 
 
 def measure(folder: Path, seed: int) -> dict[str, Any]:
-    """Ranks, predictions and doubts of the 500 hearts."""
+    """Ranks, predictions and uncertainty estimates of the 500 hearts."""
     model, data = mmalign.load(folder), hearts(seed)
     ranks = evaluate(
         model, data, "retrieval", split="test", sides=("ecg", "echo"), ties="middle", bootstrap=0
@@ -92,11 +92,11 @@ def measure(folder: Path, seed: int) -> dict[str, Any]:
         bootstrap=0,
     ).details  # fmt: skip
     said = found["predicted"]
-    doubts = {"spread": said.spread, **variance_of(found["embedding"])}
+    uncertainties = {"spread": said.spread, **variance_of(found["embedding"])}
     return {
         "ecg to echo": ranks["ecg_to_echo"].best.tolist(), "echo to ecg": ranks["echo_to_ecg"].best.tolist(),
         "truth": found["truth"].tolist(), "said": said.values.tolist(),
-        "doubts": {name: doubt.tolist() for name, doubt in doubts.items()},
+        "uncertainty": {name: estimate.tolist() for name, estimate in uncertainties.items()},
     }  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def ridge(folder: Path, seed: int) -> dict[str, Any]:
         numbers = np.array([record.targets["ejection_fraction"] for record in data.records(split)])
         sets[split] = inputs["measures"].double().numpy(), numbers
     fitted = RidgeCV(np.logspace(-3, 2, 11), cv=5).fit(*sets["train"])
-    return {"truth": sets["test"][1].tolist(), "said": fitted.predict(sets["test"][0]).tolist(), "doubts": {}}
+    return {"truth": sets["test"][1].tolist(), "said": fitted.predict(sets["test"][0]).tolist(), "uncertainty": {}}
 
 
 def balanced(truth: Floats, said: Floats) -> float:
@@ -120,11 +120,11 @@ def balanced(truth: Floats, said: Floats) -> float:
 
 
 def gap(name: str) -> Callable[[dict[str, Any]], float]:
-    """Balanced accuracy of the confident half less that of the doubtful half."""
+    """Balanced accuracy of the low-uncertainty half less that of the high-uncertainty half."""
 
     def figure(found: dict[str, Any]) -> float:
-        doubt, truth, said = found["doubts"][name], found["truth"], found["said"]
-        sure = doubt <= np.median(doubt)
+        uncertainty, truth, said = found["uncertainty"][name], found["truth"], found["said"]
+        sure = uncertainty <= np.median(uncertainty)
         return balanced(truth[sure], said[sure]) - balanced(truth[~sure], said[~sure])
 
     return figure
@@ -135,8 +135,8 @@ FIGURES: dict[str, tuple[str, Callable[[dict[str, Any]], float], str]] = {
     "echo to ECG, median rank": ("echo to ecg", lambda found: float(np.median(found["echo to ecg"])) + 1, ".1f"),
     "EF, mean absolute error": ("said", lambda found: float(np.abs(found["said"] - found["truth"]).mean()), ".2f"),
     "balanced accuracy at 40 %": ("said", lambda found: balanced(found["truth"], found["said"]), ".3f"),
-    "confident less doubtful half, spread": ("spread", gap("spread"), "+.3f"),
-    "confident less doubtful half, variance": ("variance", gap("variance"), "+.3f"),
+    "low- less high-uncertainty half, spread": ("spread", gap("spread"), "+.3f"),
+    "low- less high-uncertainty half, variance": ("variance", gap("variance"), "+.3f"),
 }
 
 
@@ -144,13 +144,13 @@ def drawn(found: dict[str, Any], rows: NDArray[np.int64] | None = None) -> dict[
     """As arrays, and some of the hearts."""
     chosen = slice(None) if rows is None else rows
     arrays = {name: np.asarray(values)[chosen] for name, values in found.items() if isinstance(values, list)}
-    return arrays | {"doubts": {name: np.asarray(values)[chosen] for name, values in found["doubts"].items()}}
+    return arrays | {"uncertainty": {name: np.asarray(values)[chosen] for name, values in found["uncertainty"].items()}}
 
 
 def cell(several: list[dict[str, Any]], name: str, draws: int = 1000) -> str:
     """Mean over seeds, and its interval: seeds and hearts are both drawn."""
     needs, figure, layout = FIGURES[name]
-    if needs not in several[0] and needs not in several[0]["doubts"]:
+    if needs not in several[0] and needs not in several[0]["uncertainty"]:
         return ""
     rng, values = np.random.default_rng(0), []
     for _ in range(draws):

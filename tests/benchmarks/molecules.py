@@ -123,7 +123,7 @@ def measure_evaluation(run: str, cache: str, repeats: int) -> list[dict[str, Any
     for start in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "scores.json"
-            asked = ["--task", "retrieval", "--split", "all", "--candidates", "corpus", "--ks", "1", "10", "100"]
+            asked = ["--task", "retrieval", "--split", "all", "--gallery", "corpus", "--ks", "1", "10", "100"]
             command = [sys.executable, "-m", "mmalign", "evaluate", run, *asked, "--data.cache", cache, "--json", out]
             wall, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
             subprocess.run(command, check=True, capture_output=True)

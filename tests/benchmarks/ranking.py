@@ -70,7 +70,7 @@ def measure(
     )
     found = timed("reading and embedding molecules", len(listed), lambda: embed_corpus(model, data, "molecule", listed))
     queries, gallery = asked.embedding, found.side.embedding
-    right = RelevanceMatrix(asked, found.side, data.records("test"), candidates=found.records)
+    right = RelevanceMatrix(asked, found.side, data.records("test"), gallery_records=found.records)
     cosines = [full_blocks(queries, gallery, score=lambda a, b: a.vector @ b.vector.T) for _ in range(4)]
     options = {"gallery": len(gallery), "ks": (1, 10, 100)}
     timed("ranking by vectors", len(queries), lambda: rank_blocks(cosines[0], right, **options))

@@ -1,4 +1,4 @@
-"""The flags of retrieval as a user gives them: candidates, list lengths, ties, strict, re-ranking, ensembles."""
+"""The flags of retrieval as a user gives them: gallery, list lengths, ties, seen groups, re-ranking, ensembles."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ WIDTH = 4
 class Listing(ManifestSource):
     """A manifest whose right sides are also listed, with as many others."""
 
-    def candidates(self, side: str) -> Sequence[Record] | None:
+    def corpus(self, side: str) -> Sequence[Record] | None:
         if side != "right":
             return None
         rows = [Record(row.id, f"list:{row.id}", {side: row.values[side]}) for row in self.records()]
@@ -65,29 +65,41 @@ def test_every_flag(
     monkeypatch.setattr(registry, "load", lambda group, name: Listing if group == "sources" else load(group, name))
     monkeypatch.setenv("COLUMNS", "200")
     out = tmp_path / "out.json"
-    flags = ["--candidates", "corpus", "--ks", "1", "7", "--ties", "middle", "--strict", "true", "--rerank", "5"]
+    flags = [
+        "--gallery",
+        "corpus",
+        "--ks",
+        "1",
+        "7",
+        "--ties",
+        "middle",
+        "--exclude_seen_groups",
+        "true",
+        "--rerank",
+        "5",
+    ]
     assert main(["evaluate", bundles[0], *table, *flags, "--ensemble", bundles[1], "--json", str(out)]) == 0
     said, result = capsys.readouterr().out, json.loads(out.read_text())
     forth, back = result["scores"]["left_to_right"], result["scores"]["right_to_left"]
-    assert (forth["n"], forth["gallery"], forth["seen_in_training"], forth["no_right_answer"]) == (10, 40, 8, 0)
+    assert (forth["n"], forth["gallery"], forth["seen_in_training"], forth["no_relevant_item"]) == (10, 40, 8, 0)
     assert (back["n"], back["gallery"]) == (10, 18)
     assert {"hit@1", "hit@7"} <= set(forth)
     assert "hit@5" not in forth
     kept = result["provenance"]
-    assert [one["set"] for one in kept["candidates"].values()] == ["corpus", "split"]
+    assert [one["set"] for one in kept["gallery"].values()] == ["corpus", "split"]
     assert [Path(one["path"]).name for one in kept["bundles"]] == ["bundle0", "bundle1"]
     assert {"rerank", "ensemble", "strict"} <= set(kept["protocol"])
-    assert "left -> right: 40 candidates, the corpus" in said
+    assert "left -> right: gallery of 40 items, the corpus" in said
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--candidates", "corpus"], "the source 'manifest' lists no candidates of left or right"),
-        (["--candidates", "all"], "--candidates: no set called 'all'"),
+        (["--gallery", "corpus"], "the source 'manifest' lists no corpus of left or right"),
+        (["--gallery", "all"], "--gallery: no set called 'all'"),
         (["--ties", "best"], "--ties: no rule called 'best'"),
         (["--ks", "0"], "--ks: expected different lengths of at least 1"),
-        (["--rerank", "-3"], "--rerank: expected how many candidates"),
+        (["--rerank", "-3"], "--rerank: expected the number of gallery items"),
         (["--ensemble", "nowhere"], "no bundle at nowhere"),
         (["--task", "zero-shot", "--rerank", "3"], "the task 'zero-shot' has no such option"),
     ],

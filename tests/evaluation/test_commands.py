@@ -78,11 +78,13 @@ def test_regression(given: tuple[Path, list[str]]) -> None:
 
 
 def test_probe(given: tuple[Path, list[str]]) -> None:
-    result = measured(given, "probe", "--shares", "0.2", "1", "--shots", "2", "--seeds", "2", "--features", "embedding")
+    result = measured(
+        given, "probe", "--fractions", "0.2", "1", "--shots", "2", "--seeds", "2", "--features", "embedding"
+    )
     rows = result["scores"]["probes"]
     assert list(rows)[::3] == ["20 % trained", "100 % trained", "2 a class trained"]
     assert rows["100 % trained"]["macro_auroc"] > 0.9
-    number = measured(given, "probe", "--target", "ef", "--shares", "1", "--seeds", "1")
+    number = measured(given, "probe", "--target", "ef", "--fractions", "1", "--seeds", "1")
     assert number["scores"]["probes"]["100 % trained"]["spearman"] > 0.7
 
 

@@ -1,4 +1,4 @@
-"""A model that says its uncertainty: where each task uses it, and which prompts and pairs it doubts."""
+"""A model that says its uncertainty: where each task uses it, and which prompts and pairs are uncertain."""
 
 from collections.abc import Callable
 
@@ -51,9 +51,9 @@ def test_zero_shot_knows_its_variance(unsure: Aligner, paired: Make) -> None:
 
 
 def test_uncertain_prompts_go_first(unsure: Aligner) -> None:
-    doubt = unsure.encode("words", list(TEXTS["disc"])).uncertainty
+    uncertainty = unsure.encode("words", list(TEXTS["disc"])).uncertainty
     sentences = PromptEmbeddings(unsure, "words", ClassPrompts(TEXTS).sentences())
-    keep = sorted(doubt.argsort()[:2].tolist())
+    keep = sorted(uncertainty.argsort()[:2].tolist())
     assert least_uncertain_texts(sentences, TEXTS, 0.5)["disc"] == tuple(TEXTS["disc"][place] for place in keep)
     assert least_uncertain_texts(sentences, TEXTS, 0.01)["cat"] == TEXTS["cat"]  # never none
     assert ClassPrompts(TEXTS).least_uncertain(sentences, 1.0) == ClassPrompts(TEXTS)
@@ -63,10 +63,10 @@ def test_uncertain_prompts_go_first(unsure: Aligner) -> None:
 
 def test_uncertain_templates_go_first(unsure: Aligner, paired: Make) -> None:
     prompts = ValuePrompts((1.0, 2.0, 3.0), ("a red {value}", "{value} cats", "something {value} black"))
-    doubt = [unsure.encode("words", [t.replace("{value}", f"{v:g}") for v in prompts.values]).uncertainty.mean()
+    uncertainty = [unsure.encode("words", [t.replace("{value}", f"{v:g}") for v in prompts.values]).uncertainty.mean()
              for t in prompts.templates]  # fmt: skip
     sentences = PromptEmbeddings(unsure, "words", prompts.sentences())
-    assert prompts.least_uncertain(sentences, 0.3).templates == (prompts.templates[int(np.argmin(doubt))],)
+    assert prompts.least_uncertain(sentences, 0.3).templates == (prompts.templates[int(np.argmin(uncertainty))],)
     rows = [{"left": np.random.default_rng(i).standard_normal(8).tolist()} for i in range(4)]
     data = paired(rows, ("left",))
     for value, record in enumerate(data.all_records):
@@ -96,8 +96,8 @@ def test_pair_scores_are_the_diagonal(unsure: Aligner, sides: tuple[Embedding, E
 def test_doubtful_pairs_come_first(unsure: Aligner, sides: tuple[Embedding, Embedding]) -> None:
     order = pair_order(unsure, *sides)
     assert pair_scores(unsure, *sides)[order].diff().min() >= 0
-    doubt = sides[0].uncertainty + sides[1].uncertainty
-    assert doubt[pair_order(unsure, *sides, by="variance")].diff().max() <= 0
+    uncertainty = sides[0].uncertainty + sides[1].uncertainty
+    assert uncertainty[pair_order(unsure, *sides, by="variance")].diff().max() <= 0
     with pytest.raises(UserError, match="as many rows"):
         pair_order(unsure, sides[0], sides[1][:3])
     with pytest.raises(UserError, match="by score or variance"):

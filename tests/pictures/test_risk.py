@@ -20,9 +20,10 @@ from mmalign.types import Embedding
 @pytest.fixture
 def curves() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    doubt = rng.random(200)
-    error = (rng.random(200) < doubt).astype(float)
-    return {"variance": risks_of(error, doubt), "oracle": risks_of(error, error), "random": np.full(200, error.mean())}
+    uncertainty = rng.random(200)
+    error = (rng.random(200) < uncertainty).astype(float)
+    curves = {"variance": risks_of(error, uncertainty), "oracle": risks_of(error, error)}
+    return curves | {"random": np.full(200, error.mean())}
 
 
 def test_curves_are_what_was_given(curves: dict[str, np.ndarray], tmp_path: Path) -> None:
@@ -81,16 +82,16 @@ def test_nothing_to_draw(wrong: Callable[[], Any]) -> None:
 
 
 def test_each_task_has_its_picture(curves: dict[str, np.ndarray]) -> None:
-    doubt, origin = SimpleNamespace(curves=curves), {"split": "test"}
+    uncertainty, origin = SimpleNamespace(curves=curves), {"split": "test"}
     said = Predicted(np.arange(4.0), np.arange(4.0), np.zeros(4), np.zeros(4))
     number = {"truth": np.arange(4.0), "predicted": said, "target": "x", "threshold": None}
     number["embedding"] = Embedding(np.zeros((4, 2)))
     given = [
         ("multi-label", {"n": 4, "classes": {"a": {"auroc": 0.5}}}, {}),
-        ("multi-label", {"n": 4, "classes": {"a": {"auroc": 0.5}}}, {"doubt": doubt}),
+        ("multi-label", {"n": 4, "classes": {"a": {"auroc": 0.5}}}, {"uncertainty": uncertainty}),
         ("probe", {"n": 4, "probes": {"1 % trained": {"macro_auroc": 0.5}, "1 % gain": {"macro_auroc": 0.0}}}, {}),
         ("regression", {"n": 4, "mae": 1.0}, number),
-        ("regression", {"n": 4, "mae": 1.0}, number | {"doubt": doubt}),
+        ("regression", {"n": 4, "mae": 1.0}, number | {"uncertainty": uncertainty}),
     ]
     labels = []
     for task, scores, details in given:

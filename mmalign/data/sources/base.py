@@ -102,21 +102,21 @@ class Source(ABC):
     def fetch(self, name: str) -> Path | bytes:
         """The file that a record names. Raises `BadSample` when it is missing or lies outside the source."""
 
-    def candidates(self, tower: str) -> Sequence[Record] | None:
-        """What a query is ranked against beyond the rows of a split, where a benchmark says so; optional.
+    def corpus(self, tower: str) -> Sequence[Record] | None:
+        """The full gallery of a tower, where a benchmark defines one beyond the split; optional.
 
         Args:
-            tower: The tower that is searched.
+            tower: The tower of the gallery.
 
         Returns:
-            Records with a value on that tower alone. One that stands for a row of `records` has that row's `id`.
-            None where the source knows of no such list: the rows of the split are then the candidates.
+            Records with values of that tower only. One that is also in `records` has the same `id`.
+            None where there is no such list: the gallery is then the split.
         """
         return None
 
-    def grouped(self, candidates: Sequence[Record]) -> Sequence[Record]:
-        """The candidates with their groups, where these take long to find: only credit `group` asks; optional."""
-        return candidates
+    def grouped(self, corpus: Sequence[Record]) -> Sequence[Record]:
+        """The corpus with groups, where these are slow to compute: read for relevance `group` only; optional."""
+        return corpus
 
     @abstractmethod
     def fingerprint(self) -> str:

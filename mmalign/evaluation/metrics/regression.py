@@ -7,7 +7,7 @@ import numpy as np
 
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.labels import with_intervals
-from mmalign.evaluation.metrics.selective_prediction import Doubt, assess
+from mmalign.evaluation.metrics.selective_prediction import UncertaintyReport, assess
 from mmalign.evaluation.metrics.weighted import Bools, Floats, auroc, balanced_accuracy, mean, r_squared, spearman
 from mmalign.registry import nearest
 
@@ -29,8 +29,8 @@ class Predicted(NamedTuple):
     entropy: Floats
     score_variance: Floats
 
-    def doubts(self) -> dict[str, Floats]:
-        """Ways to be unsure, as `uncertainty.assess` takes them."""
+    def uncertainties(self) -> dict[str, Floats]:
+        """Uncertainty estimates for `assess`."""
         varied = {"score variance": self.score_variance} if self.score_variance.any() else {}
         return {"spread": self.spread, "entropy": self.entropy, **varied}
 
@@ -68,7 +68,7 @@ def predict(
     if not temperature > 0:
         raise UserError(f"--temperature: expected a number above 0, got {temperature}")
     if not 0 < top <= 1:
-        raise UserError(f"--top: expected a share above 0, up to 1, got {top}")
+        raise UserError(f"--top: expected a fraction above 0, at most 1, got {top}")
     numbers = np.asarray(values)
     logits = scores.mean(axis=2) / temperature
     chance = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -134,7 +134,7 @@ def number_figures(
     return {name: value for name, value in found.items() if not (isinstance(value, float) and np.isnan(value))}
 
 
-def number_doubt(
+def number_uncertainty(
     truth: Floats,
     said: Predicted,
     variance: Mapping[str, Floats],
@@ -144,8 +144,8 @@ def number_doubt(
     cut: float | None = None,
     resamples: int = 1000,
     seed: int = 0,
-) -> Doubt:
-    """Whether doubt goes with the absolute error; with a threshold, halves are judged by their balanced accuracy.
+) -> UncertaintyReport:
+    """How well uncertainty ranks the absolute error; with a threshold, halves are compared by balanced accuracy.
 
     Args:
         truth: `(n,)`.
@@ -158,7 +158,7 @@ def number_doubt(
         seed: Seed of the draws.
     """
     error = np.abs(said.values - truth)
-    definitions = {**variance, **said.doubts()}
+    definitions = {**variance, **said.uncertainties()}
     if threshold is None:
         return assess(definitions, error, groups, quality=lambda weights: mean(error, weights), wanted="mae",
                       resamples=resamples, seed=seed)  # fmt: skip

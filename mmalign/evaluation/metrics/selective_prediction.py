@@ -1,7 +1,7 @@
-"""Does the model know when it is wrong: errors against what it says of its uncertainty, in several ways side by side.
+"""Selective prediction: how well uncertainty estimates rank the errors (risk-coverage curve, AURC, error AUROC).
 
-A row's uncertainty is any number that grows with doubt: the variance of its embedding, the entropy of its class scores.
-Only the order counts here, and rows of equal uncertainty are taken in a random order: their mean is what is given.
+An uncertainty estimate is any number per row, such as the variance of its embedding or the entropy of its class scores.
+Only its order matters; metrics are averaged over all orders of rows with equal uncertainty.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,23 +15,23 @@ from mmalign.evaluation.metrics.labels import with_intervals
 from mmalign.evaluation.metrics.weighted import Bools, Floats, Ints, auroc, mean, once, spearman
 from mmalign.types import Embedding
 
-KEPT = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3, 0.1)  # shares of the rows, the most certain ones, in the filtering table
+KEPT = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3, 0.1)  # fractions of the rows, the least uncertain ones, in the filtering table
 PROTOCOL = {
     "uncertainty": "spearman: of error and uncertainty; auroc_of_wrong: wrong rows against right ones; aurc: mean "
     "error of the k most certain rows, mean over all k; excess_aurc: above sorting by the error itself",
-    "halves": "rows below and above the median uncertainty; gap: confident half less doubtful half; the halves stay as "
+    "halves": "rows below and above the median uncertainty; gap: their difference; the halves stay as "
     "they are in every draw",
     "filtering": "the figure of the rows that are left when the most uncertain ones are dropped",
 }
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """What `assess` found.
+class UncertaintyReport:
+    """Metrics and risk-coverage curves of uncertainty estimates.
 
     Args:
-        tables: by name: `uncertainty`, a row a definition, with `random` and `oracle`, and `filtering`.
-        curves: Definition -> risk at coverage 1/n, 2/n, ... 1, `(n,)`.
+        tables: By name: `uncertainty`, one row per estimate, with `random` and `oracle`, and `filtering`.
+        curves: Estimate -> risk at coverage 1/n, 2/n, ... 1, `(n,)`.
         wanted: Name of the figure in halves and filtering.
     """
 
@@ -55,11 +55,11 @@ def assess(
     wrong: Bools | None = None,
     resamples: int = 1000,
     seed: int = 0,
-) -> Doubt:
-    """Every definition of uncertainty in one table, so that a model's variance has to earn its place.
+) -> UncertaintyReport:
+    """Compare uncertainty estimates with each other and with random and oracle orderings.
 
     Args:
-        definitions: Name -> uncertainty of each row, `(n,)`, higher = more doubt.
+        definitions: Name -> uncertainty of each row, `(n,)`, higher = more uncertain.
         error: Of each row, `(n,)`, 0 or more: 0 and 1 in classification, a distance in regression.
         groups: What a draw takes as one, `(n,)`.
         quality: Weights `(draws, n)` -> the task's figure `(draws,)`, of the two halves and of what filtering leaves.
@@ -74,13 +74,13 @@ def assess(
     """
     if not definitions:
         raise UserError("uncertainty: expected at least one definition, got none")
-    for name, doubt in definitions.items():
-        if doubt.shape != error.shape or not np.isfinite(doubt).all():
-            raise UserError(f"uncertainty {name!r}: expected {len(error)} finite numbers, got shape {doubt.shape}")
+    for name, estimate in definitions.items():
+        if estimate.shape != error.shape or not np.isfinite(estimate).all():
+            raise UserError(f"uncertainty {name!r}: expected {len(error)} finite numbers, got shape {estimate.shape}")
     if wrong is None:
         wrong = np.asarray(error > (0.0 if np.isin(error, (0.0, 1.0)).all() else np.median(error)))
     is_wrong = wrong
-    order = {name: _order(doubt, seed) for name, doubt in definitions.items()}
+    order = {name: _order(estimate, seed) for name, estimate in definitions.items()}
     middle = (len(error) + 1) // 2
     names: list[str] = []
     columns: list[Callable[[Floats], Floats]] = []
@@ -89,15 +89,15 @@ def assess(
         names.append(name)
         columns.append(column)
 
-    for name, doubt in definitions.items():
+    for name, estimate in definitions.items():
         sure = np.zeros(len(error), dtype=np.bool_)
         sure[order[name][:middle]] = True
-        add(f"{name}/spearman", lambda w, d=doubt: spearman(error, d, w))  # type: ignore[misc]
-        add(f"{name}/auroc_of_wrong", lambda w, d=doubt: auroc(is_wrong, d, w))  # type: ignore[misc]
-        add(f"{name}/aurc", lambda w, d=doubt: aurc(error, d, w))  # type: ignore[misc]
-        add(f"{name}/excess_aurc", lambda w, d=doubt: aurc(error, d, w) - aurc(error, error, w))  # type: ignore[misc]
-        add(f"{name}/confident", lambda w, s=sure: quality(w * s))  # type: ignore[misc]
-        add(f"{name}/doubtful", lambda w, s=sure: quality(w * ~s))  # type: ignore[misc]
+        add(f"{name}/spearman", lambda w, d=estimate: spearman(error, d, w))  # type: ignore[misc]
+        add(f"{name}/auroc_of_wrong", lambda w, d=estimate: auroc(is_wrong, d, w))  # type: ignore[misc]
+        add(f"{name}/aurc", lambda w, d=estimate: aurc(error, d, w))  # type: ignore[misc]
+        add(f"{name}/excess_aurc", lambda w, d=estimate: aurc(error, d, w) - aurc(error, error, w))  # type: ignore[misc]
+        add(f"{name}/low_uncertainty", lambda w, s=sure: quality(w * s))  # type: ignore[misc]
+        add(f"{name}/high_uncertainty", lambda w, s=sure: quality(w * ~s))  # type: ignore[misc]
         add(f"{name}/gap", lambda w, s=sure: quality(w * s) - quality(w * ~s))  # type: ignore[misc]
     add("random/aurc", lambda w: mean(error, w))
     add("random/excess_aurc", lambda w: mean(error, w) - aurc(error, error, w))
@@ -109,10 +109,10 @@ def assess(
         resamples=resamples,
         seed=seed,
     )
-    filtering = {name: {f"{share:.0%}": _left(quality, order[name], share) for share in KEPT} for name in definitions}
-    curves = {name: risk_coverage(error, doubt) for name, doubt in definitions.items()}
+    filtering = {name: {f"{kept:.0%}": _left(quality, order[name], kept) for kept in KEPT} for name in definitions}
+    curves = {name: risk_coverage(error, estimate) for name, estimate in definitions.items()}
     curves |= {"oracle": risk_coverage(error, error), "random": np.full(len(error), error.mean())}
-    return Doubt({"uncertainty": dict(rows), "filtering": filtering}, curves, wanted)
+    return UncertaintyReport({"uncertainty": dict(rows), "filtering": filtering}, curves, wanted)
 
 
 def aurc(error: Floats, uncertainty: Floats, weights: Floats | None = None) -> Floats:
@@ -124,7 +124,7 @@ def aurc(error: Floats, uncertainty: Floats, weights: Floats | None = None) -> F
 
     Args:
         error: `(n,)`.
-        uncertainty: `(n,)`, higher = more doubt.
+        uncertainty: `(n,)`, higher = more uncertain.
         weights: `(draws, n)`, how often each row counts, whole numbers; default: once.
 
     Returns:
@@ -161,12 +161,12 @@ def risk_coverage(error: Floats, uncertainty: Floats) -> Floats:
     return np.asarray(ordered.cumsum() / np.arange(1, len(error) + 1))
 
 
-def class_doubts(logits: Floats) -> dict[str, Floats]:
+def class_uncertainties(logits: Floats) -> dict[str, Floats]:
     """Uncertainty of samples that belong to one class each: `entropy` of softmax, and `margin`.
 
     Args:
         logits: `(n, classes)`, scores times the learnt scale. Their margin is the lead of the first class over the
-            second, taken negative: a small lead is doubt.
+            second, taken negative: a small lead is uncertain.
     """
     ordered = np.sort(logits, axis=1)
     chance = np.exp(logits - ordered[:, -1:])
@@ -174,7 +174,7 @@ def class_doubts(logits: Floats) -> dict[str, Floats]:
     return {"entropy": -_xlogx(chance).sum(axis=1), "margin": ordered[:, -2] - ordered[:, -1]}
 
 
-def detection_doubts(logits: Floats) -> dict[str, Floats]:
+def detection_uncertainties(logits: Floats) -> dict[str, Floats]:
     """Uncertainty of samples with any number of classes: means over classes of `entropy` and `margin`.
 
     Args:
@@ -199,9 +199,9 @@ def _order(uncertainty: Floats, seed: int) -> Ints:
     return np.asarray(mixed[np.argsort(uncertainty[mixed], kind="stable")])
 
 
-def _left(quality: Callable[[Floats], Floats], order: Ints, share: float) -> float:
+def _left(quality: Callable[[Floats], Floats], order: Ints, fraction: float) -> float:
     weights = np.zeros((1, len(order)))
-    weights[0, order[: max(1, round(share * len(order)))]] = 1.0
+    weights[0, order[: max(1, round(fraction * len(order)))]] = 1.0
     return float(quality(weights)[0])
 
 

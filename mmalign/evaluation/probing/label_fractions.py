@@ -1,4 +1,4 @@
-"""Fixed parts of the training rows: a share of them, or a few of each class."""
+"""Subsets of the training records: a stratified fraction, or a number of records per class."""
 
 from collections.abc import Sequence
 
@@ -10,32 +10,32 @@ from mmalign.evaluation.metrics.weighted import Bools, Floats, Ints
 _BINS = 10  # of a number, when rows are spread evenly over its range
 
 
-def share_of_rows(strata: Sequence[object], share: float, seed: int) -> Ints:
-    """A share of the rows in which every stratum has its part, ascending; a smaller share lies within a larger one.
+def stratified_fraction(strata: Sequence[object], fraction: float, seed: int) -> Ints:
+    """Indices of a stratified fraction of the rows, ascending; a smaller fraction is a subset of a larger one.
 
     Args:
-        strata: What each row is like, `(n,)`: its classes, or the bin of its number.
-        share: Above 0 to 1; never fewer than two rows.
-        seed: Another seed, other rows.
+        strata: Stratum of each row, `(n,)`: its classes, or the bin of its number.
+        fraction: Above 0, at most 1; the result has at least two rows.
+        seed: Seed of the draw.
 
     Raises:
-        UserError: a share out of its range.
+        UserError: a fraction out of its range.
 
     Example:
-        >>> share_of_rows(["a", "b", "a", "b"], 0.5, seed=0).tolist() in ([0, 1], [0, 3], [1, 2], [2, 3])
+        >>> stratified_fraction(["a", "b", "a", "b"], 0.5, seed=0).tolist() in ([0, 1], [0, 3], [1, 2], [2, 3])
         True
     """
-    if not 0 < share <= 1:
-        raise UserError(f"--shares: expected shares above 0, up to 1, got {share}")
+    if not 0 < fraction <= 1:
+        raise UserError(f"--fractions: expected numbers above 0, at most 1, got {fraction}")
     rng = np.random.default_rng(seed)
     place = np.empty(len(strata))
     members: dict[object, list[int]] = {}
     for row, stratum in enumerate(strata):
         members.setdefault(stratum, []).append(row)
-    # Each stratum is spread evenly over [0, 1) in a random order, from a random start: any prefix holds its share.
+    # Each stratum is spread evenly over [0, 1) in a random order, from a random start: any prefix is stratified.
     for rows in members.values():
         place[rng.permutation(rows)] = (np.arange(len(rows)) + rng.random()) / len(rows)
-    return np.sort(np.argsort(place, kind="stable")[: max(2, round(share * len(place)))])
+    return np.sort(np.argsort(place, kind="stable")[: max(2, round(fraction * len(place)))])
 
 
 def shots_of_classes(truth: Bools, shots: int, seed: int) -> Ints:

@@ -1,4 +1,4 @@
-"""What queries are ranked against: the rows of the split, or the list that the source offers."""
+"""Galleries of retrieval: the evaluated split, or the source's full corpus."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,18 +18,21 @@ from mmalign.model import Aligner
 from mmalign.registry import nearest
 from mmalign.types import Inputs
 
-SETS = {"split": "the rows of the split", "corpus": "what the source lists beyond its rows, `Source.candidates`"}
+GALLERIES = {
+    "split": "the records of the evaluated split",
+    "corpus": "the source's full corpus, `Source.corpus`; the split where the source lists none",
+}
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The candidates of one side, embedded.
+    """The embedded corpus of one tower.
 
     Args:
-        side: Their embeddings; `record_indices` point into `records`.
-        records: Every candidate, with what the row that it stands for knows besides, where there is one.
-        rejected: Of those that could not be used, why.
-        source: Who listed them.
+        side: Its embeddings; `record_indices` are indices into `records`.
+        records: All corpus records. One with the id of a record of the data also has that record's group and values.
+        rejected: Reasons of the records that cannot be used.
+        source: The source that lists the corpus.
     """
 
     side: EmbeddedSplit
@@ -37,26 +40,26 @@ class Corpus:
     rejected: Sequence[str]
     source: Source
 
-    def answers(self, credit: str) -> Sequence[Record]:
-        """The candidates with what a credit asks of them: only `group` needs groups, which may take long to find."""
-        return self.source.grouped(self.records) if credit == "group" else self.records
+    def records_for(self, relevance: str) -> Sequence[Record]:
+        """The records with what a relevance criterion reads: only `group` needs groups, which can be slow to find."""
+        return self.source.grouped(self.records) if relevance == "group" else self.records
 
 
-def corpora(data: Dataset, sides: Sequence[str], candidates: str) -> dict[str, list[Record]]:
-    """The candidates of each side that has its own; nothing for `split`.
+def corpora(data: Dataset, sides: Sequence[str], gallery: str) -> dict[str, list[Record]]:
+    """The corpus of each tower for which the source lists one; empty for `split`.
 
     Raises:
-        UserError: an unknown set, or the source lists candidates of neither side.
+        UserError: unknown gallery, or the source lists no corpus of any of the towers.
     """
-    if candidates not in SETS:
-        raise UserError(f"--candidates: no set called {candidates!r}{nearest(candidates, SETS)}")
-    if candidates == "split":
+    if gallery not in GALLERIES:
+        raise UserError(f"--gallery: no gallery called {gallery!r}{nearest(gallery, GALLERIES)}")
+    if gallery == "split":
         return {}
-    listed = {side: data.source.candidates(side) for side in sides}
+    listed = {side: data.source.corpus(side) for side in sides}
     found = {side: _joined(list(records), data.all_records) for side, records in listed.items() if records}
     if not found:
         name = data.source_config.source
-        raise UserError(f"--candidates corpus: the source {name!r} lists no candidates of {' or '.join(sides)}")
+        raise UserError(f"--gallery corpus: the source {name!r} lists no corpus of {' or '.join(sides)}")
     return found
 
 
@@ -69,20 +72,20 @@ def embed_corpus(
     batch_size: int = 256,
     vectors_only: bool = False,
 ) -> Corpus:
-    """Decode and embed candidates a batch at a time; only embeddings are held.
+    """Decode and embed a corpus one batch at a time; only embeddings stay in memory.
 
-    Where the data has a folder for it (`--data.cache`), a modality that knows how keeps there what was read.
+    With `--data.cache`, a modality that supports it keeps the decoded samples in that folder.
 
     Args:
-        model: What embeds them, with its own transform.
-        data: Whose source fetches them.
-        side: Their tower.
-        records: The candidates.
-        batch_size: Candidates a forward pass.
+        model: The model, which uses its own transform.
+        data: The data set whose source reads the records.
+        side: The tower.
+        records: The corpus.
+        batch_size: Samples per forward pass.
         vectors_only: Keep only the vectors.
 
     Raises:
-        UserError: not one of them can be used.
+        UserError: no record can be used.
     """
     kept: dict[str, Any] = {"folder": data.cache, "workers": data.workers}
     samples = Samples(data.source, records, {side: model.modalities[side]}, cache_bytes=0, **kept)
@@ -101,33 +104,33 @@ def embed_corpus(
     made = model.embed_batches(side, batches(), partial(pack, vectors_only=vectors_only))
     if made is None:
         why = next(iter(rejected.values()), "none has a value")
-        raise UserError(f"not one of {len(records)} candidates of {side!r} can be used: {why}")
+        raise UserError(f"none of the {len(records)} corpus records of {side!r} can be used: {why}")
     return Corpus(EmbeddedSplit(*made), records, [*rejected.values()], data.source)
 
 
-def _items(model: Aligner, samples: Samples, side: str, place: int, rejected: dict[int, str]) -> list[tuple[int, Any]]:
-    """Every alternative of one candidate; none where one of them cannot be used."""
-    record, items = samples.records[place], []
+def _items(model: Aligner, samples: Samples, side: str, index: int, rejected: dict[int, str]) -> list[tuple[int, Any]]:
+    """Every alternative of one record; none where one of them cannot be used."""
+    record, items = samples.records[index], []
     if record.problem is not None:
-        rejected[place] = str(record.problem)
+        rejected[index] = str(record.problem)
         return []
     for alternative in range(len(record.values.get(side, ()))):
         try:
-            items.append((place, samples.item(place, side, model.transforms[side], alternative=alternative)))
+            items.append((index, samples.item(index, side, model.transforms[side], alternative=alternative)))
         except BadSample as error:
-            rejected[place] = str(error)
+            rejected[index] = str(error)
             return []
     return items
 
 
-def _joined(candidates: Sequence[Record], records: Sequence[Record]) -> list[Record]:
-    """Candidates with what their rows know besides: the group, and the values of other sides."""
-    rows = {record.id: record for record in records}
-    return [_with(candidate, rows.get(candidate.id)) for candidate in candidates]
+def _joined(corpus: Sequence[Record], records: Sequence[Record]) -> list[Record]:
+    """The corpus with the group and the other towers' values of the data's record of the same id."""
+    by_id = {record.id: record for record in records}
+    return [_with(one, by_id.get(one.id)) for one in corpus]
 
 
-def _with(candidate: Record, row: Record | None) -> Record:
-    if row is None:
-        return candidate
-    group = row.group if candidate.group is None else candidate.group
-    return replace(candidate, group=group, values={**row.values, **candidate.values})
+def _with(listed: Record, record: Record | None) -> Record:
+    if record is None:
+        return listed
+    group = record.group if listed.group is None else listed.group
+    return replace(listed, group=group, values={**record.values, **listed.values})

@@ -1,4 +1,4 @@
-"""One direction of a retrieval: who asks, among what, and who was left out."""
+"""Queries and gallery of one retrieval direction, and how many queries were excluded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from mmalign.data.sources.base import Record
 from mmalign.embedding.jagged import keep
 from mmalign.embedding.loop import EmbeddedSplit, embed_split
 from mmalign.errors import UserError
-from mmalign.evaluation.ranking.corpus import SETS, Corpus, corpora, embed_corpus
+from mmalign.evaluation.ranking.corpus import GALLERIES, Corpus, corpora, embed_corpus
 from mmalign.model import Aligner
 from mmalign.registry import nearest
 
 
 @dataclass(frozen=True)
-class Direction:
-    """One side asks, the other answers.
+class QuerySet:
+    """Queries of one tower and the gallery of the other.
 
     Args:
-        queries: Of the split, less those left out.
-        gallery: Of the split, or of the corpus.
-        corpus: Where the gallery is from; None = the split.
-        seen: How many queries were left out because training knows their group.
+        queries: Embedded queries of the split, without the excluded ones.
+        gallery: Embedded gallery, of the split or of the corpus.
+        corpus: The corpus that the gallery is taken from; None: the split.
+        seen: Number of queries excluded because their group occurs in the training split.
     """
 
     queries: EmbeddedSplit
@@ -32,59 +32,59 @@ class Direction:
     corpus: Corpus | None
     seen: int
 
-    def candidates(self) -> dict[str, Any]:
-        """What the gallery is, for the result."""
+    def describe_gallery(self) -> dict[str, Any]:
+        """Kind and size of the gallery, and the corpus records that cannot be used, for the result."""
         if self.corpus is None:
             return {"set": "split", "size": len(self.gallery)}
         refused = {"unusable": len(self.corpus.rejected), "reasons": list(self.corpus.rejected[:3])}
         return {"set": "corpus", "size": len(self.gallery), **refused}
 
 
-def directions(
+def query_sets(
     model: Aligner,
     data: Dataset,
     sides: tuple[str, str],
     split: str,
     *,
-    candidates: str = "split",
-    strict: bool = False,
+    gallery: str = "split",
+    exclude_seen_groups: bool = False,
     batch_size: int = 64,
     vectors_only: bool = False,
     average: Sequence[str] = (),
-) -> tuple[dict[str, EmbeddedSplit], dict[str, Direction]]:
-    """Embed both sides of a split and the corpora; then who asks whom, by `<asking>_to_<answering>`.
+) -> tuple[dict[str, EmbeddedSplit], dict[str, QuerySet]]:
+    """Embed both towers of a split and the corpora; then the query set of each direction, `<query>_to_<gallery>`.
 
     Raises:
-        UserError: a side is absent from the split, the source has no corpus, or no record has a group to be strict by.
+        UserError: a tower is absent from the split, the source has no corpus, or no record has a group to exclude by.
     """
     records = data.records(split)
-    known = _seen_groups(data, records, split) if strict else None
-    lists = {} if candidates == "split" else corpora(_paired(data, candidates), sides, candidates)
+    known = _seen_groups(data, records, split) if exclude_seen_groups else None
+    lists = {} if gallery == "split" else corpora(_with_source(data, gallery), sides, gallery)
     kept: dict[str, Any] = {"batch_size": batch_size, "vectors_only": vectors_only}
     embedded = {side: embed_split(model, data, side, split, packed=True, average=average, **kept) for side in sides}
-    corpus = {side: embed_corpus(model, _paired(data, candidates), side, lists[side], **kept) for side in lists}
+    corpus = {side: embed_corpus(model, _with_source(data, gallery), side, lists[side], **kept) for side in lists}
     found = {}
     for asking, answering in (sides, sides[::-1]):
-        queries, wide = embedded[asking], corpus.get(answering)
-        asks = queries if known is None else _without(queries, records, known)
-        gallery = embedded[answering] if wide is None else wide.side
-        found[f"{asking}_to_{answering}"] = Direction(asks, gallery, wide, len(queries) - len(asks))
+        every, listed = embedded[asking], corpus.get(answering)
+        queries = every if known is None else _without(every, records, known)
+        items = embedded[answering] if listed is None else listed.side
+        found[f"{asking}_to_{answering}"] = QuerySet(queries, items, listed, len(every) - len(queries))
     return embedded, found
 
 
-def _paired(data: Dataset, candidates: str) -> Dataset:
-    if candidates not in SETS:
-        raise UserError(f"--candidates: no set called {candidates!r}{nearest(candidates, SETS)}")
+def _with_source(data: Dataset, gallery: str) -> Dataset:
+    if gallery not in GALLERIES:
+        raise UserError(f"--gallery: no gallery called {gallery!r}{nearest(gallery, GALLERIES)}")
     if not isinstance(data, Dataset):
-        raise UserError(f"--candidates {candidates} needs a source, got {type(data).__name__}")
+        raise UserError(f"--gallery {gallery} needs a source, got {type(data).__name__}")
     return data
 
 
 def _seen_groups(data: Dataset, records: Sequence[Record], split: str) -> set[str]:
     if not isinstance(data, Dataset) or all(record.group is None for record in records):
-        raise UserError("--strict: no record has a group; name its column with --data.columns.group")
+        raise UserError("--exclude_seen_groups: no record has a group; name its column with --data.columns.group")
     if split in ("train", "all"):
-        raise UserError(f"--strict leaves out what training rows know, which is all of split {split!r}")
+        raise UserError(f"--exclude_seen_groups would exclude every training record, and split {split!r} contains them")
     rows = zip(data.all_records, data.splits, strict=True)
     return {record.group for record, where in rows if where == "train" and record.group is not None}
 
@@ -92,5 +92,7 @@ def _seen_groups(data: Dataset, records: Sequence[Record], split: str) -> set[st
 def _without(queries: EmbeddedSplit, records: Sequence[Record], known: set[str]) -> EmbeddedSplit:
     unseen = torch.tensor([records[row].group not in known for row in queries.record_indices.tolist()])
     if not bool(unseen.any()):
-        raise UserError("--strict: every query's group is among the training rows; nothing is left to ask")
+        raise UserError(
+            "--exclude_seen_groups: the group of every query occurs in the training split; no query is left"
+        )
     return EmbeddedSplit(keep(queries.embedding, unseen), queries.record_indices[unseen])

@@ -1,4 +1,4 @@
-"""Several models as one: candidates ordered by the mean of the ranks that each model gives them (Text2Mol)."""
+"""Rank fusion: gallery items are ranked by the mean of the ranks that several models assign (Text2Mol)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from mmalign.data.dataset import Dataset
 from mmalign.embedding.loop import EmbeddedSplit
 from mmalign.embedding.scoring import Block
 from mmalign.errors import UserError
-from mmalign.evaluation.ranking.query_sets import Direction, directions
+from mmalign.evaluation.ranking.query_sets import QuerySet, query_sets
 from mmalign.model import Aligner
 
 _FEW = 16
@@ -21,9 +21,9 @@ _FEW = 16
 def mean_rank_blocks(members: Sequence[Iterable[Block]]) -> Iterator[Block]:
     """The blocks of several models -> blocks whose scores are minus the sum of ranks: the lowest mean rank is first.
 
-    Every model ranks all candidates of a query, `1 + better + (equal - 1) / 2`, and the mean of these ranks is what
-    candidates are ranked by (Edwards et al. 2021, Text2Mol, section 4.4). Ranks know nothing of a score's scale, so
-    models of any objective go together, and a model that scores all alike changes nothing.
+    Every model ranks all gallery items of a query, `1 + better + (equal - 1) / 2`; items are then ranked by the mean of
+    these ranks (Edwards et al. 2021, Text2Mol, section 4.4). Ranks do not depend on the scale of a score, so models of
+    different objectives can be combined, and a model with constant scores changes nothing.
 
     Args:
         members: One series of blocks a model, cut alike.
@@ -41,7 +41,7 @@ def mean_rank_blocks(members: Sequence[Iterable[Block]]) -> Iterator[Block]:
 
 
 def mid_ranks(block: Block) -> torch.Tensor:
-    """The rank of every candidate of every query, 1 = first; equal scores share the mean of theirs, `(rows, gallery)`.
+    """The rank of every gallery item of every query, 1 = first; equal scores share a mean, `(rows, gallery)`.
 
     Example:
         >>> mid_ranks(Block(0, torch.tensor([[5.0, 7.0, 5.0, 1.0]]), torch.zeros(1, 1)))
@@ -96,10 +96,10 @@ def members(model: Aligner, others: Sequence[str | Path | Aligner], sides: tuple
     return found
 
 
-def directions_of(
+def query_sets_of(
     models: Sequence[Aligner], data: Dataset, sides: tuple[str, str], split: str, *, score: str = "", **options: Any
-) -> list[tuple[dict[str, EmbeddedSplit], dict[str, Direction]]]:
-    """What each model makes of the data by its own transforms, see `directions`.
+) -> list[tuple[dict[str, EmbeddedSplit], dict[str, QuerySet]]]:
+    """The query sets of each model, embedded with its own transforms; see `query_sets`.
 
     Raises:
         UserError: one model can use rows that another cannot.
@@ -111,7 +111,7 @@ def directions_of(
             if [record.id for record in data.records(split)] != read:
                 raise UserError(f"--ensemble {_name(model)}: expected a model that can read the same rows of the data")
         of_vectors = not score and model.scores_vectors_only(*sides)
-        made.append(directions(model, data, sides, split, vectors_only=of_vectors, **options))
+        made.append(query_sets(model, data, sides, split, vectors_only=of_vectors, **options))
         for name, one in made[0][1].items():
             _demand_same(one, made[-1][1][name])
     if len(models) > 1:
@@ -132,8 +132,8 @@ def _prepare(model: Aligner, data: Dataset, sides: tuple[str, str], split: str) 
     data.prepare({side: model.modalities[side] for side in sides}, splits=None if split == "all" else [split])
 
 
-def _demand_same(one: Direction, other: Direction) -> None:
+def _demand_same(one: QuerySet, other: QuerySet) -> None:
     pairs = ((one.queries, other.queries), (one.gallery, other.gallery))
     if any(len(a) != len(b) or not torch.equal(a.record_indices, b.record_indices) for a, b in pairs):
-        sizes = [f"{len(it.queries)} queries, {len(it.gallery)} candidates" for it in (one, other)]
+        sizes = [f"{len(it.queries)} queries, {len(it.gallery)} gallery items" for it in (one, other)]
         raise UserError(f"--ensemble: expected models that can use the same rows, got {sizes[0]} and {sizes[1]}")

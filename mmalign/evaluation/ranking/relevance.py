@@ -1,4 +1,4 @@
-"""Which answers are right: sparse matrices of query items by gallery items."""
+"""Relevance of gallery items to queries: sparse matrices."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,28 +10,28 @@ from mmalign.embedding.loop import EmbeddedSplit
 from mmalign.errors import UserError
 from mmalign.registry import nearest
 
-CREDITS = {
-    "pair": "right = of the query's own record",
-    "content": "right = of the query's own record, or of exactly equal content to the query or to one of its answers",
-    "group": "right = of a record of the query's group",
+RELEVANCE = {
+    "record": "relevant = items of the query's own record",
+    "content": "relevant = items of the query's own record, or of equal content to the query or to one of its items",
+    "group": "relevant = items of the records in the query's group",
 }
 
 
 class RelevanceMatrix:
-    """Right answers of each query, made a block of queries at a time: `right[start:stop]` is a SciPy CSR matrix.
+    """Relevant gallery items of a block of queries: `relevant[start:stop]` is a SciPy CSR matrix.
 
-    A query and a gallery item belong together when they share a key; the credit decides the keys.
+    An item is relevant to a query when they share a key; the relevance criterion defines the keys.
 
     Args:
-        queries: The asking side.
-        gallery: The answering side.
-        records: Of the split; both sides' `rows` point into it.
-        credit: pair, content or group.
-        candidates: What the gallery's `rows` point into where that is not the split. A candidate is of a record when
-            it has its id.
+        queries: Embedded queries.
+        gallery: Embedded gallery items.
+        records: Records of the split; both towers' `rows` are indices into it.
+        relevance: record, content or group.
+        gallery_records: Records that the gallery's `rows` are indices into, where that is not the split. A gallery
+            item belongs to the record of the split that has its id.
 
     Raises:
-        UserError: unknown credit; `group` where no record has a group.
+        UserError: unknown relevance; `group` where no record has a group.
     """
 
     def __init__(
@@ -40,29 +40,29 @@ class RelevanceMatrix:
         gallery: EmbeddedSplit,
         records: Sequence[Record],
         *,
-        credit: str = "pair",
-        candidates: Sequence[Record] | None = None,
+        relevance: str = "record",
+        gallery_records: Sequence[Record] | None = None,
     ) -> None:
-        if credit not in CREDITS:
-            raise UserError(f"no credit called {credit!r}{nearest(credit, CREDITS)}")
-        if credit == "group" and all(record.group is None for record in records):
-            raise UserError("credit 'group': no record has a group; name the column with --data.columns.group")
+        if relevance not in RELEVANCE:
+            raise UserError(f"--relevance: no criterion called {relevance!r}{nearest(relevance, RELEVANCE)}")
+        if relevance == "group" and all(record.group is None for record in records):
+            raise UserError("--relevance group: no record has a group; name the column with --data.columns.group")
         asking, answering = queries.embedding.tower, gallery.embedding.tower
-        by_id, answers = candidates is not None, records if candidates is None else candidates
+        by_id, listed = gallery_records is not None, records if gallery_records is None else gallery_records
         names: dict[Any, int] = {}
         self._queries = _incidence(
-            [_keys(records, row, place, (asking, answering), credit, by_id) for row, place in _items(queries)], names
+            [_keys(records, row, place, (asking, answering), relevance, by_id) for row, place in _items(queries)], names
         )
         self._gallery = _incidence(
-            [_keys(answers, row, place, (answering, asking), credit, by_id) for row, place in _items(gallery)], names
+            [_keys(listed, row, place, (answering, asking), relevance, by_id) for row, place in _items(gallery)], names
         )
         self._queries.resize(len(queries), len(names))
         self._gallery = self._gallery.T.tocsr()
 
     def __getitem__(self, rows: slice) -> Any:
-        right = self._queries[rows] @ self._gallery
-        right.sort_indices()
-        return right
+        relevant = self._queries[rows] @ self._gallery
+        relevant.sort_indices()
+        return relevant
 
 
 def _items(side: EmbeddedSplit) -> Iterable[tuple[int, int]]:
@@ -70,16 +70,16 @@ def _items(side: EmbeddedSplit) -> Iterable[tuple[int, int]]:
 
 
 def _keys(
-    records: Sequence[Record], row: int, place: int, sides: tuple[str, str], credit: str, by_id: bool
+    records: Sequence[Record], row: int, place: int, sides: tuple[str, str], relevance: str, by_id: bool
 ) -> list[Any]:
     record = records[row]
     same: tuple[str, Any] = ("id", record.id) if by_id else ("record", row)
-    if credit == "group":
+    if relevance == "group":
         return [same] if record.group is None else [("group", record.group)]
-    if credit == "pair":
+    if relevance == "record":
         return [same]
-    # An item carries its own content, and what its record has on the other side: it meets every item that answers
-    # to equal content, and every item whose content equals one of its own answers.
+    # Keys of an item: its own content, and the contents of its record in the other tower. It shares a key with every
+    # item whose record has equal content, and with every item equal to one of its record's.
     own, other = sides
     contents = [(own, record.values[own][place]), *((other, value) for value in record.values.get(other, ()))]
     return [same, *dict.fromkeys(pair for pair in contents if isinstance(pair[1], str | bytes))]

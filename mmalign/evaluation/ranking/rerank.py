@@ -1,4 +1,4 @@
-"""Two stages: vectors choose a query's first candidates, the full score puts these in order."""
+"""Re-ranking: the cosine of vectors selects the first gallery items of each query, the full score orders them."""
 
 from collections.abc import Callable, Iterator
 
@@ -34,7 +34,7 @@ def reranked_blocks(
         queries: Tokens packed or padded.
         gallery: The same; no more of it is padded at once than a few hundred samples.
         score: Rows of queries and as many rows of the gallery -> the score of each row, `(rows,)`.
-        depth: How many candidates a query.
+        depth: Number of gallery items per query that are re-ranked.
         pairs: Cosines held at once.
         device: Where scores are computed.
 
@@ -48,7 +48,7 @@ def reranked_blocks(
         tensor([[1, 0, 2]])
     """
     if depth < 1:
-        raise UserError(f"--rerank: expected how many candidates of each query are scored in full, got {depth}")
+        raise UserError(f"--rerank: expected the number of gallery items per query to re-rank, at least 1, got {depth}")
     depth = min(depth, len(gallery))
     sizes = lengths_of(queries), lengths_of(gallery)
     for start, rough in score_blocks(_vectors(queries), _vectors(gallery), score=_cosines, pairs=pairs, device=device):

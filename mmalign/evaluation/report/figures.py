@@ -51,7 +51,7 @@ def figure(result: "EvalResult") -> "Figure":
 
 
 def similarity_of(
-    model: Aligner, a: EmbeddedSplit, b: EmbeddedSplit, records: Sequence[Record], *, credit: str
+    model: Aligner, a: EmbeddedSplit, b: EmbeddedSplit, records: Sequence[Record], *, relevance: str
 ) -> dict[str, Any]:
     """The arguments of `similarity_matrix` for a part of the records that a page can show.
 
@@ -63,7 +63,7 @@ def similarity_of(
     shown = _spread(both, classes) if grouped else both[:_ALONE]
     items_a, items_b = _first_items(a, shown), _first_items(b, shown)
     sub_a, sub_b = (EmbeddedSplit(s.embedding[i], s.record_indices[i]) for s, i in ((a, items_a), (b, items_b)))
-    right = RelevanceMatrix(sub_a, sub_b, records, credit=credit)[0 : len(shown)].toarray() > 0
+    right = RelevanceMatrix(sub_a, sub_b, records, relevance=relevance)[0 : len(shown)].toarray() > 0
     with torch.no_grad():
         scores = model.similarity(sub_a.embedding.to(model.device), sub_b.embedding.to(model.device)).cpu()
     sides = a.embedding.tower, b.embedding.tower

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MAX_BYTES = 64 * 2**20
-_SHOWN = ("credit", "ranks", "strict", "rerank", "ensemble")
+_SHOWN = ("relevance", "ranks", "exclude_seen_groups", "rerank", "ensemble")
 
 
 @dataclass
@@ -154,9 +154,9 @@ def _notes(kept: Mapping[str, Any]) -> str:
     options = ", ".join(f"{name} {value}" for name, value in rows.get("options", {}).items())
     of = f" of {rows['source']}" + (f" ({options})" if options else "") if "source" in rows else ""
     lines = [f"{kept['split']}{of}: {rows['used']} rows, {rows.get('set_aside', 0)} set aside"]
-    for name, one in kept.get("candidates", {}).items():
+    for name, one in kept.get("gallery", {}).items():
         bad = f", {one['unusable']} unusable" if one.get("unusable") else ""
-        lines.append(f"{name.replace('_to_', ' -> ')}: {one['size']} candidates, the {one['set']}{bad}")
+        lines.append(f"{name.replace('_to_', ' -> ')}: gallery of {one['size']} items, the {one['set']}{bad}")
     lines += [f"{name}: {protocol[name]}" for name in _SHOWN if name in protocol]
     lines += [f"bundle {one['hash']}: {one['path']}" for one in kept.get("bundles", ())]
     return "\n".join(lines)

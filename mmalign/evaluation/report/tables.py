@@ -1,4 +1,4 @@
-"""Tables within a result: one row a class, a way to be unsure or a share of the data; one column a figure."""
+"""Tables within a result: one row a class, an uncertainty estimate or a fraction of the data; one column a metric."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any

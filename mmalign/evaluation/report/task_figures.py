@@ -1,4 +1,4 @@
-"""From figures to a picture: classes of a detector, amounts of a probe, numbers, and doubt."""
+"""From figures to a picture: classes of a detector, amounts of a probe, numbers, and uncertainty."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 def figures_drawn(result: "EvalResult") -> "Figure | None":
     """Risk and coverage where uncertainty was asked for, else what goes with the task; None where that is a matrix."""
     split, details = result.provenance["split"], result.details
-    if "doubt" in details and result.task != "regression":
+    if "uncertainty" in details and result.task != "regression":
         title = f"{result.task}, {split} split: error of the rows that are kept ({result.scores['n']} rows)"
-        wrong = "share of classes judged wrongly" if result.task == "multi-label" else "share of rows judged wrongly"
-        return risk_coverage(details["doubt"].curves, ylabel=wrong, title=title)
+        wrong = (
+            "fraction of classes predicted wrongly"
+            if result.task == "multi-label"
+            else "fraction of records predicted wrongly"
+        )
+        return risk_coverage(details["uncertainty"].curves, ylabel=wrong, title=title)
     if result.task == "regression" and "truth" in details:
         return _numbers(result, split)
     if result.task == "multi-label" and "classes" in result.scores:
@@ -43,8 +47,8 @@ def _numbers(result: "EvalResult", split: str) -> "Figure":
         details["predicted"].values,
         name=details["target"].replace("_", " "),
         threshold=details["threshold"],
-        uncertainty=unsure if "doubt" in details else None,
-        curves=details["doubt"].curves if "doubt" in details else None,
+        uncertainty=unsure if "uncertainty" in details else None,
+        curves=details["uncertainty"].curves if "uncertainty" in details else None,
         title=title,
     )
 

@@ -22,16 +22,16 @@ from mmalign.evaluation.metrics.weighted import (
 )
 from mmalign.evaluation.probing.features import random_copy, side_features
 from mmalign.evaluation.probing.label_fractions import (
-    share_of_rows,
     shots_of_classes,
     strata_of_labels,
     strata_of_numbers,
+    stratified_fraction,
 )
 from mmalign.evaluation.probing.linear_models import Fit, less_error, logistic, mean_area, one_vs_rest, probe, ridge
 from mmalign.evaluation.report.result import EvalResult, provenance
 from mmalign.model import Aligner
 
-SHARES = (0.01, 0.1, 1.0)
+FRACTIONS = (0.01, 0.1, 1.0)
 Measures = dict[str, Callable[[Floats], Floats]]  # name -> weights `(draws, n)` to figures `(draws,)`
 PROTOCOL = {
     "probe": "standardised features; logistic regression (one a class where rows have several labels) or ridge",
@@ -40,7 +40,7 @@ PROTOCOL = {
     "random": "the same architecture with fresh weights, one draw a seed; statistics of batch normalisation as made",
     "gain": "trained less random, rows drawn together",
     "seeds": "figures are means over seeds: of training rows, and of the random weights; sd over seeds",
-    "balanced_accuracy": "of the most probable class, or, with several labels, of being above the training share",
+    "balanced_accuracy": "of the most probable class, or, with several labels, of being above the training prevalence",
     "intervals": "95 % percentile bootstrap, whole groups (patients) drawn, a record without group by itself",
 }
 
@@ -80,7 +80,7 @@ def evaluate_probe(
     target: str = "",
     threshold: float | None = None,
     features: str = "encoder",
-    shares: Sequence[float] | None = None,
+    fractions: Sequence[float] | None = None,
     shots: Sequence[int] = (),
     seeds: int = 3,
     batch_size: int = 64,
@@ -97,7 +97,7 @@ def evaluate_probe(
         target: A number to predict; "" = the labels.
         threshold: With a target, also judge on which side of it the prediction falls.
         features: encoder, what the head gets, or embedding, what the shared space holds.
-        shares: Of the training rows; default: 0.01, 0.1 and 1, or none where there are shots.
+        fractions: Fractions of the training records; default: 0.01, 0.1 and 1, or none where there are shots.
         shots: Training rows of each class.
         seeds: How many draws of training rows and of random weights.
         batch_size: Items a forward pass.
@@ -116,9 +116,9 @@ def evaluate_probe(
     if seeds < 1:
         raise UserError(f"--seeds: expected at least 1, got {seeds}")
     if target and shots:
-        raise UserError("--shots are rows of each class; of a target, take --shares")
+        raise UserError("--shots counts records per class; with --target, use --fractions")
     asked = _numbers(data, target, threshold) if target else _classes(data)
-    shares = SHARES if shares is None and not shots else shares or ()
+    fractions = FRACTIONS if fractions is None and not shots else fractions or ()
     held = "validation" if split != "validation" and data.records("validation") else None
 
     def read(source: Aligner, which: str) -> Rows:
@@ -136,8 +136,8 @@ def evaluate_probe(
     truth, groups = trained[split].truth, trained[split].groups
     parts: dict[str, list[Ints]] = {}
     held_truth, draws = trained["train"].truth, range(seed, seed + seeds)
-    for share in shares:
-        parts[f"{100 * share:g} %"] = [share_of_rows(asked.strata(held_truth), share, n) for n in draws]
+    for fraction in fractions:
+        parts[f"{100 * fraction:g} %"] = [stratified_fraction(asked.strata(held_truth), fraction, n) for n in draws]
     for several in shots:
         parts[f"{several} a class"] = [shots_of_classes(held_truth, several, n) for n in draws]
     tables: dict[str, dict[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""Retrieval, both directions: how high the right answers stand in the list that the model's scores make."""
+"""Retrieval in both directions: the ranks of relevant gallery items by the model's score."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -14,11 +14,11 @@ from mmalign.embedding.loop import AVERAGE
 from mmalign.embedding.scoring import Block, full_blocks
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics import bootstrap as boot
-from mmalign.evaluation.ranking.corpus import SETS
-from mmalign.evaluation.ranking.query_sets import Direction
-from mmalign.evaluation.ranking.rank_fusion import directions_of, mean_rank_blocks, members, names
+from mmalign.evaluation.ranking.corpus import GALLERIES
+from mmalign.evaluation.ranking.query_sets import QuerySet
+from mmalign.evaluation.ranking.rank_fusion import mean_rank_blocks, members, names, query_sets_of
 from mmalign.evaluation.ranking.ranks import TIES, Ranks, rank_blocks
-from mmalign.evaluation.ranking.relevance import CREDITS, RelevanceMatrix
+from mmalign.evaluation.ranking.relevance import RELEVANCE, RelevanceMatrix
 from mmalign.evaluation.ranking.rerank import reranked_blocks
 from mmalign.evaluation.report.figures import similarity_of
 from mmalign.evaluation.report.result import EvalResult, provenance, rows_of
@@ -26,16 +26,16 @@ from mmalign.model import Aligner
 
 KS = {"split": (1, 5, 10), "corpus": (1, 10, 100)}
 PROTOCOL = {
-    "hit@k": "share of queries with at least one right answer among the first k",
-    "recall@k": "share of a query's right answers that are among the first k, mean over queries",
-    "mrr, median_rank, mean_rank": "of the first right answer",
-    "gallery": "every alternative of every candidate",
-    "no_right_answer": "queries left out, because the gallery holds no right answer",
+    "hit@k": "fraction of queries with at least one relevant item among the first k",
+    "recall@k": "fraction of a query's relevant items that are among the first k, mean over queries",
+    "mrr, median_rank, mean_rank": "of the first relevant item",
+    "no_relevant_item": "queries excluded because the gallery contains no relevant item",
     "intervals": "95 % percentile bootstrap, whole records drawn as queries, gallery kept",
 }
-STRICT = "queries whose group is among the training rows are left out"
-RERANK = "the first {} candidates by the cosine of vectors get the full score and stand above all others in its order"
-ENSEMBLE = "mean of the ranks that each of {} models gives a candidate"
+ITEMS = "every alternative of every record is an item"
+EXCLUDED = "queries whose group occurs in the training split are excluded"
+RERANK = "the first {} gallery items by the cosine of vectors are re-ranked by the full score, ahead of all others"
+ENSEMBLE = "gallery items are ranked by the mean of the ranks of {} models"
 
 
 def evaluate_retrieval(
@@ -45,15 +45,15 @@ def evaluate_retrieval(
     a: str,
     b: str,
     split: str,
-    credit: str = "pair",
+    relevance: str = "record",
     batch_size: int = 64,
     bootstrap: int = 1000,
     seed: int = 0,
     ks: Sequence[int] | None = None,
     score: str = "",
-    candidates: str = "split",
+    gallery: str = "split",
     ties: str = "worst",
-    strict: bool = False,
+    exclude_seen_groups: bool = False,
     rerank: int = 0,
     ensemble: Sequence[str | Path | Aligner] = (),
     average: Sequence[str] = (),
@@ -66,20 +66,20 @@ def evaluate_retrieval(
         a: One tower.
         b: The other tower.
         split: Whose records are queries and, unless there is a corpus, gallery.
-        credit: Which answers are right: `pair` (of the same record), `content` (or of exactly equal content) or
-            `group` (of the same group).
+        relevance: Which gallery items are relevant: `record` (of the query's record), `content` (also of equal content)
+            or `group` (of the query's group).
         batch_size: Items a forward pass.
         bootstrap: Resamples behind each interval; 0 = no intervals.
         seed: Seed of the resampling.
         ks: Lengths of the list for hit@k and recall@k; None: 1, 5, 10, or of a corpus 1, 10, 100.
         score: Another score that the pair's objective offers.
-        candidates: What answers are sought in: the `split`, or the `corpus` that the source lists. A side of which the
-            source lists none is sought in the split, and the result says so.
+        gallery: The evaluated `split`, or the source's full `corpus`. Where the source lists no corpus of a tower, its
+            gallery is the split; the result records this.
         ties: `worst`: among equal scores wrong answers come first; `middle`: all orders of equal scores count alike.
-        strict: Leave out queries whose record's group is among the data's training rows too.
-        rerank: How many candidates of each query, the first by the cosine of vectors, get the full score and stand
-            above all others; 0: every pair gets it.
-        ensemble: Bundles (or models) beside the model: candidates are ranked by the mean of the ranks that each gives.
+        exclude_seen_groups: Exclude queries whose group also occurs in the training split.
+        rerank: Number of gallery items per query, the first by the cosine of vectors, that are re-ranked by the full
+            score and stay ahead of all others; 0: every pair is scored in full.
+        ensemble: Further bundles or models: gallery items are ranked by the mean of the ranks of all models.
         average: Sides of which a record's alternatives become one item, the mean of their vectors: the clips of one
             study. By content, its first alternative counts.
 
@@ -88,44 +88,44 @@ def evaluate_retrieval(
         `embeddings` by side (tokens packed: take rows of them), `similarity` for the picture.
 
     Raises:
-        UserError: a side is absent from the split, scores are not finite, no query has a right answer, or the source
+        UserError: a side is absent from the split, scores are not finite, no query has a relevant item, or the source
             has no corpus.
     """
     if a == b:
         raise UserError(f"retrieval needs two towers, got {a!r} twice")
-    lengths = _checked(ks, candidates)
+    lengths = _checked(ks, gallery)
     records = data.records(split)
     models = members(model, ensemble, (a, b))
-    options: dict[str, Any] = {"candidates": candidates, "strict": strict, "batch_size": batch_size, "average": average}
-    made = directions_of(models, data, (a, b), split, score=score, **options)
+    options: dict[str, Any] = {"gallery": gallery, "exclude_seen_groups": exclude_seen_groups, "batch_size": batch_size}
+    made = query_sets_of(models, data, (a, b), split, score=score, average=average, **options)
     sides, asked = made[0]
     scores: dict[str, Any] = {}
     details: dict[str, Any] = {"embeddings": sides}
     for name, one in asked.items():
-        pool = None if one.corpus is None else one.corpus.answers(credit)
-        right = RelevanceMatrix(one.queries, one.gallery, records, credit=credit, candidates=pool)
+        listed = None if one.corpus is None else one.corpus.records_for(relevance)
+        relevant = RelevanceMatrix(one.queries, one.gallery, records, relevance=relevance, gallery_records=listed)
         each = [_blocks(it, of[name], rerank=rerank, score=score) for it, (_, of) in zip(models, made, strict=True)]
         blocks = each[0] if len(each) == 1 else mean_rank_blocks(each)
-        found = rank_blocks(blocks, right, gallery=len(one.gallery), ks=lengths, ties=ties)
+        found = rank_blocks(blocks, relevant, gallery=len(one.gallery), ks=lengths, ties=ties)
         scores[name] = summary(found, one.queries.record_indices, resamples=bootstrap, seed=seed)
-        scores[name]["no_right_answer"] = len(one.queries) - len(found.queries)
-        if strict:
+        scores[name]["no_relevant_item"] = len(one.queries) - len(found.queries)
+        if exclude_seen_groups:
             scores[name]["seen_in_training"] = one.seen
         details[name] = found
-    details["similarity"] = similarity_of(model, sides[a], sides[b], records, credit=credit)
-    protocol = {"ranks": f"1 = first; {TIES[ties]}", **PROTOCOL, "credit": f"{credit}: {CREDITS[credit]}"}
-    protocol |= {"score": score or "as trained", "candidates": f"{candidates}: {SETS[candidates]}"}
-    protocol |= {"strict": STRICT} if strict else {}
+    details["similarity"] = similarity_of(model, sides[a], sides[b], records, relevance=relevance)
+    protocol = {"ranks": f"1 = first; {TIES[ties]}", **PROTOCOL, "relevance": f"{relevance}: {RELEVANCE[relevance]}"}
+    protocol |= {"score": score or "as trained", "gallery": f"{gallery}: {GALLERIES[gallery]}; {ITEMS}"}
+    protocol |= {"exclude_seen_groups": EXCLUDED} if exclude_seen_groups else {}
     protocol |= {"rerank": RERANK.format(rerank)} if rerank else {}
     protocol |= {"average": AVERAGE.format(", ".join(average))} if average else {}
     protocol |= {"ensemble": ENSEMBLE.format(len(models))} if ensemble else {}
     kept = provenance(model, data, split=split, seed=seed, protocol=protocol, resamples=bootstrap)
-    kept |= {"candidates": {name: one.candidates() for name, one in asked.items()}, "rows": rows_of(data, split)}
+    kept |= {"gallery": {name: one.describe_gallery() for name, one in asked.items()}, "rows": rows_of(data, split)}
     kept |= {"bundles": names(models)} if ensemble else {}
     return EvalResult("retrieval", scores, kept, details)
 
 
-def _blocks(model: Aligner, one: Direction, *, rerank: int, score: str) -> Iterator[Block]:
+def _blocks(model: Aligner, one: QuerySet, *, rerank: int, score: str) -> Iterator[Block]:
     sides = one.queries.embedding, one.gallery.embedding
     if rerank:
         return reranked_blocks(
@@ -134,8 +134,8 @@ def _blocks(model: Aligner, one: Direction, *, rerank: int, score: str) -> Itera
     return full_blocks(*sides, score=partial(model.similarity, score=score), device=model.device)
 
 
-def _checked(ks: Sequence[int] | None, candidates: str) -> tuple[int, ...]:
-    lengths = KS.get(candidates, KS["split"]) if ks is None else tuple(ks)
+def _checked(ks: Sequence[int] | None, gallery: str) -> tuple[int, ...]:
+    lengths = KS.get(gallery, KS["split"]) if ks is None else tuple(ks)
     if any(k < 1 for k in lengths) or len(set(lengths)) < len(lengths):
         raise UserError(f"--ks: expected different lengths of at least 1, got {list(lengths)}")
     return lengths

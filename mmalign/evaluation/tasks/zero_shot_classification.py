@@ -10,7 +10,7 @@ from mmalign.embedding.loop import embed_split
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.classification import Classified, multi_label_scores, single_label_scores
 from mmalign.evaluation.metrics.labels import groups_of
-from mmalign.evaluation.metrics.selective_prediction import Doubt, assess, class_doubts, variance_of
+from mmalign.evaluation.metrics.selective_prediction import UncertaintyReport, assess, class_uncertainties, variance_of
 from mmalign.evaluation.metrics.weighted import Ints, mean
 from mmalign.evaluation.prompts.class_prompts import Prompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
@@ -20,7 +20,7 @@ from mmalign.types import Embedding
 
 PROTOCOL = {
     "top1, top5": "ties count against the model; top5 is given from six classes on",
-    "balanced_accuracy": "mean over classes of the share of their samples that are named rightly",
+    "balanced_accuracy": "recall of each class, averaged over classes",
     "macro_auroc": "one class against the rest, mean over classes; from softmax probabilities (one label a sample) "
     "or scores (several)",
     "ece": "expected calibration error, 15 bins of equal width, L1, of softmax(scale x score)",
@@ -105,7 +105,7 @@ def evaluate_zero_shot(
         model, data, split=split, seed=seed, protocol=protocol, resamples=bootstrap, prompts_hash=prompts.hash
     )
     if uncertainty:
-        doubt = _doubt(
+        report = _uncertainty(
             embedded.embedding[kept],
             classified,
             details,
@@ -113,18 +113,18 @@ def evaluate_zero_shot(
             bootstrap,
             seed,
         )
-        found, details = found | doubt.tables, details | {"doubt": doubt}
-        origin["protocol"] |= doubt.protocol
+        found, details = found | report.tables, details | {"uncertainty": report}
+        origin["protocol"] |= report.protocol
     return EvalResult("zero-shot", found, origin, details | {"classes": names, "truth": truth[kept]})
 
 
-def _doubt(
+def _uncertainty(
     samples: Embedding, given: Classified, details: Mapping[str, Any], groups: Ints, resamples: int, seed: int
-) -> Doubt:
+) -> UncertaintyReport:
     if "predicted" not in details:
         raise UserError("uncertainty of records with several labels: use --task multi-label")
     wrong = (details["predicted"] != given.truth.long().argmax(dim=1)).double().numpy()
-    definitions = variance_of(samples) | class_doubts((given.scale * given.scores.double()).numpy())
+    definitions = variance_of(samples) | class_uncertainties((given.scale * given.scores.double()).numpy())
     return assess(
         definitions, wrong, groups, quality=lambda weights: 1 - mean(wrong, weights), resamples=resamples, seed=seed
     )

@@ -9,7 +9,12 @@ from mmalign.data.dataset import Dataset
 from mmalign.embedding.loop import AVERAGE, embed_split
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.labels import groups_of, labels_of, tuning_split, with_intervals
-from mmalign.evaluation.metrics.selective_prediction import Doubt, assess, detection_doubts, variance_of
+from mmalign.evaluation.metrics.selective_prediction import (
+    UncertaintyReport,
+    assess,
+    detection_uncertainties,
+    variance_of,
+)
 from mmalign.evaluation.metrics.weighted import (
     Bools,
     Floats,
@@ -133,11 +138,11 @@ def evaluate_multi_label(
     if uncertainty:
         scale = model.logit_scale(side, class_side)
         definitions = variance_of(embedded.embedding) | _score_variance(sentences, embedded.embedding, prompts)
-        doubt = detection_doubt(
+        report = detection_uncertainty(
             details["truth"], details["margins"], groups, definitions, scale=scale, resamples=bootstrap, seed=seed
         )
-        found, details = found | doubt.tables, details | {"doubt": doubt}
-        origin["protocol"] |= doubt.protocol
+        found, details = found | report.tables, details | {"uncertainty": report}
+        origin["protocol"] |= report.protocol
     return EvalResult("multi-label", found, origin, details)
 
 
@@ -201,7 +206,7 @@ def _defined(figures: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in figures.items() if not (isinstance(value, float) and np.isnan(value))}
 
 
-def detection_doubt(
+def detection_uncertainty(
     truth: Bools,
     margins: Floats,
     groups: Any,
@@ -210,8 +215,8 @@ def detection_doubt(
     scale: float = 1.0,
     resamples: int = 1000,
     seed: int = 0,
-) -> Doubt:
-    """Whether doubt goes with the share of classes that are judged wrongly; halves by their macro balanced accuracy.
+) -> UncertaintyReport:
+    """How well uncertainty ranks the fraction of wrong classes; halves are compared by macro balanced accuracy.
 
     Args:
         truth: `(n, classes)`.
@@ -236,7 +241,7 @@ def detection_doubt(
         return over_classes(np.stack(columns, axis=1))
 
     return assess(
-        {**definitions, **detection_doubts(scale * margins)},
+        {**definitions, **detection_uncertainties(scale * margins)},
         np.asarray((truth != said).mean(axis=1)),
         groups,
         quality=quality,

@@ -9,7 +9,7 @@ from mmalign.data.dataset import Dataset
 from mmalign.embedding.loop import AVERAGE, embed_split
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.labels import groups_of, targets_of, tuning_split
-from mmalign.evaluation.metrics.regression import Predicted, number_doubt, number_figures, predict
+from mmalign.evaluation.metrics.regression import Predicted, number_figures, number_uncertainty, predict
 from mmalign.evaluation.metrics.selective_prediction import variance_of
 from mmalign.evaluation.metrics.weighted import best_threshold
 from mmalign.evaluation.prompts.contrast_prompts import ValuePrompts
@@ -124,7 +124,7 @@ def evaluate_regression(
     }
     found = tables["model"] | {"n": len(truth), "groups": len(np.unique(groups)), "rows": tables}
     if threshold is not None:
-        found |= {"threshold": threshold, "share_below": float((truth < threshold).mean())}
+        found |= {"threshold": threshold, "fraction_below": float((truth < threshold).mean())}
         found |= {} if cut is None else {"cut": cut}
     protocol = PROTOCOL | {
         "prediction": f"mean of the values by softmax(score / {temperature:.6g}), scores averaged over templates"
@@ -142,11 +142,11 @@ def evaluate_regression(
     )
     details = {"truth": truth, "predicted": said, "groups": groups, "threshold": threshold, "cut": cut}
     if uncertainty:
-        doubt = number_doubt(
+        report = number_uncertainty(
             truth, said, variance_of(samples), groups, threshold=threshold, cut=cut, resamples=bootstrap, seed=seed
         )
-        found, details = found | doubt.tables, details | {"doubt": doubt}
-        origin["protocol"] |= doubt.protocol
+        found, details = found | report.tables, details | {"uncertainty": report}
+        origin["protocol"] |= report.protocol
     return EvalResult("regression", found, origin, details | {"target": target, "embedding": samples})
 
 

@@ -15,7 +15,7 @@ class Chebi20Source(DescribedMolecules):
     """The folder of ChEBI-20, or any part of it: `--data.manifest FOLDER`; else `$MMALIGN_DATA/chebi20`.
 
     Tables: any of train.txt, validation.txt and test.txt (tab separated CID, SMILES, description, as MolT5 ships them);
-    their `*_named.csv` for `text: named`; `corpus_smiles.txt` (CID, SMILES, split) for `candidates`.
+    their `*_named.csv` for `text: named`; `corpus_smiles.txt` (CID, SMILES, split) for `corpus`.
 
     Columns: `smiles`, with stereo and its doubled backslashes mended, and `text`. The id is the CID.
 

@@ -83,19 +83,19 @@ class DescribedMolecules(Source):
             self._records = [self._record(row, group, split) for row, group, split in found]
         return self._records
 
-    def candidates(self, side: str) -> Sequence[Record] | None:
+    def corpus(self, side: str) -> Sequence[Record] | None:
         found = self.searched() if self._columns.get(side) == "smiles" else None
         if found is None:
             return None
         return [Record(row.id, row.where, {side: (row.smiles,)}, split=row.split or None) for row in found]
 
-    def grouped(self, candidates: Sequence[Record]) -> Sequence[Record]:
+    def grouped(self, corpus: Sequence[Record]) -> Sequence[Record]:
         """Half a millisecond each, of those that do not stand for a row of the tables."""
         side = next(side for side, column in self._columns.items() if column == "smiles")
-        missing = [place for place, one in enumerate(candidates) if one.group is None]
+        missing = [place for place, one in enumerate(corpus) if one.group is None]
         with Kept(self.options["cache"]):
-            named = groups([candidates[place].values[side][0] for place in missing], self.options["group"])
-        found = list(candidates)
+            named = groups([corpus[place].values[side][0] for place in missing], self.options["group"])
+        found = list(corpus)
         for place, group in zip(missing, named, strict=True):
             found[place] = replace(found[place], group=group)
         return found

@@ -19,7 +19,7 @@ class PcdesSource(DescribedMolecules):
     """The folder of PCdes, or any part of it: `--data.manifest FOLDER`; else `$MMALIGN_DATA/pcdes`.
 
     Tables: any of train.txt, validation.txt and test.txt (tab separated CID, SMILES, description; its CID is the row's
-    place among the 15,000); `align_smiles.txt`, all SMILES in that order, for `candidates`.
+    place among the 15,000); `align_smiles.txt`, all SMILES in that order, for `corpus`.
 
     Columns: `smiles` and `text`. The id is the CID.
 

@@ -10,8 +10,8 @@ from mmalign.errors import UserError
 from mmalign.evaluation.metrics.selective_prediction import (
     assess,
     aurc,
-    class_doubts,
-    detection_doubts,
+    class_uncertainties,
+    detection_uncertainties,
     risk_coverage,
     variance_of,
 )
@@ -25,24 +25,24 @@ def loop(error: list[float], order: list[int]) -> float:
 
 
 def test_six_rows_by_hand() -> None:
-    error, doubt = np.array([0.0, 1.0, 0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.9, 0.2, 0.5, 0.4, 0.8])
-    # In order of doubt the errors are 0 0 1 0 1 1: risks 0, 0, 1/3, 1/4, 2/5, 3/6.
+    error, uncertainty = np.array([0.0, 1.0, 0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.9, 0.2, 0.5, 0.4, 0.8])
+    # In order of uncertainty the errors are 0 0 1 0 1 1: risks 0, 0, 1/3, 1/4, 2/5, 3/6.
     risks = [0, 0, 1 / 3, 1 / 4, 2 / 5, 3 / 6]
-    np.testing.assert_allclose(risk_coverage(error, doubt), risks)
-    assert aurc(error, doubt) == pytest.approx(np.mean(risks))
+    np.testing.assert_allclose(risk_coverage(error, uncertainty), risks)
+    assert aurc(error, uncertainty) == pytest.approx(np.mean(risks))
     # The best order 0 0 0 1 1 1, by the closed form sum over k of (k - 3)+ / k.
     assert aurc(error, error) == pytest.approx(sum((k - 3) / k for k in range(4, 7)) / 6)
 
 
-def test_equal_doubts_are_the_mean_over_orders() -> None:
-    error, doubt = [0.5, 0.0, 2.0, 1.0, 0.25], [1.0, 1.0, 0.0, 1.0, 2.0]
+def test_equal_uncertainties_are_the_mean_over_orders() -> None:
+    error, uncertainty = [0.5, 0.0, 2.0, 1.0, 0.25], [1.0, 1.0, 0.0, 1.0, 2.0]
     orders = [[2, *middle, 4] for middle in permutations([0, 1, 3])]
     expected = np.mean([loop(error, order) for order in orders])
-    assert aurc(np.array(error), np.array(doubt)) == pytest.approx(expected, rel=1e-12)
-    assert risk_coverage(np.array(error), np.array(doubt)).mean() == pytest.approx(expected, rel=1e-12)
+    assert aurc(np.array(error), np.array(uncertainty)) == pytest.approx(expected, rel=1e-12)
+    assert risk_coverage(np.array(error), np.array(uncertainty)).mean() == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_constant_doubt_is_the_random_order() -> None:
+def test_a_constant_uncertainty_is_the_random_order() -> None:
     """Whatever the errors: the expected risk at every coverage is their mean."""
     error = np.random.default_rng(0).random(50)
     assert aurc(error, np.zeros(50)) == pytest.approx(error.mean(), rel=1e-12)
@@ -51,11 +51,11 @@ def test_a_constant_doubt_is_the_random_order() -> None:
 
 def test_weights_are_repeated_rows() -> None:
     rng = np.random.default_rng(5)
-    error, doubt = rng.random(20), np.round(rng.random(20), 1)
+    error, uncertainty = rng.random(20), np.round(rng.random(20), 1)
     weights = np.stack([np.bincount(rng.integers(0, 20, 20), minlength=20) for _ in range(4)]).astype(float)
     again = [np.repeat(np.arange(20), row.astype(int)) for row in weights]
     np.testing.assert_allclose(
-        aurc(error, doubt, weights), [aurc(error[rows], doubt[rows])[0] for rows in again], rtol=1e-12
+        aurc(error, uncertainty, weights), [aurc(error[rows], uncertainty[rows])[0] for rows in again], rtol=1e-12
     )
 
 
@@ -86,7 +86,7 @@ def test_a_useless_variance_looks_useless(judged: dict[str, np.ndarray]) -> None
     assert table["random"]["aurc"] == pytest.approx(error.mean())
     excess = table["entropy"]["aurc"] - table["oracle"]["aurc"]
     assert table["entropy"]["excess_aurc"] == pytest.approx(excess)
-    halves = table["entropy"]["confident"], table["entropy"]["doubtful"]
+    halves = table["entropy"]["low_uncertainty"], table["entropy"]["high_uncertainty"]
     assert table["entropy"]["gap"] == pytest.approx(halves[0] - halves[1])
     assert np.mean(halves) == pytest.approx(1 - error.mean())
     kept = list(filtering["entropy"].values())
@@ -97,9 +97,9 @@ def test_a_useless_variance_looks_useless(judged: dict[str, np.ndarray]) -> None
 
 
 def test_a_draw_of_groups_is_wider(judged: dict[str, np.ndarray]) -> None:
-    error, doubt = (np.repeat(judged[key][:20], 10) for key in ("error", "knows"))
+    error, uncertainty = (np.repeat(judged[key][:20], 10) for key in ("error", "knows"))
     width = [
-        np.ptp(assess({"x": doubt}, error, groups, quality=lambda w: 1 - mean(error, w), resamples=200)
+        np.ptp(assess({"x": uncertainty}, error, groups, quality=lambda w: 1 - mean(error, w), resamples=200)
                .tables["uncertainty"]["x"]["aurc_ci"])
         for groups in (np.arange(200), np.repeat(np.arange(20), 10))
     ]  # fmt: skip
@@ -111,7 +111,7 @@ def test_distances_are_wrong_above_their_median() -> None:
     found = assess({"x": error}, error, np.arange(4), quality=lambda w: mean(error, w), wanted="mae", resamples=0)
     assert found.tables["uncertainty"]["x"] == pytest.approx(
         {"spearman": 1, "auroc_of_wrong": 1, "aurc": aurc(error, error)[0], "excess_aurc": 0,
-         "confident": 0.15, "doubtful": 6, "gap": -5.85}
+         "low_uncertainty": 0.15, "high_uncertainty": 6, "gap": -5.85}
     )  # fmt: skip
     with pytest.raises(UserError, match="expected 4 finite numbers"):
         assess({"x": np.full(4, np.nan)}, error, np.arange(4), quality=lambda w: mean(error, w))
@@ -119,12 +119,12 @@ def test_distances_are_wrong_above_their_median() -> None:
         assess({}, error, np.arange(4), quality=lambda w: mean(error, w))
 
 
-def test_doubts_of_scores() -> None:
+def test_uncertainty_of_scores() -> None:
     sure, torn = [50.0, 0.0, 0.0], [3.0, 3.0, -40.0]
-    found = class_doubts(np.array([sure, torn]))
+    found = class_uncertainties(np.array([sure, torn]))
     np.testing.assert_allclose(found["entropy"], [0, np.log(2)], atol=1e-9)
     np.testing.assert_allclose(found["margin"], [-50, 0])
-    found = detection_doubts(np.array([[0.0, 0.0], [1000.0, -1000.0]]))
+    found = detection_uncertainties(np.array([[0.0, 0.0], [1000.0, -1000.0]]))
     np.testing.assert_allclose(found["entropy"], [np.log(2), 0], atol=1e-9)
     np.testing.assert_allclose(found["margin"], [0, -1000])
 

@@ -22,11 +22,11 @@ Unit = Callable[..., list[float]]
 
 
 class Listing(ManifestSource):
-    """A manifest with candidates of its own."""
+    """A manifest that lists a corpus."""
 
     lists: ClassVar[dict[str, list[Record]]] = {}
 
-    def candidates(self, side: str) -> Sequence[Record] | None:
+    def corpus(self, side: str) -> Sequence[Record] | None:
         return self.lists.get(side)
 
 
@@ -63,20 +63,20 @@ def data(paired: Make, unit: Unit, listing: dict[str, list[Record]]) -> Dataset:
 
 
 def test_a_corpus_by_hand(model: Aligner, data: Dataset) -> None:
-    result = evaluate_retrieval(model, data, a="left", b="right", split="test", bootstrap=0, candidates="corpus")
+    result = evaluate_retrieval(model, data, a="left", b="right", split="test", bootstrap=0, gallery="corpus")
     forth, back = result.scores["left_to_right"], result.scores["right_to_left"]
     # r0 ties with x: rank 2. r1: y and z are nearer: 3. r2 is not listed: left out. r3: 1.
     assert result.details["left_to_right"].best.tolist() == [1, 2, 0]
     assert result.details["left_to_right"].queries.tolist() == [0, 1, 3]
-    assert (forth["n"], forth["gallery"], forth["no_right_answer"]) == (3, 6, 1)
+    assert (forth["n"], forth["gallery"], forth["no_relevant_item"]) == (3, 6, 1)
     assert {"hit@1", "hit@10", "hit@100"} <= set(forth)
-    assert (back["n"], back["gallery"], back["no_right_answer"]) == (4, 4, 0)
-    assert result.provenance["candidates"] == {
+    assert (back["n"], back["gallery"], back["no_relevant_item"]) == (4, 4, 0)
+    assert result.provenance["gallery"] == {
         "left_to_right": {"set": "corpus", "size": 6, "unusable": 0, "reasons": []},
         "right_to_left": {"set": "split", "size": 4},
     }
     middle = evaluate_retrieval(
-        model, data, a="left", b="right", split="test", bootstrap=0, candidates="corpus", ties="middle"
+        model, data, a="left", b="right", split="test", bootstrap=0, gallery="corpus", ties="middle"
     )
     assert middle.details["left_to_right"].best.tolist() == [0.5, 2, 0]
     assert "ties in the middle" in middle.provenance["protocol"]["ranks"]
@@ -85,7 +85,7 @@ def test_a_corpus_by_hand(model: Aligner, data: Dataset) -> None:
 def test_the_batch_size_changes_nothing(model: Aligner, data: Dataset) -> None:
     found = [
         evaluate_retrieval(
-            model, data, a="left", b="right", split="test", bootstrap=0, candidates="corpus", batch_size=size
+            model, data, a="left", b="right", split="test", bootstrap=0, gallery="corpus", batch_size=size
         ).scores
         for size in (1, 4, 64)
     ]
@@ -96,7 +96,7 @@ def test_groups_in_a_corpus(model: Aligner, data: Dataset) -> None:
     """A candidate has the group of the row whose id it has, unless it says one itself."""
     Listing.lists["right"].append(candidate("w", [0.0] * 7 + [1.0], group="g1"))
     result = evaluate_retrieval(
-        model, data, a="left", b="right", split="test", bootstrap=0, candidates="corpus", credit="group"
+        model, data, a="left", b="right", split="test", bootstrap=0, gallery="corpus", relevance="group"
     )
     # g0: r0 and r1. g1: r3 and w, which also answer the unlisted r2.
     assert result.details["left_to_right"].right.tolist() == [2, 2, 2, 2]
@@ -107,10 +107,10 @@ def test_equal_content_in_a_corpus(model: Aligner, paired: Make, unit: Unit, lis
     listing["words"] = [candidate(f"c{i}", text, "words") for i, text in enumerate(["two cats", "two cats", "a dog"])]
     listing["words"].append(candidate("b", "a blue disc", "words"))
     data = paired(rows, ("left", "words"))
-    ask = {"a": "left", "b": "words", "split": "test", "bootstrap": 0, "candidates": "corpus"}
+    ask = {"a": "left", "b": "words", "split": "test", "bootstrap": 0, "gallery": "corpus"}
     pair = evaluate_retrieval(model, data, **ask)
     assert pair.details["left_to_words"].queries.tolist() == [1]
-    content = evaluate_retrieval(model, data, **ask, credit="content")
+    content = evaluate_retrieval(model, data, **ask, relevance="content")
     assert content.details["left_to_words"].right.tolist() == [2, 1]
 
 
@@ -121,29 +121,29 @@ def test_a_candidate_answers_for_its_row(
     rows = [{"id": name, "left": unit(1, i), "words": "two cats"} for i, name in enumerate("ab")]
     rows.append({"id": "c", "left": unit(1, 5), "words": "a red disc"})
     listing["left"] = [candidate(name, unit(1, i), "left") for i, name in enumerate(["b", "a", "x"])]
-    ask = {"a": "words", "b": "left", "split": "test", "bootstrap": 0, "candidates": "corpus"}
-    found = evaluate_retrieval(model, paired(rows, ("left", "words")), **ask, credit="content")
+    ask = {"a": "words", "b": "left", "split": "test", "bootstrap": 0, "gallery": "corpus"}
+    found = evaluate_retrieval(model, paired(rows, ("left", "words")), **ask, relevance="content")
     assert found.details["words_to_left"].right.tolist() == [2, 2]
-    assert found.scores["words_to_left"]["no_right_answer"] == 1
+    assert found.scores["words_to_left"]["no_relevant_item"] == 1
 
 
-def test_candidates_that_cannot_be_used(model: Aligner, data: Dataset) -> None:
+def test_unusable_corpus_records_are_reported(model: Aligner, data: Dataset) -> None:
     Listing.lists["right"][3] = candidate("y", "no-such-file.npy")
     problem = Rejected("corpus:z", "z", "right", "", "expected something else, got this")
     Listing.lists["right"][4] = candidate("z", [0.0] * 8, problem=problem)
-    ask = {"a": "left", "b": "right", "split": "test", "bootstrap": 0, "candidates": "corpus"}
+    ask = {"a": "left", "b": "right", "split": "test", "bootstrap": 0, "gallery": "corpus"}
     result = evaluate_retrieval(model, data, **ask, batch_size=2)
     assert result.details["left_to_right"].best.tolist() == [1, 0, 0]
-    kept = result.provenance["candidates"]["left_to_right"]
+    kept = result.provenance["gallery"]["left_to_right"]
     assert (kept["size"], kept["unusable"]) == (4, 2)
     assert "no-such-file.npy" in kept["reasons"][0]
     assert "something else" in kept["reasons"][1]
     Listing.lists["right"][:] = [Listing.lists["right"][3]]
-    with pytest.raises(UserError, match="not one of 1 candidates of 'right' can be used"):
+    with pytest.raises(UserError, match="none of the 1 corpus records of 'right' can be used"):
         evaluate_retrieval(model, data, **ask)
 
 
-def test_candidates_are_not_kept_decoded(model: Aligner, data: Dataset) -> None:
+def test_decoded_corpus_records_are_released(model: Aligner, data: Dataset) -> None:
     before = data.store.used_bytes
     records = corpora(data, ("left", "right"), "corpus")["right"]
     made = embed_corpus(model, data, "right", records, batch_size=2)
@@ -153,7 +153,7 @@ def test_candidates_are_not_kept_decoded(model: Aligner, data: Dataset) -> None:
     torch.testing.assert_close(made.side.embedding.vector, direct.vector)
 
 
-def test_candidates_read_at_once(
+def test_corpus_is_read_at_once(
     model: Aligner, paired: Make, unit: Unit, listing: dict[str, list[Record]], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -192,10 +192,10 @@ def test_candidates_read_at_once(
 
 def test_no_corpus(model: Aligner, paired: Make, random_rows: Callable[..., Any]) -> None:
     data = paired(random_rows(4))
-    with pytest.raises(UserError, match="source 'manifest' lists no candidates of left or right"):
-        evaluate_retrieval(model, data, a="left", b="right", split="test", candidates="corpus")
+    with pytest.raises(UserError, match="source 'manifest' lists no corpus of left or right"):
+        evaluate_retrieval(model, data, a="left", b="right", split="test", gallery="corpus")
     with pytest.raises(UserError, match="did you mean 'corpus'"):
-        evaluate_retrieval(model, data, a="left", b="right", split="test", candidates="corpora")
+        evaluate_retrieval(model, data, a="left", b="right", split="test", gallery="corpora")
 
 
 def test_strict_leaves_out_what_training_knows(model: Aligner, data: Dataset) -> None:
@@ -224,12 +224,13 @@ def test_what_is_printed_is_what_is_kept(
     model: Aligner, data: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
-    ask = {"a": "left", "b": "right", "split": "test", "bootstrap": 0, "candidates": "corpus", "strict": True}
+    ask = {"a": "left", "b": "right", "split": "test", "bootstrap": 0, "gallery": "corpus", "exclude_seen_groups": True}
     result = evaluate_retrieval(model, data, **ask, ks=(1, 2))
     result.show()
     said = capsys.readouterr().out
     for words in (
-        "left -> right: 6 candidates, the corpus", "right -> left: 4 candidates, the split", "ties count against",
+        "left -> right: gallery of 6 items, the corpus", "right -> left: gallery of 4 items, the split",
+        "ties count against",
         "test of manifest: 4 rows, 0 set aside", "seen in training", "no right answer", "hit@2",
     ):  # fmt: skip
         assert words in said

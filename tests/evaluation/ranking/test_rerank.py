@@ -140,7 +140,7 @@ def test_an_evaluation(texts: Aligner, tmp_path: Any, unit: Callable[..., list[f
     full, all_of_it, some = run(), run(rerank=30), run(rerank=3)
     assert all_of_it.scores == full.scores
     assert some.scores != full.scores
-    assert "the first 3 candidates by the cosine" in some.provenance["protocol"]["rerank"]
+    assert "the first 3 gallery items by the cosine" in some.provenance["protocol"]["rerank"]
     assert "rerank" not in full.provenance["protocol"]
     vectors = texts.encode("x", ["a red disc"]), texts.encode("y", ["the picture of one red disc"])
     torch.testing.assert_close(texts.similarity_pairwise(*vectors), texts.similarity(*vectors).diagonal())

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.evaluation.probing.features import random_copy, side_features
-from mmalign.evaluation.probing.label_fractions import share_of_rows, shots_of_classes, strata_of_numbers
+from mmalign.evaluation.probing.label_fractions import shots_of_classes, strata_of_numbers, stratified_fraction
 from mmalign.evaluation.probing.linear_models import less_error, logistic, mean_area, one_vs_rest, probe, ridge
 from mmalign.evaluation.run_task import evaluate
 from mmalign.evaluation.tasks.linear_probe import evaluate_probe
@@ -38,7 +38,7 @@ def test_what_can_be_separated_is_separated(model: Aligner, paired: Make) -> Non
         return [name for name, place in (("x", 0), ("y", 1)) if vector[place] > 0]
 
     data = paired(rows_of(label, 400), ("left",))
-    result = evaluate_probe(model, data, side="left", split="test", seeds=2, shares=(0.05, 1.0), bootstrap=20)
+    result = evaluate_probe(model, data, side="left", split="test", seeds=2, fractions=(0.05, 1.0), bootstrap=20)
     table = result.scores["probes"]
     assert list(table) == [f"{amount} {row}" for amount in ("5 %", "100 %") for row in ("trained", "random", "gain")]
     assert table["100 % trained"]["macro_auroc"] > 0.999
@@ -65,7 +65,7 @@ def test_a_number_by_ridge(model: Aligner, paired: Make) -> None:
     data.all_records = [replace(record, targets={"x": float(3 + 2 * np.array(record.values["left"][0])[1])})
                         for record in data.all_records]  # fmt: skip
     result = evaluate_probe(
-        model, data, side="left", split="validation", target="x", threshold=3.0, seeds=2, shares=(1.0,), bootstrap=20
+        model, data, side="left", split="validation", target="x", threshold=3.0, seeds=2, fractions=(1.0,), bootstrap=20
     )
     figures = result.scores["probes"]["100 % trained"]
     assert figures["r2"] > 0.99
@@ -137,16 +137,16 @@ def test_folds_keep_groups_whole() -> None:
 
 def test_shares_are_stratified_nested_and_fixed() -> None:
     strata = ["a"] * 80 + ["b"] * 20
-    small, large = (share_of_rows(strata, share, seed=5) for share in (0.1, 0.5))
+    small, large = (stratified_fraction(strata, share, seed=5) for share in (0.1, 0.5))
     assert [sum(row >= 80 for row in rows) for rows in (small, large)] == [2, 10]
     assert (len(small), len(large)) == (10, 50)
     assert set(small) <= set(large)
-    np.testing.assert_array_equal(small, share_of_rows(strata, 0.1, seed=5))
-    assert set(small) != set(share_of_rows(strata, 0.1, seed=6))
-    assert len(share_of_rows(strata, 0.0001, seed=0)) == 2
-    np.testing.assert_array_equal(share_of_rows(strata, 1.0, seed=1), np.arange(100))
-    with pytest.raises(UserError, match="--shares"):
-        share_of_rows(strata, 1.5, seed=0)
+    np.testing.assert_array_equal(small, stratified_fraction(strata, 0.1, seed=5))
+    assert set(small) != set(stratified_fraction(strata, 0.1, seed=6))
+    assert len(stratified_fraction(strata, 0.0001, seed=0)) == 2
+    np.testing.assert_array_equal(stratified_fraction(strata, 1.0, seed=1), np.arange(100))
+    with pytest.raises(UserError, match="--fractions"):
+        stratified_fraction(strata, 1.5, seed=0)
     assert np.bincount(strata_of_numbers(np.random.default_rng(0).random(50))).tolist() == [5] * 10
 
 

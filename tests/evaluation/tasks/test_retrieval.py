@@ -1,4 +1,4 @@
-"""Retrieval through a real model and real data: protocol by hand, credits, intervals."""
+"""Retrieval through a real model and real data: protocol by hand, relevance, intervals."""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +44,7 @@ def test_a_table_by_hand(model: Aligner, paired: Make, unit: Callable[..., list[
 
 
 def test_a_model_without_skill_gets_nothing(model: Aligner, paired: Make, unit: Callable[..., list[float]]) -> None:
-    """All embeddings equal: every score ties, and no query is credited."""
+    """All embeddings equal: every score ties, and no query has a hit."""
     rows = [{"left": unit(1), "right": unit(1)} for _ in range(20)]
     result = evaluate_retrieval(model, paired(rows), a="left", b="right", split="test", bootstrap=10)
     scores = result.scores["left_to_right"]
@@ -107,30 +107,30 @@ RECORDS = [
 
 
 @pytest.mark.parametrize(
-    ("credit", "right"),
+    ("relevance", "relevant"),
     [
         # gallery: one, uno | one | uno, due | tre
-        ("pair", [[1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 1]]),
+        ("record", [[1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 1]]),
         # the last two records are one file with other words: what answers one answers the other
         ("content", [[1, 1, 1, 1, 0, 0], [1, 0, 1, 0, 0, 0], [0, 1, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1]]),
         ("group", [[1, 1, 0, 1, 1, 0], [0, 0, 1, 0, 0, 0], [1, 1, 0, 1, 1, 0], [0, 0, 0, 0, 0, 1]]),
     ],
 )
-def test_credit(credit: str, right: list[list[int]]) -> None:
+def test_relevance(relevance: str, relevant: list[list[int]]) -> None:
     queries, gallery = sides([0, 1, 2, 3], [0, 0, 1, 2, 2, 3])
-    forward = RelevanceMatrix(queries, gallery, RECORDS, credit=credit)
-    assert (forward[0:4].toarray() > 0).astype(int).tolist() == right
-    assert (forward[1:3].toarray() > 0).astype(int).tolist() == right[1:3]
-    back = RelevanceMatrix(gallery, queries, RECORDS, credit=credit)
-    assert (back[0:6].toarray() > 0).astype(int).T.tolist() == right
+    forward = RelevanceMatrix(queries, gallery, RECORDS, relevance=relevance)
+    assert (forward[0:4].toarray() > 0).astype(int).tolist() == relevant
+    assert (forward[1:3].toarray() > 0).astype(int).tolist() == relevant[1:3]
+    back = RelevanceMatrix(gallery, queries, RECORDS, relevance=relevance)
+    assert (back[0:6].toarray() > 0).astype(int).T.tolist() == relevant
 
 
-def test_credit_says_what_is_wrong() -> None:
+def test_wrong_relevance_is_refused() -> None:
     queries, gallery = sides([3], [3])
     with pytest.raises(UserError, match="did you mean 'group'"):
-        RelevanceMatrix(queries, gallery, RECORDS, credit="groups")
+        RelevanceMatrix(queries, gallery, RECORDS, relevance="groups")
     with pytest.raises(UserError, match=r"--data\.columns\.group"):
-        RelevanceMatrix(queries, gallery, [record("a", ("b",))] * 4, credit="group")
+        RelevanceMatrix(queries, gallery, [record("a", ("b",))] * 4, relevance="group")
 
 
 def test_groups_are_credited_on_request(model: Aligner, paired: Make, unit: Callable[..., list[float]]) -> None:
@@ -142,11 +142,11 @@ def test_groups_are_credited_on_request(model: Aligner, paired: Make, unit: Call
     ]
     data = paired(rows)
     pair = evaluate_retrieval(model, data, a="left", b="right", split="test", bootstrap=0)
-    group = evaluate_retrieval(model, data, a="left", b="right", split="test", bootstrap=0, credit="group")
+    group = evaluate_retrieval(model, data, a="left", b="right", split="test", bootstrap=0, relevance="group")
     assert pair.scores["left_to_right"]["hit@1"] == pytest.approx(1 / 3)
     assert group.scores["left_to_right"]["hit@1"] == 1
     assert group.scores["left_to_right"]["recall@1"] == pytest.approx((0.5 + 0.5 + 1) / 3)
-    assert group.provenance["protocol"]["credit"].startswith("group")
+    assert group.provenance["protocol"]["relevance"].startswith("group")
 
 
 def test_intervals_surround_their_scores(model: Aligner, paired: Make, random_rows: Rows) -> None:
@@ -205,7 +205,7 @@ def test_first_answers_are_the_best(model: Aligner, paired: Make, random_rows: R
 
 
 def test_real_digits() -> None:
-    """1,797 real digits, an untrained model: figures near chance, credit by content gives what sentences share."""
+    """1,797 real digits, an untrained model: figures near chance, relevance by content counts shared sentences."""
     towers = {
         "image": TowerConfig(encoder="convnet", args={"width": 4}),
         "text": TowerConfig(args={"width": 16, "depth": 1, "heads": 2}),
@@ -216,7 +216,7 @@ def test_real_digits() -> None:
     data.prepare({side: modality_of(side, tower) for side, tower in towers.items()}, splits=["validation"])
     transforms = fit_transforms(towers, {side: list(data.split("validation").samples(side)) for side in towers})
     model = Aligner(towers, [PairConfig("image", "text")], 16, transforms)
-    found = evaluate_retrieval(model, data, a="image", b="text", split="validation", credit="content", bootstrap=20)
+    found = evaluate_retrieval(model, data, a="image", b="text", split="validation", relevance="content", bootstrap=20)
     pictures = len(data.records("validation"))
     assert found.scores["image_to_text"]["n"] == pictures
     assert found.scores["image_to_text"]["gallery"] == found.scores["text_to_image"]["n"] == 5 * pictures

@@ -119,7 +119,7 @@ def test_few_classes_have_no_top5(model: Aligner, labelled: Any) -> None:
 
 
 def test_ties_count_against_the_model(model: Aligner, paired: Make, unit: Callable[..., list[float]]) -> None:
-    """Two classes of the same text cannot be told apart: nobody is credited, whichever comes first."""
+    """Two classes of the same text cannot be told apart: neither counts as correct, whichever comes first."""
     rows = [{"left": unit(1, i), "label": "ab"[i % 2]} for i in range(8)]
     prompts = Prompts(classes={"a": ("red",), "b": ("red",)})
     result = evaluate_zero_shot(model, paired(rows, ("left",)), side="left", split="test", prompts=prompts)
@@ -128,7 +128,7 @@ def test_ties_count_against_the_model(model: Aligner, paired: Make, unit: Callab
     assert result.details["confusion"].diagonal().sum() == 0
 
 
-def test_classes_of_the_prompts_file_are_the_candidates(model: Aligner, labelled: Any) -> None:
+def test_classes_of_the_prompts_file_are_the_complete_list(model: Aligner, labelled: Any) -> None:
     data, _, _ = labelled(NAMES[:3])
     prompts = Prompts(classes={name: (name,) for name in [*NAMES, "never seen"]})
     result = evaluate_zero_shot(model, data, side="left", split="test", prompts=prompts, bootstrap=10)

@@ -218,7 +218,7 @@ def test_details_are_margins(model: Aligner, patients: Dataset) -> Any:
     np.testing.assert_allclose(shift, np.tile(thresholds, (60, 1)), atol=1e-9)
 
 
-def test_doubt_about_classes(model: Aligner, patients: Dataset) -> None:
+def test_uncertainty_of_classes(model: Aligner, patients: Dataset) -> None:
     result = evaluate(
         model, patients, "multi-label", sides=("left", "words"), split="test", bootstrap=30, uncertainty=True
     )

@@ -1,4 +1,4 @@
-"""Regression by prompts: predictions by hand, figures against scikit-learn, doubt about a number."""
+"""Regression by prompts: predictions by hand, figures against scikit-learn, uncertainty of a number."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +12,7 @@ from sklearn import metrics
 
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
-from mmalign.evaluation.metrics.regression import Predicted, number_doubt, predict
+from mmalign.evaluation.metrics.regression import Predicted, number_uncertainty, predict
 from mmalign.evaluation.prompts.contrast_prompts import ValuePrompts
 from mmalign.evaluation.run_task import evaluate
 from mmalign.evaluation.tasks.zero_shot_regression import evaluate_regression
@@ -102,7 +102,7 @@ def test_figures_equal_scikit_learn(model: Aligner, hearts: Dataset) -> None:
     assert got["auroc"] == pytest.approx(metrics.roc_auc_score(high, said))
     assert got["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(high, said >= 45))
     assert got["balanced_accuracy_tuned"] == pytest.approx(metrics.balanced_accuracy_score(high, said > got["cut"]))
-    assert got["share_below"] == pytest.approx((~high).mean())
+    assert got["fraction_below"] == pytest.approx((~high).mean())
     centre = np.mean([r.targets["fraction"] for r in hearts.all_records if r.split == "train"])
     baseline = got["rows"]["training mean"]
     assert baseline["mae"] == pytest.approx(np.abs(truth - centre).mean())
@@ -114,13 +114,13 @@ def test_figures_equal_scikit_learn(model: Aligner, hearts: Dataset) -> None:
 
 
 def test_wrong_side_is_wrong() -> None:
-    """With a threshold, doubt is asked which predictions lie on the wrong side, and halves give balanced accuracy."""
+    """With a threshold, errors are predictions on its wrong side, and halves give balanced accuracy."""
     truth, values = np.array([30.0, 35, 50, 60, 20, 70]), np.array([32.0, 44, 41, 58, 22, 38])
     said = Predicted(values, np.array([1.0, 8, 9, 2, 1, 10]), np.arange(6.0), np.zeros(6))
-    table = number_doubt(truth, said, {}, np.arange(6), threshold=40, resamples=0).tables["uncertainty"]
+    table = number_uncertainty(truth, said, {}, np.arange(6), threshold=40, resamples=0).tables["uncertainty"]
     assert set(table) == {"spread", "entropy", "margin", "random", "oracle"}
-    assert table["spread"]["confident"] == 1
-    assert table["spread"]["doubtful"] == 0.25  # of 35 -> 44, 50 -> 41, 70 -> 38
+    assert table["spread"]["low_uncertainty"] == 1
+    assert table["spread"]["high_uncertainty"] == 0.25  # of 35 -> 44, 50 -> 41, 70 -> 38
     assert table["spread"]["auroc_of_wrong"] == metrics.roc_auc_score([0, 1, 0, 0, 0, 1], said.spread)
 
 

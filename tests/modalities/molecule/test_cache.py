@@ -67,7 +67,7 @@ def found(data: Dataset, model: Aligner) -> dict[str, Any]:
     """Everything that could differ."""
     listed = corpora(data, ("molecule",), "corpus")["molecule"]
     corpus = embed_corpus(model, data, "molecule", listed, batch_size=3)
-    ask = {"a": "text", "b": "molecule", "split": "validation", "bootstrap": 0, "candidates": "corpus"}
+    ask = {"a": "text", "b": "molecule", "split": "validation", "bootstrap": 0, "gallery": "corpus"}
     return {
         "rejected": data.rejected,
         "scales": model.transforms["molecule"].config(),
@@ -76,7 +76,7 @@ def found(data: Dataset, model: Aligner) -> dict[str, Any]:
         "of": corpus.side.record_indices,
         "refused": corpus.rejected,
         "scores": evaluate_retrieval(model, data, **ask).scores,
-        "by group": evaluate_retrieval(model, data, **ask, credit="group").scores,
+        "by group": evaluate_retrieval(model, data, **ask, relevance="group").scores,
     }
 
 

@@ -92,21 +92,21 @@ def test_named_text_is_joined_by_cid(folder: Path, caplog: pytest.LogCaptureFixt
     assert "2 of 5 rows left out" in caplog.text
 
 
-def test_candidates_are_the_corpus(folder: Path) -> None:
+def test_corpus(folder: Path) -> None:
     source = opened(folder, columns={"graph": "smiles", "text": "text"})
-    found = source.candidates("graph")
+    found = source.corpus("graph")
     assert [(one.id, one.values, one.split) for one in found] == [
         ("1", {"graph": ("CCO",)}, "train"),
         ("9", {"graph": ("CCC",)}, "test"),
         ("4", {"graph": ("C[C@@H](N)C(=O)O",)}, "validation"),
     ]
-    assert [one.group for one in found] == [None] * 3, "InChIKeys take time, and most credits ask for none"
+    assert [one.group for one in found] == [None] * 3, "InChIKeys take time, and most relevance criteria read none"
     known = {record.id: record.group for record in source.records()}
     assert [one.group for one in source.grouped(found)] == [known["1"], inchikeys(["CCC"])[0], known["4"]]
     assert source.grouped([replace(found[1], group="its own")])[0].group == "its own"
-    assert source.candidates("text") is None
+    assert source.corpus("text") is None
     (folder / "corpus_smiles.txt").unlink()
-    assert opened(folder).candidates("molecule") is None
+    assert opened(folder).corpus("molecule") is None
 
 
 def test_added_pairs_train_and_are_never_scored(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -192,7 +192,7 @@ def test_keys_are_kept_between_processes(folder: Path, tmp_path: Path, monkeypat
     source = opened(folder, cache=str(kept))
     assert [record.group for record in source.records()] == groups
     assert worked_out == []
-    listed = source.candidates("molecule")
+    listed = source.corpus("molecule")
     assert worked_out == []
     assert source.grouped(listed)[1].group == "ATUOYWHBWRKTHZ-UHFFFAOYSA-N"
     assert worked_out == ["CCC"]
@@ -215,7 +215,7 @@ def test_the_real_folder(real_data: Path) -> None:
     assert all(2 * chr(92) not in record.values["molecule"][0] for record in doubled)
     assert all(MODALITY.read(record.values["molecule"][0]).atoms.size for record in doubled[:50])
     assert len(opened(folder, text="named").records()) == 3285
-    listed = opened(folder, group="none").candidates("molecule")
+    listed = opened(folder, group="none").corpus("molecule")
     assert len(listed) == len({one.id for one in listed}) == 33010
     assert Counter(one.split for one in listed) == {"train": 26409, "validation": 3301, "test": 3300}
     known = {one.id: one.values["molecule"] for one in listed}

@@ -61,15 +61,15 @@ def test_what_chebi_scores_is_left_out(folder: Path, tmp_path: Path, caplog: pyt
     assert [record.id for record in opened(folder, exclude=str(chebi)).records()] == ["10501"]
 
 
-def test_candidates(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_corpus(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pcdes, "BOUNDS", {"train": 1, "validation": 2, "test": 3})
-    assert opened(folder).candidates("molecule") is None
+    assert opened(folder).corpus("molecule") is None
     (folder / "align_smiles.txt").write_text("C\nCC\nCCC\n")
-    found = opened(folder).candidates("molecule")
+    found = opened(folder).corpus("molecule")
     assert [(one.id, one.values["molecule"], one.split) for one in found] == [
         ("0", ("C",), "train"), ("1", ("CC",), "validation"), ("2", ("CCC",), "test"),
     ]  # fmt: skip
-    assert opened(folder).candidates("text") is None
+    assert opened(folder).corpus("text") is None
 
 
 @pytest.mark.real
@@ -77,7 +77,7 @@ def test_the_real_folder(real_data: Path) -> None:
     source = opened(real_data / "pcdes", group="none", split="file")
     records = source.records()
     assert [sum(record.split == split for record in records) for split in ("validation", "test")] == [1500, 3000]
-    listed = source.candidates("molecule")
+    listed = source.corpus("molecule")
     assert len(listed) == 15000
     assert all(
         listed[int(record.id)].values == {"molecule": record.values["molecule"]}
