@@ -88,7 +88,7 @@ def test_every_flag(
     kept = result["provenance"]
     assert [one["set"] for one in kept["gallery"].values()] == ["corpus", "split"]
     assert [Path(one["path"]).name for one in kept["bundles"]] == ["bundle0", "bundle1"]
-    assert {"rerank", "ensemble", "strict"} <= set(kept["protocol"])
+    assert {"rerank", "ensemble", "exclude_seen_groups"} <= set(kept["protocol"])
     assert "left -> right: gallery of 40 items, the corpus" in said
 
 
@@ -96,7 +96,7 @@ def test_every_flag(
     ("flags", "message"),
     [
         (["--gallery", "corpus"], "the source 'manifest' lists no corpus of left or right"),
-        (["--gallery", "all"], "--gallery: no set called 'all'"),
+        (["--gallery", "all"], "--gallery: no gallery called 'all'"),
         (["--ties", "best"], "--ties: no rule called 'best'"),
         (["--ks", "0"], "--ks: expected different lengths of at least 1"),
         (["--rerank", "-3"], "--rerank: expected the number of gallery items"),

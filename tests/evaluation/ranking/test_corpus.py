@@ -198,26 +198,26 @@ def test_no_corpus(model: Aligner, paired: Make, random_rows: Callable[..., Any]
         evaluate_retrieval(model, data, a="left", b="right", split="test", gallery="corpora")
 
 
-def test_strict_leaves_out_what_training_knows(model: Aligner, data: Dataset) -> None:
+def test_queries_of_seen_groups_are_excluded(model: Aligner, data: Dataset) -> None:
     """The training row is of group g0, and so are r0 and r1; they stay in the gallery."""
-    result = evaluate_retrieval(model, data, a="left", b="right", split="test", bootstrap=0, strict=True)
+    result = evaluate_retrieval(model, data, a="left", b="right", split="test", bootstrap=0, exclude_seen_groups=True)
     for name in ("left_to_right", "right_to_left"):
         assert result.scores[name]["seen_in_training"] == 2
         assert (result.scores[name]["n"], result.scores[name]["gallery"]) == (2, 4)
-        assert result.details[name].queries.tolist() == [0, 1]  # of those that are left: r2 and r3
+        assert result.details[name].queries.tolist() == [0, 1]  # of the remaining ones: r2 and r3
         assert result.details[name].best.tolist() == [0, 0]
-    assert "training" in result.provenance["protocol"]["strict"]
-    with pytest.raises(UserError, match="all of split 'train'"):
-        evaluate_retrieval(model, data, a="left", b="right", split="train", strict=True)
+    assert "training" in result.provenance["protocol"]["exclude_seen_groups"]
+    with pytest.raises(UserError, match="every training record, and split .train. contains them"):
+        evaluate_retrieval(model, data, a="left", b="right", split="train", exclude_seen_groups=True)
 
 
-def test_strict_needs_groups(model: Aligner, paired: Make, random_rows: Callable[..., Any]) -> None:
+def test_excluding_seen_groups_needs_groups(model: Aligner, paired: Make, random_rows: Callable[..., Any]) -> None:
     with pytest.raises(UserError, match=r"no record has a group; name its column with --data\.columns\.group"):
-        evaluate_retrieval(model, paired(random_rows(4)), a="left", b="right", split="test", strict=True)
+        evaluate_retrieval(model, paired(random_rows(4)), a="left", b="right", split="test", exclude_seen_groups=True)
     rows = [row | {"group": "g"} for row in random_rows(4)]
     rows[0]["split"] = "train"
-    with pytest.raises(UserError, match="every query's group"):
-        evaluate_retrieval(model, paired(rows), a="left", b="right", split="test", strict=True)
+    with pytest.raises(UserError, match="the group of every query"):
+        evaluate_retrieval(model, paired(rows), a="left", b="right", split="test", exclude_seen_groups=True)
 
 
 def test_what_is_printed_is_what_is_kept(
@@ -231,7 +231,7 @@ def test_what_is_printed_is_what_is_kept(
     for words in (
         "left -> right: gallery of 6 items, the corpus", "right -> left: gallery of 4 items, the split",
         "ties count against",
-        "test of manifest: 4 rows, 0 set aside", "seen in training", "no right answer", "hit@2",
+        "test of manifest: 4 rows, 0 set aside", "seen in training", "no relevant item", "hit@2",
     ):  # fmt: skip
         assert words in said
     kept = json.loads(json.dumps(result.to_json()))["provenance"]

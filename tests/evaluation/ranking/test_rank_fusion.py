@@ -91,7 +91,7 @@ def test_an_evaluation_against_a_loop(data: Dataset) -> None:
     better = [sum(mean <= own for mean in row) for row, own in zip(means, means.diagonal(), strict=True)]
     assert (result.details["left_to_right"].best + 1).tolist() == better  # ties count against
     assert result.scores["left_to_right"]["mean_rank"] == pytest.approx(np.mean(better))
-    assert "each of 3 models" in result.provenance["protocol"]["ensemble"]
+    assert "ranks of 3 models" in result.provenance["protocol"]["ensemble"]
     alone = evaluate_retrieval(models[0], data, a="left", b="right", split="test", bootstrap=0, ks=(1, 5))
     assert alone.scores != result.scores
     assert "bundles" not in alone.provenance

@@ -112,7 +112,7 @@ def test_little_is_padded_at_once() -> None:
 
 def test_what_is_refused() -> None:
     queries, gallery = side(3, 3, 8, "x"), side(5, 3, 9, "y")
-    with pytest.raises(UserError, match="--rerank: expected how many"):
+    with pytest.raises(UserError, match="--rerank: expected the number of gallery items"):
         list(reranked_blocks(queries, gallery, score=MODEL.similarity_pairwise, depth=-1))
     with pytest.raises(UserError, match="x -> y: expected finite scores"):
         list(reranked_blocks(queries, gallery, score=lambda a, b: torch.full((len(a),), torch.nan), depth=2))

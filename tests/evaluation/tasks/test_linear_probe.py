@@ -70,7 +70,7 @@ def test_a_number_by_ridge(model: Aligner, paired: Make) -> None:
     figures = result.scores["probes"]["100 % trained"]
     assert figures["r2"] > 0.99
     assert figures["auroc"] > 0.99
-    with pytest.raises(UserError, match="--shots are rows of each class"):
+    with pytest.raises(UserError, match="--shots counts records per class"):
         evaluate_probe(model, data, side="left", split="test", target="x", shots=(1,))
 
 

@@ -79,7 +79,7 @@ def test_a_cold_softmax_is_the_best_value() -> None:
     [
         ({"prediction": "mode"}, "no prediction called 'mode'"),
         ({"temperature": 0.0}, "--temperature: expected a number above 0"),
-        ({"top": 0.0}, "--top: expected a share"),
+        ({"top": 0.0}, "--top: expected a fraction"),
     ],
 )
 def test_predictions_that_are_none(given: dict[str, Any], message: str) -> None:
