@@ -22,11 +22,11 @@ WIDTH = 4
 class Listing(ManifestSource):
     """A manifest whose right sides are also listed, with as many others."""
 
-    def corpus(self, side: str) -> Sequence[Record] | None:
-        if side != "right":
+    def corpus(self, tower: str) -> Sequence[Record] | None:
+        if tower != "right":
             return None
-        rows = [Record(row.id, f"list:{row.id}", {side: row.values[side]}) for row in self.records()]
-        others = [Record(f"other {row.id}", f"list:{row.id}", {side: row.values["left"]}) for row in self.records()]
+        rows = [Record(row.id, f"list:{row.id}", {tower: row.values[tower]}) for row in self.records()]
+        others = [Record(f"other {row.id}", f"list:{row.id}", {tower: row.values["left"]}) for row in self.records()]
         return others + rows
 
 

@@ -83,11 +83,11 @@ class DescribedMolecules(Source):
             self._records = [self._record(row, group, split) for row, group, split in found]
         return self._records
 
-    def corpus(self, side: str) -> Sequence[Record] | None:
-        found = self.searched() if self._columns.get(side) == "smiles" else None
+    def corpus(self, tower: str) -> Sequence[Record] | None:
+        found = self.searched() if self._columns.get(tower) == "smiles" else None
         if found is None:
             return None
-        return [Record(row.id, row.where, {side: (row.smiles,)}, split=row.split or None) for row in found]
+        return [Record(row.id, row.where, {tower: (row.smiles,)}, split=row.split or None) for row in found]
 
     def grouped(self, corpus: Sequence[Record]) -> Sequence[Record]:
         """Half a millisecond each, of those that do not stand for a row of the tables."""

@@ -26,8 +26,8 @@ class Listing(ManifestSource):
 
     lists: ClassVar[dict[str, list[Record]]] = {}
 
-    def corpus(self, side: str) -> Sequence[Record] | None:
-        return self.lists.get(side)
+    def corpus(self, tower: str) -> Sequence[Record] | None:
+        return self.lists.get(tower)
 
 
 @pytest.fixture
