@@ -74,7 +74,7 @@ class CheckReport:
 
     @property
     def kinds(self) -> dict[str, int]:
-        """How many rows are bad in which way: missing file, bad sample, bad row."""
+        """How many rows are bad in which way: missing file, missing value, bad sample, bad row."""
         return dict(Counter(_kind(problem) for problem in self.problems))
 
     def to_json(self) -> dict[str, Any]:
@@ -209,4 +209,6 @@ def _splits(rows: list[int], data: Dataset) -> int:
 def _kind(problem: Rejected) -> str:
     if "got no such" in problem.reason:
         return "missing file"
+    if problem.tower and problem.reason.endswith("got an empty one"):
+        return "missing value"
     return "bad sample" if problem.tower else "bad row"

@@ -13,7 +13,7 @@ from mmalign.data.sample_cache import Samples
 from mmalign.data.sources.base import RESERVED, Record, Rejected, Source, SourceConfig
 from mmalign.data.split import Split
 from mmalign.data.splits import STANDARD, assign
-from mmalign.data.validation import towers_there, vet
+from mmalign.data.validation import Vetted, present_towers, vet
 from mmalign.errors import UserError
 from mmalign.modality import Modality
 
@@ -48,7 +48,8 @@ class Dataset:
         cache_gb: Gigabytes of decoded samples to keep in memory.
         cache: Folder that keeps what takes long to read (molecules) for the next start, in files named by content and
             versions; may be deleted between two runs. Default: $MMALIGN_CACHE; without it nothing is kept.
-        max_rejected: Share of rows that may be unusable before preparing stops.
+        max_rejected: Fraction of all rows of the source that may be rejected, in [0, 1]; more raise an error. Rows
+            without one of the towers are left out and do not count.
         seed: Order, augmentation, and which of several captions is drawn.
 
     Raises:
@@ -108,9 +109,9 @@ class Dataset:
         self.all_records: list[Record] = []
         self.splits: list[str] = []
         self.present: list[str] = []
-        self._rejected: dict[int, Rejected] = {}
+        self._vetted = Vetted()
         self._scanned: set[str] = set()
-        self._told = 0
+        self._told = (0, 0)
         self._fingerprint = ""
 
     @property
@@ -120,8 +121,13 @@ class Dataset:
 
     @property
     def rejected(self) -> list[Rejected]:
-        """Rows set aside so far, in the order of the source."""
-        return [self._rejected[index] for index in sorted(self._rejected)]
+        """Rows that were found unusable so far, in the order of the source."""
+        return [self._vetted.rejected[index] for index in sorted(self._vetted.rejected)]
+
+    @property
+    def incomplete(self) -> list[Rejected]:
+        """Rows that are left out for want of a tower, in the order of the source."""
+        return list(self._vetted.incomplete.values())
 
     def open(self, modalities: Mapping[str, Modality]) -> None:
         """List the records, split and vet them; decode nothing. `prepare` and `check` begin with this.
@@ -145,18 +151,17 @@ class Dataset:
         self.source, self.modalities = source, dict(modalities)
         self.all_records = list(source.records())
         self.splits = assign(self.all_records, towers, validation=self.validation, test=self.test, seed=self.split_seed)
-        self.present = towers_there(self.all_records, list(modalities), columns)
-        problems = vet(self.all_records, self.present, columns)
-        self._rejected = {index: problem for index, problem in enumerate(problems) if problem is not None}
+        self.present = present_towers(self.all_records, list(modalities), columns)
+        self._vetted = vet(self.all_records, self.present, columns)
         decoded = {tower: modality for tower, modality in self.modalities.items() if tower in self.present}
         kept: dict[str, Any] = {"folder": self.cache, "workers": self.workers}
         self.store = Samples(source, self.all_records, decoded, cache_bytes=self.cache_gb * 1e9, **kept)
-        self._scanned, self._told, self._fingerprint = set(), 0, ""
+        self._scanned, self._told, self._fingerprint = set(), (0, 0), ""
 
     def prepare(
         self, modalities: Mapping[str, Modality], out: Path | None = None, *, splits: Sequence[str] | None = None
     ) -> None:
-        """Open the source and decode every sample once; bad rows are set aside, with the reason, in `rejected.jsonl`.
+        """Open the source and decode every sample once; bad rows are rejected, with the reason, in `rejected.jsonl`.
 
         Args:
             modalities: Tower -> how it is decoded.
@@ -164,32 +169,36 @@ class Dataset:
             splits: Which rows; default: all. Calling again decodes only what is new.
 
         Raises:
-            UserError: what `open` raises, or more than `max_rejected` of the rows are bad.
+            UserError: what `open` raises, or more than `max_rejected` of all rows are bad.
         """
         self.open(modalities)
         wanted = set(splits) - {"all"} if splits is not None and "all" not in splits else set(self.splits)
         self.scan(wanted)
-        rows = [index for index, split in enumerate(self.splits) if split in self._scanned or index in self._rejected]
         if out is not None and distributed.rank() == 0:
             lines = [json.dumps(dataclasses.asdict(rejected), ensure_ascii=False) + "\n" for rejected in self.rejected]
             (out / "rejected.jsonl").write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
-        bad = len(self._rejected)
+        bad, rows = len(self.rejected), len(self.all_records)
         listed = f", listed in {out / 'rejected.jsonl'}" if out is not None else ""
-        if rows and bad / len(rows) > self.max_rejected + 1e-12:
+        if bad > self.max_rejected * rows + 1e-9:  # of the whole table, however few of its splits are asked for
             reasons = "; ".join(str(rejected) for rejected in self.rejected[:3])
             raise UserError(
-                f"{bad} of {len(rows)} rows cannot be used, more than --data.max_rejected {self.max_rejected:g}{listed}"
+                f"{bad} of {rows} rows cannot be used, more than --data.max_rejected {self.max_rejected:g}{listed}"
                 f": {reasons}{' ...' if bad > 3 else ''}; mend them, or raise the limit"
             )
-        if bad > self._told and distributed.rank() == 0:
-            self._told = bad
-            _LOG.warning("%d of %d rows set aside%s; the first: %s", bad, len(rows), listed, self.rejected[0])
+        told, self._told = self._told, (bad, len(self.incomplete))
+        if bad > told[0] and distributed.rank() == 0:
+            _LOG.warning("%d of %d rows rejected%s; the first: %s", bad, rows, listed, self.rejected[0])
+        if len(self.incomplete) > told[1] and distributed.rank() == 0:
+            _LOG.warning(
+                "%d of %d rows lack a tower and are left out; the first: %s",
+                len(self.incomplete), rows, self.incomplete[0],
+            )  # fmt: skip
 
     def scan(self, splits: set[str]) -> dict[int, Rejected]:
-        """Decode what is new of these splits, whatever is bad; all rejected rows so far by their index."""
-        self._rejected.update(self.store.scan(self._places(splits - self._scanned)))
+        """Decode what is new of these splits, whatever is bad; the rows so far that cannot be used, by their index."""
+        self._vetted.rejected.update(self.store.scan(self._places(splits - self._scanned)))
         self._scanned |= splits
-        return self._rejected
+        return self._vetted.rejected | self._vetted.incomplete
 
     def split(self, name: str) -> Split:
         """The good rows of a split as a value; decodes those that are not decoded yet.
@@ -227,7 +236,8 @@ class Dataset:
         return {**default, **given}
 
     def _places(self, splits: set[str]) -> list[int]:
-        return [p for p, split in enumerate(self.splits) if split in splits and p not in self._rejected]
+        unusable = self._vetted.rejected.keys() | self._vetted.incomplete.keys()
+        return [index for index, split in enumerate(self.splits) if split in splits and index not in unusable]
 
     def _ready(self, split: str) -> list[int]:
         if not self.modalities:

@@ -1,41 +1,60 @@
-"""What is wrong with rows before any sample is decoded."""
+"""Checks of the records before any sample is decoded."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from mmalign.data.sources.base import Record, Rejected
 
 
-def towers_there(records: Sequence[Record], towers: Sequence[str], columns: Mapping[str, str]) -> list[str]:
-    """The towers that the data has at all: a column names them, or some row has them."""
+@dataclass(frozen=True)
+class Vetted:
+    """The records that cannot be used, by index, each with its reason.
+
+    Args:
+        rejected: The record itself is wrong; these count against `max_rejected`.
+        incomplete: Nothing is wrong, but the record lacks a tower that is asked for; these are left out.
+    """
+
+    rejected: dict[int, Rejected] = field(default_factory=dict)
+    incomplete: dict[int, Rejected] = field(default_factory=dict)
+
+
+def present_towers(records: Sequence[Record], towers: Sequence[str], columns: Mapping[str, str]) -> list[str]:
+    """The towers that the data has: those named by a column, and those of which some record has a value."""
     found = set(columns).union(*(record.values for record in records))
     return [tower for tower in towers if tower in found]
 
 
-def vet(records: Sequence[Record], towers: Sequence[str], columns: Mapping[str, str]) -> list[Rejected | None]:
-    """The first thing that is wrong with each row, or None.
+def vet(records: Sequence[Record], towers: Sequence[str], columns: Mapping[str, str]) -> Vetted:
+    """Find the first fault of each record.
 
-    A row must have every tower of a data set of one or two; of three or more, any two will do.
+    A record must have every tower where one or two are asked for, and any two where three or more are.
+
+    Args:
+        records: All records of the source.
+        towers: The towers that are asked for and that the data has.
+        columns: Tower -> column, for the messages.
     """
-    needed = len(towers) if len(towers) <= 2 else 2
+    needed = min(2, len(towers))
     has_splits = any(record.split for record in records)
     seen: dict[str, str] = {}
-    found: list[Rejected | None] = []
-    for record in records:
-        problem = record.problem
+    vetted = Vetted()
+    for index, record in enumerate(records):
         first = seen.setdefault(record.id, record.location)
         absent = [tower for tower in towers if tower not in record.values]
-        if problem is None and first != record.location:
+        if record.problem is not None:
+            vetted.rejected[index] = record.problem
+        elif first != record.location:
             reason = (
                 f"expected an id of its own, got {record.id!r} as {first} has (rows may share --data.columns.group)"
             )
-            problem = Rejected(record.location, record.id, "", "", reason)
-        elif problem is None and len(towers) - len(absent) < needed:
+            vetted.rejected[index] = Rejected(record.location, record.id, "", "", reason)
+        elif len(towers) - len(absent) < needed:
             column = f" in column {columns[absent[0]]!r}" if absent[0] in columns else ""
             more = "" if needed == len(towers) else f" (at least {needed} of {', '.join(towers)})"
-            problem = Rejected(
-                record.location, record.id, absent[0], "", f"expected a value{column}{more}, got an empty one"
-            )
-        elif problem is None and has_splits and not record.split:
-            problem = Rejected(record.location, record.id, "", "", "expected the name of a split, got an empty one")
-        found.append(problem)
-    return found
+            reason = f"expected a value{column}{more}, got an empty one"
+            vetted.incomplete[index] = Rejected(record.location, record.id, absent[0], "", reason)
+        elif has_splits and not record.split:
+            reason = "expected the name of a split, got an empty one"
+            vetted.rejected[index] = Rejected(record.location, record.id, "", "", reason)
+    return vetted

@@ -180,6 +180,7 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
             "data": data.fingerprint(),
             "rows": {split: len(data.records(split)) for split in ("train", "validation", "test")},
             "rejected": len(data.rejected),
+            "incomplete": len(data.incomplete),
             "split": {key: cli.config.data[key] for key in ("validation", "test", "split_seed", "positives")},
             "mmalign": __version__,
         }

@@ -150,11 +150,11 @@ def test_rows_that_lack_a_side(tmp_path: Path, png: Any) -> None:
     three = {s: registry.load("modalities", "image" if s == "image" else "text") for s in ("image", "text", "more")}
     data = TrainingData(
         manifest=str(tmp_path / "n.csv"), columns={"image": "file", "text": "text", "more": "more"},
-        validation=0, batch_size=4, max_rejected=0.2, positives="record",
+        validation=0, batch_size=4, max_rejected=0, positives="record",
     )  # fmt: skip
     data.prepare(three)
     data.attach({side: Noisy() for side in three})
-    assert [rejected.location for rejected in data.rejected] == ["n.csv:6"]
+    assert ([row.location for row in data.incomplete], data.rejected) == (["n.csv:6"], [])
     (batch,) = data.train_dataloader()
     for side, lacking in {"image": 1, "text": 2, "more": 3}.items():
         expected = [row for row, place in enumerate(batch.ids.tolist()) if place != lacking]

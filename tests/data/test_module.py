@@ -182,7 +182,7 @@ def test_bad_rows_are_set_aside_and_listed(
     out.mkdir()
     with caplog.at_level(logging.WARNING, "mmalign"):
         data = prepared(pictures, modalities, out, max_rejected=0.05)  # exactly at the limit
-    assert "2 of 40 rows set aside" in caplog.text
+    assert "2 of 40 rows rejected" in caplog.text
     lines = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
     assert [(line["location"], line["tower"], line["file"]) for line in lines] == [
         ("names.csv:7", "image", "5.png"), ("names.csv:11", "image", "9.png"),
@@ -196,7 +196,44 @@ def test_bad_rows_are_set_aside_and_listed(
     assert {r.id for r in data.records("train")} == {r.id for r in whole} - {"6", "10"}
     data.prepare(modalities, out)
     assert len((out / "rejected.jsonl").read_text().splitlines()) == 2
-    assert caplog.text.count("set aside") == 1
+    assert caplog.text.count("rows rejected") == 1
+
+
+def test_the_limit_is_of_the_whole_table_and_counted_once(
+    pictures: Path, modalities: dict[str, Modality], tmp_path: Path
+) -> None:
+    """What a training accepts, the evaluation of any of its splits accepts too."""
+    data = TrainingData(manifest=str(pictures), columns=COLUMNS, validation=0.25, max_rejected=0.05)
+    data.open(modalities)
+    held = [record for record, split in zip(data.all_records, data.splits, strict=True) if split == "validation"]
+    for record in held[:2]:  # 2 of 40 rows, and far more than 5 % of the validation rows
+        (tmp_path / record.values["image"][0]).write_text("not a picture")
+    for splits in (None, ["validation"], ["train"]):
+        data = TrainingData(manifest=str(pictures), columns=COLUMNS, validation=0.25, max_rejected=0.05)
+        data.prepare(modalities, splits=splits)
+    data.prepare(modalities)
+    assert len(data.rejected) == 2
+    (tmp_path / held[2].values["image"][0]).write_text("not a picture")
+    data = TrainingData(manifest=str(pictures), columns=COLUMNS, validation=0.25, max_rejected=0.05)
+    with pytest.raises(UserError, match="3 of 40 rows cannot be used, more than --data.max_rejected 0.05"):
+        data.prepare(modalities, splits=["validation"])
+
+
+def test_rows_without_an_asked_tower_are_left_out_and_counted_apart(
+    pictures: Path, modalities: dict[str, Modality], caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = pictures.read_text().splitlines()
+    lines = [",".join([cells[0], "" if n % 2 else cells[1], *cells[2:]]) for n, cells in
+             enumerate(row.split(",") for row in rows)]  # fmt: skip
+    pictures.write_text("\n".join([rows[0], *lines[1:]]))
+    data = TrainingData(manifest=str(pictures), columns=COLUMNS, validation=0.25, max_rejected=0)
+    with caplog.at_level(logging.WARNING, "mmalign"):
+        data.prepare(modalities)
+    assert (len(data.incomplete), data.rejected, len(data.records("all"))) == (20, [], 20)
+    assert "20 of 40 rows lack a tower and are left out; the first: names.csv:2 text" in caplog.text
+    alone = TrainingData(manifest=str(pictures), columns=COLUMNS, validation=0.25, max_rejected=0)
+    alone.prepare({"image": modalities["image"]})
+    assert (alone.incomplete, len(alone.records("all"))) == ([], 40)
 
 
 def test_too_many_bad_rows_stop(pictures: Path, modalities: dict[str, Modality], tmp_path: Path) -> None:

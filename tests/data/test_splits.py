@@ -4,7 +4,7 @@ import pytest
 
 from mmalign.data.sources.base import Record
 from mmalign.data.splits import assign, split_key
-from mmalign.data.validation import vet
+from mmalign.data.validation import Vetted, vet
 
 SIDES = {"image": False, "text": True}
 
@@ -48,8 +48,7 @@ def test_groups_and_files_are_never_divided() -> None:
 def test_the_column_decides_where_there_is_one() -> None:
     records = [record(n, split=s) for n, s in enumerate(["Training", "dev", "test", "fold 3", ""])]
     assert assign(records, SIDES, validation=0.5, test=0, seed=0) == ["train", "validation", "test", "fold 3", ""]
-    problems = vet(records, ["text"], {"text": "t"})
-    assert [problem is None for problem in problems] == [True, True, True, True, False]
+    assert list(vet(records, ["text"], {"text": "t"}).rejected) == [4]
 
 
 def test_two_towers_are_needed_of_three_and_all_of_two() -> None:
@@ -57,17 +56,16 @@ def test_two_towers_are_needed_of_three_and_all_of_two() -> None:
     rows = [{"a": ("1",), "b": ("2",), "c": ("3",)}, {"a": ("1",), "c": ("3",)}, {"b": ("2",)}]
     records = [Record(str(n), f"n:{n}", values) for n, values in enumerate(rows)]
     found = vet(records, towers, columns)
-    assert [problem is None for problem in found] == [True, True, False]
-    assert found[2] is not None
-    assert found[2].reason == "expected a value in column 'A' (at least 2 of a, b, c), got an empty one"
+    assert list(found.incomplete) == [2]
+    assert found.incomplete[2].reason == "expected a value in column 'A' (at least 2 of a, b, c), got an empty one"
     two = vet(records, ["a", "b"], columns)
-    assert [problem.tower if problem else None for problem in two] == [None, "b", "a"]
-    assert vet(records[:2], ["a"], columns) == [None, None]
+    assert {index: problem.tower for index, problem in two.incomplete.items()} == {1: "b", 2: "a"}
+    assert vet(records[:2], ["a"], columns) == Vetted()
+    assert found.rejected == two.rejected == {}
 
 
 def test_the_first_of_two_equal_ids_stays() -> None:
     records = [Record("x", "n:1", {"a": ("1",)}), Record("x", "n:2", {"a": ("2",)}), Record("y", "n:3", {"a": ("3",)})]
     found = vet(records, ["a"], {})
-    assert [problem is None for problem in found] == [True, False, True]
-    assert found[1] is not None
-    assert "got 'x' as n:1 has" in found[1].reason
+    assert list(found.rejected) == [1]
+    assert "got 'x' as n:1 has" in found.rejected[1].reason

@@ -54,7 +54,7 @@ def test_a_wrong_unit_is_kept_with_a_warning(table: Path, tmp_path: Path, caplog
 
 def test_a_wrong_unit_is_set_aside_where_the_tower_is_strict(table: Path, tmp_path: Path) -> None:
     (rejected,) = run(table, tmp_path, STRICT)
-    assert (rejected["file"], rejected["side"]) == ("11.npz", "ecg")
+    assert (rejected["file"], rejected["tower"]) == ("11.npz", "ecg")
     assert "the unit looks like" in rejected["reason"]
     model = mmalign.load(tmp_path)  # the bundle is as strict
     assert len(model.encode("ecg", table.parent / "10.npz")) == 1
