@@ -1,9 +1,9 @@
 """The one loop of use: batches to a device, through a function, joined; in eval mode and without gradients."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -73,3 +73,21 @@ def run_batches(
             return None
         joined = join(chain([first], made))
     return joined, torch.cat(indices)
+
+
+def as_items(items: Any) -> Sequence[Any]:
+    """The items that a user passes, as a sequence; a single item becomes a sequence of one.
+
+    An array or an image is one item, although Python iterates over its rows; an array of strings is a column of items.
+
+    Example:
+        >>> as_items("one sentence"), as_items(iter(["a", "b"])), len(as_items(torch.zeros(3, 2)))
+        (['one sentence'], ['a', 'b'], 1)
+    """
+    is_column = getattr(getattr(items, "dtype", None), "kind", None) in ("O", "U", "S")
+    is_single = isinstance(items, str | bytes | bytearray | memoryview) or any(
+        hasattr(items, name) for name in ("__array__", "__fspath__")
+    )
+    if not is_column and (is_single or not hasattr(items, "__iter__")):
+        return [items]
+    return items if isinstance(items, Sequence) else list(items)

@@ -14,7 +14,7 @@ from mmalign.capabilities import Masking
 from mmalign.errors import BadSample, UserError
 from mmalign.heads import Codebook, CodebookConfig, GaussianConfig, HeadSet
 from mmalign.heads.gaussian import Pool
-from mmalign.inference import run_batches
+from mmalign.inference import as_items, run_batches
 from mmalign.modality import Encoder, Transform
 from mmalign.objectives.correspondence import Correspondence
 from mmalign.objectives.gradient_norms import GradientNorms
@@ -37,8 +37,6 @@ class Aligner(nn.Module):
         gaussian: How log-variances are made, where an objective needs them.
 
     Example:
-        >>> from mmalign.model import Aligner, TowerConfig, fit_transforms
-        >>> from mmalign.objectives.pairs import PairConfig
         >>> towers = {tower: TowerConfig(modality="vector", args={"width": 4}) for tower in ("left", "right")}
         >>> transforms = fit_transforms(towers, {"left": [], "right": []})
         >>> model = Aligner(towers, [PairConfig("left", "right")], dim=2, transforms=transforms)
@@ -189,10 +187,7 @@ class Aligner(nn.Module):
         """
         if name not in self.encoders:
             raise UserError(f"no tower called {name!r}{registry.nearest(name, self.encoders)}")
-        if _is_one(items):
-            items = [items]
-        elif not isinstance(items, Sequence):
-            items = list(items)
+        items = as_items(items)
 
         def batches() -> Iterator[tuple[Inputs, Tensor]]:
             for start in range(0, len(items), batch_size):
@@ -237,15 +232,12 @@ class Aligner(nn.Module):
         return self.objective.similarity(a, b, score)
 
     def similarity_pairwise(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
-        """Similarity of each row of `a` with the row of `b` beside it: the diagonal of `score`, without the rest.
+        """Similarity `(n,)` of each row of `a` with the same row of `b`: the diagonal of `similarity`.
 
         Args:
             a: `n` rows of one tower.
             b: `n` rows of another.
             score: As in `similarity`.
-
-        Shape:
-            `(n,)`.
         """
         return self.objective.similarity_pairwise(a, b, score)
 
@@ -304,12 +296,3 @@ class Aligner(nn.Module):
             return self.transforms[name](self.modalities[name].read(item))
         except BadSample as error:
             raise BadSample(f"{name} item {index} ({error.source})", error.expected, error.came) from error
-
-
-def _is_one(items: Any) -> bool:
-    # An array or a picture iterates over its pixels: a user who passes one means one item.
-    if getattr(getattr(items, "dtype", None), "kind", None) in ("O", "U", "S"):  # a column of strings or of paths
-        return False
-    if isinstance(items, str | bytes | bytearray | memoryview) or hasattr(items, "__array__"):
-        return True
-    return hasattr(items, "__fspath__") or not hasattr(items, "__iter__")
