@@ -1,0 +1,1 @@
+"""Point cloud and mesh file formats, read from bytes alone."""

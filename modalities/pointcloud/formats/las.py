@@ -1,0 +1,61 @@
+"""LAS and LAZ through laspy, read in pieces: bytes -> `Geometry`."""
+
+import io
+
+import numpy as np
+
+from mmalign.errors import BadSample
+from mmalign.registry import missing_extra
+from modalities.pointcloud.sample import MAX_POINTS, Geometry
+from modalities.pointcloud.surface import smallest_hashes
+
+PIECE = 1 << 18
+"""Points that are decoded at once."""
+
+MAX_LAS_POINTS = 1 << 27
+
+
+def parse_las(data: bytes, name: str) -> Geometry:
+    """Coordinates in double precision and, where the point format has them, colours of 16 bits.
+
+    Of more than `MAX_POINTS` points a subset is kept that does not depend on their order. Coordinates stay relative to
+    the header's offset, which is subtracted before float32: centimetres survive UTM coordinates.
+
+    Raises:
+        BadSample: the file is damaged, declares more points than it holds, or its colours are of 8 bits.
+    """
+    try:
+        import laspy
+    except ModuleNotFoundError as error:
+        raise missing_extra("laspy", "pointcloud") from error
+    kept = np.zeros((0, 3), np.int32)
+    paint = np.zeros((0, 3), np.uint16)
+    seen, coloured = 0, False
+    try:
+        with laspy.open(io.BytesIO(data), closefd=False) as reader:
+            count = int(reader.header.point_count)
+            if count > MAX_LAS_POINTS:
+                raise BadSample(name, f"at most {MAX_LAS_POINTS} points", str(count))
+            if not reader.header.are_points_compressed and count * reader.header.point_format.size > len(data):
+                raise BadSample(name, f"{count} points, as its header declares", f"{len(data)} bytes")
+            scales = np.asarray(reader.header.scales)
+            coloured = {"red", "green", "blue"} <= set(reader.header.point_format.dimension_names)
+            for piece in reader.chunk_iterator(PIECE):
+                seen += len(piece)
+                kept = np.concatenate([kept, np.stack([piece.X, piece.Y, piece.Z], axis=1)])
+                if coloured:
+                    paint = np.concatenate([paint, np.stack([piece.red, piece.green, piece.blue], axis=1)])
+                chosen = smallest_hashes(kept, MAX_POINTS)
+                kept, paint = kept[chosen], paint[chosen] if coloured else paint
+    except BadSample:
+        raise
+    except Exception as error:  # damaged files raise whatever the decoder happens to
+        raise BadSample(name, "a readable LAS or LAZ file", f"a damaged one ({type(error).__name__})") from error
+    if seen != count:
+        raise BadSample(name, f"{count} points, as its header declares", str(seen))
+    colours = None
+    if coloured and paint.any():
+        if paint.max() < 256:
+            raise BadSample(name, "colours of 16 bits, as LAS defines them", "colours in 0..255: multiply them by 257")
+        colours = paint / 65535.0
+    return Geometry(kept * scales, None, colours, up="z")
