@@ -20,6 +20,7 @@ ROWS = [
         "mmalign",
         "version",
         "errors",
+        "arguments",
         "types",
         "registry",
         "modality",
@@ -39,8 +40,6 @@ ROWS = [
     {"searching", "explanation"},
     {"training"},
     {"api"},
-    {"listing", "demo"},
-    {"commands"},
     {"cli", "__main__"},
 ]
 ROW_OF = {room: place for place, rooms in enumerate(ROWS) for room in rooms}
@@ -106,7 +105,7 @@ def test_the_rule_finds_what_it_forbids(file: str, text: str) -> None:
 
 def test_the_core_speaks_no_modality() -> None:
     """No identifier of the core names a side image or text: a cardiologist reads this code too."""
-    allowed = {"demo", "commands"}  # the demo is about digits and sentences; commands say so in their help
+    allowed = {"cli"}  # the demo is about digits and sentences; help says so
     wrong = []
     for path in core_files():
         if room_of(path) in allowed or path.name in {"digits.py"}:

@@ -17,6 +17,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from mmalign import bundle, recipes
+from mmalign.arguments import arguments_of
 from mmalign.errors import UserError
 from mmalign.flags import fold_open_dicts
 from mmalign.flags import parse as parse_flags
@@ -27,6 +28,7 @@ from mmalign.training.callbacks import EpochLines, ExactResume, require_format
 from mmalign.training.data_module import TrainingData
 from mmalign.training.module import AlignmentModule
 from mmalign.training.optimizer import OptimizerConfig
+from mmalign.training.run_config import RunConfig
 from mmalign.version import __version__
 
 
@@ -43,16 +45,9 @@ class TrainCLI(LightningCLI):
         parser.add_lightning_class_args(TrainingData, "data")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--out", type=str, default="runs/latest", help="Folder of this run.")
-        parser.add_argument("--resume", action="store_true", help="Go on from the run's last checkpoint.")
-        parser.add_argument("--overwrite", action="store_true", help="Replace a finished run in --out.")
-        parser.add_argument("--ema", type=float, default=0.0, help="Decay of the weights' moving average; 0 = none.")
-        parser.add_argument(
-            "--checkpoint_every", type=int, default=0, help="Optimiser steps between checkpoints; 0 = every epoch."
-        )
-        parser.add_argument(
-            "--loggers", type=list[str], default=[], help="Loggers beside CSV: tensorboard, wandb (each an extra)."
-        )
+        for name, argument in arguments_of(RunConfig).items():
+            how = {"action": "store_true"} if argument.kind is bool else {"type": argument.kind}
+            parser.add_argument(f"--{name}", default=argument.default, help=argument.about, **how)
         parser.link_arguments("seed_everything", "data.seed")
 
     def __init__(self, *args: Any, extra_callbacks: Sequence[pl.Callback] = (), **kwargs: Any) -> None:

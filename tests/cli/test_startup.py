@@ -53,6 +53,7 @@ def test_import_and_help_do_not_load_torch(program: str, folder: Path) -> None:
         ["list"],
         ["check", "--data.manifest", "rows.csv", "--data.columns.text", "text"],
         ["embed", "bundle", "text", "table.parquet", "--data.manifest", "rows.csv", "--data.columns.text", "text"],
+        ["train", "image-text", "--help"],
         *([name, "--help"] for name in ("evaluate", "check", "embed", "search", "explain", "demo")),
     ],
     ids=" ".join,

@@ -22,7 +22,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_inside(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for needed in (
-        "mmalign/cli.py",
+        "mmalign/cli/__init__.py",
         "mmalign/py.typed",
         "modalities/image/__init__.py",
         "mmalign/recipes/image-text/clip.yaml",

@@ -8,13 +8,13 @@ from mmalign.errors import BadSample, UserError
 
 COMMANDS = {
     "train": "train a model by a recipe: mmalign train image-text [overrides]",
-    "evaluate": "measure a bundle: retrieval or zero-shot, with intervals",
-    "check": "look at data before training: bad rows, duplicates, leakage, a sheet of samples",
-    "embed": "embed one side of a data set into a Parquet table",
-    "search": "find the nearest rows of an embedded table",
-    "explain": "draw which words of one sample answer to which atoms, patches or beats of another",
-    "list": "what is registered: modalities, encoders, objectives, sources, recipes",
-    "demo": "train and measure on the embedded handwritten digits, in about a minute",
+    "evaluate": "evaluate a bundle: retrieval, classification, regression or probe, with confidence intervals",
+    "check": "check data before training: unusable records, duplicates, leakage, a sheet of samples",
+    "embed": "embed one tower of a data set into a Parquet table",
+    "search": "find the nearest records of an embedded table",
+    "explain": "draw which words of one sample correspond to which atoms, patches or beats of another",
+    "list": "list modalities, encoders, objectives, sources and recipes, with their arguments",
+    "demo": "train and evaluate on the embedded handwritten digits, in about a minute",
 }
 
 
@@ -60,7 +60,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
         from mmalign.registry import nearest
 
         raise UserError(f"no such command{nearest(name, COMMANDS)}")
-    from mmalign import commands
+    from mmalign.cli import commands
 
     command: Callable[[list[str]], int] = getattr(commands, f"{name}_command")
     return command
@@ -69,4 +69,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
 def _usage() -> str:
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
-    return f"usage: mmalign COMMAND ...\n\n{lines}\n\nmmalign COMMAND --help tells more. mmalign --version prints it."
+    more = (
+        "`mmalign COMMAND --help` prints a command's flags, `--help all` every flag, `mmalign --version` the version."
+    )
+    return f"usage: mmalign COMMAND ...\n\n{lines}\n\n{more}"

@@ -1,0 +1,163 @@
+"""The flags of each command: a field without default is positional, any other one is a flag. Helps are docstrings."""
+
+from dataclasses import dataclass, field
+
+from mmalign.arguments import Argument, arguments_of
+from mmalign.evaluation.options import TASK_OPTIONS
+
+
+@dataclass
+class EvaluateFlags:
+    """Evaluate a bundle: print a table of scores, write JSON.
+
+    Args:
+        bundle: Bundle or run folder.
+        task: retrieval, zero-shot, multi-label, regression or probe.
+        split: Records to evaluate: train, validation, test or all.
+        pair: Two towers, such as [image, text], for models with more than one pair.
+        relevance: Relevant items: record, content or group (same record, equal content, same group).
+        score: Another score of the objective, such as mean or codes; "" = the trained one.
+        prompts: YAML file of prompts (zero-shot, multi-label, regression).
+        bootstrap: Resamples of each confidence interval.
+        seed: Seed of the resampling.
+        json: Write the result to this file.
+        picture: Draw the scores, or the confusion matrix, to this file.
+        batch_size: Samples per forward pass.
+        device: cpu, cuda or cuda:1.
+    """
+
+    bundle: str
+    task: str = "retrieval"
+    split: str = "validation"
+    pair: list[str] = field(default_factory=list)
+    relevance: str = "record"
+    score: str = ""
+    prompts: str | None = None
+    bootstrap: int = 1000
+    seed: int = 0
+    json: str | None = None
+    picture: str | None = None
+    batch_size: int = 256
+    device: str = "cpu"
+
+
+@dataclass
+class CheckFlags:
+    """Check data before training: unusable records, duplicates, leakage; exit code 1 when a record is unusable.
+
+    Args:
+        towers: Tower -> modality, where the names differ: {left: image}.
+        reject_warnings: Towers that reject samples with a data-quality warning, such as [ecg].
+        sheet: Draw sample records to this file (PNG).
+        json: Write the report to this file.
+    """
+
+    towers: dict[str, str] = field(default_factory=dict)
+    reject_warnings: list[str] = field(default_factory=list)
+    sheet: str | None = None
+    json: str | None = None
+
+
+@dataclass
+class EmbedFlags:
+    """Embed one tower of a data set into a Parquet table.
+
+    Args:
+        bundle: Bundle or run folder.
+        tower: Tower to embed.
+        out: Parquet file to write.
+        split: Records to embed: train, validation, test or all.
+        batch_size: Samples per forward pass.
+        device: cpu, cuda or cuda:1.
+    """
+
+    bundle: str
+    tower: str
+    out: str
+    split: str = "all"
+    batch_size: int = 256
+    device: str = "cpu"
+
+
+@dataclass
+class SearchFlags:
+    """Find the nearest records of an embedded table.
+
+    Args:
+        bundle: Bundle or run folder.
+        index: Table written by `mmalign embed`.
+        tower: Tower of the queries.
+        queries: Queries: sentences, or paths of files.
+        k: Results per query.
+        json: Write the results to this file.
+        picture: Draw queries and results to this file.
+    """
+
+    bundle: str
+    index: str
+    tower: str
+    queries: list[str]
+    k: int = 10
+    json: str | None = None
+    picture: str | None = None
+
+
+@dataclass
+class ExplainFlags:
+    """Draw which words of one sample correspond to which atoms, patches or beats of another.
+
+    Args:
+        bundle: Bundle or run folder.
+        sample_a: Sample of the pair's first tower: a file, or the text itself.
+        sample_b: Sample of the second tower.
+        out: Picture to write: PNG, PDF or SVG.
+        pair: Two towers, such as [image, text], for models with more than one pair.
+        term: Objective whose weights are drawn, such as transport or fdt, or its label; "" = the first that has any.
+        most: Number of words to draw, 1 to 6.
+        device: cpu, cuda or cuda:1.
+    """
+
+    bundle: str
+    sample_a: str
+    sample_b: str
+    out: str
+    pair: list[str] = field(default_factory=list)
+    term: str = ""
+    most: int = 6
+    device: str = "cpu"
+
+
+@dataclass
+class ListFlags:
+    """List what is registered: modalities, encoders, objectives, sources, recipes.
+
+    Args:
+        json: Print JSON.
+    """
+
+    json: bool = False
+
+
+@dataclass
+class DemoFlags:
+    """Train on the embedded handwritten digits, evaluate, and draw the scores, in about a minute.
+
+    Args:
+        out: Run folder; it is replaced when it exists.
+        seed: Seed of the weights, the order and the augmentation.
+        json: Write the results to this file.
+    """
+
+    out: str = "runs/demo"
+    seed: int = 0
+    json: str | None = None
+
+
+def task_arguments() -> dict[str, Argument]:
+    """The flags of `mmalign evaluate` that some tasks have; one that is not given is left to the task."""
+    return {name: Argument(name, kind, None, text) for name, (kind, text) in TASK_OPTIONS.items()}
+
+
+def arguments_of_flags(flags: type) -> dict[str, Argument]:
+    """The flags of a command by name, positional ones first."""
+    return arguments_of(flags) | (task_arguments() if flags is EvaluateFlags else {})

@@ -1,0 +1,24 @@
+"""The flags of a training run beside its recipe's keys; imports no Lightning, so that help can print them."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class RunConfig:
+    """A training run: where it writes, and whether it resumes.
+
+    Args:
+        out: Run folder: configuration, logs, checkpoints and the trained bundle.
+        resume: Continue from the last checkpoint in --out.
+        overwrite: Replace the run in --out.
+        ema: Decay of the exponential moving average of the weights; 0 = none.
+        checkpoint_every: Optimiser steps between checkpoints; 0 = one per epoch.
+        loggers: Loggers in addition to CSV, such as [tensorboard, wandb].
+    """
+
+    out: str = "runs/latest"
+    resume: bool = False
+    overwrite: bool = False
+    ema: float = 0.0
+    checkpoint_every: int = 0
+    loggers: list[str] = field(default_factory=list)
