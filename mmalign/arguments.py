@@ -36,7 +36,7 @@ class Argument:
     @property
     def sentence(self) -> str:
         """The first sentence of its description."""
-        return re.split(r"(?<=[.])\s+(?=[A-Z0-9`])", self.about, maxsplit=1)[0].rstrip(".") + "."
+        return re.split(r"(?<=[.])(?<!et al\.)\s+(?=[A-Z0-9`])", self.about, maxsplit=1)[0].rstrip(".") + "."
 
 
 def arguments_of(thing: Callable[..., Any]) -> dict[str, Argument]:

@@ -60,6 +60,10 @@ def _command(name: str) -> Callable[[list[str]], int]:
         from mmalign.registry import nearest
 
         raise UserError(f"no such command{nearest(name, COMMANDS)}")
+    if name == "list":  # imports less than the others
+        from mmalign.cli.listing import list_command
+
+        return list_command
     from mmalign.cli import commands
 
     command: Callable[[list[str]], int] = getattr(commands, f"{name}_command")

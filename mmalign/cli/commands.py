@@ -1,13 +1,12 @@
 """What each command does with its flags. Functions here parse, call one library function, print."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from mmalign import bundle, recipes, registry
 from mmalign.api import pair_of
-from mmalign.cli.flags import CheckFlags, DemoFlags, EmbedFlags, EvaluateFlags, ExplainFlags, ListFlags, SearchFlags
+from mmalign.cli.flags import CheckFlags, DemoFlags, EmbedFlags, EvaluateFlags, ExplainFlags, SearchFlags
 from mmalign.cli.help import asked_for
 from mmalign.cli.parsing import parse, parse_with_data
 from mmalign.errors import UserError
@@ -144,20 +143,6 @@ def explain_command(arguments: list[str]) -> int:
     found.show()
     found.draw(out or parsed.out)
     print(f"drawn: {parsed.out}")
-    return 0
-
-
-def list_command(arguments: list[str]) -> int:
-    """Mmalign list."""
-    parsed = parse("list", ListFlags, arguments)
-    from mmalign.cli.listing import collect, show
-
-    found = collect()
-    if parsed.json:
-        json.dump(found, sys.stdout, indent=2)
-        print()
-    else:
-        show(found)
     return 0
 
 

@@ -128,17 +128,6 @@ class ExplainFlags:
 
 
 @dataclass
-class ListFlags:
-    """List what is registered: modalities, encoders, objectives, sources, recipes.
-
-    Args:
-        json: Print JSON.
-    """
-
-    json: bool = False
-
-
-@dataclass
 class DemoFlags:
     """Train on the embedded handwritten digits, evaluate, and draw the scores, in about a minute.
 

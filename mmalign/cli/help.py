@@ -1,5 +1,6 @@
 """What `--help` prints: a command's own flags, one sentence each; `--help all`: every flag, with whole descriptions."""
 
+import json
 import shutil
 import textwrap
 from collections.abc import Container, Iterable, Mapping
@@ -43,18 +44,28 @@ def show_help(
         print(f"\n{more}")
 
 
-def describe(argument: Argument, *, whole: bool = False) -> str:
+def describe(argument: Argument, *, whole: bool = False, typed: bool = False) -> str:
     """One argument: name, type, sentence and default, wrapped to the width of the terminal.
+
+    Args:
+        argument: A flag if its name starts with a dash.
+        whole: The whole description instead of its first sentence.
+        typed: Also print the type, and every default, of an argument that is not a flag.
 
     Example:
         >>> print(describe(Argument("--k", int, 10, "Results per query.")))
           --k int                     Results per query (default: 10).
     """
-    left = f"  {argument.name} {_value(argument)}".rstrip() if argument.name.startswith("-") else f"  {argument.name}"
+    value = type_name(argument.kind) if typed else _value(argument) if argument.name.startswith("-") else ""
+    left = f"  {argument.name} {value}".rstrip()
     text = argument.about.rstrip(".") + "." if whole and argument.about else argument.sentence
-    shown = isinstance(argument.default, str | int | float) and argument.default is not False and argument.default != ""
+    shown = typed and not argument.required
+    shown = shown or (
+        isinstance(argument.default, str | int | float) and argument.default is not False and argument.default != ""
+    )
     if shown and "default" not in text.lower():
-        default = str(argument.default).lower() if isinstance(argument.default, bool) else argument.default
+        words = isinstance(argument.default, bool | None)
+        default = json.dumps(argument.default) if words else argument.default
         text = f"{text.rstrip('.')} (default: {default})."
     lines = textwrap.wrap(text, max(40, min(120, shutil.get_terminal_size((110, 24)).columns) - _LEFT)) or [""]
     first = [left] if len(left) >= _LEFT else []

@@ -1,12 +1,111 @@
-"""What is registered here, as data and as a table."""
+"""`mmalign list`: what is registered, as data and as a table; the arguments of one encoder, objective or source."""
 
+import inspect
+import json
+import sys
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from mmalign import recipes, registry
+from mmalign.arguments import Argument, arguments_of, takes_any, type_name
+from mmalign.cli.help import asked_for, describe, show_help
 from mmalign.errors import UserError
+
+CLOSING = (
+    "`mmalign list image` prints a modality's encoders, "
+    "`mmalign list image.convnet` or `mmalign list objective.clip` the arguments of one."
+)
+
+
+def list_command(arguments: list[str]) -> int:
+    """Mmalign list [NAME] [--json]."""
+    if asked_for(arguments):
+        name = Argument("NAME", str, "", "What to describe: image, image.convnet, objective.clip or source.manifest.")
+        sections = {"arguments": [name], "flags": [Argument("--json", bool, False, "Print JSON.")]}
+        about = "List modalities, encoders, objectives, sources and recipes, or describe one of them."
+        show_help("list [NAME] [flags]", about, sections, whole=False)
+        return 0
+    as_json = "--json" in arguments
+    names = [argument for argument in arguments if argument != "--json"]
+    for flag in names:
+        if flag.startswith("-"):
+            raise UserError(f"{flag}: no such flag; the only flag is --json")
+    if len(names) > 1:
+        raise UserError(f"expected one name, got {' '.join(names)}")
+    if names:
+        described = describe_name(names[0])
+        if as_json:
+            json.dump(described, sys.stdout, indent=2, default=_as_json)
+            print()
+        else:
+            show_described(described)
+    elif as_json:
+        json.dump(collect(), sys.stdout, indent=2)
+        print()
+    else:
+        show(collect())
+        print(f"\n{CLOSING}")
+    return 0
+
+
+def describe_name(name: str) -> dict[str, Any]:
+    """Describe a modality, or one encoder, objective or source with its arguments.
+
+    Args:
+        name: `image`, `image.convnet`, `objective.clip` or `source.manifest`.
+
+    Returns:
+        `name`, `about` and, where it has any, `entries` (name -> sentence) or `arguments` (name -> `Argument`).
+
+    Raises:
+        UserError: nothing is registered under this name.
+
+    Example:
+        >>> describe_name("objective.clip")["arguments"]["learn_scale"].default
+        True
+    """
+    first, _, second = name.partition(".")
+    groups = {"objective": "objectives", "source": "sources"}
+    if first in groups:
+        if not second:
+            found = {one: _about(registry.load(groups[first], one)) for one in registry.names(groups[first])}
+            return {"name": name, "about": f"All {groups[first]}.", "prefix": first, "entries": found}
+        thing = registry.load(groups[first], second)
+        if first == "source":
+            return {"name": name, "about": inspect.getdoc(thing) or ""}  # its docstring describes columns and options
+        return {"name": name, "about": _about(thing), "arguments": _arguments(thing)}
+    modalities = registry.names("modalities")
+    if first not in modalities:
+        raise UserError(f"nothing is registered as {name!r}{registry.nearest(first, [*modalities, *groups])}")
+    modality = registry.load("modalities", first)
+    if not second:
+        found = {one: _about(factory) for one, factory in modality.encoders.items()}
+        return {"name": name, "about": _about(modality), "prefix": first, "entries": found}
+    if second not in modality.encoders:
+        raise UserError(f"modality {first!r} has no encoder {second!r}{registry.nearest(second, modality.encoders)}")
+    factory = modality.encoders[second]
+    return {"name": name, "about": _about(factory), "arguments": _arguments(factory, skip=1)}
+
+
+def show_described(described: dict[str, Any]) -> None:
+    """Print what `describe_name` returns."""
+    print(f"{described['name']}: {described['about']}")
+    for name, about in described.get("entries", {}).items():
+        print(describe(Argument(f"{described['prefix']}.{name}", str, "", about)))
+    if "arguments" in described:
+        print("\narguments:" if described["arguments"] else "\nno arguments")
+        for argument in described["arguments"].values():
+            print(describe(argument, typed=True))
+
+
+def _arguments(thing: Any, *, skip: int = 0) -> dict[str, Argument]:
+    """The arguments that a recipe gives: the first ones, such as the transform, are given by mmalign."""
+    found = [*arguments_of(thing).items()][skip:]
+    if takes_any(thing):
+        found.append(("**", Argument("...", str, "", "Further arguments, see its documentation.")))
+    return dict(found)
 
 
 def collect() -> dict[str, Any]:
@@ -47,6 +146,11 @@ def show(found: dict[str, Any]) -> None:
             table.add_row(*([name, entry.get("encoders", ""), about] if group == "modalities" else [name, about]))
         console.print(table, "")
     console.print("[bold]recipes[/bold]", ", ".join(found["recipes"]))
+
+
+def _as_json(argument: Argument) -> dict[str, Any]:
+    default = {} if argument.required else {"default": argument.default}
+    return {"type": type_name(argument.kind), **default, "about": argument.about}
 
 
 def _about(thing: Any) -> str:

@@ -156,17 +156,46 @@ def test_a_bundle_beside_files_of_somebody_else(run: Path, tmp_path: Path, capsy
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["list", "--json", "true"]) == 0
+    assert main(["list", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert "convnet" in found["modalities"]["image"]["encoders"]
     assert "image-text/clip" in found["recipes"]
     assert main(["list"]) == 0
+    assert "mmalign list image.convnet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("image", ["image.convnet", "image.vit"]),
+        ("image.convnet", ["width int", "Channels of the stem", "(default: 24)", "depths list of int"]),
+        ("objective.clip", ["learn_scale true|false", "(default: true)"]),
+        ("objective", ["objective.clip", "objective.siglip"]),
+        ("source.manifest", ["max_file_mb"]),
+    ],
+)
+def test_list_describes_one_name(name: str, expected: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", name]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert [text for text in expected if text not in printed] == []
+    assert "arguments: transform" not in printed, "mmalign passes it, a recipe does not"
+
+
+def test_list_describes_one_name_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "image.convnet", "--json"]) == 0
+    width = json.loads(capsys.readouterr().out)["arguments"]["width"]
+    assert (width["type"], width["default"]) == ("int", 24)
+    assert width["about"].startswith("Channels of the stem")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["trian"], "did you mean 'train'"),
+        (["list", "imge"], "did you mean 'image'"),
+        (["list", "image.convnte"], "did you mean 'convnet'"),
+        (["list", "objective.clp"], "did you mean 'clip'"),
+        (["list", "--jsn"], "no such flag"),
         (["train", "image-txt"], "did you mean 'image-text/"),
         (["train", "nowhere.yaml"], "no such file"),
         (["train", "--out", "x"], "expected a recipe first"),
