@@ -4,15 +4,16 @@ A class has a capability by defining its methods; there is nothing to inherit an
 `capability(thing, Protocol)`, or with `isinstance` where the absence of the capability is no error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from mmalign.errors import UserError
+from mmalign.errors import BadSample, UserError
 from mmalign.types import Inputs, Tokens
 
 if TYPE_CHECKING:
@@ -99,6 +100,49 @@ class StrictReading(Protocol):
 
     def with_strict_reading(self) -> "Modality":
         """A copy in strict mode: samples that would raise a data-quality warning are rejected with `BadSample`."""
+        ...
+
+
+@runtime_checkable
+class CachedReading(Protocol):
+    """A modality that reads many samples at once and keeps them on disk for the next start (`data.cache`).
+
+    Asked only where strings are samples (`value_is_sample`) and the user named a folder.
+    """
+
+    def read_many(
+        self, sources: Sequence[Any], cache: Path, workers: int = 0
+    ) -> tuple[Sequence[Any], Mapping[int, BadSample]] | None:
+        """Read many values.
+
+        Args:
+            sources: As `Modality.read` takes them, `n`.
+            cache: Folder; created if missing. Name its files by the content of `sources` and the versions that made
+                them, verify them on opening, and rebuild damaged ones.
+            workers: Processes that may be started.
+
+        Returns:
+            `n` samples, each equal to what `read` returns, and the error of each index that cannot be read; indexing
+            raises it. None = read one by one.
+        """
+        ...
+
+
+@runtime_checkable
+class CachedFeatures(Protocol):
+    """A transform that computes the features of many samples at once and keeps them on disk (`data.cache`)."""
+
+    def featurise_many(self, samples: Sequence[Any], cache: Path, workers: int = 0) -> Sequence[Any] | None:
+        """Compute the features of many samples.
+
+        Args:
+            samples: What `CachedReading.read_many` of this modality returned, `n`.
+            cache: Folder, as for `read_many`.
+            workers: Processes that may be started.
+
+        Returns:
+            `n` features, each equal to the bit to what `featurise` returns. None = compute one by one.
+        """
         ...
 
 

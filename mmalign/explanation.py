@@ -138,7 +138,7 @@ def explain(model: Aligner, a: Any, b: Any, *, sides: tuple[str, str], term: str
 def _embed(model: Aligner, name: str, sample: Any) -> Embedding:
     """One sample through its tower, on its device; where it has codes, with those of each token."""
     transform, heads = model.transforms[name], model.heads[name]
-    inputs = transform.collate([transform(sample)])
+    inputs = transform.collate([transform.item(sample)])
     moved = inputs_to(inputs, model.device)
     assert isinstance(heads, HeadSet)
     if heads.queries is None or model.codebook is None:

@@ -7,13 +7,12 @@ inside: it calls what is declared here. See docs/write-a-modality.md for one bui
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch import nn
 
-from mmalign.errors import BadSample, UserError
+from mmalign.errors import UserError
 from mmalign.registry import nearest
 from mmalign.types import Features, Inputs
 
@@ -21,52 +20,35 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class ManySamples(Protocol):
-    """Many samples that were read at once; indexing gives one, as `Modality.read` would.
-
-    Attributes:
-        rejected: Place -> why the sample there cannot be used; indexing raises that.
-    """
-
-    rejected: Mapping[int, BadSample]
-
-    def __len__(self) -> int:
-        """How many samples, good and bad."""
-        ...
-
-    def __getitem__(self, place: int, /) -> Any:
-        """The sample at a place."""
-        ...
-
-
 class Transform(ABC):
-    """Turns one sample in memory into one item, and items into an encoder's inputs.
+    """From a sample to the inputs of an encoder, in three steps: `featurise`, `__call__` (augmentation), `collate`.
 
-    The same object serves training and use; its `config` travels in the bundle as JSON.
+    The same object serves training and use; its `config` is saved with the model as JSON.
+
+    Class attributes:
+        fit_before_featurise: True where `featurise` needs what `fit` learns, such as a vocabulary: `fit` is then called
+            with samples instead of features.
     """
 
-    @property
-    def settled(self) -> bool:
-        """Whether `rng` changes nothing, and items are worth keeping: within `data.cache_gb` each is made but once."""
-        return False
+    fit_before_featurise: ClassVar[bool] = False
 
-    def prepare(self, samples: ManySamples, cache: Path, workers: int = 0) -> None:  # noqa: B027 - most need not
-        """Work out at once what items of these samples will need, and keep it on the disk; optional.
-
-        Items must be the same to the bit with and without it.
+    def featurise(self, sample: Any) -> Any:
+        """Compute what does not depend on `rng`: called once for each sample and cached, up to `data.cache_gb`.
 
         Args:
-            samples: What `Modality.read_all` gave; of several lists, one after the other.
-            cache: Folder for what is worth keeping, see `Modality.read_all`.
-            workers: Processes that may be started.
-        """
+            sample: As `Modality.read` returns it; not modified.
 
-    def fit(self, samples: Iterable[Any]) -> None:  # noqa: B027 - most transforms have nothing to learn
+        Returns:
+            The features that `fit` and `__call__` take; by default the sample itself.
+        """
+        return sample
+
+    def fit(self, features: Iterable[Any]) -> None:  # noqa: B027 - most transforms have nothing to learn
         """Learn from the training samples (a tokenizer, statistics). Called once, before the encoder is built."""
 
-    @abstractmethod
-    def __call__(self, sample: Any, rng: np.random.Generator | None = None) -> Any:
-        """Make one item. With `rng`: augment for training, all randomness from it. Without: deterministic."""
+    def __call__(self, features: Any, rng: np.random.Generator | None = None) -> Any:
+        """Make one item. With `rng`: augmented for training, all randomness from it. Without: deterministic."""
+        return features
 
     @abstractmethod
     def collate(self, items: Sequence[Any]) -> Inputs:
@@ -75,6 +57,10 @@ class Transform(ABC):
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """Everything needed to restore this transform, as JSON values: `Modality.restore_transform(config)`."""
+
+    def item(self, sample: Any, rng: np.random.Generator | None = None) -> Any:
+        """One sample to one item: `featurise`, then `__call__`."""
+        return self(self.featurise(sample), rng)
 
 
 class Encoder(nn.Module):
@@ -125,22 +111,6 @@ class Modality(ABC):
 
         Samples are plain and compact (NumPy arrays, strings), so that they can be cached and sent between processes.
         """
-
-    def read_all(self, sources: Sequence[Any], cache: Path, workers: int = 0) -> ManySamples | None:
-        """Read many values at once, keeping what was made of them in a folder for the next start; optional.
-
-        Only values that stand in the data itself come here (`value_is_sample`), and only where the user named a folder.
-
-        Args:
-            sources: As `read` takes them.
-            cache: Folder, perhaps not there yet. What stands in it must be named by the content of `sources` and by
-                the versions that made it, be checked before it is believed, and be made anew where it is damaged.
-            workers: Processes that may be started for it.
-
-        Returns:
-            One sample for each source, each equal to what `read` gives. None = read one by one.
-        """
-        return None
 
     @abstractmethod
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> Transform:

@@ -293,6 +293,6 @@ class Aligner(nn.Module):
 
     def _item(self, name: str, index: int, item: Any) -> Any:
         try:
-            return self.transforms[name](self.modalities[name].read(item))
+            return self.transforms[name].item(self.modalities[name].read(item))
         except BadSample as error:
             raise BadSample(f"{name} item {index} ({error.source})", error.expected, error.came) from error

@@ -69,7 +69,7 @@ def _strict(modality: Modality) -> Modality:
 def fit_transforms(
     towers: Mapping[str, TowerConfig],
     samples: Mapping[str, Iterable[Any]],
-    ready: Callable[[str, Transform], None] | None = None,
+    features: Callable[[str, Transform], Iterable[Any]] | None = None,
     fitted: Mapping[str, Transform] | None = None,
 ) -> dict[str, Transform]:
     """Make each tower's transform and let it learn from its training samples.
@@ -77,18 +77,27 @@ def fit_transforms(
     Args:
         towers: Name -> configuration.
         samples: Name -> its training samples.
-        ready: Called with each tower's name and transform before it learns, for `Transform.prepare`.
+        features: Returns the (cached) features of a tower's training samples under its transform; None = compute them.
         fitted: Name -> a transform that has learnt already and stays as it is.
     """
     transforms = dict(fitted or {})
     for name, tower in towers.items():
         if name not in transforms:
             transforms[name] = modality_of(name, tower).transform(tower.encoder, tower.args, **tower.transform)
-        if ready is not None:
-            ready(name, transforms[name])
-        if name not in (fitted or {}):
-            transforms[name].fit(samples[name])
+            _fit(name, transforms[name], samples[name], features)
     return {name: transforms[name] for name in towers}
+
+
+def _fit(
+    name: str,
+    transform: Transform,
+    samples: Iterable[Any],
+    features: Callable[[str, Transform], Iterable[Any]] | None,
+) -> None:
+    if transform.fit_before_featurise:
+        transform.fit(samples)
+    else:
+        transform.fit(map(transform.featurise, samples) if features is None else features(name, transform))
 
 
 def freeze_encoder(name: str, tower: TowerConfig, encoder: nn.Module, epoch: int) -> bool:

@@ -1,10 +1,11 @@
-"""Decoded samples: read once, kept in memory up to a bound, never replaced when they are bad."""
+"""Decoded samples and their features: computed once, kept in memory up to a bound, never replaced when they are bad."""
 
 import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,25 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from mmalign.capabilities import CachedFeatures, CachedReading
 from mmalign.data.sources.base import Record, Rejected, Source
 from mmalign.errors import BadSample, UserError
-from mmalign.modality import ManySamples, Modality, Transform
+from mmalign.modality import Modality, Transform
 
 _CHUNK = 16
 _Key = tuple[int, str, int]  # place of the record, side, alternative
 _OVERHEAD = 200  # bytes that Python spends on one entry
+
+
+@dataclass
+class _OnDisk:
+    """Samples that a modality read at once, and their features under the last transform that computed them."""
+
+    side: str
+    samples: Sequence[Any]
+    rejected: Mapping[int, BadSample]
+    transform: Transform | None = None
+    features: Sequence[Any] | None = None
 
 
 class Samples:
@@ -29,7 +42,7 @@ class Samples:
         records: All its rows.
         modalities: Side -> how it is decoded.
         cache_bytes: How much decoded data to keep in memory.
-        folder: Where modalities may keep what they read, see `Modality.read_all`; None = nowhere.
+        folder: Where samples and features are kept on disk, see `CachedReading`; None = nowhere.
         workers: Processes that they may start for it.
     """
 
@@ -46,9 +59,9 @@ class Samples:
         self.source, self.records, self.modalities = source, records, dict(modalities)
         self.cache_bytes, self.used_bytes, self.folder, self.workers = cache_bytes, 0, folder, workers
         self._cache: dict[_Key, Any] = {}
-        self._items: dict[str, tuple[Transform, dict[tuple[int, int], Any]]] = {}
-        self._many: list[tuple[str, ManySamples]] = []
-        self._kept: dict[_Key, tuple[ManySamples, int]] = {}
+        self._features: dict[str, tuple[Transform, dict[tuple[int, int], Any]]] = {}
+        self._on_disk: list[_OnDisk] = []
+        self._rows: dict[_Key, tuple[_OnDisk, int]] = {}
         self._lock = threading.Lock()
 
     def get(self, place: int, side: str, alternative: int = 0) -> Any:
@@ -80,27 +93,43 @@ class Samples:
         Raises:
             BadSample: it cannot be decoded, or the transform refuses it; named by row, side and file.
         """
-        kept = self._items_of(side, transform) if transform.settled else {}
-        if (place, alternative) in kept:
-            return kept[place, alternative]
-        sample = self.get(place, side, alternative)
+        features = self.features(place, side, transform, alternative)
         try:
-            item = transform(sample, rng)
-            if transform.settled:
-                self._keep(kept, (place, alternative), item)
-            return item
+            return transform(features, rng)
         except BadSample as error:
             raise self._named(self.records[place], side, alternative, error) from error
 
-    def _items_of(self, side: str, transform: Transform) -> dict[tuple[int, int], Any]:
-        """The items that this very transform made."""
-        owner, items = self._items.get(side, (None, {}))
+    def features(self, place: int, side: str, transform: Transform, alternative: int = 0) -> Any:
+        """The features of one sample: from memory, from disk, or computed and then kept in memory where they fit.
+
+        Raises:
+            BadSample: it cannot be decoded, or the transform refuses it; named by row, side and file.
+        """
+        cached = self._features_of(side, transform)
+        if (place, alternative) in cached:
+            return cached[place, alternative]
+        many, row = self._rows.get((place, side, alternative), (None, 0))
+        on_disk = many.features if many is not None and many.transform is transform else None
+        sample = self.get(place, side, alternative) if on_disk is None else None
+        try:
+            if on_disk is not None:
+                return on_disk[row]
+            features = transform.featurise(sample)
+        except BadSample as error:
+            raise self._named(self.records[place], side, alternative, error) from error
+        if features is not sample:
+            self._keep(cached, (place, alternative), features)
+        return features
+
+    def _features_of(self, side: str, transform: Transform) -> dict[tuple[int, int], Any]:
+        """The features in memory that this very transform computed; those of an earlier one are dropped."""
+        owner, features = self._features.get(side, (None, {}))
         if owner is not transform:
             with self._lock:
-                self.used_bytes -= sum(nbytes(item) + _OVERHEAD for item in items.values())
-            items = {}
-            self._items[side] = (transform, items)
-        return items
+                self.used_bytes -= sum(nbytes(one) + _OVERHEAD for one in features.values())
+            features = {}
+            self._features[side] = (transform, features)
+        return features
 
     def raw(self, record: Record, side: str, alternative: int) -> Any:
         """What the modality is given: the value itself, or the file that it names."""
@@ -109,14 +138,14 @@ class Samples:
             return self.source.fetch(value)
         return value
 
-    def read_all(self, places: Sequence[int]) -> None:
-        """Have the values of these records read at once, where there is a folder and their modality does such things.
+    def read_many(self, places: Sequence[int]) -> None:
+        """Read the values of these records at once, where there is a folder and their modality can.
 
         Raises:
             UserError: the folder cannot be written.
         """
         for side, modality in self.modalities.items():
-            if self.folder is None or not modality.value_is_sample:
+            if self.folder is None or not modality.value_is_sample or not isinstance(modality, CachedReading):
                 continue
             wanted = [
                 (place, side, alternative)
@@ -125,29 +154,33 @@ class Samples:
             ]
             try:
                 values = [self.raw(self.records[place], side, alternative) for place, _, alternative in wanted]
-                many = modality.read_all(values, self.folder, self.workers) if wanted else None
+                made = modality.read_many(values, self.folder, self.workers) if wanted else None
             except OSError as error:
                 raise _unwritable(self.folder, error) from error
-            if many is not None:
-                self._many.append((side, many))
-                self._kept |= {key: (many, row) for row, key in enumerate(wanted)}
+            if made is not None:
+                many = _OnDisk(side, *made)
+                self._on_disk.append(many)
+                self._rows |= {key: (many, row) for row, key in enumerate(wanted)}
 
-    def prepare(self, side: str, transform: Transform) -> None:
-        """Let a transform work out at once what it needs of all that was read at once.
+    def featurise_many(self, side: str, transform: Transform) -> None:
+        """Compute at once the features of all samples that were read at once, where the transform can.
 
         Raises:
             UserError: the folder cannot be written.
         """
-        for name, many in self._many:
-            if name == side and self.folder is not None:
+        if self.folder is None or not isinstance(transform, CachedFeatures):
+            return
+        for many in self._on_disk:
+            if many.side == side and many.transform is not transform:
                 try:
-                    transform.prepare(many, self.folder, self.workers)
+                    many.features = transform.featurise_many(many.samples, self.folder, self.workers)
+                    many.transform = transform
                 except OSError as error:
                     raise _unwritable(self.folder, error) from error
 
     def scan(self, places: Sequence[int]) -> dict[int, Rejected]:
         """Decode every sample of these records, keep what fits, and say which records cannot be used."""
-        self.read_all(places)
+        self.read_many(places)
         chunks = [places[start : start + _CHUNK] for start in range(0, len(places), _CHUNK)]
         rejected: dict[int, Rejected] = {}
         tty, console = sys.stderr.isatty() and len(places) > 1000, Console(stderr=True)
@@ -166,7 +199,7 @@ class Samples:
         record = self.records[place]
         for side in self.modalities:
             for alternative in range(len(record.values.get(side, ()))):
-                many, row = self._kept.get((place, side, alternative), (None, 0))
+                many, row = self._rows.get((place, side, alternative), (None, 0))
                 try:
                     if many is None:
                         self._keep(self._cache, (place, side, alternative), self._decode(place, side, alternative))
@@ -177,9 +210,9 @@ class Samples:
         return None
 
     def _decode(self, place: int, side: str, alternative: int) -> Any:
-        many, row = self._kept.get((place, side, alternative), (None, 0))
+        many, row = self._rows.get((place, side, alternative), (None, 0))
         if many is not None:
-            return many[row]
+            return many.samples[row]
         return self.modalities[side].read(self.raw(self.records[place], side, alternative))
 
     def rejection(self, record: Record, side: str, alternative: int, error: Exception) -> Rejected:
@@ -203,7 +236,8 @@ class Samples:
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker that is spawned reads for itself: sending gigabytes to each costs more than it saves.
-        return {**self.__dict__, "_cache": {}, "_items": {}, "_many": [], "_kept": {}, "_lock": None, "used_bytes": 0}
+        state = {**self.__dict__, "_lock": None, "used_bytes": 0, "_on_disk": []}
+        return state | {name: {} for name in ("_cache", "_features", "_rows")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -56,6 +56,18 @@ class Split:
             for alternative in range(len(record.values.get(tower, ()))):
                 yield self.store.get(index, tower, alternative)
 
+    def features(self, tower: str, transform: Transform) -> Iterator[Any]:
+        """The features of the samples of one tower, in the order of `samples`; those that fit are cached.
+
+        Raises:
+            UserError: the data has no such tower.
+        """
+        self.require(tower)
+        self.store.featurise_many(tower, transform)
+        for index, record in zip(self.indices, self.records, strict=True):
+            for alternative in range(len(record.values.get(tower, ()))):
+                yield self.store.features(index, tower, transform, alternative)
+
     def batches(
         self, tower: str, transform: Transform, *, batch_size: int = 64, workers: int = 0
     ) -> Iterable[tuple[Inputs, Tensor]]:
@@ -74,7 +86,7 @@ class Split:
             UserError: the data has no such tower.
         """
         self.require(tower)
-        self.store.prepare(tower, transform)
+        self.store.featurise_many(tower, transform)
         items = ItemBatches(self.store, tower, transform, self.indices)
         count = len(items.items)
         keys = [range(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]

@@ -64,7 +64,7 @@ def build_model(config: ModelConfig, data: Dataset) -> Aligner:
     towers = config.towers | {name: start.tower for name, start in warm.items()}
     fitted = {name: start.transform for name, start in warm.items()}
     samples = {name: train.samples(name) for name in towers}
-    transforms = fit_transforms(towers, samples, data.store.prepare, fitted)
+    transforms = fit_transforms(towers, samples, train.features, fitted)
     model = Aligner(towers, config.pairs, config.dim, transforms, config.codebook, config.gaussian)
     for name, start in warm.items():
         start.fill(model.encoders[name])

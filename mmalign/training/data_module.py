@@ -32,7 +32,7 @@ class TrainingData(Dataset, pl.LightningDataModule):
         """Set the transform of each tower, and how many of its items are collated at once (default: all)."""
         self.transforms, self.chunks = dict(transforms), dict(chunks or {})
         for tower, transform in transforms.items():
-            self.store.prepare(tower, transform)
+            self.store.featurise_many(tower, transform)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of the training rows; `set_epoch` (Lightning does it) gives each pass its own order.

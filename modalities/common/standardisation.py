@@ -33,6 +33,7 @@ class Standard:
 
     def __init__(self, families: Sequence[str], statistics: Mapping[str, Sequence[float]] | None = None) -> None:
         self.statistics = dict(statistics) if statistics else None
+        self._mean, self._sd = self._arrays()
         counts = Counter(families)
         self._share = np.array([counts[family] ** -0.5 for family in families])
 
@@ -51,13 +52,17 @@ class Standard:
         mean = filled.sum(0) / count
         sd = np.sqrt((np.where(known, values - mean, 0.0) ** 2).sum(0) / count)
         self.statistics = {"mean": mean.tolist(), "sd": sd.tolist()}
+        self._mean, self._sd = self._arrays()
+
+    def _arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        mean, sd = (np.asarray((self.statistics or {}).get(name, ()), np.float64) for name in ("mean", "sd"))
+        return mean, sd
 
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         """Bring one sample's measures to scale."""
         if self.statistics is None:
             raise UserError("measured: nothing to standardise by yet: call fit with the training samples first")
-        mean, sd = (np.asarray(self.statistics[name]) for name in ("mean", "sd"))
-        scaled = ((values - mean) / (sd + FLOOR)).clip(-FARTHEST, FARTHEST) * self._share
+        scaled = ((values - self._mean) / (self._sd + FLOOR)).clip(-FARTHEST, FARTHEST) * self._share
         standardised: NDArray[np.float32] = np.nan_to_num(scaled).astype(np.float32)
         return standardised
 

@@ -29,7 +29,7 @@ def ecg_units(sample: Ecg, transform: EcgTransform, encoder: Encoder, level: str
         stride = transform.settings.length  # a token is a lead from start to end
     else:
         return None
-    settings, item = transform.settings, transform(sample)
+    settings, item = transform.settings, transform.item(sample)
     places = -(-settings.length // stride)
     if level == "parts":
         members = _beats(item["beat_of"], item["lead_mask"], places, stride)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -76,6 +76,13 @@ class EcgSettings:
         return registry.settings(EcgSettings, values, "ecg transform")
 
 
+class Filtered(NamedTuple):
+    """The features of a recording: what the steps before the first crop made of it."""
+
+    window: Window
+    leads: tuple[str, ...]
+
+
 class EcgTransform(Transform):
     """Run the steps, put each lead into its row, and mask the others.
 
@@ -93,22 +100,31 @@ class EcgTransform(Transform):
         >>> from modalities.ecg import MODALITY
         >>> transform = MODALITY.transform("resnet", {})
         >>> sample = MODALITY.toy_sample(0, np.random.default_rng(0))
-        >>> transform.collate([transform(sample)])["signal"].shape
+        >>> transform.collate([transform.item(sample)])["signal"].shape
         torch.Size([1, 12, 1000])
     """
 
     def __init__(self, settings: EcgSettings) -> None:
         self.settings = settings
+        # A crop is at a random place in training; the steps before it, the costly filters, run once.
+        self._random_from = next(place for place, step in enumerate(settings.steps) if isinstance(step, Crop))
 
-    def __call__(self, sample: Ecg, rng: np.random.Generator | None = None) -> Item:
+    def featurise(self, sample: Ecg) -> Any:
+        """Run the steps before the crop."""
+        window = Window(_bridged(sample.signal.astype(np.float64), sample.valid), sample.valid, sample.rate)
+        for step in self.settings.steps[: self._random_from]:
+            window = step(window)
+        return Filtered(window, sample.leads)
+
+    def __call__(self, features: Any, rng: np.random.Generator | None = None) -> Item:
         """Make the item.
 
         Raises:
             BadSample: no lead is left.
         """
         s = self.settings
-        window = Window(_bridged(sample.signal.astype(np.float64), sample.valid), sample.valid, sample.rate)
-        for step in s.steps:
+        window, leads = features
+        for step in s.steps[self._random_from :]:
             window = step(window, rng)
         signal = np.zeros((len(LEADS), s.length), np.float32)
         lead_mask, time_mask = np.zeros(len(LEADS), bool), np.zeros(s.length, bool)
@@ -118,7 +134,7 @@ class EcgTransform(Transform):
             raise BadSample("ECG", "a lead with a signal in the window", "none")
         if rng is not None and s.lead_dropout:
             kept = _dropped(kept, rng, s.lead_dropout)
-        rows = [LEADS.index(lead) for lead, there in zip(sample.leads, kept, strict=True) if there]
+        rows = [LEADS.index(lead) for lead, there in zip(leads, kept, strict=True) if there]
         values = np.where(window.valid, window.values, 0.0)[kept]
         if rng is not None and s.scaling:
             values = values * np.exp(rng.uniform(-s.scaling, s.scaling))

@@ -81,7 +81,7 @@ class EchoModality(Modality):
         if level != "tokens" or stride is None or not isinstance(transform, EchoTransform):
             return None
         labels = [f"{place * stride / transform.settings.rate:.2f} s" for place in range(count)]
-        return TokenLabels(labels, np.eye(count), shown=Echo(transform(sample)["frames"], transform.settings.rate))
+        return TokenLabels(labels, np.eye(count), shown=Echo(transform.item(sample)["frames"], transform.settings.rate))
 
     def toy_sample(self, label: int, rng: np.random.Generator) -> Echo:
         """One of ten made-up hearts, see `toy_sample_echo`."""

@@ -103,7 +103,7 @@ class EchoTransform(Transform):
 
     Example:
         >>> transform = EchoTransform(EchoSettings(size=32))
-        >>> item = transform(Echo(np.zeros((40, 48, 64), np.uint8), 50.0))
+        >>> item = transform.item(Echo(np.zeros((40, 48, 64), np.uint8), 50.0))
         >>> transform.collate([item])["frames"].shape, int(item["mask"].sum())
         (torch.Size([1, 16, 32, 32]), 12)
     """
@@ -111,11 +111,11 @@ class EchoTransform(Transform):
     def __init__(self, settings: EchoSettings, *, sealed: bool = False) -> None:
         self.settings, self.sealed = settings, sealed
 
-    def __call__(self, sample: Echo, rng: np.random.Generator | None = None) -> Item:
+    def __call__(self, features: Echo, rng: np.random.Generator | None = None) -> Item:
         """Make the item."""
         s = self.settings
-        times, mask = self._times(sample.seconds, rng)
-        frames = _resized(_at(sample, times, s.sampling), s.size, s.crop)
+        times, mask = self._times(features.seconds, rng)
+        frames = _resized(_at(features, times, s.sampling), s.size, s.crop)
         if rng is not None and (s.shift or s.rotation):
             frames = moved(frames, rng, shift=s.shift, rotation=s.rotation)
         if rng is not None and s.gain:

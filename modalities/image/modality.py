@@ -79,7 +79,7 @@ class ImageModality(Modality):
         if level != "tokens" or side * side != count:
             return None
         labels = [f"row {row + 1}, column {column + 1}" for row in range(side) for column in range(side)]
-        return TokenLabels(labels, np.eye(count), shown=transform(sample))
+        return TokenLabels(labels, np.eye(count), shown=transform.item(sample))
 
     def toy_sample(self, label: int, rng: np.random.Generator) -> Pixels:
         """A disc or a square in one of five colours, anywhere on a noisy grey ground, 48 x 48."""

@@ -102,7 +102,7 @@ class ImageTransform(Transform):
         >>> import numpy as np
         >>> from modalities.image.transform import ImageSettings, ImageTransform
         >>> transform = ImageTransform(ImageSettings(size=16))
-        >>> item = transform(np.zeros((30, 40, 3), dtype=np.uint8))
+        >>> item = transform.item(np.zeros((30, 40, 3), dtype=np.uint8))
         >>> transform.collate([item, item])["pixels"].shape
         torch.Size([2, 3, 16, 16])
     """

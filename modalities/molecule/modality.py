@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.capabilities import TokenLabels
-from mmalign.modality import Encoder, ManySamples, Modality, Transform
+from mmalign.errors import BadSample
+from mmalign.modality import Encoder, Modality, Transform
 from mmalign.registry import missing_extra
 from modalities.common.toy_classes import colour_and_shape
 from modalities.molecule.chem.neighbours import neighbours
@@ -45,12 +46,17 @@ class MoleculeModality(Modality):
         sample: Molecule = source if isinstance(source, Molecule) else _reading().read_molecule(source)
         return sample
 
-    def read_all(self, sources: Sequence[Any], cache: Path, workers: int = 0) -> ManySamples | None:
-        """SMILES, from the store in this folder, made where it is missing; None where one of them names a file."""
+    def read_many(
+        self, sources: Sequence[Any], cache: Path, workers: int = 0
+    ) -> tuple[Sequence[Molecule], Mapping[int, BadSample]] | None:
+        """SMILES, from the graph cache in this folder, built where it is missing; None where one of them is a file."""
         _reading()
         from modalities.molecule.cache.graph_cache import FeatureStore, is_smiles
 
-        return FeatureStore.build(sources, cache, workers) if all(map(is_smiles, sources)) else None
+        if not all(map(is_smiles, sources)):
+            return None
+        store = FeatureStore.build(sources, cache, workers)
+        return store, store.rejected
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> MoleculeTransform:
         """With the fingerprint that the encoder's arguments ask for, then the given settings."""

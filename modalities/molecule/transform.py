@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mmalign import registry
 from mmalign.errors import UserError
-from mmalign.modality import ManySamples, Transform
+from mmalign.modality import Transform
 from mmalign.registry import missing_extra
 from mmalign.types import Inputs
 from modalities.common.embedding_bags import bag_inputs, padded_mask, padded_slots
@@ -26,7 +26,6 @@ PARSED = ("morgan", "feature", "torsion", "groups")  # what rdkit has to be aske
 GROUPS = 85
 _CHIRALITY, _STEREO = list(ATOM_FIELDS).index("chirality"), list(BOND_FIELDS).index("stereo")
 _NONE = 1  # the bucket of value 0
-_REMEMBERED = 100_000
 
 Found = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]  # the bins that occur, ascending, and how often
 
@@ -68,11 +67,11 @@ class MoleculeSettings:
 
 
 class Raw(NamedTuple):
-    """What is counted of one molecule, before it is weighed.
+    """The features of one molecule: its graph, and the counts of its fingerprint before they are weighted.
 
     Args:
-        sample: For the families that need no rdkit; where stereo does not count, its fields are cleared of it.
-        found: Of the others, what `modalities.molecule.chem.fingerprint.parsed_counts` gave.
+        sample: Without stereo where the transform leaves it out.
+        found: Of the families that need rdkit, what `modalities.molecule.chem.fingerprint.parsed_counts` returns.
     """
 
     sample: Molecule
@@ -108,7 +107,7 @@ class MoleculeTransform(Transform):
     Example:
         >>> from modalities.molecule.read import read_molecule
         >>> transform = MoleculeTransform(MoleculeSettings())
-        >>> inputs = transform.collate([transform(read_molecule(smiles)) for smiles in ("CO", "[Na+].[Cl-]")])
+        >>> inputs = transform.collate([transform.item(read_molecule(smiles)) for smiles in ("CO", "[Na+].[Cl-]")])
         >>> inputs["ends"]
         tensor([[0, 1],
                 [1, 0]])
@@ -116,54 +115,48 @@ class MoleculeTransform(Transform):
 
     def __init__(self, settings: MoleculeSettings, scales: Mapping[str, Any] | None = None) -> None:
         self.settings, self.scales = settings, dict(scales or {})
-        self._found: dict[str, Mapping[str, Found]] = {}  # SMILES -> its counts, where they stand in no store
-        self._kept: dict[str, tuple[Any, int]] = {}  # SMILES -> where its counts stand: a store and a row
 
-    def prepare(self, samples: ManySamples, cache: Path, workers: int = 0) -> None:
-        """Count all molecules of a store at once, or find that it was done before."""
+    def featurise_many(self, samples: Any, cache: Path, workers: int = 0) -> Sequence[Raw]:
+        """Graphs of a `FeatureStore`, and their counts from a `CountStore` in this folder, built if missing."""
         settings = self.settings
-        if not settings.fingerprint or not set(settings.families) & set(PARSED) or not hasattr(samples, "texts"):
-            return
+        if not settings.fingerprint or not set(settings.families) & set(PARSED):
+            return _OnDisk(self, samples)
         texts = list(dict.fromkeys(samples.texts()))
-        if not all(text in self._kept for text in texts):
-            build = _counting("cache.fingerprint_cache").CountStore.build
-            how = {"bins": settings.fingerprint, "families": settings.families, "stereo": settings.stereo}
-            store = build(texts, cache, **how, workers=workers)
-            self._kept |= {text: (store, row) for row, text in enumerate(texts)}
+        how = {"bins": settings.fingerprint, "families": settings.families, "stereo": settings.stereo}
+        counts = _counting("cache.fingerprint_cache").CountStore.build(texts, cache, **how, workers=workers)
+        return _OnDisk(self, samples, counts, {text: row for row, text in enumerate(texts)})
 
-    def fit(self, samples: Iterable[Molecule]) -> None:
+    def featurise(self, sample: Molecule) -> Raw:
+        """Leave out stereo where it is not wanted, and count what a fingerprint is made of."""
+        settings = self.settings
+        cleared = self.cleared(sample)
+        if not settings.fingerprint:
+            return Raw(cleared, {})
+        parsed = _counting().parsed_counts
+        return Raw(cleared, parsed(sample.smiles, settings.fingerprint, settings.families, stereo=settings.stereo))
+
+    def fit(self, features: Iterable[Raw]) -> None:
         """Learn how often groups and fields occur, where they are counted."""
         if self.settings.fingerprint and not self.scales:
-            cleared = map(self._cleared, samples)
-            self.scales = _counting().scale_of(map(self._raw, cleared), self.settings.families)
+            self.scales = _counting().scale_of(features, self.settings.families)
 
-    def __call__(self, sample: Molecule, rng: np.random.Generator | None = None) -> Item:
+    def __call__(self, features: Raw, rng: np.random.Generator | None = None) -> Item:
         """Make one item; with `rng`, hide some atoms."""
-        sample = self._cleared(sample)
-        atoms, bonds = sample.atoms, sample.bonds
+        sample = features.sample
+        atoms = sample.atoms
         if rng is not None and self.settings.atom_dropout:
             kept = rng.random((len(atoms), 1)) >= self.settings.atom_dropout
             atoms = np.where(kept, atoms, 0).astype(np.int16)
-        raw = self._raw(sample) if self.settings.fingerprint else None
-        return Item(atoms, bonds, sample.ends, sample.motif, sample.motif_ids, raw)
+        raw = features if self.settings.fingerprint else None
+        return Item(atoms, sample.bonds, sample.ends, sample.motif, sample.motif_ids, raw)
 
-    def _cleared(self, sample: Molecule) -> Molecule:
+    def cleared(self, sample: Molecule) -> Molecule:
+        """The molecule without stereo, where the settings leave it out."""
         if self.settings.stereo:
             return sample
         atoms, bonds = sample.atoms.copy(), sample.bonds.copy()
         atoms[:, _CHIRALITY] = bonds[:, _STEREO] = _NONE
         return replace(sample, atoms=atoms, bonds=bonds)
-
-    def _raw(self, sample: Molecule) -> Raw:
-        """What is counted: from the store that `prepare` made or found, else by rdkit and remembered."""
-        store, row = self._kept.get(sample.smiles, (None, 0))
-        found = self._found.get(sample.smiles) if store is None else store[row]
-        if found is None:
-            settings, parsed = self.settings, _counting().parsed_counts
-            found = parsed(sample.smiles, settings.fingerprint, settings.families, stereo=settings.stereo)
-            if len(self._found) < _REMEMBERED:
-                self._found[sample.smiles] = found
-        return Raw(sample, found)
 
     def collate(self, items: Sequence[Item]) -> Inputs:
         """Lay the molecules side by side, as one graph."""
@@ -224,8 +217,26 @@ class MoleculeTransform(Transform):
         settings = self.settings
         return sum(family_sizes(settings.fingerprint, settings.families)) if settings.fingerprint else 0
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_found": {}, "_kept": {}}  # cheaper made anew than sent to a worker
+
+class _OnDisk(Sequence[Raw]):
+    """Features whose graphs and counts are read from disk at each access."""
+
+    def __init__(
+        self,
+        transform: MoleculeTransform,
+        graphs: Sequence[Molecule],
+        counts: Sequence[Mapping[str, Found]] | None = None,
+        rows: Mapping[str, int] | None = None,
+    ) -> None:
+        self.transform, self.graphs, self.counts, self.rows = transform, graphs, counts, rows or {}
+
+    def __len__(self) -> int:
+        return len(self.graphs)
+
+    def __getitem__(self, index: Any) -> Any:
+        molecule = self.graphs[index]
+        found = {} if self.counts is None else self.counts[self.rows[molecule.smiles]]
+        return Raw(self.transform.cleared(molecule), found)
 
 
 def _counting(name: str = "chem.fingerprint") -> ModuleType:

@@ -33,7 +33,7 @@ def text_units(sample: str, transform: TextTransform, level: str, count: int) ->
         >>> from modalities.text.transform import TextSettings
         >>> transform = TextTransform(TextSettings())
         >>> transform.fit(["a red disc"] * 4)
-        >>> found = text_units("a red cube", transform, "tokens", len(transform("a red cube")))
+        >>> found = text_units("a red cube", transform, "tokens", len(transform.item("a red cube")))
         >>> found.labels, found.members.sum(1)  # a class token shows nowhere; "cube" has four pieces
         (['a', 'red', 'cube'], array([1., 1., 4.]))
     """
@@ -106,7 +106,7 @@ def _shares(span: Span, words: Sequence[tuple[int, int]]) -> dict[int, float]:
 
 def _phrases(sample: str, transform: TextTransform, pieces: int) -> NDArray[np.float64] | None:
     """`(pieces, phrases)`, the share of each piece in the mean that a phrase is."""
-    inputs: dict[str, Any] = transform.collate([transform(sample)])
+    inputs: dict[str, Any] = transform.collate([transform.item(sample)])
     if "phrase" not in inputs:
         return None
     phrase = inputs["phrase"][0, :pieces].numpy()

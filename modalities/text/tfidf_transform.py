@@ -21,7 +21,6 @@ from modalities.text.phrases import phrase_ends, phrase_of_each_piece
 from modalities.text.transform import phrase_inputs, without_some
 
 _WORD = re.compile(r"[^\W\d_]+|\d|[^\w\s]|_")
-_REMEMBERED = 100_000
 
 
 @dataclass(frozen=True)
@@ -77,13 +76,14 @@ class NgramSettings:
 
 
 class Item(NamedTuple):
-    """A text's known n-grams in the order of their words: number, weight, word; and each word's phrase."""
+    """A text's known n-grams in the order of their words: number, weight, word; each word's phrase; and the text."""
 
     grams: NDArray[np.int32]
     weights: NDArray[np.float32]
     words: NDArray[np.int32]
     words_total: int
     phrases: tuple[int, ...]
+    text: str
 
 
 class NgramTransform(Transform):
@@ -105,9 +105,11 @@ class NgramTransform(Transform):
     Example:
         >>> transform = NgramTransform(NgramSettings(min_count=1))
         >>> transform.fit(["a red disc", "a blue square"])
-        >>> transform.collate([transform("a red square")])["mask"].shape
+        >>> transform.collate([transform.item("a red square")])["mask"].shape
         torch.Size([1, 3])
     """
+
+    fit_before_featurise = True  # n-grams are weighted by the vocabulary
 
     def __init__(self, settings: NgramSettings, vocabulary: Mapping[str, Mapping[str, float]] | None = None) -> None:
         self.settings = settings
@@ -117,7 +119,6 @@ class NgramTransform(Transform):
         self.vocabulary = (
             None if vocabulary is None else {name: dict(vocabulary[name]) for name in ("words", "letters")}
         )
-        self._made: dict[str, Item] = {}
         if self.vocabulary is not None:
             first = len(self.vocabulary["words"])
             self._words = {gram: place for place, gram in enumerate(self.vocabulary["words"])}
@@ -160,16 +161,15 @@ class NgramTransform(Transform):
             )
         self._set(kept)
 
-    def __call__(self, sample: str, rng: np.random.Generator | None = None) -> Item:
-        """The n-grams of one text; with `rng`, leave out some words."""
+    def featurise(self, sample: str) -> Item:
+        """The known n-grams of one text."""
+        return self._make(sample)
+
+    def __call__(self, features: Item, rng: np.random.Generator | None = None) -> Item:
+        """Make the item; with `rng`, leave out some words."""
         if rng is not None and self.settings.word_dropout:
-            return self._make(without_some(sample, self.settings.word_dropout, rng))
-        found = self._made.get(sample)
-        if found is None:
-            found = self._make(sample)
-            if len(self._made) < _REMEMBERED:
-                self._made[sample] = found
-        return found
+            return self._make(without_some(features.text, self.settings.word_dropout, rng))
+        return features
 
     def _make(self, sample: str) -> Item:
         assert self.size
@@ -205,6 +205,7 @@ class NgramTransform(Transform):
             words[order].astype(np.int32),
             max(1, len(spans)),
             phrases,
+            sample,
         )
 
     def _word_grams(self, text: str, spans: Sequence[tuple[int, int]]) -> Iterable[tuple[str, int]]:
@@ -248,9 +249,6 @@ class NgramTransform(Transform):
     def restore(config: Mapping[str, Any]) -> "NgramTransform":
         """From `config()`."""
         return NgramTransform(NgramSettings.make(config["settings"]), config["vocabulary"])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_made": {}}  # cheaper made anew than sent to a worker
 
 
 def _spans(sample: str, most: int) -> tuple[str, list[tuple[int, int]]]:

@@ -79,7 +79,7 @@ class TextTransform(Transform):
         >>> from modalities.text.transform import TextSettings, TextTransform
         >>> transform = TextTransform(TextSettings())
         >>> transform.fit(["a red disc", "a blue square"] * 2)
-        >>> transform.collate([transform("red"), transform("a red disc")])["mask"].sum(1)
+        >>> transform.collate([transform.item("red"), transform.item("a red disc")])["mask"].sum(1)
         tensor([2, 4])
     """
 

@@ -40,7 +40,7 @@ def ours(heads: Sequence[Path]) -> None:
 
 def prepared(heads: Sequence[Path]) -> None:
     for head in heads:
-        TRANSFORM(read_ecg(head))
+        TRANSFORM.item(read_ecg(head))
 
 
 def seconds(work: Callable[[Sequence[Path]], None], heads: Sequence[Path]) -> tuple[float, float]:

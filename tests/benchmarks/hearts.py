@@ -106,7 +106,7 @@ def ridge(folder: Path, seed: int) -> dict[str, Any]:
     data.prepare({name: model.modalities[name] for name in ("ecg", "echo", "text")}, splits=["train", "test"])
     transform, sets = model.transforms["ecg"], {}
     for split in ("train", "test"):
-        inputs = transform.collate([transform(sample) for sample in data.split(split).samples("ecg")])
+        inputs = transform.collate([transform.item(sample) for sample in data.split(split).samples("ecg")])
         numbers = np.array([record.targets["ejection_fraction"] for record in data.records(split)])
         sets[split] = inputs["measures"].double().numpy(), numbers
     fitted = RidgeCV(np.logspace(-3, 2, 11), cv=5).fit(*sets["train"])

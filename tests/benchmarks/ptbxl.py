@@ -57,7 +57,7 @@ def read(name: str) -> Split:
     data = Dataset("ptbxl", columns={"ecg": "ecg"})
     data.prepare({"ecg": MODALITY}, splits=[name])
     transform = MODALITY.transform("resnet", {}, steps=MODALITY.transform("features", {}).settings.steps)
-    signals = np.stack([transform(sample)["signal"] for sample in data.split(name).samples("ecg")])
+    signals = np.stack([transform.item(sample)["signal"] for sample in data.split(name).samples("ecg")])
     records = data.records(name)
     truth = np.array([[label in record.labels for label in SUPERCLASSES] for record in records])
     return Split(signals, truth, np.array([record.group or record.id for record in records]))

@@ -71,7 +71,7 @@ class Case:
 
     def inputs(self, transform: Transform | None = None) -> Inputs:
         transform = transform or self.transform
-        return transform.collate([transform(sample) for sample in self.samples])
+        return transform.collate([transform.item(sample) for sample in self.samples])
 
 
 @pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])
@@ -85,7 +85,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     rng = np.random.default_rng(0)
     samples = [modality.toy_sample(label, rng) for label in LABELS]
     transform = modality.transform(encoder, args, **LIVELY.get(name, {}))
-    transform.fit(samples)
+    transform.fit(samples if transform.fit_before_featurise else map(transform.featurise, samples))
     return Case(modality, encoder, transform, modality.encoder(encoder, transform, **args).eval(), samples)
 
 
@@ -151,7 +151,7 @@ def test_training_transform_follows_its_generator_alone(case: Case) -> None:
     """In this process and in a worker that it was sent to."""
 
     def items(transform: Transform) -> bytes:
-        return pickle.dumps([transform(s, np.random.default_rng((1, i))) for i, s in enumerate(case.samples)])
+        return pickle.dumps([transform.item(s, np.random.default_rng((1, i))) for i, s in enumerate(case.samples)])
 
     def numbers() -> tuple[bytes, bytes]:
         return pickle.dumps(np.random.get_state()), torch.get_rng_state().numpy().tobytes()  # noqa: NPY002
@@ -166,11 +166,23 @@ def test_training_transform_follows_its_generator_alone(case: Case) -> None:
     assert case.transform.collate(pickle.loads(first)).keys() == case.inputs().keys()
 
 
+def test_features_are_deterministic_and_leave_the_sample_unchanged(case: Case) -> None:
+    """The core computes features once and uses them in every epoch."""
+    for sample in case.samples:
+        before = pickle.dumps(sample)
+        features = case.transform.featurise(sample)
+        first = pickle.dumps(features)
+        assert pickle.dumps(case.transform.featurise(sample)) == first
+        case.transform(features, np.random.default_rng(0))
+        assert pickle.dumps(features) == first, "augmentation changed the cached features"
+        assert pickle.dumps(sample) == before
+
+
 def test_a_batch_gives_what_single_samples_give(case: Case) -> None:
     """Padding changes nothing, and rows do not see each other."""
     together = case.encoder(case.inputs())
     for row, sample in enumerate(case.samples):
-        alone = case.encoder(case.transform.collate([case.transform(sample)]))
+        alone = case.encoder(case.transform.collate([case.transform.item(sample)]))
         torch.testing.assert_close(alone.vector[0], together.vector[row], atol=1e-5, rtol=1e-4)
         for name, levels in every(together).items():
             single = getattr(alone, name)

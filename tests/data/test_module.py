@@ -129,9 +129,7 @@ def test_a_bounded_cache_changes_nothing_but_speed(pictures: Path, modalities: d
 
 
 class Counting:
-    """A transform that counts what it makes, and says that its items are settled."""
-
-    settled = True
+    """A transform that counts how often it featurises."""
 
     def __init__(self, inner: Transform) -> None:
         self.inner, self.made = inner, 0
@@ -139,13 +137,16 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def __call__(self, sample: Any, rng: Any = None) -> Any:
+    def featurise(self, sample: Any) -> Any:
         self.made += 1
-        return self.inner(sample)
+        return self.inner.item(sample).copy()
+
+    def __call__(self, features: Any, rng: Any = None) -> Any:
+        return features
 
 
 @pytest.mark.parametrize(("cache_gb", "epochs_made"), [(1, 1), (0, 2)])
-def test_settled_items_are_made_once_within_the_cache(
+def test_features_are_computed_once_within_the_cache(
     pictures: Path, modalities: dict[str, Modality], cache_gb: float, epochs_made: int
 ) -> None:
     data = prepared(pictures, modalities, cache_gb=cache_gb)
@@ -155,7 +156,7 @@ def test_settled_items_are_made_once_within_the_cache(
     for _ in data.train_dataloader():
         pass
     assert counting.made == rows * epochs_made
-    again = Counting(counting.inner)  # another transform never gets the items of the first
+    again = Counting(counting.inner)  # another transform never gets the features of the first
     used = data.store.used_bytes
     data.attach({**data.transforms, "image": again})  # type: ignore[dict-item]
     assert sum(len(batch) for batch in data.train_dataloader()) == again.made == rows

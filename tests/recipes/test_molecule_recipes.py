@@ -65,7 +65,7 @@ def test_every_term_of_orma_reaches_the_graph(table: Path, tmp_path: Path) -> No
     inputs = {}
     for name, values in (("molecule", molecules), ("text", texts)):
         transform, modality = model.transforms[name], model.modalities[name]
-        inputs[name] = transform.collate([transform(modality.read(value)) for value in values])
+        inputs[name] = transform.collate([transform.item(modality.read(value)) for value in values])
     graph = [p for key, p in model.encoders["molecule"].named_parameters() if key.startswith("graph.layers")]
     for parameter in graph:
         parameter.requires_grad_(True)

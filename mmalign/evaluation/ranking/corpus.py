@@ -89,8 +89,8 @@ def embed_corpus(
     """
     kept: dict[str, Any] = {"folder": data.cache, "workers": data.workers}
     samples = Samples(data.source, records, {side: model.modalities[side]}, cache_bytes=0, **kept)
-    samples.read_all([place for place, record in enumerate(records) if record.problem is None])
-    samples.prepare(side, model.transforms[side])
+    samples.read_many([place for place, record in enumerate(records) if record.problem is None])
+    samples.featurise_many(side, model.transforms[side])
     rejected: dict[int, str] = {}
 
     def batches() -> Iterator[tuple[Inputs, Tensor]]:

@@ -1,7 +1,7 @@
 """An encoder whose vector is a linear map of measures, and the transform that takes them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +15,19 @@ from modalities.common.standardisation import Standard, summed_tokens
 from modalities.ecg.features.ecg_features import FAMILIES, LEAD, WHOLE, measure
 from modalities.ecg.preprocessing import Bandpass, Crop, Normalise, Resample, Step
 from modalities.ecg.sample import LEADS, Ecg
-from modalities.ecg.transform import EcgSettings, EcgTransform, Item
+from modalities.ecg.transform import EcgSettings, EcgTransform, Filtered, Item
 
 MILLIVOLTS: tuple[Step, ...] = (Resample(), Bandpass(), Crop(), Normalise(by="fixed", scale=1.0))
 """The default steps, except that voltages stay: a thick wall shows in them alone."""
 
 SIZE = len(LEADS) * LEAD + WHOLE
+
+
+class Measures(NamedTuple):
+    """The features of a recording without augmentation: its measures, and which leads were recorded."""
+
+    values: NDArray[np.float64]
+    lead_mask: NDArray[np.bool_]
 
 
 class MeasuredTransform(EcgTransform):
@@ -40,8 +47,8 @@ class MeasuredTransform(EcgTransform):
         >>> from modalities.ecg import MODALITY
         >>> transform = MODALITY.transform("features", {})
         >>> hearts = [MODALITY.toy_sample(label, np.random.default_rng(label)) for label in range(3)]
-        >>> transform.fit(hearts)
-        >>> transform.collate([transform(heart) for heart in hearts])["measures"].shape
+        >>> transform.fit(map(transform.featurise, hearts))
+        >>> transform.collate([transform.item(heart) for heart in hearts])["measures"].shape
         torch.Size([3, 557])
     """
 
@@ -53,27 +60,33 @@ class MeasuredTransform(EcgTransform):
         self._standard = Standard([*of_lead * len(LEADS), *["whole"] * WHOLE], statistics)
 
     @property
-    def settled(self) -> bool:
-        """Without augmentation items are made once: measures take longer than all else in a step."""
+    def _augmented(self) -> bool:
         s = self.settings
-        return not (
+        return bool(
             s.lead_dropout or s.noise or s.scaling or any(isinstance(a, Crop) and a.random < 1 for a in s.steps)
         )
 
-    def fit(self, samples: Iterable[Ecg]) -> None:
+    def featurise(self, sample: Ecg) -> Filtered | Measures:
+        """Measure the middle of the recording; where training augments, measuring waits for it."""
+        filtered = super().featurise(sample)
+        return filtered if self._augmented else self._measured(filtered)
+
+    def fit(self, features: Iterable[Filtered | Measures]) -> None:
         """Mean and standard deviation of each measure, unless they were given."""
         if self._standard.statistics is None:
-            self._standard.fit(self._measures(sample, None)[0] for sample in samples)
+            self._standard.fit(self._measured(one).values for one in features)
 
-    def __call__(self, sample: Ecg, rng: np.random.Generator | None = None) -> Item:
+    def __call__(self, features: Filtered | Measures, rng: np.random.Generator | None = None) -> Item:
         """Make the item."""
-        values, lead_mask = self._measures(sample, None if self.settled else rng)
+        values, lead_mask = self._measured(features, rng)
         return {"measures": self._standard(values), "lead_mask": lead_mask}
 
-    def _measures(self, sample: Ecg, rng: np.random.Generator | None) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        item = super().__call__(sample, rng)
+    def _measured(self, features: Filtered | Measures, rng: np.random.Generator | None = None) -> Measures:
+        if isinstance(features, Measures):
+            return features
+        item = super().__call__(features, rng)
         leads, whole = measure(item["signal"][:, item["time_mask"]], item["lead_mask"], self.settings.rate)
-        return np.concatenate([leads.ravel(), whole]), item["lead_mask"]
+        return Measures(np.concatenate([leads.ravel(), whole]), item["lead_mask"])
 
     def config(self) -> dict[str, Any]:
         """The settings, and what was learnt."""

@@ -40,8 +40,8 @@ class MeasuredTransform(EchoTransform):
         >>> from modalities.echo import MODALITY
         >>> transform = MODALITY.transform("features", {})
         >>> hearts = [MODALITY.toy_sample(label, np.random.default_rng(label)) for label in range(3)]
-        >>> transform.fit(hearts)
-        >>> transform.collate([transform(heart) for heart in hearts])["measures"].shape
+        >>> transform.fit(map(transform.featurise, hearts))
+        >>> transform.collate([transform.item(heart) for heart in hearts])["measures"].shape
         torch.Size([3, 185])
     """
 
@@ -52,22 +52,29 @@ class MeasuredTransform(EchoTransform):
         self._standard = Standard(MEASURES, statistics)
 
     @property
-    def settled(self) -> bool:
-        """Without augmentation items are made once, of the middle of each clip."""
+    def _augmented(self) -> bool:
         s = self.settings
-        return not (s.jitter or s.shift or s.rotation or s.gain)
+        return bool(s.jitter or s.shift or s.rotation or s.gain)
 
-    def fit(self, samples: Iterable[Echo]) -> None:
+    def featurise(self, sample: Echo) -> Echo | NDArray[np.float64]:
+        """Measure the middle of the clip; where training augments, measuring waits for it."""
+        return sample if self._augmented else self._measured(sample)
+
+    def fit(self, features: Iterable[Echo | NDArray[np.float64]]) -> None:
         """Mean and standard deviation of each measure, unless they were given."""
         if self._standard.statistics is None:
-            self._standard.fit(self._measures(sample, None) for sample in samples)
+            self._standard.fit(map(self._measured, features))
 
-    def __call__(self, sample: Echo, rng: np.random.Generator | None = None) -> Item:
+    def __call__(self, features: Echo | NDArray[np.float64], rng: np.random.Generator | None = None) -> Item:
         """Make the item."""
-        return {"measures": self._standard(self._measures(sample, None if self.settled else rng))}
+        return {"measures": self._standard(self._measured(features, rng))}
 
-    def _measures(self, sample: Echo, rng: np.random.Generator | None) -> NDArray[np.float64]:
-        item = super().__call__(sample, rng)
+    def _measured(
+        self, features: Echo | NDArray[np.float64], rng: np.random.Generator | None = None
+    ) -> NDArray[np.float64]:
+        if isinstance(features, np.ndarray):
+            return features
+        item = super().__call__(features, rng)
         cells, whole = measure(item["frames"][item["mask"]], self.settings.rate)
         return np.concatenate([cells.ravel(), whole])
 

@@ -36,7 +36,7 @@ class FingerprintLinear(Encoder):
         >>> from modalities.molecule import MODALITY
         >>> transform = MODALITY.transform("fingerprints", {"fingerprint": 2048})
         >>> encoder = MODALITY.encoder("fingerprints", transform, width=8)
-        >>> encoder(transform.collate([transform(MODALITY.read("CCO"))])).vector.shape
+        >>> encoder(transform.collate([transform.item(MODALITY.read("CCO"))])).vector.shape
         torch.Size([1, 8])
     """
 

@@ -51,7 +51,7 @@ class Gine(Encoder):
         >>> from modalities.molecule import MODALITY
         >>> transform = MODALITY.transform("gine", {})
         >>> encoder = MODALITY.encoder("gine", transform, width=8, depth=2)
-        >>> encoder(transform.collate([transform(MODALITY.read("CCO"))])).tokens.values.shape
+        >>> encoder(transform.collate([transform.item(MODALITY.read("CCO"))])).tokens.values.shape
         torch.Size([1, 3, 8])
     """
 

@@ -40,7 +40,7 @@ class NgramBag(Encoder):
         >>> transform = NgramTransform(NgramSettings(min_count=1))
         >>> transform.fit(["a red disc", "a blue square"])
         >>> encoder = NgramBag(transform, width=8)
-        >>> encoder(transform.collate([transform("a red square")])).tokens.values.shape
+        >>> encoder(transform.collate([transform.item("a red square")])).tokens.values.shape
         torch.Size([1, 3, 8])
     """
 

@@ -35,7 +35,7 @@ class TextTransformer(Encoder):
         >>> transform = MODALITY.transform("transformer", {})
         >>> transform.fit(["a red disc", "a blue square"])
         >>> encoder = MODALITY.encoder("transformer", transform, width=16, depth=1, heads=2)
-        >>> encoder(transform.collate([transform("red")])).vector.shape
+        >>> encoder(transform.collate([transform.item("red")])).vector.shape
         torch.Size([1, 16])
     """
 

@@ -161,18 +161,16 @@ def test_corpus_is_read_at_once(
     asked: list[tuple[Path, list[str]]] = []
 
     class Many(list[str]):
-        rejected: ClassVar[dict[int, BadSample]] = {}
-
         def __getitem__(self, place: Any) -> Any:
             if place == 2:
                 raise BadSample("store:2", "a sentence", "nonsense")
             return super().__getitem__(place)
 
-    def read_all(self: Any, sources: list[str], cache: Path, workers: int = 0) -> Many:
+    def read_many(self: Any, sources: list[str], cache: Path, workers: int = 0) -> tuple[Many, dict[int, BadSample]]:
         asked.append((cache, sources))
-        return Many(sources)
+        return Many(sources), {}
 
-    monkeypatch.setattr(type(model.modalities["words"]), "read_all", read_all, raising=False)
+    monkeypatch.setattr(type(model.modalities["words"]), "read_many", read_many, raising=False)
     rows = [{"id": f"r{i}", "left": unit(1, i), "words": words} for i, words in enumerate(["two cats", "a red disc"])]
     data = paired(rows, ("left", "words"))
     texts = ["a red disc", "two cats", "?", "a blue disc"]

@@ -29,7 +29,7 @@ def tower(request: pytest.FixtureRequest) -> tuple[Transform, Encoder]:
 def embed(tower: tuple[Transform, Encoder], *samples: Ecg) -> torch.Tensor:
     transform, encoder = tower
     with torch.no_grad():
-        return encoder(transform.collate([transform(sample) for sample in samples])).vector
+        return encoder(transform.collate([transform.item(sample) for sample in samples])).vector
 
 
 def given(signal: np.ndarray, leads: list[str]) -> Ecg:
@@ -52,7 +52,7 @@ def test_three_leads_give_an_embedding_of_their_own(tower: tuple[Transform, Enco
 def test_what_is_masked_changes_nothing(tower: tuple[Transform, Encoder], heart: Ecg) -> None:
     transform, encoder = tower
     few = given(heart.signal[[0, 6, 10]], ["I", "V1", "V5"])
-    inputs = transform.collate([transform(few)])
+    inputs = transform.collate([transform.item(few)])
     filled = inputs | {"signal": torch.where(inputs["lead_mask"][..., None], inputs["signal"], 7.0)}
     torch.testing.assert_close(encoder(filled).vector, encoder(inputs).vector)
 
@@ -61,7 +61,7 @@ def test_every_token_has_its_place(heart: Ecg) -> None:
     transform = MODALITY.transform("patches", {"beats": True})
     encoder = MODALITY.encoder("patches", transform, **ARGS["patches"]).eval()
     few = given(heart.signal[[0, 10], :700], ["I", "V5"])
-    tokens = encoder(transform.collate([transform(few)])).tokens
+    tokens = encoder(transform.collate([transform.item(few)])).tokens
     mask = tokens.mask[0].unflatten(0, (12, 20))
     assert mask.any(1).nonzero().flatten().tolist() == [0, 10]
     assert mask.any(0).nonzero().flatten().tolist() == list(range(14))
@@ -74,7 +74,9 @@ def test_parts_are_tokens_averaged_by_beat() -> None:
     for name, args in ARGS.items():
         transform = MODALITY.transform(name, args)
         encoder = MODALITY.encoder(name, transform, **args).eval()
-        inputs = transform.collate([transform(short), transform(MODALITY.toy_sample(0, np.random.default_rng(0)))])
+        inputs = transform.collate(
+            [transform.item(short), transform.item(MODALITY.toy_sample(0, np.random.default_rng(0)))]
+        )
         features = encoder(inputs)
         stride = encoder.stride if name == "resnet" else encoder.patch
         places = -(-1000 // stride)
@@ -97,7 +99,7 @@ def test_without_beats_there_are_no_parts(heart: Ecg) -> None:
     transform = MODALITY.transform("resnet", {})
     encoder = MODALITY.encoder("resnet", transform, width=8)
     assert encoder.part_width is None
-    assert encoder(transform.collate([transform(heart)])).parts is None
+    assert encoder(transform.collate([transform.item(heart)])).parts is None
     with pytest.raises(UserError, match="beats"):
         MODALITY.encoder("resnet", transform, beats=True)
 
@@ -123,7 +125,7 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole(heart: Ecg) -> None:
     for name, args in ARGS.items():
         transform = MODALITY.transform(name, args)
         encoder = MODALITY.encoder(name, transform, **args).train()
-        items = [transform(MODALITY.toy_sample(label, np.random.default_rng(label))) for label in range(4)]
+        items = [transform.item(MODALITY.toy_sample(label, np.random.default_rng(label))) for label in range(4)]
         gradients = []
         for pieces in ([items], [items[:1], items[1:]]):
             encoder.zero_grad()

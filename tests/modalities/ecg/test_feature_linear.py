@@ -104,7 +104,7 @@ def fitted() -> tuple[MeasuredTransform, list[Ecg]]:
     hearts = [MODALITY.toy_sample(place % 10, np.random.default_rng(place)) for place in range(30)]
     transform = MODALITY.transform("features", {})
     assert isinstance(transform, MeasuredTransform)
-    transform.fit(hearts)
+    transform.fit(map(transform.featurise, hearts))
     return transform, hearts
 
 
@@ -112,7 +112,7 @@ def test_training_recordings_are_standardised_and_families_balanced(
     fitted: tuple[MeasuredTransform, list[Ecg]],
 ) -> None:
     transform, hearts = fitted
-    rows = transform.collate([transform(heart) for heart in hearts])["measures"].double()
+    rows = transform.collate([transform.item(heart) for heart in hearts])["measures"].double()
     assert rows.mean(0).abs().max() < 0.03
     lengths, lead = (rows**2).mean(0), sum(FAMILIES.values())
     by_lead = lengths[: 12 * lead].view(12, lead)
@@ -127,27 +127,27 @@ def test_voltage_stays(fitted: tuple[MeasuredTransform, list[Ecg]]) -> None:
     transform, hearts = fitted
     low = Ecg(hearts[0].signal / 2, RATE, LEADS, hearts[0].valid)
     place = FAMILIES["beat"] + 2  # the range of lead I
-    assert transform(low)["measures"][place] < transform(hearts[0])["measures"][place] - 0.05
+    assert transform.item(low)["measures"][place] < transform.item(hearts[0])["measures"][place] - 0.05
 
 
 def test_a_missing_lead_and_a_wild_one(fitted: tuple[MeasuredTransform, list[Ecg]]) -> None:
     transform, hearts = fitted
     lead, heart = sum(FAMILIES.values()), hearts[0]
-    few = transform(Ecg(heart.signal[:6], RATE, LEADS[:6], heart.valid[:6]))
+    few = transform.item(Ecg(heart.signal[:6], RATE, LEADS[:6], heart.valid[:6]))
     assert not few["measures"][6 * lead : 12 * lead].any()
     assert few["measures"][: 6 * lead].any()
     encoder = MODALITY.encoder("features", transform, width=8)
     tokens = encoder(transform.collate([few])).tokens
     assert tokens is not None
     assert tokens.mask.tolist() == [[True] * 6 + [False] * 6 + [True]]
-    wild = transform(Ecg(heart.signal * 100, RATE, LEADS, heart.valid))["measures"]
+    wild = transform.item(Ecg(heart.signal * 100, RATE, LEADS, heart.valid))["measures"]
     assert float((wild**2).sum()) <= 4 * 4.0**2 + 1e-3
 
 
 def test_tokens_add_up_to_the_vector_and_the_map_is_linear(fitted: tuple[MeasuredTransform, list[Ecg]]) -> None:
     transform, hearts = fitted
     encoder = MODALITY.encoder("features", transform, width=8)
-    inputs = transform.collate([transform(heart) for heart in hearts[:4]])
+    inputs = transform.collate([transform.item(heart) for heart in hearts[:4]])
     weight = torch.randn(inputs["measures"].shape[1], 8, generator=torch.Generator().manual_seed(0))
     encoder.set_linear_weights(weight)
     found = encoder(inputs)
@@ -164,7 +164,7 @@ def test_tokens_add_up_to_the_vector_and_the_map_is_linear(fitted: tuple[Measure
 
 def test_what_does_not_fit_is_refused(fitted: tuple[MeasuredTransform, list[Ecg]]) -> None:
     with pytest.raises(UserError, match="call fit"):
-        MODALITY.transform("features", {})(fitted[1][0])
+        MODALITY.transform("features", {}).item(fitted[1][0])
     with pytest.raises(UserError, match="none"):
         MODALITY.transform("features", {}).fit([])
     with pytest.raises(UserError, match="beats"):
@@ -180,9 +180,10 @@ def test_both_rates_of_a_real_record_measure_alike(real_data: Path) -> None:
     heads = sorted(folder.glob("records500/*/*.hea"))[:30]
     low = [Path(str(head).replace("records500", "records100").replace("_hr", "_lr")) for head in heads]
     transform = MODALITY.transform("features", {})
-    transform.fit([read_ecg(path) for path in low])
+    transform.fit(transform.featurise(read_ecg(path)) for path in low)
     one, two = (
-        torch.from_numpy(np.stack([transform(read_ecg(path))["measures"] for path in paths])) for paths in (heads, low)
+        torch.from_numpy(np.stack([transform.item(read_ecg(path))["measures"] for path in paths]))
+        for paths in (heads, low)
     )
     alike = torch.cosine_similarity(one, two)
     assert alike.median() >= 0.999

@@ -25,7 +25,7 @@ def made(request: pytest.FixtureRequest) -> tuple[Aligner, Inputs]:
     towers = {"ecg": TowerConfig(encoder=request.param, args=ENCODERS[request.param], head="mlp")}
     transform = MODALITY.transform(request.param, {}, steps=_steps())
     hearts = [MODALITY.toy_sample(label, np.random.default_rng(label)) for label in range(3)]
-    inputs = transform.collate([transform(heart) for heart in hearts])
+    inputs = transform.collate([transform.item(heart) for heart in hearts])
     inputs["lead_mask"][2, 2:] = False
     inputs["time_mask"][2, 200:] = False
     inputs["signal"] = inputs["signal"] * inputs["lead_mask"][:, :, None] * inputs["time_mask"][:, None]

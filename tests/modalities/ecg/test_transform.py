@@ -94,7 +94,7 @@ def test_normalisation_is_over_what_is_valid(by: str) -> None:
 def test_a_constant_lead_stays_finite_and_small() -> None:
     signal = MODALITY.toy_sample(0, np.random.default_rng(0)).signal.copy()
     signal[5] = 1e-5 * signal[4] / np.abs(signal[4]).max()
-    item = MODALITY.transform("resnet", {})(Ecg(signal, 100.0, LEADS, np.ones(signal.shape, bool)))
+    item = MODALITY.transform("resnet", {}).item(Ecg(signal, 100.0, LEADS, np.ones(signal.shape, bool)))
     assert np.isfinite(item["signal"]).all()
     assert np.abs(item["signal"][5]).max() < 0.01
 
@@ -106,31 +106,31 @@ def test_missing_leads_gaps_and_padding_are_masked() -> None:
     valid[:, 300:400] = False
     valid[2, 200:] = False
     sample = Ecg(heart.signal[rows][:, :800], 100.0, ("II", "V1", "V2"), valid[:, :800])
-    item = MODALITY.transform("resnet", {})(sample)
+    item = MODALITY.transform("resnet", {}).item(sample)
     assert np.flatnonzero(item["lead_mask"]).tolist() == [1, 6]  # V2 was there a quarter of the time
     assert not item["time_mask"][300:400].any()
     assert not item["time_mask"][800:].any()
     assert item["time_mask"].sum() == 700
     assert not item["signal"][:, ~item["time_mask"]].any()
     with pytest.raises(BadSample, match="a lead with a signal"):
-        MODALITY.transform("resnet", {})(Ecg(heart.signal, 100.0, LEADS, np.zeros(heart.signal.shape, bool)))
+        MODALITY.transform("resnet", {}).item(Ecg(heart.signal, 100.0, LEADS, np.zeros(heart.signal.shape, bool)))
 
 
 def test_the_sample_is_left_as_it_was(heart: Ecg) -> None:
     before = heart.signal.copy()
-    MODALITY.transform("resnet", {}, lead_dropout=0.5, noise=1.0, scaling=1.0)(heart, np.random.default_rng(0))
+    MODALITY.transform("resnet", {}, lead_dropout=0.5, noise=1.0, scaling=1.0).item(heart, np.random.default_rng(0))
     np.testing.assert_array_equal(heart.signal, before)
 
 
 def test_augmentation(heart: Ecg) -> None:
-    plain = MODALITY.transform("resnet", {})(heart)
+    plain = MODALITY.transform("resnet", {}).item(heart)
     dropped = MODALITY.transform("resnet", {}, lead_dropout=0.9)
-    counts = [int(dropped(heart, np.random.default_rng(seed))["lead_mask"].sum()) for seed in range(40)]
+    counts = [int(dropped.item(heart, np.random.default_rng(seed))["lead_mask"].sum()) for seed in range(40)]
     assert min(counts) == 1
     assert np.mean(counts) < 4
-    noisy = MODALITY.transform("resnet", {}, noise=0.3)(heart, np.random.default_rng(0))
+    noisy = MODALITY.transform("resnet", {}, noise=0.3).item(heart, np.random.default_rng(0))
     assert (noisy["signal"] - plain["signal"]).std() == pytest.approx(0.3, rel=0.05)
-    scaled = MODALITY.transform("resnet", {}, scaling=0.5)(heart, np.random.default_rng(0))
+    scaled = MODALITY.transform("resnet", {}, scaling=0.5).item(heart, np.random.default_rng(0))
     ratio = float((scaled["signal"] * plain["signal"]).sum() / (plain["signal"] ** 2).sum())
     assert np.exp(-0.5) < ratio < np.exp(0.5)
     assert ratio != 1
@@ -145,7 +145,7 @@ def test_steps_are_json_in_order() -> None:
     again = MODALITY.restore_transform(config)
     assert again.config() == transform.config()
     assert again.settings.beats
-    assert again(MODALITY.toy_sample(0, np.random.default_rng(0)))["signal"].shape == (12, 1250)
+    assert again.item(MODALITY.toy_sample(0, np.random.default_rng(0)))["signal"].shape == (12, 1250)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_make_steps_takes_steps() -> None:
 
 @pytest.mark.parametrize("label", range(10))
 def test_each_beat_of_a_made_up_heart_is_found(label: int) -> None:
-    item = MODALITY.transform("resnet", {}, beats=True)(MODALITY.toy_sample(label, np.random.default_rng(label)))
+    item = MODALITY.transform("resnet", {}, beats=True).item(MODALITY.toy_sample(label, np.random.default_rng(label)))
     rate = 6 * (item["beat_of"].max() + 1)
     assert abs(rate - (58 if label < 5 else 108)) < 20
 
@@ -187,7 +187,7 @@ def test_no_beats_are_one_beat() -> None:
     assert len(r_peaks(np.zeros((3, 500), np.float32), 100.0)) == 0
     rng = np.random.default_rng(0)
     drift = np.cumsum(np.ones((1, 1000)), 1).astype(np.float32) + rng.normal(0, 1e-3, (1, 1000)).astype(np.float32)
-    item = MODALITY.transform("resnet", {}, beats=True)(Ecg(drift, 100.0, ("II",), np.ones(drift.shape, bool)))
+    item = MODALITY.transform("resnet", {}, beats=True).item(Ecg(drift, 100.0, ("II",), np.ones(drift.shape, bool)))
     assert item["beat_of"].min() == 0
 
 
@@ -198,5 +198,5 @@ def test_both_rates_of_a_real_record_give_nearly_the_same_tensor(real_data: Path
     transform = MODALITY.transform("resnet", {})
     for head in sorted(folder.glob("records500/*/*.hea"))[:20]:
         low = Path(str(head).replace("records500", "records100").replace("_hr", "_lr"))
-        one, two = (transform(read_ecg(path))["signal"][:, 100:900].ravel() for path in (head, low))
+        one, two = (transform.item(read_ecg(path))["signal"][:, 100:900].ravel() for path in (head, low))
         assert one @ two / np.sqrt((one @ one) * (two @ two)) > 0.98

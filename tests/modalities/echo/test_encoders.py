@@ -42,7 +42,7 @@ def test_the_amount_of_padding_changes_nothing(name: str, count: int, heart: Ech
     clip, made = short(heart, count), []
     for frames in (count, count + 1, 16, 23):
         transform, encoder = build(name, frames)
-        inputs = transform.collate([transform(clip)])
+        inputs = transform.collate([transform.item(clip)])
         assert int(inputs["mask"].sum()) == count
         with torch.no_grad():
             made.append(encoder(inputs))
@@ -55,7 +55,7 @@ def test_the_amount_of_padding_changes_nothing(name: str, count: int, heart: Ech
 @pytest.mark.parametrize("name", ARGS)
 def test_what_is_masked_is_not_looked_at(name: str, heart: Echo) -> None:
     transform, encoder = build(name)
-    inputs = transform.collate([transform(short(heart, 9))])
+    inputs = transform.collate([transform.item(short(heart, 9))])
     filled = {**inputs, "frames": inputs["frames"].masked_fill(~inputs["mask"][..., None, None], 77)}
     torch.testing.assert_close(encoder(filled).vector, encoder(inputs).vector, atol=0, rtol=0)
 
@@ -63,7 +63,7 @@ def test_what_is_masked_is_not_looked_at(name: str, heart: Echo) -> None:
 @pytest.mark.parametrize("name", ARGS)
 def test_the_order_of_frames_matters(name: str, heart: Echo) -> None:
     transform, encoder = build(name)
-    inputs = transform.collate([transform(heart)])
+    inputs = transform.collate([transform.item(heart)])
     mixed = {**inputs, "frames": inputs["frames"][:, torch.randperm(16)]}
     assert not torch.allclose(encoder(mixed).vector, encoder(inputs).vector, atol=1e-4)
 
@@ -71,7 +71,7 @@ def test_the_order_of_frames_matters(name: str, heart: Echo) -> None:
 def test_tokens_are_frames_or_stretches_of_them(heart: Echo) -> None:
     for name, count in (("frames", 16), ("image", 16), ("r2plus1d", 4)):
         transform, encoder = build(name)
-        features = encoder(transform.collate([transform(heart)]))
+        features = encoder(transform.collate([transform.item(heart)]))
         assert features.tokens.values.shape == (1, count, encoder.token_width)
         units = MODALITY.token_labels(heart, transform, encoder, "tokens", count)
         assert len(units.labels) == units.members.shape[0] == units.members.shape[1] == count
@@ -101,7 +101,7 @@ def test_an_image_tower_sees_each_frame_as_a_grey_picture(heart: Echo) -> None:
     args = {"tower": "convnet", "args": {"width": 4, "depths": [1]}}
     transform = MODALITY.transform("image", args, size=32)
     encoder = MODALITY.encoder("image", transform, **args).eval()
-    made = transform(heart)
+    made = transform.item(heart)
     same = {"size": 32, "mean": [0.13] * 3, "std": [0.2] * 3}
     pictures = IMAGE.transform("convnet", {}, **same)
     tower = IMAGE.encoder("convnet", pictures, **args["args"]).eval()
@@ -130,7 +130,7 @@ def test_an_image_tower_brings_the_settings_of_its_weights(heart: Echo, tmp_path
     sealed = MODALITY.restore_transform(transform.config())
     again = MODALITY.encoder("image", sealed, **encoder.config()).eval()
     again.load_state_dict(encoder.state_dict())
-    inputs = transform.collate([transform(heart)])
+    inputs = transform.collate([transform.item(heart)])
     torch.testing.assert_close(again(inputs).vector, encoder(inputs).vector, atol=0, rtol=0)
     with pytest.raises(UserError, match="size"):
         MODALITY.encoder("image", MODALITY.transform("image", args, size=32), **args)
@@ -145,7 +145,7 @@ def test_a_bundle_brings_its_own_weights() -> None:
 @pytest.mark.parametrize("name", ["frames", "r2plus1d"])
 def test_a_batch_in_pieces_has_the_gradient_of_the_whole(name: str) -> None:
     transform, encoder = build(name)
-    items = [transform(MODALITY.toy_sample(label, np.random.default_rng(label))) for label in range(4)]
+    items = [transform.item(MODALITY.toy_sample(label, np.random.default_rng(label))) for label in range(4)]
     gradients = []
     for pieces in ([items], [items[:1], items[1:]]):
         encoder.zero_grad()

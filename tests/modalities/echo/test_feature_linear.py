@@ -69,13 +69,13 @@ def fitted() -> tuple[MeasuredTransform, list[Echo]]:
     hearts = [MODALITY.toy_sample(place % 10, np.random.default_rng(place)) for place in range(30)]
     transform = MODALITY.transform("features", {})
     assert isinstance(transform, MeasuredTransform)
-    transform.fit(hearts)
+    transform.fit(map(transform.featurise, hearts))
     return transform, hearts
 
 
 def test_training_clips_are_standardised_and_families_balanced(fitted: tuple[MeasuredTransform, list[Echo]]) -> None:
     transform, hearts = fitted
-    rows = transform.collate([transform(heart) for heart in hearts])["measures"].double()
+    rows = transform.collate([transform.item(heart) for heart in hearts])["measures"].double()
     assert rows.mean(0).abs().max() < 0.05
     lengths = (rows**2).mean(0).numpy()
     families = np.array(["level", "movement"] * 64 + list(WHOLE))
@@ -85,18 +85,18 @@ def test_training_clips_are_standardised_and_families_balanced(fitted: tuple[Mea
 
 def test_a_short_clip_is_taken_and_a_still_one(fitted: tuple[MeasuredTransform, list[Echo]]) -> None:
     transform, hearts = fitted
-    short = transform(Echo(hearts[0].frames[:8], hearts[0].rate))["measures"]
+    short = transform.item(Echo(hearts[0].frames[:8], hearts[0].rate))["measures"]
     assert np.isfinite(short).all()
     assert short[:128].any()
     assert not short[128 + len(HERTZ) + 10 : 128 + len(HERTZ) + LAGS].any()
-    still = transform(Echo(np.zeros((40, 48, 64), np.uint8), 30.0))["measures"]
+    still = transform.item(Echo(np.zeros((40, 48, 64), np.uint8), 30.0))["measures"]
     assert np.isfinite(still).all()
 
 
 def test_tokens_add_up_to_the_vector_and_the_map_is_linear(fitted: tuple[MeasuredTransform, list[Echo]]) -> None:
     transform, hearts = fitted
     encoder = MODALITY.encoder("features", transform, width=8)
-    inputs = transform.collate([transform(heart) for heart in hearts[:4]])
+    inputs = transform.collate([transform.item(heart) for heart in hearts[:4]])
     weight = torch.randn(185, 8, generator=torch.Generator().manual_seed(0))
     encoder.set_linear_weights(weight)
     found = encoder(inputs)
@@ -112,12 +112,12 @@ def test_tokens_add_up_to_the_vector_and_the_map_is_linear(fitted: tuple[Measure
 def test_a_transform_restored_makes_the_same_item(fitted: tuple[MeasuredTransform, list[Echo]]) -> None:
     transform, hearts = fitted
     again = MODALITY.restore_transform(transform.config())
-    np.testing.assert_array_equal(again(hearts[0])["measures"], transform(hearts[0])["measures"])
+    np.testing.assert_array_equal(again.item(hearts[0])["measures"], transform.item(hearts[0])["measures"])
 
 
 def test_what_does_not_fit_is_refused(fitted: tuple[MeasuredTransform, list[Echo]]) -> None:
     with pytest.raises(UserError, match="call fit"):
-        MODALITY.transform("features", {})(fitted[1][0])
+        MODALITY.transform("features", {}).item(fitted[1][0])
     with pytest.raises(UserError, match="multiple of 8, got 30"):
         MODALITY.transform("features", {}, size=30)
     with pytest.raises(UserError, match="its own transform"):

@@ -168,7 +168,7 @@ def test_gain_multiplies_and_black_stays_black() -> None:
 
 def test_a_batch(heart: Echo) -> None:
     transform = MODALITY.transform("frames", {}, size=20, frames=7)
-    batch = transform.collate([transform(heart), transform(ramp(3, 15.0))])
+    batch = transform.collate([transform.item(heart), transform.item(ramp(3, 15.0))])
     assert batch["frames"].shape == (2, 7, 20, 20)
     assert batch["frames"].dtype == torch.uint8
     assert batch["mask"].sum(1).tolist() == [7, 3]

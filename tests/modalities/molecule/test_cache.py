@@ -1,6 +1,5 @@
 """`--data.cache`: what was worked out once is read again, equal to the bit, and nothing is worked out twice."""
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,9 +55,10 @@ def opened(folder: Path, cache: Path | None, workers: int = 0) -> tuple[Dataset,
         "chebi20", str(folder), options=options, cache=None if cache is None else str(cache), max_rejected=0.5
     )
     data.prepare({side: modality_of(side, tower) for side, tower in TOWERS.items()})
-    samples = {side: data.split("validation").samples(side) for side in TOWERS}
+    split = data.split("validation")
+    samples = {side: split.samples(side) for side in TOWERS}
     torch.manual_seed(0)
-    model = Aligner(TOWERS, [PairConfig(*TOWERS, "clip")], 4, fit_transforms(TOWERS, samples, data.store.prepare))
+    model = Aligner(TOWERS, [PairConfig(*TOWERS, "clip")], 4, fit_transforms(TOWERS, samples, split.features))
     data.workers = workers
     return data, model
 
@@ -131,7 +131,7 @@ def test_the_folder_by_the_environment(folder: Path, tmp_path: Path, monkeypatch
 
 
 def test_files_of_molecules_are_read_one_by_one(tmp_path: Path) -> None:
-    assert MODALITY.read_all(["CCO", "x.sdf"], tmp_path) is None
+    assert MODALITY.read_many(["CCO", "x.sdf"], tmp_path) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -185,13 +185,13 @@ def test_counts_that_lie_are_not_believed(tmp_path: Path) -> None:
             CountStore(tmp_path / name, bins=2048, families=("morgan",), stereo=True)
 
 
-def test_a_pickled_transform_stands_without_the_folder(tmp_path: Path) -> None:
-    transform = MODALITY.transform("fingerprints", {"fingerprint": 2048})
-    alone = MODALITY.transform("fingerprints", {"fingerprint": 2048})
-    transform.prepare(FeatureStore.build(SMILES, tmp_path), tmp_path)
-    again = pickle.loads(pickle.dumps(transform))
-    assert not again._kept
-    expected = alone.collate([alone(MODALITY.read("CCO"))])
-    for made in (transform, again):
-        found = made.collate([made(MODALITY.read("CCO"))])
-        assert all(torch.equal(found[name], value) for name, value in expected.items())
+@pytest.mark.parametrize("settings", [{}, {"stereo": False}, {"families": ("motifs", "fields")}])
+def test_features_on_disk_equal_those_computed(tmp_path: Path, settings: dict[str, Any]) -> None:
+    transform = MODALITY.transform("fingerprints", {"fingerprint": 2048}, **settings)
+    read = MODALITY.read_many(SMILES, tmp_path)
+    assert read is not None
+    on_disk = transform.featurise_many(read[0], tmp_path)
+    computed = [transform.featurise(MODALITY.read(text)) for text in SMILES]
+    assert len(on_disk) == len(SMILES)
+    one, other = (transform.collate([transform(raw) for raw in many]) for many in (on_disk, computed))
+    assert all(torch.equal(one[name], value) for name, value in other.items())

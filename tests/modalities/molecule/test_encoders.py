@@ -34,7 +34,7 @@ def build(request: pytest.FixtureRequest) -> Callable[..., tuple[Callable[[Seque
         transform = MODALITY.transform(name, args, **settings)
 
         def inputs(smiles: Sequence[Any]) -> Inputs:
-            return transform.collate([transform(MODALITY.read(one)) for one in smiles])
+            return transform.collate([transform.item(MODALITY.read(one)) for one in smiles])
 
         encoder = MODALITY.encoder(name, transform, **args).eval()
         with torch.no_grad():  # away from where it begins: zeros and ones would hide what they multiply
@@ -72,7 +72,7 @@ def test_the_order_of_atoms_and_the_writing_change_nothing(
     assert_same_sets(encoder(inputs(shuffled)), expected)
     # And in the graph itself, with whatever fields it has.
     transform = MODALITY.transform("", {"fingerprint": encoder.config()["fingerprint"]})
-    item = transform(MODALITY.read(smiles[3]))
+    item = transform.item(MODALITY.read(smiles[3]))
     order = rng.permutation(len(item.atoms))
     place = np.argsort(order)
     bonds = rng.permutation(len(item.bonds))
@@ -182,7 +182,7 @@ def test_what_atoms_hear_is_what_pyg_says() -> None:
         warnings.simplefilter("ignore")
         peer = pytest.importorskip("torch_geometric.nn").GINEConv(nn.Identity(), eps=0.3)
     transform = MODALITY.transform("gine", {})
-    inputs = transform.collate([transform(MODALITY.read(one)) for one in ODD])
+    inputs = transform.collate([transform.item(MODALITY.read(one)) for one in ODD])
     nodes, edges = torch.randn(len(inputs["atoms"]), 5), FieldTable(BOND_SIZES, 5)(inputs["bonds"]).repeat(2, 1)
     ours = Neighbours()
     ours.epsilon.data.fill_(0.3)
@@ -225,8 +225,8 @@ def test_a_batch_in_chunks_gives_the_gradient_of_the_whole(build: Callable[..., 
 def test_hidden_atoms_are_hidden_in_training_alone() -> None:
     transform = MODALITY.transform("gine", {}, atom_dropout=0.5)
     sample = MODALITY.read("C" * 400)
-    assert transform(sample).atoms.all()
-    hidden = transform(sample, np.random.default_rng(0)).atoms
+    assert transform.item(sample).atoms.all()
+    hidden = transform.item(sample, np.random.default_rng(0)).atoms
     share = (hidden == 0).all(axis=1)
     assert 0.4 < share.mean() < 0.6
     np.testing.assert_array_equal(hidden[~share], sample.atoms[~share])
@@ -266,7 +266,7 @@ def test_the_fingerprint_is_that_of_rdkit() -> None:
 
     mol = Chem.MolFromSmiles("C[C@H](N)C(=O)O")
     transform = MODALITY.transform("gine", {"fingerprint": 4096})
-    inputs = transform.collate([transform(MODALITY.read(one)) for one in ("CC", "C[C@H](N)C(=O)O")])
+    inputs = transform.collate([transform.item(MODALITY.read(one)) for one in ("CC", "C[C@H](N)C(=O)O")])
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=3, fpSize=4096, includeChirality=True)
     expected = torch.from_numpy(generator.GetCountFingerprintAsNumPy(mol).astype(np.float32)).log1p()
     dense = torch.zeros(4096)

@@ -19,12 +19,12 @@ SMILES = ["CC(N)C(=O)O", "C[C@H](N)C(=O)O", "c1ccccc1O", "[Na+].[Cl-]", "C", "CC
 
 def fitted(families: tuple[str, ...], smiles: list[str] = SMILES, **settings: object) -> MoleculeTransform:
     transform = MODALITY.transform("fingerprints", {"fingerprint": 2048}, families=families, **settings)
-    transform.fit([MODALITY.read(one) for one in smiles])
+    transform.fit(transform.featurise(MODALITY.read(one)) for one in smiles)
     return transform
 
 
 def dense(transform: MoleculeTransform, smiles: list[str]) -> torch.Tensor:
-    inputs = transform.collate([transform(MODALITY.read(one)) for one in smiles])
+    inputs = transform.collate([transform.item(MODALITY.read(one)) for one in smiles])
     return FingerprintLinear(transform, width=2).linear_features(inputs).to_dense()
 
 
@@ -96,7 +96,7 @@ def test_a_molecule_does_not_depend_on_its_batch() -> None:
 def test_hidden_atoms_are_counted() -> None:
     transform = fitted(FAMILIES, atom_dropout=0.9)
     plain, hidden = (
-        transform.collate([transform(MODALITY.read(SMILES[5]), rng)]) for rng in (None, np.random.default_rng(0))
+        transform.collate([transform.item(MODALITY.read(SMILES[5]), rng)]) for rng in (None, np.random.default_rng(0))
     )
     assert (hidden["atoms"] == 0).sum() > (plain["atoms"] == 0).sum()
     for name in ("bins", "weights", "starts"):
@@ -129,7 +129,7 @@ def test_the_vector_is_the_linear_map_and_the_graph_waits_behind_its_gate() -> N
     encoder = FingerprintLinear(transform, width=8, graph=1).eval()
     weight = torch.randn(transform.bins, 8, generator=torch.Generator().manual_seed(0))
     encoder.set_linear_weights(weight)
-    inputs = transform.collate([transform(MODALITY.read(one)) for one in SMILES])
+    inputs = transform.collate([transform.item(MODALITY.read(one)) for one in SMILES])
     features = encoder(inputs)
     torch.testing.assert_close(features.vector, dense(transform, SMILES) @ weight, atol=1e-5, rtol=1e-5)
     assert features.tokens is not None

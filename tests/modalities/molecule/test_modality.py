@@ -62,4 +62,4 @@ def test_without_rdkit_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(UserError, match=r"pip install 'mmalign\[molecule\]'"):
         MODALITY.picture(sample, Figure().subplots())
     with pytest.raises(UserError, match=r"pip install 'mmalign\[molecule\]'"):
-        MODALITY.transform("gine", {"fingerprint": 2048})(sample)
+        MODALITY.transform("gine", {"fingerprint": 2048}).item(sample)

@@ -163,7 +163,7 @@ def test_phrases_partition_the_pieces(name: str) -> None:
     else:
         transform = transforms()[name]
     for text in TEXTS:
-        item = transform(text)
+        item = transform.item(text)
         ids, spans, spelled = transform.tokenizer.pieces(text)
         assert item.ids == ids == transform.tokenizer(text)
         numbers = [phrase for phrase, span in zip(item.phrases, spans, strict=True) if span is not None]
@@ -180,15 +180,15 @@ def test_phrases_partition_the_pieces(name: str) -> None:
 def test_a_text_of_nothing_is_one_phrase() -> None:
     for name in ("bpe", "iupac"):
         transform = transforms()[name]
-        inputs = transform.collate([transform(""), transform(TEXTS[0]), transform(" ")])
+        inputs = transform.collate([transform.item(""), transform.item(TEXTS[0]), transform.item(" ")])
         assert inputs["phrase"][0].tolist()[:2] == [0, -1]
         assert inputs["phrase_mask"].any(1).all()
-        assert transform("").ids == [CLASS]
+        assert transform.item("").ids == [CLASS]
 
 
 def test_collated_phrases() -> None:
     transform = transforms()["bpe"]
-    items = [transform(text) for text in TEXTS]
+    items = [transform.item(text) for text in TEXTS]
     inputs = transform.collate(items)
     assert inputs["phrase"].shape == inputs["tokens"].shape
     assert inputs["phrase"].dtype == torch.int64
@@ -205,7 +205,7 @@ def test_words_left_out_in_training_are_in_no_phrase() -> None:
     transform = TextTransform(TextSettings(word_dropout=0.5, phrases=True))
     transform.fit(TEXTS)
     for seed in range(30):
-        item = transform(TEXTS[0], np.random.default_rng(seed))
+        item = transform.item(TEXTS[0], np.random.default_rng(seed))
         assert len(item.ids) == len(item.phrases)
         assert item.phrases[0] == -1
         assert sorted(set(item.phrases[1:])) == list(range(max(item.phrases) + 1))
@@ -245,7 +245,7 @@ def encoders(tmp_path: Path) -> dict[str, tuple[TextTransform, Encoder]]:
 
 def test_encoders_give_the_means_of_their_tokens(tmp_path: Path) -> None:
     for name, (transform, encoder) in encoders(tmp_path).items():
-        inputs = transform.collate([transform(text) for text in TEXTS])
+        inputs = transform.collate([transform.item(text) for text in TEXTS])
         features = encoder(inputs)
         assert encoder.part_width == encoder.token_width == 16, name
         expected, there = reference(
@@ -265,7 +265,7 @@ def test_encoders_give_the_means_of_their_tokens(tmp_path: Path) -> None:
 def test_phrases_are_there_only_where_asked_for(tmp_path: Path) -> None:
     transform = MODALITY.transform("transformer", {"phrases": False})
     transform.fit(TEXTS)
-    inputs = transform.collate([transform(text) for text in TEXTS])
+    inputs = transform.collate([transform.item(text) for text in TEXTS])
     assert inputs.keys() == {"tokens", "mask"}
     encoder = MODALITY.encoder("transformer", transform, width=16, depth=1, heads=2)
     assert encoder.part_width is None
@@ -293,7 +293,7 @@ def test_a_model_of_phrases_learns_and_comes_back_from_its_bundle(tmp_path: Path
     ]
     model = Aligner(towers, terms, 8, fit_transforms(towers, dict.fromkeys(towers, TEXTS)))
     transforms, rows = model.transforms, torch.arange(len(TEXTS))
-    inputs = {name: transforms[name].collate([transforms[name](text) for text in TEXTS]) for name in towers}
+    inputs = {name: transforms[name].collate([transforms[name].item(text) for text in TEXTS]) for name in towers}
     batch = Batch(inputs, dict.fromkeys(towers, rows), rows, rows)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     first = model.loss(batch).loss.detach()
@@ -305,7 +305,7 @@ def test_a_model_of_phrases_learns_and_comes_back_from_its_bundle(tmp_path: Path
     assert loss < 0.5 * first
     again = mmalign.load(mmalign.save(model, tmp_path / "bundle"))
     for name in towers:
-        assert [again.transforms[name](text) for text in TEXTS] == [transforms[name](text) for text in TEXTS]
+        assert [again.transforms[name].item(text) for text in TEXTS] == [transforms[name].item(text) for text in TEXTS]
         before, after = model.eval().encode(name, TEXTS), again.encode(name, TEXTS)
         torch.testing.assert_close(after.parts.values, before.parts.values)
 

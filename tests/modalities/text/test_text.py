@@ -49,9 +49,9 @@ def test_what_is_no_text(junk: object, message: str) -> None:
 
 def test_word_dropout() -> None:
     transform = fitted(word_dropout=0.5)
-    whole = transform(TEXTS[1])
-    shorter = [transform(TEXTS[1], np.random.default_rng(seed)) for seed in range(200)]
-    assert transform(TEXTS[1], np.random.default_rng(5)) == shorter[5]
+    whole = transform.item(TEXTS[1])
+    shorter = [transform.item(TEXTS[1], np.random.default_rng(seed)) for seed in range(200)]
+    assert transform.item(TEXTS[1], np.random.default_rng(5)) == shorter[5]
     kept = [len(item) - 1 for item in shorter]
     assert min(kept) >= 1
     assert abs(np.mean(kept) / (len(whole) - 1) - (0.5 + 0.5 / 7)) < 0.06  # one word is always kept
@@ -60,7 +60,7 @@ def test_word_dropout() -> None:
 
 def test_collate_pads_on_the_right() -> None:
     transform = fitted()
-    items = [transform(text) for text in TEXTS]
+    items = [transform.item(text) for text in TEXTS]
     inputs = transform.collate(items)
     assert inputs["mask"].sum(1).tolist() == [len(item) for item in items]
     assert inputs["tokens"].shape[1] == max(len(item) for item in items)
@@ -73,7 +73,7 @@ def test_collate_pads_on_the_right() -> None:
 def test_padding_changes_nothing(pool: str) -> None:
     transform = fitted()
     encoder = MODALITY.encoder("transformer", transform, width=16, depth=2, heads=2, pool=pool).double().eval()
-    inputs = transform.collate([transform(TEXTS[0])])
+    inputs = transform.collate([transform.item(TEXTS[0])])
     long = {key: torch.nn.functional.pad(value, (0, 20)) for key, value in inputs.items()}
     long["tokens"][0, -20:] = torch.randint(0, 200, (20,))
     torch.testing.assert_close(encoder(long).vector, encoder(inputs).vector)
@@ -81,7 +81,7 @@ def test_padding_changes_nothing(pool: str) -> None:
 
 def test_before_it_is_fitted() -> None:
     transform = TextTransform(TextSettings())
-    for use in (lambda: transform("a"), lambda: MODALITY.encoder("transformer", transform), transform.config):
+    for use in (lambda: transform.item("a"), lambda: MODALITY.encoder("transformer", transform), transform.config):
         with pytest.raises(UserError, match="call fit"):
             use()
 
@@ -145,7 +145,7 @@ def test_open_clip_tower_equals_open_clip(tmp_path: Path) -> None:
     args = {"model": str(tmp_path)}
     transform = MODALITY.transform("open_clip", args)
     encoder = MODALITY.encoder("open_clip", transform, **args).eval()
-    inputs = transform.collate([transform(text) for text in TEXTS])
+    inputs = transform.collate([transform.item(text) for text in TEXTS])
     ids = open_clip.get_tokenizer(f"local-dir:{tmp_path}")(TEXTS)
     torch.testing.assert_close(inputs["tokens"], ids, atol=0, rtol=0)
     torch.testing.assert_close(inputs["mask"].sum(1), ids.argmax(1) + 1)
@@ -165,7 +165,7 @@ def test_open_clip_with_a_tokenizer_of_hugging_face(tmp_path: Path) -> None:
     (tmp_path / "clip" / "open_clip_config.json").write_text(json.dumps({"model_cfg": {**CLIP, "text_cfg": text}}))
     transform = MODALITY.transform("open_clip", {"model": str(tmp_path / "clip")})
     texts = ["A red, disc!", "a green square on a blue ground a red disc a red disc"]
-    inputs = transform.collate([transform(text) for text in texts])
+    inputs = transform.collate([transform.item(text) for text in texts])
     ids = open_clip.get_tokenizer(f"local-dir:{tmp_path / 'clip'}")(texts)
     torch.testing.assert_close(inputs["tokens"], ids, atol=0, rtol=0)
     config = json.loads(json.dumps(transform.config()))
@@ -200,7 +200,7 @@ def test_huggingface_equals_transformers(bert: Path, pool: str) -> None:
     encoder = MODALITY.encoder("huggingface", transform, **args).eval()
     theirs = transformers.AutoModel.from_pretrained(bert).eval()
     tokens = transformers.AutoTokenizer.from_pretrained(bert)(TEXTS, padding=True, return_tensors="pt")
-    inputs = transform.collate([transform(text) for text in TEXTS])
+    inputs = transform.collate([transform.item(text) for text in TEXTS])
     torch.testing.assert_close(inputs["tokens"], tokens["input_ids"], atol=0, rtol=0)
     torch.testing.assert_close(inputs["mask"].long(), tokens["attention_mask"], atol=0, rtol=0)
     with torch.no_grad():
@@ -216,7 +216,7 @@ def test_huggingface_lives_without_its_folder(bert: Path) -> None:
     encoder = MODALITY.encoder("huggingface", transform, **args).eval()
     saved = json.dumps([transform.config(), encoder.config()])
     assert str(bert) not in saved, "a path of this machine is in the bundle"
-    inputs = transform.collate([transform(text) for text in TEXTS])
+    inputs = transform.collate([transform.item(text) for text in TEXTS])
     shutil.rmtree(bert)
     transform_config, encoder_config = json.loads(saved)
     again = MODALITY.restore_transform(transform_config)

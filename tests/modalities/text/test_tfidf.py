@@ -28,7 +28,7 @@ def fitted(**settings: object) -> NgramTransform:
 
 
 def dense(transform: NgramTransform, texts: list[str]) -> torch.Tensor:
-    inputs = transform.collate([transform(text) for text in texts])
+    inputs = transform.collate([transform.item(text) for text in texts])
     return bag_matrix(inputs, inputs["text"], len(texts), transform.size).to_dense()
 
 
@@ -54,7 +54,7 @@ def test_the_weights_are_those_of_scikit_learn() -> None:
 def test_a_gram_belongs_to_the_word_in_which_it_begins() -> None:
     transform = fitted()
     assert transform.vocabulary is not None
-    item = transform("an amine 42")
+    item = transform.item("an amine 42")
     grams = [gram for family in transform.vocabulary.values() for gram in family]
     of_word: dict[int, set[str]] = {}
     for gram, word in zip(item.grams.tolist(), item.words.tolist(), strict=True):
@@ -68,7 +68,7 @@ def test_a_gram_belongs_to_the_word_in_which_it_begins() -> None:
 def test_words_sum_to_the_text_and_the_vector_is_the_linear_map() -> None:
     transform = fitted()
     encoder = NgramBag(transform, width=8)
-    inputs = transform.collate([transform(text) for text in TEXTS])
+    inputs = transform.collate([transform.item(text) for text in TEXTS])
     features = encoder(inputs)
     assert features.tokens is not None
     torch.testing.assert_close(features.tokens.values.sum(1), features.vector)
@@ -81,7 +81,7 @@ def test_a_set_map_is_all_that_is_left_of_the_vector() -> None:
     encoder = NgramBag(transform, width=8, depth=1, heads=2).eval()
     weight = torch.randn(transform.size, 8, generator=torch.Generator().manual_seed(0))
     encoder.set_linear_weights(weight)
-    inputs = transform.collate([transform(text) for text in TEXTS])
+    inputs = transform.collate([transform.item(text) for text in TEXTS])
     torch.testing.assert_close(encoder(inputs).vector, dense(transform, TEXTS) @ weight)
 
 
@@ -93,7 +93,7 @@ def test_case_form_and_blanks_do_not_matter() -> None:
 def test_a_text_of_unknown_grams_is_a_word_of_nothing() -> None:
     transform = fitted()
     encoder = NgramBag(transform, width=8)
-    inputs = transform.collate([transform("ξξ"), transform("the amine")])
+    inputs = transform.collate([transform.item("ξξ"), transform.item("the amine")])
     vector = encoder(inputs).vector
     assert not vector[0].any()
     assert vector[1].any()
@@ -112,23 +112,23 @@ def test_rare_grams_are_left_out_and_the_most_frequent_kept() -> None:
 
 def test_long_texts_are_cut() -> None:
     short = fitted(max_length=3)
-    assert short(TEXTS[0]).words_total == 3
+    assert short.item(TEXTS[0]).words_total == 3
     assert torch.equal(dense(short, [TEXTS[0]]), dense(short, ["The molecule is"]))
 
 
 def test_restored_from_json_to_the_bit() -> None:
     transform = fitted(phrases=True)
     again = MODALITY.restore_transform(json.loads(json.dumps(transform.config())))
-    one, two = (each.collate([each(text) for text in TEXTS]) for each in (transform, again))
+    one, two = (each.collate([each.item(text) for text in TEXTS]) for each in (transform, again))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_words_left_out_in_training_alone() -> None:
     transform = fitted(word_dropout=0.5)
-    plain = transform(TEXTS[1])
-    drawn = [transform(TEXTS[1], np.random.default_rng(seed)).words_total for seed in range(5)]
-    assert transform(TEXTS[1]).words_total == plain.words_total
+    plain = transform.item(TEXTS[1])
+    drawn = [transform.item(TEXTS[1], np.random.default_rng(seed)).words_total for seed in range(5)]
+    assert transform.item(TEXTS[1]).words_total == plain.words_total
     assert min(drawn) < plain.words_total
     assert min(drawn) >= 1
 

@@ -46,12 +46,12 @@ def test_what_is_no_bag(source: object, said: str) -> None:
 def test_too_many_members_are_thinned_evenly_and_in_training_at_random() -> None:
     transform = BAG.transform("members", {"width": 1}, most=3)
     long = np.arange(9, dtype=np.float32)[:, None]
-    np.testing.assert_array_equal(transform(long)[:, 0], [0, 4, 8])
-    drawn = {tuple(transform(long, np.random.default_rng(seed))[:, 0]) for seed in range(9)}
+    np.testing.assert_array_equal(transform.item(long)[:, 0], [0, 4, 8])
+    drawn = {tuple(transform.item(long, np.random.default_rng(seed))[:, 0]) for seed in range(9)}
     assert len(drawn) > 3
     assert all(len(one) == 3 and tuple(sorted(one)) == one for one in drawn)
     with pytest.raises(BadSample, match="vectors of 1"):
-        transform(ROWS)
+        transform.item(ROWS)
     with pytest.raises(UserError, match="mots"):
         BAG.transform("members", {}, mots=3)
 

@@ -111,11 +111,11 @@ def test_pickle_is_never_read(tmp_path: Path) -> None:
 def test_width_is_learnt_or_given_and_held() -> None:
     transform = MODALITY.transform("", {})
     with pytest.raises(UserError, match="not known yet"):
-        transform(ROW)
+        transform.item(ROW)
     transform.fit([ROW, ROW])
     assert transform.width == 3
     with pytest.raises(BadSample, match="expected 3 numbers, got 4"):
-        transform(np.zeros(4, dtype=np.float32))
+        transform.item(np.zeros(4, dtype=np.float32))
     given = MODALITY.transform("identity", {"width": 3})
     given.fit([])
     assert MODALITY.encoder("identity", given, width=3).width == 3
@@ -133,7 +133,7 @@ def test_width_is_learnt_or_given_and_held() -> None:
 def test_identity_gives_the_numbers_back() -> None:
     transform = MODALITY.transform("", {"width": 3})
     encoder = MODALITY.encoder("", transform)
-    inputs = transform.collate([transform(ROW), transform(2 * ROW)])
+    inputs = transform.collate([transform.item(ROW), transform.item(2 * ROW)])
     torch.testing.assert_close(encoder(inputs).vector, torch.from_numpy(np.stack([ROW, 2 * ROW])))
     assert not list(encoder.parameters())
 
@@ -141,8 +141,8 @@ def test_identity_gives_the_numbers_back() -> None:
 def test_noise_is_for_training_only() -> None:
     transform = MODALITY.transform("", {"width": 1000}, noise=0.5)
     sample = np.ones(1000, dtype=np.float32)
-    np.testing.assert_array_equal(transform(sample), sample)
-    noisy = transform(sample, np.random.default_rng(0))
+    np.testing.assert_array_equal(transform.item(sample), sample)
+    noisy = transform.item(sample, np.random.default_rng(0))
     assert abs((noisy - sample).std() - 0.5) < 0.05
     assert noisy.dtype == np.float32
     np.testing.assert_array_equal(sample, 1)

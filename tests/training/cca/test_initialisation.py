@@ -209,7 +209,7 @@ def test_heads_of_encoders_as_they_are_start_by_it(tmp_path: Path) -> None:
     features = {}
     for name, values in sides.items():
         transform, modality = model.transforms[name], model.modalities[name]
-        inputs = transform.collate([transform(modality.read(value)) for value in values])
+        inputs = transform.collate([transform.item(modality.read(value)) for value in values])
         features[name] = model.encoders[name](inputs).vector.detach()
     maps = canonical_maps(features["left"], features["right"], 4, ridge=(0.5, 1.0))
     for (name, values), weight in zip(features.items(), maps, strict=True):
