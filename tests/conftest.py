@@ -9,8 +9,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # read by torch at import, and by the p
 import pytest
 import torch
 
-# A small model whose embeddings are known, for every folder that measures embeddings.
-pytest_plugins = ["tests.known_space"]
+# A small model whose embeddings are known, for every folder that measures embeddings; processes that start quickly.
+pytest_plugins = ["tests.known_space", "tests.forked_python.fixture"]
 
 ROOT = Path(__file__).resolve().parents[1]
 
