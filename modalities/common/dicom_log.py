@@ -1,45 +1,19 @@
-"""pydicom without its messages: of a damaged file they may quote any field, those of the patient too."""
+"""pydicom without its messages: those about a damaged file may quote any field, patient data included."""
 
 import logging
-import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
-_lock = threading.Lock()
-_inside = 0
-_undo = ExitStack()
+from modalities.common.silence import Silence
 
 
-@contextmanager
-def quiet_dicom() -> Iterator[None]:
-    """Hold pydicom's log and all warnings back inside the block; afterwards both are as they were before.
-
-    A process has one log and one list of filters: of blocks that overlap in time, in several threads, the last one to
-    end puts them back.
-
-    Example:
-        >>> with quiet_dicom():
-        ...     logging.getLogger("pydicom").warning("the name of a patient")
-        ...     warnings.warn("the name of a patient")
-    """
-    global _inside
-    with _lock:
-        if _inside == 0:
-            _silence()
-        _inside += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside -= 1
-            if _inside == 0:
-                _undo.close()
-
-
-def _silence() -> None:
+def _silence(undo: ExitStack) -> None:
     logger = logging.getLogger("pydicom")
-    _undo.callback(logger.setLevel, logger.level)
+    undo.callback(logger.setLevel, logger.level)
     logger.setLevel(logging.CRITICAL + 1)
-    _undo.enter_context(warnings.catch_warnings())
+    undo.enter_context(warnings.catch_warnings())
     warnings.simplefilter("ignore")
+
+
+quiet_dicom = Silence(_silence)
+"""Inside `with quiet_dicom:` pydicom logs nothing, and no warning is shown."""

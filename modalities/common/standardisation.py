@@ -4,9 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mmalign.errors import UserError
 
@@ -65,20 +63,3 @@ class Standard:
         scaled = ((values - self._mean) / (self._sd + FLOOR)).clip(-FARTHEST, FARTHEST) * self._share
         standardised: NDArray[np.float32] = np.nan_to_num(scaled).astype(np.float32)
         return standardised
-
-
-def summed_tokens(measures: Tensor, table: Tensor, places: int, of_each: int) -> Tensor:
-    """A linear map of measures, a token a place (a lead, a cell) and one for the rest; tokens add up to `m W`.
-
-    Shape:
-        `measures (batch, places * of_each + rest)`, `table` a row a measure -> `(batch, places + 1, width)`.
-
-    Example:
-        >>> summed_tokens(torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]]), torch.ones(5, 1), 2, 2)[0, :, 0]
-        tensor([3., 7., 5.])
-    """
-    cut, shape = places * of_each, (places, of_each)
-    by_place = torch.einsum(
-        "bpf,pfw->bpw", torch.unflatten(measures[:, :cut], 1, shape), torch.unflatten(table[:cut], 0, shape)
-    )
-    return torch.cat([by_place, (measures[:, cut:] @ table[cut:]).unsqueeze(1)], dim=1)

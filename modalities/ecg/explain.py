@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from mmalign.capabilities import TokenLabels
 from mmalign.modality import Encoder
-from modalities.ecg.encoders.feature_linear import FeatureLinear
+from modalities.ecg.encoders.feature_linear import EcgFeatureLinear
 from modalities.ecg.encoders.patch_transformer import Patches
 from modalities.ecg.encoders.resnet import ResNet
 from modalities.ecg.preprocessing import Crop
@@ -25,7 +25,7 @@ def ecg_units(sample: Ecg, transform: EcgTransform, encoder: Encoder, level: str
         stride = encoder.patch
     elif isinstance(encoder, ResNet):
         stride = encoder.stride
-    elif isinstance(encoder, FeatureLinear):
+    elif isinstance(encoder, EcgFeatureLinear):
         stride = transform.settings.length  # a token is a lead from start to end
     else:
         return None
@@ -33,7 +33,7 @@ def ecg_units(sample: Ecg, transform: EcgTransform, encoder: Encoder, level: str
     places = -(-settings.length // stride)
     if level == "parts":
         members = _beats(item["beat_of"], item["lead_mask"], places, stride)
-    elif isinstance(encoder, FeatureLinear):
+    elif isinstance(encoder, EcgFeatureLinear):
         members = np.eye(len(LEADS), len(LEADS) + 1)  # the token of the whole is to be seen nowhere
     elif isinstance(encoder, Patches):
         members = np.eye(len(LEADS) * places)

@@ -7,7 +7,7 @@ import numpy as np
 
 from mmalign.capabilities import TokenLabels
 from mmalign.modality import Encoder, Modality, Transform
-from modalities.ecg.encoders.feature_linear import MILLIVOLTS, FeatureLinear, MeasuredTransform
+from modalities.ecg.encoders.feature_linear import MILLIVOLTS, EcgFeatureLinear, MeasuredTransform
 from modalities.ecg.encoders.patch_transformer import Patches
 from modalities.ecg.encoders.resnet import ResNet
 from modalities.ecg.explain import ecg_units
@@ -32,7 +32,7 @@ class EcgModality(Modality):
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "resnet": ResNet,
         "patches": Patches,
-        "features": FeatureLinear,
+        "features": EcgFeatureLinear,
     }
 
     def __init__(self, *, strict: bool = False) -> None:

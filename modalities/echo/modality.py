@@ -7,7 +7,7 @@ import numpy as np
 
 from mmalign.capabilities import TokenLabels
 from mmalign.modality import Encoder, Modality, Transform
-from modalities.echo.encoders.feature_linear import DEFAULTS, FeatureLinear, MeasuredTransform
+from modalities.echo.encoders.feature_linear import DEFAULTS, EchoFeatureLinear, MeasuredTransform
 from modalities.echo.encoders.frame_cnn import Frames
 from modalities.echo.encoders.image_tower import ImageTower, tower_settings
 from modalities.echo.encoders.r2plus1d import R2Plus1d
@@ -33,7 +33,7 @@ class EchoModality(Modality):
         "frames": Frames,
         "r2plus1d": R2Plus1d,
         "image": ImageTower,
-        "features": FeatureLinear,
+        "features": EchoFeatureLinear,
     }
 
     def __init__(self, *, strict: bool = False) -> None:

@@ -33,7 +33,7 @@ def draw(sample: Molecule, axes: "Axes", weights: Sequence[float] | None = None)
     Raises:
         UserError: there is not one finite weight an atom.
     """
-    with quiet():
+    with quiet:
         mol = Chem.MolFromSmiles(sample.smiles)
         colours = {} if weights is None else _colours(sample, np.asarray(weights, dtype=float))
         canvas = rdMolDraw2D.MolDraw2DCairo(*SIZE)

@@ -76,7 +76,7 @@ def _from_smiles(text: str, source: str) -> Molecule:
     head, _, rest = text.partition(" ")
     if len(text.split()) > 1 and not rest.lstrip().startswith("|"):
         raise BadSample(where, "a SMILES alone", f"more text after it: {' '.join(text.split()[1:])[:40]!r}")
-    with quiet():
+    with quiet:
         try:
             if len(head) > _LONG:
                 _check_size(Chem.MolFromSmiles(text, sanitize=False), where)
@@ -95,7 +95,7 @@ def _from_block(text: str, where: str) -> Molecule:
     if not text.strip():
         raise BadSample(where, WANTED, "an empty text")
     _check_length(text, where)
-    with quiet():
+    with quiet:
         try:
             raw = Chem.MolFromMolBlock(text, sanitize=False, removeHs=False)
             if raw is None:
@@ -111,7 +111,7 @@ def _from_block(text: str, where: str) -> Molecule:
 
 def _from_mol(mol: Chem.Mol) -> Molecule:
     where = "rdkit molecule"
-    with quiet():
+    with quiet:
         try:
             _check_size(mol, where, 4)
             mol = Chem.RemoveHs(mol)  # a copy, sanitised

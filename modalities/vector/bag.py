@@ -1,16 +1,17 @@
 """Bags: several precomputed vectors a sample, such as a teacher's embeddings of the frames of one clip."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmalign.errors import BadSample, UserError
+from mmalign.errors import UserError
 from mmalign.modality import Encoder, Modality, Transform
 from mmalign.registry import nearest
 from mmalign.types import Features, Inputs, Tokens
+from modalities.vector.fixed_width import FixedWidthTransform
 from modalities.vector.modality import SYNTHETIC_WIDTH, VectorModality
 from modalities.vector.read import read_bag
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 Bag = NDArray[np.float32]
 
 
-class BagTransform(Transform):
+class BagTransform(FixedWidthTransform):
     """Holds every bag to one width, and pads a batch to its largest.
 
     Args:
@@ -31,35 +32,17 @@ class BagTransform(Transform):
         item `(members, width)` float32 -> `values (batch, members, width)`, `mask (batch, members)`.
     """
 
+    kind = "bag"
+
     def __init__(self, width: int | None = None, most: int = 64) -> None:
+        super().__init__(width)
         if most < 1:
             raise UserError(f"bag: most must be at least 1, got {most}")
-        self._width, self.most = width, most
+        self.most = most
 
-    @property
-    def width(self) -> int:
-        """Numbers in a vector."""
-        if self._width is None:
-            raise UserError("the width of the vectors is not known yet: call fit, or give args: {width: ...}")
-        return self._width
-
-    def fit(self, samples: Iterable[Bag]) -> None:
-        """Learn the width from the first bag, and hold every bag to it.
-
-        Raises:
-            UserError: two bags differ in width, or there is none and no width was given.
-        """
-        for place, sample in enumerate(samples):
-            self._width = sample.shape[1] if self._width is None else self._width
-            if sample.shape[1] != self._width:
-                raise UserError(f"training bag {place} has vectors of {sample.shape[1]}, expected {self._width}")
-        if self._width is None:
-            raise UserError("no bags to learn the width from: give args: {width: ...}")
-
-    def __call__(self, sample: Bag, rng: np.random.Generator | None = None) -> Bag:
+    def __call__(self, features: Bag, rng: np.random.Generator | None = None) -> Bag:
         """Check the width, and choose members where there are too many."""
-        if sample.shape[1] != self.width:
-            raise BadSample("bag", f"vectors of {self.width} numbers", str(sample.shape[1]))
+        sample = self.checked(features)
         if len(sample) <= self.most:
             return sample
         chosen = np.linspace(0, len(sample) - 1, self.most).round().astype(int)

@@ -51,7 +51,7 @@ def sides() -> dict[str, Side]:
         def run(smiles: Sequence[str]) -> Any:
             made = []
             for one in smiles:
-                with quiet():
+                with quiet:
                     made.append(featurise(Chem.MolFromSmiles(one), one, stereo=stereo, parts=parts))
             return made
 

@@ -49,7 +49,7 @@ def measure(data: Prepared, trained: Trained) -> Scores:
 
 
 @dataclass(frozen=True)
-class FeatureLinear:
+class Measured:
     """One program, one seed.
 
     Args:
@@ -67,7 +67,7 @@ class FeatureLinear:
 
 def side_by_side(data: Prepared, recipe: Recipe, *, sides: list[str], seeds: int, scratch: Path) -> dict[str, Any]:
     """Train every program once a seed, in turn (A B C, B C A, C A B), and gather the figures."""
-    runs: dict[str, list[FeatureLinear]] = {side: [] for side in sides}
+    runs: dict[str, list[Measured]] = {side: [] for side in sides}
     name = HEADLINE[data.name]
     for seed in range(seeds):
         turn = seed % len(sides)
@@ -87,7 +87,7 @@ def side_by_side(data: Prepared, recipe: Recipe, *, sides: list[str], seeds: int
     }
 
 
-def _measured(data: Prepared, recipe: Recipe, trained: Trained) -> FeatureLinear:
+def _measured(data: Prepared, recipe: Recipe, trained: Trained) -> Measured:
     steps = data.train_rows // recipe.batch_size
     taken = len(trained.ends["wall"])
     if taken != steps * recipe.epochs:
@@ -95,10 +95,10 @@ def _measured(data: Prepared, recipe: Recipe, trained: Trained) -> FeatureLinear
     rates = {
         kind: rate(trained.ends[kind], steps=steps, batch_size=recipe.batch_size) for kind in ("wall", "processor")
     }
-    return FeatureLinear(measure(data, trained), rates["wall"], rates["processor"], trained.seconds)
+    return Measured(measure(data, trained), rates["wall"], rates["processor"], trained.seconds)
 
 
-def _summary(runs: list[FeatureLinear], peer: list[FeatureLinear] | None) -> dict[str, Any]:
+def _summary(runs: list[Measured], peer: list[Measured] | None) -> dict[str, Any]:
     scores = [run.scores for run in runs]
     names = scores[0].outcomes
     summary: dict[str, Any] = {

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from mmalign.errors import UserError
-from mmalign.modality import Encoder
-from mmalign.types import Features, Inputs, Tokens
-from modalities.common.standardisation import Standard, summed_tokens
+from mmalign.types import Inputs
+from modalities.common.feature_linear import FeatureLinear
+from modalities.common.standardisation import Standard
 from modalities.ecg.features.ecg_features import FAMILIES, LEAD, WHOLE, measure
 from modalities.ecg.preprocessing import Bandpass, Crop, Normalise, Resample, Step
 from modalities.ecg.sample import LEADS, Ecg
@@ -19,8 +19,6 @@ from modalities.ecg.transform import EcgSettings, EcgTransform, Filtered, Item
 
 MILLIVOLTS: tuple[Step, ...] = (Resample(), Bandpass(), Crop(), Normalise(by="fixed", scale=1.0))
 """The default steps, except that voltages stay: a thick wall shows in them alone."""
-
-SIZE = len(LEADS) * LEAD + WHOLE
 
 
 class Measures(NamedTuple):
@@ -93,13 +91,8 @@ class MeasuredTransform(EcgTransform):
         return super().config() | {"statistics": self._standard.statistics}
 
 
-class FeatureLinear(Encoder):
-    r"""A linear map of the measures of an ECG: amplitudes, areas, intervals, the median beat.
-
-    .. math:: v = \sum_\ell W_\ell m_\ell + W_0 m_0
-
-    with measures m of lead l, and of the whole. `model.cca_init` sets W in closed form: with a few hundred recordings
-    that beats what a network can learn. Tokens are the leads, and one more for the whole; they add up to the vector.
+class EcgFeatureLinear(FeatureLinear):
+    """A linear map of the measures of an ECG: amplitudes, areas, intervals, the median beat; tokens are the leads.
 
     Args:
         transform: A fitted `MeasuredTransform`.
@@ -116,27 +109,10 @@ class FeatureLinear(Encoder):
     """
 
     def __init__(self, transform: EcgTransform, *, width: int = 256) -> None:
-        super().__init__(width, token_width=width)
         if not isinstance(transform, MeasuredTransform):
             raise UserError("ecg: the encoder 'features' needs its own transform: modality.transform('features', {})")
-        self.table = nn.Parameter(torch.randn(SIZE, width) * width**-0.5)
+        super().__init__(width, places=len(LEADS), per_place=LEAD, rest=WHOLE)
 
-    def forward(self, inputs: Inputs) -> Features:
-        """Encode `inputs["measures"]`."""
-        values = summed_tokens(inputs["measures"], self.table, len(LEADS), LEAD)
-        mask = torch.nn.functional.pad(inputs["lead_mask"], (0, 1), value=True)
-        return Features(values.sum(1), Tokens(values, mask))
-
-    def linear_features(self, inputs: Inputs) -> Tensor:
-        """The measures."""
-        measures: Tensor = inputs["measures"]
-        return measures
-
-    def set_linear_weights(self, weight: Tensor) -> None:
-        """Set the map."""
-        with torch.no_grad():
-            self.table.copy_(weight)
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return {"width": self.width}
+    def token_mask(self, inputs: Inputs, values: Tensor) -> Tensor:
+        """The leads that were recorded, and the whole."""
+        return F.pad(inputs["lead_mask"], (0, 1), value=True)

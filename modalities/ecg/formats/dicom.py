@@ -35,7 +35,7 @@ def parse(data: bytes, source: str) -> Channels:
     except ModuleNotFoundError as error:
         raise missing_extra("pydicom", "ecg") from error
     try:
-        with quiet_dicom():
+        with quiet_dicom:
             return _rhythm(pydicom.dcmread(io.BytesIO(data), specific_tags=TAGS), source)
     except BadSample:
         raise

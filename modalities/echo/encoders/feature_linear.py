@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from mmalign.errors import UserError
-from mmalign.modality import Encoder
-from mmalign.types import Features, Inputs, Tokens
-from modalities.common.standardisation import Standard, summed_tokens
+from mmalign.types import Inputs
+from modalities.common.feature_linear import FeatureLinear
+from modalities.common.standardisation import Standard
 from modalities.echo.features.clip_features import CELL, GRID, WHOLE, measure
 from modalities.echo.sample import Echo
 from modalities.echo.transform import EchoSettings, EchoTransform, Item
@@ -87,14 +86,8 @@ class MeasuredTransform(EchoTransform):
         return super().config() | {"statistics": self._standard.statistics}
 
 
-class FeatureLinear(Encoder):
-    r"""A linear map of the measures of a clip: how bright and how much it moves, where and how often.
-
-    .. math:: v = \sum_c W_c m_c + W_0 m_0
-
-    with measures m of cell c of the picture, and of the whole. `model.cca_init` sets W in closed form: with some
-    hundreds of clips that beats what a network can learn. Tokens are the 64 cells, and one more for the
-    whole; they add up to the vector.
+class EchoFeatureLinear(FeatureLinear):
+    """A linear map of the measures of a clip: how bright it is, how much and how often it moves; tokens are 64 cells.
 
     Args:
         transform: A fitted `MeasuredTransform`.
@@ -111,27 +104,6 @@ class FeatureLinear(Encoder):
     """
 
     def __init__(self, transform: EchoTransform, *, width: int = 256) -> None:
-        super().__init__(width, token_width=width)
         if not isinstance(transform, MeasuredTransform):
             raise UserError("echo: the encoder 'features' needs its own transform: modality.transform('features', {})")
-        self.table = nn.Parameter(torch.randn(len(MEASURES), width) * width**-0.5)
-
-    def forward(self, inputs: Inputs) -> Features:
-        """Encode `inputs["measures"]`."""
-        values = summed_tokens(inputs["measures"], self.table, CELLS, len(CELL))
-        mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
-        return Features(values.sum(1), Tokens(values, mask))
-
-    def linear_features(self, inputs: Inputs) -> Tensor:
-        """The measures."""
-        measures: Tensor = inputs["measures"]
-        return measures
-
-    def set_linear_weights(self, weight: Tensor) -> None:
-        """Set the map."""
-        with torch.no_grad():
-            self.table.copy_(weight)
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return {"width": self.width}
+        super().__init__(width, places=CELLS, per_place=len(CELL), rest=len(WHOLE))

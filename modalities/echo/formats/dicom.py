@@ -57,7 +57,7 @@ def parse(data: bytes, source: str) -> Echo:
     if DEFLATED in data[:2048]:  # it could inflate to any size, and is hardly ever used for pictures
         raise BadSample(source, "a DICOM cine that is not deflated", "the transfer syntax Deflated Explicit VR")
     try:
-        with quiet_dicom():
+        with quiet_dicom:
             file = pydicom.dcmread(io.BytesIO(data), specific_tags=TAGS)
             return _cine(file, source)
     except BadSample:

@@ -162,7 +162,7 @@ def _joined(raw: Sequence[Raw], family: str) -> tuple[NDArray[Any], ...]:
 
 
 def _parsed(smiles: str) -> Chem.Mol:
-    with quiet():
+    with quiet:
         mol = Chem.MolFromSmiles(smiles)
         if mol is None:
             raise BadSample(f"SMILES {smiles[:40]!r}", "one that rdkit reads", "one that it refuses")
@@ -171,14 +171,14 @@ def _parsed(smiles: str) -> Chem.Mol:
 
 def _groups(mol: Chem.Mol) -> Found:
     """What `rdkit.Chem.Fragments` counts, without a Python function a group."""
-    with quiet():
+    with quiet:
         dense = np.array([len(mol.GetSubstructMatches(pattern)) for pattern in _GROUPS], np.int32)
     places = np.flatnonzero(dense).astype(np.int32)
     return places, dense[places]
 
 
 def _hashed(mol: Chem.Mol, family: str, bins: int, stereo: bool) -> Found:
-    with quiet():
+    with quiet:
         dense = _generator(family, bins, stereo).GetCountFingerprintAsNumPy(mol)
     places = np.flatnonzero(dense).astype(np.int32)
     return places, dense[places].astype(np.int32)

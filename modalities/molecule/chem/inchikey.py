@@ -32,7 +32,7 @@ def inchikeys(smiles: Iterable[str]) -> list[str]:
     except ModuleNotFoundError as error:
         raise missing_extra(error.name or "rdkit", "molecule") from error
     found = []
-    with quiet():
+    with quiet:
         for text in smiles:
             if text not in _remembered:
                 mol = Chem.MolFromSmiles(text)

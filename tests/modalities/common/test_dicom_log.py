@@ -92,14 +92,14 @@ def test_threads_that_overlap_leave_log_and_warnings_as_they_were(caplog: pytest
     level, filters = logger.level, list(warnings.filters)
 
     def second() -> None:
-        with quiet_dicom():
+        with quiet_dicom:
             second_in.set()
             first_out.wait(10)
             logger.error("Doe")
             warnings.warn("Doe", stacklevel=1)
 
     other = threading.Thread(target=second)
-    with quiet_dicom():
+    with quiet_dicom:
         other.start()
         second_in.wait(10)
     first_out.set()

@@ -114,12 +114,12 @@ def test_width_is_learnt_or_given_and_held() -> None:
         transform.item(ROW)
     transform.fit([ROW, ROW])
     assert transform.width == 3
-    with pytest.raises(BadSample, match="expected 3 numbers, got 4"):
+    with pytest.raises(BadSample, match="expected vectors of 3 numbers, got 4"):
         transform.item(np.zeros(4, dtype=np.float32))
     given = MODALITY.transform("identity", {"width": 3})
     given.fit([])
     assert MODALITY.encoder("identity", given, width=3).width == 3
-    with pytest.raises(UserError, match="training sample 1 has 4, expected 3"):
+    with pytest.raises(UserError, match="training vector 1 has 4, expected 3"):
         given.fit([ROW, np.zeros(4, dtype=np.float32)])
     with pytest.raises(UserError, match="width 5, the data has 3"):
         MODALITY.encoder("mlp", given, width=5)

@@ -1,0 +1,45 @@
+"""Silencing a library for as long as some block runs, in any thread."""
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+
+
+class Silence:
+    """A context manager that may be entered many times at once, also by several threads.
+
+    Logs and warning filters belong to the process: the first block to begin silences them, the last one to end restores
+    them.
+
+    Args:
+        begin: Silences the library, and registers on the stack what restores it.
+
+    Example:
+        >>> states = []
+        >>> quiet = Silence(lambda undo: (states.append("silent"), undo.callback(states.append, "restored")))
+        >>> with quiet:
+        ...     with quiet:
+        ...         print(states)
+        ['silent']
+        >>> states
+        ['silent', 'restored']
+    """
+
+    def __init__(self, begin: Callable[[ExitStack], object]) -> None:
+        self._begin, self._undo = begin, ExitStack()
+        self._lock, self._inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._begin(self._undo)
+            self._inside += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._undo.close()

@@ -1,0 +1,61 @@
+"""Vectors of one width, which the training samples determine."""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from mmalign.errors import BadSample, UserError
+from mmalign.modality import Transform
+
+
+class FixedWidthTransform(Transform):
+    """A transform of arrays `(..., width)`, all of one width.
+
+    Args:
+        width: Numbers in a vector; None = that of the first training sample.
+
+    Class attributes:
+        kind: What a sample is called in messages.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, width: int | None = None) -> None:
+        if width is not None and (not isinstance(width, int) or width < 1):
+            raise UserError(f"{self.kind}: width must be a positive integer, got {width!r}")
+        self._width = width
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector."""
+        if self._width is None:
+            raise UserError("the width of the vectors is not known yet: call fit, or give args: {width: ...}")
+        return self._width
+
+    def fit(self, features: Iterable[NDArray[Any]]) -> None:
+        """Learn the width from the first sample, and check that of all others.
+
+        Raises:
+            UserError: two samples differ in width, or there is none and no width was given.
+        """
+        for index, sample in enumerate(features):
+            if self._width is None:
+                self._width = sample.shape[-1]
+            if sample.shape[-1] != self._width:
+                raise UserError(
+                    f"vectors must have one width: training {self.kind} {index} has {sample.shape[-1]}, "
+                    f"expected {self._width}"
+                )
+        if self._width is None:
+            raise UserError(f"no {self.kind}s to learn the width from: give args: {{width: ...}}")
+
+    def checked(self, sample: NDArray[Any]) -> NDArray[Any]:
+        """The sample, of the right width.
+
+        Raises:
+            BadSample: the width is another one.
+        """
+        if sample.shape[-1] != self.width:
+            raise BadSample(self.kind, f"vectors of {self.width} numbers", str(sample.shape[-1]))
+        return sample
