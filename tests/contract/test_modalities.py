@@ -41,6 +41,7 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     ("ecg", "features"): {"width": 16},
     ("echo", "frames"): {"width": 4, "depths": [1, 1]},
     ("echo", "r2plus1d"): {"width": 4, "depths": [1, 1, 1]},
+    ("pointcloud", "pointnet"): {"width": 16, "hidden": 16},
     ("echo", "image"): {"tower": "vit", "args": {"width": 16, "depth": 1, "heads": 2}, "layers": 1, "heads": 2},
 }
 LIVELY: dict[str, dict[str, Any]] = {  # all that training may change about a sample
@@ -49,6 +50,15 @@ LIVELY: dict[str, dict[str, Any]] = {  # all that training may change about a sa
     "vector": {"noise": 0.1},
     "molecule": {"atom_dropout": 0.3},
     "ecg": {"lead_dropout": 0.3, "noise": 0.1, "scaling": 0.2},
+    "pointcloud": {
+        "points": 64,
+        "colours": True,
+        "rotation": 180.0,
+        "jitter": 0.01,
+        "scaling": 0.2,
+        "point_dropout": 0.5,
+        "colour_dropout": 0.5,
+    },
     "echo": {"size": 32, "jitter": 0.5, "shift": 0.1, "rotation": 10.0, "gain": 0.2},
 }
 CASES = [

@@ -70,12 +70,9 @@ def _load(data: bytes, kind: str, name: str) -> Any:
     except ModuleNotFoundError as error:
         raise missing_extra("trimesh", "pointcloud") from error
     # Without a resolver there is nothing by which another file could be opened; of glTF only plain colours are left.
-    options: dict[str, Any] = {
-        "resolver": None,
-        "process": False,
-        "maintain_order": True,
-        "skip_materials": kind in ("obj", "ply"),
-    }
+    options: dict[str, Any] = {"resolver": None, "process": False, "skip_materials": kind in ("obj", "ply")}
+    if kind == "ply":
+        options["fix_texture"] = False  # which would reorder the vertices
     try:
         return trimesh.load(io.BytesIO(data), file_type=kind, **options)
     except Exception as error:  # damaged files raise whatever the parser happens to

@@ -154,6 +154,7 @@ def test_units_of_colour_are_stated_by_their_type() -> None:
 
 
 @pytest.mark.real
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("archive", "suffix"), [("kaykit_3d/kaykit_obj.zip", ".obj"), ("kenney_3d/kenney_glb.zip", ".glb")]
 )
@@ -163,9 +164,11 @@ def test_real_meshes_are_read(archive: str, suffix: str) -> None:
         pytest.skip(f"no {path}")
     with zipfile.ZipFile(path) as files:
         names = sorted(name for name in files.namelist() if name.endswith(suffix))
-        for name in names[::40]:
+        for place, name in enumerate(names):
             data = files.read(name)
             cloud = read_pointcloud(data)
+            if place % 40:
+                continue
             loaded = trimesh.load(io.BytesIO(data), file_type=suffix[1:], process=False)
             box = np.ptp(loaded.bounds, axis=0)
             np.testing.assert_allclose(np.ptp(cloud.points, axis=0), box, atol=0.05 * box.max(), rtol=0)

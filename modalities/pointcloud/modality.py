@@ -1,0 +1,46 @@
+"""The point cloud modality: what the core calls."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from mmalign.modality import Encoder, Modality, Transform
+from modalities.pointcloud.encoders.pointnet import PointNet
+from modalities.pointcloud.read import read_pointcloud
+from modalities.pointcloud.sample import PointCloud
+from modalities.pointcloud.solids.toy import toy_solid
+from modalities.pointcloud.transform import PointCloudSettings, PointCloudTransform
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class PointCloudModality(Modality):
+    """Point clouds, and meshes as points on their surface."""
+
+    name = "pointcloud"
+    description = "meshes and point clouds: OFF, OBJ, GLB, PLY, STL, LAS, XYZ, NPY, NPZ, HDF5; an item is 1,024 points"
+    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {"pointnet": PointNet}
+
+    def read(self, source: Any) -> PointCloud:
+        """Decode, and sample the surface of a mesh, see `read_pointcloud`."""
+        return read_pointcloud(source)
+
+    def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> PointCloudTransform:
+        """The default settings, or the given ones."""
+        return PointCloudTransform(PointCloudSettings.make(settings))
+
+    def restore_transform(self, config: Mapping[str, Any]) -> Transform:
+        """From `PointCloudTransform.config()`."""
+        return PointCloudTransform(PointCloudSettings.make(config))
+
+    def picture(self, sample: PointCloud, axes: "Axes") -> None:
+        """Draw one view."""
+        from modalities.pointcloud.picture import draw_cloud
+
+        draw_cloud(sample, axes)
+
+    def toy_sample(self, label: int, rng: np.random.Generator) -> PointCloud:
+        """One of ten solids, see `toy_solid`."""
+        return toy_solid(label, rng)

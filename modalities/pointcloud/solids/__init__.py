@@ -1,0 +1,1 @@
+"""Procedural solids with a known name, for trials without data."""

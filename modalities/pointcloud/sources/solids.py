@@ -1,0 +1,103 @@
+"""The source `solids`: procedural solids with a mesh, a sentence and a label."""
+
+import hashlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mmalign.data.sources.base import RESERVED, Record, Source, SourceConfig
+from mmalign.data.sources.manifest import named_columns
+from mmalign.errors import BadSample, UserError
+from mmalign.registry import nearest
+from modalities.pointcloud.solids.draw import KINDS, Solid, draw_solid
+
+COLUMNS = ("pointcloud", "text", "label", "id", "split")
+SPLITS = ("train", "validation", "test")
+COUNTS = {"train": 2000, "validation": 0, "test": 500}
+OPTIONS: dict[str, int] = {**COUNTS, "seed": 0}
+MOST = 1_000_000
+VERSION = 1
+"""Part of the fingerprint: another number where the same solid would be drawn in another way."""
+
+_NAME = re.compile(r"(0|[1-9]\d{0,6})\.npz")
+
+
+class SolidsSource(Source):
+    """Solids of fourteen kinds, from boxes to staircases, whose proportion, number and parts are known.
+
+    Columns: `pointcloud` (a mesh, made when it is needed, the same one each time; y points up), `text` (a sentence such
+    as "two tall tables with four legs"), `label` (the kind). The kinds are equally frequent, up to one, in each split.
+    Targets: `count` (solids in a row) and, of tables and staircases, `parts` (legs, steps).
+
+    Options: `train` (2000), `validation` (0), `test` (500), how many; `seed` (0), which.
+
+    Raises:
+        UserError: an option is unknown or out of its range.
+    """
+
+    default_columns: ClassVar[Mapping[str, str]] = {"pointcloud": "pointcloud", "text": "text"}
+
+    def __init__(self, config: SourceConfig) -> None:
+        super().__init__(config)
+        self.options = _options(config.options)
+        given = SourceConfig(columns=dict(config.columns or self.default_columns))
+        self._columns = named_columns(given, COLUMNS, "the solids")
+        self._counts = [self.options[split] for split in SPLITS]
+
+    def solid(self, index: int) -> Solid:
+        """Solid number `index`, from 0."""
+        return _draw(self.options["seed"], index)
+
+    def records(self) -> Sequence[Record]:
+        splits = [split for split, count in zip(SPLITS, self._counts, strict=True) for _ in range(count)]
+        return [self._record(index, split) for index, split in enumerate(splits)]
+
+    def _record(self, index: int, split: str) -> Record:
+        solid, name = self.solid(index), str(index)
+        cells: dict[str, tuple[Any, ...]] = {
+            "pointcloud": (f"{name}.npz",),
+            "text": (solid.sentence,),
+            "label": (solid.kind,),
+            "split": (split,),
+        }
+        values = {side: cells.get(column, (name,)) for side, column in self._columns.items() if side not in RESERVED}
+        targets = {"count": float(solid.count)} | ({"parts": float(solid.parts)} if solid.parts else {})
+        return Record(name, f"solids:{name}", values, None, (solid.kind,), split, targets=targets)
+
+    def fetch(self, name: str) -> Path | bytes:
+        """The mesh as an NPZ file."""
+        found = _NAME.fullmatch(name)
+        if found is None or int(found[1]) >= sum(self._counts):
+            raise BadSample(name, f"0.npz to {sum(self._counts) - 1}.npz", "another name")
+        vertices, faces = self.solid(int(found[1])).mesh
+        stream = io.BytesIO()
+        np.savez(stream, points=vertices.astype(np.float32), faces=faces)
+        return stream.getvalue()
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(f"solids {VERSION} {sorted(self.options.items())}".encode())
+        for record in self.records():
+            digest.update(f"{record.id} {sorted(record.values.items())} {record.labels} {record.split}".encode())
+        return digest.hexdigest()
+
+
+@lru_cache(1 << 14)
+def _draw(seed: int, index: int) -> Solid:
+    return draw_solid(list(KINDS)[index % len(KINDS)], np.random.default_rng((seed, index)))
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, int]:
+    for name, value in given.items():
+        if name not in OPTIONS:
+            raise UserError(f"source 'solids' has no option {name!r}{nearest(name, OPTIONS)}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST:
+            raise UserError(f"--data.options.{name}: expected a whole number in 0..{MOST}, got {value!r}")
+    options = {**OPTIONS, **given}
+    if not any(options[name] for name in COUNTS):
+        raise UserError("source 'solids': expected some solids in train, validation or test, got none")
+    return options
