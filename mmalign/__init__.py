@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mmalign.modality import Encoder, Modality, Transform
     from mmalign.model import Aligner
     from mmalign.objectives import functional
+    from mmalign.objectives.global_batch import GlobalBatch
     from mmalign.objectives.objective import Objective
     from mmalign.objectives.pairs import PairConfig
     from mmalign.searching.nearest import search
@@ -50,6 +51,7 @@ _HOMES = {
     "Transform": "modality",
     "Aligner": "model",
     "functional": "objectives",
+    "GlobalBatch": "objectives.global_batch",
     "Objective": "objectives.objective",
     "PairConfig": "objectives.pairs",
     "search": "searching.nearest",
@@ -72,6 +74,7 @@ __all__ = [
     "Encoder",
     "EvalResult",
     "Features",
+    "GlobalBatch",
     "LossOutput",
     "Modality",
     "Objective",

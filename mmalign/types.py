@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -210,19 +210,3 @@ class LossOutput:
 
     loss: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
-
-
-class TransportPlan(NamedTuple):
-    """How the mass of one set moves onto another, for a batch of problems, and how well the solver did.
-
-    Attributes:
-        plan: What row i sends to column j, `(batch, rows, columns)`; zero wherever a side is padded.
-        value: The regularised cost of the plan, `(batch,)`.
-        error: L1 distance of the plan's marginals from what they should be, `(batch,)`, detached.
-        iterations: How many iterations each problem took, `(batch,)` integers.
-    """
-
-    plan: Tensor
-    value: Tensor
-    error: Tensor
-    iterations: Tensor

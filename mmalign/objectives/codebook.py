@@ -10,6 +10,7 @@ from mmalign.errors import UserError
 from mmalign.objectives.contrastive import ClipObjective, cosines
 from mmalign.objectives.correspondence import Coded, one_pair
 from mmalign.objectives.functional.sparse_codebook import code_statistics
+from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, LossOutput, Tokens
 
@@ -50,10 +51,11 @@ class FdtObjective(Objective):
         """What multiplies the cosines, `(1,)`."""
         return self.clip.scale
 
-    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
-        """`clip` of the grounded vectors, over the rows of every process."""
+    def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
+        """The loss of `clip`, on grounded vectors."""
         weights = _codes(a), _codes(b)
-        output = self.clip(replace(a, vector=_grounded(a)), replace(b, vector=_grounded(b)), groups)
+        grounded = replace(a, vector=_grounded(a)), replace(b, vector=_grounded(b))
+        output = self.clip.partial_loss(*grounded, global_batch)
         used = [code_statistics(side, threshold=1 / side.shape[1] / 100) for side in weights]
         means = {name: torch.stack([getattr(one, name) for one in used]).mean() for name in used[0]._fields}
         return LossOutput(output.loss, {**output.terms, **means})

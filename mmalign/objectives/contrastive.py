@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from mmalign import distributed
 from mmalign.errors import UserError
-from mmalign.objectives.distributed_rows import Rows
 from mmalign.objectives.functional.contrastive import clip_share, siglip_share
 from mmalign.objectives.functional.matmul import dot_products
+from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.logit_scale import ScaledObjective
 from mmalign.types import Embedding, LossOutput
 
@@ -34,25 +34,20 @@ class ClipObjective(ScaledObjective):
     ) -> None:
         super().__init__(initial_scale, max_scale, learn_scale)
 
-    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
-        """`functional.clip_loss` of the whole batch, as this process's share of it.
-
-        The mean over processes of the returned losses is the whole batch's loss, and the mean of the gradients, which
-        is what DDP takes, is its gradient.
-        """
-        rows = Rows.of(a, b, groups)
-        own, columns = _wide(a.vector, b.vector, rows)
-        scale = self.scale
+    def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
+        """`functional.clip_loss` in tiles: own rows of `a` against all rows of `b`, columns merged over processes."""
+        rows, columns = _float32(a.vector, b.vector, global_batch)
+        scale, groups = self.scale, global_batch.groups
         loss = clip_share(
-            own * scale.to(own.dtype),
+            rows * scale.to(rows.dtype),
             columns,
-            rows=rows.own,
-            columns=rows.own,
-            groups_a=rows.groups,
-            groups_b=rows.groups,
+            rows=global_batch.own,
+            columns=global_batch.own,
+            groups_a=groups,
+            groups_b=groups,
             merge=distributed.merge_logsumexp,
         )
-        return LossOutput(rows.share(loss), {"scale": scale.detach()[0]})
+        return LossOutput(loss, {"scale": scale.detach()[0]})
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Cosine of every pair, `(len(a), len(b))`; no scale is hidden in it."""
@@ -93,21 +88,20 @@ class SiglipObjective(ScaledObjective):
         self.register_buffer("bias_is_set", torch.tensor(initial_bias is not None))
         self.bias_change = nn.Parameter(torch.zeros(1))
 
-    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
-        """`functional.siglip_loss` of the whole batch, as this process's share of it (see `ClipObjective.forward`)."""
-        rows = Rows.of(a, b, groups)
-        own, columns = _wide(a.vector, b.vector, rows)
-        scale, bias = self.scale, self._bias(rows.total)
+    def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
+        """`functional.siglip_loss` in tiles: own rows of `a` against all rows of `b`."""
+        rows, columns = _float32(a.vector, b.vector, global_batch)
+        scale, bias, groups = self.scale, self._bias(global_batch.size), global_batch.groups
         loss = siglip_share(
-            own * scale.to(own.dtype),
+            rows * scale.to(rows.dtype),
             columns,
-            bias.to(own.dtype),
-            rows=rows.own,
-            groups_a=rows.groups,
-            groups_b=rows.groups,
-            count=rows.total,
+            bias.to(rows.dtype),
+            rows=global_batch.own,
+            groups_a=groups,
+            groups_b=groups,
+            count=global_batch.size,
         )
-        return LossOutput(rows.share(loss), {"scale": scale.detach()[0], "bias": bias.detach()[0]})
+        return LossOutput(loss, {"scale": scale.detach()[0], "bias": bias.detach()[0]})
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Cosine of every pair, `(len(a), len(b))`; no scale is hidden in it."""
@@ -144,9 +138,9 @@ def paired_cosines(a: Tensor, b: Tensor) -> Tensor:
     return (a.to(dtype) * b.to(dtype)).sum(1)
 
 
-def _wide(a: Tensor, b: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-    """Own rows of one side and every row of the other."""
+def _float32(a: Tensor, b: Tensor, global_batch: GlobalBatch) -> tuple[Tensor, Tensor]:
+    """Own rows of `a` and all rows of `b`, in float32 at least."""
     if a.shape[1:] != b.shape[1:]:
-        raise UserError(f"sides of a pair must have vectors of one width: got {a.shape[1]} and {b.shape[1]}")
+        raise UserError(f"expected vectors of one width of towers a and b, got {a.shape[1]} and {b.shape[1]}")
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-    return a.to(dtype), distributed.gather_rows(b.to(dtype), rows.counts)
+    return a.to(dtype), global_batch.gather(b.to(dtype))

@@ -6,11 +6,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mmalign import distributed
 from mmalign.errors import UserError
 from mmalign.objectives.contrastive import cosines
-from mmalign.objectives.distributed_rows import Rows
 from mmalign.objectives.functional.distillation import gaussian_kl, refuse_not_finite, relation_rows
+from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, LossOutput
 
@@ -40,8 +39,6 @@ class DistillationObjective(Objective):
         (tensor(1.), tensor(0.))
     """
 
-    reaches = frozenset({"a"})
-
     def __init__(self, match: Match = "cosine", temperature: float = 0.1) -> None:
         super().__init__()
         if match not in ("cosine", "gaussian", "relations"):
@@ -51,28 +48,27 @@ class DistillationObjective(Objective):
         self.match, self.temperature = match, temperature
         self.needs = frozenset({"vector", "log_variance"} if match == "gaussian" else {"vector"})
 
-    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
-        """The loss of the whole batch, as this process's share of it.
+    def loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
+        """The loss of each own row, `(own rows,)`.
 
         Terms:
-            divergence: With relations, how far the loss lies above the least it can be, the teacher's own entropy.
+            divergence: With relations, the loss minus its lower bound, the entropy of the teacher's similarities.
         """
-        rows = Rows.of(a, b, None)
         dtype = torch.promote_types(torch.promote_types(a.vector.dtype, b.vector.dtype), torch.float32)
         student, teacher = a.vector.to(dtype), b.vector.detach().to(dtype)
         if self.match == "relations":
-            everyone = distributed.gather_rows(student, rows.counts), distributed.gather_rows(teacher, rows.counts)
-            loss, least = relation_rows(student, everyone[0], teacher, everyone[1], rows.own, self.temperature)
-            return LossOutput(rows.mean(loss), {"divergence": rows.mean(loss.detach() - least)})
+            students, teachers = global_batch.gather(student), global_batch.gather(teacher)
+            loss, entropy = relation_rows(student, students, teacher, teachers, global_batch.own, self.temperature)
+            return LossOutput(loss, {"divergence": loss.detach() - entropy})
         if student.shape[1] != teacher.shape[1]:
             came = f"{student.shape[1]} and {teacher.shape[1]}"
             raise UserError(f"expected vectors of one width, got {came}; match: relations takes any")
         if self.match == "cosine":
             refuse_not_finite("distillation", student, teacher)
-            return LossOutput(rows.mean(1 - (student * teacher).sum(1)))
+            return LossOutput(1 - (student * teacher).sum(1))
         if a.log_variance is None or b.log_variance is None:
             raise UserError("match: gaussian expected a log_variance on both sides")
-        return LossOutput(rows.mean(gaussian_kl(teacher, b.log_variance.detach(), student, a.log_variance)))
+        return LossOutput(gaussian_kl(teacher, b.log_variance.detach(), student, a.log_variance))
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Cosine of every pair, `(len(a), len(b))`."""

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from mmalign import distributed
 from mmalign.objectives.correspondence import one_pair
-from mmalign.objectives.distributed_rows import Rows
 from mmalign.objectives.functional.late_interaction import late_interaction
 from mmalign.objectives.functional.similarity_cross_entropy import table_share
 from mmalign.objectives.functional.token_correspondence import best_partners
+from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.levels import known, level_of
 from mmalign.objectives.logit_scale import ScaledObjective
 from mmalign.types import Embedding, LossOutput
@@ -50,16 +50,19 @@ class LateInteractionObjective(ScaledObjective):
         """The level of that side."""
         return frozenset({self.level_a if side == "a" else self.level_b})
 
-    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
-        """Cross-entropy of `forth` along rows and of `back` along columns, over the rows of every process."""
-        rows = Rows.of(a, b, groups)
-        own, every = level_of(a, self.level_a), distributed.gather_tokens(level_of(b, self.level_b), rows.counts)
+    def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
+        """Cross-entropy of `forth` along rows and of `back` along columns, merged over processes."""
+        own, every = level_of(a, self.level_a), global_batch.gather(level_of(b, self.level_b))
         forth, back = late_interaction(own.values, own.mask, every.values, every.mask)
         scale = self.scale.to(forth.dtype)
         loss = table_share(
-            scale * forth, scale * back, rows=rows.own, groups=rows.groups, merge=distributed.merge_logsumexp
+            scale * forth,
+            scale * back,
+            rows=global_batch.own,
+            groups=global_batch.groups,
+            merge=distributed.merge_logsumexp,
         )
-        return LossOutput(rows.share(loss), {"scale": scale.detach()[0]})
+        return LossOutput(loss, {"scale": scale.detach()[0]})
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """The mean of both directions, `(len(a), len(b))`."""

@@ -11,6 +11,7 @@ from mmalign.objectives.correspondence import one_pair
 from mmalign.objectives.functional.late_interaction import late_interaction
 from mmalign.objectives.functional.local_alignment import local_alignment, unit_tokens
 from mmalign.objectives.functional.token_correspondence import attention_shares
+from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.levels import known, level_of
 from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, LossOutput, Tokens
@@ -43,11 +44,11 @@ class LocalObjective(Objective):
         self.level, self.needs = known(level), frozenset({level})
         self.attention_temperature, self.temperature = attention_temperature, temperature
 
-    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
-        """The share of the mean over the samples, of every process, that have tokens on both sides.
+    def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
+        """The sum over own rows, divided by the number of rows of all processes that have tokens of both towers.
 
         Terms:
-            counted: The share of the samples that have.
+            counted: The fraction of rows that have tokens of both towers.
         """
         x, y = level_of(a, self.level), level_of(b, self.level)
         each, counts = local_alignment(
@@ -58,10 +59,9 @@ class LocalObjective(Objective):
             attention_temperature=self.attention_temperature,
             temperature=self.temperature,
         )
-        # No rows are needed from elsewhere, only how many there are: own sum / all counted * processes.
+        # Each row compares its own tokens only: of other processes, only the number of rows is needed.
         some, rows = distributed.all_reduce_sum(torch.stack([counts.sum(), torch.ones_like(counts).sum()]))
-        loss = each.sum() * distributed.world_size() / some.clamp(min=1)
-        return LossOutput(loss, {"counted": some / rows.clamp(min=1)})
+        return LossOutput(each.sum() / some.clamp(min=1), {"counted": some / rows.clamp(min=1)})
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """The mean of both directions of `functional.late_interaction`, on tokens of length one: `(len(a), len(b))`."""

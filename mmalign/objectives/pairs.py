@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from mmalign import registry
 from mmalign.errors import UserError
-from mmalign.objectives.correspondence import Correspondence, correspond
+from mmalign.objectives.correspondence import Correspondence
 from mmalign.objectives.gradient_norms import GradientNorms
+from mmalign.objectives.levels import Level
 from mmalign.objectives.objective import Objective
 from mmalign.types import Batch, Embedding, LossOutput
 
@@ -98,8 +99,8 @@ class PairSum(nn.Module):
             b = again[pair.b] if again and pair.a == pair.b else b
             if gradient_norms is not None:
                 a, b = gradient_norms.watch(label, a), gradient_norms.watch(label, b)
-            soft = {"mixed": batch.mixed[pair.a][rows]} if objective.mixes and pair.a in batch.mixed else {}
-            output = objective(a, b, batch.groups[rows], **soft)
+            mixed = batch.mixed[pair.a][rows] if objective.mixes and pair.a in batch.mixed else None
+            output = objective(a, b, batch.groups[rows], mixed)
             weight = pair.weight * factor_at(pair.schedule, self.progress)
             losses.append(weight * output.loss)
             terms[f"{label}/loss"] = output.loss.detach()
@@ -167,7 +168,7 @@ class PairSum(nn.Module):
         return total
 
     def correspondence(self, a: Embedding, b: Embedding, term: str = "") -> Correspondence:
-        """Which tokens of one sample answer to which of another, by the first term between them that can say.
+        """Token correspondence of two samples, by the first term of their towers that has one.
 
         Args:
             a: One row of one tower.
@@ -175,11 +176,25 @@ class PairSum(nn.Module):
             term: Another term: the name of its objective, or its label where several have that name.
 
         Raises:
-            UserError: no term between them can say, or none is called `term`.
+            UserError: no term of these towers has a token correspondence, or none is called `term`.
         """
-        self.between(a.tower, b.tower)  # or say which towers are joined
-        terms = [(*term, label) for term, label in zip(self._terms(), self.labels, strict=True)]
-        return correspond(terms, a, b, term)
+        self.between(a.tower, b.tower)  # raises an error that names the trained pairs
+        terms = [
+            (pair, objective, label)
+            for (pair, objective), label in zip(self._terms(), self.labels, strict=True)
+            if {pair.a, pair.b} == {a.tower, b.tower}
+        ]
+        named = [entry for entry in terms if term in ("", entry[0].objective, entry[2])]
+        if not named:
+            known = sorted({entry[2] for entry in terms} | {entry[0].objective for entry in terms})
+            raise UserError(f"no term {term!r} between {a.tower!r} and {b.tower!r}{registry.nearest(term, known)}")
+        able = [entry for entry in named if type(entry[1]).correspondence is not Objective.correspondence]
+        pair, objective, label = (able or named)[0]  # the base method raises an error that names able objectives
+        swapped = (pair.a, pair.b) != (a.tower, b.tower)
+        weights = objective.correspondence(b, a) if swapped else objective.correspondence(a, b)
+        level_a, level_b = _level(objective.side_needs("a")), _level(objective.side_needs("b"))
+        found = Correspondence(weights, level_a, level_b, label)
+        return found.swapped() if swapped else found
 
     def scores_of_vectors(self, a: str, b: str) -> bool:
         """Whether the pair's score reads nothing but vectors, so that a vector can stand for several samples."""
@@ -219,6 +234,10 @@ def common_rows(
         return embeddings[a], embeddings[b], rows_a
     in_a, in_b = torch.isin(rows_a, rows_b), torch.isin(rows_b, rows_a)
     return embeddings[a][in_a], embeddings[b][in_b], rows_a[in_a]
+
+
+def _level(needs: frozenset[str]) -> Level:
+    return "parts" if "parts" in needs else "tokens"
 
 
 def _build(pair: PairConfig, dim: int | None) -> Objective:

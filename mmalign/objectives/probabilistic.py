@@ -7,10 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmalign import distributed
 from mmalign.errors import UserError
 from mmalign.objectives.contrastive import SiglipObjective, cosines
-from mmalign.objectives.distributed_rows import Rows
 from mmalign.objectives.functional.gaussians import (
     closed_form_sampled_distance,
     inclusion_score,
@@ -23,6 +21,7 @@ from mmalign.objectives.functional.probabilistic import (
     prolip_vectors,
     soften,
 )
+from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.logit_scale import ScaledObjective
 from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, LossOutput, Mixed
@@ -70,41 +69,37 @@ class PcmeppObjective(ScaledObjective):
         self.bias = nn.Parameter(torch.tensor([float(initial_bias)]))
         self.pseudo_weight, self.bottleneck, self.reduction = pseudo_weight, bottleneck, reduction
 
-    def forward(
-        self, a: Embedding, b: Embedding, groups: Tensor | None = None, mixed: Mixed | None = None
-    ) -> LossOutput:
-        """`functional.pcmepp_loss` of the whole batch and the bottleneck, as this process's share of them.
+    def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
+        """`functional.pcmepp_loss` of own rows of `a` against all rows of `b`, and the information bottleneck.
 
-        With `mixed`, rows of side a were made of two samples each and belong to both.
+        Rows of tower a that were mixed from two samples match the rows of both, with the samples' weights as targets.
 
         Raises:
-            UserError: the sides differ in their rows, have no log-variance, or (on the CPU) NaN or infinity came;
-                `mixed` has not one group and one share from 0 to 1 for each row.
+            UserError: a tower has no log-variance, or (on the CPU) NaN or infinity came; `mixed` does not have one
+                group and one weight from 0 to 1 for each own row.
         """
-        rows = Rows.of(a, b, groups)
+        mixed, rows = global_batch.mixed, global_batch.own
         if mixed is not None:
             _check(mixed, len(a))
-        own, every = _gaussian(a), [distributed.gather_rows(part, rows.counts) for part in _gaussian(b)]
+        own, every = _gaussian(a), [global_batch.gather(part) for part in _gaussian(b)]
         distance = closed_form_sampled_distance(*own, *every)
         scale, bias = self.scale.to(distance.dtype), self.bias.to(distance.dtype)
         logits = match_logits(distance, scale, bias)
         with torch.no_grad():
             # A pseudo-positive of a column is found among the rows of every process.
-            table = distributed.gather_rows(logits, rows.counts)
+            table, groups = global_batch.gather(logits), global_batch.groups
             if mixed is None:
-                labels = match_labels(table, None, rows.groups, rows.groups)
+                labels = match_labels(table, None, groups, groups)
             else:
-                others = distributed.gather_rows(mixed.groups, rows.counts)
-                weight = distributed.gather_rows(mixed.weight.to(table.dtype), rows.counts)
-                labels = Mixed(others, weight).labels(rows.groups)
-            target = soften(table, labels, self.pseudo_weight, soft=mixed is not None)[rows.own]
-        pairs = rows.total if self.reduction == "rows" else rows.total**2
-        loss = rows.share(match_cross_entropy(logits, target, self.pseudo_weight) / max(pairs, 1))
-        price = rows.mean(variance_price(*own)) + rows.mean(variance_price(*_gaussian(b)))
-        return LossOutput(
-            loss + self.bottleneck * price,
-            {"scale": scale.detach()[0], "bias": bias.detach()[0], "bottleneck": price.detach(), **_unsure(a, b)},
-        )
+                weight = global_batch.gather(mixed.weight.to(table.dtype))
+                labels = Mixed(global_batch.gather(mixed.groups), weight).labels(groups)
+            target = soften(table, labels, self.pseudo_weight, soft=mixed is not None)[rows]
+        pairs = global_batch.size if self.reduction == "rows" else global_batch.size**2
+        loss = match_cross_entropy(logits, target, self.pseudo_weight) / max(pairs, 1)
+        prices = variance_price(*own), variance_price(*_gaussian(b))
+        terms = {"scale": scale.detach()[0], "bias": bias.detach()[0], **_logged(prices, a, b)}
+        price = global_batch.mean(prices[0]) + global_batch.mean(prices[1])
+        return LossOutput(loss + self.bottleneck * price, terms)
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Less the distance of every pair, `(len(a), len(b))`; or by `scores`."""
@@ -159,18 +154,18 @@ class ProlipObjective(Objective):
         """What multiplies the similarities, `(1,)`."""
         return self.siglip.scale
 
-    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
-        """`functional.prolip_loss` of the whole batch, the inclusion and the bottleneck, as this process's share."""
-        rows, own, other = Rows.of(a, b, groups), _gaussian(a), _gaussian(b)
-        output = self.siglip(
-            replace(a, vector=prolip_vectors(*own, "a")), replace(b, vector=prolip_vectors(*other, "b")), groups
-        )
-        price = rows.mean(variance_price(*own)) + rows.mean(variance_price(*other))
-        terms = {**output.terms, "bottleneck": price.detach(), **_unsure(a, b)}
+    def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
+        """`functional.prolip_loss` (the loss of `siglip` on wider vectors), the inclusion loss and the bottleneck."""
+        own, other = _gaussian(a), _gaussian(b)
+        vectors = replace(a, vector=prolip_vectors(*own, "a")), replace(b, vector=prolip_vectors(*other, "b"))
+        output = self.siglip.partial_loss(*vectors, global_batch)
+        prices = variance_price(*own), variance_price(*other)
+        terms = {**output.terms, **_logged(prices, a, b)}
+        price = global_batch.mean(prices[0]) + global_batch.mean(prices[1])
         loss = output.loss + self.bottleneck * price
         if self.inclusion:
-            outside = rows.mean(F.softplus(-self.inclusion_scale * inclusion_score(*own, *other)))
-            loss, terms["inclusion"] = loss + self.inclusion * outside, outside.detach()
+            outside = F.softplus(-self.inclusion_scale * inclusion_score(*own, *other))
+            loss, terms["inclusion"] = loss + self.inclusion * global_batch.mean(outside), outside.detach()
         return LossOutput(loss, terms)
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
@@ -200,10 +195,11 @@ def _gaussian(side: Embedding) -> tuple[Tensor, Tensor]:
     return side.vector.to(dtype), side.log_variance.to(dtype)
 
 
-def _unsure(a: Embedding, b: Embedding) -> dict[str, Tensor]:
-    # The mean log-variance: at its start it is -log(2 dim), and a head that has died stays there.
-    def mean(side: Embedding) -> Tensor:
-        values = _gaussian(side)[1].detach()
+def _logged(prices: tuple[Tensor, Tensor], a: Embedding, b: Embedding) -> dict[str, Tensor]:
+    # The mean log-variance is -log(2 dim) initially; a head whose log-variance stays there does not train.
+    def mean(embedding: Embedding) -> Tensor:
+        values = _gaussian(embedding)[1].detach()
         return values.sum() / max(values.numel(), 1)
 
-    return {"log_variance_a": mean(a), "log_variance_b": mean(b)}
+    bottleneck = (prices[0] + prices[1]).detach()
+    return {"bottleneck": bottleneck, "log_variance_a": mean(a), "log_variance_b": mean(b)}

@@ -6,12 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmalign import distributed
 from mmalign.errors import UserError
 from mmalign.objectives.contrastive import cosines
-from mmalign.objectives.distributed_rows import Rows
 from mmalign.objectives.functional.matmul import dot_products
 from mmalign.objectives.functional.prototypes import prototype_codes, prototype_loss
+from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, LossOutput
 
@@ -52,20 +51,19 @@ class PrototypeObjective(Objective):
         self.epsilon, self.temperature = epsilon, temperature
         self.prototypes = nn.Parameter(F.normalize(torch.randn(prototypes, dim), dim=1))
 
-    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
-        """`functional.prototype_loss` of the whole batch, as this process's share of it.
+    def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
+        """`functional.prototype_loss` of own rows, with prototype assignments computed over all rows.
 
         Terms:
-            perplexity: How many prototypes the samples fall to, by the mean of both sides' probabilities.
+            perplexity: Effective number of prototypes in use, from the mean of both towers' probabilities.
         """
-        rows = Rows.of(a, b, None)
         scores_a, scores_b = self._scores(a.vector), self._scores(b.vector)
-        everyone = distributed.gather_rows(torch.stack([scores_a, scores_b], dim=1).detach(), rows.counts)
-        codes_a, codes_b = (prototype_codes(everyone[:, side], self.epsilon)[rows.own] for side in (0, 1))
+        scores = global_batch.gather(torch.stack([scores_a, scores_b], dim=1).detach())
+        codes_a, codes_b = (prototype_codes(scores[:, tower], self.epsilon)[global_batch.own] for tower in (0, 1))
         loss = prototype_loss(scores_a, scores_b, codes_a=codes_a, codes_b=codes_b, temperature=self.temperature)
-        usage = (everyone / self.temperature).softmax(2).sum((0, 1)) / max(2 * rows.total, 1)
+        usage = (scores / self.temperature).softmax(2).sum((0, 1)) / max(2 * global_batch.size, 1)
         perplexity = torch.special.entr(usage).sum().exp()
-        return LossOutput(rows.mean(loss * len(a)), {"perplexity": perplexity})
+        return LossOutput(global_batch.mean(loss * len(a)), {"perplexity": perplexity})
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Cosine of every pair, `(len(a), len(b))`."""

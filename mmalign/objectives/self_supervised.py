@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from mmalign import distributed
 from mmalign.errors import UserError
 from mmalign.objectives.contrastive import cosines, paired_cosines
-from mmalign.objectives.distributed_rows import Rows
 from mmalign.objectives.functional.self_supervised import feature_std, hidden_error, variance_hinge, view_rows
+from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, LossOutput
 
@@ -58,23 +58,22 @@ class ViewsObjective(_Cosine):
             nn.Linear(dim, narrow, bias=False), nn.LayerNorm(narrow), nn.ReLU(), nn.Linear(narrow, dim)
         )
 
-    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
-        """The loss of the whole batch, as this process's share of it.
+    def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
+        """The mean prediction loss of own rows, and a part of the variance hinge of all rows.
 
         Terms:
-            prediction_cosine: The cosine of what is predicted with what came.
-            feature_std: Of the first views, mean of `functional.feature_std`; below 0.5 they are collapsing into one.
+            prediction_cosine: Mean cosine of the predicted and the actual vectors.
+            feature_std: Mean of `functional.feature_std` of the first views; below 0.5 the vectors are collapsing.
         """
-        rows = Rows.of(a, b, None)
         with torch.autocast(a.vector.device.type, enabled=False):  # the predictor is part of the loss: float32
             dtype = next(self.predictor.parameters()).dtype
             predicted = [self.predictor(side.vector.to(dtype)) for side in (a, b)]
-        loss = rows.mean(view_rows(a.vector, b.vector, *predicted))
-        # A spread is no sum over rows: every process has that of all rows, and their mean is it.
-        everyone = [distributed.gather_rows(side.vector, rows.counts) for side in (a, b)]
-        hinge = (variance_hinge(everyone[0]) + variance_hinge(everyone[1])) / 2
-        terms = {"prediction_cosine": -loss.detach(), "feature_std": feature_std(everyone[0].detach()).mean()}
-        return LossOutput(loss + self.variance * hinge, terms)
+        losses = view_rows(a.vector, b.vector, *predicted)
+        # A standard deviation is no sum over rows: each process computes that of all rows and answers for a part of it.
+        first, second = global_batch.a.vector, global_batch.b.vector
+        hinge = (variance_hinge(first) + variance_hinge(second)) / 2 / distributed.world_size()
+        terms = {"prediction_cosine": -losses.detach(), "feature_std": feature_std(first.detach()).mean()}
+        return LossOutput(global_batch.mean(losses) + self.variance * hinge, terms)
 
     def extra_repr(self) -> str:
         return f"variance={self.variance}"
@@ -106,14 +105,14 @@ class MaskedObjective(_Cosine):
             raise UserError(f"masked: mask_ratio: expected a number in (0, 1), got {mask_ratio}")
         self.mask_ratio = mask_ratio
 
-    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
-        """The loss of the whole batch, as this process's share of it."""
-        rows, errors = Rows.of(a, b, None), []
+    def loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> Tensor:
+        """The mean of both towers' reconstruction errors, `(own rows,)`."""
+        errors = []
         for side in (a, b):
             if side.residual is None:
                 raise UserError(f"masked: expected a residual of {side.tower or 'each side'}, which training makes")
             errors.append(hidden_error(side.residual.values, side.residual.mask))
-        return LossOutput(rows.mean((errors[0] + errors[1]) / 2))
+        return (errors[0] + errors[1]) / 2
 
     def extra_repr(self) -> str:
         return f"mask_ratio={self.mask_ratio}"

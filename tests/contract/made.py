@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmalign.objectives.distillation import DistillationObjective
 from mmalign.objectives.objective import Objective
 from mmalign.objectives.pairs import PairConfig, PairSum
 from mmalign.types import Embedding, Tokens
@@ -53,6 +54,12 @@ def leaves(embedding: Embedding) -> list[Tensor]:
 def learnt(objective: Objective, a: Embedding, b: Embedding) -> list[Tensor]:
     """What a gradient must reach; a teacher's side is not taught."""
     sides = {"a": leaves(a), "b": leaves(b)}
-    for name in {"a", "b"} - objective.reaches:
+    trained = trained_towers(objective)
+    for name in {"a", "b"} - trained:
         assert all(leaf.grad is None for leaf in sides[name])
-    return [*(leaf for name in sorted(objective.reaches) for leaf in sides[name]), *objective.parameters()]
+    return [*(leaf for name in sorted(trained) for leaf in sides[name]), *objective.parameters()]
+
+
+def trained_towers(objective: Objective) -> set[str]:
+    """Towers that get a gradient; a teacher gets none."""
+    return {"a"} if isinstance(objective, DistillationObjective) else {"a", "b"}

@@ -16,7 +16,7 @@ from mmalign.errors import UserError
 from mmalign.objectives.logit_scale import ScaledObjective
 from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, Tokens
-from tests.contract.made import build, leaves, side
+from tests.contract.made import build, leaves, side, trained_towers
 
 NAMES = list(registry.names("objectives"))
 FIELDS = ["vector", "log_variance", "tokens", "parts", "codes", "grounded", "residual"]
@@ -35,9 +35,14 @@ ONE_WAY = {"distillation"}
 """Those for which side a is something else than side b."""
 
 
-@pytest.fixture(params=NAMES)
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {"partial transport": ("transport", {"mass": 0.5})}
+"""Arguments that lead to other formulas, beside every objective with its defaults."""
+
+
+@pytest.fixture(params=[*NAMES, *VARIANTS])
 def objective(request: pytest.FixtureRequest) -> Objective:
-    return build(request.param).eval()
+    name, arguments = VARIANTS.get(request.param, (request.param, {}))
+    return build(name, **arguments).eval()
 
 
 def sides(objective: Objective, rows: int = 6) -> tuple[Embedding, Embedding]:
@@ -76,7 +81,8 @@ def test_gradients_by_finite_differences(name: str, groups: Tensor | None) -> No
     objective = build(name, **ARGUMENTS.get(name, {})).double()
     a, b = (changed(one, Tensor.double) for one in sides(objective, 4))
     objective(a, b)  # where a bias comes from the first batch, it comes from this one
-    reached = [leaf for key, one in (("a", a), ("b", b)) if key in objective.reaches for leaf in all_leaves(one)]
+    towers = trained_towers(objective)
+    reached = [leaf for key, one in (("a", a), ("b", b)) if key in towers for leaf in all_leaves(one)]
     inputs = [*reached, *(parameter for parameter in objective.parameters() if parameter.requires_grad)]
     loss = objective(a, b, groups).loss
     assert loss.dtype == torch.float64

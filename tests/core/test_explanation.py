@@ -146,7 +146,7 @@ def test_a_picture_is_lit_where_its_patches_are(made: Callable[..., Aligner], tm
 
 def test_what_cannot_be_explained_says_why(made: Callable[..., Aligner]) -> None:
     pytest.importorskip("rdkit")
-    with pytest.raises(UserError, match="objectives that can say: transport, late_interaction, fdt, local"):
+    with pytest.raises(UserError, match="objectives that have one: transport, late_interaction, fdt, local"):
         explain(made("molecule", ("clip", {})), PHENOL, TEXTS[0], sides=("molecule", "text"))
     two = made("molecule", ("clip", {}), ("transport", {}), ("local", {}))
     assert explain(two, PHENOL, TEXTS[0], sides=("molecule", "text")).term == "molecule_text_transport"

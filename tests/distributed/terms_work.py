@@ -10,11 +10,36 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmalign import distributed
 from mmalign.objectives.distillation import DistillationObjective
+from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.local import LocalObjective
 from mmalign.objectives.objective import Objective
 from mmalign.objectives.prototypes import PrototypeObjective
 from mmalign.objectives.self_supervised import MaskedObjective, ViewsObjective
-from mmalign.types import Embedding, Tokens
+from mmalign.types import Embedding, LossOutput, Tokens
+
+LENGTH = {"a": 4, "b": 3}
+
+
+class WrittenByAnAuthor(Objective):
+    """Own rows against all rows, in both directions, over three kinds of fields, with a term of each row."""
+
+    needs = frozenset({"vector", "tokens", "log_variance"})
+
+    def loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
+        def entropy(own: Tensor, every: Tensor) -> Tensor:
+            return F.cross_entropy(3 * own @ every.T, global_batch.own_indices, reduction="none")
+
+        def pooled(tokens: Tokens | None) -> Tensor:
+            assert tokens is not None
+            return torch.where(tokens.mask[:, :, None], tokens.values, 0.0).sum(1)
+
+        losses = entropy(a.vector, global_batch.b.vector) + entropy(b.vector, global_batch.a.vector)
+        losses = losses + entropy(pooled(a.tokens), pooled(global_batch.b.tokens))
+        hardest = (a.vector @ global_batch.b.vector.T).masked_fill(global_batch.positives, -1.0).amax(1)
+        assert a.log_variance is not None
+        sizes = global_batch.gather(a.log_variance.exp().sum(1)) @ global_batch.b.log_variance.exp().sum(1)
+        return LossOutput(losses + hardest.relu() + sizes / global_batch.size, {"hardest": hardest.detach()})
+
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "local": LocalObjective,
@@ -22,8 +47,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "distillation": DistillationObjective,
     "views": ViewsObjective,
     "masked": MaskedObjective,
+    "written by an author": WrittenByAnAuthor,
 }
-LENGTH = {"a": 4, "b": 3}
 
 
 @dataclass

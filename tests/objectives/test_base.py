@@ -9,10 +9,11 @@ from torch.testing import assert_close
 
 from mmalign import registry
 from mmalign.errors import UserError
+from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.gradient_norms import GradientNorms
 from mmalign.objectives.objective import Objective
 from mmalign.objectives.pairs import PairConfig, PairSum, common_rows, factor_at
-from mmalign.types import Batch, Embedding, LossOutput, Mixed, Tokens
+from mmalign.types import Batch, Embedding, Mixed, Tokens
 
 ROWS, DIM = 6, 5
 
@@ -48,9 +49,9 @@ class Plain(Objective):
         super().__init__()
         self.mixes, self.calls, self.steps = mixes, [], 0
 
-    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None, **named: Any) -> LossOutput:
-        self.calls.append((a, b, groups, named))
-        return LossOutput(a.vector.mean() - b.vector.mean())
+    def loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> Tensor:
+        self.calls.append((a, b, global_batch.groups, global_batch.mixed))
+        return a.vector.mean(1) - b.vector.mean(1)
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         return 10 * a.vector[:, :1] + b.vector[:, 0]
@@ -263,9 +264,9 @@ def test_objectives_are_given_the_groups_and_mixtures_of_their_rows() -> None:
     pairs(given, one)
     first, turned, deaf = (objective.calls[0] for objective in pairs.objectives)
     assert first[2].tolist() == [12, 15]
-    assert first[3]["mixed"].groups.tolist() == [22, 25]
-    assert_close(first[3]["mixed"].weight, torch.tensor([0.4, 1.0]))
-    assert turned[3] == deaf[3] == {}  # of side b nothing is known, and who does not mix is not told
+    assert first[3].groups.tolist() == [22, 25]
+    assert_close(first[3].weight, torch.tensor([0.4, 1.0]))
+    assert turned[3] is deaf[3] is None  # only rows of tower a are mixed, and only for objectives that mix
     pairs.after_step()
     assert all(objective.steps == 1 for objective in pairs.objectives)
 
@@ -315,7 +316,7 @@ def test_a_pull_of_what_learns_nothing_is_not_noted() -> None:
 
 def test_an_objective_must_say_what_it_does() -> None:
     one = side("x")
-    with pytest.raises(TypeError, match="Objective must define forward"):
+    with pytest.raises(TypeError, match="Objective must define loss"):
         Objective()(one, one)
-    with pytest.raises(TypeError, match="Objective must define score"):
+    with pytest.raises(TypeError, match="Objective must define similarity"):
         Objective().similarity(one, one)

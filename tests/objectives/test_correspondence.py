@@ -185,14 +185,14 @@ def test_what_cannot_say_names_what_can() -> None:
     a, b = side(level(True), "x"), side(level(True), "y")
     with pytest.raises(UserError, match=r"ClipObjective compares whole samples.*transport, late_interaction, fdt"):
         pair_sum(PairConfig("x", "y")).correspondence(a, b)
-    with pytest.raises(UserError, match="objectives that can say"):
+    with pytest.raises(UserError, match="objectives that have one"):
         ClipObjective().correspondence(a, b)
 
 
 @names
 def test_bad_input_is_named(objective: Objective) -> None:
     two = Tokens(torch.zeros(2, 1, 6), torch.ones(2, 1, dtype=torch.bool))
-    with pytest.raises(UserError, match="one sample a side, got 2 and 1"):
+    with pytest.raises(UserError, match="one sample of each tower, got 2 and 1"):
         objective.correspondence(side(two), side(level(True)))
     broken = Tokens(torch.full((1, 1, 6), math.nan), torch.ones(1, 1, dtype=torch.bool))
     with pytest.raises(UserError, match="expected finite tokens"):

@@ -17,7 +17,7 @@ from mmalign.objectives.objective import SQUARE, Objective
 from mmalign.objectives.pairs import PairConfig, PairSum
 from mmalign.objectives.probabilistic import PcmeppObjective
 from mmalign.objectives.transport import TransportObjective
-from mmalign.types import Embedding, LossOutput, Tokens
+from mmalign.types import Embedding, Tokens
 
 DIM = 6
 OBJECTIVES: dict[str, Objective] = {
@@ -115,9 +115,6 @@ def test_an_objective_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """What defines a score has scores of pairs, also where its sides differ."""
 
     class Difference(Objective):
-        def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
-            return LossOutput(a.vector.sum())
-
         def similarity(self, a: Embedding, b: Embedding) -> Tensor:  # type: ignore[override]  # knows no modes
             return a.vector.sum(1)[:, None] - 2 * b.vector.sum(1)[None]
 

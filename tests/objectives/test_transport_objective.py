@@ -165,6 +165,45 @@ def test_the_loss_is_cross_entropy_of_the_scaled_scores(groups: Tensor | None) -
     assert objective.log_scale.grad.abs().item() > 0
 
 
+@pytest.mark.parametrize("mass", [0.3, 0.7])
+def test_partial_transport_equals_the_definition_written_as_loops(mass: float) -> None:
+    """Also row by row, and as a correspondence, which sums to one."""
+    a, b = level(*A[:3]), level(*B, seed=1)
+    objective = TransportObjective(mass=mass, epsilon=0.3, **EXACT)
+
+    def plan(cost: np.ndarray) -> np.ndarray:
+        n, m = cost.shape
+        return reference.partial_sinkhorn(cost, 0.3, [1 / n] * n, [1 / m] * m, mass)[0] / mass
+
+    wanted = by_loops(a, b, plan)
+    assert_close(objective.similarity(side(a), side(b)), wanted, rtol=1e-6, atol=1e-8)
+    assert_close(objective.similarity_pairwise(side(a), side(b)), wanted.diagonal(), rtol=1e-6, atol=1e-8)
+    table = objective.correspondence(side(a[:1]), side(b[:1]))[: A[0], : B[0]]
+    assert_close(table, torch.from_numpy(plan(1 - alike(a, b, 0, 0))), rtol=1e-6, atol=1e-8)
+
+
+def test_partial_transport_leaves_out_what_has_no_counterpart() -> None:
+    """One of two tokens has its like: half of the mass finds a similarity of 1, all of it one of 1/2."""
+    real, eye = torch.ones(1, 2, dtype=torch.bool), torch.eye(3, dtype=torch.float64)
+    a, b = side(Tokens(eye[None, :2], real)), side(Tokens(eye[None, ::2], real))
+    for mass, score in ((0.5, 1.0), (1.0, 0.5), (None, 0.5)):
+        found = TransportObjective(mass=mass, epsilon=0.02, **EXACT).similarity(a, b)
+        assert_close(found, torch.tensor([[score]], dtype=torch.float64), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mass": 0.0}, "mass: expected a fraction above 0 and at most 1, got 0"),
+        ({"mass": 1.5}, "mass: expected a fraction above 0 and at most 1, got 1.5"),
+        ({"mass": 0.5, "rho_b": 1.0}, "mass and rho_a or rho_b exclude each other"),
+    ],
+)
+def test_mistakes_in_the_mass_are_named(arguments: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        TransportObjective(**arguments)
+
+
 def test_tokens_may_meet_parts() -> None:
     fine, coarse = level(*A), level(*B, seed=1)
     objective = TransportObjective(level_b="parts")

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mmalign.errors import UserError
 from mmalign.objectives.functional import sinkhorn
+from mmalign.objectives.functional.transport.sinkhorn import TransportPlan
 from mmalign.objectives.functional.transport.solver import EVERY
-from mmalign.types import TransportPlan
 
 
 def costs(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

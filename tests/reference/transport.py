@@ -66,19 +66,6 @@ def partial_sinkhorn(
     return plan, math.fsum((plan * cost).ravel()) + epsilon * divergence
 
 
-def gromov(cost: Matrix, distance_a: Matrix, distance_b: Matrix, plan: Matrix, alpha: float) -> float:
-    """`(1 - alpha) <C, P> + alpha sum_ijkl |A_ik - B_jl|^2 P_ij P_kl`, term by term."""
-    rows, columns = cost.shape
-    bend = math.fsum(
-        (distance_a[i, k] - distance_b[j, n]) ** 2 * plan[i, j] * plan[k, n]
-        for i in range(rows)
-        for j in range(columns)
-        for k in range(rows)
-        for n in range(columns)
-    )
-    return (1 - alpha) * math.fsum((plan * cost).ravel()) + alpha * bend
-
-
 def exact(cost: Matrix, a: Matrix, b: Matrix, mass: float | None = None) -> float:
     """The least cost without entropy, as a linear program; `mass`: how much of it moves, all by default."""
     rows, columns = cost.shape

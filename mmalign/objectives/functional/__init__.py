@@ -15,7 +15,6 @@ from mmalign.objectives.functional.probabilistic import pcmepp_loss, prolip_loss
 from mmalign.objectives.functional.prototypes import prototype_codes, prototype_loss
 from mmalign.objectives.functional.similarity_cross_entropy import table_loss
 from mmalign.objectives.functional.sparse_codebook import CodeStatistics, code_statistics, ground, sparsemax
-from mmalign.objectives.functional.transport.fused_gromov_wasserstein import fused_gromov
 from mmalign.objectives.functional.transport.partial import partial_sinkhorn
 from mmalign.objectives.functional.transport.sinkhorn import sinkhorn
 
@@ -25,7 +24,6 @@ __all__ = [
     "clip_loss",
     "closed_form_sampled_distance",
     "code_statistics",
-    "fused_gromov",
     "gaussian_kl",
     "ground",
     "inclusion_loss",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmalign.data.sources.base import Record, Source, SourceConfig
 from mmalign.errors import BadSample
 from mmalign.modality import Encoder, Modality, Transform
+from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, Features, Inputs, LossOutput, Tokens
 
@@ -96,19 +97,18 @@ class TonesSource(Source):
 
 
 class MarginObjective(Objective):
-    """Hinge on the hardest negative (Faghri et al. 2018), one process."""
+    """Hinge on the hardest negative, both directions (VSE++, Faghri et al. 2018, arXiv 1707.05612)."""
 
     def __init__(self, margin: float = 0.2) -> None:
         super().__init__()
         self.margin = nn.Parameter(torch.tensor(margin), requires_grad=False)
 
-    def forward(self, a: Embedding, b: Embedding, groups: Tensor | None = None) -> LossOutput:
-        scores = self.similarity(a, b)
-        same = torch.eye(len(a), dtype=torch.bool) if groups is None else groups[:, None] == groups[None, :]
-        own = scores.diagonal()
-        worst = scores.masked_fill(same, -1.0)
-        loss = (self.margin + worst.amax(1) - own).relu().mean() + (self.margin + worst.amax(0) - own).relu().mean()
-        return LossOutput(loss, {"hardest": worst.amax().detach()})
+    def loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
+        positive = (a.vector * b.vector).sum(1)
+        hardest_b = (a.vector @ global_batch.b.vector.T).masked_fill(global_batch.positives, -1.0).amax(1)
+        hardest_a = (b.vector @ global_batch.a.vector.T).masked_fill(global_batch.positives, -1.0).amax(1)
+        losses = (self.margin + hardest_b - positive).relu() + (self.margin + hardest_a - positive).relu()
+        return LossOutput(losses, {"hardest": hardest_b.detach()})
 
     def similarity(self, a: Embedding, b: Embedding) -> Tensor:
         return a.vector @ b.vector.T

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mmalign.errors import UserError
+from mmalign.objectives.functional.transport.partial import partial_sinkhorn
 from mmalign.objectives.functional.transport.sinkhorn import Gradient, sinkhorn
 
 CELLS = {"cpu": 2**20, "cuda": 2**25}
@@ -27,6 +28,7 @@ def transport_scores(
     epsilon: float = 0.05,
     rho_a: float | None = None,
     rho_b: float | None = None,
+    mass: float | None = None,
     tolerance: float = 1e-2,
     max_iterations: int = 50,
     gradient: Gradient = "envelope",
@@ -46,6 +48,8 @@ def transport_scores(
         epsilon: Weight of the entropy: large = every token meets all, small = one meets one.
         rho_a: What a unit of mass left behind on the side of a costs; None: all of it must move.
         rho_b: The same for b.
+        mass: Fraction of the mass that is transported (`partial_sinkhorn`), in (0, 1]; the plan is divided by it. None:
+            all of it. Excludes `rho_a` and `rho_b`.
         tolerance: L1 error of the marginals at which a problem is done.
         max_iterations: Where to stop in any case.
         gradient: `envelope`: the plan counts as constant, which is the gradient of the transport cost itself;
@@ -81,10 +85,10 @@ def transport_scores(
             alike = alike.transpose(1, 2).reshape(pairs, rows.shape[1], columns.shape[1])
             mask_rows = real_rows[:, None].expand(-1, len(columns), -1).reshape(pairs, rows.shape[1])
             mask_columns = real_columns[None].expand(len(rows), -1, -1).reshape(pairs, columns.shape[1])
-            plan = sinkhorn(
-                1 - alike, epsilon, mask_a=mask_rows, mask_b=mask_columns, rho_a=rho_a, rho_b=rho_b,
+            plan = transport_plan(
+                alike, mask_rows, mask_columns, epsilon=epsilon, rho_a=rho_a, rho_b=rho_b, mass=mass,
                 tolerance=tolerance, max_iterations=max_iterations, gradient=gradient,
-            ).plan  # fmt: skip
+            )  # fmt: skip
             return (plan * alike).sum((1, 2)).view(len(rows), len(columns))
 
     if a.device.type != "cpu" or not len(a) or not len(b):
@@ -96,6 +100,49 @@ def transport_scores(
     columns = [_cropped(b, mask_b, part) for part in order_b.tensor_split(_groups(len(b)))]
     table = torch.cat([torch.cat([_tiles(tile, *row, *column) for column in columns], dim=1) for row in rows])
     return table[order_a.argsort()][:, order_b.argsort()]
+
+
+def transport_plan(
+    similarity: Tensor,
+    mask_a: Tensor,
+    mask_b: Tensor,
+    *,
+    epsilon: float,
+    rho_a: float | None,
+    rho_b: float | None,
+    mass: float | None,
+    tolerance: float,
+    max_iterations: int,
+    gradient: Gradient,
+) -> Tensor:
+    """Transport plans at cost 1 - similarity, under which `transport_scores` takes the mean similarity.
+
+    Args:
+        similarity: `(batch, n, m)`.
+        mask_a: `(batch, n)`, True = real.
+        mask_b: `(batch, m)`.
+        epsilon: Entropic regularisation, in units of the cost.
+        rho_a: Cost per unit of unmatched mass of the rows; None: all of it is transported.
+        rho_b: The same for the columns.
+        mass: Fraction of the mass that is transported; None: all of it.
+        tolerance: L1 error of the marginals at which a problem is done.
+        max_iterations: Maximum number of iterations.
+        gradient: Of the plan, as in `sinkhorn`.
+
+    Returns:
+        `(batch, n, m)`, with sum 1 where all mass, or the fraction `mass`, is transported.
+    """
+    if mass is None:
+        return sinkhorn(
+            1 - similarity, epsilon, mask_a=mask_a, mask_b=mask_b, rho_a=rho_a, rho_b=rho_b,
+            tolerance=tolerance, max_iterations=max_iterations, gradient=gradient,
+        ).plan  # fmt: skip
+    if rho_a is not None or rho_b is not None:
+        raise UserError("transport: mass and rho_a or rho_b exclude each other; set one of them to null")
+    return partial_sinkhorn(
+        1 - similarity, epsilon, mass, mask_a=mask_a, mask_b=mask_b,
+        tolerance=tolerance, max_iterations=max_iterations, gradient=gradient,
+    ).plan / mass  # fmt: skip
 
 
 def _groups(count: int) -> int:

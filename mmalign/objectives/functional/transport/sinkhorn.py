@@ -1,5 +1,7 @@
 """Entropic optimal transport of many small problems at once (Sinkhorn), with gradients at the optimum."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -8,15 +10,30 @@ from mmalign.objectives.functional.transport.gradients import Gradient as Gradie
 from mmalign.objectives.functional.transport.gradients import at_optimum, value_of
 from mmalign.objectives.functional.transport.problem import Problems, clean, starting
 from mmalign.objectives.functional.transport.solver import REACH, solve, unroll
-from mmalign.types import TransportPlan
+
+
+class TransportPlan(NamedTuple):
+    """Transport plans of a batch of problems.
+
+    Attributes:
+        plan: Mass that row i sends to column j, `(batch, rows, columns)`; zero at padding.
+        value: Regularised cost of the plan, `(batch,)`.
+        error: L1 error of the plan's marginals, `(batch,)`, detached.
+        iterations: Number of iterations of each problem, `(batch,)` integers.
+    """
+
+    plan: Tensor
+    value: Tensor
+    error: Tensor
+    iterations: Tensor
 
 
 class Transport(TransportPlan):
-    """A transport plan, its four fields, and beside them the potentials to begin the next solve with.
+    """A `TransportPlan` with the potentials from which a later solve can start.
 
-    Args:
-        potentials: Of the columns, in units of the cost, `(batch, columns)`, detached: `g`, up to a constant where both
-            marginals are exact. Not a fifth field: `plan, value, error, iterations = sinkhorn(...)` holds.
+    Attributes:
+        potentials: Potentials of the columns, `(batch, columns)`, in units of the cost, detached; up to a constant
+            where both marginals are exact. Not a fifth field: `plan, value, error, iterations = sinkhorn(...)` holds.
     """
 
     potentials: Tensor

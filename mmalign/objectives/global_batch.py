@@ -1,0 +1,159 @@
+"""The global batch of one step: the rows of all processes, gathered when they are read."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import overload
+
+import torch
+from torch import Tensor
+
+from mmalign import distributed
+from mmalign.errors import UserError
+from mmalign.types import Embedding, Mixed, Tokens
+
+
+class GlobalBatch:
+    """The rows of all processes, in order of rank; what is not read is not gathered.
+
+    Every gather is differentiable: each process receives the gradient that all processes' losses have with respect to
+    its own rows. All processes must read the same things in the same order, a process without rows included.
+
+    Args:
+        a: Own rows of tower a.
+        b: Own rows of tower b; row i belongs to row i of `a`.
+        groups: `(own rows,)` integers; equal groups are positives of each other. Default: each row is a group.
+        mixed: Own rows of tower a that were mixed from two samples.
+
+    Attributes:
+        a: All rows of tower a, field by field (`GatheredEmbedding`).
+        b: All rows of tower b.
+        mixed: As given, own rows.
+
+    Raises:
+        UserError: the towers or the groups differ in their number of rows.
+
+    Example:
+        >>> batch = GlobalBatch(Embedding(torch.eye(2)), Embedding(torch.eye(2)))
+        >>> batch.size, batch.own_indices, batch.b.vector.shape
+        (2, tensor([0, 1]), torch.Size([2, 2]))
+    """
+
+    def __init__(self, a: Embedding, b: Embedding, groups: Tensor | None = None, mixed: Mixed | None = None) -> None:
+        if len(a) != len(b) or (groups is not None and len(groups) != len(a)):
+            came = "" if groups is None else f" and {len(groups)} groups"
+            raise UserError(f"expected equally many rows of towers a and b, got {len(a)} and {len(b)}{came}")
+        self._own_rows, self._own_groups, self._device = len(a), groups, a.vector.device
+        self.a, self.b = GatheredEmbedding(a, self._gather), GatheredEmbedding(b, self._gather)
+        self.mixed = mixed
+
+    @cached_property
+    def counts(self) -> list[int]:
+        """Number of rows of each process."""
+        return distributed.row_counts(self._own_rows, self._device)
+
+    @property
+    def size(self) -> int:
+        """Number of rows of all processes."""
+        return sum(self.counts)
+
+    @property
+    def own(self) -> slice:
+        """Slice of this process's rows among all rows."""
+        return distributed.own_rows(self.counts)
+
+    @property
+    def own_indices(self) -> Tensor:
+        """Index of each own row among all rows, `(own rows,)`: the targets of a softmax over all rows."""
+        return torch.arange(self.own.start, self.own.stop, device=self._device)
+
+    @cached_property
+    def groups(self) -> Tensor:
+        """Group of each of all rows, `(all rows,)`; equal groups are positives of each other."""
+        if self._own_groups is None:
+            return torch.arange(self.size, device=self._device)
+        return distributed.gather_rows(self._own_groups, self.counts)
+
+    @property
+    def positives(self) -> Tensor:
+        """Whether each own row and each of all rows are positives, `(own rows, all rows)` booleans."""
+        return self.groups[self.own, None] == self.groups
+
+    @overload
+    def gather(self, rows: Tensor) -> Tensor: ...
+    @overload
+    def gather(self, rows: Tokens) -> Tokens: ...
+    def gather(self, rows: Tensor | Tokens) -> Tensor | Tokens:
+        """The same of all rows, for what was computed from the own rows: `(own rows, ...)` -> `(all rows, ...)`."""
+        return self._gather(rows)
+
+    def mean(self, losses: Tensor) -> Tensor:
+        """Part of the mean over all rows that this process contributes; the parts of all processes sum to the mean.
+
+        Args:
+            losses: One number for each own row, `(own rows,)`.
+        """
+        return losses.sum() / max(self.size, 1)
+
+    def _gather(self, rows: Tensor | Tokens) -> Tensor | Tokens:
+        if isinstance(rows, Tokens):
+            return distributed.gather_tokens(rows, self.counts)
+        return distributed.gather_rows(rows, self.counts)
+
+
+class GatheredEmbedding:
+    """All rows of one tower: the fields of `Embedding`, each gathered when it is first read.
+
+    Args:
+        own: Own rows of the tower.
+        gather: From own rows to all rows.
+    """
+
+    def __init__(self, own: Embedding, gather: Callable[[Tensor | Tokens], Tensor | Tokens]) -> None:
+        self._own, self._gather = own, gather
+
+    @cached_property
+    def vector(self) -> Tensor:
+        """Unit vectors, `(all rows, dim)`."""
+        return self._tensor("vector")
+
+    @cached_property
+    def log_variance(self) -> Tensor:
+        """Natural logarithm of the variances, `(all rows, dim)`."""
+        return self._tensor("log_variance")
+
+    @cached_property
+    def codes(self) -> Tensor:
+        """Weights over the codebook, `(all rows, codes)`."""
+        return self._tensor("codes")
+
+    @cached_property
+    def grounded(self) -> Tensor:
+        """Vectors computed from the codes, `(all rows, dim)`."""
+        return self._tensor("grounded")
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """Token sets, values `(all rows, longest, dim)`."""
+        return self._tokens("tokens")
+
+    @cached_property
+    def parts(self) -> Tokens:
+        """Part sets, values `(all rows, longest, dim)`."""
+        return self._tokens("parts")
+
+    def _tensor(self, name: str) -> Tensor:
+        gathered = self._gather(self._field(name))
+        assert isinstance(gathered, Tensor)
+        return gathered
+
+    def _tokens(self, name: str) -> Tokens:
+        gathered = self._gather(self._field(name))
+        assert isinstance(gathered, Tokens)
+        return gathered
+
+    def _field(self, name: str) -> Tensor | Tokens:
+        value: Tensor | Tokens | None = getattr(self._own, name)
+        if value is None:
+            tower = self._own.tower or "this tower"
+            raise UserError(f"embeddings of {tower} have no {name}: add {name!r} to the objective's `needs`")
+        return value
