@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmalign import distributed
 from mmalign.errors import UserError
-from mmalign.objectives.functional.contrastive import clip_share, siglip_share
+from mmalign.objectives.functional.contrastive import partial_clip_loss, partial_siglip_loss
 from mmalign.objectives.functional.matmul import dot_products
 from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.logit_scale import ScaledObjective
@@ -38,7 +38,7 @@ class ClipObjective(ScaledObjective):
         """`functional.clip_loss` in tiles: own rows of `a` against all rows of `b`, columns merged over processes."""
         rows, columns = _float32(a.vector, b.vector, global_batch)
         scale, groups = self.scale, global_batch.groups
-        loss = clip_share(
+        loss = partial_clip_loss(
             rows * scale.to(rows.dtype),
             columns,
             rows=global_batch.own,
@@ -92,7 +92,7 @@ class SiglipObjective(ScaledObjective):
         """`functional.siglip_loss` in tiles: own rows of `a` against all rows of `b`."""
         rows, columns = _float32(a.vector, b.vector, global_batch)
         scale, bias, groups = self.scale, self._bias(global_batch.size), global_batch.groups
-        loss = siglip_share(
+        loss = partial_siglip_loss(
             rows * scale.to(rows.dtype),
             columns,
             bias.to(rows.dtype),

@@ -8,7 +8,7 @@ from torch import Tensor
 from mmalign import distributed
 from mmalign.objectives.correspondence import one_pair
 from mmalign.objectives.functional.late_interaction import late_interaction
-from mmalign.objectives.functional.similarity_cross_entropy import table_share
+from mmalign.objectives.functional.similarity_cross_entropy import partial_similarity_cross_entropy
 from mmalign.objectives.functional.token_correspondence import best_partners
 from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.levels import known, level_of
@@ -55,7 +55,7 @@ class LateInteractionObjective(ScaledObjective):
         own, every = level_of(a, self.level_a), global_batch.gather(level_of(b, self.level_b))
         forth, back = late_interaction(own.values, own.mask, every.values, every.mask)
         scale = self.scale.to(forth.dtype)
-        loss = table_share(
+        loss = partial_similarity_cross_entropy(
             scale * forth,
             scale * back,
             rows=global_batch.own,

@@ -9,7 +9,7 @@ from torch import Tensor
 from mmalign import distributed
 from mmalign.errors import UserError
 from mmalign.objectives.correspondence import one_pair
-from mmalign.objectives.functional.similarity_cross_entropy import table_share
+from mmalign.objectives.functional.similarity_cross_entropy import partial_similarity_cross_entropy
 from mmalign.objectives.functional.transport.set_similarity import transport_plan, transport_scores
 from mmalign.objectives.functional.transport.sinkhorn import Gradient
 from mmalign.objectives.global_batch import GlobalBatch
@@ -92,7 +92,9 @@ class TransportObjective(ScaledObjective):
         """Cross-entropy of the similarities along rows and columns, columns merged over processes."""
         scores = self._scores(level_of(a, self.level_a), global_batch.gather(level_of(b, self.level_b)))
         scale, own, groups = self.scale.to(scores.dtype), global_batch.own, global_batch.groups
-        loss = table_share(scale * scores, rows=own, groups=groups, merge=distributed.merge_logsumexp)
+        loss = partial_similarity_cross_entropy(
+            scale * scores, rows=own, groups=groups, merge=distributed.merge_logsumexp
+        )
         return LossOutput(loss, {"scale": scale.detach()[0]})
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
@@ -103,7 +105,8 @@ class TransportObjective(ScaledObjective):
         """Transport plan of one pair of samples, `(tokens_a, tokens_b)`: the mass from token to token, sum 1."""
         own, other = level_of(a, self.level_a), level_of(b, self.level_b)
         dots, _ = one_pair(own, other)
-        return transport_plan(dots[None], own.mask, other.mask, **{**self.solver, "gradient": "envelope"})[0]
+        solver: _Solver = {**self.solver, "gradient": "envelope"}
+        return transport_plan(dots[None], own.mask, other.mask, **solver)[0]
 
     def similarity_pairwise(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Mean similarity under the plan of row i of `a` and row i of `b`, `(len(a),)`: one transport problem a row."""

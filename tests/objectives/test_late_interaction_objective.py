@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.similarity_cross_entropy import table_loss
+from mmalign.objectives.functional.similarity_cross_entropy import similarity_cross_entropy
 from mmalign.objectives.late_interaction import LateInteractionObjective
 from mmalign.objectives.pairs import PairConfig, PairSum
 from mmalign.types import Embedding, Tokens
@@ -42,8 +42,8 @@ def test_equals_the_paper_written_as_loops(groups: Tensor | None) -> None:
     objective = LateInteractionObjective(initial_scale=7.0).double()
     output = objective(side(a), side(b), groups)
     forth, back = by_loops(a, b)
-    assert_close(output.loss, table_loss(7 * forth, 7 * back, groups=groups))
-    assert abs(float(output.loss.detach() - table_loss(7 * back, 7 * forth, groups=groups))) > 1e-3
+    assert_close(output.loss, similarity_cross_entropy(7 * forth, 7 * back, groups=groups))
+    assert abs(float(output.loss.detach() - similarity_cross_entropy(7 * back, 7 * forth, groups=groups))) > 1e-3
     assert_close(objective.similarity(side(a), side(b)), (forth + back) / 2)
     output.loss.backward()
     assert objective.log_scale.grad.abs().item() > 0
@@ -59,7 +59,7 @@ def test_each_side_may_be_of_another_grain() -> None:
     forth, back = by_loops(fine, coarse)
     scale = 1 / 0.07
     found = objective(side(fine), side(parts=coarse)).loss
-    assert_close(found, table_loss(scale * forth, scale * back), rtol=1e-6, atol=0)
+    assert_close(found, similarity_cross_entropy(scale * forth, scale * back), rtol=1e-6, atol=0)
     assert_close(objective.similarity(side(fine), side(parts=coarse)), (forth + back) / 2)
     with pytest.raises(UserError, match="beats have no parts"):
         objective(side(fine), side(coarse, modality="beats"))

@@ -8,7 +8,10 @@ from torch.testing import assert_close
 
 from mmalign.errors import UserError
 from mmalign.objectives.functional import clip_loss
-from mmalign.objectives.functional.similarity_cross_entropy import table_loss, table_share
+from mmalign.objectives.functional.similarity_cross_entropy import (
+    partial_similarity_cross_entropy,
+    similarity_cross_entropy,
+)
 
 GROUPS = [None, torch.tensor([0, 1, 2, 3, 4, 5]), torch.tensor([7, 7, 2, 7, 2, 0]), torch.zeros(6, dtype=torch.int64)]
 
@@ -32,9 +35,11 @@ def by_loops(forth: Tensor, back: Tensor, groups: list[int]) -> float:
 def test_equals_loops_where_the_directions_differ(groups: Tensor | None) -> None:
     forth, back = table(), table(seed=1)
     numbers = list(range(6)) if groups is None else groups.tolist()
-    assert_close(float(table_loss(forth, back, groups=groups)), by_loops(forth, back, numbers))
-    assert_close(float(table_loss(forth, groups=groups)), by_loops(forth, forth, numbers))
-    assert_close(table_loss(back.T, forth.T, groups=groups), table_loss(forth, back, groups=groups))
+    assert_close(float(similarity_cross_entropy(forth, back, groups=groups)), by_loops(forth, back, numbers))
+    assert_close(float(similarity_cross_entropy(forth, groups=groups)), by_loops(forth, forth, numbers))
+    assert_close(
+        similarity_cross_entropy(back.T, forth.T, groups=groups), similarity_cross_entropy(forth, back, groups=groups)
+    )
 
 
 @pytest.mark.parametrize("groups", GROUPS)
@@ -42,7 +47,7 @@ def test_equals_clip_where_the_table_is_dot_products(groups: Tensor | None) -> N
     a, b = (F.normalize(torch.randn(6, 4, dtype=torch.float64), dim=1).requires_grad_() for _ in range(2))
     scale = torch.tensor(9.0, dtype=torch.float64, requires_grad=True)
     wanted = clip_loss(a, b, scale, groups_a=groups, groups_b=groups)
-    found = table_loss(scale * a @ b.T, groups=groups)
+    found = similarity_cross_entropy(scale * a @ b.T, groups=groups)
     assert_close(found, wanted)
     assert_close(torch.autograd.grad(found, (a, b, scale)), torch.autograd.grad(wanted, (a, b, scale)))
 
@@ -50,7 +55,7 @@ def test_equals_clip_where_the_table_is_dot_products(groups: Tensor | None) -> N
 @pytest.mark.parametrize("groups", GROUPS)
 def test_gradients_by_finite_differences(groups: Tensor | None) -> None:
     forth, back = table().requires_grad_(), table(seed=1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, y: table_loss(x, y, groups=groups), (forth, back))
+    assert torch.autograd.gradcheck(lambda x, y: similarity_cross_entropy(x, y, groups=groups), (forth, back))
 
 
 @pytest.mark.parametrize("cuts", [[6], [2, 4], [3, 0, 3], [1, 1, 4]], ids=str)
@@ -59,18 +64,24 @@ def test_shares_of_some_rows_add_up_to_the_whole(cuts: list[int]) -> None:
     columns, start, found = back.logsumexp(0), 0, []
     for rows in cuts:
         own = slice(start, start + rows)
-        found.append(table_share(forth[own], back[own], rows=own, groups=groups, merge=lambda part: columns))
+        found.append(
+            partial_similarity_cross_entropy(forth[own], back[own], rows=own, groups=groups, merge=lambda part: columns)
+        )
         start += rows
-    assert_close(torch.stack(found).sum(), table_loss(forth, back, groups=groups))
+    assert_close(torch.stack(found).sum(), similarity_cross_entropy(forth, back, groups=groups))
 
 
 def test_merging_is_given_the_sums_of_the_own_rows() -> None:
     forth, given = table(), []
-    table_share(forth[2:5], rows=slice(2, 5), groups=torch.arange(6), merge=lambda part: given.append(part) or part)
+    partial_similarity_cross_entropy(
+        forth[2:5], rows=slice(2, 5), groups=torch.arange(6), merge=lambda part: given.append(part) or part
+    )
     assert_close(given[0], forth[2:5].logsumexp(0))
     # Of no rows, there is nothing to sum, and still a graph.
     none = forth[:0].clone().requires_grad_()
-    table_share(none, rows=slice(0, 0), groups=torch.arange(6), merge=lambda part: given.append(part) or part)
+    partial_similarity_cross_entropy(
+        none, rows=slice(0, 0), groups=torch.arange(6), merge=lambda part: given.append(part) or part
+    )
     assert_close(given[1], torch.full((6,), -math.inf, dtype=torch.float64))
     assert given[1].requires_grad
 
@@ -78,7 +89,7 @@ def test_merging_is_given_the_sums_of_the_own_rows() -> None:
 def test_one_row_and_no_row_cost_nothing_and_have_a_graph() -> None:
     for n in (0, 1):
         logits = torch.full((n, n), 3.0, requires_grad=True)
-        loss = table_loss(logits)
+        loss = similarity_cross_entropy(logits)
         assert loss.item() == 0
         loss.backward()
         assert logits.grad is not None
@@ -86,17 +97,22 @@ def test_one_row_and_no_row_cost_nothing_and_have_a_graph() -> None:
 
 
 def test_great_logits_and_equal_ones() -> None:
-    assert_close(table_loss(torch.full((4, 4), 1e4)), torch.tensor(math.log(4)), rtol=1e-3, atol=0)
-    assert table_loss(torch.eye(4) * 1e4).item() == 0
-    assert_close(table_loss(torch.zeros(4, 4)), torch.tensor(math.log(4)))
+    assert_close(similarity_cross_entropy(torch.full((4, 4), 1e4)), torch.tensor(math.log(4)), rtol=1e-3, atol=0)
+    assert similarity_cross_entropy(torch.eye(4) * 1e4).item() == 0
+    assert_close(similarity_cross_entropy(torch.zeros(4, 4)), torch.tensor(math.log(4)))
 
 
 def test_the_wider_precision_is_kept() -> None:
     half = torch.zeros(3, 3, dtype=torch.float16)
-    assert table_loss(half).dtype == torch.float32
+    assert similarity_cross_entropy(half).dtype == torch.float32
     wide = table(3)
-    assert table_loss(half, wide).dtype == table_loss(wide, half).dtype == torch.float64
-    assert_close(table_loss(wide.float(), wide), table_loss(wide.float().double(), wide), rtol=1e-12, atol=0)
+    assert similarity_cross_entropy(half, wide).dtype == similarity_cross_entropy(wide, half).dtype == torch.float64
+    assert_close(
+        similarity_cross_entropy(wide.float(), wide),
+        similarity_cross_entropy(wide.float().double(), wide),
+        rtol=1e-12,
+        atol=0,
+    )
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -105,15 +121,15 @@ def test_what_is_not_finite_is_refused(bad: float) -> None:
     spoilt[1, 2] = bad
     for tables in ((spoilt, table()), (table(), spoilt)):
         with pytest.raises(UserError, match="finite similarities"):
-            table_loss(*tables)
+            similarity_cross_entropy(*tables)
 
 
 def test_wrong_shapes_are_named() -> None:
     with pytest.raises(UserError, match=r"square table of logits, got shape \(3, 4\)"):
-        table_loss(torch.zeros(3, 4))
+        similarity_cross_entropy(torch.zeros(3, 4))
     with pytest.raises(UserError, match=r"\(3, 3\), \(3, 4\) and \(3,\) groups"):
-        table_loss(torch.zeros(3, 3), torch.zeros(3, 4))
+        similarity_cross_entropy(torch.zeros(3, 3), torch.zeros(3, 4))
     with pytest.raises(UserError, match=r"and \(2,\) groups"):
-        table_loss(torch.zeros(3, 3), groups=torch.arange(2))
+        similarity_cross_entropy(torch.zeros(3, 3), groups=torch.arange(2))
     with pytest.raises(UserError, match="own rows"):
-        table_share(torch.zeros(2, 3), rows=slice(0, 3), groups=torch.arange(3))
+        partial_similarity_cross_entropy(torch.zeros(2, 3), rows=slice(0, 3), groups=torch.arange(3))

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.similarity_cross_entropy import table_loss
+from mmalign.objectives.functional.similarity_cross_entropy import similarity_cross_entropy
 from mmalign.objectives.functional.transport import set_similarity as module
 from mmalign.objectives.functional.transport.set_similarity import transport_scores
 from mmalign.objectives.transport import TransportObjective
@@ -159,7 +159,7 @@ def test_the_loss_is_cross_entropy_of_the_scaled_scores(groups: Tensor | None) -
     a, b = level(*A[:3]), level(*B, seed=1)
     objective = TransportObjective(initial_scale=7.0).double()
     output = objective(side(a), side(b), groups)
-    assert_close(output.loss, table_loss(7 * objective.similarity(side(a), side(b)), groups=groups))
+    assert_close(output.loss, similarity_cross_entropy(7 * objective.similarity(side(a), side(b)), groups=groups))
     assert_close(output.terms["scale"], torch.tensor(7.0, dtype=torch.float64))
     output.loss.backward()
     assert objective.log_scale.grad.abs().item() > 0

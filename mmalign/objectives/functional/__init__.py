@@ -13,7 +13,7 @@ from mmalign.objectives.functional.local_alignment import local_alignment_loss
 from mmalign.objectives.functional.one_to_k import one_to_k_loss
 from mmalign.objectives.functional.probabilistic import pcmepp_loss, prolip_loss
 from mmalign.objectives.functional.prototypes import prototype_codes, prototype_loss
-from mmalign.objectives.functional.similarity_cross_entropy import table_loss
+from mmalign.objectives.functional.similarity_cross_entropy import similarity_cross_entropy
 from mmalign.objectives.functional.sparse_codebook import CodeStatistics, code_statistics, ground, sparsemax
 from mmalign.objectives.functional.transport.partial import partial_sinkhorn
 from mmalign.objectives.functional.transport.sinkhorn import sinkhorn
@@ -39,7 +39,7 @@ __all__ = [
     "prototype_loss",
     "relation_loss",
     "siglip_loss",
+    "similarity_cross_entropy",
     "sinkhorn",
     "sparsemax",
-    "table_loss",
 ]

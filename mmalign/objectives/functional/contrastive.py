@@ -59,7 +59,7 @@ def clip_loss(
     a, b, scale = _wide(a, b, scale)
     groups_a, groups_b = _check(a, b, groups_a, groups_b)
     columns = slice(0, len(b))
-    loss = clip_share(a * scale, b, rows=slice(0, len(a)), columns=columns, groups_a=groups_a, groups_b=groups_b)
+    loss = partial_clip_loss(a * scale, b, rows=slice(0, len(a)), columns=columns, groups_a=groups_a, groups_b=groups_b)
     return loss if bias is None else loss + 0.0 * torch.as_tensor(bias, dtype=a.dtype, device=a.device).sum()
 
 
@@ -104,10 +104,10 @@ def siglip_loss(
     a, b, scale = _wide(a, b, scale)
     groups_a, groups_b = _check(a, b, groups_a, groups_b)
     bias = torch.as_tensor(bias, dtype=a.dtype, device=a.device)
-    return siglip_share(a * scale, b, bias, rows=slice(0, len(a)), groups_a=groups_a, groups_b=groups_b)
+    return partial_siglip_loss(a * scale, b, bias, rows=slice(0, len(a)), groups_a=groups_a, groups_b=groups_b)
 
 
-def clip_share(
+def partial_clip_loss(
     x: Tensor,
     b: Tensor,
     *,
@@ -143,7 +143,7 @@ def clip_share(
     return ((row_loss - by_row) / count_rows + (column_loss - by_column) / count_columns) / 2
 
 
-def siglip_share(
+def partial_siglip_loss(
     x: Tensor,
     b: Tensor,
     bias: Tensor,

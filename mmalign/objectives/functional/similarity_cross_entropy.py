@@ -1,4 +1,4 @@
-"""Contrastive cross-entropy from tables of similarities that had to be made anyway, pair by pair."""
+"""Contrastive cross-entropy of similarity matrices, for similarities that are no dot products."""
 
 from collections.abc import Callable
 
@@ -8,37 +8,40 @@ from torch import Tensor
 from mmalign.errors import UserError
 
 
-def table_loss(forth: Tensor, back: Tensor | None = None, *, groups: Tensor | None = None) -> Tensor:
-    """Symmetric cross-entropy between a table of logits and its positives.
+def similarity_cross_entropy(forth: Tensor, back: Tensor | None = None, *, groups: Tensor | None = None) -> Tensor:
+    """Symmetric cross-entropy of a similarity matrix with its positives.
 
         rows    = mean over i of  log sum_j exp forth_ij - mean over j in P(i) of forth_ij
         columns = mean over j of  log sum_i exp back_ij  - mean over i in P(j) of back_ij
         loss    = (rows + columns) / 2
 
-    It is `clip_loss` for similarities that are no dot products: late interaction, transport.
+    where `P(i)` are the positives of i. It is `clip_loss` for similarities that are no dot products, such as those of
+    late interaction and transport (CLIP, arXiv 2103.00020; several positives: arXiv 2004.11362, equation 2).
 
     Args:
-        forth: `(n, n)` logits; row i answers to column i.
-        back: `(n, n)`, what columns are told from, where the two directions differ; default: `forth`.
+        forth: `(n, n)` logits (similarities times the scale); row i and column i are a pair.
+        back: `(n, n)` logits of the other direction, where the two differ; default: `forth`.
         groups: `(n,)` integers; equal group = positive.
 
     Returns:
-        Scalar, in float32 (float64 where a table is); zero, with a graph, for an empty table.
+        Scalar, in float32 (float64 where a matrix is); zero, with a graph, for an empty matrix.
 
     Raises:
         UserError: shapes do not fit, or (on the CPU) NaN or infinity came.
 
     Example:
-        >>> table_loss(torch.zeros(4, 4))  # log 4
+        >>> similarity_cross_entropy(torch.zeros(4, 4))  # log 4
         tensor(1.3863)
     """
     n = len(forth)
     if forth.shape != (n, n):
         raise UserError(f"expected a square table of logits, got shape {tuple(forth.shape)}")
-    return table_share(forth, back, rows=slice(0, n), groups=_numbered(forth) if groups is None else groups)
+    return partial_similarity_cross_entropy(
+        forth, back, rows=slice(0, n), groups=_numbered(forth) if groups is None else groups
+    )
 
 
-def table_share(
+def partial_similarity_cross_entropy(
     forth: Tensor,
     back: Tensor | None = None,
     *,
@@ -46,14 +49,20 @@ def table_share(
     groups: Tensor,
     merge: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """The part of a whole batch's `table_loss` that one process answers for; the parts sum to the whole.
+    """Part of a global batch's `similarity_cross_entropy` that one process contributes; the parts sum to the whole.
 
     Args:
         forth: `(own rows, n)`: this process's rows, every column.
         back: The same for the other direction; default: `forth`.
-        rows: Where the own rows stand among all.
-        groups: `(n,)`, of all rows.
-        merge: From the column log-sum-exps over these rows to those over all rows; None: these are all.
+        rows: Slice of the own rows among all rows.
+        groups: `(n,)` integers, of all rows; equal group = positive.
+        merge: Maps the column log-sum-exps over own rows to those over all rows; None: own rows are all.
+
+    Returns:
+        Scalar, in float32 (float64 where a matrix is).
+
+    Raises:
+        UserError: shapes do not fit, or (on the CPU) NaN or infinity came.
     """
     back = forth if back is None else back
     dtype = torch.promote_types(torch.promote_types(forth.dtype, back.dtype), torch.float32)
