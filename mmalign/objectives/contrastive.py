@@ -141,6 +141,6 @@ def paired_cosines(a: Tensor, b: Tensor) -> Tensor:
 def _float32(a: Tensor, b: Tensor, global_batch: GlobalBatch) -> tuple[Tensor, Tensor]:
     """Own rows of `a` and all rows of `b`, in float32 at least."""
     if a.shape[1:] != b.shape[1:]:
-        raise UserError(f"expected vectors of one width of towers a and b, got {a.shape[1]} and {b.shape[1]}")
+        raise UserError(f"expected vectors of one width of both towers, got {a.shape[1]} and {b.shape[1]}")
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
     return a.to(dtype), global_batch.gather(b.to(dtype))

@@ -41,7 +41,7 @@ class GlobalBatch:
     def __init__(self, a: Embedding, b: Embedding, groups: Tensor | None = None, mixed: Mixed | None = None) -> None:
         if len(a) != len(b) or (groups is not None and len(groups) != len(a)):
             came = "" if groups is None else f" and {len(groups)} groups"
-            raise UserError(f"expected equally many rows of towers a and b, got {len(a)} and {len(b)}{came}")
+            raise UserError(f"expected as many rows of tower a as of tower b, got {len(a)} and {len(b)}{came}")
         self._own_rows, self._own_groups, self._device = len(a), groups, a.vector.device
         self.a, self.b = GatheredEmbedding(a, self._gather), GatheredEmbedding(b, self._gather)
         self.mixed = mixed

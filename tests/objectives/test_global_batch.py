@@ -77,7 +77,7 @@ def test_a_reduced_loss_is_refused(reduced: Tensor) -> None:
 
 def test_mistakes_are_named() -> None:
     a, b = embedding(5, 0), embedding(4, 1)
-    with pytest.raises(UserError, match="equally many rows of towers a and b, got 5 and 4"):
+    with pytest.raises(UserError, match="as many rows of tower a as of tower b, got 5 and 4"):
         Contrastive()(a, b)
     with pytest.raises(UserError, match="got 5 and 5 and 3 groups"):
         Contrastive()(a, a, torch.arange(3))
