@@ -1,4 +1,4 @@
-"""Terms of a tower with itself: pretraining from one side alone, before there are pairs."""
+"""Self-supervised objectives for one tower; no pairs needed."""
 
 import math
 
@@ -27,7 +27,7 @@ class _Cosine(Objective):
 
 
 class ViewsObjective(_Cosine):
-    """Two views of a sample foretell each other through a small predictor, and vectors keep apart.
+    """Two views of a sample predict each other through a small predictor; a variance hinge prevents collapse.
 
         loss = mean over rows of view_rows + variance * mean over both views of variance_hinge    (of `functional`)
 

@@ -1,4 +1,4 @@
-"""What a tower can learn from its own side alone: two views that foretell each other, hidden tokens that are told."""
+"""Self-supervised losses of one tower: view prediction (SimSiam), masked reconstruction, and a variance hinge."""
 
 import torch
 from torch import Tensor
@@ -12,18 +12,18 @@ TINY = 1e-10
 
 
 def view_rows(a: Tensor, b: Tensor, predicted_a: Tensor, predicted_b: Tensor) -> Tensor:
-    """How badly two views of a sample foretell each other, row by row.
+    """Prediction loss between two views, for each row.
 
         loss_i = - 1/2 (cos(predicted_a_i, b_i) + cos(predicted_b_i, a_i))
 
-    (SimSiam, Chen and He 2021, arXiv 2011.10566; the instance term of TimeDRL, arXiv 2312.04142.) No gradient reaches
-    what is foretold: with one, all vectors becoming equal would be the quickest way down.
+    (SimSiam, Chen and He 2021, arXiv 2011.10566; the instance term of TimeDRL, arXiv 2312.04142.) The targets
+    `a` and `b` get no gradient: with one, the vectors would collapse.
 
     Args:
         a: First views, `(n, dim)`.
         b: Second views, `(n, dim)`.
-        predicted_a: What a predictor makes of `a`, `(n, dim)`.
-        predicted_b: What it makes of `b`, `(n, dim)`.
+        predicted_a: Output of the predictor for `a`, `(n, dim)`.
+        predicted_b: Output of the predictor for `b`, `(n, dim)`.
 
     Returns:
         `(n,)`, from -1 to 1, in float32 (float64 where an input is).
