@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from mmalign.data.split import Split
     from mmalign.errors import BadSample, UserError
     from mmalign.evaluation.report.result import EvalResult
+    from mmalign.evaluation.settings import EvalSettings
+    from mmalign.evaluation.tasks.linear_probe import LinearProbe
+    from mmalign.evaluation.tasks.retrieval import Retrieval
+    from mmalign.evaluation.tasks.zero_shot_classification import ZeroShotClassification
+    from mmalign.evaluation.tasks.zero_shot_multilabel import ZeroShotMultiLabel
+    from mmalign.evaluation.tasks.zero_shot_regression import ZeroShotRegression
     from mmalign.explanation import explain
     from mmalign.modality import Encoder, Modality, Transform
     from mmalign.model import Aligner
@@ -44,6 +50,12 @@ _HOMES = {
     "BadSample": "errors",
     "UserError": "errors",
     "EvalResult": "evaluation.report.result",
+    "EvalSettings": "evaluation.settings",
+    "Retrieval": "evaluation.tasks.retrieval",
+    "ZeroShotClassification": "evaluation.tasks.zero_shot_classification",
+    "ZeroShotMultiLabel": "evaluation.tasks.zero_shot_multilabel",
+    "ZeroShotRegression": "evaluation.tasks.zero_shot_regression",
+    "LinearProbe": "evaluation.tasks.linear_probe",
     "explain": "explanation",
     "Encoder": "modality",
     "Modality": "modality",
@@ -73,14 +85,17 @@ __all__ = [
     "Embedding",
     "Encoder",
     "EvalResult",
+    "EvalSettings",
     "Features",
     "GlobalBatch",
+    "LinearProbe",
     "LossOutput",
     "Modality",
     "Objective",
     "PairConfig",
     "Record",
     "Rejected",
+    "Retrieval",
     "Run",
     "Source",
     "SourceConfig",
@@ -90,6 +105,9 @@ __all__ = [
     "TowerConfig",
     "Transform",
     "UserError",
+    "ZeroShotClassification",
+    "ZeroShotMultiLabel",
+    "ZeroShotRegression",
     "__version__",
     "check",
     "evaluate",

@@ -19,6 +19,7 @@ from mmalign.model import Aligner
 if TYPE_CHECKING:
     from pytorch_lightning import Callback
 
+    from mmalign.evaluation.settings import Task
     from mmalign.objectives.objective import Objective
 
 
@@ -54,11 +55,11 @@ class Run:
                     epochs.setdefault(int(values["epoch"]), {}).update(values)
         return [epochs[epoch] for epoch in sorted(epochs)]
 
-    def evaluate(self, task: str = "retrieval", **settings: Any) -> EvalResult:
+    def evaluate(self, task: "str | Task" = "retrieval", **settings: Any) -> EvalResult:
         """Evaluate the trained model on the data of this run, as `mmalign.evaluate` does.
 
         Args:
-            task: retrieval, zero-shot, multi-label, regression or probe.
+            task: Name of a task, or a task with its settings.
             settings: Keyword arguments of `mmalign.evaluate`, such as `split="test"`.
         """
         config = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
@@ -110,9 +111,10 @@ def train(
 def evaluate(
     model: Aligner | str | Path,
     data: Dataset,
-    task: str = "retrieval",
+    task: "str | Task" = "retrieval",
     *,
     pair: Sequence[str] = (),
+    device: str = "cpu",
     **settings: Any,
 ) -> EvalResult:
     """Evaluate a model on a data set.
@@ -120,9 +122,11 @@ def evaluate(
     Args:
         model: A model, or the path of a bundle or run.
         data: The data set; it is prepared here.
-        task: retrieval, zero-shot, multi-label, regression or probe.
+        task: retrieval, zero-shot, multi-label, regression or probe; or a task with its settings, such as
+            `Retrieval(gallery="corpus")`.
         pair: The two towers; default: the only pair that the model was trained on.
-        settings: Keyword arguments of `mmalign.evaluation.run_task.evaluate`: split, bootstrap, seed, ...
+        device: Device to load a bundle on; a model stays on its own.
+        settings: Fields of `EvalSettings` (split, batch_size, bootstrap, seed) and of the task.
 
     Returns:
         Scores with intervals and provenance; `show()` prints them, `to_json()` returns them.
@@ -132,8 +136,8 @@ def evaluate(
     """
     from mmalign.evaluation.run_task import evaluate as run_task
 
-    model = model if isinstance(model, Aligner) else bundle.load(model)
-    return run_task(model, data, task, sides=pair_of(model, pair), **settings)
+    model = model if isinstance(model, Aligner) else bundle.load(model, device=device)
+    return run_task(model, data, task, pair=pair_of(model, pair), **settings)
 
 
 def pair_of(model: Aligner, names: Sequence[str]) -> tuple[str, str]:

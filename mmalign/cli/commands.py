@@ -10,7 +10,6 @@ from mmalign.cli.flags import CheckFlags, DemoFlags, EmbedFlags, EvaluateFlags, 
 from mmalign.cli.help import asked_for
 from mmalign.cli.parsing import parse, parse_with_data
 from mmalign.errors import UserError
-from mmalign.evaluation.options import TASK_OPTIONS
 from mmalign.model import Aligner, TowerConfig, modality_of
 
 
@@ -36,27 +35,17 @@ def train_command(arguments: list[str]) -> int:
 
 
 def evaluate_command(arguments: list[str]) -> int:
-    """Mmalign evaluate BUNDLE --task retrieval|zero-shot|multi-label|regression|probe [--data.*]."""
+    """Mmalign evaluate BUNDLE --task TASK [--data.*]."""
     parsed, data = parse_with_data("evaluate", EvaluateFlags, arguments)
+    from mmalign.evaluation.registry import flags
     from mmalign.evaluation.run_task import evaluate
 
     json_path, picture = _target(parsed.json), _target(parsed.picture)
     model = bundle.load(parsed.bundle, device=parsed.device)
-    sides = pair_of(model, parsed.pair)
-    result = evaluate(
-        model,
-        data,
-        parsed.task,
-        sides=sides,
-        split=parsed.split,
-        relevance=parsed.relevance,
-        prompts=parsed.prompts,
-        batch_size=parsed.batch_size,
-        bootstrap=parsed.bootstrap,
-        seed=parsed.seed,
-        score=parsed.score,
-        **{name: parsed[name] for name in TASK_OPTIONS if parsed[name] is not None},
-    )
+    # Only what the user gives: a task refuses a setting of another task, also where it equals the default.
+    given = {argument.partition("=")[0].removeprefix("--") for argument in arguments if argument.startswith("--")}
+    options = {name: parsed[name] for name in flags() if name in given}
+    result = evaluate(model, data, parsed.task, pair=pair_of(model, parsed.pair), **options)
     _report(result, json_path, picture)
     result.append_to(bundle.find(parsed.bundle) / "results.json")
     return 0
@@ -89,8 +78,7 @@ def check_command(arguments: list[str]) -> int:
 def embed_command(arguments: list[str]) -> int:
     """Mmalign embed BUNDLE TOWER OUT.parquet --data.*."""
     parsed, data = parse_with_data("embed", EmbedFlags, arguments)
-    from mmalign.embedding.loop import embed_split
-    from mmalign.evaluation.run_task import prepare
+    from mmalign.embedding.loop import embed_split, prepare
     from mmalign.searching.table import write_parquet
 
     out = _target(parsed.out)

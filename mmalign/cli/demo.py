@@ -33,11 +33,8 @@ def demo(out: Path, *, json_path: Path | None = None, seed: int = 0) -> dict[str
     results = {}
     for task in ("zero-shot", "retrieval"):
         data = Dataset(source="digits", validation=0.2)
-        prompts = recipes.folder() / PROMPTS if task == "zero-shot" else None
-        relevance = "content" if task == "retrieval" else "record"
-        results[task] = evaluate(
-            model, data, task, sides=("image", "text"), relevance=relevance, prompts=prompts, seed=seed
-        )
+        options = {"prompts": recipes.folder() / PROMPTS} if task == "zero-shot" else {"relevance": "content"}
+        results[task] = evaluate(model, data, task, pair=("image", "text"), seed=seed, **options)
         results[task].show()
         results[task].append_to(bundle.find(out) / "results.json")
     for task, result in results.items():

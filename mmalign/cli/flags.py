@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 from mmalign.arguments import Argument, arguments_of
-from mmalign.evaluation.options import TASK_OPTIONS
 
 
 @dataclass
@@ -12,32 +11,18 @@ class EvaluateFlags:
 
     Args:
         bundle: Bundle or run folder.
-        task: retrieval, zero-shot, multi-label, regression or probe.
-        split: Records to evaluate: train, validation, test or all.
+        task: retrieval, zero-shot, multi-label, regression or probe; the flags below name the tasks that take them.
         pair: Two towers, such as [image, text], for models with more than one pair.
-        relevance: Relevant items: record, content or group (same record, equal content, same group).
-        score: Another score of the objective, such as mean or codes; "" = the trained one.
-        prompts: YAML file of prompts (zero-shot, multi-label, regression).
-        bootstrap: Resamples of each confidence interval.
-        seed: Seed of the resampling.
         json: Write the result to this file.
         picture: Draw the scores, or the confusion matrix, to this file.
-        batch_size: Samples per forward pass.
         device: cpu, cuda or cuda:1.
     """
 
     bundle: str
     task: str = "retrieval"
-    split: str = "validation"
     pair: list[str] = field(default_factory=list)
-    relevance: str = "record"
-    score: str = ""
-    prompts: str | None = None
-    bootstrap: int = 1000
-    seed: int = 0
     json: str | None = None
     picture: str | None = None
-    batch_size: int = 256
     device: str = "cpu"
 
 
@@ -142,11 +127,10 @@ class DemoFlags:
     json: str | None = None
 
 
-def task_arguments() -> dict[str, Argument]:
-    """The flags of `mmalign evaluate` that some tasks have; one that is not given is left to the task."""
-    return {name: Argument(name, kind, None, text) for name, (kind, text) in TASK_OPTIONS.items()}
-
-
 def arguments_of_flags(flags: type) -> dict[str, Argument]:
-    """The flags of a command by name, positional ones first."""
-    return arguments_of(flags) | (task_arguments() if flags is EvaluateFlags else {})
+    """The flags of a command by name, positional ones first; those of `evaluate` with the settings of its tasks."""
+    if flags is not EvaluateFlags:
+        return arguments_of(flags)
+    from mmalign.evaluation.registry import flags as settings
+
+    return arguments_of(flags) | settings()

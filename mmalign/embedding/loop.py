@@ -41,6 +41,27 @@ class EmbeddedSplit:
         return indices
 
 
+def prepare(model: Aligner, data: Dataset, towers: Collection[str], split: str) -> None:
+    """Read the samples of a split for some of the model's towers.
+
+    Args:
+        model: The model, whose modalities read the samples.
+        data: The data set.
+        towers: The towers.
+        split: train, validation, test or all.
+
+    Raises:
+        UserError: the data has no column for a tower.
+    """
+    for tower in towers:
+        if tower not in data.towers:
+            raise UserError(
+                f"the data has no column for the tower {tower!r}; name it with --data.columns.{tower} COLUMN"
+                f" (named: {', '.join(data.towers) or 'none'})"
+            )
+    data.prepare({tower: model.modalities[tower] for tower in towers}, splits=None if split == "all" else [split])
+
+
 def embed_split(
     model: Aligner,
     data: Dataset,

@@ -120,19 +120,19 @@ def measure(folder: Path, flags: list[str], shuffled: bool) -> dict[str, object]
 
     import mmalign
     from mmalign.data.dataset import Dataset
-    from mmalign.embedding.loop import embed_split
-    from mmalign.evaluation.run_task import evaluate, prepare
+    from mmalign.embedding.loop import embed_split, prepare
+    from mmalign.evaluation.run_task import evaluate
 
     given = dict(flag.removeprefix("--data.").split("=", 1) for flag in flags)
     columns = {key.removeprefix("columns."): value for key, value in given.items() if key.startswith("columns.")}
     plain = {key: value for key, value in given.items() if not key.startswith("columns.")}
     model = mmalign.load(folder)
     sides = ("image", "text")
-    shot = evaluate(model, Dataset(**plain, columns=columns), "zero-shot", sides=sides, bootstrap=0)
+    shot = evaluate(model, Dataset(**plain, columns=columns), "zero-shot", pair=sides, bootstrap=0)
     scores, truth = shot.details["probabilities"], shot.details["truth"]
     right = scores.masked_fill(~truth, -1).amax(1) > scores.masked_fill(truth, -1).amax(1)
     data = Dataset(**plain, columns=columns)
-    found = evaluate(model, data, "retrieval", sides=sides, relevance="content", bootstrap=0).details
+    found = evaluate(model, data, "retrieval", pair=sides, relevance="content", bootstrap=0).details
     outcomes = {
         SCORES[0]: right.double().tolist(),
         SCORES[1]: (found["image_to_text"].best == 0).double().tolist(),

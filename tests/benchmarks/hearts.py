@@ -84,11 +84,11 @@ def measure(folder: Path, seed: int) -> dict[str, Any]:
     """Ranks, predictions and uncertainty estimates of the 500 hearts."""
     model, data = mmalign.load(folder), hearts(seed)
     ranks = evaluate(
-        model, data, "retrieval", split="test", sides=("ecg", "echo"), ties="middle", bootstrap=0
+        model, data, "retrieval", split="test", pair=("ecg", "echo"), ties="middle", bootstrap=0
     ).details  # fmt: skip
     prompts = recipes.folder() / "ecg-echo-text" / "prompts" / "ejection_fraction.yaml"
     found = evaluate(
-        model, data, "regression", split="test", sides=("ecg", "text"), target="ejection_fraction", prompts=prompts,
+        model, data, "regression", split="test", pair=("ecg", "text"), target="ejection_fraction", prompts=prompts,
         bootstrap=0,
     ).details  # fmt: skip
     said = found["predicted"]

@@ -86,7 +86,7 @@ def measure(folders: list[Path], cache: str, rerank: int = 100) -> dict[str, obj
     for name in ("corpus", "split"):
         data = Dataset("chebi20", options={"split": "own", "held": 500}, cache=cache)
         found = evaluate(
-            models[0], data, "retrieval", sides=("molecule", "text"), gallery=name, ties="middle",
+            models[0], data, "retrieval", pair=("molecule", "text"), gallery=name, ties="middle",
             bootstrap=0, rerank=0 if ensemble else rerank, **ensemble,
         ).details  # fmt: skip
         ranks = found["text_to_molecule"].best.double().numpy()

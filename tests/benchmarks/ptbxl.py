@@ -115,7 +115,7 @@ def zero_shot(recipe: str, column: str, seed: int, more: Sequence[str] = ()) -> 
         data = Dataset("ptbxl", columns={"ecg": "ecg"})
         prompts = recipes.folder() / "ecg-text" / "prompts" / PROMPTS[column]
         assert tuple(ClassPrompts.load(prompts).names) == SUPERCLASSES
-        found = evaluate(mmalign.load(folder), data, "multi-label", sides=("ecg", "text"), prompts=prompts, bootstrap=0)
+        found = evaluate(mmalign.load(folder), data, "multi-label", pair=("ecg", "text"), prompts=prompts, bootstrap=0)
     return np.asarray(found.details["margins"]), np.asarray(found.details["truth"])
 
 

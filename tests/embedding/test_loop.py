@@ -13,10 +13,10 @@ import torch
 from mmalign.data.dataset import Dataset
 from mmalign.embedding.loop import EmbeddedSplit, averaged, embed_split
 from mmalign.errors import UserError
-from mmalign.evaluation.tasks.retrieval import evaluate_retrieval
 from mmalign.model import Aligner
 from mmalign.searching.table import COLUMNS, EmbeddingTable, read_parquet, write_parquet
 from mmalign.types import Embedding, Tokens
+from tests.evaluation.running import evaluate_retrieval
 
 Make = Callable[..., Dataset]
 

@@ -91,4 +91,4 @@ def test_probe(given: tuple[Path, list[str]]) -> None:
 def test_an_option_of_another_task(given: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     folder, data = given
     assert main(["evaluate", str(folder / "bundle"), "--task", "probe", *data, "--top", "0.2"]) == 2
-    assert capsys.readouterr().err.strip().endswith("the task 'probe' has no such option; it belongs to regression")
+    assert capsys.readouterr().err.strip().endswith("does not take this setting; it belongs to regression")

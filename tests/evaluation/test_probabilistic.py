@@ -11,11 +11,10 @@ from mmalign.errors import UserError
 from mmalign.evaluation.noisy_pairs import pair_order, pair_scores
 from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts, ValuePrompts, least_uncertain_texts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
-from mmalign.evaluation.tasks.zero_shot_classification import evaluate_zero_shot
-from mmalign.evaluation.tasks.zero_shot_regression import evaluate_regression
 from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.pairs import PairConfig
 from mmalign.types import Embedding
+from tests.evaluation.running import evaluate_regression, evaluate_zero_shot
 
 Make = Callable[..., Dataset]
 TEXTS = {"disc": ("a red disc", "a blue disc", "two cats"), "cat": ("something black",)}

@@ -29,7 +29,7 @@ def test_trains_as_it_stands(recipe: str, tmp_path: Path) -> None:
         model.encode("text", sentences).vector, mmalign.load(tmp_path).encode("text", sentences).vector
     )
     data = Dataset("hearts", options={"train": 40, "test": 12}, columns={"ecg": "ecg", "text": "text"})
-    found = evaluate(model, data, "retrieval", sides=("ecg", "text"), split="train", relevance="content", bootstrap=0)
+    found = evaluate(model, data, "retrieval", pair=("ecg", "text"), split="train", relevance="content", bootstrap=0)
     # The closed form knows its training rows before the first step: chance is below 1 in 4 at this k.
     assert found.scores["ecg_to_text"]["hit@10"] > 0.5
 

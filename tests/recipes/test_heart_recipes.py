@@ -29,7 +29,7 @@ def test_trains_as_it_stands(recipe: str, tmp_path: Path) -> None:
     assert all(value == value for values in columns.values() for value in values)
     model = mmalign.load(tmp_path)
     data = Dataset("hearts", options=HEARTS, columns={name: name for name in model.towers})
-    found = evaluate(model, data, "retrieval", sides=("ecg", "echo"), split="test", bootstrap=0)
+    found = evaluate(model, data, "retrieval", pair=("ecg", "echo"), split="test", bootstrap=0)
     assert found.scores["ecg_to_echo"]["n"] == found.scores["ecg_to_echo"]["gallery"] == 10
     # How leads compare reaches the encoder: the same chest leads at half their height are another heart.
     ecg = data.records("test")[0].values["ecg"][0]
@@ -42,7 +42,7 @@ def test_trains_as_it_stands(recipe: str, tmp_path: Path) -> None:
     if "text" not in model.towers:
         return
     found = evaluate(
-        model, data, "regression", sides=("ecg", "text"), split="test", prompts=PROMPTS,
+        model, data, "regression", pair=("ecg", "text"), split="test", prompts=PROMPTS,
         target="ejection_fraction", threshold=40.0, uncertainty=True, bootstrap=0,
     )  # fmt: skip
     assert found.scores["n"] == 10

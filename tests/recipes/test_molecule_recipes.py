@@ -47,7 +47,7 @@ def test_trains_as_it_stands(recipe: str, table: Path, tmp_path: Path) -> None:
     model = mmalign.load(tmp_path)
     found = evaluate(
         model, Dataset("manifest", str(table), columns={"molecule": "molecule", "text": "text"}), "retrieval",
-        sides=("molecule", "text"), bootstrap=0,
+        pair=("molecule", "text"), bootstrap=0,
     )  # fmt: skip
     assert found.scores["text_to_molecule"]["n"] == 5
     other = model.encode("molecule", ["OCC", "CCO"])

@@ -44,10 +44,10 @@ def test_trains_as_it_stands(recipe: str, tmp_path: Path) -> None:
     torch.testing.assert_close(a.vector[1:], again.vector, atol=1e-5, rtol=1e-5)
     assert len(b) == 1
     data = Dataset("digits")
-    found = evaluate(model, data, "retrieval", sides=("image", "text"), relevance="content", bootstrap=0)
+    found = evaluate(model, data, "retrieval", pair=("image", "text"), relevance="content", bootstrap=0)
     assert found.scores["image_to_text"]["n"] > 300
     for score in model.objective.between("image", "text")[0].scores:
-        other = evaluate(model, data, "zero-shot", sides=("image", "text"), bootstrap=0, score=score)
+        other = evaluate(model, data, "zero-shot", pair=("image", "text"), bootstrap=0, score=score)
         assert other.provenance["protocol"]["score"] == score
 
 

@@ -8,7 +8,7 @@ import torch
 
 from mmalign import bundle
 from mmalign.data.dataset import Dataset
-from mmalign.embedding.loop import EmbeddedSplit
+from mmalign.embedding.loop import EmbeddedSplit, prepare
 from mmalign.embedding.scoring import Block
 from mmalign.errors import UserError
 from mmalign.evaluation.ranking.query_sets import QuerySet, query_sets
@@ -107,7 +107,7 @@ def query_sets_of(
     made, read = [], [record.id for record in data.records(split)]
     for model in models:
         if len(models) > 1:
-            _prepare(model, data, sides, split)
+            prepare(model, data, sides, split)
             if [record.id for record in data.records(split)] != read:
                 raise UserError(f"--ensemble {_name(model)}: expected a model that can read the same rows of the data")
         of_vectors = not score and model.scores_vectors_only(*sides)
@@ -115,7 +115,7 @@ def query_sets_of(
         for name, one in made[0][1].items():
             _demand_same(one, made[-1][1][name])
     if len(models) > 1:
-        _prepare(models[0], data, sides, split)
+        prepare(models[0], data, sides, split)
     return made
 
 
@@ -126,10 +126,6 @@ def names(models: Sequence[Aligner]) -> list[dict[str, Any]]:
 
 def _name(model: Aligner) -> str:
     return str(model.path) if model.path else "a model that was never saved"
-
-
-def _prepare(model: Aligner, data: Dataset, sides: tuple[str, str], split: str) -> None:
-    data.prepare({side: model.modalities[side] for side in sides}, splits=None if split == "all" else [split])
 
 
 def _demand_same(one: QuerySet, other: QuerySet) -> None:

@@ -1,7 +1,8 @@
 """Probes: what a linear model reads from a frozen tower, beside the same tower with random weights."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from mmalign.evaluation.probing.label_fractions import (
 )
 from mmalign.evaluation.probing.linear_models import Fit, less_error, logistic, mean_area, one_vs_rest, probe, ridge
 from mmalign.evaluation.report.result import EvalResult, provenance
+from mmalign.evaluation.settings import EvalSettings, Pair, Task
 from mmalign.model import Aligner
 
 FRACTIONS = (0.01, 0.1, 1.0)
@@ -71,94 +73,103 @@ class Rows(NamedTuple):
     groups: Ints
 
 
-def evaluate_probe(
-    model: Aligner,
-    data: Dataset,
-    *,
-    side: str,
-    split: str,
-    target: str = "",
-    threshold: float | None = None,
-    features: str = "encoder",
-    fractions: Sequence[float] | None = None,
-    shots: Sequence[int] = (),
-    seeds: int = 3,
-    batch_size: int = 64,
-    bootstrap: int = 1000,
-    seed: int = 0,
-) -> EvalResult:
-    """Fit linear probes on parts of the training rows, of the model and of its random copies.
+@dataclass(frozen=True)
+class LinearProbe(Task):
+    """Linear probes on fractions of the training records, of the model and of copies with random weights.
 
     Args:
-        model: What to measure.
-        data: The data set, prepared.
-        side: The tower.
-        split: Whose records are judged; the probes are fitted on `train`.
-        target: A number to predict; "" = the labels.
-        threshold: With a target, also judge on which side of it the prediction falls.
-        features: encoder, what the head gets, or embedding, what the shared space holds.
+        target: Number to predict, one of the records' `targets`. Default: the labels.
+        threshold: Also classify the prediction as below this number or not.
+        features: `encoder`, the input of the head, or `embedding`, the vectors of the shared space.
         fractions: Fractions of the training records; default: 0.01, 0.1 and 1, or none where there are shots.
-        shots: Training rows of each class.
-        seeds: How many draws of training rows and of random weights.
-        batch_size: Items a forward pass.
-        bootstrap: Resamples behind each interval; 0 = none.
-        seed: The first seed.
-
-    Returns:
-        `probes`, a table with the rows `trained`, `random` and `gain` of each amount of training rows. `details`:
-        `predicted` by row, `(seeds, n, …)`, and `truth`.
-
-    Raises:
-        UserError: no labels or numbers, no training rows, or shots of a number.
+        shots: Training records per class.
+        seeds: Number of draws of training records and of random weights.
     """
-    if split in ("train", "all"):
-        raise UserError(f"probes are fitted on train: expected another split to judge, got {split!r}")
-    if seeds < 1:
-        raise UserError(f"--seeds: expected at least 1, got {seeds}")
-    if target and shots:
-        raise UserError("--shots counts records per class; with --target, use --fractions")
-    asked = _numbers(data, target, threshold) if target else _classes(data)
-    fractions = FRACTIONS if fractions is None and not shots else fractions or ()
-    held = "validation" if split != "validation" and data.records("validation") else None
 
-    def read(source: Aligner, which: str) -> Rows:
-        vectors, rows = side_features(source, data, side, which, kind=features, batch_size=batch_size)
-        truth, known = asked.truth_of(rows, which)
-        if not known.any():
-            raise UserError(f"split {which!r} has no row with {'the number ' + target if target else 'a label'}")
-        return Rows(vectors[known], truth[known], groups_of(data.records(which), rows)[known])
+    name: ClassVar[str] = "probe"
 
-    def every(source: Aligner) -> dict[str, Rows]:
-        return {which: read(source, which) for which in ("train", split, *([held] if held else []))}
+    target: str = ""
+    threshold: float | None = None
+    features: str = "encoder"
+    fractions: Sequence[float] | None = None
+    shots: Sequence[int] = ()
+    seeds: int = 3
 
-    trained = every(model)
-    copies = [every(random_copy(model, seed + step)) for step in range(seeds)]
-    truth, groups = trained[split].truth, trained[split].groups
-    parts: dict[str, list[Ints]] = {}
-    held_truth, draws = trained["train"].truth, range(seed, seed + seeds)
-    for fraction in fractions:
-        parts[f"{100 * fraction:g} %"] = [stratified_fraction(asked.strata(held_truth), fraction, n) for n in draws]
-    for several in shots:
-        parts[f"{several} a class"] = [shots_of_classes(held_truth, several, n) for n in draws]
-    tables: dict[str, dict[str, Any]] = {}
-    predicted: dict[str, Floats] = {}
-    for amount, drawn in parts.items():
-        runs = {"trained": _run(asked, [trained] * seeds, split, held, drawn),
-                "random": _run(asked, copies, split, held, drawn)}  # fmt: skip
-        measured = {
-            name: [asked.measures(truth, one, held_truth[rows]) for one, rows in zip(said, drawn, strict=True)]
-            for name, (said, _) in runs.items()
+    def towers(self, model: Aligner, pair: Pair) -> tuple[str, ...]:
+        """The first tower whose samples are files or arrays, or the first."""
+        files = [tower for tower in pair if not model.modalities[tower].value_is_sample]
+        return ((files or [*pair])[0],)
+
+    def run(self, model: Aligner, data: Dataset, towers: tuple[str, ...], settings: EvalSettings) -> EvalResult:
+        """Fit linear probes on parts of the training rows, of the model and of its random copies.
+
+        Returns:
+            `probes`, a table with the rows `trained`, `random` and `gain` of each amount of training rows. `details`:
+            `predicted` by row, `(seeds, n, …)`, and `truth`.
+
+        Raises:
+            UserError: no labels or numbers, no training rows, or shots of a number.
+        """
+        (side,) = towers
+        if settings.split in ("train", "all"):
+            raise UserError(f"probes are fitted on train: expected another split to evaluate, got {settings.split!r}")
+        if self.seeds < 1:
+            raise UserError(f"--seeds: expected at least 1, got {self.seeds}")
+        if self.target and self.shots:
+            raise UserError("--shots counts records per class; with --target, use --fractions")
+        asked = _numbers(data, self.target, self.threshold) if self.target else _classes(data)
+        fractions = FRACTIONS if self.fractions is None and not self.shots else self.fractions or ()
+        held = "validation" if settings.split != "validation" and data.records("validation") else None
+
+        def read(source: Aligner, which: str) -> Rows:
+            vectors, rows = side_features(source, data, side, which, kind=self.features, batch_size=settings.batch_size)
+            truth, known = asked.truth_of(rows, which)
+            if not known.any():
+                raise UserError(
+                    f"split {which!r} has no row with {'the number ' + self.target if self.target else 'a label'}"
+                )
+            return Rows(vectors[known], truth[known], groups_of(data.records(which), rows)[known])
+
+        def every(source: Aligner) -> dict[str, Rows]:
+            return {which: read(source, which) for which in ("train", settings.split, *([held] if held else []))}
+
+        trained = every(model)
+        copies = [every(random_copy(model, settings.seed + step)) for step in range(self.seeds)]
+        truth, groups = trained[settings.split].truth, trained[settings.split].groups
+        parts: dict[str, list[Ints]] = {}
+        held_truth, draws = trained["train"].truth, range(settings.seed, settings.seed + self.seeds)
+        for fraction in fractions:
+            parts[f"{100 * fraction:g} %"] = [stratified_fraction(asked.strata(held_truth), fraction, n) for n in draws]
+        for several in self.shots:
+            parts[f"{several} a class"] = [shots_of_classes(held_truth, several, n) for n in draws]
+        tables: dict[str, dict[str, Any]] = {}
+        predicted: dict[str, Floats] = {}
+        for amount, drawn in parts.items():
+            runs = {"trained": _run(asked, [trained] * self.seeds, settings.split, held, drawn),
+                    "random": _run(asked, copies, settings.split, held, drawn)}  # fmt: skip
+            measured = {
+                name: [asked.measures(truth, one, held_truth[rows]) for one, rows in zip(said, drawn, strict=True)]
+                for name, (said, _) in runs.items()
+            }
+            tables |= _compared(amount, measured, groups, settings.bootstrap, settings.seed)
+            for name, (said, strengths) in runs.items():
+                predicted[f"{amount} {name}"] = np.stack(said)
+                tables[f"{amount} {name}"] |= {
+                    "rows": round(np.mean([len(rows) for rows in drawn])),
+                    "strength": " ".join(f"{x:g}" for x in sorted(set(strengths))),
+                }
+        found = {"n": len(truth), "groups": len(np.unique(groups)), "training_rows": len(trained["train"].truth)}
+        protocol = PROTOCOL | {
+            "features": self.features,
+            "side": side,
+            "seeds drawn": str(self.seeds),
+            "target": self.target or "labels",
         }
-        tables |= _compared(amount, measured, groups, bootstrap, seed)
-        for name, (said, strengths) in runs.items():
-            predicted[f"{amount} {name}"] = np.stack(said)
-            tables[f"{amount} {name}"] |= {"rows": round(np.mean([len(rows) for rows in drawn])),
-                                           "strength": " ".join(f"{x:g}" for x in sorted(set(strengths)))}  # fmt: skip
-    found = {"n": len(truth), "groups": len(np.unique(groups)), "training_rows": len(trained["train"].truth)}
-    protocol = PROTOCOL | {"features": features, "side": side, "seeds drawn": str(seeds), "target": target or "labels"}
-    origin = provenance(model, data, split=split, seed=seed, protocol=protocol, resamples=bootstrap)
-    details = {"truth": truth, "predicted": predicted, "groups": groups}
-    return EvalResult("probe", found | {"probes": tables}, origin, details)
+        origin = provenance(
+            model, data, split=settings.split, seed=settings.seed, protocol=protocol, resamples=settings.bootstrap
+        )
+        details = {"truth": truth, "predicted": predicted, "groups": groups}
+        return EvalResult("probe", found | {"probes": tables}, origin, details)
 
 
 def _run(

@@ -1,9 +1,10 @@
 """Retrieval in both directions: the ranks of relevant gallery items by the model's score."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from mmalign.evaluation.ranking.relevance import RELEVANCE, RelevanceMatrix
 from mmalign.evaluation.ranking.rerank import reranked_blocks
 from mmalign.evaluation.report.figures import similarity_of
 from mmalign.evaluation.report.result import EvalResult, provenance, rows_of
+from mmalign.evaluation.settings import EvalSettings, Pair, Task
 from mmalign.model import Aligner
 
 KS = {"split": (1, 5, 10), "corpus": (1, 10, 100)}
@@ -38,91 +40,107 @@ RERANK = "the first {} gallery items by the cosine of vectors are re-ranked by t
 ENSEMBLE = "gallery items are ranked by the mean of the ranks of {} models"
 
 
-def evaluate_retrieval(
-    model: Aligner,
-    data: Dataset,
-    *,
-    a: str,
-    b: str,
-    split: str,
-    relevance: str = "record",
-    batch_size: int = 64,
-    bootstrap: int = 1000,
-    seed: int = 0,
-    ks: Sequence[int] | None = None,
-    score: str = "",
-    gallery: str = "split",
-    ties: str = "worst",
-    exclude_seen_groups: bool = False,
-    rerank: int = 0,
-    ensemble: Sequence[str | Path | Aligner] = (),
-    average: Sequence[str] = (),
-) -> EvalResult:
-    """Retrieve `b` by `a` and `a` by `b`, scored by the objective that joins them.
+@dataclass(frozen=True)
+class Retrieval(Task):
+    """Retrieval in both directions, scored by the objective that joins the two towers.
 
     Args:
-        model: What to measure.
-        data: The data set, prepared.
-        a: One tower.
-        b: The other tower.
-        split: Whose records are queries and, unless there is a corpus, gallery.
-        relevance: Which gallery items are relevant: `record` (of the query's record), `content` (also of equal content)
-            or `group` (of the query's group).
-        batch_size: Items a forward pass.
-        bootstrap: Resamples behind each interval; 0 = no intervals.
-        seed: Seed of the resampling.
-        ks: Lengths of the list for hit@k and recall@k; None: 1, 5, 10, or of a corpus 1, 10, 100.
-        score: Another score that the pair's objective offers.
-        gallery: The evaluated `split`, or the source's full `corpus`. Where the source lists no corpus of a tower, its
+        relevance: Relevant gallery items: `record` (of the query's record), `content` (also of equal content) or
+            `group` (of the query's group).
+        gallery: Retrieval gallery: the evaluated `split`, or the source's full `corpus`. Where the source lists no corpus of a tower, its
             gallery is the split; the result records this.
-        ties: `worst`: among equal scores wrong answers come first; `middle`: all orders of equal scores count alike.
+        ks: Values of k in hit@k and recall@k; default: 1, 5, 10, or for a corpus 1, 10, 100.
+        ties: `worst` ranks relevant items last among equal scores; `middle` averages over all orders.
         exclude_seen_groups: Exclude queries whose group also occurs in the training split.
         rerank: Number of gallery items per query, the first by the cosine of vectors, that are re-ranked by the full
             score and stay ahead of all others; 0: every pair is scored in full.
         ensemble: Further bundles or models: gallery items are ranked by the mean of the ranks of all models.
-        average: Sides of which a record's alternatives become one item, the mean of their vectors: the clips of one
-            study. By content, its first alternative counts.
-
-    Returns:
-        Scores by direction, `<a>_to_<b>` and `<b>_to_<a>`. `details`: the `Ranks` by direction,
-        `embeddings` by side (tokens packed: take rows of them), `similarity` for the picture.
-
-    Raises:
-        UserError: a side is absent from the split, scores are not finite, no query has a relevant item, or the source
-            has no corpus.
+        average: Towers in which a record's alternatives become one item, the mean of their vectors. For
+            `content`, the first alternative counts.
+        score: Another score of the pair's objective, such as mean or codes; "": as trained.
     """
-    if a == b:
-        raise UserError(f"retrieval needs two towers, got {a!r} twice")
-    lengths = _checked(ks, gallery)
-    records = data.records(split)
-    models = members(model, ensemble, (a, b))
-    options: dict[str, Any] = {"gallery": gallery, "exclude_seen_groups": exclude_seen_groups, "batch_size": batch_size}
-    made = query_sets_of(models, data, (a, b), split, score=score, average=average, **options)
-    sides, asked = made[0]
-    scores: dict[str, Any] = {}
-    details: dict[str, Any] = {"embeddings": sides}
-    for name, one in asked.items():
-        listed = None if one.corpus is None else one.corpus.records_for(relevance)
-        relevant = RelevanceMatrix(one.queries, one.gallery, records, relevance=relevance, gallery_records=listed)
-        each = [_blocks(it, of[name], rerank=rerank, score=score) for it, (_, of) in zip(models, made, strict=True)]
-        blocks = each[0] if len(each) == 1 else mean_rank_blocks(each)
-        found = rank_blocks(blocks, relevant, gallery=len(one.gallery), ks=lengths, ties=ties)
-        scores[name] = summary(found, one.queries.record_indices, resamples=bootstrap, seed=seed)
-        scores[name]["no_relevant_item"] = len(one.queries) - len(found.queries)
-        if exclude_seen_groups:
-            scores[name]["seen_in_training"] = one.seen
-        details[name] = found
-    details["similarity"] = similarity_of(model, sides[a], sides[b], records, relevance=relevance)
-    protocol = {"ranks": f"1 = first; {TIES[ties]}", **PROTOCOL, "relevance": f"{relevance}: {RELEVANCE[relevance]}"}
-    protocol |= {"score": score or "as trained", "gallery": f"{gallery}: {GALLERIES[gallery]}; {ITEMS}"}
-    protocol |= {"exclude_seen_groups": EXCLUDED} if exclude_seen_groups else {}
-    protocol |= {"rerank": RERANK.format(rerank)} if rerank else {}
-    protocol |= {"average": AVERAGE.format(", ".join(average))} if average else {}
-    protocol |= {"ensemble": ENSEMBLE.format(len(models))} if ensemble else {}
-    kept = provenance(model, data, split=split, seed=seed, protocol=protocol, resamples=bootstrap)
-    kept |= {"gallery": {name: one.describe_gallery() for name, one in asked.items()}, "rows": rows_of(data, split)}
-    kept |= {"bundles": names(models)} if ensemble else {}
-    return EvalResult("retrieval", scores, kept, details)
+
+    name: ClassVar[str] = "retrieval"
+
+    relevance: str = "record"
+    gallery: str = "split"
+    ks: Sequence[int] | None = None
+    ties: str = "worst"
+    exclude_seen_groups: bool = False
+    rerank: int = 0
+    ensemble: Sequence[str | Path | Aligner] = ()
+    average: Sequence[str] = ()
+    score: str = ""
+
+    def towers(self, model: Aligner, pair: Pair) -> tuple[str, ...]:
+        """Both towers."""
+        return pair
+
+    def run(self, model: Aligner, data: Dataset, towers: tuple[str, ...], settings: EvalSettings) -> EvalResult:
+        """Rank the gallery of each tower by the queries of the other.
+
+        Returns:
+            Scores by direction, `<a>_to_<b>` and `<b>_to_<a>`. `details`: the `Ranks` by direction,
+            `embeddings` by tower (tokens packed: take rows of them), `similarity` for the picture.
+
+        Raises:
+            UserError: a tower is absent from the split, scores are not finite, no query has a relevant item, or the
+                source has no corpus.
+        """
+        a, b = towers
+        if a == b:
+            raise UserError(f"retrieval needs two towers, got {a!r} twice")
+        lengths = _checked(self.ks, self.gallery)
+        records = data.records(settings.split)
+        models = members(model, self.ensemble, (a, b))
+        options: dict[str, Any] = {
+            "gallery": self.gallery,
+            "exclude_seen_groups": self.exclude_seen_groups,
+            "batch_size": settings.batch_size,
+        }
+        made = query_sets_of(models, data, (a, b), settings.split, score=self.score, average=self.average, **options)
+        sides, asked = made[0]
+        scores: dict[str, Any] = {}
+        details: dict[str, Any] = {"embeddings": sides}
+        for name, one in asked.items():
+            listed = None if one.corpus is None else one.corpus.records_for(self.relevance)
+            relevant = RelevanceMatrix(
+                one.queries, one.gallery, records, relevance=self.relevance, gallery_records=listed
+            )
+            each = [
+                _blocks(it, of[name], rerank=self.rerank, score=self.score)
+                for it, (_, of) in zip(models, made, strict=True)
+            ]
+            blocks = each[0] if len(each) == 1 else mean_rank_blocks(each)
+            found = rank_blocks(blocks, relevant, gallery=len(one.gallery), ks=lengths, ties=self.ties)
+            scores[name] = summary(found, one.queries.record_indices, resamples=settings.bootstrap, seed=settings.seed)
+            scores[name]["no_relevant_item"] = len(one.queries) - len(found.queries)
+            if self.exclude_seen_groups:
+                scores[name]["seen_in_training"] = one.seen
+            details[name] = found
+        details["similarity"] = similarity_of(model, sides[a], sides[b], records, relevance=self.relevance)
+        protocol = {
+            "ranks": f"1 = first; {TIES[self.ties]}",
+            **PROTOCOL,
+            "relevance": f"{self.relevance}: {RELEVANCE[self.relevance]}",
+        }
+        protocol |= {
+            "score": self.score or "as trained",
+            "gallery": f"{self.gallery}: {GALLERIES[self.gallery]}; {ITEMS}",
+        }
+        protocol |= {"exclude_seen_groups": EXCLUDED} if self.exclude_seen_groups else {}
+        protocol |= {"rerank": RERANK.format(self.rerank)} if self.rerank else {}
+        protocol |= {"average": AVERAGE.format(", ".join(self.average))} if self.average else {}
+        protocol |= {"ensemble": ENSEMBLE.format(len(models))} if self.ensemble else {}
+        kept = provenance(
+            model, data, split=settings.split, seed=settings.seed, protocol=protocol, resamples=settings.bootstrap
+        )
+        kept |= {
+            "gallery": {name: one.describe_gallery() for name, one in asked.items()},
+            "rows": rows_of(data, settings.split),
+        }
+        kept |= {"bundles": names(models)} if self.ensemble else {}
+        return EvalResult("retrieval", scores, kept, details)
 
 
 def _blocks(model: Aligner, one: QuerySet, *, rerank: int, score: str) -> Iterator[Block]:

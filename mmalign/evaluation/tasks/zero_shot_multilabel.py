@@ -1,7 +1,9 @@
 """Zero-shot detection: each class by itself, by sentences for it and against it; any number of labels a record."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,6 +30,7 @@ from mmalign.evaluation.metrics.weighted import (
 from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.evaluation.report.result import EvalResult, provenance
+from mmalign.evaluation.settings import EvalSettings, PromptTask
 from mmalign.model import Aligner
 from mmalign.types import Embedding
 
@@ -41,109 +44,115 @@ PROTOCOL = {
 }
 
 
-def evaluate_multi_label(
-    model: Aligner,
-    data: Dataset,
-    *,
-    side: str,
-    class_side: str,
-    split: str,
-    prompts: ClassPrompts | None = None,
-    prompt_fraction: float = 1.0,
-    tune_split: str = "",
-    uncertainty: bool = False,
-    average: Sequence[str] = (),
-    batch_size: int = 64,
-    bootstrap: int = 1000,
-    seed: int = 0,
-    score: str = "",
-) -> EvalResult:
-    """Find each class by itself, in records with any number of labels or none.
+@dataclass(frozen=True)
+class ZeroShotMultiLabel(PromptTask):
+    """Zero-shot classification of each class by itself, for records with any number of labels.
 
-    A class's score is that of its positive sentences, less that of its negative ones where it has any; sentences of one
-    class are joined as in zero-shot classification.
+    The score of a class is that of its positive prompts minus that of its negative ones, where it has any.
 
     Args:
-        model: What to measure.
-        data: The data set, prepared.
-        side: The tower whose samples are judged.
-        class_side: The tower that reads sentences.
-        split: Whose records are judged.
-        prompts: Sentences for and against each class; default: the labels as they are.
-        prompt_fraction: Share of each class's sentences to keep, those with the lowest variance; 1 = all.
-        tune_split: Where thresholds are chosen; "" = validation, or else train; none = no thresholds.
-        uncertainty: Also ask whether the model knows when it is wrong: variance of the embedding, entropy and margin of
-            the class scores, and the variance of the scores over the sentences of a class.
-        average: Sides of which a record's alternatives become one item: the clips of one study.
-        batch_size: Items a forward pass.
-        bootstrap: Resamples behind each interval; 0 = none.
-        seed: Seed of the resampling.
-        score: Another score that the pair's objective offers.
-
-    Returns:
-        Macro figures, and `classes`, a table by class. `details`: `margins` `(n, classes)`, score less threshold;
-        `truth`, `groups`, `classes`.
-
-    Raises:
-        UserError: no class has both outcomes in the split.
+        prompts: YAML file of prompts. Or positive and negative prompts of each class; default: the labels.
+        prompt_fraction: Fraction of the prompts to keep, those with the lowest uncertainty; 1: all.
+        tune_split: Split on which thresholds are chosen; "": validation, or train; none: no thresholds.
+        uncertainty: Selective prediction: how well uncertainty estimates rank the errors. The estimates are the
+            variance of the embedding, entropy and margin of the class scores, and the variance of the scores over the
+            prompts of a class.
+        average: Towers in which a record's alternatives become one item, the mean of their vectors.
+        score: Another score of the pair's objective, such as mean or codes; "": as trained.
     """
-    records = data.records(split)
-    prompts = prompts or _labels_as_they_are(data)
-    sentences = PromptEmbeddings(model, class_side, prompts.sentences(), score=score)
-    if prompt_fraction != 1:
-        prompts = prompts.least_uncertain(sentences, prompt_fraction)
-    names = prompts.names
-    embedded = embed_split(model, data, side, split, batch_size=batch_size, average=average)
-    truth, groups = labels_of(records, embedded.record_indices, names), groups_of(records, embedded.record_indices)
-    both = with_both(truth)
-    if not both.any():
-        raise UserError(
-            f"no class of {', '.join(names)} has records of split {split!r} with it and without it; "
-            "name the column of labels with --data.columns.label"
+
+    name: ClassVar[str] = "multi-label"
+
+    prompts: str | Path | ClassPrompts | None = None
+    prompt_fraction: float = 1.0
+    tune_split: str = ""
+    uncertainty: bool = False
+    average: Sequence[str] = ()
+    score: str = ""
+
+    def run(self, model: Aligner, data: Dataset, towers: tuple[str, ...], settings: EvalSettings) -> EvalResult:
+        """Classify samples of the first tower by prompts of the second, each class by itself.
+
+        Returns:
+            Macro figures, and `classes`, a table by class. `details`: `margins` `(n, classes)`, score less threshold;
+            `truth`, `groups`, `classes`.
+
+        Raises:
+            UserError: no class has both outcomes in the split.
+        """
+        side, class_side = towers
+        records = data.records(settings.split)
+        prompts = ClassPrompts.load(self.prompts) if isinstance(self.prompts, str | Path) else self.prompts
+        prompts = prompts or _labels_as_they_are(data)
+        sentences = PromptEmbeddings(model, class_side, prompts.sentences(), score=self.score)
+        if self.prompt_fraction != 1:
+            prompts = prompts.least_uncertain(sentences, self.prompt_fraction)
+        names = prompts.names
+        embedded = embed_split(model, data, side, settings.split, batch_size=settings.batch_size, average=self.average)
+        truth, groups = labels_of(records, embedded.record_indices, names), groups_of(records, embedded.record_indices)
+        both = with_both(truth)
+        if not both.any():
+            raise UserError(
+                f"no class of {', '.join(names)} has records of split {settings.split!r} with it and without it; "
+                "name the column of labels with --data.columns.label"
+            )
+        scores = detection_scores(sentences, embedded.embedding, prompts)
+        thresholds = np.array([0.0 if name in prompts.negative else np.nan for name in names])
+        tuned = tuning_split(data, settings.split, self.tune_split) if np.isnan(thresholds[both]).any() else None
+        if tuned:
+            other = embed_split(model, data, side, tuned, batch_size=settings.batch_size, average=self.average)
+            held = labels_of(data.records(tuned), other.record_indices, names)
+            known = detection_scores(sentences, other.embedding, prompts)
+            for place in np.flatnonzero(np.isnan(thresholds) & with_both(held)):
+                thresholds[place] = best_threshold(held[:, place], known[:, place])
+        tables = class_figures(
+            truth, scores, thresholds, names, groups, resamples=settings.bootstrap, seed=settings.seed
         )
-    scores = detection_scores(sentences, embedded.embedding, prompts)
-    thresholds = np.array([0.0 if name in prompts.negative else np.nan for name in names])
-    tuned = tuning_split(data, split, tune_split) if np.isnan(thresholds[both]).any() else None
-    if tuned:
-        other = embed_split(model, data, side, tuned, batch_size=batch_size, average=average)
-        held = labels_of(data.records(tuned), other.record_indices, names)
-        known = detection_scores(sentences, other.embedding, prompts)
-        for place in np.flatnonzero(np.isnan(thresholds) & with_both(held)):
-            thresholds[place] = best_threshold(held[:, place], known[:, place])
-    tables = class_figures(truth, scores, thresholds, names, groups, resamples=bootstrap, seed=seed)
-    macro = tables.pop("")
-    for name, threshold, column in zip(names, thresholds.tolist(), truth.T, strict=True):
-        row = tables.setdefault(name, {})
-        row |= {"threshold": threshold, "prevalence": float(column.mean()), "positives": int(column.sum())}
-    left_out = [name for name, kept in zip(names, both.tolist(), strict=True) if not kept]
-    found = macro | {"n": len(truth), "groups": len(np.unique(groups)), "classes": tables, "left_out": left_out}
-    protocol = PROTOCOL | {
-        "sentences": "mean direction" if model.scores_vectors_only(side, class_side) else "mean score",
-        "score": score or "as trained",
-        "thresholds": f"chosen on {tuned}" if tuned else "none chosen",
-        "prompt_fraction": f"{prompt_fraction:g}",
-        "left out": ", ".join(left_out) or "no class",
-    }
-    protocol |= {"average": AVERAGE.format(", ".join(average))} if average else {}
-    origin = provenance(
-        model, data, split=split, seed=seed, protocol=protocol, resamples=bootstrap, prompts_hash=prompts.hash
-    )
-    details = {
-        "margins": (scores - thresholds)[:, both],
-        "truth": truth[:, both],
-        "classes": [name for name in names if name not in left_out],
-        "groups": groups,
-        "embedding": embedded.embedding,
-    }
-    if uncertainty:
-        scale = model.logit_scale(side, class_side)
-        definitions = variance_of(embedded.embedding) | _score_variance(sentences, embedded.embedding, prompts)
-        report = detection_uncertainty(
-            details["truth"], details["margins"], groups, definitions, scale=scale, resamples=bootstrap, seed=seed
+        macro = tables.pop("")
+        for name, threshold, column in zip(names, thresholds.tolist(), truth.T, strict=True):
+            row = tables.setdefault(name, {})
+            row |= {"threshold": threshold, "prevalence": float(column.mean()), "positives": int(column.sum())}
+        left_out = [name for name, kept in zip(names, both.tolist(), strict=True) if not kept]
+        found = macro | {"n": len(truth), "groups": len(np.unique(groups)), "classes": tables, "left_out": left_out}
+        protocol = PROTOCOL | {
+            "sentences": "mean direction" if model.scores_vectors_only(side, class_side) else "mean score",
+            "score": self.score or "as trained",
+            "thresholds": f"chosen on {tuned}" if tuned else "none chosen",
+            "prompt_fraction": f"{self.prompt_fraction:g}",
+            "left out": ", ".join(left_out) or "no class",
+        }
+        protocol |= {"average": AVERAGE.format(", ".join(self.average))} if self.average else {}
+        origin = provenance(
+            model,
+            data,
+            split=settings.split,
+            seed=settings.seed,
+            protocol=protocol,
+            resamples=settings.bootstrap,
+            prompts_hash=prompts.hash,
         )
-        found, details = found | report.tables, details | {"uncertainty": report}
-        origin["protocol"] |= report.protocol
-    return EvalResult("multi-label", found, origin, details)
+        details = {
+            "margins": (scores - thresholds)[:, both],
+            "truth": truth[:, both],
+            "classes": [name for name in names if name not in left_out],
+            "groups": groups,
+            "embedding": embedded.embedding,
+        }
+        if self.uncertainty:
+            scale = model.logit_scale(side, class_side)
+            definitions = variance_of(embedded.embedding) | _score_variance(sentences, embedded.embedding, prompts)
+            report = detection_uncertainty(
+                details["truth"],
+                details["margins"],
+                groups,
+                definitions,
+                scale=scale,
+                resamples=settings.bootstrap,
+                seed=settings.seed,
+            )
+            found, details = found | report.tables, details | {"uncertainty": report}
+            origin["protocol"] |= report.protocol
+        return EvalResult("multi-label", found, origin, details)
 
 
 def detection_scores(sentences: PromptEmbeddings, samples: Embedding, prompts: ClassPrompts) -> Floats:

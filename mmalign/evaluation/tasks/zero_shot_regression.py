@@ -1,6 +1,9 @@
 """Zero-shot regression: sentences that name a value, and the value that a sample is most like."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +18,7 @@ from mmalign.evaluation.metrics.weighted import best_threshold
 from mmalign.evaluation.prompts.contrast_prompts import ValuePrompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.evaluation.report.result import EvalResult, provenance
+from mmalign.evaluation.settings import EvalSettings, PromptTask
 from mmalign.model import Aligner
 from mmalign.types import Embedding
 
@@ -28,126 +32,140 @@ PROTOCOL = {
 }
 
 
-def evaluate_regression(
-    model: Aligner,
-    data: Dataset,
-    *,
-    side: str,
-    class_side: str,
-    split: str,
-    target: str = "",
-    prompts: ValuePrompts | None = None,
-    prediction: str = "mean",
-    temperature: float | None = None,
-    top: float = 0.2,
-    prompt_fraction: float = 1.0,
-    threshold: float | None = None,
-    tune_split: str = "",
-    uncertainty: bool = False,
-    average: Sequence[str] = (),
-    batch_size: int = 64,
-    bootstrap: int = 1000,
-    seed: int = 0,
-    score: str = "",
-) -> EvalResult:
-    """Predict a number by sentences that name one, and measure how far off it is.
+@dataclass(frozen=True)
+class ZeroShotRegression(PromptTask):
+    """Zero-shot regression: a number is predicted from prompts that contain a value.
 
     Args:
-        model: What to measure.
-        data: The data set, prepared.
-        side: The tower whose samples are judged.
-        class_side: The tower that reads sentences.
-        split: Whose records are judged; those whose number is not known are left out.
-        target: Which of the records' `targets` is predicted.
-        prompts: Values and templates.
-        prediction: mean or median, see `predict`.
-        temperature: Of the softmax over values; default: 1 / the objective's learnt scale.
-        top: Share of the prompts that a median is taken of.
-        prompt_fraction: Share of the templates to keep, those with the lowest variance over all values; 1 = all.
-        threshold: Also judge on which side of it the prediction falls.
-        tune_split: Where the cut on predictions is chosen; "" = validation, or else train; none = no such cut.
-        uncertainty: Also ask whether the model knows when it is wrong: variance, spread of the values, entropy, and the
-            variance of the scores over templates.
-        average: Sides of which a record's alternatives become one item: the clips of one study.
-        batch_size: Items a forward pass.
-        bootstrap: Resamples behind each interval; 0 = none.
-        seed: Seed of the resampling.
-        score: Another score that the pair's objective offers.
-
-    Returns:
-        `rows`: the model's figures, and those of predicting the mean of the training rows. `details`: `truth`,
-        `predicted`, `groups`, and what the prediction came with.
-
-    Raises:
-        UserError: no target or no prompts, no record with the number, or an option out of its range.
+        target: Number to predict, one of the records' `targets`.
+        prompts: YAML file of prompts. Or their values and templates.
+        prediction: `mean` over all values, or `median` of the values of the best prompts.
+        temperature: Temperature of the softmax over values; default: 1 / the objective's learnt scale.
+        top: Fraction of the prompts whose values the median is taken of.
+        prompt_fraction: Fraction of the prompts to keep, those with the lowest uncertainty; 1: all. Templates are
+            selected, by their mean over all values.
+        threshold: Also classify the prediction as below this number or not.
+        tune_split: Split on which thresholds are chosen; "": validation, or train; none: no thresholds.
+        uncertainty: Selective prediction: how well uncertainty estimates rank the errors. The estimates are variance,
+            spread of the values, entropy, and the variance of the scores over templates.
+        average: Towers in which a record's alternatives become one item, the mean of their vectors.
+        score: Another score of the pair's objective, such as mean or codes; "": as trained.
     """
-    if prompts is None or not target:
-        raise UserError("regression needs --target NAME, and --prompts FILE with values and templates")
-    sentences = PromptEmbeddings(model, class_side, prompts.sentences(), score=score)
-    if prompt_fraction != 1:
-        prompts = prompts.least_uncertain(sentences, prompt_fraction)
-    embedded = embed_split(model, data, side, split, batch_size=batch_size, average=average)
-    every = targets_of(data.records(split), embedded.record_indices, target)
-    known = ~np.isnan(every)
-    scale = model.logit_scale(side, class_side)
-    temperature = 1 / scale if temperature is None else temperature
 
-    def predicted(samples: Embedding) -> Predicted:
-        scores = sentences.scores(samples, prompts.sentences()).double().numpy()
-        table = scores.reshape(len(scores), len(prompts.values), len(prompts.templates))
-        return predict(table, prompts.values, prediction=prediction, temperature=temperature, top=top)
+    name: ClassVar[str] = "regression"
 
-    samples = embedded.embedding[torch.from_numpy(known)]
-    truth, groups, said = (
-        every[known],
-        groups_of(data.records(split), embedded.record_indices)[known],
-        predicted(samples),
-    )
-    if not len(truth):
-        raise UserError(f"no record of split {split!r} has the number {target!r}")
-    tuned = tuning_split(data, split, tune_split) if threshold is not None else None
-    cut = None
-    if tuned is not None and threshold is not None:
-        other = embed_split(model, data, side, tuned, batch_size=batch_size, average=average)
-        held = targets_of(data.records(tuned), other.record_indices, target)
-        there = ~np.isnan(held)
-        above = held[there] >= threshold
-        if above.any() and not above.all():
-            cut = best_threshold(above, predicted(other.embedding[torch.from_numpy(there)]).values)
-    rows = {"model": (said.values, cut)}
-    centre = _training_mean(data, target)
-    if centre is not None:
-        rows["training mean"] = (np.full(len(truth), centre), None)
-    tables = {
-        name: number_figures(truth, values, groups, threshold=threshold, cut=cut, resamples=bootstrap, seed=seed)
-        for name, (values, cut) in rows.items()
-    }
-    found = tables["model"] | {"n": len(truth), "groups": len(np.unique(groups)), "rows": tables}
-    if threshold is not None:
-        found |= {"threshold": threshold, "fraction_below": float((truth < threshold).mean())}
-        found |= {} if cut is None else {"cut": cut}
-    protocol = PROTOCOL | {
-        "prediction": f"mean of the values by softmax(score / {temperature:.6g}), scores averaged over templates"
-        if prediction == "mean"
-        else f"median of the values of the {top:g} of all prompts that score highest",
-        "values": f"{len(prompts.values)} from {prompts.values[0]:g} to {prompts.values[-1]:g}",
-        "templates": f"{len(prompts.templates)}",
-        "score": score or "as trained",
-        "target": target,
-        "cut": f"chosen on {tuned}" if cut is not None else "none chosen",
-    }
-    protocol |= {"average": AVERAGE.format(", ".join(average))} if average else {}
-    origin = provenance(
-        model, data, split=split, seed=seed, protocol=protocol, resamples=bootstrap, prompts_hash=prompts.hash
-    )
-    details = {"truth": truth, "predicted": said, "groups": groups, "threshold": threshold, "cut": cut}
-    if uncertainty:
-        report = number_uncertainty(
-            truth, said, variance_of(samples), groups, threshold=threshold, cut=cut, resamples=bootstrap, seed=seed
+    target: str = ""
+    prompts: str | Path | ValuePrompts | None = None
+    prediction: str = "mean"
+    temperature: float | None = None
+    top: float = 0.2
+    prompt_fraction: float = 1.0
+    threshold: float | None = None
+    tune_split: str = ""
+    uncertainty: bool = False
+    average: Sequence[str] = ()
+    score: str = ""
+
+    def run(self, model: Aligner, data: Dataset, towers: tuple[str, ...], settings: EvalSettings) -> EvalResult:
+        """Predict a number by sentences that name one, and measure how far off it is.
+
+        Returns:
+            `rows`: the model's figures, and those of predicting the mean of the training rows. `details`: `truth`,
+            `predicted`, `groups`, and what the prediction came with.
+
+        Raises:
+            UserError: no target or no prompts, no record with the number, or an option out of its range.
+        """
+        side, class_side = towers
+        prompts = ValuePrompts.load(self.prompts) if isinstance(self.prompts, str | Path) else self.prompts
+        if prompts is None or not self.target:
+            raise UserError("regression needs --target NAME, and --prompts FILE with values and templates")
+        sentences = PromptEmbeddings(model, class_side, prompts.sentences(), score=self.score)
+        if self.prompt_fraction != 1:
+            prompts = prompts.least_uncertain(sentences, self.prompt_fraction)
+        embedded = embed_split(model, data, side, settings.split, batch_size=settings.batch_size, average=self.average)
+        every = targets_of(data.records(settings.split), embedded.record_indices, self.target)
+        known = ~np.isnan(every)
+        scale = model.logit_scale(side, class_side)
+        temperature = 1 / scale if self.temperature is None else self.temperature
+
+        def predicted(samples: Embedding) -> Predicted:
+            scores = sentences.scores(samples, prompts.sentences()).double().numpy()
+            table = scores.reshape(len(scores), len(prompts.values), len(prompts.templates))
+            return predict(table, prompts.values, prediction=self.prediction, temperature=temperature, top=self.top)
+
+        samples = embedded.embedding[torch.from_numpy(known)]
+        truth, groups, said = (
+            every[known],
+            groups_of(data.records(settings.split), embedded.record_indices)[known],
+            predicted(samples),
         )
-        found, details = found | report.tables, details | {"uncertainty": report}
-        origin["protocol"] |= report.protocol
-    return EvalResult("regression", found, origin, details | {"target": target, "embedding": samples})
+        if not len(truth):
+            raise UserError(f"no record of split {settings.split!r} has the number {self.target!r}")
+        tuned = tuning_split(data, settings.split, self.tune_split) if self.threshold is not None else None
+        cut = None
+        if tuned is not None and self.threshold is not None:
+            other = embed_split(model, data, side, tuned, batch_size=settings.batch_size, average=self.average)
+            held = targets_of(data.records(tuned), other.record_indices, self.target)
+            there = ~np.isnan(held)
+            above = held[there] >= self.threshold
+            if above.any() and not above.all():
+                cut = best_threshold(above, predicted(other.embedding[torch.from_numpy(there)]).values)
+        rows = {"model": (said.values, cut)}
+        centre = _training_mean(data, self.target)
+        if centre is not None:
+            rows["training mean"] = (np.full(len(truth), centre), None)
+        tables = {
+            name: number_figures(
+                truth,
+                values,
+                groups,
+                threshold=self.threshold,
+                cut=cut,
+                resamples=settings.bootstrap,
+                seed=settings.seed,
+            )
+            for name, (values, cut) in rows.items()
+        }
+        found = tables["model"] | {"n": len(truth), "groups": len(np.unique(groups)), "rows": tables}
+        if self.threshold is not None:
+            found |= {"threshold": self.threshold, "fraction_below": float((truth < self.threshold).mean())}
+            found |= {} if cut is None else {"cut": cut}
+        protocol = PROTOCOL | {
+            "prediction": f"mean of the values by softmax(score / {temperature:.6g}), scores averaged over templates"
+            if self.prediction == "mean"
+            else f"median of the values of the {self.top:g} of all prompts that score highest",
+            "values": f"{len(prompts.values)} from {prompts.values[0]:g} to {prompts.values[-1]:g}",
+            "templates": f"{len(prompts.templates)}",
+            "score": self.score or "as trained",
+            "target": self.target,
+            "cut": f"chosen on {tuned}" if cut is not None else "none chosen",
+        }
+        protocol |= {"average": AVERAGE.format(", ".join(self.average))} if self.average else {}
+        origin = provenance(
+            model,
+            data,
+            split=settings.split,
+            seed=settings.seed,
+            protocol=protocol,
+            resamples=settings.bootstrap,
+            prompts_hash=prompts.hash,
+        )
+        details = {"truth": truth, "predicted": said, "groups": groups, "threshold": self.threshold, "cut": cut}
+        if self.uncertainty:
+            report = number_uncertainty(
+                truth,
+                said,
+                variance_of(samples),
+                groups,
+                threshold=self.threshold,
+                cut=cut,
+                resamples=settings.bootstrap,
+                seed=settings.seed,
+            )
+            found, details = found | report.tables, details | {"uncertainty": report}
+            origin["protocol"] |= report.protocol
+        return EvalResult("regression", found, origin, details | {"target": self.target, "embedding": samples})
 
 
 def _training_mean(data: Dataset, target: str) -> float | None:

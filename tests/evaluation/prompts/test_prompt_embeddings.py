@@ -8,11 +8,9 @@ import pytest
 
 from mmalign.evaluation.prompts.class_prompts import Prompts
 from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts, ValuePrompts
-from mmalign.evaluation.tasks.zero_shot_classification import evaluate_zero_shot
-from mmalign.evaluation.tasks.zero_shot_multilabel import evaluate_multi_label
-from mmalign.evaluation.tasks.zero_shot_regression import evaluate_regression
 from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.pairs import PairConfig
+from tests.evaluation.running import evaluate_multi_label, evaluate_regression, evaluate_zero_shot
 
 SENTENCES = ("a red disc", "a blue disc", "two cats", "no cats")
 

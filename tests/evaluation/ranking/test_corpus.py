@@ -14,8 +14,8 @@ from mmalign.data.sources.base import Record, Rejected
 from mmalign.data.sources.manifest import ManifestSource
 from mmalign.errors import BadSample, UserError
 from mmalign.evaluation.ranking.corpus import corpora, embed_corpus
-from mmalign.evaluation.tasks.retrieval import evaluate_retrieval
 from mmalign.model import Aligner
+from tests.evaluation.running import evaluate_retrieval
 
 Make = Callable[..., Dataset]
 Unit = Callable[..., list[float]]

@@ -13,9 +13,9 @@ from mmalign.data.dataset import Dataset
 from mmalign.embedding.scoring import Block, margin_of
 from mmalign.errors import UserError
 from mmalign.evaluation.ranking.rank_fusion import mean_rank_blocks, mid_ranks
-from mmalign.evaluation.tasks.retrieval import evaluate_retrieval
 from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.pairs import PairConfig
+from tests.evaluation.running import evaluate_retrieval
 
 Make = Callable[..., Dataset]
 DIM = 8

@@ -15,10 +15,10 @@ from mmalign.embedding.scoring import full_blocks
 from mmalign.errors import UserError
 from mmalign.evaluation.ranking.ranks import rank_blocks
 from mmalign.evaluation.ranking.rerank import PAIRS, reranked_blocks
-from mmalign.evaluation.tasks.retrieval import evaluate_retrieval
 from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.pairs import PairConfig, PairSum
 from mmalign.types import Embedding, Tokens
+from tests.evaluation.running import evaluate_retrieval
 
 MODEL = PairSum(
     [PairConfig("x", "y", "transport", score_weight=0.5), PairConfig("x", "y", "clip", score_weight=0.5)], 4

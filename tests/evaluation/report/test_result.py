@@ -12,9 +12,8 @@ import mmalign
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.evaluation.report.result import EvalResult
-from mmalign.evaluation.tasks.retrieval import evaluate_retrieval
-from mmalign.evaluation.tasks.zero_shot_classification import evaluate_zero_shot
 from mmalign.model import Aligner
+from tests.evaluation.running import evaluate_retrieval, evaluate_zero_shot
 
 Make = Callable[..., Dataset]
 

@@ -16,8 +16,8 @@ from mmalign.evaluation.probing.features import random_copy, side_features
 from mmalign.evaluation.probing.label_fractions import shots_of_classes, strata_of_numbers, stratified_fraction
 from mmalign.evaluation.probing.linear_models import less_error, logistic, mean_area, one_vs_rest, probe, ridge
 from mmalign.evaluation.run_task import evaluate
-from mmalign.evaluation.tasks.linear_probe import evaluate_probe
 from mmalign.model import Aligner
+from tests.evaluation.running import evaluate_probe
 
 Make = Callable[..., Dataset]
 
@@ -76,7 +76,7 @@ def test_a_number_by_ridge(model: Aligner, paired: Make) -> None:
 
 def test_shots_and_one_label_each(model: Aligner, paired: Make) -> None:
     data = paired(rows_of(lambda place, vector: "abc"[int(vector[:3].argmax())], 300), ("left",))
-    result = evaluate(model, data, "probe", sides=("left", "words"), split="test", shots=[2, 10], seeds=2, bootstrap=0)
+    result = evaluate(model, data, "probe", pair=("left", "words"), split="test", shots=[2, 10], seeds=2, bootstrap=0)
     table = result.scores["probes"]
     assert [table[f"{k} a class trained"]["rows"] for k in (2, 10)] == [6, 30]
     assert table["2 a class trained"]["macro_auroc"] < table["10 a class trained"]["macro_auroc"]
@@ -184,7 +184,7 @@ def test_errors(model: Aligner, paired: Make) -> None:
     data = paired(rows_of(lambda *_: None, 20), ("left",))
     with pytest.raises(UserError, match="needs labels, or a number"):
         evaluate_probe(model, data, side="left", split="test")
-    with pytest.raises(UserError, match="expected another split to judge, got 'train'"):
+    with pytest.raises(UserError, match="expected another split to evaluate, got 'train'"):
         evaluate_probe(model, data, side="left", split="train")
     with pytest.raises(UserError, match="--seeds"):
         evaluate_probe(model, data, side="left", split="test", seeds=0)

@@ -14,10 +14,11 @@ from mmalign.embedding.scoring import first_answers
 from mmalign.errors import UserError
 from mmalign.evaluation.ranking.ranks import Ranks
 from mmalign.evaluation.ranking.relevance import RelevanceMatrix
-from mmalign.evaluation.tasks.retrieval import evaluate_retrieval, summary
+from mmalign.evaluation.tasks.retrieval import summary
 from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.pairs import PairConfig
 from mmalign.types import Embedding
+from tests.evaluation.running import evaluate_retrieval
 
 Rows = Callable[..., list[dict[str, Any]]]
 Make = Callable[..., Dataset]

@@ -20,8 +20,9 @@ from mmalign.evaluation.metrics.classification import (
 from mmalign.evaluation.metrics.weighted import calibration_error
 from mmalign.evaluation.prompts.class_prompts import Prompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings, mean_direction
-from mmalign.evaluation.tasks.zero_shot_classification import evaluate_zero_shot
+from mmalign.evaluation.run_task import evaluate
 from mmalign.model import Aligner
+from tests.evaluation.running import evaluate_zero_shot
 
 Make = Callable[..., Dataset]
 NAMES = ["disc", "square", "cat", "dog", "red", "blue", "black"]
@@ -168,8 +169,8 @@ def test_errors(model: Aligner, paired: Make, unit: Any) -> None:
         evaluate_zero_shot(model, data, side="left", split="test")
     with pytest.raises(UserError, match="class 'a' that the file lacks"):
         evaluate_zero_shot(model, data, side="left", split="test", prompts=Prompts(classes={"x": ("x",), "y": ("y",)}))
-    with pytest.raises(UserError, match="needs one tower that reads strings"):
-        evaluate_zero_shot(model, data, side="words", split="test")
+    with pytest.raises(UserError, match="zero-shot needs a tower that reads strings"):
+        evaluate(model, data, "zero-shot", pair=("left", "left"))
     bare = paired([{"left": unit(1)}], ("left",))
     with pytest.raises(UserError, match=r"name the column with --data\.columns\.label"):
         evaluate_zero_shot(model, bare, side="left", split="test", prompts=Prompts(classes={"x": ("x",), "y": ("y",)}))

@@ -14,8 +14,9 @@ from mmalign.evaluation.metrics.weighted import best_threshold
 from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts, ValuePrompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.evaluation.run_task import evaluate
-from mmalign.evaluation.tasks.zero_shot_multilabel import class_figures, detection_scores, evaluate_multi_label
+from mmalign.evaluation.tasks.zero_shot_multilabel import class_figures, detection_scores
 from mmalign.model import Aligner
+from tests.evaluation.running import evaluate_multi_label
 
 Make = Callable[..., Dataset]
 PROMPTS = ClassPrompts(
@@ -137,15 +138,15 @@ def test_intervals_draw_groups() -> None:
 def test_by_the_tasks_name(model: Aligner, patients: Dataset, tmp_path: Path) -> None:
     file = tmp_path / "prompts.yaml"
     file.write_text("disc: {positive: [a red disc, a blue disc], negative: a green square}\ncat: two cats\n")
-    given = {"sides": ("left", "words"), "split": "test", "prompts": file, "bootstrap": 20}
+    given = {"pair": ("left", "words"), "split": "test", "prompts": file, "bootstrap": 20}
     result = evaluate(model, patients, "multi-label", **given)
     assert list(result.scores["classes"]) == ["disc", "cat"]
     result.show()
-    assert (
-        evaluate(model, patients, "multi-label", sides=("left", "words"), split="test", bootstrap=0).scores["n"] == 60
-    )
-    with pytest.raises(UserError, match="--tune_split: the task 'retrieval' has no such option; it belongs to multi-l"):
-        evaluate(model, patients, "retrieval", sides=("left", "words"), tune_split="train")
+    assert evaluate(model, patients, "multi-label", pair=("left", "words"), split="test", bootstrap=0).scores["n"] == 60
+    with pytest.raises(
+        UserError, match="--tune_split: the task 'retrieval' does not take this setting; it belongs to multi-l"
+    ):
+        evaluate(model, patients, "retrieval", pair=("left", "words"), tune_split="train")
     with pytest.raises(UserError, match="no log_variance"):
         evaluate(model, patients, "multi-label", **given, prompt_fraction=0.5)
 
@@ -220,7 +221,7 @@ def test_details_are_margins(model: Aligner, patients: Dataset) -> Any:
 
 def test_uncertainty_of_classes(model: Aligner, patients: Dataset) -> None:
     result = evaluate(
-        model, patients, "multi-label", sides=("left", "words"), split="test", bootstrap=30, uncertainty=True
+        model, patients, "multi-label", pair=("left", "words"), split="test", bootstrap=30, uncertainty=True
     )
     assert set(result.scores["uncertainty"]) == {"entropy", "margin", "random", "oracle"}
     wrong = (result.details["margins"] > 0) != result.details["truth"]

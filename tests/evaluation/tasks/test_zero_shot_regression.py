@@ -15,8 +15,8 @@ from mmalign.errors import UserError
 from mmalign.evaluation.metrics.regression import Predicted, number_uncertainty, predict
 from mmalign.evaluation.prompts.contrast_prompts import ValuePrompts
 from mmalign.evaluation.run_task import evaluate
-from mmalign.evaluation.tasks.zero_shot_regression import evaluate_regression
 from mmalign.model import Aligner
+from tests.evaluation.running import evaluate_regression
 
 Make = Callable[..., Dataset]
 PROMPTS = ValuePrompts(tuple(map(float, range(10, 90, 10))), ("a red disc {value}", "the picture of {value} cats"))
@@ -126,7 +126,7 @@ def test_wrong_side_is_wrong() -> None:
 
 def test_by_the_tasks_name(model: Aligner, hearts: Dataset, tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("values: {from: 10, to: 80, step: 10}\ntemplates: a red disc {value}")
-    given = {"sides": ("left", "words"), "split": "test", "prompts": tmp_path / "p.yaml", "bootstrap": 0}
+    given = {"pair": ("left", "words"), "split": "test", "prompts": tmp_path / "p.yaml", "bootstrap": 0}
     assert evaluate(model, hearts, "regression", **given, target="fraction").scores["n"] == 39
     with pytest.raises(UserError, match="no record has a number called 'fractoin'; did you mean 'fraction'"):
         evaluate(model, hearts, "regression", **given, target="fractoin")

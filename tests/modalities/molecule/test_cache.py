@@ -12,12 +12,12 @@ from mmalign.data.dataset import Dataset
 from mmalign.embedding.loop import embed_split
 from mmalign.errors import BadSample, UserError
 from mmalign.evaluation.ranking.corpus import corpora, embed_corpus
-from mmalign.evaluation.tasks.retrieval import evaluate_retrieval
 from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
 from mmalign.objectives.pairs import PairConfig
 from modalities.molecule import MODALITY
 from modalities.molecule.cache import ragged_file as ragged
 from modalities.molecule.cache.graph_cache import FeatureStore
+from tests.evaluation.running import evaluate_retrieval
 
 pytest.importorskip("rdkit")
 
