@@ -47,8 +47,8 @@ class Retrieval(Task):
     Args:
         relevance: Relevant gallery items: `record` (of the query's record), `content` (also of equal content) or
             `group` (of the query's group).
-        gallery: Retrieval gallery: the evaluated `split`, or the source's full `corpus`. Where the source lists no corpus of a tower, its
-            gallery is the split; the result records this.
+        gallery: Retrieval gallery: the evaluated `split`, or the source's full `corpus`. Where the source lists no
+            corpus of a tower, its gallery is the split; the result records this.
         ks: Values of k in hit@k and recall@k; default: 1, 5, 10, or for a corpus 1, 10, 100.
         ties: `worst` ranks relevant items last among equal scores; `middle` averages over all orders.
         exclude_seen_groups: Exclude queries whose group also occurs in the training split.
