@@ -133,4 +133,6 @@ def arguments_of_flags(flags: type) -> dict[str, Argument]:
         return arguments_of(flags)
     from mmalign.evaluation.registry import flags as settings
 
-    return arguments_of(flags) | settings()
+    own = arguments_of(flags)
+    first = {name: own.pop(name) for name in ("bundle", "task", "pair")}
+    return first | settings() | own
