@@ -1,0 +1,64 @@
+"""HDF5 files of many labelled clouds, as PointNet's: `data (n, points, 3)`, and `label (n,)` or `(n, 1)`."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from mmalign.errors import BadSample, UserError
+from mmalign.registry import missing_extra
+from modalities.pointcloud.formats.arrays import read_dataset
+
+MARK = "#"
+"""Between the name of a file and a row of it: `ply_data_train0.h5#17`."""
+
+
+def labels_of(path: Path, names: tuple[str, ...]) -> list[str]:
+    """The class name of each row.
+
+    Raises:
+        UserError: the file is damaged, or a label has no name.
+    """
+    try:
+        import h5py
+    except ModuleNotFoundError as error:
+        raise missing_extra("h5py", "pointcloud") from error
+    try:
+        with h5py.File(path, "r") as file:
+            labels = read_dataset(file, "label", path.name).reshape(-1)
+            rows = len(file["data"])
+    except (BadSample, OSError, KeyError) as error:
+        raise UserError(f"{path}: expected an HDF5 file with data and label, got another: {error}") from error
+    if len(labels) != rows:
+        raise UserError(f"{path}: expected one label for each of {rows} clouds, got {len(labels)}")
+    if labels.dtype.kind not in "iu" or (rows and not 0 <= labels.min() <= labels.max() < len(names)):
+        raise UserError(f"{path}: expected labels in 0..{len(names) - 1}, got others")
+    return [names[label] for label in labels.tolist()]
+
+
+def cloud_of_row(folder: Path, name: str, known: set[str]) -> bytes:
+    """One cloud as an NPY file.
+
+    Args:
+        folder: Where the files lie.
+        name: File and row: `ply_data_train0.h5#17`.
+        known: Files that may be read.
+
+    Raises:
+        BadSample: there is no such file or row.
+    """
+    import h5py
+
+    file_name, _, row = name.partition(MARK)
+    if file_name not in known or not row.isdecimal():
+        raise BadSample(name, "FILE.h5#ROW of this source", "another name")
+    try:
+        with h5py.File(folder / file_name, "r") as file:
+            if int(row) >= len(file["data"]):
+                raise BadSample(name, f"a row below {len(file['data'])}", row)
+            values = read_dataset(file, "data", name, int(row))
+    except (OSError, KeyError) as error:
+        raise BadSample(name, "a readable HDF5 file", f"a damaged one ({type(error).__name__})") from error
+    stream = io.BytesIO()
+    np.save(stream, values)
+    return stream.getvalue()
