@@ -237,11 +237,11 @@ def test_what_is_printed_is_what_is_kept(
 
 
 def test_rows_set_aside_are_counted(model: Aligner, paired: Make, unit: Unit) -> None:
-    rows = [{"left": unit(1, i), "right": unit(1, i)} for i in range(200)]
-    del rows[7]["right"]
+    rows = [{"id": f"r{i}", "left": unit(1, i), "right": unit(1, i)} for i in range(200)]
+    rows[7]["id"] = "r6"
     result = evaluate_retrieval(model, paired(rows), a="left", b="right", split="test", bootstrap=0)
     assert (result.provenance["rows"]["used"], result.provenance["rows"]["set_aside"]) == (199, 1)
-    assert "expected a value in column 'right'" in result.provenance["rows"]["reasons"][0]
+    assert "expected an id of its own" in result.provenance["rows"]["reasons"][0]
 
 
 def test_lengths(model: Aligner, data: Dataset) -> None:
