@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from mmalign.errors import BadSample, UserError
 from mmalign.types import Inputs, Tokens
@@ -204,6 +204,19 @@ class Masking(Protocol):
 
         Returns:
             The masked inputs, and the reconstruction targets `(batch, tokens, target_width)` with mask True = masked.
+        """
+        ...
+
+
+@runtime_checkable
+class Decoding(Protocol):
+    """A masking encoder with a decoder of its own, for example because it does not see masked tokens at all."""
+
+    def decoder(self) -> nn.Module:
+        """Build the decoder, with the signature `decoder(tokens, inputs) -> (features, reconstruction)`.
+
+        `tokens` are the encoder's, `inputs` what `Masking.mask_inputs` returned; features `(batch, tokens, any width)`
+        and reconstruction `(batch, tokens, target_width)` stand in the order of the targets.
         """
         ...
 

@@ -108,14 +108,14 @@ class Aligner(nn.Module):
         return Embedding.cat([checkpoint(self._view, name, chunk, use_reentrant=False) for chunk in inputs])
 
     def _view(self, name: str, inputs: Inputs) -> Embedding:
-        """As `embed`; where a term has hidden tokens told, with a share of them hidden, and what a decoder missed."""
+        """As `embed`; for masked pretraining of masked inputs, with what a decoder reconstructs."""
         if not self._mask_ratios[name]:
             return self.embed(name, inputs)
         # In validation the same is hidden every time, so that losses compare from epoch to epoch.
         draw = None if self.training else torch.Generator().manual_seed(0)
         encoder = cast(Masking, self.encoders[name])
-        seen, hidden = encoder.mask_inputs(inputs, self._mask_ratios[name], draw)
-        return self.heads[name](self.encoders[name](seen), name, self.codebook, hidden)  # type: ignore[no-any-return]
+        masked = encoder.mask_inputs(inputs, self._mask_ratios[name], draw)
+        return self.heads[name](self.encoders[name](masked[0]), name, self.codebook, masked)  # type: ignore[no-any-return]
 
     def _empty(self, name: str) -> Embedding:
         heads = self.heads[name]

@@ -69,8 +69,10 @@ class Embedding:
         codes: Weights over the model's codebook, `(batch, codes)`.
         grounded: Unit vectors that those weights make of the codes, `(batch, dim)`; there whenever `codes` is.
         tower: The name of the tower that made it.
-        residual: What a decoder of the tokens missed of what was hidden from the encoder, `(batch, tokens, values)`;
-            mask True = hidden. There in training alone.
+        reconstructed: What a decoder predicts for masked tokens, `(batch, tokens, values)`; mask True = masked. Only in
+            training and validation, as the next two.
+        original: What stood there, of the same shape.
+        decoded: The decoder's features of the tokens, `(batch, tokens, width)`; mask True = masked.
 
     Example:
         >>> e = Embedding(torch.eye(3))
@@ -85,7 +87,9 @@ class Embedding:
     codes: Tensor | None = None
     grounded: Tensor | None = None
     tower: str = ""
-    residual: Tokens | None = None
+    reconstructed: Tokens | None = None
+    original: Tokens | None = None
+    decoded: Tokens | None = None
 
     def __len__(self) -> int:
         return self.vector.shape[0]
@@ -125,7 +129,7 @@ class Embedding:
         for name in ("vector", "log_variance", "codes", "grounded"):
             values = [getattr(part, name) for part in parts]
             joined[name] = None if values[0] is None else torch.cat(values)
-        for name in ("tokens", "parts", "residual"):
+        for name in ("tokens", "parts", "reconstructed", "original", "decoded"):
             values = [getattr(part, name) for part in parts]
             joined[name] = None if values[0] is None else Tokens.cat(values)
         return Embedding(**joined)

@@ -7,16 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmalign.capabilities import Masking, capability
+from mmalign.capabilities import Decoding, Masking, capability
 from mmalign.errors import UserError
 from mmalign.heads.codebook import Codebook, QueryHead
 from mmalign.heads.gaussian import GaussianConfig, GaussianHead, bag_log_variance
 from mmalign.heads.projection import ProjectionHead
 from mmalign.heads.tokens import TokenHead
 from mmalign.modality import Encoder
-from mmalign.types import Embedding, Features, Tokens
+from mmalign.types import Embedding, Features, Inputs, Tokens
 
-FIELDS = ("vector", "log_variance", "tokens", "parts", "codes", "residual")
+FIELDS = ("vector", "log_variance", "tokens", "parts", "codes", "reconstructed", "decoded")
+PRETRAINING = {"reconstructed", "decoded"}
+"""Fields of masked pretraining: what a decoder makes of the tokens."""
 
 
 class HeadSet(nn.Module):
@@ -30,7 +32,7 @@ class HeadSet(nn.Module):
         encoder: Whose features come in.
         dim: Size of the shared space.
         needs: Fields of `Embedding` that some objective reads, among vector, log_variance, tokens, parts, codes,
-            residual.
+            reconstructed, decoded.
         kind: How vectors and tokens are projected: linear, mlp, or identity (the encoder's width must then be `dim`).
         gaussian: How `log_variance` is made.
 
@@ -51,14 +53,19 @@ class HeadSet(nn.Module):
         self.needs, self.dim, gaussian = frozenset(needs), dim, gaussian or GaussianConfig()
         if unknown := self.needs - set(FIELDS):
             raise UserError(f"no head makes {sorted(unknown)}; objectives may need: {', '.join(FIELDS)}")
-        if not self.needs - {"log_variance", "residual"}:
+        if not self.needs - {"log_variance"}:
             raise UserError(f"a tower needs a vector, tokens, parts or codes, got {sorted(self.needs) or 'no needs'}")
         if "parts" in self.needs and encoder.part_width is None:
             raise UserError(
                 f"an objective needs parts (phrases, motifs, beats), which encoder {type(encoder).__name__} does not "
                 "give; choose another encoder, or the objective's level tokens"
             )
-        targets = capability(encoder, Masking, "a masked objective").target_width if "residual" in self.needs else 0
+        self.own = self.needs <= PRETRAINING
+        if self.own and encoder.width != dim:
+            raise UserError(
+                f"the objectives reconstruct and train no vector, so the embedding is the encoder's own: expected "
+                f"model.dim {encoder.width}, its width, got {dim}; or add a term that trains a vector, such as views"
+            )
         width = encoder.token_width or encoder.width
         bag = "log_variance" in self.needs and gaussian.pool == "bag"
         self.vector = ProjectionHead(encoder.width, dim, kind) if "vector" in self.needs else None
@@ -71,13 +78,17 @@ class HeadSet(nn.Module):
         self.bag = bag
         self.tokens = TokenHead(width, dim, kind) if "tokens" in self.needs else None
         self.parts = TokenHead(encoder.part_width or width, dim, kind) if "parts" in self.needs else None
-        self.decoder = nn.Linear(width, targets) if "residual" in self.needs else None
+        self.decoder = _decoder(encoder, width) if self.needs & PRETRAINING else None
         self.queries = QueryHead(width, dim) if "codes" in self.needs else None
 
     def forward(
-        self, features: Features, tower: str = "", codebook: Codebook | None = None, hidden: Tokens | None = None
+        self,
+        features: Features,
+        tower: str = "",
+        codebook: Codebook | None = None,
+        masked: tuple[Inputs, Tokens] | None = None,
     ) -> Embedding:
-        """Make the embedding's fields; `codebook` is the model's, `hidden` what its encoder did not see."""
+        """Make the embedding's fields; `codebook` is the model's, `masked` what `Masking.mask_inputs` returned."""
         made = Embedding(features.vector, tower=tower)
         tokens = features.tokens
         if tokens is None and self.gives_tokens and self.needs & {"log_variance", "tokens", "codes"}:
@@ -96,10 +107,15 @@ class HeadSet(nn.Module):
             if features.parts is None:
                 raise UserError("an objective needs parts, and the encoder gave none for this batch")
             made = replace(made, parts=self.parts(features.parts))
-        if self.decoder is not None and hidden is not None:
-            told, meant = self.decoder(tokens.values), hidden.values
-            wide = torch.promote_types(torch.promote_types(told.dtype, meant.dtype), torch.float32)
-            made = replace(made, residual=Tokens(told.to(wide) - meant.to(wide), hidden.mask))
+        if self.decoder is not None and masked is not None:
+            inputs, target = masked
+            decoded, predicted = self.decoder(tokens, inputs)
+            made = replace(
+                made,
+                reconstructed=Tokens(predicted, target.mask),
+                original=target,
+                decoded=Tokens(decoded, target.mask),
+            )
         if self.queries is not None:
             if codebook is None:
                 raise UserError("an objective needs codes: expected the model's codebook, got None")
@@ -120,21 +136,35 @@ class HeadSet(nn.Module):
             tokens=level if self.tokens is not None else None,
             parts=level if self.parts is not None else None,
             codes=codes,
-            residual=self._empty_residual(none) if self.decoder is not None else None,
+            **(self._empty_pretraining(none) if self.decoder is not None else {}),
             grounded=None if codes is None else none,
             tower=tower,
         )
 
-    def _empty_residual(self, none: Tensor) -> Tokens:
-        assert self.decoder is not None
-        shape = (0, 0, self.decoder.out_features)
-        return Tokens(none.new_zeros(shape), torch.zeros(0, 0, dtype=torch.bool, device=none.device))
+    def _empty_pretraining(self, none: Tensor) -> dict[str, Tokens]:
+        level = Tokens(none.new_zeros(0, 0, 0), torch.zeros(0, 0, dtype=torch.bool, device=none.device))
+        return dict.fromkeys(("reconstructed", "original", "decoded"), level)
 
     def _vector(self, features: Tensor, made: Embedding) -> Tensor:
         if self.vector is not None:
             return self.vector(features)  # type: ignore[no-any-return]
         if made.grounded is not None:
             return made.grounded
+        if self.own:
+            return F.normalize(features, dim=1, eps=1e-8)
         level = made.tokens or made.parts
         assert level is not None
         return F.normalize(level.values.sum(1), dim=1, eps=1e-8)  # pads are zeros
+
+
+class LinearDecoder(nn.Linear):
+    """A linear map of each token: the decoder of an encoder that sees masked tokens as blanks."""
+
+    def forward(self, tokens: Tokens, inputs: Inputs) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """The tokens themselves as features, and what they predict."""
+        return tokens.values, super().forward(tokens.values)
+
+
+def _decoder(encoder: Encoder, width: int) -> nn.Module:
+    target_width = capability(encoder, Masking, "masked pretraining").target_width
+    return encoder.decoder() if isinstance(encoder, Decoding) else LinearDecoder(width, target_width)

@@ -26,8 +26,9 @@ class Objective(nn.Module):
     takes of gradients) is exact. A loss that is no mean over rows, or is computed in tiles, overrides `partial_loss`.
 
     Attributes:
-        needs: Fields of `Embedding` that it reads, among vector, log_variance, tokens, parts, codes, residual. The
-            model builds only the heads that some objective needs. Set it per instance where arguments decide.
+        needs: Fields of `Embedding` that it reads, among vector, log_variance, tokens, parts, codes, reconstructed,
+            decoded. The model builds only the heads that some objective needs. Set it per instance where arguments
+            decide.
         scores: Names of further scores that `similarity` computes besides the trained one.
         mask_ratio: Fraction of the towers' tokens that is masked in training (masked pretraining).
         mixes: Whether it accepts rows of tower a that were mixed from two samples (`GlobalBatch.mixed`).

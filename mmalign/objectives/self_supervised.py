@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmalign import distributed
 from mmalign.errors import UserError
 from mmalign.objectives.contrastive import cosines, paired_cosines
-from mmalign.objectives.functional.self_supervised import feature_std, hidden_error, variance_hinge, view_rows
+from mmalign.objectives.functional.self_supervised import feature_std, variance_hinge, view_rows
 from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, LossOutput
@@ -77,42 +77,3 @@ class ViewsObjective(_Cosine):
 
     def extra_repr(self) -> str:
         return f"variance={self.variance}"
-
-
-class MaskedObjective(_Cosine):
-    """A linear map of each token tells what was hidden there (`functional.hidden_error`).
-
-    Of both sides, each its own; encoders that can hide tokens can be asked (`Encoder.hide`). It trains no vector:
-    another term must, such as `views`.
-
-    Args:
-        mask_ratio: Of each sample's tokens, hidden from the encoder.
-
-    Example:
-        >>> import torch
-        >>> from mmalign.types import Tokens
-        >>> missed = Tokens(torch.full((2, 3, 4), 0.5), torch.ones(2, 3, dtype=torch.bool))
-        >>> side = Embedding(torch.eye(2), residual=missed)
-        >>> MaskedObjective()(side, side).loss
-        tensor(0.2500)
-    """
-
-    needs = frozenset({"residual"})
-
-    def __init__(self, mask_ratio: float = 0.5) -> None:
-        super().__init__()
-        if not 0 < mask_ratio < 1:
-            raise UserError(f"masked: mask_ratio: expected a number in (0, 1), got {mask_ratio}")
-        self.mask_ratio = mask_ratio
-
-    def loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> Tensor:
-        """The mean of both towers' reconstruction errors, `(own rows,)`."""
-        errors = []
-        for side in (a, b):
-            if side.residual is None:
-                raise UserError(f"masked: expected a residual of {side.tower or 'each side'}, which training makes")
-            errors.append(hidden_error(side.residual.values, side.residual.mask))
-        return (errors[0] + errors[1]) / 2
-
-    def extra_repr(self) -> str:
-        return f"mask_ratio={self.mask_ratio}"

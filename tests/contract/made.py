@@ -33,10 +33,13 @@ def side(objective: Objective, batch: int, *, seed: int = 0, vector: Tensor | No
         "log_variance": lambda: torch.full((batch, WIDTH), -7.0).requires_grad_(),
         "tokens": lambda: levels(5),
         "parts": lambda: levels(3),
-        "residual": lambda: levels(4),
+        "reconstructed": lambda: levels(4),
+        "decoded": lambda: levels(4),
         "codes": lambda: torch.rand(batch, CODES, generator=draw).softmax(1).requires_grad_(),
     }
     fields = {name: make() for name, make in made.items() if name in objective.needs}
+    if "reconstructed" in fields:
+        fields["original"] = Tokens(fields["reconstructed"].values.detach().roll(1, 2), fields["reconstructed"].mask)
     if "codes" in fields:
         book = torch.randn(CODES, WIDTH, generator=torch.Generator().manual_seed(9))
         fields["grounded"] = F.normalize(fields["codes"] @ book, dim=1)
@@ -46,7 +49,9 @@ def side(objective: Objective, batch: int, *, seed: int = 0, vector: Tensor | No
 def leaves(embedding: Embedding) -> list[Tensor]:
     values = [embedding.vector, embedding.log_variance, embedding.codes]
     values += [
-        levels.values for levels in (embedding.tokens, embedding.parts, embedding.residual) if levels is not None
+        levels.values
+        for levels in (embedding.tokens, embedding.parts, embedding.reconstructed, embedding.decoded)
+        if levels is not None
     ]
     return [value for value in values if value is not None and value.requires_grad]
 

@@ -25,7 +25,7 @@ def value(objective: Objective, a: Embedding, b: Embedding, groups: Tensor | Non
 
 
 def test_needs_are_fields_that_exist(objective: Objective) -> None:
-    assert objective.needs <= {"vector", "log_variance", "tokens", "parts", "codes", "residual"}
+    assert objective.needs <= {"vector", "log_variance", "tokens", "parts", "codes", "reconstructed", "decoded"}
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
@@ -72,7 +72,7 @@ def test_matching_sides_cost_less_and_score_higher(objective: Objective) -> None
     a, right = side(objective, 8, vector=unit), side(objective, 8, vector=unit)
     wrong = right[torch.arange(8).roll(1)]
     objective.eval()
-    if objective.needs != {"residual"}:  # what was hidden of each side is told by itself
+    if objective.needs != {"reconstructed"}:  # each view reconstructs its own masked tokens
         assert value(objective, a, right) < value(objective, a, wrong)
     scores = objective.similarity(a, right)
     assert (scores.argmax(1) == torch.arange(8)).all()

@@ -19,7 +19,7 @@ from mmalign.types import Embedding, Tokens
 from tests.contract.made import build, leaves, side, trained_towers
 
 NAMES = list(registry.names("objectives"))
-FIELDS = ["vector", "log_variance", "tokens", "parts", "codes", "grounded", "residual"]
+FIELDS = ["vector", "log_variance", "tokens", "parts", "codes", "grounded", "reconstructed", "original", "decoded"]
 ARGUMENTS: dict[str, dict[str, Any]] = {
     # The plan has a gradient too, and is solved far enough for finite differences.
     "transport": {"gradient": "implicit", "epsilon": 0.3, "tolerance": 1e-13, "max_iterations": 5000},
@@ -118,14 +118,15 @@ def test_what_stands_in_a_pad_changes_nothing(objective: Objective) -> None:
             return Tokens(values.requires_grad_(), mask)
 
         made = changed(one, Tensor.clone)
-        return replace(made, tokens=pad(made.tokens), parts=pad(made.parts), residual=pad(made.residual))
+        names = ("tokens", "parts", "reconstructed", "original", "decoded")
+        return replace(made, **{name: pad(getattr(made, name)) for name in names})
 
     found = []
     for more, filler in ((0, 0.0), (3, math.nan)):
         a, b = (padded(one, more, filler) for one in sides(objective))
         numbers = outcome(objective, a, b)
         for one in (a, b):
-            for levels in (one.tokens, one.parts, one.residual):
+            for levels in (one.tokens, one.parts, one.reconstructed, one.decoded):
                 assert levels is None or levels.values.grad is None or not levels.values.grad[~levels.mask].any()
         real = [number[:, :3] if number.ndim == 3 and number.shape[2] == 16 else number for number in numbers]
         found.append([*real, objective.similarity(a, b).detach()])

@@ -12,9 +12,10 @@ from mmalign import distributed
 from mmalign.objectives.distillation import DistillationObjective
 from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.local import LocalObjective
+from mmalign.objectives.masked import ComaskedObjective, MaskedObjective
 from mmalign.objectives.objective import Objective
 from mmalign.objectives.prototypes import PrototypeObjective
-from mmalign.objectives.self_supervised import MaskedObjective, ViewsObjective
+from mmalign.objectives.self_supervised import ViewsObjective
 from mmalign.types import Embedding, LossOutput, Tokens
 
 LENGTH = {"a": 4, "b": 3}
@@ -47,6 +48,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "distillation": DistillationObjective,
     "views": ViewsObjective,
     "masked": MaskedObjective,
+    "comasked": ComaskedObjective,
     "written by an author": WrittenByAnAuthor,
 }
 
@@ -88,7 +90,15 @@ class Towers(nn.Module):
 
 def _embed(values: Tensor, mask: Tensor) -> Embedding:
     tokens = Tokens(values, mask)
-    return Embedding(F.normalize(values[:, 0], dim=1), log_variance=values[:, 1] - 2, tokens=tokens, residual=tokens)
+    original = Tokens(values.detach().roll(1, 2), mask)
+    return Embedding(
+        F.normalize(values[:, 0], dim=1),
+        log_variance=values[:, 1] - 2,
+        tokens=tokens,
+        reconstructed=tokens,
+        original=original,
+        decoded=Tokens(values[:, :3], mask[:, :3]),  # both views of comasked have as many tokens
+    )
 
 
 def step(trial: Trial) -> Outcome:

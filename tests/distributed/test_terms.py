@@ -17,6 +17,8 @@ TERMS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "relations": ("distillation", {"match": "relations", "temperature": 0.5}, True),
     "views": ("views", {"dim": 4, "variance": 9.0}, False),
     "masked": ("masked", {}, False),
+    "masked by chamfer": ("masked", {"distance": "chamfer", "coordinates": 2}, False),
+    "comasked": ("comasked", {}, False),
     "written by an author": ("written by an author", {}, False),
 }
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}

@@ -8,12 +8,10 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from mmalign.errors import UserError
-from mmalign.heads import HeadSet
-from mmalign.modality import Encoder
-from mmalign.objectives.functional.self_supervised import feature_std, hidden_error, variance_hinge, view_rows
+from mmalign.objectives.functional.self_supervised import feature_std, variance_hinge, view_rows
 from mmalign.objectives.pairs import PairConfig, PairSum
-from mmalign.objectives.self_supervised import MaskedObjective, ViewsObjective
-from mmalign.types import Batch, Embedding, Features, Tokens
+from mmalign.objectives.self_supervised import ViewsObjective
+from mmalign.types import Batch, Embedding
 from tests.reference import pretraining as reference
 
 
@@ -39,20 +37,6 @@ def test_no_gradient_reaches_what_is_foretold() -> None:
     assert b.grad is None
     assert told_a.grad.abs().sum() > 0
     assert told_b.grad.abs().sum() > 0
-
-
-def test_hidden_error_equals_its_definition_and_reads_nothing_else() -> None:
-    told, meant, hidden = (
-        draw(3, 4, 5),
-        draw(3, 4, 5, seed=1),
-        torch.tensor([[1, 0, 1, 1], [0, 1, 0, 0], [0] * 4]).bool(),
-    )
-    residual = (told - meant).masked_fill(~hidden[:, :, None], math.nan)
-    expected = reference.hidden_error(told.tolist(), meant.tolist(), hidden.tolist())
-    assert_close(hidden_error(residual, hidden), torch.tensor(expected, dtype=torch.float64))
-    leaf = residual.clone().requires_grad_()
-    hidden_error(leaf, hidden).sum().backward()
-    assert leaf.grad.isfinite().all()
 
 
 def test_spread_and_hinge_equal_their_definition() -> None:
@@ -93,24 +77,13 @@ def test_the_hinge_moves_vectors_that_have_collapsed() -> None:
     assert found[0.0] < 0.5 < found[1.0]
 
 
-def test_masked_asks_of_both_sides() -> None:
-    hidden = torch.ones(2, 3, dtype=torch.bool)
-    a, b = (Embedding(units(2), residual=Tokens(torch.full((2, 3, 4), size), hidden)) for size in (1.0, 3.0))
-    assert MaskedObjective()(a, b).loss == 5
-    with pytest.raises(UserError, match="expected a residual"):
-        MaskedObjective()(a, Embedding(units(2)))
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MaskedObjective(mask_ratio=0.0), r"mask_ratio: expected a number in \(0, 1\), got 0"),
-        (lambda: MaskedObjective(mask_ratio=1.0), "mask_ratio"),
         (lambda: ViewsObjective(4, hidden=0), "hidden >= 1"),
         (lambda: ViewsObjective(4, variance=-1), "variance >= 0"),
         (lambda: view_rows(units(2), units(3), units(2), units(2)), "of one shape"),
         (lambda: view_rows(*[units(2) * math.nan] * 4), "finite"),
-        (lambda: hidden_error(draw(2, 3, 4), torch.ones(2, 3)), "a mask"),
     ],
 )
 def test_mistakes_are_named(make: Any, message: str) -> None:
@@ -124,26 +97,3 @@ def test_a_pair_of_a_tower_with_itself_sees_two_views() -> None:
     batch = Batch({}, {"x": places}, places, places)
     assert_close(terms({"x": first}, batch, again={"x": second}).loss, terms.objectives[0](first, second).loss)
     assert_close(terms({"x": first}, batch).loss, terms.objectives[0](first, first).loss)
-
-
-class Blind(Encoder):
-    """Gives tokens and cannot hide any."""
-
-    def __init__(self) -> None:
-        super().__init__(4, token_width=4)
-
-
-def test_an_encoder_that_cannot_hide_is_refused() -> None:
-    with pytest.raises(UserError, match="encoder Blind does not support Masking"):
-        HeadSet(Blind(), 4, {"vector", "residual"})
-
-
-def test_residuals_are_made_where_something_was_hidden() -> None:
-    encoder = Blind()
-    encoder.target_width, encoder.mask_inputs = 3, lambda *_: None
-    heads = HeadSet(encoder, 4, {"vector", "residual"}).double()
-    tokens, mask = draw(2, 5, 4), torch.ones(2, 5, dtype=torch.bool)
-    features, hidden = Features(draw(2, 4), Tokens(tokens, mask)), Tokens(draw(2, 5, 3), mask.clone())
-    assert heads(features).residual is None
-    assert_close(heads(features, hidden=hidden).residual.values, heads.decoder(tokens) - hidden.values)
-    assert heads.empty(torch.device("cpu"), "x", None).residual.values.shape == (0, 0, 3)

@@ -45,36 +45,6 @@ def view_rows(a: Tensor, b: Tensor, predicted_a: Tensor, predicted_b: Tensor) ->
     return -(F.cosine_similarity(predicted_a, b) + F.cosine_similarity(predicted_b, a)) / 2
 
 
-def hidden_error(residual: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error over what was hidden of each sample.
-
-        error_i = mean over hidden tokens t of  mean over d of residual_itd^2
-
-    (Masked autoencoders, He et al. 2022, arXiv 2111.06377: nothing is asked of what the encoder saw.)
-
-    Args:
-        residual: Told less meant, `(n, tokens, values)`; what stands where nothing was hidden is never read.
-        mask: True = hidden, `(n, tokens)`.
-
-    Returns:
-        `(n,)`, in float32 (float64 where the residual is); 0 for a sample of which nothing was hidden.
-
-    Raises:
-        UserError: shapes do not fit, or (on the CPU) NaN or infinity came.
-
-    Example:
-        >>> hidden_error(torch.tensor([[[2.0], [9.0]]]), torch.tensor([[True, False]]))
-        tensor([4.])
-    """
-    if residual.ndim != 3 or mask.shape != residual.shape[:2] or mask.dtype != torch.bool:
-        came = f"{tuple(residual.shape)} with a mask of {tuple(mask.shape)}, {mask.dtype}"
-        raise UserError(f"expected residuals (n, tokens, values) and a mask (n, tokens) of booleans, got {came}")
-    wide = torch.promote_types(residual.dtype, torch.float32)
-    missed = torch.where(mask[:, :, None], residual.to(wide), 0.0)
-    refuse_not_finite("hidden_error", missed)
-    return missed.square().sum((1, 2)) / (mask.sum(1).clamp(min=1) * max(residual.shape[2], 1))
-
-
 def feature_std(vectors: Tensor) -> Tensor:
     """How far unit vectors are spread in each dimension, as a multiple of what even ones on the sphere have.
 

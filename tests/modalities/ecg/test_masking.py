@@ -97,13 +97,13 @@ def test_only_the_encoder_without_hidden_tokens_is_used(made: tuple[Aligner, Inp
     with torch.no_grad():
         used, again = model.embed("ecg", inputs), model.embed("ecg", inputs)
         held, twice = model(batch(inputs))["ecg"], model(batch(inputs))["ecg"]
-    assert used.residual is None
+    assert used.reconstructed is None
     torch.testing.assert_close(used.vector, again.vector, rtol=0, atol=0)
     torch.testing.assert_close(
         used.vector, model.heads["ecg"].vector(model.encoders["ecg"](inputs).vector), rtol=0, atol=0
     )
     # Validation hides, and hides the same every time.
-    torch.testing.assert_close(held.residual.values, twice.residual.values, rtol=0, atol=0)
+    torch.testing.assert_close(held.reconstructed.values, twice.reconstructed.values, rtol=0, atol=0)
     assert not torch.equal(held.vector, used.vector)
 
 
@@ -111,7 +111,7 @@ def test_views_differ_in_training(made: tuple[Aligner, Inputs]) -> None:
     model, inputs = made
     model.train()
     first, second = (model._views(batch(inputs), ["ecg"])["ecg"] for _ in range(2))
-    assert not torch.equal(first.residual.mask, second.residual.mask)
+    assert not torch.equal(first.reconstructed.mask, second.reconstructed.mask)
     assert not torch.equal(first.vector, second.vector)
 
 
