@@ -1,4 +1,4 @@
-"""A cloud drawn from above one corner: near points dark, far points light, or in their own colours."""
+"""A cloud drawn from above one corner, shaded by depth: near points dark, or bright in their own colours."""
 
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,11 @@ def draw_cloud(cloud: PointCloud, axes: "Axes", *, azimuth: float = 35.0, elevat
     points = points @ rotation_about(1, np.deg2rad(-azimuth)).T @ rotation_about(0, np.deg2rad(elevation)).T
     order = np.argsort(points[:, 2])  # near ones last
     x, y, depth = points[order].T
-    colours = depth if cloud.colours is None else cloud.colours[kept][order]
-    axes.scatter(x, y, c=colours, s=2, cmap="Greys", vmin=2 * depth.min() - depth.max(), vmax=depth.max(), linewidths=0)
+    near = ((depth - depth.min()) / max(float(np.ptp(depth)), 1e-12))[:, None]
+    if cloud.colours is None:
+        paint = np.tile(0.8 * (1 - near), 3)
+    else:
+        paint = cloud.colours[kept][order] * (0.4 + 0.6 * near)
+    axes.scatter(x, y, c=paint, s=2, linewidths=0)
     axes.set_aspect("equal")
     axes.axis("off")

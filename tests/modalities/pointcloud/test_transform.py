@@ -187,8 +187,20 @@ def test_a_cloud_is_drawn_upright() -> None:
     pole = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32) * np.float32([0.1, 0.1, 5])
     axes = Figure().subplots()
     draw_cloud(PointCloud(pole, up="z"), axes)
+    assert np.ptp(axes.collections[0].get_facecolor()[:, :3].mean(1)) > 0.5  # shaded by depth
     offsets = np.ma.getdata(axes.collections[0].get_offsets())
     assert np.ptp(offsets[:, 1]) > 5 * np.ptp(offsets[:, 0])
+
+
+def test_a_coloured_cloud_is_drawn_in_its_colours() -> None:
+    from matplotlib.figure import Figure
+
+    sample = cloud(200)
+    axes = Figure().subplots()
+    draw_cloud(PointCloud(sample.points, np.tile(np.float32([1, 0, 0]), (200, 1))), axes)
+    colours = axes.collections[0].get_facecolor()
+    assert colours[:, 0].max() == pytest.approx(1)
+    assert not colours[:, 1:3].any()
 
 
 def test_settings_survive_json() -> None:
