@@ -31,10 +31,8 @@ def draw_cloud(cloud: PointCloud, axes: "Axes", *, azimuth: float = 35.0, elevat
     order = np.argsort(points[:, 2])  # near ones last
     x, y, depth = points[order].T
     near = ((depth - depth.min()) / max(float(np.ptp(depth)), 1e-12))[:, None]
-    if cloud.colours is None:
-        paint = np.tile(0.8 * (1 - near), 3)
-    else:
-        paint = cloud.colours[kept][order] * (0.4 + 0.6 * near)
+    own = cloud.colours
+    paint = np.tile(0.8 * (1 - near), 3) if own is None else own[kept][order] * (0.4 + 0.6 * near)
     axes.scatter(x, y, c=paint, s=2, linewidths=0)
     axes.set_aspect("equal")
     axes.axis("off")
