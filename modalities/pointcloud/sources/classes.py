@@ -12,7 +12,7 @@ from mmalign.errors import UserError
 from modalities.common.published_dataset import chosen
 from modalities.pointcloud.sources.hdf5_rows import MARK, cloud_of_row
 
-COLUMNS = ("pointcloud", "text", "label", "id", "split")
+COLUMNS: tuple[str, ...] = ("pointcloud", "text", "label", "id", "split")
 
 
 def sentence_of(label: str) -> str:
@@ -46,15 +46,20 @@ class ClassifiedShapes(Source):
     """A source whose rows are a cloud, its class, and the class as a sentence.
 
     A subclass lists `(name of the file, class, split)`; a name `FILE.h5#ROW` is a row of an HDF5 file.
+
+    Class attributes:
+        kind: The name of the data set.
+        columns: Those that it has.
     """
 
     default_columns: ClassVar[Mapping[str, str]] = {"pointcloud": "pointcloud", "text": "text"}
     kind: ClassVar[str]
+    columns: ClassVar[tuple[str, ...]] = COLUMNS
 
     def __init__(self, config: SourceConfig, folder: Path, shapes: Sequence[tuple[str, str, str]]) -> None:
         super().__init__(config)
         given = SourceConfig(columns=dict(config.columns or self.default_columns))
-        self._columns = named_columns(given, COLUMNS, self.kind)
+        self._columns = named_columns(given, self.columns, self.kind)
         self.folder, self._store = folder, open_store(folder)
         self._shapes = list(shapes)
         self._files = {name.partition(MARK)[0] for name, _, _ in self._shapes}
@@ -69,7 +74,12 @@ class ClassifiedShapes(Source):
         cells: dict[str, tuple[Any, ...]] = {
             "pointcloud": (name,), "text": (sentence_of(words),), "label": (words,), "id": (name,), "split": (split,),
         }  # fmt: skip
+        cells |= self.further_cells(name, label)
         return Record(name, name, chosen(cells, self._columns), None, (words,), split)
+
+    def further_cells(self, name: str, label: str) -> dict[str, tuple[Any, ...]]:
+        """Other columns, or other values, of a row; by default none."""
+        return {}
 
     def fetch(self, name: str) -> Path | bytes:
         if MARK in name:

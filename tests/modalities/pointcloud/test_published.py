@@ -1,5 +1,6 @@
 """Sources of published data sets, on small copies in the layout of each release."""
 
+import json
 from pathlib import Path
 
 import golden_clouds as golden
@@ -12,6 +13,7 @@ from mmalign.errors import BadSample, UserError
 from modalities.pointcloud import MODALITY
 from modalities.pointcloud.sources.modelnet40 import ModelNet40Source
 from modalities.pointcloud.sources.scanobjectnn import CLASSES, ScanObjectNNSource
+from modalities.pointcloud.sources.shapenet55 import ShapeNet55Source
 
 
 def clouds(count: int, seed: int = 0) -> np.ndarray:
@@ -122,6 +124,36 @@ def test_scanobjectnn_variants(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="obj-only"):
         scan(tmp_path, variant="obj-onl")
     assert len(set(CLASSES)) == 15
+
+
+@pytest.mark.parametrize("lists", ["", "ShapeNet-55"])
+def test_shapenet_of_ulip(tmp_path: Path, lists: str) -> None:
+    for folder in ("shapenet_pc", "rendered_images/02691156-abc", *([lists] if lists else [])):
+        (tmp_path / folder).mkdir(parents=True)
+    np.save(tmp_path / "shapenet_pc/02691156-abc.npy", clouds(1)[0])
+    np.save(tmp_path / "shapenet_pc/03001627-d-e.npy", clouds(1, 1)[0])
+    taxonomy = [{"synsetId": "02691156", "name": "airplane, plane"}, {"synsetId": "03001627", "name": "chair"}]
+    (tmp_path / "taxonomy.json").write_text(json.dumps(taxonomy))
+    (tmp_path / lists / "train.txt").write_text("02691156-abc.npy\n")
+    (tmp_path / lists / "test.txt").write_text("03001627-d-e.npy\n")
+    for name in ("r_012", "r_348", "r_012_depth0001"):
+        (tmp_path / f"rendered_images/02691156-abc/02691156-abc_{name}.png").write_bytes(b"png")
+    source = ShapeNet55Source(SourceConfig(source="shapenet55", manifest=str(tmp_path)))
+    plane, chair = source.records()
+    assert plane.values == {"pointcloud": ("shapenet_pc/02691156-abc.npy",), "text": ("an airplane", "a plane")}
+    assert (plane.labels, plane.split, chair.labels, chair.split) == (("airplane",), "train", ("chair",), "test")
+    assert len(MODALITY.read(source.fetch(chair.values["pointcloud"][0]))) == 64
+    columns = {"pointcloud": "pointcloud", "image": "image"}
+    both = ShapeNet55Source(SourceConfig(source="shapenet55", manifest=str(tmp_path), columns=columns)).records()
+    start = "rendered_images/02691156-abc/02691156-abc"
+    assert both[0].values["image"] == (f"{start}_r_012.png", f"{start}_r_348.png")
+    assert "image" not in both[1].values
+    (tmp_path / lists / "test.txt").write_text("00000000-x.npy\n")
+    with pytest.raises(UserError, match="expected synsets"):
+        ShapeNet55Source(SourceConfig(source="shapenet55", manifest=str(tmp_path)))
+    (tmp_path / "taxonomy.json").write_text("[1]")
+    with pytest.raises(UserError, match="synsetId and name"):
+        ShapeNet55Source(SourceConfig(source="shapenet55", manifest=str(tmp_path)))
 
 
 def test_what_is_missing_or_damaged_is_named(tmp_path: Path, pointnet: Path) -> None:
