@@ -1,4 +1,4 @@
-"""The source `shapenet55`: ShapeNet-55 as ULIP hands it on, 52,470 shapes with the names of their classes and renders."""
+"""The source `shapenet55`: ShapeNet-55 as ULIP hands it on, 52,470 shapes with class names and renders."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,8 @@ class ShapeNet55Source(ClassifiedShapes):
 
     It has `shapenet_pc/SYNSET-ID.npy` (8,192 points, y up), `taxonomy.json` (synset -> names), the lists `train.txt`
     and `test.txt`, there or in `ShapeNet-55`, and perhaps the renders
-    `rendered_images/SYNSET-ID/SYNSET-ID_r_DEGREES.png`. As the release documents them; not checked against the data. The pickled tables of OpenShape are not read.
+    `rendered_images/SYNSET-ID/SYNSET-ID_r_DEGREES.png`. As the release documents them; not checked against the data.
+    The pickled tables of OpenShape are not read.
 
     Columns: `pointcloud`, `text` (each name of the class is an alternative: "an airplane", "a plane"), `label` (its
     first name), `image` (the renders that are there, each an alternative), `id`, `split` (train or test).
