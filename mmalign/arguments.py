@@ -4,7 +4,7 @@ import inspect
 import re
 import types
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
@@ -25,7 +25,7 @@ class Argument:
 
     name: str
     kind: Any
-    default: Any = MISSING
+    default: Any = field(default_factory=lambda: MISSING)
     about: str = ""
 
     @property
@@ -56,7 +56,7 @@ def arguments_of(thing: Callable[..., Any]) -> dict[str, Argument]:
     kinds = _annotations(thing, owner)
     factories = {}
     if is_dataclass(thing):
-        factories = {field.name: field.default_factory for field in fields(thing)}
+        factories = {one.name: one.default_factory for one in fields(thing)}
     found = {}
     for name, parameter in inspect.signature(thing).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

@@ -1,80 +1,87 @@
 """Parsing with errors that a user can act on, and free dictionaries below typed keys."""
 
-import dataclasses
-import difflib
 import json
-import re
 from collections.abc import Mapping
-from fnmatch import fnmatch
 from typing import Any
 
 import jsonargparse
 import yaml
 
+from mmalign.arguments import Argument
 from mmalign.errors import UserError
-from mmalign.model import TowerConfig
-from mmalign.objectives.pairs import PairConfig
-from mmalign.registry import nearest
-
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "NoneType": "null"}
+from mmalign.keys import OpenKeys, check_configuration, merge
 
 OPEN_DICTS = ("args", "transform", "options")
 """Keys whose value is a free dictionary, filled by the registered thing that they configure."""
 
 
-def parse(parser: jsonargparse.ArgumentParser, arguments: list[str], nested: Mapping[str, type] | None = None) -> Any:
-    """Parse; what does not fit becomes a `UserError` of one line that names the nearest flag or key.
+def parse(parser: jsonargparse.ArgumentParser, arguments: list[str], keys: Mapping[str, Argument]) -> Any:
+    """Check the keys of a command line, then parse it.
 
     Args:
         parser: The command's parser.
         arguments: The command line.
-        nested: Key -> dataclass of its value, see `check_keys`.
+        keys: The command's keys, see `mmalign.keys.check_configuration`; empty = they are checked already.
+
+    Raises:
+        UserError: a key does not exist, or a value cannot be used.
     """
-    check_keys(arguments, nested or {})
+    if keys:
+        check_flags(arguments, keys)
     try:
         return parser.parse_args(arguments)
     except jsonargparse.ArgumentError as error:
-        text = " ".join(str(error).split())
-        for key, value in _pairs(arguments):
-            types = re.findall(r"Expected a <class '(\w+)'>", text)
-            if types and f'Parser key "{key}":' in text:
-                kinds = " or ".join(dict.fromkeys(_KINDS.get(kind, kind) for kind in types))
-                raise UserError(f"--{key}: expected {kinds}, got {value!r}") from error
-        raise UserError(text + _hint(parser, text)) from error
+        raise UserError(" ".join(str(error).split())) from error
 
 
-def check_keys(arguments: list[str], nested: Mapping[str, type]) -> None:
-    """Check the keys below those whose value is one dataclass for the parser.
+def check_flags(
+    arguments: list[str],
+    keys: Mapping[str, Argument],
+    content: Mapping[str, Any] | None = None,
+    file: str = "",
+    open_keys: OpenKeys | None = None,
+) -> None:
+    """Check a configuration and the command line that overrides it: each key, and the values of simple types.
 
     Args:
         arguments: The command line.
-        nested: Key -> dataclass of its value; `model.towers.*` = of each of its entries.
-
-    Raises:
-        UserError: a key does not exist; the message has the nearest one and all others.
+        keys: Keys of the configuration.
+        content: The configuration that the command line overrides.
+        file: Its name, for messages.
+        open_keys: The keys of free dictionaries, see `mmalign.keys.check_configuration`.
 
     Example:
-        >>> check_keys(["--model.towers.image.encodr", "vit"], {"model.towers.*": TowerConfig})  # doctest: +ELLIPSIS
+        >>> check_flags(["--sede", "3"], {"seed": Argument("seed", int)})
         Traceback (most recent call last):
-        mmalign.errors.UserError: ...
+        mmalign.errors.UserError: --sede: no such key; did you mean --seed?
     """
-    for key, _ in _pairs(arguments):
-        path = key.split(".")
-        for pattern, kind in nested.items():
-            depth = pattern.count(".") + 1
-            if len(path) > depth and fnmatch(".".join(path[:depth]), pattern):
-                known = [field.name for field in dataclasses.fields(kind)]
-                if path[depth] not in known:
-                    raise UserError(f"--{key}: no such key{nearest(path[depth], known)}")
+    tree: Any = content or {}
+    given = _pairs(arguments)
+    for key, value in given:
+        tree = merge(tree, key.split("."), True if value is None else _value(value))
+    named = [key.split(".") for key, _ in given]
+
+    def label(path: tuple[str, ...]) -> str:
+        typed = any([*path][: len(key)] == key[: len(path)] for key in named) or not file
+        return f"--{'.'.join(path)}" if typed else f"{file}: {'.'.join(path)}"
+
+    check_configuration(tree, keys, label, open_keys)
 
 
-def _pairs(arguments: list[str]) -> list[tuple[str, str]]:
-    """Each flag, without its dashes, and its value ("" where it has none)."""
-    pairs = []
-    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
+def _value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _pairs(arguments: list[str]) -> list[tuple[str, str | None]]:
+    """Each flag, without its dashes, and its value (None where it has none)."""
+    pairs: list[tuple[str, str | None]] = []
+    for argument, following in zip(arguments, [*arguments, "--"][1:], strict=True):
         if argument.startswith("--"):
             key, equals, value = argument[2:].partition("=")
-            pairs.append((key, value if equals else following))
+            pairs.append((key, value if equals else None if following.startswith("--") else following))
     return pairs
 
 
@@ -97,7 +104,10 @@ def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:
         argument = rest.pop(0)
         key, equals, value = argument.partition("=")
         path = key.removeprefix("--").split(".")
-        cut = next((place for place, part in enumerate(path) if part in OPEN_DICTS), None)
+        if path[:2] == ["model", "pairs"] and len(path) > 2 and path[2].isdigit():  # one entry of a list
+            cut: int | None = 1
+        else:
+            cut = next((place for place, part in enumerate(path) if part in OPEN_DICTS), None)
         if not key.startswith("--") or cut is None:
             kept.append(argument)
             continue
@@ -114,10 +124,7 @@ def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:
             continue
         if top not in trees:
             trees[top] = json.loads(json.dumps(_at(base, path[: cut + 1])))  # a copy: the recipe is not changed
-        node = trees[top]
-        for part in path[cut + 1 : -1]:
-            node = node.setdefault(part, {})
-        node[path[-1]] = parsed
+        trees[top] = merge(trees[top], path[cut + 1 :], parsed)
     return kept + [f"--{top}={json.dumps(tree)}" for top, tree in trees.items()]
 
 
@@ -138,20 +145,3 @@ def _at(tree: Any, path: list[str]) -> Any:
     for part in path:
         tree = tree.get(part) if isinstance(tree, dict) else None
     return tree or {}
-
-
-def _hint(parser: jsonargparse.ArgumentParser, text: str) -> str:
-    """`; did you mean ...` where the message names a flag or key that does not exist."""
-    unknown = re.search(r"(?:unrecognized arguments?|[Kk]ey|Option|option) *:? *['\"]?(-*[\w.]+)", text)
-    if "unrecognized" in text:
-        wrong = re.findall(r"--[\w.]+", text.split("unrecognized", 1)[1])
-        known = [f"--{key}" for key in parser.get_defaults(skip_validation=True).keys()]  # noqa: SIM118 - a Namespace
-        close = difflib.get_close_matches(wrong[0], known, n=1) if wrong else []
-    else:
-        wrong = re.findall(r"['\"]([\w.]+)['\"] is not (?:accepted|expected)", text) or (
-            [unknown.group(1)] if unknown else []
-        )
-        fields = [field.name for kind in (TowerConfig, PairConfig) for field in dataclasses.fields(kind)]
-        leaves = [key.rpartition(".")[2] for key in parser.get_defaults(skip_validation=True).keys()]  # noqa: SIM118
-        close = difflib.get_close_matches(wrong[0].rpartition(".")[2], fields + leaves, n=1) if wrong else []
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -21,6 +21,7 @@ ROWS = [
         "version",
         "errors",
         "arguments",
+        "keys",
         "types",
         "registry",
         "modality",

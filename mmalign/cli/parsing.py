@@ -13,6 +13,7 @@ from mmalign.cli.help import asked_for, data_section, show_help
 from mmalign.data.dataset import Dataset
 from mmalign.flags import fold_open_dicts
 from mmalign.flags import parse as parse_flags
+from mmalign.keys import Section
 
 Parsed = Any
 
@@ -29,7 +30,7 @@ def parse(name: str, flags: type, arguments: list[str]) -> Parsed:
         arguments: The command line after the command.
     """
     _help(name, flags, arguments, data=False)
-    return parse_flags(_parser(name, flags), _switched_on(flags, arguments))
+    return parse_flags(_parser(name, flags), _switched_on(flags, arguments), arguments_of_flags(flags))
 
 
 def parse_with_data(name: str, flags: type, arguments: list[str]) -> tuple[Parsed, Dataset]:
@@ -47,11 +48,12 @@ def parse_with_data(name: str, flags: type, arguments: list[str]) -> tuple[Parse
     arguments = _switched_on(flags, arguments)
     parser = _parser(name, flags)
     parser.add_class_arguments(Dataset, "data")
-    parsed = parse_flags(parser, fold_open_dicts(arguments, {}))
+    keys = arguments_of_flags(flags) | {"data": Argument("data", Section(Dataset))}
+    parsed = parse_flags(parser, fold_open_dicts(arguments, {}), keys)
     if "bundle" in parsed:
         defaults = _run_defaults(parsed.bundle, arguments)
         parser.set_defaults({f"data.{key}": value for key, value in defaults.items()})
-        parsed = parse_flags(parser, fold_open_dicts(arguments, {"data": defaults}))
+        parsed = parse_flags(parser, fold_open_dicts(arguments, {"data": defaults}), keys)
     return parsed, parser.instantiate(parsed).data
 
 

@@ -1,6 +1,5 @@
 """`mmalign train`: LightningCLI underneath; a recipe, overrides, a run folder, a bundle at the end."""
 
-import dataclasses
 import logging
 import os
 import shlex
@@ -17,18 +16,18 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from mmalign import bundle, recipes
-from mmalign.arguments import arguments_of
+from mmalign.arguments import Argument, arguments_of
+from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
-from mmalign.flags import fold_open_dicts
+from mmalign.flags import check_flags, fold_open_dicts
 from mmalign.flags import parse as parse_flags
-from mmalign.model import TowerConfig
+from mmalign.keys import Section
 from mmalign.registry import missing_extra, nearest
 from mmalign.training.build import ModelConfig, build_model, chunks_of
 from mmalign.training.callbacks import EpochLines, ExactResume, require_format
 from mmalign.training.data_module import TrainingData
 from mmalign.training.module import AlignmentModule
-from mmalign.training.optimizer import OptimizerConfig
-from mmalign.training.run_config import RunConfig
+from mmalign.training.run_config import RunConfig, registered_arguments
 from mmalign.version import __version__
 
 
@@ -55,7 +54,7 @@ class TrainCLI(LightningCLI):
         super().__init__(*args, **kwargs)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parse_flags(parser, args, {"model.towers.*": TowerConfig, "model.optimizer": OptimizerConfig})
+        self.config = parse_flags(parser, args, {})
 
     def before_instantiate_classes(self) -> None:
         self.out = Path(self.config.out)
@@ -113,11 +112,8 @@ def parse(recipe: str, arguments: list[str], callbacks: Sequence[pl.Callback] = 
     """Read a recipe and its overrides and build data, model and trainer, nothing run yet."""
     path = recipes.find(recipe)
     content = _read_yaml(path)
-    known = [field.name for field in dataclasses.fields(ModelConfig)]
-    for key in content.get("model") or {}:  # the parser itself ignores an unknown key whose value is empty
-        if key not in known:
-            raise UserError(f"{path}: model has no key {key!r}{nearest(str(key), known)}")
     folded = fold_open_dicts(arguments, content)
+    check_flags(folded, recipe_keys(), content, str(path), registered_arguments)
     return TrainCLI(
         datamodule_class=TrainingData,
         extra_callbacks=callbacks,
@@ -184,6 +180,14 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
         _say(trainer, f"saved {out / 'bundle'}; next: mmalign evaluate {out} --task {task}")
         _say(trainer, f'in Python: import mmalign; model = mmalign.load("{out}"); model.encode(...)')
     return out
+
+
+def recipe_keys() -> dict[str, Argument]:
+    """The keys of a recipe and the flags of a run."""
+    sections = {"model": ModelConfig, "data": Dataset, "trainer": pl.Trainer}
+    keys = arguments_of(RunConfig) | {"seed_everything": Argument("seed_everything", bool | int)}
+    keys |= {name: Argument(name, Any) for name in ("config", "print_config")}
+    return keys | {name: Argument(name, Section(kind)) for name, kind in sections.items()}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

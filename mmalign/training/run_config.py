@@ -1,6 +1,13 @@
 """The flags of a training run beside its recipe's keys; imports no Lightning, so that help can print them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from mmalign import registry
+from mmalign.arguments import Argument, arguments_of, takes_any
+from mmalign.objectives.pairs import PairConfig
+from mmalign.towers import TowerConfig, modality_of
 
 
 @dataclass
@@ -22,3 +29,31 @@ class RunConfig:
     ema: float = 0.0
     checkpoint_every: int = 0
     loggers: list[str] = field(default_factory=list)
+
+
+def registered_arguments(kind: type, key: str, values: Mapping[str, Any], name: str) -> Mapping[str, Argument] | None:
+    """The arguments that a recipe's free dictionary `args` takes: those of a tower's encoder, of a pair's objective.
+
+    Args:
+        kind: The dataclass that has the dictionary.
+        key: The dictionary's key.
+        values: The values of the dataclass.
+        name: The dataclass's own key: a tower's name.
+
+    Returns:
+        Name -> argument; None = they are not known here.
+    """
+    if key != "args":
+        return None
+    if kind is PairConfig:
+        found: Any = registry.load("objectives", values.get("objective") or "clip")
+        skip = 0
+    elif kind is TowerConfig and not (values.get("weights") and not values.get("encoder")):
+        modality = modality_of(name, TowerConfig(modality=values.get("modality") or ""))
+        encoder = values.get("encoder") or next(iter(modality.encoders))
+        if encoder not in modality.encoders:
+            return None  # building the model names the nearest one
+        found, skip = modality.encoders[encoder], 1  # mmalign passes the transform
+    else:
+        return None
+    return None if takes_any(found) else dict([*arguments_of(found).items()][skip:])

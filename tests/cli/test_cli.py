@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from mmalign import recipes
 from mmalign.cli import main
 from mmalign.errors import UserError
-from mmalign.flags import fold_open_dicts
+from mmalign.flags import check_flags, fold_open_dicts
+from mmalign.training.run import recipe_keys
+from mmalign.training.run_config import registered_arguments
 
 TINY = [
     "--model.dim=8",
@@ -220,9 +224,22 @@ def test_mistakes_are_one_line(
     ("flags", "message"),
     [
         (["--model.towers.image.encoder", "convnte"], "did you mean 'convnet'"),
-        (["--model.towers.image.args.widht", "3"], "has no argument 'widht'; did you mean 'width'"),
-        (["--model.optimizer.lrr", "3"], "--model.optimizer.lrr: no such key; did you mean 'lr'"),
-        (["--model.towers.image.encodr", "vit"], "--model.towers.image.encodr: no such key; did you mean 'encoder'"),
+        (
+            ["--model.towers.image.args.widht", "3"],
+            "args.widht: no such key; did you mean --model.towers.image.args.width?",
+        ),
+        (["--model.optimizer.lrr", "3"], "--model.optimizer.lrr: no such key; did you mean --model.optimizer.lr?"),
+        (
+            ["--model.towers.image.encodr", "vit"],
+            "--model.towers.image.encodr: no such key; did you mean --model.towers.image.encoder?",
+        ),
+        (
+            ["--model.pairs.0.objectiv", "clip"],
+            "objectiv: no such key; did you mean --model.pairs.0.objective?",
+        ),
+        (["--model.pairs.0.args.learnscale", "true"], "did you mean --model.pairs.0.args.learn_scale?"),
+        (["--otu", "x"], "--otu: no such key; did you mean --out?"),
+        (["--seed_everything", "[1]"], "--seed_everything: expected true or false or a whole number, got [1]"),
         (["--trainer.max_epochs", "two"], "--trainer.max_epochs: expected a whole number or null, got 'two'"),
         (["--model.dim", "two"], "--model.dim: expected a whole number, got 'two'"),
         (["--model.towers.image.transform.sise", "3"], "did you mean 'size'"),
@@ -261,6 +278,27 @@ def test_print_config_shows_the_overrides(capsys: pytest.CaptureFixture[str]) ->
         main(["train", "image-text", "--model.towers.image.args.width=7", "--print_config"])
     assert stopped.value.code == 0
     assert "width: 7" in capsys.readouterr().out
+
+
+def test_a_wrong_key_of_a_recipe_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("model: {towers: {text: {args: {}}}, pairs: [{a: text, b: text, wieght: 1}]}\n")
+    assert main(["train", str(recipe)]) == 2
+    assert f"{recipe}: model.pairs.0.wieght: no such key; did you mean model.pairs.0.weight?" in one_line(capsys)
+
+
+def test_an_index_overrides_one_pair() -> None:
+    base = {"model": {"pairs": [{"a": "x", "b": "y"}, {"a": "y", "b": "z"}]}}
+    folded = fold_open_dicts(["--model.pairs.1.objective", "siglip", "--model.pairs.1.args.k=2"], base)
+    expected = [{"a": "x", "b": "y"}, {"a": "y", "b": "z", "objective": "siglip", "args": {"k": 2}}]
+    assert folded == ["--model.pairs=" + json.dumps(expected)]
+    assert base["model"]["pairs"][1] == {"a": "y", "b": "z"}, "the recipe is not changed"
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_keys_of_every_recipe_are_known(name: str) -> None:
+    keys = recipe_keys()
+    check_flags([], keys, yaml.safe_load(recipes.find(name).read_text()), name, registered_arguments)
 
 
 def test_open_dicts_fold_over_the_recipe() -> None:

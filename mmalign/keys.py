@@ -1,0 +1,160 @@
+"""Checks the keys and values of a configuration against the types that it fills, before anything parses it."""
+
+import difflib
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+from mmalign.arguments import Argument, arguments_of
+from mmalign.errors import UserError
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+
+Path = tuple[str, ...]
+OpenKeys = Callable[[type, str, Mapping[str, Any], str], Mapping[str, Argument] | None]
+"""(dataclass, name of its key, its values, its own name) -> the keys below a free dictionary; None = any key."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """The type of a key whose value has the arguments of a class as keys.
+
+    Args:
+        of: The class.
+    """
+
+    of: Callable[..., Any]
+
+
+def check_configuration(
+    tree: Mapping[str, Any],
+    keys: Mapping[str, Argument],
+    label: Callable[[Path], str],
+    open_keys: OpenKeys | None = None,
+) -> None:
+    """Check every key, at every depth, and the values of simple types.
+
+    Args:
+        tree: The configuration.
+        keys: Its keys; a value whose type is a dataclass, a `Section`, or a mapping or list of dataclasses is checked
+            too.
+        label: Path of a key -> what the user calls it, such as `--model.dim`.
+        open_keys: The keys of free dictionaries, where they are known.
+
+    Raises:
+        UserError: a key does not exist, or a value has another type; the message names the key and the nearest one.
+
+    Example:
+        >>> from mmalign.training.optimizer import OptimizerConfig
+        >>> check_configuration({"lrr": 1}, arguments_of(OptimizerConfig), ".".join)
+        Traceback (most recent call last):
+        mmalign.errors.UserError: lrr: no such key; did you mean lr?
+    """
+
+    def walk(node: Mapping[str, Any], keys: Mapping[str, Argument], path: Path) -> None:
+        for name, value in node.items():
+            key = str(name).removesuffix("+")  # `--trainer.callbacks+` appends
+            if key not in keys:
+                shown = label((*path, str(name)))
+                close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+                dashes = "--" if shown.startswith("--") else ""
+                hint = (
+                    f"; did you mean {dashes}{'.'.join((*path, close[0]))}?"
+                    if close
+                    else f" (known: {', '.join(keys)})"
+                )
+                raise UserError(f"{shown}: no such key{hint}")
+            check(value, keys[key].kind, (*path, key))
+
+    def check(value: Any, kind: Any, path: Path) -> None:
+        if not fits(value, kind):
+            raise UserError(f"{label(path)}: expected {words(kind)}, got {value!r}")
+        for one in _alternatives(kind):
+            inner = get_args(one)[-1] if get_origin(one) in (dict, list) else None
+            if isinstance(one, Section) and isinstance(value, Mapping):
+                walk(value, arguments_of(one.of), path)
+            elif is_dataclass(one) and isinstance(one, type) and isinstance(value, Mapping):
+                walk(value, arguments_of(one), path)
+                for name, below in value.items():
+                    known = open_keys(one, name, value, path[-1]) if open_keys and isinstance(below, Mapping) else None
+                    if known is not None:
+                        walk(below, known, (*path, name))
+            elif is_dataclass(inner) and isinstance(value, Mapping):
+                for name, below in value.items():
+                    check(below, inner, (*path, str(name)))
+            elif is_dataclass(inner) and isinstance(value, list):
+                for index, below in enumerate(value):
+                    check(below, inner, (*path, str(index)))
+
+    walk(tree, keys, ())
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value can have a type; a type that is none of the simple ones takes any value.
+
+    Example:
+        >>> fits("two", int | None), fits(None, int | None), fits("1e-3", float)
+        (False, True, True)
+    """
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return any(fits(value, one) for one in get_args(kind))
+    if origin is Literal:
+        return str(value) in map(str, get_args(kind))
+    if kind is type(None):
+        return value is None
+    if kind is bool:
+        return isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind is float:
+        return _is_number(value)
+    if kind is str:
+        return not isinstance(value, Mapping | list)
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping | str | None)
+    return True
+
+
+def words(kind: Any) -> str:
+    """A type as an error message names it.
+
+    Example:
+        >>> words(int | None)
+        'a whole number or null'
+    """
+    named = [
+        _WORDS.get(one) or (f"one of {', '.join(map(str, get_args(one)))}" if get_origin(one) is Literal else "")
+        for one in _alternatives(kind)
+    ]
+    return " or ".join(dict.fromkeys(name or "a mapping or a list" for name in named))
+
+
+def merge(tree: Any, path: Sequence[str], value: Any) -> Any:
+    """A copy of a configuration with one value set; mappings are made where there are none, a list takes an index.
+
+    Example:
+        >>> merge({"pairs": [{"a": 1}]}, ["pairs", "0", "b"], 2)
+        {'pairs': [{'a': 1, 'b': 2}]}
+    """
+    if not path:
+        return value
+    if isinstance(tree, list) and path[0].isdigit() and int(path[0]) < len(tree):
+        return [merge(one, path[1:], value) if str(i) == path[0] else one for i, one in enumerate(tree)]
+    node = dict(tree) if isinstance(tree, Mapping) else {}
+    return {**node, path[0]: merge(node.get(path[0]), path[1:], value)}
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return False
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool)
