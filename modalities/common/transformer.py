@@ -30,21 +30,41 @@ class Attention(nn.Module):
         return self.out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
+class DropPath(nn.Module):
+    """Leave out a residual branch of whole samples at random in training (stochastic depth, arXiv 1603.09382).
+
+    Args:
+        probability: Of leaving a sample's branch out; what is kept is divided by `1 - probability`.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Drop; `values (batch, ...)`."""
+        if not self.training or not self.probability:
+            return values
+        shape = (len(values), *[1] * (values.ndim - 1))
+        return values * values.new_empty(shape).bernoulli_(1 - self.probability) / (1 - self.probability)
+
+
 class Block(nn.Module):
     """One layer: attention, then a two-layer perceptron, each with its norm before it and a residual around it."""
 
-    def __init__(self, width: int, heads: int, *, mlp_ratio: float, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, *, mlp_ratio: float, dropout: float, drop_path: float = 0.0) -> None:
         super().__init__()
         hidden = int(width * mlp_ratio)
         self.norm_attention, self.attention = nn.LayerNorm(width), Attention(width, heads)
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
         self.dropout = nn.Dropout(dropout)
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
         """Run the layer."""
-        values = values + self.dropout(self.attention(self.norm_attention(values), mask))
-        return values + self.dropout(self.mlp(self.norm_mlp(values)))  # type: ignore[no-any-return]
+        values = values + self.drop_path(self.dropout(self.attention(self.norm_attention(values), mask)))
+        return values + self.drop_path(self.dropout(self.mlp(self.norm_mlp(values))))  # type: ignore[no-any-return]
 
 
 class Transformer(nn.Module):
@@ -56,6 +76,8 @@ class Transformer(nn.Module):
         heads: Attention heads; must divide `width`.
         mlp_ratio: Hidden size of the perceptron, as a multiple of `width`.
         dropout: Share of values dropped on each residual branch in training.
+        drop_path: Probability that a sample's branches of the last layer are left out in training; from 0 in the first
+            layer it grows evenly.
 
     Raises:
         UserError: `heads` does not divide `width`.
@@ -66,11 +88,23 @@ class Transformer(nn.Module):
         torch.Size([3, 5, 8])
     """
 
-    def __init__(self, width: int, *, depth: int, heads: int, mlp_ratio: float = 4.0, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        depth: int,
+        heads: int,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         if width % heads:
             raise UserError(f"heads must divide width, got heads={heads} and width={width}")
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio=mlp_ratio, dropout=dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, mlp_ratio=mlp_ratio, dropout=dropout, drop_path=drop_path * layer / max(depth - 1, 1))
+            for layer in range(depth)
+        )
         self.norm = nn.LayerNorm(width)
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
@@ -80,10 +114,10 @@ class Transformer(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
-    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Run every layer; padded positions hold numbers of no meaning."""
+    def forward(self, values: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+        """Run every layer; padded positions hold numbers of no meaning. `positions` are added before each layer."""
         for block in self.blocks:
-            values = block(values, mask)
+            values = block(values if positions is None else values + positions, mask)
         return self.norm(values)  # type: ignore[no-any-return]
 
 

@@ -1,0 +1,63 @@
+"""Local groups of points: centres spread over the cloud, and the nearest points of each."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmalign.types import Inputs
+from modalities.pointcloud.geometry import farthest_point_sampling, nearest_neighbours, take_points
+
+ATTRIBUTES = ("colours", "normals")
+"""What a point may carry beside its place, three numbers each, in the order of the channels."""
+
+
+class Groups(NamedTuple):
+    """Groups of a batch of clouds.
+
+    Attributes:
+        centres: Where each group is, `(batch, groups, 3)`.
+        patches: Its points, nearest first, relative to the centre, then their attributes,
+            `(batch, groups, size, channels)`. A group of fewer points repeats its nearest one, which no maximum notices.
+        mask: True = real, `(batch, groups)`: a cloud of fewer points has fewer groups.
+    """
+
+    centres: Tensor
+    patches: Tensor
+    mask: Tensor
+
+    def __getitem__(self, chosen: Tensor) -> "Groups":  # type: ignore[override]
+        """Take groups of each cloud by index, `(batch, count)`."""
+        rows = torch.arange(len(chosen), device=chosen.device)[:, None]
+        return Groups(self.centres[rows, chosen], self.patches[rows, chosen], self.mask[rows, chosen])
+
+
+def group_points(inputs: Inputs, count: int, size: int, *, radius: float | None = None) -> Groups:
+    """Cut clouds into overlapping groups, as Point-BERT and Point-MAE do (arXiv 2111.14819, section 3.1).
+
+    Centres are chosen by farthest point sampling that starts at the point farthest from the centroid, so that the order
+    of the points changes nothing.
+
+    Args:
+        inputs: `points (batch, n, 3)` and `mask (batch, n)`; `colours` and `normals` of the points' shape where a
+            transform gives them.
+        count: Groups of each cloud.
+        size: Points of each group.
+        radius: Farthest that a point may be from its centre; None = no limit.
+
+    Example:
+        >>> line = torch.arange(8.0)[None, :, None] * torch.tensor([1.0, 0.0, 0.0])
+        >>> groups = group_points({"points": line, "mask": torch.ones(1, 8, dtype=torch.bool)}, 2, 3)
+        >>> groups.centres[0, :, 0], groups.patches[0, :, :, 0]
+        (tensor([0., 7.]), tensor([[ 0.,  1.,  2.],
+                [ 0., -1., -2.]]))
+    """
+    points, real = inputs["points"], inputs["mask"]
+    with torch.no_grad():
+        chosen = farthest_point_sampling(points, count, mask=real)
+        centres = take_points(points, chosen.indices)
+        near = nearest_neighbours(points, centres, size, mask=real, radius=radius)
+    flat = near.indices.flatten(1)
+    patches = take_points(points, flat).unflatten(1, (count, size)) - centres[:, :, None]
+    attributes = [take_points(inputs[name], flat).unflatten(1, (count, size)) for name in ATTRIBUTES if name in inputs]
+    return Groups(centres, torch.cat([patches, *attributes], dim=3), chosen.mask)
