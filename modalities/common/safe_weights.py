@@ -28,7 +28,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Each format's reader has errors of its own; all mean the same to the user.
         raise UserError(f"cannot read weights from {path}: {str(error).splitlines()[0]}") from error
-    for wrapper in ("state_dict", "model"):
+    for wrapper in ("state_dict", "model", "base_model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):

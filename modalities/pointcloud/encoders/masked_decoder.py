@@ -13,7 +13,7 @@ def position_layers(width: int) -> nn.Sequential:
 
 
 class MaskedDecoder(nn.Module):
-    """A small transformer over visible tokens and mask tokens, and a linear map to coordinates (Point-MAE, section 3.2).
+    """A small transformer over visible tokens and mask tokens, and a linear map to coordinates (Point-MAE, 3.2).
 
     One decoder serves every view. Point-CMAE has one for each of its two views; their encoder is shared all the same.
 

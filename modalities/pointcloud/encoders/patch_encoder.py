@@ -13,6 +13,7 @@ class PatchEncoder(nn.Module):
         channels: Numbers of a point: 3, and 3 more for colours and for normals.
         width: Size of what comes out.
         hidden: Size of the first layer; the next are twice and four times as wide. Published: 128.
+        inner: Size behind the maximum, before a linear layer brings it to `width` (Point-BERT: 256); None = no layer.
         norm: layer (of each point alone, so that batch mates and processes change nothing) or batch, as published.
 
     Shape:
@@ -23,14 +24,17 @@ class PatchEncoder(nn.Module):
         torch.Size([5, 16])
     """
 
-    def __init__(self, channels: int, width: int, *, hidden: int, norm: str = "layer") -> None:
+    def __init__(
+        self, channels: int, width: int, *, hidden: int, inner: int | None = None, norm: str = "layer"
+    ) -> None:
         super().__init__()
         self.first = nn.Sequential(
             nn.Linear(channels, hidden), _norm(hidden, norm), nn.ReLU(), nn.Linear(hidden, 2 * hidden)
         )
         self.second = nn.Sequential(
-            nn.Linear(4 * hidden, 4 * hidden), _norm(4 * hidden, norm), nn.ReLU(), nn.Linear(4 * hidden, width)
+            nn.Linear(4 * hidden, 4 * hidden), _norm(4 * hidden, norm), nn.ReLU(), nn.Linear(4 * hidden, inner or width)
         )
+        self.reduce = nn.Linear(inner, width) if inner else nn.Identity()
 
     def forward(self, patches: Tensor) -> Tensor:
         """Encode each group."""
@@ -38,7 +42,7 @@ class PatchEncoder(nn.Module):
         local = self.first(patches.flatten(0, 1)).unflatten(0, (-1, size))  # (groups, size, 2 hidden)
         whole = local.amax(1, keepdim=True).expand(-1, size, -1)
         values: Tensor = self.second(torch.cat([whole, local], dim=2).flatten(0, 1)).unflatten(0, (-1, size))
-        return values.amax(1)
+        return self.reduce(values.amax(1))  # type: ignore[no-any-return]
 
 
 def _norm(width: int, norm: str) -> nn.Module:

@@ -33,6 +33,7 @@ class PointTransformer(Encoder):
         depth: Layers.
         heads: Attention heads; must divide `width`.
         hidden: First layer of the PointNet of a group.
+        inner: Size of a group before a linear layer brings it to `width`, as Point-BERT has it (256); null = none.
         norm: layer or batch, of that PointNet.
         pool: mean_max (mean and maximum of the tokens, side by side) or class_max (class token and maximum).
         drop_path: Probability that the last layer is skipped in training, less for those before it (stochastic depth).
@@ -63,6 +64,7 @@ class PointTransformer(Encoder):
         depth: int = 4,
         heads: int = 4,
         hidden: int = 32,
+        inner: int | None = None,
         norm: str = "layer",
         pool: str = "mean_max",
         drop_path: float = 0.0,
@@ -82,10 +84,11 @@ class PointTransformer(Encoder):
             raise UserError(f"pointcloud point_transformer: expected drop_path in 0..1, got {drop_path}")
         self.arguments = {
             "groups": groups, "group_size": group_size, "width": width, "depth": depth, "heads": heads,
-            "hidden": hidden, "norm": norm, "pool": pool, "drop_path": drop_path, "decoder_depth": decoder_depth,
+            "hidden": hidden, "inner": inner, "norm": norm, "pool": pool, "drop_path": drop_path,
+            "decoder_depth": decoder_depth,
         }  # fmt: skip
         self.groups, self.group_size, self.target_width = groups, group_size, 3 * group_size
-        self.patches = PatchEncoder(transform.channels, width, hidden=hidden, norm=norm)
+        self.patches = PatchEncoder(transform.channels, width, hidden=hidden, inner=inner, norm=norm)
         self.positions = position_layers(width)
         self.layers = Transformer(width, depth=depth, heads=heads, drop_path=drop_path)
         self.class_token = self.class_position = None
@@ -106,7 +109,7 @@ class PointTransformer(Encoder):
         groups, hidden = Groups(inputs["centres"], inputs["patches"], inputs["mask"]), inputs["hidden"]
         # Masked groups are left out altogether: the visible ones of each cloud, then what fills up the batch.
         visible = groups.mask & ~hidden
-        order = (~visible).to(torch.uint8).argsort(1, stable=True)[:, : int(visible.sum(1).max())]
+        order = (~visible).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(visible.sum(1).max())]
         seen = groups[order]._replace(mask=visible.gather(1, order))
         values = self._encode(seen)
         tokens = self._tokens(values).masked_fill(~seen.mask[:, :, None], 0.0)

@@ -1,5 +1,6 @@
 """PointNet++: two levels of local groups, then the whole cloud."""
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -26,7 +27,8 @@ class PointNet2(Encoder):
         radii: Radius of a group of the two levels, of clouds within the unit sphere.
 
     Shape:
-        `points (batch, n, 3)`, `mask (batch, n)` -> vector `(batch, 8 * width)`, tokens `(batch, groups[1], 2 * width)`.
+        `points (batch, n, 3)`, `mask (batch, n)` -> vector `(batch, 8 * width)`, tokens
+        `(batch, groups[1], 2 * width)`.
 
     Example:
         >>> from modalities.pointcloud import MODALITY
@@ -74,7 +76,6 @@ class PointNet2(Encoder):
 def perceptron(*widths: int) -> nn.Sequential:
     """Linear, layer norm, ReLU for each step from one width to the next."""
     layers: list[nn.Module] = []
-    for wide_in, wide_out in zip(widths, widths[1:], strict=False):
+    for wide_in, wide_out in pairwise(widths):
         layers += [nn.Linear(wide_in, wide_out), nn.LayerNorm(wide_out), nn.ReLU()]
     return nn.Sequential(*layers)
-

@@ -16,6 +16,7 @@ PREFIXES = ("MAE_encoder.", "ACT_encoder.", "transformer_q.", "point_encoder.", 
 LAYERS = {
     r"encoder\.first_conv\.(\d)": r"patches.first.\1",
     r"encoder\.second_conv\.(\d)": r"patches.second.\1",
+    r"reduce_dim": r"patches.reduce",
     r"pos_embed\.(\d)": r"positions.\1",
     r"blocks\.blocks\.(\d+)\.attn\.qkv": r"layers.blocks.\1.attention.qkv",
     r"blocks\.blocks\.(\d+)\.attn\.proj": r"layers.blocks.\1.attention.out",
@@ -30,8 +31,7 @@ LAYERS = {
 def translate(state: dict[str, Tensor], width: int) -> dict[str, Tensor]:
     """Rename released tensors; what belongs to no encoder (decoders, heads) is left out.
 
-    Convolutions of size one become linear layers, attention without a bias gets one of zeros, and Point-BERT's linear
-    map behind the patch encoder (`reduce_dim`) is multiplied into its last layer: the same function.
+    Convolutions of size one become linear layers, and attention without a bias gets one of zeros: the same function.
 
     Args:
         state: Released names and tensors.
@@ -40,7 +40,7 @@ def translate(state: dict[str, Tensor], width: int) -> dict[str, Tensor]:
     named = {}
     for name, tensor in state.items():
         while name.startswith(PREFIXES):
-            name = name.split(".", 1)[1]  # noqa: PLW2901 - prefixes nest
+            name = name.split(".", 1)[1]
         named[name] = tensor.squeeze(2) if tensor.ndim == 3 and tensor.shape[2] == 1 else tensor
     found: dict[str, Tensor] = {}
     for name, tensor in named.items():
@@ -53,10 +53,6 @@ def translate(state: dict[str, Tensor], width: int) -> dict[str, Tensor]:
             found[ours] = named[name].reshape(-1)
     for name in [name for name in found if name.endswith("attention.qkv.weight")]:
         found.setdefault(name.replace("weight", "bias"), torch.zeros(3 * width))
-    if "reduce_dim.weight" in named and "patches.second.3.weight" in found:
-        reduce, last = named["reduce_dim.weight"], "patches.second.3"
-        found[f"{last}.bias"] = reduce @ found[f"{last}.bias"] + named["reduce_dim.bias"]
-        found[f"{last}.weight"] = reduce @ found[f"{last}.weight"]
     return found
 
 
@@ -78,6 +74,7 @@ def load_released(encoder: "PointTransformer", path: str) -> None:
     if wrong:
         raise UserError(
             f"pointcloud point_transformer: the weights in {path} do not fit; expected {'; '.join(wrong[:3])}"
-            f"{' ...' if len(wrong) > 3 else ''}; released ones need width 384, depth 12, hidden 128 and norm batch"
+            f"{' ...' if len(wrong) > 3 else ''}; "
+            "released ones need width 384, depth 12, hidden 128, norm batch, and Point-BERT's inner 256"
         )
     encoder.load_state_dict({name: found.get(name, tensor) for name, tensor in wanted.items()})

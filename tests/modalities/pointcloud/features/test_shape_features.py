@@ -37,7 +37,7 @@ def test_moving_and_turning_about_the_up_axis_change_nothing_but_rounding() -> N
 
 def test_size_of_a_box_and_area_of_a_square() -> None:
     size = np.exp(family(shape_features(box(20000)), "size"))
-    np.testing.assert_allclose(size[:3], [4, 2, 1], rtol=0.03)
+    np.testing.assert_allclose(size[:3], [4, 2, 1], rtol=0.05)
     flat = np.random.default_rng(0).random((2000, 3)).astype(np.float32) * np.float32([3, 3, 0])
     assert np.exp(family(shape_features(flat), "size"))[3] == pytest.approx(9, rel=0.1)
 
