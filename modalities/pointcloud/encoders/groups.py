@@ -18,7 +18,7 @@ class Groups(NamedTuple):
     Attributes:
         centres: Where each group is, `(batch, groups, 3)`.
         patches: Its points, nearest first, relative to the centre, then their attributes,
-            `(batch, groups, size, channels)`. A group of fewer points repeats its nearest one, which changes no maximum.
+            `(batch, groups, size, channels)`. A group of fewer points repeats its nearest one: no maximum changes.
         mask: True = real, `(batch, groups)`: a cloud of fewer points has fewer groups.
     """
 

@@ -31,8 +31,7 @@ def shape_features(points: NDArray[np.float32]) -> Numbers:
     Families: `size` (logarithms of area and extents), `proportion` (extents and area relative to the largest extent),
     `moment` (of height and horizontal directions), `distance` (histogram D2 of Osada et al. 2002), `angle` (their A3),
     `height`, `radius` and `height_radius` (histograms of the position), `slice` (extents and mass of horizontal
-    slices), `surface` and `normal` (of the covariance of each point's neighbours: linear, planar, scattered; how steep),
-    `pair` (angle between normals against distance). Histograms are square roots of fractions. The area is estimated
+    slices), `surface` and `normal` (of the covariance of each point's neighbours: linear, planar; how steep), `pair` (angle between normals against distance). Histograms are square roots of fractions. The area is estimated
     from the distance to the nearest neighbour. Horizontal extents are those of the box along the horizontal principal
     directions.
 
@@ -68,8 +67,7 @@ def shape_features(points: NDArray[np.float32]) -> Numbers:
     apart = np.linalg.norm(unit[first] - unit[second], axis=1)
     parallel = np.abs((normals[first] * normals[second]).sum(1))
     families = {
-        "size": np.log([extent[0], extent[1], extent[2], area * scale**2, np.linalg.norm(extent), extent[:2].max()]
-                       + np.full(6, 1e-3)),
+        "size": np.log(np.array([*extent, area * scale**2, np.linalg.norm(extent), extent[:2].max()]) + 1e-3),
         "proportion": np.array([*extent / scale, area, min(extent[:2]) / (max(extent[:2]) or 1.0),
                                 unit[:, 2].mean() - unit[:, 2].min()]),
         "moment": _moments(centred, radius),
