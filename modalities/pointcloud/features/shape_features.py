@@ -31,8 +31,9 @@ def shape_features(points: NDArray[np.float32]) -> Numbers:
     Families: `size` (logarithms of area and extents), `proportion` (extents and area relative to the largest extent),
     `moment` (of height and horizontal directions), `distance` (histogram D2 of Osada et al. 2002), `angle` (their A3),
     `height`, `radius` and `height_radius` (histograms of the position), `slice` (extents and mass of horizontal
-    slices), `surface` and `normal` (of the covariance of each point's neighbours: linear, planar; how steep), `pair` (angle between normals against distance). Histograms are square roots of fractions. The area is estimated
-    from the distance to the nearest neighbour. Horizontal extents are those of the box along the horizontal principal
+    slices), `surface` and `normal` (of the covariance of each point's neighbours: linear, planar; how steep), `pair`
+    (angle between normals against distance). Histograms are square roots of fractions. The area is estimated from the
+    distance to the nearest neighbour. Horizontal extents are those of the box along the horizontal principal
     directions.
 
     Args:
