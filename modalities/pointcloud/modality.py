@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mmalign.modality import Encoder, Modality, Transform
+from modalities.pointcloud.encoders.feature_linear import ShapeLinear, ShapeTransform
+from modalities.pointcloud.encoders.point_transformer import PointTransformer
 from modalities.pointcloud.encoders.pointnet import PointNet
+from modalities.pointcloud.encoders.pointnet2 import PointNet2
 from modalities.pointcloud.read import read_pointcloud
 from modalities.pointcloud.sample import PointCloud
 from modalities.pointcloud.solids.toy import toy_solid
@@ -21,7 +24,12 @@ class PointCloudModality(Modality):
 
     name = "pointcloud"
     description = "meshes and point clouds: OFF, OBJ, GLB, PLY, STL, LAS, XYZ, NPY, NPZ, HDF5; an item is 1,024 points"
-    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {"pointnet": PointNet}
+    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
+        "point_transformer": PointTransformer,
+        "pointnet2": PointNet2,
+        "pointnet": PointNet,
+        "features": ShapeLinear,
+    }
 
     def read(self, source: Any) -> PointCloud:
         """Decode, and sample the surface of a mesh, see `read_pointcloud`."""
@@ -29,11 +37,15 @@ class PointCloudModality(Modality):
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> PointCloudTransform:
         """The default settings, or the given ones."""
-        return PointCloudTransform(PointCloudSettings.make(settings))
+        made = PointCloudSettings.make(settings)
+        return ShapeTransform(made) if encoder == "features" else PointCloudTransform(made)
 
     def restore_transform(self, config: Mapping[str, Any]) -> Transform:
-        """From `PointCloudTransform.config()`."""
-        return PointCloudTransform(PointCloudSettings.make(config))
+        """From the transform's `config()`."""
+        settings = PointCloudSettings.make({name: value for name, value in config.items() if name != "statistics"})
+        if "statistics" in config:
+            return ShapeTransform(settings, config["statistics"])
+        return PointCloudTransform(settings, sealed=True)
 
     def picture(self, sample: PointCloud, axes: "Axes") -> None:
         """Draw one view."""

@@ -100,6 +100,7 @@ class PointCloudTransform(Transform):
 
     Args:
         settings: See `PointCloudSettings`.
+        sealed: Whether it was restored from a bundle, whose encoders bring their own weights.
 
     Shape:
         `PointCloud` -> item of `points (n, 3)` and, where set, `colours (n, 3)` and `normals (n, 3)`, float32 -> the
@@ -113,8 +114,13 @@ class PointCloudTransform(Transform):
         (torch.Size([2, 16, 3]), [10, 16])
     """
 
-    def __init__(self, settings: PointCloudSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: PointCloudSettings, sealed: bool = False) -> None:
+        self.settings, self.sealed = settings, sealed
+
+    @property
+    def channels(self) -> int:
+        """Numbers of a point: 3, and 3 more each for colours and normals."""
+        return 3 * (1 + self.settings.colours + self.settings.normals)
 
     def featurise(self, sample: PointCloud) -> Item:
         """Orient, centre and scale, and keep `pool` points in a pseudo-random order that depends on their set alone.
@@ -123,8 +129,7 @@ class PointCloudTransform(Transform):
             BadSample: the file's format defines another up axis or unit than the settings state.
         """
         s = self.settings
-        _check("up axis", "up", s.up, sample.up)
-        _check("unit", "units", s.units, sample.units)
+        check_conventions(s, sample)
         cloud: Item = {"points": sample.points}
         if s.colours:
             grey = np.full_like(sample.points, MISSING_COLOUR)
@@ -184,6 +189,16 @@ def turned(vectors: NDArray[Any], up: str) -> NDArray[Any]:
     """
     x, y, z = vectors.T
     return np.stack([x, -z, y] if up == "y" else [x, z, -y], axis=1)
+
+
+def check_conventions(settings: PointCloudSettings, sample: PointCloud) -> None:
+    """Compare what the settings state with what the file's format defines.
+
+    Raises:
+        BadSample: they differ.
+    """
+    _check("up axis", "up", settings.up, sample.up)
+    _check("unit", "units", settings.units, sample.units)
 
 
 def _check(what: str, setting: str, stated: str, defined: str) -> None:

@@ -1,7 +1,6 @@
 """Every listed format, read from a file that another program wrote."""
 
 import io
-import os
 import zipfile
 from pathlib import Path
 
@@ -158,8 +157,8 @@ def test_units_of_colour_are_stated_by_their_type() -> None:
 @pytest.mark.parametrize(
     ("archive", "suffix"), [("kaykit_3d/kaykit_obj.zip", ".obj"), ("kenney_3d/kenney_glb.zip", ".glb")]
 )
-def test_real_meshes_are_read(archive: str, suffix: str) -> None:
-    path = Path(os.environ.get("MMALIGN_DATA", "nowhere")) / archive
+def test_real_meshes_are_read(archive: str, suffix: str, real_data: Path) -> None:
+    path = real_data / archive
     if not path.is_file():
         pytest.skip(f"no {path}")
     with zipfile.ZipFile(path) as files:
