@@ -61,7 +61,7 @@ class ShapeTransform(PointCloudTransform):
         s = self.settings
         check_conventions(s, sample)
         points = turned(sample.points, "y") if s.up == "y" else sample.points
-        return {"measures": shape_features(points * METRES.get(s.units, 1.0)).astype(np.float32)}
+        return {"measures": shape_features((points * METRES.get(s.units, 1.0)).astype(np.float32)).astype(np.float32)}
 
     def fit(self, features: Iterable[Item]) -> None:
         """Mean and standard deviation of each feature, unless they were given."""
@@ -111,6 +111,6 @@ class ShapeLinear(FeatureLinear):
         """Encode `inputs["measures"]`."""
         measures: Tensor = inputs["measures"]
         counts = list(FAMILIES.values())
-        families = zip(measures.split(counts, dim=1), self.table.split(counts), strict=True)
+        families = zip(torch.split(measures, counts, dim=1), torch.split(self.table, counts), strict=True)
         values = torch.stack([part @ weight for part, weight in families], dim=1)
         return Features(values.sum(1), Tokens(values, self.token_mask(inputs, values)))

@@ -1,6 +1,6 @@
 """Local groups of points: centres spread over the cloud, and the nearest points of each."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,10 +12,11 @@ ATTRIBUTES = ("colours", "normals")
 """What a point may carry beside its place, three numbers each, in the order of the channels."""
 
 
-class Groups(NamedTuple):
+@dataclass(frozen=True)
+class Groups:
     """Groups of a batch of clouds.
 
-    Attributes:
+    Args:
         centres: Where each group is, `(batch, groups, 3)`.
         patches: Its points, nearest first, relative to the centre, then their attributes,
             `(batch, groups, size, channels)`. A group of fewer points repeats its nearest one: no maximum changes.
@@ -26,7 +27,7 @@ class Groups(NamedTuple):
     patches: Tensor
     mask: Tensor
 
-    def __getitem__(self, chosen: Tensor) -> "Groups":  # type: ignore[override]
+    def take(self, chosen: Tensor) -> "Groups":
         """Take groups of each cloud by index, `(batch, count)`."""
         rows = torch.arange(len(chosen), device=chosen.device)[:, None]
         return Groups(self.centres[rows, chosen], self.patches[rows, chosen], self.mask[rows, chosen])
@@ -58,6 +59,7 @@ def group_points(inputs: Inputs, count: int, size: int, *, radius: float | None 
         centres = take_points(points, chosen.indices)
         near = nearest_neighbours(points, centres, size, mask=real, radius=radius)
     flat = near.indices.flatten(1)
-    patches = take_points(points, flat).unflatten(1, (count, size)) - centres[:, :, None]
-    attributes = [take_points(inputs[name], flat).unflatten(1, (count, size)) for name in ATTRIBUTES if name in inputs]
+    patches = torch.unflatten(take_points(points, flat), 1, (count, size)) - centres[:, :, None]
+    taken = [take_points(inputs[name], flat) for name in ATTRIBUTES if name in inputs]
+    attributes = [torch.unflatten(values, 1, (count, size)) for values in taken]
     return Groups(centres, torch.cat([patches, *attributes], dim=3), chosen.mask)

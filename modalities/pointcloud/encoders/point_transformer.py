@@ -1,5 +1,6 @@
 """A transformer over local groups of points, in the shape of Point-BERT and Point-MAE."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ class PointTransformer(Encoder):
             )
         if not 0 <= drop_path < 1:
             raise UserError(f"pointcloud point_transformer: expected drop_path in 0..1, got {drop_path}")
-        self.arguments = {
+        self.arguments: dict[str, Any] = {
             "groups": groups, "group_size": group_size, "width": width, "depth": depth, "heads": heads,
             "hidden": hidden, "inner": inner, "norm": norm, "pool": pool, "drop_path": drop_path,
             "decoder_depth": decoder_depth,
@@ -110,7 +111,7 @@ class PointTransformer(Encoder):
         # Masked groups are left out altogether: the visible ones of each cloud, then what fills up the batch.
         visible = groups.mask & ~hidden
         order = (~visible).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(visible.sum(1).max())]
-        seen = groups[order]._replace(mask=visible.gather(1, order))
+        seen = replace(groups.take(order), mask=visible.gather(1, order))
         values = self._encode(seen)
         tokens = self._tokens(values).masked_fill(~seen.mask[:, :, None], 0.0)
         spread = tokens.new_zeros(*hidden.shape, tokens.shape[2])
@@ -128,7 +129,7 @@ class PointTransformer(Encoder):
 
     def decoder(self) -> nn.Module:
         """What reconstructs masked groups from the visible ones."""
-        heads, width, depth = (int(self.arguments[name]) for name in ("heads", "width", "decoder_depth"))
+        width, depth, heads = (self.arguments[name] for name in ("width", "decoder_depth", "heads"))
         return MaskedDecoder(width, self.target_width, depth=depth, heads=heads)
 
     def _encode(self, groups: Groups) -> Tensor:

@@ -49,19 +49,18 @@ class PointNet2(Encoder):
         for name, pair in {"groups": groups, "sizes": sizes, "radii": radii}.items():
             if len(pair) != 2 or min(pair) <= 0:
                 raise UserError(f"pointcloud pointnet2: expected two positive numbers for {name}, got {list(pair)}")
-        self.arguments = {"width": width, "groups": list(groups), "sizes": list(sizes), "radii": list(radii)}
+        self.width_of_first, self.groups, self.sizes, self.radii = width, list(groups), list(sizes), list(radii)
         self.first = perceptron(transform.channels, width // 2, width // 2, width)
         self.second = perceptron(3 + width, width, width, 2 * width)
         self.whole = perceptron(3 + 2 * width, 2 * width, 4 * width, 8 * width)
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["points"]`."""
-        (one, two), sizes, radii = self.arguments["groups"], self.arguments["sizes"], self.arguments["radii"]
-        first = group_points(inputs, one, sizes[0], radius=radii[0])
+        first = group_points(inputs, self.groups[0], self.sizes[0], radius=self.radii[0])
         values = self.first(first.patches).amax(2)  # (batch, groups, width)
         # The groups of the first level are the points of the second; what they carry takes the place of attributes.
         level = {"points": first.centres, "mask": first.mask, "colours": values}
-        second = group_points(level, two, sizes[1], radius=radii[1])
+        second = group_points(level, self.groups[1], self.sizes[1], radius=self.radii[1])
         tokens = self.second(second.patches).amax(2)
         mask = second.mask[:, :, None]
         low = torch.finfo(tokens.dtype).min
@@ -70,7 +69,9 @@ class PointNet2(Encoder):
 
     def config(self) -> dict[str, Any]:
         """The arguments."""
-        return dict(self.arguments)
+        return {
+            "width": self.width_of_first, "groups": self.groups, "sizes": self.sizes, "radii": self.radii,
+        }  # fmt: skip
 
 
 def perceptron(*widths: int) -> nn.Sequential:

@@ -63,7 +63,7 @@ def load_released(encoder: "PointTransformer", path: str) -> None:
         UserError: no such file, or it lacks a tensor or has one of another size; the arguments that would fit are told.
     """
     state = read_weights(path)
-    found = translate(state, int(encoder.arguments["width"]))
+    found = translate(state, int(encoder.token_width or 0))
     wanted = encoder.state_dict()
     anew = {"class_token", "class_position"}  # a pretrained Point-MAE has none: they come with fine-tuning
     wrong = [

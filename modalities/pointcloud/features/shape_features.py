@@ -82,7 +82,8 @@ def shape_features(points: NDArray[np.float32]) -> Numbers:
         "normal": np.concatenate([_histogram(steep, 12, 0, 1), _weighted(steep, height, 12)]),
         "pair": _histogram2(parallel, apart, (4, 8), (1, 1.75)),
     }  # fmt: skip
-    return np.nan_to_num(np.concatenate([families[name] for name in FAMILIES]))
+    values = np.concatenate([families[name] for name in FAMILIES])
+    return np.where(np.isfinite(values), values, 0.0)
 
 
 def _turned(values: Numbers) -> Numbers:
@@ -129,19 +130,23 @@ def _weighted(values: Numbers, height: Numbers, bins: int) -> Numbers:
     """Mean of the values at each height, 0 where nothing is."""
     which = (height * bins).astype(int).clip(0, bins - 1)
     count = np.bincount(which, minlength=bins)
-    return np.bincount(which, values, minlength=bins) / count.clip(min=1)
+    mean: Numbers = np.bincount(which, values, minlength=bins) / count.clip(min=1)
+    return mean
 
 
 def _cosine(a: Numbers, b: Numbers) -> Numbers:
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return (a * b).sum(1) / np.maximum(lengths, 1e-12)
+    cosine: Numbers = (a * b).sum(1) / np.maximum(lengths, 1e-12)
+    return cosine
 
 
 def _histogram(values: Numbers, bins: int, low: float, high: float) -> Numbers:
     counts, _ = np.histogram(values.clip(low, high), bins, (low, high))
-    return np.sqrt(counts / len(values))
+    roots: Numbers = np.sqrt(counts / len(values))
+    return roots
 
 
 def _histogram2(a: Numbers, b: Numbers, bins: tuple[int, int], high: tuple[float, float]) -> Numbers:
     counts, _, _ = np.histogram2d(a.clip(0, high[0]), b.clip(0, high[1]), bins, ((0, high[0]), (0, high[1])))
-    return np.sqrt(counts.ravel() / len(a))
+    roots: Numbers = np.sqrt(counts.ravel() / len(a))
+    return roots

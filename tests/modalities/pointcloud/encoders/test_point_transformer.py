@@ -96,7 +96,7 @@ def test_tokens_of_visible_groups_stand_in_their_places() -> None:
     assert (seen.values[target.mask] == 0).all()
     # Attention over the visible groups alone, in the order in which they stand.
     visible = (~target.mask[0]).nonzero()[:, 0][None]
-    groups = group_points(inputs, 8, 6)[visible]
+    groups = group_points(inputs, 8, 6).take(visible)
     assert_close(seen.values[0][~target.mask[0]], encoder._encode(groups)[0], rtol=0, atol=1e-12)
 
 
