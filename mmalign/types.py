@@ -1,4 +1,4 @@
-"""The nouns: what flows from data to encoder, head, objective and evaluation."""
+"""Data types passed between data, encoders, heads, objectives and evaluation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -10,7 +10,7 @@ from torch import Tensor
 from mmalign.errors import UserError
 
 Inputs = dict[str, Any]
-"""What one encoder takes: collated tensors by name, as its `Transform.collate` made them."""
+"""Input of one encoder: collated tensors by name, as `Transform.collate` returns them."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Features:
     """What an encoder returns.
 
     Args:
-        vector: One vector a sample, `(batch, width)`.
-        tokens: The finest levels: patches, word pieces, atoms, samples.
+        vector: One vector per sample, `(batch, width)`.
+        tokens: The finest level: patches, word pieces, atoms, time steps.
         parts: The middle level: phrases, motifs, trajectories, beats, point groups.
     """
 
@@ -59,13 +59,13 @@ class Features:
 
 @dataclass(frozen=True)
 class Embedding:
-    """What lives in the shared space; optional fields are there only where a head made them.
+    """Embeddings of samples in the shared space; optional fields are None unless a head computes them.
 
     Args:
         vector: Unit vectors `(batch, dim)`.
         log_variance: Natural logarithm of the variance, `(batch, dim)`.
-        tokens: Fine levels in the shared space.
-        parts: Middle levels in the shared space.
+        tokens: Fine level in the shared space.
+        parts: Middle level in the shared space.
         codes: Weights over the model's codebook, `(batch, codes)`.
         grounded: Unit vectors that those weights make of the codes, `(batch, dim)`; there whenever `codes` is.
         tower: The name of the tower that made it.
@@ -96,11 +96,11 @@ class Embedding:
 
     @property
     def uncertainty(self) -> Tensor:
-        """How unsure each sample is: the sum of its variances, `(batch,)`; needs a `log_variance`."""
+        """Uncertainty of each sample: the sum of its variances, `(batch,)`; needs a `log_variance`."""
         if self.log_variance is None:
             raise UserError(
                 f"embeddings of {self.tower or 'this model'} have no log_variance: train with a probabilistic "
-                "objective (pcmepp, prolip) to know how unsure each sample is"
+                "objective (pcmepp, prolip) to have an uncertainty for each sample"
             )
         return self.log_variance.clamp(-20.0, 10.0).exp().sum(1)  # as the objectives bound it
 
@@ -109,11 +109,11 @@ class Embedding:
         return replace(self, **{name: change(v) for name, v in values.items() if v is not None})
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Embedding":
-        """Apply a function to every tensor of numbers; masks stay."""
+        """Apply a function to every tensor of numbers; masks are unchanged."""
         return self._each(lambda v: Tokens(change(v.values), v.mask) if isinstance(v, Tokens) else change(v))
 
     def __getitem__(self, rows: Tensor | slice) -> "Embedding":
-        """Take rows: an index tensor or a slice."""
+        """Select rows by an index tensor or a slice."""
         return self._each(lambda value: value[rows])
 
     def to(self, *args: Any, **kwargs: Any) -> "Embedding":
@@ -122,7 +122,7 @@ class Embedding:
 
     @staticmethod
     def cat(parts: Sequence["Embedding"]) -> "Embedding":
-        """Join along the batch; parts must carry the same fields."""
+        """Join along the batch; parts must have the same fields."""
         if not parts:
             raise ValueError("expected at least one Embedding to join, got none")
         joined: dict[str, Any] = {"tower": parts[0].tower}
@@ -137,11 +137,11 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Mixed:
-    """Which rows of a tower were made of two samples (Mixup, CutMix), and how much of each.
+    """Rows of a tower that were mixed from two samples (Mixup, CutMix), and their weights.
 
     Args:
         groups: The group of each row's second sample, `(rows,)`.
-        weight: The share of its own sample in each row, `(rows,)`; 1 = not mixed.
+        weight: Weight of its own sample in each row, `(rows,)`; 1 = not mixed.
     """
 
     groups: Tensor
@@ -151,7 +151,7 @@ class Mixed:
         return Mixed(self.groups[rows], self.weight[rows])
 
     def labels(self, groups: Tensor) -> Tensor:
-        """How far each row matches each column, `(rows, rows)`: its share of whatever sample the column answers to.
+        """Soft match labels, `(rows, rows)`: the weight in row i of the sample of column j.
 
         Args:
             groups: The group of each row's own sample, `(rows,)`.
@@ -175,9 +175,9 @@ class Batch:
         inputs: By tower name, the collated inputs of the samples that have that tower; a list of such where the tower
             runs in chunks (`model.towers.NAME.chunk`).
         sample_indices: By tower name, the indices in the batch of those samples, ascending `(present,)`.
-        ids: One integer a sample, `(batch,)`: its place in the data set.
-        groups: One integer a sample, `(batch,)`: equal group = also a positive.
-        mixed: By tower name, which of its samples were made of two, `(batch,)` long.
+        ids: One integer per sample, `(batch,)`: its index in the data set.
+        groups: One integer per sample, `(batch,)`: equal group = also a positive.
+        mixed: By tower name, its samples that were mixed from two, of length `batch`.
     """
 
     inputs: dict[str, Inputs | list[Inputs]]
@@ -205,7 +205,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class LossOutput:
-    """A loss to minimise and the numbers worth logging beside it.
+    """A loss to minimise, and values to log.
 
     Args:
         loss: Scalar with a graph.

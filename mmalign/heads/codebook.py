@@ -1,4 +1,4 @@
-"""FDT's finite discrete tokens: one codebook for all towers, and what each tower asks of it."""
+"""FDT's finite discrete tokens: one codebook for all towers, and each tower's query head."""
 
 import math
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from mmalign.objectives.functional.sparse_codebook import ground
 from mmalign.types import Tokens
 
 START = 0.08
-"""Temperature over number of codes at which three codes in ten begin with weight, see `CodebookConfig`."""
+"""Temperature per code at which 30 % of the codes have weight initially, see `CodebookConfig`."""
 
 
 @dataclass
 class CodebookConfig:
-    """The codes that all towers share, built where an objective needs them (fdt).
+    """Configuration of the codebook shared by all towers; built where an objective needs it (fdt).
 
-    Sparsemax gives no gradient to a code without weight, so the temperature must let enough codes in at first. The
-    share of codes with weight follows temperature / codes: at 0.08 a fresh model gives weight to about three codes in
-    ten (measured: 26 to 36 in 100, for samples of 5 to 50 tokens). Published: 1000 for 16,384 codes, 0.06.
+    Sparsemax has no gradient for a code without weight, so the initial temperature must give enough codes weight. The
+    fraction of codes with weight depends on temperature / codes: at 0.08 it is about 30 % in an untrained model
+    (measured: 26 to 36 %, for samples of 5 to 50 tokens). Published: 1000 for 16,384 codes, 0.06.
 
     Args:
-        codes: How many; the published number is 16,384, for millions of pairs.
+        codes: Number of codes; published: 16,384, for millions of pairs.
         temperature: Divides the scores; null = 0.08 times the number of codes.
-        mode: fixed, learnt, or scheduled: geometrically down to `final_temperature` over the training.
-        final_temperature: Where the schedule ends; null = a tenth of the start.
+        mode: fixed, learnt, or scheduled: geometric decay to `final_temperature` over the training.
+        final_temperature: Temperature at the end of the schedule; null = a tenth of the initial one.
         activation: sparsemax or softmax.
     """
 
@@ -40,7 +40,7 @@ class CodebookConfig:
 
 
 class Codebook(nn.Module):
-    """The codes and their temperature; both always part of the weights.
+    """The codes and their temperature; both are always part of the saved weights.
 
     Args:
         dim: Size of a code.
@@ -52,7 +52,7 @@ class Codebook(nn.Module):
         tensor([8.])
     """
 
-    no_decay = ("codes",)  # a decay would pull codes that nobody uses to zero, where every score is equal
+    no_decay = ("codes",)  # weight decay would move unused codes to zero, where all scores are equal
 
     def __init__(self, dim: int, config: CodebookConfig) -> None:
         super().__init__()
@@ -72,18 +72,18 @@ class Codebook(nn.Module):
 
     @property
     def temperature(self) -> Tensor:
-        """What divides the scores, `(1,)`."""
+        """Divisor of the scores, `(1,)`."""
         return self.log_temperature.exp()
 
     @torch.no_grad()
     def set_progress(self, progress: float) -> None:
-        """Move a scheduled temperature to where it is after this share of the training."""
+        """Set a scheduled temperature to its value at this fraction of the training."""
         if self.config.mode == "scheduled":
             start, final = self.ends
             self.log_temperature.fill_(start + (final - start) * min(max(progress, 0.0), 1.0))
 
     def forward(self, queries: Tokens) -> tuple[Tensor, Tensor]:
-        """Weights over the codes, and the unit vector that they make of them.
+        """Weights over the codes, and the normalised weighted sum of the codes.
 
         Shape:
             queries `(batch, length, dim)` -> `(batch, codes)`, `(batch, dim)`.
@@ -96,7 +96,7 @@ class Codebook(nn.Module):
 
 
 class QueryHead(nn.Module):
-    """What each token of a tower asks the codebook: norm, linear, GELU, norm, linear (Chen et al. 2023).
+    """Query head, from tokens to codebook queries: norm, linear, GELU, norm, linear (Chen et al. 2023).
 
     Shape:
         `(batch, length, width)` -> `(batch, length, dim)`.
@@ -109,5 +109,5 @@ class QueryHead(nn.Module):
         )
 
     def forward(self, tokens: Tokens) -> Tokens:
-        """Ask; whatever a pad holds, NaN too, reaches no weight's gradient."""
+        """Compute the queries; padding, NaN included, reaches no weight's gradient."""
         return Tokens(self.layers(tokens.values.masked_fill(~tokens.mask[:, :, None], 0.0)), tokens.mask)

@@ -1,4 +1,4 @@
-"""How unsure a sample is: from tokens to a log-variance a dimension."""
+"""Uncertainty heads: from tokens to a log-variance per dimension."""
 
 import math
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ Pool = Literal["gpo", "attention", "token", "mean", "bag"]
 
 @dataclass
 class GaussianConfig:
-    """How a tower's `log_variance` is made, built where an objective needs it (pcmepp, prolip).
+    """Configuration of a tower's `log_variance` head; built where an objective needs it (pcmepp, prolip).
 
     Args:
-        pool: gpo (sorted and weighted by place, Chen et al. 2021), attention (one learnt query), token (a learnt
-            uncertainty token that attends to the others, as in ProLIP), mean, or bag: no weights, the variance of the
-            tokens themselves in the shared space (a teacher's frames), which starts where they are.
-        initial: The log-variance to begin with; null = -log(2 dim), where the variances of a sample sum to 1/2. At 0
-            every pair would start thousands of logits away.
+        pool: gpo (values sorted and weighted by rank, Chen et al. 2021), attention (one learnt query), token (a learnt
+            uncertainty token that attends to the others, as in ProLIP), mean, or bag: without weights, the variance of
+            the tokens in the shared space (for instance a teacher's frames); ignores `initial`.
+        initial: Initial log-variance; null = -log(2 dim), at which the variances of a sample sum to 1/2. At 0 the
+            initial logits would be in the thousands.
     """
 
     pool: Pool = "gpo"
@@ -40,7 +40,7 @@ class GaussianHead(nn.Module):
 
     Shape:
         values `(batch, length, width)`, mask `(batch, length)` -> `(batch, dim)`. A sample without a real token has
-        the initial value, which training moves by the bias alone.
+        the initial value, changed by the bias only.
 
     Example:
         >>> head = GaussianHead(8, 4, GaussianConfig(pool="mean", initial=-7.0))
@@ -71,10 +71,10 @@ class GaussianHead(nn.Module):
 
 
 class Gpo(nn.Module):
-    """Generalised pooling (Chen et al. 2021, arXiv 2011.04305): in each dimension the values sorted, then weighted.
+    """Generalised pooling (Chen et al. 2021, arXiv 2011.04305): weighted sum of each dimension's sorted values.
 
-    The weight of a place depends on the place and on how many there are: sines and cosines of the place through a
-    small two-way GRU. Order of the tokens and padding change nothing.
+    The weight of a rank depends on the rank and the number of tokens: sinusoidal encodings of the rank through a small
+    bidirectional GRU. The result is invariant to token order and padding.
     """
 
     def __init__(self, width: int, size: int = 32, temperature: float = 0.1) -> None:
@@ -86,7 +86,7 @@ class Gpo(nn.Module):
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Pool `(batch, length, width)` to `(batch, width)`."""
         if not values.numel():
-            # No sample or no token: a graph to every weight all the same, or processes would wait for each other.
+            # No sample or no token: still a graph to every weight, or processes would wait for each other in DDP.
             unused = sum((p.sum() * 0.0 for p in self.parameters()), values.new_zeros(()))
             return values.sum(1) + unused
         counts = mask.sum(1)
@@ -96,14 +96,14 @@ class Gpo(nn.Module):
         return (torch.where(real, ordered, 0.0) * weights[:, :, None]).sum(1)
 
     def _weights(self, counts: Tensor, length: int) -> Tensor:
-        """The weight of each place for each sample, `(batch, length)`, from how many tokens it has."""
+        """Weight of each rank for each sample, `(batch, length)`, from its number of tokens."""
         place = torch.arange(length, device=counts.device)
         half = torch.arange(self.size // 2, device=counts.device)
         angle = place[:, None] * torch.exp(half * (-math.log(10000.0) * 2 / self.size))
         codes = torch.cat([angle.sin(), angle.cos()], 1).to(self.weight.weight.dtype)
-        # To ask a device which sizes occur would be to wait for it.
+        # Reading the occurring sizes from a device would synchronise with it.
         sizes, which = _sizes(counts.clamp(min=1), length, ask=counts.device.type == "cpu")
-        # Upwards a place does not know how many follow: one pass for all. Downwards each size begins at its last.
+        # The forward direction does not depend on the size: one pass for all. The backward one starts at each size.
         last_first = (sizes[:, None] - 1 - place).clamp(min=0)
         down = self.down(codes[last_first])[0]
         down = down.gather(1, last_first[:, :, None].expand_as(down))
@@ -114,7 +114,7 @@ class Gpo(nn.Module):
 
 
 def _sizes(counts: Tensor, length: int, *, ask: bool) -> tuple[Tensor, Tensor]:
-    """Sizes among which all counts are, and where each count is among them."""
+    """Sizes that include all counts, and the index of each count among them."""
     if ask:
         sizes, which = torch.unique(counts, return_inverse=True)
         return sizes, which
@@ -124,7 +124,7 @@ def _sizes(counts: Tensor, length: int, *, ask: bool) -> tuple[Tensor, Tensor]:
 
 
 class AttentionPooling(nn.Module):
-    """One learnt query for the whole data set looks at every real token."""
+    """Attention pooling: one learnt query attends to the real tokens."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class AttentionPooling(nn.Module):
 
 
 class UncertaintyToken(nn.Module):
-    """A learnt token attends to itself and the real tokens, through one layer; what it has become is the answer."""
+    """Uncertainty token: a learnt token attends to itself and the real tokens in one layer; its output is returned."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

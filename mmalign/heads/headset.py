@@ -1,4 +1,4 @@
-"""The heads of one tower: just those that its objectives need."""
+"""The heads of one tower: those that its objectives need."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -22,23 +22,22 @@ PRETRAINING = {"reconstructed", "decoded"}
 
 
 class HeadSet(nn.Module):
-    """From an encoder's features to the fields of an `Embedding` that some objective reads.
+    """Maps an encoder's features to the fields of an `Embedding` that the objectives read.
 
-    `vector` is there in any case: by its own projection where an objective reads it, else what the objectives train in
-    its place: the grounded vector of the codes, or the mean direction of the tokens or parts. An encoder without tokens
-    counts as one with a single token, its vector.
+    `vector` is always set: by its own projection where an objective reads it; otherwise it is the grounded vector of
+    the codes, or the normalised mean of the tokens or parts. The vector of an encoder without tokens is its only token.
 
     Args:
-        encoder: Whose features come in.
+        encoder: The encoder, whose features are the input.
         dim: Size of the shared space.
         needs: Fields of `Embedding` that some objective reads, among vector, log_variance, tokens, parts, codes,
             reconstructed, decoded.
         kind: How vectors and tokens are projected: linear, mlp, or identity (the encoder's width must then be `dim`).
-        gaussian: How `log_variance` is made.
+        gaussian: Configuration of the `log_variance` head.
 
     Raises:
-        UserError: a need that no head makes, nothing that makes a vector, parts that the encoder does not give, or a
-            bag of tokens that are not as wide as its vector, or of none.
+        UserError: `needs` has an unknown field or none that yields a vector, the encoder does not return needed parts,
+            or pool is bag and the encoder has no tokens or tokens of another width than its vector.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class HeadSet(nn.Module):
         if "parts" in self.needs and encoder.part_width is None:
             raise UserError(
                 f"an objective needs parts (phrases, motifs, beats), which encoder {type(encoder).__name__} does not "
-                "give; choose another encoder, or the objective's level tokens"
+                "return; choose another encoder, or the objective's level tokens"
             )
         self.own = self.needs <= PRETRAINING
         if self.own and encoder.width != dim:
@@ -69,7 +68,7 @@ class HeadSet(nn.Module):
         width = encoder.token_width or encoder.width
         bag = "log_variance" in self.needs and gaussian.pool == "bag"
         self.vector = ProjectionHead(encoder.width, dim, kind) if "vector" in self.needs else None
-        # A bag's variance is taken in the shared space, so its members go through the projection of the vector.
+        # A bag's variance is computed in the shared space, so its members use the projection of the vector.
         if bag and (self.vector is None or encoder.token_width != encoder.width):
             came = f"{encoder.token_width or 'no tokens'} and {encoder.width}" if self.vector else "no vector is needed"
             raise UserError(f"gaussian.pool bag needs tokens as wide as the vector, got {came}; choose another pool")
@@ -92,7 +91,7 @@ class HeadSet(nn.Module):
         made = Embedding(features.vector, tower=tower)
         tokens = features.tokens
         if tokens is None and self.gives_tokens and self.needs & {"log_variance", "tokens", "codes"}:
-            raise UserError("an objective needs tokens, which the encoder says it gives, and none came for this batch")
+            raise UserError("an objective needs tokens, and the encoder (with a token_width) returned none")
         if tokens is None:
             lone = torch.ones(len(features.vector), 1, dtype=torch.bool, device=features.vector.device)
             tokens = Tokens(features.vector[:, None], lone)
@@ -105,7 +104,7 @@ class HeadSet(nn.Module):
             made = replace(made, tokens=self.tokens(tokens))
         if self.parts is not None:
             if features.parts is None:
-                raise UserError("an objective needs parts, and the encoder gave none for this batch")
+                raise UserError("an objective needs parts, and the encoder returned none for this batch")
             made = replace(made, parts=self.parts(features.parts))
         if self.decoder is not None and masked is not None:
             inputs, target = masked
@@ -124,7 +123,7 @@ class HeadSet(nn.Module):
         return replace(made, vector=self._vector(features.vector, made))
 
     def empty(self, device: torch.device, tower: str, codebook: Codebook | None) -> Embedding:
-        """An embedding of no rows, with the fields that rows would have."""
+        """An embedding without rows, with the same fields as one with rows."""
         dtype = next((torch.promote_types(p.dtype, torch.float32) for p in self.parameters()), torch.float32)
         none, level = torch.zeros(0, self.dim, dtype=dtype, device=device), None
         if self.tokens is not None or self.parts is not None:

@@ -1,4 +1,4 @@
-"""Vector -> unit vector of the shared space."""
+"""Projection head: vector -> unit vector of the shared space."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -7,7 +7,7 @@ from mmalign.errors import UserError
 
 
 class ProjectionHead(nn.Module):
-    """Projects a vector into the shared space and gives it length one.
+    """Projects a vector into the shared space and normalises it to unit length.
 
     Normalisation runs in float32 under autocast too; a zero vector stays zero, with a finite gradient.
 

@@ -1,4 +1,4 @@
-"""Tokens -> unit tokens of the shared space."""
+"""Token head: tokens -> unit tokens of the shared space."""
 
 from torch import Tensor, nn
 
@@ -7,7 +7,7 @@ from mmalign.types import Tokens
 
 
 class TokenHead(nn.Module):
-    """Projects every token into the shared space and gives it length one; padded places hold zeros.
+    """Projects every token into the shared space and normalises it to unit length; padding is zero.
 
     Args:
         width: Size of an incoming token.
@@ -32,6 +32,6 @@ class TokenHead(nn.Module):
     def forward(self, tokens: Tokens) -> Tokens:
         """Project and normalise the real tokens."""
         real = tokens.mask[:, :, None]
-        # Zeros go in where a pad stands: whatever it holds, NaN too, reaches no weight's gradient.
+        # Padding is zeroed first: its content, NaN included, reaches no weight's gradient.
         values: Tensor = self.project(tokens.values.masked_fill(~real, 0.0))
         return Tokens(values.masked_fill(~real, 0.0), tokens.mask)

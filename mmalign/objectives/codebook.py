@@ -1,4 +1,4 @@
-"""FDT as an objective: samples are told apart by the codes that all modalities share."""
+"""FDT as an objective: contrastive loss of sparse mixtures over a codebook that all towers share."""
 
 from dataclasses import replace
 
@@ -16,19 +16,19 @@ from mmalign.types import Embedding, LossOutput, Tokens
 
 
 class FdtObjective(Objective):
-    """CLIP's loss on what each sample is made of: a sparse mixture of shared codes (FDT, arXiv 2303.14865).
+    """CLIP's loss on the grounded vectors: each sample is a sparse mixture of shared codes (FDT, arXiv 2303.14865).
 
-    The codes and their temperature are the model's (`codebook`), the queries each tower's own. Only grounded vectors
-    enter; for global vectors beside them list a second term, `objective: clip`, for the same pair.
+    The codes and their temperature belong to the model (`codebook`), the query heads to each tower. The loss uses the
+    grounded vectors only; to train global vectors too, list a second term, `objective: clip`, for the same pair.
 
     Args:
-        initial_scale: What multiplies the cosines at first.
-        max_scale: The scale is put back to this after a step; null leaves it free.
+        initial_scale: Initial factor of the cosines.
+        max_scale: Upper bound of the scale, enforced after every step; null = no bound.
         learn_scale: Whether the scale is trained.
 
     Terms:
-        live: the share of codes that some sample of this process's rows uses (mean of both sides); perplexity: how many
-        codes are in use, by the entropy of their usage; support: how many a sample uses.
+        live: fraction of codes with weight in some sample of this process's rows (mean of both towers); perplexity:
+        effective number of codes in use (exponential of the usage entropy); support: mean number of codes per sample.
 
     Example:
         >>> codes = torch.eye(3)
@@ -48,7 +48,7 @@ class FdtObjective(Objective):
 
     @property
     def scale(self) -> Tensor:
-        """What multiplies the cosines, `(1,)`."""
+        """Factor of the cosines, `(1,)`."""
         return self.clip.scale
 
     def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
@@ -67,15 +67,15 @@ class FdtObjective(Objective):
         return cosines(_grounded(a), _grounded(b))
 
     def correspondence(self, a: Embedding, b: Embedding) -> Tensor:
-        """What two samples share over the codes, by the tokens that brought it, `(tokens_a, tokens_b)`.
+        """Contribution of each pair of tokens to the code overlap of two samples, `(tokens_a, tokens_b)`.
 
-        The sum is `<codes_a, codes_b>`. Embeddings are `Coded`, as `evaluation.explain` makes them: others do not keep
-        what each token brought.
+        The sum is `<codes_a, codes_b>`. Embeddings must be `Coded` (from `evaluation.explain`): others do not store the
+        contribution of each token.
         """
         return one_pair(_token_codes(a), _token_codes(b))[0]
 
     def after_step(self) -> None:
-        """Keep the scale at or below its cap."""
+        """Keep the scale at or below its upper bound."""
         self.clip.after_step()
 
 

@@ -1,4 +1,4 @@
-"""CLIP and SigLIP as objectives: a learnt scale (and bias) around the pure losses, over the rows of every process."""
+"""CLIP and SigLIP as objectives: the losses with a learnt scale (and bias), over the rows of all processes."""
 
 import math
 
@@ -15,11 +15,11 @@ from mmalign.types import Embedding, LossOutput
 
 
 class ClipObjective(ScaledObjective):
-    """Contrastive loss over all pairs of the batch of every process, both ways (CLIP, arXiv 2103.00020).
+    """Symmetric contrastive loss over all pairs of the global batch (CLIP, arXiv 2103.00020).
 
     Args:
-        initial_scale: What multiplies the cosines at first; 1/0.07 as in the paper.
-        max_scale: The scale is put back to this after a step; null leaves it free.
+        initial_scale: Initial factor of the cosines; 1/0.07 as in the paper.
+        max_scale: Upper bound of the scale, enforced after every step; null = no bound.
         learn_scale: Whether the scale is trained.
 
     Example:
@@ -50,23 +50,23 @@ class ClipObjective(ScaledObjective):
         return LossOutput(loss, {"scale": scale.detach()[0]})
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
-        """Cosine of every pair, `(len(a), len(b))`; no scale is hidden in it."""
+        """Cosine of every pair, `(len(a), len(b))`, without the scale."""
         return cosines(a.vector, b.vector)
 
     def similarity_pairwise(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
-        """Cosine of each row of `a` with the row of `b` beside it, `(len(a),)`."""
+        """Cosine of row i of `a` with row i of `b`, `(len(a),)`."""
         return paired_cosines(a.vector, b.vector)
 
 
 class SiglipObjective(ScaledObjective):
-    """A yes-or-no question for every pair of the batch of every process (SigLIP, arXiv 2303.15343).
+    """Binary classification (match or no match) of every pair of the global batch (SigLIP, arXiv 2303.15343).
 
     Args:
-        initial_scale: What multiplies the cosines at first; 10 as in the paper.
-        initial_bias: What is added to them at first. Null takes it from the first training batch, over all processes:
-            `-log(batch - 1)`, at which vectors that know nothing have the right rate of positives (one a row). The
-            paper's -10 is that of a batch of 22,000, and far off for small ones.
-        max_scale: The scale is put back to this after a step; null leaves it free, as in the paper.
+        initial_scale: Initial factor of the cosines; 10 as in the paper.
+        initial_bias: Initial bias. Null = `-log(batch - 1)` of the first global training batch: the log-odds of one
+            positive per row, so that untrained vectors predict the right rate of positives. The paper's -10
+            corresponds to a batch of 22,000.
+        max_scale: Upper bound of the scale, enforced after every step; null = no bound, as in the paper.
 
     Example:
         >>> objective = SiglipObjective()
@@ -82,8 +82,8 @@ class SiglipObjective(ScaledObjective):
         self, initial_scale: float = 10.0, initial_bias: float | None = None, max_scale: float | None = None
     ) -> None:
         super().__init__(initial_scale, max_scale, learn_scale=True)
-        # The start is a buffer and training adds to it: what is found out in a forward pass must reach every process
-        # whole, and an average of weights over time must not count steps from before it was known.
+        # The initial value is a buffer, and the parameter is added to it: a value set in a forward pass must be equal
+        # on all processes, and weight averaging must not include steps from before it was set.
         self.register_buffer("initial_bias", torch.tensor([0.0 if initial_bias is None else initial_bias]))
         self.register_buffer("bias_is_set", torch.tensor(initial_bias is not None))
         self.bias_change = nn.Parameter(torch.zeros(1))
@@ -104,20 +104,20 @@ class SiglipObjective(ScaledObjective):
         return LossOutput(loss, {"scale": scale.detach()[0], "bias": bias.detach()[0]})
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
-        """Cosine of every pair, `(len(a), len(b))`; no scale is hidden in it."""
+        """Cosine of every pair, `(len(a), len(b))`, without the scale."""
         return cosines(a.vector, b.vector)
 
     def similarity_pairwise(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
-        """Cosine of each row of `a` with the row of `b` beside it, `(len(a),)`."""
+        """Cosine of row i of `a` with row i of `b`, `(len(a),)`."""
         return paired_cosines(a.vector, b.vector)
 
     @property
     def bias(self) -> Tensor:
-        """What is added to the scaled similarities, `(1,)`; 0 until it is known."""
+        """Bias of the logits, `(1,)`; 0 before the first training batch."""
         return self.initial_bias + self.bias_change
 
     def _bias(self, batch: int) -> Tensor:
-        # No branch on a tensor: that would make every step wait for the device.
+        # No branch on a tensor: it would synchronise with the device at every step.
         from_batch = torch.full_like(self.initial_bias, -math.log(max(batch - 1, 1)))
         initial = torch.where(self.bias_is_set, self.initial_bias, from_batch)
         if self.training:
@@ -127,19 +127,19 @@ class SiglipObjective(ScaledObjective):
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:
-    """Dot products of all pairs of unit vectors, in float32 at least, under autocast too."""
+    """Dot products of all pairs of unit vectors, in float32 or higher precision, under autocast too."""
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
     return dot_products(a.to(dtype), b.to(dtype))
 
 
 def paired_cosines(a: Tensor, b: Tensor) -> Tensor:
-    """Dot product of each row of `a` with the row of `b` beside it, in float32 at least."""
+    """Dot product of row i of `a` with row i of `b`, in float32 or higher precision."""
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
     return (a.to(dtype) * b.to(dtype)).sum(1)
 
 
 def _float32(a: Tensor, b: Tensor, global_batch: GlobalBatch) -> tuple[Tensor, Tensor]:
-    """Own rows of `a` and all rows of `b`, in float32 at least."""
+    """Own rows of `a` and all rows of `b`, in float32 or higher precision."""
     if a.shape[1:] != b.shape[1:]:
         raise UserError(f"expected vectors of one width of both towers, got {a.shape[1]} and {b.shape[1]}")
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)

@@ -1,4 +1,4 @@
-"""A student learns from a teacher as an objective: side a from side b."""
+"""Distillation as an objective: tower a (student) learns from tower b (teacher)."""
 
 import math
 from typing import Literal
@@ -17,19 +17,18 @@ Match = Literal["cosine", "gaussian", "relations"]
 
 
 class DistillationObjective(Objective):
-    """Side a, the student, should become as side b, the teacher, which no gradient reaches.
+    """Distillation loss of tower a (student) from tower b (teacher, no gradient).
 
         cosine     mean of 1 - a_i . b_i
         gaussian   mean of KL(teacher || student) / dim                    (`functional.gaussian_kl`)
-        relations  cross-entropy of the student's likeness to the other rows, of every process, to the teacher's
+        relations  cross-entropy of the student's similarities to the other rows of the global batch, to the teacher's
                                                                            (`functional.relation_loss`)
 
-    Freeze the teacher's tower (`freeze: true`): what only a teacher's side uses is never trained. `groups` mean nothing
-    here.
+    Freeze the teacher's tower (`freeze: true`): this loss does not train it. `groups` are ignored.
 
     Args:
-        match: What is to be equal: cosine (the vectors), gaussian (means and variances), relations (who is like whom,
-            for spaces that need not be the same).
+        match: What is matched: cosine (the vectors), gaussian (means and variances) or relations (similarities between
+            rows; the two spaces may differ in dimension).
         temperature: Divides the dot products of relations.
 
     Example:
@@ -67,7 +66,7 @@ class DistillationObjective(Objective):
             refuse_not_finite("distillation", student, teacher)
             return LossOutput(1 - (student * teacher).sum(1))
         if a.log_variance is None or b.log_variance is None:
-            raise UserError("match: gaussian expected a log_variance on both sides")
+            raise UserError("match: gaussian expected a log_variance of both towers")
         return LossOutput(gaussian_kl(teacher, b.log_variance.detach(), student, a.log_variance))
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:

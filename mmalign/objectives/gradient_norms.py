@@ -1,4 +1,4 @@
-"""How strongly each term of a loss gradient_norms at the embeddings."""
+"""Gradient norms: the norm of each loss term's gradient at the embeddings."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from mmalign.types import Embedding
 
 
 class GradientNorms:
-    """How strongly each term pulls at the embeddings: the norm of its part of their gradient, noted in backward.
+    """Norm of each loss term's gradient at the embeddings, recorded in the backward pass.
 
     Example:
         >>> gradient_norms, side = GradientNorms(), Embedding(torch.eye(2, requires_grad=True))
@@ -20,7 +20,7 @@ class GradientNorms:
         self._squares: dict[str, list[Tensor]] = {}
 
     def watch(self, label: str, embedding: Embedding) -> Embedding:
-        """The same embedding; what flows back through it counts for this term."""
+        """The same embedding; the gradient through it is attributed to the term `label`."""
 
         def note(gradient: Tensor) -> None:
             self._squares.setdefault(label, []).append(gradient.detach().float().square().sum())
@@ -35,5 +35,5 @@ class GradientNorms:
         return embedding.map(alias)
 
     def norms(self) -> dict[str, Tensor]:
-        """By term, over all fields of both sides of this process's rows."""
+        """Norm by term, over all fields of both towers' rows of this process."""
         return {label: torch.stack(squares).sum().sqrt() for label, squares in self._squares.items()}

@@ -1,4 +1,4 @@
-"""FILIP as an objective: a sample is as like another as its tokens find partners there."""
+"""FILIP as an objective: each token's maximum similarity over the other sample's tokens, averaged."""
 
 from typing import Literal
 
@@ -17,13 +17,13 @@ from mmalign.types import Embedding, LossOutput
 
 
 class LateInteractionObjective(ScaledObjective):
-    """Contrastive loss over late interaction (FILIP, arXiv 2111.07783): rows look forth, columns look back.
+    """Contrastive loss over late interaction (FILIP, arXiv 2111.07783); the two directions have their own scores.
 
     Args:
-        initial_scale: What multiplies the similarities at first.
-        max_scale: The scale is put back to this after a step; null leaves it free.
-        level_a: What side a is a set of: tokens, or the encoder's parts.
-        level_b: The same for side b.
+        initial_scale: Initial factor of the similarities.
+        max_scale: Upper bound of the scale, enforced after every step; null = no bound.
+        level_a: Level of tower a: tokens, or the encoder's parts.
+        level_b: Level of tower b.
 
     Example:
         >>> import torch
@@ -47,7 +47,7 @@ class LateInteractionObjective(ScaledObjective):
         self.needs = frozenset({level_a, level_b})
 
     def side_needs(self, side: Literal["a", "b"]) -> frozenset[str]:
-        """The level of that side."""
+        """The level of that tower."""
         return frozenset({self.level_a if side == "a" else self.level_b})
 
     def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
@@ -71,11 +71,11 @@ class LateInteractionObjective(ScaledObjective):
         return (forth + back) / 2
 
     def correspondence(self, a: Embedding, b: Embedding) -> Tensor:
-        """Who is whose best partner, `(tokens_a, tokens_b)`, sum 1: see `functional.correspondence.best_partners`."""
+        """Best match of each token, `(tokens_a, tokens_b)`, sum 1: see `functional.token_correspondence`."""
         return best_partners(*one_pair(level_of(a, self.level_a), level_of(b, self.level_b)))
 
     def similarity_pairwise(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
-        """The same of each row of `a` with the row of `b` beside it, `(len(a),)`."""
+        """Similarity of row i of `a` with row i of `b`, `(len(a),)`."""
         own, other = level_of(a, self.level_a), level_of(b, self.level_b)
         first, second = (one.values.masked_fill(~one.mask[:, :, None], 0.0) for one in (own, other))
         dtype = torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)

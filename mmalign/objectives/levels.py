@@ -1,4 +1,4 @@
-"""Which level of an embedding an objective of sets compares: tokens or parts."""
+"""The level of an embedding that a set objective compares: tokens or parts."""
 
 from typing import Literal
 
@@ -21,7 +21,7 @@ def level_of(embedding: Embedding, level: Level) -> Tokens:
 
 
 def known(level: str) -> Level:
-    """The level by its name.
+    """The level, checked.
 
     Raises:
         UserError: it is neither tokens nor parts.

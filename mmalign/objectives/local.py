@@ -18,16 +18,16 @@ from mmalign.types import Embedding, LossOutput, Tokens
 
 
 class LocalObjective(Objective):
-    """What a token sees of the other side of its own sample should be its own (MGCA, arXiv 2210.06044).
+    """Token-level contrastive loss within each sample (MGCA, arXiv 2210.06044).
 
-    `functional.local_alignment_loss`, with all tokens weighing the same. It compares nothing across samples, and it
-    sharpens the matching of tokens that it meets, right or wrong, rather than finding one: a term beside a contrastive
-    one, perhaps faded in. `groups` mean nothing to it.
+    `functional.local_alignment_loss` with equal token weights. It compares no tokens across samples and sharpens the
+    current matching of tokens, right or wrong: use it as a second term beside a contrastive one, with a warm-up
+    `schedule`. `groups` are ignored.
 
     Args:
-        level: What is aligned: tokens (the finest) or parts (phrases, motifs, beats).
-        attention_temperature: Divides the dot products under the attention.
-        temperature: Divides those under the contrast.
+        level: The aligned level: tokens (the finest) or parts (phrases, motifs, beats).
+        attention_temperature: Divides the dot products of the attention.
+        temperature: Divides the dot products of the contrastive softmax.
 
     Example:
         >>> from mmalign.types import Tokens
@@ -59,7 +59,7 @@ class LocalObjective(Objective):
             attention_temperature=self.attention_temperature,
             temperature=self.temperature,
         )
-        # Each row compares its own tokens only: of other processes, only the number of rows is needed.
+        # Each row compares its own tokens only, so only the number of rows of other processes is needed.
         some, rows = distributed.all_reduce_sum(torch.stack([counts.sum(), torch.ones_like(counts).sum()]))
         return LossOutput(each.sum() / some.clamp(min=1), {"counted": some / rows.clamp(min=1)})
 
@@ -71,7 +71,7 @@ class LocalObjective(Objective):
         return (forth + back) / 2
 
     def correspondence(self, a: Embedding, b: Embedding) -> Tensor:
-        """Its attention, both ways averaged, `(tokens_a, tokens_b)`, sum 1."""
+        """Attention weights, mean of both directions, `(tokens_a, tokens_b)`, sum 1."""
         x, y = level_of(a, self.level), level_of(b, self.level)
         units = Tokens(unit_tokens("a", x.values, x.mask), x.mask), Tokens(unit_tokens("b", y.values, y.mask), y.mask)
         return attention_shares(*one_pair(*units), self.attention_temperature)

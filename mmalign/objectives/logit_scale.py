@@ -1,4 +1,4 @@
-"""What most objectives share: a learnt factor of the similarities, with an optional cap."""
+"""Logit scale: a learnt factor of the similarities, with an optional upper bound."""
 
 import math
 import warnings
@@ -12,11 +12,11 @@ from mmalign.objectives.objective import Objective
 
 
 class ScaledObjective(Objective):
-    """An objective with a learnt scale, kept as its logarithm.
+    """An objective with a learnt scale, stored as its logarithm.
 
     Args:
-        initial_scale: What multiplies the similarities at first.
-        max_scale: The scale is put back to this after a step; null leaves it free.
+        initial_scale: Initial factor of the similarities.
+        max_scale: Upper bound of the scale, enforced after every step; null = no bound.
         learn_scale: Whether the scale is trained.
     """
 
@@ -33,12 +33,12 @@ class ScaledObjective(Objective):
 
     @property
     def scale(self) -> Tensor:
-        """What multiplies the similarities, `(1,)`."""
+        """Factor of the similarities, `(1,)`."""
         return self.log_scale.exp()
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Keep the scale at or below its cap."""
+        """Keep the scale at or below its upper bound."""
         if self.max_scale is not None:
             self.log_scale.clamp_(max=math.log(self.max_scale))
 

@@ -29,8 +29,8 @@ class PairConfig:
         objective: Registered name of the objective.
         args: Its arguments.
         weight: Factor of this term's loss in the sum.
-        schedule: Points `[share of the training, factor]`, straight lines between them, that multiply the weight: [[0,
-            0], [0.1, 1]] fades a term in over the first tenth. Empty = 1 throughout.
+        schedule: Points `[fraction of training, factor]`, interpolated linearly; the factor multiplies the weight:
+            [[0, 0], [0.1, 1]] is a linear warm-up over the first tenth. Empty = 1 throughout.
         score_weight: Weight of this term's score in the pair's score. Null = 1 for a pair's first term, 0 for others.
     """
 
@@ -44,14 +44,14 @@ class PairConfig:
 
 
 class PairSum(nn.Module):
-    """The weighted sum of the pairs' objectives; rows that lack a side leave that pair's loss.
+    """The weighted sum of the pairs' objectives; a pair's loss uses the rows that have both towers.
 
     Args:
         pairs: The terms.
-        dim: Size of the shared space, for objectives that ask for it.
+        dim: Size of the shared space, for objectives that take it.
 
     Attributes:
-        progress: The share of the training that is done, which schedules follow; set from outside.
+        progress: Fraction of the training that is done, for schedules; set by the trainer.
     """
 
     def __init__(self, pairs: Sequence[PairConfig], dim: int | None = None) -> None:
@@ -65,13 +65,13 @@ class PairSum(nn.Module):
         self.labels = _labels(self.pairs)
 
     def needs_of(self, tower: str) -> frozenset[str]:
-        """What the objectives read of one tower; a tower in no pair gives its vector."""
+        """Fields of one tower's embedding that the objectives read; `vector` for a tower in no pair."""
         read = [objective.side_needs("a") for pair, objective in self._terms() if pair.a == tower]
         read += [objective.side_needs("b") for pair, objective in self._terms() if pair.b == tower]
         return frozenset().union(*read) or frozenset({"vector"})
 
     def mask_ratio_of(self, tower: str) -> float:
-        """The largest share of one tower's tokens that some objective masks."""
+        """The largest fraction of one tower's tokens that an objective masks."""
         return max(
             (objective.mask_ratio for pair, objective in self._terms() if tower in (pair.a, pair.b)), default=0.0
         )
@@ -87,11 +87,11 @@ class PairSum(nn.Module):
         gradient_norms: "GradientNorms | None" = None,
         again: Mapping[str, Embedding] | None = None,
     ) -> LossOutput:
-        """Sum over terms; what they report is named `<a>_<b>/<name>`, with the loss of each as `<a>_<b>/loss`.
+        """Sum over terms; logged values are named `<a>_<b>/<name>`, the loss of each term `<a>_<b>/loss`.
 
-        A pair's second and later terms are named `<a>_<b>_<objective>/...`. With `gradient_norms`, backward also
-        notes how strongly each term pulls at the embeddings. `again` are second views, for pairs of a tower with
-        itself.
+        A pair's second and later terms are named `<a>_<b>_<objective>/...`. With `gradient_norms`, the backward pass
+        also records the norm of each term's gradient at the embeddings. `again` are second views, for pairs of a tower
+        with itself.
         """
         losses, terms = [], {}
         for (pair, objective), label in zip(self._terms(), self.labels, strict=True):
@@ -110,7 +110,7 @@ class PairSum(nn.Module):
         return LossOutput(torch.stack(losses).sum(), terms)
 
     def between(self, a: str, b: str) -> tuple[Objective, bool]:
-        """The first objective that joins two towers, and whether its sides are swapped (b, a)."""
+        """The first objective of two towers, and whether it takes them in swapped order (b, a)."""
         for pair, objective in self._terms():
             if (pair.a, pair.b) == (a, b):
                 return objective, False
@@ -120,30 +120,30 @@ class PairSum(nn.Module):
         raise UserError(f"no objective joins {a!r} and {b!r}; this model was trained on: {trained}")
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
-        """The score of the pair that two embeddings make: the sum of its terms' scores by their shares.
+        """Score of every pair of rows: the sum of the terms' scores, weighted by `score_weight`.
 
         Args:
             a: `n` rows of one tower.
             b: `m` rows of another.
-            score: Another score of the first term alone, one of its `scores`.
+            score: One of the first term's `scores`; default: the weighted sum.
 
         Returns:
-            `(n, m)`, higher = more alike.
+            `(n, m)`, higher = more similar.
         """
         return self._scored(a, b, score, lambda objective, *asked: objective.similarity(*asked))
 
     def similarity_pairwise(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
-        """As `score`, of each row of `a` with the row of `b` beside it, `(len(a),)`.
+        """Score of row i of `a` with row i of `b`, `(len(a),)`; as `similarity`.
 
         Raises:
             UserError: the two have different numbers of rows.
         """
         if len(a) != len(b):
-            raise UserError(f"scores of pairs: expected as many rows on both sides, got {len(a)} and {len(b)}")
+            raise UserError(f"scores of pairs: expected as many rows of both towers, got {len(a)} and {len(b)}")
         return self._scored(a, b, score, lambda objective, *asked: objective.similarity_pairwise(*asked))
 
     def _scored(self, a: Embedding, b: Embedding, score: str, similarity: Callable[..., Tensor]) -> Tensor:
-        """The sum of the terms' scores by their shares; `similarity(objective, its a, its b)`, and a `score` if any."""
+        """The terms' scores summed with `score_weight`; `similarity(objective, its a, its b)`, and a `score` if any."""
 
         def one(objective: Objective, swapped: bool) -> Tensor:
             scores = similarity(objective, *((b, a) if swapped else (a, b)), *([score] if score else []))
@@ -197,7 +197,7 @@ class PairSum(nn.Module):
         return found.swapped() if swapped else found
 
     def scores_of_vectors(self, a: str, b: str) -> bool:
-        """Whether the pair's score reads nothing but vectors, so that a vector can stand for several samples."""
+        """Whether the pair's score reads only vectors, so that a mean vector can represent several samples."""
         first, _ = self.between(a, b)
         used = [
             objective
@@ -207,13 +207,13 @@ class PairSum(nn.Module):
         return all(objective.needs == {"vector"} for objective in used)
 
     def after_step(self) -> None:
-        """Let every objective put its learnt constants back into their range."""
+        """Call every objective's `after_step`, which clamps its learnt constants."""
         for _, objective in self._terms():
             objective.after_step()
 
 
 def factor_at(schedule: Sequence[Sequence[float]], progress: float) -> float:
-    """The height of a line through points at a place; level before the first and after the last, 1 without points.
+    """Linear interpolation of a schedule at `progress`; constant outside the points, 1 without points.
 
     Example:
         >>> [factor_at([[0.25, 0], [0.75, 1]], place) for place in (0.0, 0.5, 0.9)]
@@ -228,7 +228,7 @@ def factor_at(schedule: Sequence[Sequence[float]], progress: float) -> float:
 def common_rows(
     embeddings: Mapping[str, Embedding], batch: Batch, a: str, b: str
 ) -> tuple[Embedding, Embedding, Tensor]:
-    """The rows that have both sides: `a`'s and `b`'s embeddings of them, aligned, and their places in the batch."""
+    """The rows that have both towers: embeddings `a` and `b`, aligned, and their indices in the batch."""
     rows_a, rows_b = batch.sample_indices[a], batch.sample_indices[b]
     if len(rows_a) == len(rows_b) == len(batch):
         return embeddings[a], embeddings[b], rows_a
@@ -270,7 +270,7 @@ def _check(pair: PairConfig) -> None:
     where = f"pair {pair.a}-{pair.b}: schedule"
     points = all(isinstance(point, Sequence) and len(point) == 2 for point in pair.schedule)
     if not points or not all(math.isfinite(factor) for _, factor in pair.schedule):
-        raise UserError(f"{where}: expected points [share of the training, factor], got {pair.schedule}")
+        raise UserError(f"{where}: expected points [fraction of training, factor], got {pair.schedule}")
     places = [place for place, _ in pair.schedule]
     if places != sorted(set(places)) or any(not 0 <= place <= 1 for place in places):
-        raise UserError(f"{where}: expected shares of the training from 0 to 1, ascending, got {places}")
+        raise UserError(f"{where}: expected fractions of training from 0 to 1, ascending, got {places}")

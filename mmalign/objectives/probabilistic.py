@@ -1,4 +1,4 @@
-"""PCME++ and ProLIP as objectives: samples are Gaussians, and an ambiguous one may say so."""
+"""PCME++ and ProLIP as objectives: probabilistic embeddings, each sample a Gaussian."""
 
 from dataclasses import replace
 from typing import Literal
@@ -28,15 +28,15 @@ from mmalign.types import Embedding, LossOutput, Mixed
 
 
 class PcmeppObjective(ScaledObjective):
-    """Does a pair match, by the distance of its Gaussians (PCME++, arXiv 2305.18171).
+    """Binary classification of every pair by the distance of its Gaussians (PCME++, arXiv 2305.18171).
 
     Args:
-        initial_scale: What multiplies the distances at first; 5 as published.
-        initial_bias: What they are taken from; 5 as published.
-        pseudo_weight: Weight of the pseudo-positives: whatever scores as high as a positive.
-        bottleneck: Weight of the price on being sure (`information_bottleneck` of both sides).
-        reduction: What the sum over pairs is divided by: pairs, as published, or rows, which keeps the share of the
-            positives as the batch grows.
+        initial_scale: Initial factor of the distances; 5 as published.
+        initial_bias: Initial bias, from which the scaled distance is subtracted; 5 as published.
+        pseudo_weight: Weight of the pseudo-positives: pairs that score at least as high as a positive.
+        bottleneck: Weight of the variance regulariser (`information_bottleneck` of both towers).
+        reduction: Divisor of the sum over pairs: pairs, as published, or rows, with which the weight of the positives
+            does not shrink as the batch grows.
 
     Scores:
         mean: cosine of the means; probability: of a match.
@@ -86,7 +86,7 @@ class PcmeppObjective(ScaledObjective):
         scale, bias = self.scale.to(distance.dtype), self.bias.to(distance.dtype)
         logits = match_logits(distance, scale, bias)
         with torch.no_grad():
-            # A pseudo-positive of a column is found among the rows of every process.
+            # The pseudo-positives of a column are selected among the rows of all processes.
             table, groups = global_batch.gather(logits), global_batch.groups
             if mixed is None:
                 labels = match_labels(table, None, groups, groups)
@@ -102,7 +102,7 @@ class PcmeppObjective(ScaledObjective):
         return LossOutput(loss + self.bottleneck * price, terms)
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
-        """Less the distance of every pair, `(len(a), len(b))`; or by `scores`."""
+        """Negative distance of every pair, `(len(a), len(b))`; or one of `scores`."""
         if score == "mean":
             return cosines(a.vector, b.vector)
         distance = closed_form_sampled_distance(*_gaussian(a), *_gaussian(b))
@@ -110,16 +110,15 @@ class PcmeppObjective(ScaledObjective):
 
 
 class ProlipObjective(Objective):
-    """SigLIP on Gaussians: variances of either side count against a match (ProLIP, arXiv 2410.18857).
+    """SigLIP on Gaussians: the variances of both samples lower the match logit (ProLIP, arXiv 2410.18857).
 
     Args:
-        initial_scale: What multiplies the similarities at first; 1/0.07 as published.
-        initial_bias: What is added; null takes `-log(batch - 1)` from the first batch (published: -10, at a batch of
-            16,384).
-        inclusion: Weight of the loss that asks each row of side a to lie inside that of side b (a picture inside its
-            sentence); published: 1e-7.
-        inclusion_scale: What multiplies the inclusion score there.
-        bottleneck: Weight of the price on being sure.
+        initial_scale: Initial factor of the similarities; 1/0.07 as published.
+        initial_bias: Initial bias; null = `-log(batch - 1)` of the first batch (published: -10, at a batch of 16,384).
+        inclusion: Weight of the inclusion loss: the Gaussian of tower a lies inside that of tower b (an image inside
+            its caption); published: 1e-7.
+        inclusion_scale: Factor of the inclusion score in that loss.
+        bottleneck: Weight of the variance regulariser (`information_bottleneck`).
 
     Scores:
         mean: cosine of the means; probability: of a match.
@@ -151,11 +150,11 @@ class ProlipObjective(Objective):
 
     @property
     def scale(self) -> Tensor:
-        """What multiplies the similarities, `(1,)`."""
+        """Factor of the similarities, `(1,)`."""
         return self.siglip.scale
 
     def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
-        """`functional.prolip_loss` (the loss of `siglip` on wider vectors), the inclusion loss and the bottleneck."""
+        """`functional.prolip_loss` (`siglip`'s loss on extended vectors), the inclusion loss and the bottleneck."""
         own, other = _gaussian(a), _gaussian(b)
         vectors = replace(a, vector=prolip_vectors(*own, "a")), replace(b, vector=prolip_vectors(*other, "b"))
         output = self.siglip.partial_loss(*vectors, global_batch)
@@ -169,14 +168,14 @@ class ProlipObjective(Objective):
         return LossOutput(loss, terms)
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
-        """Cosine less half the variances of both, `(len(a), len(b))`; or by `scores`."""
+        """Cosine minus half the variances of both, `(len(a), len(b))`; or one of `scores`."""
         if score == "mean":
             return cosines(a.vector, b.vector)
         alike = cosines(prolip_vectors(*_gaussian(a), "a"), prolip_vectors(*_gaussian(b), "b"))
         return torch.sigmoid(self.siglip.scale * alike + self.siglip.bias) if score == "probability" else alike
 
     def after_step(self) -> None:
-        """Nothing is capped unless SigLIP is."""
+        """Clamp the scale as SigLIP does."""
         self.siglip.after_step()
 
 
@@ -184,8 +183,8 @@ def _check(mixed: Mixed, rows: int) -> None:
     fits = mixed.groups.shape == mixed.weight.shape == (rows,)
     known = mixed.weight.device.type == "cpu"
     if not fits or (known and not bool(((mixed.weight >= 0) & (mixed.weight <= 1)).all())):
-        came = f"{tuple(mixed.groups.shape)} groups and shares {mixed.weight.tolist() if known else 'elsewhere'}"
-        raise UserError(f"mixed: expected one group and one share from 0 to 1 for each of {rows} rows, got {came}")
+        came = f"{tuple(mixed.groups.shape)} groups and weights {mixed.weight.tolist() if known else 'elsewhere'}"
+        raise UserError(f"mixed: expected one group and one weight from 0 to 1 for each of {rows} rows, got {came}")
 
 
 def _gaussian(side: Embedding) -> tuple[Tensor, Tensor]:

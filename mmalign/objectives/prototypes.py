@@ -16,18 +16,18 @@ from mmalign.types import Embedding, LossOutput
 
 
 class PrototypeObjective(Objective):
-    """Both sides of a pair should fall to the same of a few learnt directions (MGCA, arXiv 2210.06044).
+    """Prototype alignment: both samples of a pair are assigned to the same learnt prototypes (MGCA, arXiv 2210.06044).
 
-    `functional.prototype_loss` with the codes of `functional.prototype_codes`, over the rows of every process: samples
-    that lie near each other share a prototype though they are not a pair. Samples are spread evenly over the
-    prototypes, so take fewer of these than the whole batch has rows, and more than there are kinds. It is a term beside
-    a contrastive one, and `groups` mean nothing to it.
+    `functional.prototype_loss` with the codes of `functional.prototype_codes`, over the rows of all processes: similar
+    samples share a prototype even if they are not a pair. Codes are balanced over the prototypes, so use fewer
+    prototypes than the global batch has rows, and more than there are classes. Use it as a second term beside a
+    contrastive one. `groups` are ignored.
 
     Args:
-        prototypes: How many.
-        epsilon: Weight of the entropy in the codes: the lower, the nearer to one prototype a sample.
-        temperature: Divides the cosines under the softmax.
-        dim: Size of the shared space; a model gives its own.
+        prototypes: Number of prototypes.
+        epsilon: Entropic regularisation of the codes: lower = closer to one prototype per sample.
+        temperature: Divides the cosines of the softmax.
+        dim: Size of the shared space; set by the model.
 
     Example:
         >>> objective = PrototypeObjective(prototypes=2, dim=2)
@@ -38,7 +38,7 @@ class PrototypeObjective(Objective):
         tensor(0.0067, grad_fn=<MulBackward0>)
     """
 
-    # They are put back to length one: decay would only fade the gradient.
+    # Prototypes are renormalised to unit length, so weight decay would only change the gradient's size.
     no_decay = ("prototypes",)
 
     def __init__(self, prototypes: int = 64, epsilon: float = 0.05, temperature: float = 0.2, dim: int = 256) -> None:
@@ -71,7 +71,7 @@ class PrototypeObjective(Objective):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Put the prototypes back to length one."""
+        """Renormalise the prototypes to unit length."""
         self.prototypes.copy_(F.normalize(self.prototypes, dim=1, eps=1e-8))
 
     def _scores(self, vector: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ def test_tokens_and_parts_have_weights_of_their_own_width() -> None:
 @pytest.mark.parametrize(
     ("needs", "encoder", "message"),
     [
-        ({"vector", "colour"}, Sets(), r"no head makes \['colour'\]; objectives may need: vector, log_variance"),
+        ({"vector", "colour"}, Sets(), r"no head returns \['colour'\]; objectives may need: vector, log_variance"),
         ({"parts"}, Sets(part_width=None), "encoder Sets does not give"),
         (set(), Sets(), "needs a vector, tokens, parts or codes, got no needs"),
         ({"log_variance"}, Sets(), "needs a vector, tokens, parts or codes, got .*log_variance"),
@@ -151,10 +151,10 @@ def test_impossible_needs_are_named(needs: set[str], encoder: Encoder, message: 
 
 
 def test_what_an_encoder_did_not_give_is_named() -> None:
-    with pytest.raises(UserError, match="needs parts, and the encoder gave none"):
+    with pytest.raises(UserError, match="needs parts, and the encoder returned none"):
         heads({"parts"})(Features(torch.randn(2, 6), level(2, 5, 3)))
     for need in ("tokens", "codes"):
-        with pytest.raises(UserError, match="needs tokens, which the encoder says it gives, and none came"):
+        with pytest.raises(UserError, match="needs tokens, and the encoder \\(with a token_width\\) returned none"):
             heads({need})(Features(torch.randn(2, 6)), "", book())
     assert heads({"vector"})(Features(torch.randn(2, 6))).tokens is None
     with pytest.raises(UserError, match="expected the model's codebook"):

@@ -122,7 +122,7 @@ def test_the_height_of_a_schedule(schedule: list[list[float]], expected: list[fl
     [
         (
             {"schedule": [[0.0]]},
-            r"pair x-y: schedule: expected points \[share of the training, factor\], got \[\[0.0\]\]",
+            r"pair x-y: schedule: expected points \[fraction of training, factor\], got \[\[0.0\]\]",
         ),
         ({"schedule": [0.0, 1.0]}, "expected points"),
         ({"schedule": [[0.0, math.nan]]}, "expected points"),

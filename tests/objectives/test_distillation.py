@@ -223,7 +223,7 @@ def test_what_does_not_fit_is_refused() -> None:
         (lambda: DistillationObjective()(narrow, plain), "3; match: relations takes any"),
         (lambda: DistillationObjective()(plain, plain[:1]), "as many rows"),
         (lambda: DistillationObjective()(plain, Embedding(bad)), "distillation expected finite"),
-        (lambda: DistillationObjective("gaussian")(plain, plain), "log_variance on both sides"),
+        (lambda: DistillationObjective("gaussian")(plain, plain), "log_variance of both towers"),
     ]:
         with pytest.raises(UserError, match=match):
             call()

@@ -105,7 +105,7 @@ def test_modes_turn_with_their_pair() -> None:
         )
     with pytest.raises(UserError, match="no score called 'median'"):
         model.similarity_pairwise(a, b, "median")
-    with pytest.raises(UserError, match="as many rows on both sides, got 20 and 3"):
+    with pytest.raises(UserError, match="as many rows of both towers, got 20 and 3"):
         model.similarity_pairwise(a, b[:3])
     with pytest.raises(UserError, match="no objective joins"):
         model.similarity_pairwise(a, a)

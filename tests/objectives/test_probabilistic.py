@@ -84,7 +84,7 @@ def test_samples_that_are_not_mixed_are_as_they_were() -> None:
 
 @pytest.mark.parametrize("weight", [[0.5, -0.1], [0.5, 1.1], [0.5, math.nan], [0.5]])
 def test_impossible_shares_are_refused(weight: list[float]) -> None:
-    with pytest.raises(UserError, match="mixed: expected one group and one share from 0 to 1 for each of 2 rows"):
+    with pytest.raises(UserError, match="mixed: expected one group and one weight from 0 to 1 for each of 2 rows"):
         PcmeppObjective()(side(1, 2), side(2, 2), mixed=Mixed(torch.arange(2), torch.tensor(weight)))
 
 

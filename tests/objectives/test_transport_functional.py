@@ -329,7 +329,7 @@ def test_what_cannot_be_solved_is_refused() -> None:
         ({"cost": cost[0]}, "batch, rows, columns"),
         ({"cost": nan}, "finite"),
         ({"epsilon": 0.0}, "epsilon"),
-        ({"epsilon": torch.ones(3)}, "one a problem"),
+        ({"epsilon": torch.ones(3)}, "one per problem"),
         ({"rho_a": -1.0}, "rho_a"),
         ({"a": -uneven}, "at least 0"),
         ({"a": 2 * uneven}, "same mass"),

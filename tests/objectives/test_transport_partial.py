@@ -190,12 +190,12 @@ def test_half_precision_is_widened() -> None:
 
 def test_more_than_there_is_is_refused() -> None:
     cost = costs(2, 3, 4)
-    for mass, match in ((1.1, "no more than either side"), (0.0, "above 0"), (-1.0, "above 0"), (math.nan, "above 0")):
+    for mass, match in ((1.1, "at most that of the rows and the columns"), (0.0, "above 0"), (-1.0, "above 0"), (math.nan, "above 0")):
         with pytest.raises(UserError, match=match):
             partial_sinkhorn(cost, 0.1, mass)
     with pytest.raises(UserError, match="in problem 1"):
         partial_sinkhorn(cost, 0.1, torch.tensor([0.5, 1.5]))
-    with pytest.raises(UserError, match="one a problem"):
+    with pytest.raises(UserError, match="one per problem"):
         partial_sinkhorn(cost, 0.1, torch.ones(3))
     with pytest.raises(UserError, match="gradient"):
         partial_sinkhorn(cost, 0.1, 0.5, gradient="exact")  # type: ignore[arg-type]

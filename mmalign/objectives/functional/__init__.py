@@ -1,4 +1,4 @@
-"""Equations alone, in the papers' notation: no state, no communication, float32 inside under autocast."""
+"""The losses as pure functions, in the papers' notation: stateless, one process, float32 under autocast."""
 
 from mmalign.objectives.functional.contrastive import clip_loss, siglip_loss
 from mmalign.objectives.functional.distillation import bag_gaussian, gaussian_kl, relation_loss

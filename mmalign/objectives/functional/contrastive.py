@@ -1,7 +1,7 @@
-"""CLIP and SigLIP: dot products of all pairs, of which some are positives; no matrix of pairs is ever held.
+"""CLIP and SigLIP losses, computed in tiles: the `(n, m)` similarity matrix is never stored.
 
-Who is a positive of whom comes from groups: `P(i) = {j : groups_b[j] == groups_a[i]}`. Because dot products are linear,
-the sum over the positives of one row needs only the sum of the vectors of its group, not a mask of pairs.
+Positives are defined by groups: `P(i) = {j : groups_b[j] == groups_a[i]}`. Because dot products are linear, the sum
+over the positives of a row needs only the sum of the vectors of its group, not a mask of pairs.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def clip_loss(
     With `s_ij = scale a_i . b_j`:
 
         rows    = mean over i with positives of  log sum_j exp s_ij - mean over j in P(i) of s_ij
-        columns = the same with the sides exchanged
+        columns = the same with a and b exchanged
         loss    = (rows + columns) / 2
 
     With one positive each it is the loss of Radford et al. 2021 (CLIP, arXiv 2103.00020, figure 3); with several, the
@@ -38,8 +38,8 @@ def clip_loss(
         a: `(n, dim)`, usually unit vectors.
         b: `(m, dim)`.
         scale: Multiplies the dot products (the inverse of the temperature): a number, or one element with a gradient.
-        bias: Accepted so that CLIP and SigLIP can be exchanged; it cancels in a softmax, so its gradient is zero.
-        groups_a: `(n,)` integers; equal group = positive. Without groups `n` must be `m` and row i answers to column i.
+        bias: Accepted so that CLIP and SigLIP have one signature; it cancels in a softmax, so its gradient is zero.
+        groups_a: `(n,)` integers; equal group = positive. Without groups `n` must be `m` and row i matches column i.
         groups_b: `(m,)`.
 
     Returns:
@@ -72,7 +72,7 @@ def siglip_loss(
     groups_a: Tensor | None = None,
     groups_b: Tensor | None = None,
 ) -> Tensor:
-    """Every pair is a yes-or-no question of its own.
+    """Binary cross-entropy of every pair: match or no match.
 
     With `z_ij = scale a_i . b_j + bias` and `y_ij = 1` for positives, -1 for others:
 
@@ -85,9 +85,9 @@ def siglip_loss(
         a: `(n, dim)`, usually unit vectors.
         b: `(m, dim)`.
         scale: Multiplies the dot products: a number, or one element with a gradient.
-        bias: Added to them. At `log(p / (1 - p))`, p = share of positives (1/m), vectors that know nothing already have
-            the right rate of positives.
-        groups_a: `(n,)` integers; equal group = positive. Without groups `n` must be `m` and row i answers to column i.
+        bias: Added to them. At `log(p / (1 - p))`, p = fraction of positives (1/m), untrained vectors predict the right
+            rate of positives.
+        groups_a: `(n,)` integers; equal group = positive. Without groups `n` must be `m` and row i matches column i.
         groups_b: `(m,)`.
 
     Returns:
@@ -117,16 +117,16 @@ def partial_clip_loss(
     groups_b: Tensor | None = None,
     merge: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """The part of a whole batch's `clip_loss` that one process answers for; the parts sum to the whole.
+    """Part of a global batch's `clip_loss` that one process contributes; the parts sum to the whole.
 
     Args:
         x: `scale * a` of the rows in `rows` alone.
-        b: Every column of the whole batch.
-        rows: Where the rows of `x` stand among all rows.
-        columns: The columns that this process answers for.
+        b: All columns of the global batch.
+        rows: Slice of the rows of `x` among all rows.
+        columns: Slice of the columns that this process contributes.
         groups_a: Groups of *all* rows.
         groups_b: Groups of all columns.
-        merge: From the column log-sum-exps over these rows to those over all rows; None: these are all.
+        merge: Maps the column log-sum-exps over these rows to those over all rows; None: these are all.
     """
     lse_rows, lse_columns = dot_logsumexp(x, b)
     if merge is not None:
@@ -153,16 +153,16 @@ def partial_siglip_loss(
     groups_b: Tensor | None = None,
     count: int | None = None,
 ) -> Tensor:
-    """The part of a whole batch's `siglip_loss` that one process answers for; the parts sum to the whole.
+    """Part of a global batch's `siglip_loss` that one process contributes; the parts sum to the whole.
 
     Args:
         x: `scale * a` of the rows in `rows` alone.
-        b: Every column of the whole batch.
+        b: All columns of the global batch.
         bias: One element.
-        rows: Where the rows of `x` stand among all rows.
+        rows: Slice of the rows of `x` among all rows.
         groups_a: Groups of *all* rows.
         groups_b: Groups of all columns.
-        count: How many rows there are in all; default: those of `x`.
+        count: Number of rows of the global batch; default: that of `x`.
     """
     found = _positives(x, b, rows, groups_a, groups_b)
     positives = found.dots.sum() + bias.sum() * found.of_rows[rows].sum()
@@ -174,9 +174,9 @@ def partial_siglip_loss(
 
 class _Positives(NamedTuple):
     dots: Tensor  # (own rows,): sum of x_i . b_j over the positives j of row i
-    of_rows: Tensor  # (all rows,): how many positives each row has
-    of_columns: Tensor  # (all columns,): how many positives each column has
-    of_own_side: Tensor  # (own rows,): how many rows are in row i's group = positives of each column in P(i)
+    of_rows: Tensor  # (all rows,): number of positives of each row
+    of_columns: Tensor  # (all columns,): number of positives of each column
+    of_own_side: Tensor  # (own rows,): number of rows in row i's group = positives of each column in P(i)
 
 
 def _positives(x: Tensor, b: Tensor, rows: slice, groups_a: Tensor | None, groups_b: Tensor | None) -> _Positives:
@@ -188,8 +188,8 @@ def _positives(x: Tensor, b: Tensor, rows: slice, groups_a: Tensor | None, group
     own = groups_a[rows]
     if not len(b):
         return _Positives(x.sum(1) * 0.0, of_rows, of_columns, of_rows[rows])
-    # The place of a group's first member in the sorted list numbers the groups of b below len(b), and nothing has to
-    # wait for a GPU to say how many groups there are.
+    # The index of a group's first member in the sorted list numbers the groups of b below len(b), without a
+    # synchronisation with the GPU for the number of groups.
     sums = torch.zeros_like(b).index_add(0, torch.searchsorted(sorted_b, groups_b), b)
     place = torch.searchsorted(sorted_b, own).clamp(max=len(b) - 1)
     dots = (x * sums[place]).sum(1) * (of_rows[rows] > 0)
@@ -218,5 +218,5 @@ def _check(
         return None, None
     if groups_a.shape != a.shape[:1] or groups_b.shape != b.shape[:1]:
         came = f"{tuple(groups_a.shape)} for {len(a)} rows and {tuple(groups_b.shape)} for {len(b)}"
-        raise UserError(f"expected one group a row, got shapes {came}")
+        raise UserError(f"expected one group per row, got shapes {came}")
     return groups_a.contiguous(), groups_b.contiguous()

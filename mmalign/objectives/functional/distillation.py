@@ -1,4 +1,4 @@
-"""What a student can take from a teacher: the spread of a bag of vectors, a Gaussian, the relations between samples."""
+"""Distillation losses: the Gaussian of a bag of vectors, KL divergence of Gaussians, relations between samples."""
 
 import math
 
@@ -9,24 +9,24 @@ from mmalign.errors import UserError
 from mmalign.objectives.functional.gaussians import bounded, wide
 from mmalign.objectives.functional.matmul import dot_products
 
-# What a row's likeness to itself is set to. Finite, so that a batch of one has a loss (0) rather than NaN.
+# Logit of a row with itself. Finite, so that a batch of one has a loss (0) rather than NaN.
 _FAR = -1e30
 
 
 def bag_gaussian(tokens: Tensor, mask: Tensor, floor: float = -18.4) -> tuple[Tensor, Tensor]:
-    """The Gaussian of a bag of vectors: a teacher that sees a sample as many frames, crops or views.
+    """Gaussian of a bag of vectors, for a teacher that embeds a sample as several frames, crops or views.
 
     Over the T real members x_t of a bag, in each dimension:
 
         mean         = 1/T sum_t x_t
         log_variance = log(1/(T - 1) sum_t (x_t - mean)^2 + exp(floor))
 
-    (As for the echo side of EchoingECG, arXiv 2509.25791.) The floor is what a bag of one, or of equal members, has.
+    (As for the teacher of EchoingECG, arXiv 2509.25791.) A bag of one member, or of equal ones, has the floor.
 
     Args:
-        tokens: `(batch, length, dim)`. What stands in padded places is never read, NaN neither.
+        tokens: `(batch, length, dim)`. Padding is never read, NaN included.
         mask: `(batch, length)`, True = real.
-        floor: Logarithm of what is added to every variance; -18.4 adds 1e-8.
+        floor: Logarithm of the constant added to every variance; -18.4 adds 1e-8.
 
     Returns:
         `mean`, `log_variance`, `(batch, dim)`, in float32 (float64 where the tokens are). An empty bag has mean 0 and
@@ -56,18 +56,18 @@ def bag_gaussian(tokens: Tensor, mask: Tensor, floor: float = -18.4) -> tuple[Te
 
 
 def gaussian_kl(mean_p: Tensor, log_variance_p: Tensor, mean_q: Tensor, log_variance_q: Tensor) -> Tensor:
-    """How much is lost where Gaussian q stands for Gaussian p, row by row, as the mean over the dimensions.
+    """KL divergence of Gaussian q from Gaussian p for each row, as the mean over the dimensions.
 
         KL(p || q) / dim = mean_d 1/2 (l_q - l_p + exp(l_p - l_q) + (mu_p - mu_q)^2 exp(-l_q) - 1)
 
-    (Kullback and Leibler 1951, between Gaussians with diagonal covariance.) The divergence itself is `dim` times as
-    much; the mean keeps its size when the width changes. As everywhere, l is the logarithm of the variance, and outside
-    [-20, 10] it is read as the border, with the border's gradient.
+    (Kullback and Leibler 1951, for Gaussians with diagonal covariance.) The divergence itself is `dim` times as large;
+    the mean does not depend on the width. l is the logarithm of the variance, clamped to [-20, 10] with the gradient of
+    the bound.
 
     Args:
-        mean_p: `(n, dim)`, what is to be described: the teacher.
+        mean_p: `(n, dim)`, of the teacher.
         log_variance_p: `(n, dim)`.
-        mean_q: `(n, dim)`, what describes it: the student.
+        mean_q: `(n, dim)`, of the student.
         log_variance_q: `(n, dim)`.
 
     Returns:
@@ -93,15 +93,15 @@ def gaussian_kl(mean_p: Tensor, log_variance_p: Tensor, mean_q: Tensor, log_vari
 
 
 def relation_loss(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
-    """The student should find alike what the teacher finds alike.
+    """Relational distillation: cross-entropy of the student's similarities between samples to the teacher's.
 
     With `p_ij = softmax over j != i of b_i . b_j / temperature` and q_ij the same of a:
 
         loss = - 1/n sum_i sum_{j != i} p_ij log q_ij
 
     (Relational distillation, Park et al. 2019, arXiv 1904.05068, in the softmax form of Fang et al. 2021, SEED, arXiv
-    2101.04731.) Its minimum is not 0 but the entropy of p. The two widths need not be equal. The table of a process's
-    rows by all rows exists whole, once for each side.
+    2101.04731.) Its minimum is the entropy of p, not 0. The two widths may differ. The similarity matrix of a process's
+    rows by all rows is stored, once for the student and once for the teacher.
 
     Args:
         a: `(n, dim)` of the student, usually unit vectors.
@@ -125,14 +125,14 @@ def relation_loss(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
 def relation_rows(
     a: Tensor, all_a: Tensor, b: Tensor, all_b: Tensor, rows: slice, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """For the rows that one process holds: each one's part of `relation_loss`, and the teacher's entropy in it.
+    """`relation_loss` of each own row of a process, and the entropy of the teacher's distribution.
 
     Args:
         a: The student's own rows, `(own, dim)`.
-        all_a: The student's rows of the whole batch, `(n, dim)`.
+        all_a: The student's rows of the global batch, `(n, dim)`.
         b: The teacher's own rows, `(own, width)`.
-        all_b: The teacher's rows of the whole batch, `(n, width)`.
-        rows: Where the own rows stand among all.
+        all_b: The teacher's rows of the global batch, `(n, width)`.
+        rows: Slice of the own rows among all rows.
         temperature: Divides the dot products.
     """
     fits = a.ndim == b.ndim == 2 and a.shape[1:] == all_a.shape[1:] and b.shape[1:] == all_b.shape[1:]
@@ -152,6 +152,6 @@ def relation_rows(
 
 
 def refuse_not_finite(what: str, *tensors: Tensor) -> None:
-    """Say so where NaN or infinity came; on the CPU alone, because other devices would be waited for."""
+    """Raise if NaN or infinity came; on the CPU only, because other devices would have to synchronise."""
     if any(tensor.device.type == "cpu" and not bool(tensor.isfinite().all()) for tensor in tensors):
         raise UserError(f"{what} expected finite numbers, and NaN or infinity came")

@@ -1,8 +1,8 @@
-"""Gaussians in the shared space: how far apart, one inside the other, how unsure.
+"""Gaussians in the shared space: distance, inclusion and variance regularisation.
 
-A sample is `N(mean, diag(exp(log_variance)))`, and `log_variance` is the logarithm of the *variance* everywhere. What
-lies outside [-20, 10] is read as the border, so that no exponential overflows; the gradient there is that of the
-border, and not zero, so what strayed out can come back.
+A sample is `N(mean, diag(exp(log_variance)))`; `log_variance` is the logarithm of the *variance* everywhere. It is
+clamped to [-20, 10], so that no exponential overflows; the gradient outside is that of the bound, not zero, so that
+training can bring the value back.
 """
 
 from typing import Any
@@ -20,12 +20,12 @@ BORDERS = (-20.0, 10.0)
 def closed_form_sampled_distance(
     mean_a: Tensor, log_variance_a: Tensor, mean_b: Tensor, log_variance_b: Tensor
 ) -> Tensor:
-    """The mean squared distance of a draw from one Gaussian to a draw from the other, for all pairs.
+    """Expected squared distance between draws of two Gaussians, for all pairs.
 
         d_ij = || mu_i - mu_j ||^2 + sum_k (exp l_ik + exp l_jk)
 
-    (Chun 2024, PCME++, arXiv 2305.18171.) It is no metric: from a Gaussian to itself it is twice the sum of
-    its variances. The variances come in as one sum a row and one a column: no pair holds a vector.
+    (Chun 2024, PCME++, arXiv 2305.18171.) It is not a metric: the distance of a Gaussian to itself is twice the sum of
+    its variances. The variances enter as one sum per row and per column: no pair stores a vector.
 
     Args:
         mean_a: `(n, dim)`.
@@ -52,15 +52,15 @@ def closed_form_sampled_distance(
 
 
 def inclusion_score(mean_a: Tensor, log_variance_a: Tensor, mean_b: Tensor, log_variance_b: Tensor) -> Tensor:
-    """By how much the Gaussian of a row of `a` lies inside that of the same row of `b`, rather than around it.
+    """Inclusion score: positive where the Gaussian of row i of `a` lies inside that of row i of `b`.
 
     With x = v_a + 2 v_b and y = v_b + 2 v_a (v the variances, l their logarithms), summed over dimensions:
 
         log int p_a^2 p_b - log int p_a p_b^2
             = sum 1/2 (l_b - l_a) + 1/2 (log y - log x) + (mu_a - mu_b)^2 (v_b - v_a) / (x y)
 
-    (Chun et al. 2025, ProLIP, arXiv 2410.18857; the two integrals carried out.) Above zero: `a` is the narrower, `b`
-    the more general. Exchanging the sides changes its sign; equal Gaussians score zero.
+    (Chun et al. 2025, ProLIP, arXiv 2410.18857; the two integrals in closed form.) Above zero, `a` is the narrower and
+    `b` the more general. Exchanging a and b changes the sign; equal Gaussians score zero.
 
     Args:
         mean_a: `(n, dim)`.
@@ -80,7 +80,7 @@ def inclusion_score(mean_a: Tensor, log_variance_a: Tensor, mean_b: Tensor, log_
         tensor([0.7405])
     """
     if len(mean_a) != len(mean_b):
-        raise UserError(f"expected as many rows on both sides, got {len(mean_a)} and {len(mean_b)}")
+        raise UserError(f"expected as many rows of a as of b, got {len(mean_a)} and {len(mean_b)}")
     mean_a, log_variance_a, mean_b, log_variance_b = wide(mean_a, log_variance_a, mean_b, log_variance_b)
     l_a, l_b = bounded(log_variance_a), bounded(log_variance_b)
     v_a, v_b = l_a.exp(), l_b.exp()
@@ -92,10 +92,10 @@ def inclusion_score(mean_a: Tensor, log_variance_a: Tensor, mean_b: Tensor, log_
 def inclusion_loss(
     mean_a: Tensor, log_variance_a: Tensor, mean_b: Tensor, log_variance_b: Tensor, *, scale: float
 ) -> Tensor:
-    """Each row of `a` should lie inside the same row of `b`: `mean of - log sigmoid(scale inclusion_score)`.
+    """Inclusion loss, with row i of `a` inside row i of `b`: `mean of - log sigmoid(scale inclusion_score)`.
 
-    The arguments are those of `inclusion_score`. The published scales (1000, and 10 for long texts) stand beside a
-    score whose coefficients on the log-variances are twice those of the integrals: they do not carry over.
+    The arguments are those of `inclusion_score`. The published scales (1000, and 10 for long texts) belong to a score
+    whose log-variance coefficients are twice those of the integrals: they do not apply here.
 
     Returns:
         Scalar; zero, with a graph, where there is no row.
@@ -113,11 +113,11 @@ def inclusion_loss(
 
 
 def information_bottleneck(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """How far the Gaussians are from a standard one: a price on being sure.
+    """Variational information bottleneck: KL divergence of the Gaussians from a standard one, against small variances.
 
         KL(N(mu, e^l) || N(0, 1)) = 1/2 (mu^2 + exp l - l - 1),  the mean over samples and dimensions
 
-    (Alemi et al. 2017, arXiv 1612.00410.) On unit means the first part is constant: only the variances are held.
+    (Alemi et al. 2017, arXiv 1612.00410.) For unit means the first term is constant: it regularises only the variances.
 
     Args:
         mean: `(n, dim)`.
@@ -137,7 +137,7 @@ def information_bottleneck(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def variance_price(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """What `information_bottleneck` takes the mean of: one number a sample, `(n, dim)` twice -> `(n,)`."""
+    """`information_bottleneck` of each sample, not averaged: `(n, dim)` twice -> `(n,)`."""
     mean, log_variance, _, _ = wide(mean, log_variance, mean, log_variance)
     near = bounded(log_variance)
     return (mean.square() + near.expm1() - near).sum(1) / (2 * max(mean.shape[1], 1))
@@ -154,7 +154,7 @@ class _Bounded(torch.autograd.Function):
 
 
 def bounded(log_variance: Tensor) -> Tensor:
-    """The nearest number within the borders; the gradient is as if it were the number itself."""
+    """Clamp to the bounds, with the gradient of the identity."""
     return _Bounded.apply(log_variance)  # type: ignore[no-any-return]
 
 
@@ -166,13 +166,13 @@ def spread(log_variance: Tensor) -> Tensor:
 def wide(
     mean_a: Tensor, log_variance_a: Tensor, mean_b: Tensor, log_variance_b: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """In float32 at least, shapes checked."""
+    """The inputs in float32 or higher precision, shapes checked."""
     for mean, log_variance in ((mean_a, log_variance_a), (mean_b, log_variance_b)):
         if mean.ndim != 2 or mean.shape != log_variance.shape:
             came = f"{tuple(mean.shape)} and {tuple(log_variance.shape)}"
             raise UserError(f"expected means and log-variances of one shape (rows, dim), got {came}")
     if mean_a.shape[1] != mean_b.shape[1]:
-        raise UserError(f"expected both sides of one width, got {mean_a.shape[1]} and {mean_b.shape[1]}")
+        raise UserError(f"expected a and b of one width, got {mean_a.shape[1]} and {mean_b.shape[1]}")
     given = (mean_a, log_variance_a, mean_b, log_variance_b)
     dtype = torch.float64 if any(t.dtype == torch.float64 for t in given) else torch.float32
     return mean_a.to(dtype), log_variance_a.to(dtype), mean_b.to(dtype), log_variance_b.to(dtype)

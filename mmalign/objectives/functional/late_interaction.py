@@ -1,4 +1,4 @@
-"""Late interaction (FILIP): every token looks for its best partner, and no table of all tokens' pairs is held."""
+"""Late interaction (FILIP): mean of token-wise maximum similarities, computed in tiles."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,12 +9,12 @@ from torch import Tensor
 from mmalign.errors import UserError
 from mmalign.objectives.functional.tiled_logsumexp import TILE
 
-# What a padded token adds to a dot product. Finite, so that a weight of zero takes it out again.
+# Added to the dot products of padded tokens. Finite, so that a weight of zero cancels it.
 _FAR = -1e30
 
 
 def late_interaction(tokens_a: Tensor, mask_a: Tensor, tokens_b: Tensor, mask_b: Tensor) -> tuple[Tensor, Tensor]:
-    """How well the tokens of each sample of a find partners in each sample of b, and the other way.
+    """Late-interaction scores of all pairs of samples, in both directions.
 
     With `<k, r>` the dot product of token k of `a_i` and token r of `b_j`:
 
@@ -22,10 +22,11 @@ def late_interaction(tokens_a: Tensor, mask_a: Tensor, tokens_b: Tensor, mask_b:
         back_ij  = mean over real r of  max over real k of <k, r>
 
     (Yao et al. 2021, FILIP, arXiv 2111.07783, equations 4 and 5.) The two differ: a loss takes `forth` along its rows
-    and `back` along its columns. Tokens are usually unit vectors; which ones count (first, last, special ones) is what
-    the masks say. Pads are neither partners nor part of a mean, and what stands in them is never read.
+    and `back` along its columns. Tokens are usually unit vectors; the masks select the tokens that count (first, last,
+    special ones). Padding enters neither a maximum nor a mean and is never read.
 
-    The dot products are made a tile at a time; backward keeps only who won, and makes two matrix products.
+    The dot products are computed a tile at a time; backward stores only the indices of the maxima, and computes two
+    matrix products.
 
     Args:
         tokens_a: `(n, length_a, dim)`.
@@ -35,7 +36,7 @@ def late_interaction(tokens_a: Tensor, mask_a: Tensor, tokens_b: Tensor, mask_b:
 
     Returns:
         `forth (n, m)`, `back (n, m)`, in float32 (float64 where an input is). A sample without a real token has score 0
-        with everything, and no gradient. Of several equal maxima one takes the gradient.
+        with everything, and no gradient. Among equal maxima, one receives the gradient.
 
     Raises:
         UserError: shapes do not fit, or (on the CPU) a real token holds NaN or infinity.
@@ -69,7 +70,7 @@ class _LateInteraction(torch.autograd.Function):
         best_b = torch.empty((n, length_a, m) if learns else 0, dtype=small, device=a.device)
         best_a = torch.empty((n, m, length_b) if learns else 0, dtype=small, device=a.device)
         with torch.autocast(a.device.type, enabled=False):
-            # Two more entries in each vector put the masks into the product: real tokens add exactly 0.
+            # Two additional entries in each vector apply the masks in the product: real tokens add exactly 0.
             far_a, far_b = _far(mask_a, a.dtype), _far(mask_b, a.dtype)
             wide_a = torch.cat([a, far_a, torch.ones_like(far_a)], 2)
             wide_b = torch.cat([b, torch.ones_like(far_b), far_b], 2)

@@ -1,4 +1,4 @@
-"""Token alignment within a sample (MGCA): what one side's token sees of the other side should be its own."""
+"""Token-level contrastive loss within a sample (MGCA)."""
 
 import math
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from mmalign.errors import UserError
 from mmalign.objectives.functional.matmul import dot_products
 
-# The logit of a padded token. Finite, so that a sample of pads alone has gradients of zero rather than NaN.
+# Logit of a padded token. Finite, so that a sample of padding only has zero gradients rather than NaN.
 _FAR = -1e30
 
 
@@ -24,33 +24,34 @@ def local_alignment_loss(
     weights_a: Tensor | None = None,
     weights_b: Tensor | None = None,
 ) -> Tensor:
-    """Every token of a sample looks at the other side, and must tell what it saw from what the other tokens saw.
+    """Token-level contrastive loss (MGCA): each token against the attended vectors of its sample's tokens.
 
-    With x_t the tokens of one side of a sample and y_k those of the other, all of length one:
+    Each token attends to the other tower's tokens; its attended vector is the positive, those of the sample's other
+    tokens are negatives. With x_t the tokens of one tower and y_k those of the other, all unit vectors:
 
         c_t    = unit(sum_k softmax_k(x_t . y_k / attention_temperature) y_k)
         s_tu   = x_t . c_u / temperature
-        side   = 1/2 sum_t w_t (log sum_u exp s_tu + log sum_u exp s_ut - 2 s_tt),     sum_t w_t = 1
-        sample = side with x from a  +  side with x from b
+        tower  = 1/2 sum_t w_t (log sum_u exp s_tu + log sum_u exp s_ut - 2 s_tt),     sum_t w_t = 1
+        sample = tower with x from a  +  tower with x from b
 
-    and the loss is the mean over the samples that have real tokens on both sides (Wang et al. 2022, MGCA, arXiv
-    2210.06044, its token-wise alignment, without learnt attention matrices, as released). Nothing is compared across
-    samples. The released weights are the last layer's attention from the class token, clipped to its 10 % and 90 %
-    quantiles.
+    and the loss is the mean over the samples that have real tokens of both towers (Wang et al. 2022, MGCA, arXiv
+    2210.06044, its token-wise alignment, without learnt attention matrices, as released). No token is compared with
+    other samples. The released weights are the last layer's attention from the class token, clipped to its 10 % and
+    90 % quantiles.
 
     Args:
-        tokens_a: `(batch, length_a, dim)`; made to length one here.
-        mask_a: `(batch, length_a)`, True = real. What stands in padded places is never read, NaN neither.
+        tokens_a: `(batch, length_a, dim)`; normalised here.
+        mask_a: `(batch, length_a)`, True = real. Padding is never read, NaN included.
         tokens_b: `(batch, length_b, dim)`.
         mask_b: `(batch, length_b)`.
-        attention_temperature: Divides the dot products under the attention.
-        temperature: Divides those under the contrast.
-        weights_a: `(batch, length_a)`, how much each token counts: at least 0, of any sum, without a gradient; default:
-            all real ones the same. A side whose weights are all 0 adds nothing.
+        attention_temperature: Divides the dot products of the attention.
+        temperature: Divides the dot products of the contrastive softmax.
+        weights_a: `(batch, length_a)`, token weights: at least 0, of any sum, without a gradient; default: equal for
+            all real tokens. A tower whose weights are all 0 adds nothing.
         weights_b: `(batch, length_b)`.
 
     Returns:
-        Scalar, in float32 (float64 where an input is); zero, with a graph, where no sample has tokens on both sides.
+        Scalar, in float32 (float64 where an input is); zero, with a graph, where no sample has tokens of both towers.
 
     Raises:
         UserError: shapes do not fit, a temperature is not above 0, or (on the CPU) a real token or weight holds NaN or
@@ -88,7 +89,7 @@ def local_alignment(
     weights_a: Tensor | None = None,
     weights_b: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`local_alignment_loss` of each sample, `(batch,)`, and which samples count; the others have 0."""
+    """`local_alignment_loss` of each sample, `(batch,)`, and a mask of the samples that count; the others have 0."""
     for name, value in (("attention_temperature", attention_temperature), ("temperature", temperature)):
         if not 0 < value < math.inf:
             raise UserError(f"{name}: expected a number above 0, got {value}")
@@ -105,7 +106,7 @@ def local_alignment(
 
 
 def unit_tokens(side: str, tokens: Tensor, mask: Tensor) -> Tensor:
-    """Real tokens at length one, zeros where a pad stands; float32 (float64 where the tokens are)."""
+    """Real tokens normalised, padding zero; float32 (float64 where the tokens are)."""
     if tokens.ndim != 3 or mask.shape != tokens.shape[:2] or mask.dtype != torch.bool:
         came = f"{tuple(tokens.shape)} with a mask of {tuple(mask.shape)}, {mask.dtype}"
         raise UserError(

@@ -1,4 +1,4 @@
-"""Dot products that autocast leaves alone, in backward too."""
+"""Dot products that ignore autocast, in backward too."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def dot_products(x: Tensor, y: Tensor) -> Tensor:
-    """`x @ y.mT` in the type of its inputs, wherever it is called and wherever backward is.
+    """`x @ y.mT` in the dtype of its inputs, under autocast too, forward and backward.
 
-    Switching autocast off around a product does not reach its backward when that runs inside autocast.
+    Disabling autocast around a product does not affect its backward if that runs inside autocast.
 
     Shape:
         `(..., rows, dim)`, `(..., columns, dim)` -> `(..., rows, columns)`; the leading sizes are equal.

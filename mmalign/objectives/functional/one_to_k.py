@@ -1,4 +1,4 @@
-"""One to several: the positives of a row stand in one softmax, and each must be found."""
+"""One-to-K contrastive loss: several positives per row in one softmax."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from mmalign.objectives.functional.tiled_logsumexp import dot_logsumexp
 
 
 def one_to_k_loss(a: Tensor, b: Tensor, scale: Tensor | float, owner: Tensor, *, normalise: bool = True) -> Tensor:
-    """Each row of `a` has several of `b` (languages, views, leads, sentences), and all of them are its positives.
+    """One-to-K contrastive loss: each row of `a` owns several rows of `b` (languages, views, sentences), its positives.
 
     With `s_ij = scale a_i . b_j`, `O(i) = {j : owner_j = i}` and `K_i = |O(i)|`:
 
@@ -16,10 +16,10 @@ def one_to_k_loss(a: Tensor, b: Tensor, scale: Tensor | float, owner: Tensor, *,
         back  = mean over j of               w_i (log sum_i' exp s_i'j - s_ij),   i = owner_j
         loss  = (forth + back) / 2,          w_i = 1/K_i  (normalise)  or  1
 
-    (CCRK, KDD 2024.) The sum over the positives makes every one of them count in full; with one K for all rows,
-    `normalise` divides the whole loss by K, the back part too, as published. With ragged K each row's terms are divided
-    by that row's own K: `forth` is then the mean over positives, as in `clip_loss` with groups, and in `back` a row of
-    many positives weighs as much as a row of one.
+    (CCRK, KDD 2024.) The sum over the positives gives each of them full weight; with equal K for all rows, `normalise`
+    divides the whole loss by K, `back` too, as published. With unequal K each row's terms are divided by its own K:
+    `forth` is then the mean over positives, as in `clip_loss` with groups, and in `back` a row of many positives has
+    the same weight as a row of one.
 
     The positives of a row compete in one softmax, so `forth` cannot reach 0: its least value is `K log K` (`log K`
     where normalised). With K = 1 this is `clip_loss`.
@@ -33,7 +33,7 @@ def one_to_k_loss(a: Tensor, b: Tensor, scale: Tensor | float, owner: Tensor, *,
 
     Returns:
         Scalar, in float32 (float64 where an input is); zero, with a graph, where `b` is empty. Rows of `a` that own
-        nothing are left out of the mean of `forth`; in `back` they are candidates all the same.
+        nothing are left out of the mean of `forth`; in `back` they are negatives.
 
     Raises:
         UserError: shapes do not fit, or (on the CPU) NaN or infinity came, or an owner that is no row of `a`.
@@ -65,6 +65,6 @@ def one_to_k_loss(a: Tensor, b: Tensor, scale: Tensor | float, owner: Tensor, *,
     # A row that owns nothing may have a log-sum-exp of -inf (no column at all); a product would not keep it out.
     forth = (torch.where(owned > 0, lse_rows, 0.0) * owned * weight).sum() / rows
     back = (of_column * lse_columns).sum() / columns
-    # Both parts take s_ij from the same pairs: one dot product a row, with the weighted sum of what it owns.
+    # Both parts take s_ij from the same pairs: one dot product per row, with the weighted sum of the rows it owns.
     sums = torch.zeros_like(x).index_add(0, owner, b * (of_column * (1 / rows + 1 / columns))[:, None])
     return (forth + back - (x * sums).sum()) / 2

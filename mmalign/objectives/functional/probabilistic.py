@@ -1,4 +1,4 @@
-"""PCME++ and ProLIP: does a pair of Gaussians match, yes or no, for every pair."""
+"""PCME++ and ProLIP losses: binary cross-entropy of every pair of Gaussians."""
 
 from typing import Literal
 
@@ -25,35 +25,34 @@ def pcmepp_loss(
     pseudo_weight: float = 0.1,
     reduction: Literal["pairs", "rows"] = "pairs",
 ) -> Tensor:
-    """Does a pair match, yes or no, by the distance of its Gaussians; near misses count as matches a little.
+    """PCME++ loss: binary cross-entropy of every pair by the distance of its Gaussians, with pseudo-positives.
 
     With `s_ij = bias - scale d_ij` (`closed_form_sampled_distance`), BCE the mean binary cross-entropy over all pairs
     and y the targets:
 
         loss = 2 BCE(s, y) + pseudo_weight (BCE(s, y^rows) + BCE(s, y^columns))
 
-    (Chun 2024, PCME++, arXiv 2305.18171.) `y^rows` are the pseudo-positives: in each row, whatever scores at least as
-    high as a positive gets at least its target; `y^columns` the same in each column. They are chosen, not learnt: no
-    gradient goes through the choice. A row without a positive has no pseudo-positives. `information_bottleneck` is a
-    term of its own.
+    (Chun 2024, PCME++, arXiv 2305.18171.) `y^rows` are the pseudo-positives: in each row, a pair that scores at least
+    as high as a positive has at least its target; `y^columns` the same in each column. No gradient flows through this
+    selection. A row without a positive has no pseudo-positives. `information_bottleneck` is a separate term.
 
     Args:
         mean_a: `(n, dim)`, usually unit vectors.
         log_variance_a: `(n, dim)`.
         mean_b: `(m, dim)`.
         log_variance_b: `(m, dim)`.
-        scale: Multiplies the distances; not below zero, or near would mean apart.
-        bias: Added; the published start is 5 for both.
-        groups_a: `(n,)` integers; equal group = positive. Without groups or targets `n` must be `m`, and row i answers
-            to column i.
+        scale: Multiplies the distances; at least zero, so that near pairs match.
+        bias: Added to the logits; the published initial value is 5 for both.
+        groups_a: `(n,)` integers; equal group = positive. Without groups or targets `n` must be `m`, and row i matches
+            column i.
         groups_b: `(m,)`.
-        targets: `(n, m)` in [0, 1], instead of groups: as from mixed samples.
-        pseudo_weight: The weight of the pseudo-positives; 0 leaves them out.
-        reduction: What to divide the sum over pairs by: `pairs` (n m, as published; the share of the positives shrinks
-            as the batch grows) or `rows` (n).
+        targets: `(n, m)` in [0, 1], instead of groups, for instance of mixed samples.
+        pseudo_weight: Weight of the pseudo-positives; 0 = none.
+        reduction: Divisor of the sum over pairs: `pairs` (n m, as published; the weight of the positives shrinks as the
+            batch grows) or `rows` (n).
 
     Returns:
-        Scalar, in float32 (float64 where an input is); zero, with a graph, where a side is empty.
+        Scalar, in float32 (float64 where an input is); zero, with a graph, where a or b is empty.
 
     Raises:
         UserError: shapes, groups or targets do not fit, or (on the CPU) NaN or infinity came, or a scale below zero.
@@ -76,7 +75,7 @@ def pcmepp_loss(
 
 
 def match_logits(distance: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """`bias - scale distance`, checked: finite, and the scale not below zero."""
+    """`bias - scale distance`, checked: finite values, and a scale of at least zero."""
     logits = bias - scale * distance
     if logits.device.type == "cpu" and not bool(logits.isfinite().all()):
         raise UserError("PCME++ expected finite means, log-variances, scale and bias, and NaN or infinity came")
@@ -87,14 +86,14 @@ def match_logits(distance: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
 
 @torch.no_grad()
 def soften(logits: Tensor, labels: Tensor, pseudo_weight: float, *, soft: bool) -> Tensor:
-    """The one target that stands for labels and both kinds of pseudo-positives, `(n, m)`.
+    """One target that combines labels and both kinds of pseudo-positives, `(n, m)`.
 
-    Cross-entropy is linear in its target: the three terms of the loss are one, with their mean as target.
+    Cross-entropy is linear in its target, so the three terms of the loss equal one term with their mean as target.
 
     Args:
-        logits: `(n, m)` of the whole batch.
+        logits: `(n, m)` of the global batch.
         labels: `(n, m)` in [0, 1].
-        pseudo_weight: The weight of the pseudo-positives beside the 2 of the labels.
+        pseudo_weight: Weight of the pseudo-positives; that of the labels is 2.
         soft: Whether some labels lie between 0 and 1.
     """
     rows, columns = _pseudo(logits, labels, soft=soft), _pseudo(logits.T, labels.T, soft=soft).T
@@ -102,7 +101,7 @@ def soften(logits: Tensor, labels: Tensor, pseudo_weight: float, *, soft: bool) 
 
 
 def match_cross_entropy(logits: Tensor, target: Tensor, pseudo_weight: float) -> Tensor:
-    """The sum over pairs of `2 BCE + pseudo_weight (BCE_rows + BCE_columns)`, by the target of `soften`."""
+    """Sum over pairs of `2 BCE + pseudo_weight (BCE_rows + BCE_columns)`, with the target of `soften`."""
     return (2 + 2 * pseudo_weight) * F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
 
 
@@ -117,23 +116,23 @@ def prolip_loss(
     groups_a: Tensor | None = None,
     groups_b: Tensor | None = None,
 ) -> Tensor:
-    """SigLIP's yes or no for every pair, where both sides' variances count against a match.
+    """ProLIP loss: SigLIP's loss with logits that the variances of both Gaussians lower.
 
         s_ij = scale (mu_i . mu_j - 1/2 sum_k (exp l_ik + exp l_jk)) + bias
         loss = - 1/n sum_ij log sigmoid(y_ij s_ij)
 
     (Chun et al. 2025, ProLIP, arXiv 2410.18857.) For unit means `s = scale - scale d / 2 + bias`, with d the
-    `closed_form_sampled_distance`. The variances ride as two more dimensions of the vectors, so it is `siglip_loss`:
-    tiled, no matrix of pairs, several positives. `inclusion_loss` and `information_bottleneck` are terms of their own.
+    `closed_form_sampled_distance`. The variances are two additional dimensions of the vectors, so it is `siglip_loss`:
+    tiled, no matrix of pairs, several positives. `inclusion_loss` and `information_bottleneck` are separate terms.
 
     Args:
         mean_a: `(n, dim)`, usually unit vectors.
         log_variance_a: `(n, dim)`.
         mean_b: `(m, dim)`.
         log_variance_b: `(m, dim)`.
-        scale: Multiplies the similarities; the published start is 1/0.07.
-        bias: Added; the published start is -10.
-        groups_a: `(n,)` integers; equal group = positive. Without groups `n` must be `m` and row i answers to column i.
+        scale: Multiplies the similarities; the published initial value is 1/0.07.
+        bias: Added to the logits; the published initial value is -10.
+        groups_a: `(n,)` integers; equal group = positive. Without groups `n` must be `m` and row i matches column i.
         groups_b: `(m,)`.
 
     Returns:
@@ -171,7 +170,7 @@ def prolip_vectors(mean: Tensor, log_variance: Tensor, side: Literal["a", "b"]) 
 
 @torch.no_grad()
 def match_labels(logits: Tensor, targets: Tensor | None, groups_a: Tensor | None, groups_b: Tensor | None) -> Tensor:
-    """Which pairs match, `(n, m)`: by targets, by groups, or the diagonal."""
+    """Match labels of all pairs, `(n, m)`: from targets, from groups, or the diagonal."""
     n, m = logits.shape
     if (groups_a is None) != (groups_b is None):
         raise UserError("groups_a and groups_b must be given together, or neither")
@@ -189,12 +188,12 @@ def match_labels(logits: Tensor, targets: Tensor | None, groups_a: Tensor | None
         return torch.eye(n, dtype=logits.dtype, device=logits.device)
     if groups_a.shape != (n,) or groups_b.shape != (m,):
         came = f"{tuple(groups_a.shape)} for {n} rows and {tuple(groups_b.shape)} for {m}"
-        raise UserError(f"expected one group a row, got shapes {came}")
+        raise UserError(f"expected one group per row, got shapes {came}")
     return (groups_a[:, None] == groups_b).to(logits.dtype)
 
 
 def _pseudo(logits: Tensor, labels: Tensor, *, soft: bool) -> Tensor:
-    """In each row, the highest label among those that score no higher."""
+    """Pseudo-positive labels: in each row, the highest label among the pairs with an equal or lower score."""
     if not logits.numel():
         return labels
     if not soft:

@@ -1,4 +1,4 @@
-"""Prototype alignment (MGCA): both sides of a pair should fall to the same of a few learnt directions."""
+"""Prototype alignment (MGCA): swapped prediction of prototype assignments between the samples of a pair."""
 
 import math
 
@@ -10,15 +10,15 @@ from mmalign.objectives.functional.transport.sinkhorn import sinkhorn
 
 
 def prototype_codes(scores: Tensor, epsilon: float = 0.05) -> Tensor:
-    """Spread samples over prototypes, each to those it is near to, and all prototypes alike.
+    """Balanced soft assignment of samples to prototypes.
 
     `n` times the plan that `sinkhorn` finds between n samples of mass 1/n and P prototypes of mass 1/P, at a cost of
-    minus the score (Caron et al. 2020, SwAV, arXiv 2006.09882, equation 3). The balance is what keeps all samples from
-    falling to one prototype. SwAV and MGCA stop after 3 iterations; here they run until the masses fit.
+    minus the score (Caron et al. 2020, SwAV, arXiv 2006.09882, equation 3). The balance prevents the assignment of all
+    samples to one prototype. SwAV and MGCA stop after 3 iterations; here they run until convergence.
 
     Args:
         scores: `(n, prototypes)`, usually cosines.
-        epsilon: Weight of the entropy: the lower, the nearer to one prototype a sample.
+        epsilon: Entropic regularisation: lower = closer to one prototype per sample.
 
     Returns:
         `(n, prototypes)`, rows that sum to 1, columns to about n / prototypes; without a gradient. In float32 (float64
@@ -40,7 +40,7 @@ def prototype_codes(scores: Tensor, epsilon: float = 0.05) -> Tensor:
 def prototype_loss(
     scores_a: Tensor, scores_b: Tensor, *, codes_a: Tensor, codes_b: Tensor, temperature: float = 0.2
 ) -> Tensor:
-    """The prototypes of one side should be foreseen from the other.
+    """Swapped prediction: cross-entropy of one tower's prototype probabilities to the other tower's codes.
 
         loss = - 1/(2 n) sum_i sum_p (codes_b_ip log softmax_p(scores_a_i / temperature)
                                     + codes_a_ip log softmax_p(scores_b_i / temperature))

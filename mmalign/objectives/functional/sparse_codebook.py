@@ -1,4 +1,4 @@
-"""FDT's grounding: each sample as a sparse mixture of codes that all modalities share."""
+"""FDT's grounding: each sample as a sparse mixture of codes shared by all modalities."""
 
 import math
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ _SORTED = 2**18  # (sample, code) pairs sorted at a time
 
 
 def sparsemax(x: Tensor, dim: int = -1) -> Tensor:
-    """The nearest point to `x` among the probability vectors: like softmax, but most entries are exactly zero.
+    """Euclidean projection of `x` onto the probability simplex: like softmax, but with exact zeros.
 
         p_k = max(x_k - threshold, 0),  with the threshold for which they sum to one
 
     (Martins and Astudillo 2016, arXiv 1602.02068, algorithm 1.) With S the support, the entries above zero,
-    the gradient on S is the incoming one less its mean over S, and zero elsewhere (section 2.5 there). Where an entry
-    lies just on the border there is no derivative; it then counts as outside.
+    the gradient on S is the incoming one minus its mean over S, and zero elsewhere (section 2.5 there). An entry
+    exactly at the threshold has no derivative; it counts as outside.
 
     Args:
-        x: Any shape, any floating type; entries of -inf get zero, and a slice of nothing else is all zeros.
+        x: Any shape, any floating type; entries of -inf become zero, and a slice of only -inf is all zeros.
         dim: The dimension that sums to one.
 
     Returns:
@@ -54,21 +54,21 @@ def ground(
     activation: Literal["sparsemax", "softmax"] = "sparsemax",
     chunk: int = 2048,
 ) -> Tensor:
-    """How much of each code a set of tokens holds.
+    """Weights of a set of tokens over the codes of a codebook.
 
         r_k = max over real tokens t of <q_t, C_k> / (sqrt(dim) temperature)
         w   = sparsemax(r)
 
-    (Chen et al. 2023, FDT, arXiv 2303.14865.) The sample's vector is then `w @ codebook`. The maximum is
-    over real tokens alone, so a caption's weights do not depend on what it was batched with. Of the scores only their
-    maximum and the token that won are kept; the gradient goes to the winner, the first one where several are equal.
+    (Chen et al. 2023, FDT, arXiv 2303.14865.) The sample's vector is then `w @ codebook`. The maximum is over real
+    tokens only, so a sample's weights do not depend on its batch. Only the maximum scores and their token indices are
+    stored; the gradient goes to that token, the first one among equals.
 
     Args:
         tokens: `(batch, tokens, dim)`, the queries `q`.
         mask: `(batch, tokens)`, True = real; None: all are.
         codebook: `(codes, dim)`, `C`.
         temperature: Above zero: a number, or one element with a gradient.
-        activation: `softmax` gives weight to every code.
+        activation: `sparsemax`, or `softmax` with a non-zero weight for every code.
         chunk: Codes scored at a time; changes memory, not the result.
 
     Returns:
@@ -90,7 +90,7 @@ def ground(
     dtype = torch.promote_types(torch.promote_types(tokens.dtype, codebook.dtype), torch.float32)
     if not tokens.shape[1]:
         tokens, mask = F.pad(tokens, (0, 0, 0, 1)), F.pad(mask, (0, 1))
-    # One name for both: the pooled scores go as soon as they are divided.
+    # One name for both, so that the pooled scores are freed after the division.
     scores: Tensor = _MaxScores.apply(tokens.to(dtype), mask, codebook.to(dtype), chunk)
     if scores.device.type == "cpu" and not _finite(scores):
         raise UserError(
@@ -108,7 +108,7 @@ def ground(
 
 
 class CodeStatistics(NamedTuple):
-    """How a batch uses its codes; each a scalar."""
+    """Statistics of code usage of a batch; scalars."""
 
     live: Tensor
     perplexity: Tensor
@@ -117,15 +117,15 @@ class CodeStatistics(NamedTuple):
 
 @torch.no_grad()
 def code_statistics(weights: Tensor, *, threshold: float = 0.0) -> CodeStatistics:
-    """Which part of a codebook is in use.
+    """Statistics of code usage: live codes, perplexity and support.
 
-        live       = share of the codes whose weight is above the threshold in some sample
+        live       = fraction of the codes with weight above the threshold in some sample
         perplexity = exp(- sum_k u_k log u_k),  u = the mean of the samples' weights: 1 .. codes
-        support    = mean over samples of how many codes are above the threshold
+        support    = mean over samples of the number of codes above the threshold
 
     Args:
         weights: `(batch, codes)` from `ground`. Rows of zeros (samples without a token) are left out.
-        threshold: What counts as used. Softmax leaves no weight at zero: there 1 / codes says more.
+        threshold: Weight above which a code counts as used. With softmax no weight is zero: use 1 / codes.
 
     Raises:
         UserError: `weights` is not a matrix.
@@ -155,7 +155,7 @@ class _Sparsemax(torch.autograd.Function):
         size = torch.ones(len(rows), 1, dtype=torch.int64, device=x.device)
         for some in _slices(len(rows), max(1, _SORTED // width)):
             _project(rows[some], projected[some])
-            # Here and not in backward: to add up truth values torch takes eight bytes for each.
+            # Here and not in backward: torch's sum of booleans takes eight bytes for each.
             size[some] = (projected[some] > 0).sum(1, keepdim=True).clamp(min=1)
         ctx.save_for_backward(out > 0, size.view(*x.shape[:-1], 1))
         return out
@@ -194,7 +194,7 @@ class _MaxScores(torch.autograd.Function):
             if not len(memory):  # the first block is the largest
                 memory = tokens.new_empty(chunk * len(block))
             for codes in _slices(count, chunk):
-                # (codes, samples, tokens): the tokens lie side by side, as a maximum over them likes it.
+                # (codes, samples, tokens): tokens are contiguous, for a fast maximum over them.
                 scores = memory[: (codes.stop - codes.start) * len(block)].view(-1, len(block))
                 torch.mm(codebook[codes], block.T, out=scores)  # autocast leaves `out=` alone
                 found = scores.view(-1, *pads.shape).masked_fill_(pads, -math.inf).max(2)
@@ -214,7 +214,7 @@ class _MaxScores(torch.autograd.Function):
 
 
 def _to_codes(grad: Tensor, winner: Tensor, tokens: Tensor, mask: Tensor, chunk: int) -> Tensor:
-    # A bag a code: the winning token of each sample, weighted by that sample's gradient.
+    # One bag per code: the maximal token of each sample, weighted by that sample's gradient.
     out = tokens.new_zeros(len(winner), tokens.shape[2])
     for samples, block, pads in _blocks(tokens, mask):
         offset = torch.arange(len(pads), dtype=torch.int32, device=winner.device) * tokens.shape[1]
@@ -225,10 +225,10 @@ def _to_codes(grad: Tensor, winner: Tensor, tokens: Tensor, mask: Tensor, chunk:
 
 
 def _blocks(tokens: Tensor, mask: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Some samples at a time: which, their tokens in one table `(samples * tokens, dim)`, and where pads are."""
+    """Blocks of samples: slice, their tokens as one matrix `(samples * tokens, dim)`, and the padding."""
     for samples in _slices(len(tokens), max(1, _TILE_ROWS // tokens.shape[1])):
         pads = ~mask[samples]
-        # Whatever stands in a pad, NaN too, is gone before anything is multiplied by it.
+        # Padding, NaN included, is zeroed before any product.
         yield samples, tokens[samples].masked_fill(pads[:, :, None], 0.0).flatten(0, 1), pads
 
 
@@ -237,7 +237,7 @@ def _slices(count: int, step: int) -> Iterator[slice]:
 
 
 def _to_tokens(grad: Tensor, winner: Tensor, codebook: Tensor, length: int) -> Tensor:
-    # A bag a token: the codes that it won, in the order of their winners.
+    # One bag per token: the codes for which it is maximal, ordered by token.
     count, batch = winner.shape
     out = codebook.new_empty(batch, length, codebook.shape[1])
     places = torch.arange(length, dtype=winner.dtype, device=winner.device)
@@ -255,7 +255,7 @@ def _to_tokens(grad: Tensor, winner: Tensor, codebook: Tensor, length: int) -> T
 
 
 def _finite(x: Tensor) -> bool:
-    # Without a table of yes and no as large as `x`. NaN anywhere is both the lowest and the highest.
+    # Without a boolean tensor as large as `x`: a NaN anywhere is both the minimum and the maximum.
     return not x.numel() or all(math.isfinite(border) for border in x.detach().aminmax())
 
 
@@ -270,7 +270,7 @@ def _check(tokens: Tensor, mask: Tensor | None, codebook: Tensor, temperature: T
     if mask.shape != tokens.shape[:2] or mask.dtype != torch.bool:
         came = f"{tuple(mask.shape)} of {mask.dtype}"
         raise UserError(f"expected a mask of booleans of shape {tuple(tokens.shape[:2])}, got {came}")
-    if isinstance(temperature, Tensor) and temperature.device.type != "cpu":  # to look at it is to wait for the device
+    if isinstance(temperature, Tensor) and temperature.device.type != "cpu":  # reading it synchronises with the device
         return mask
     value = float(torch.as_tensor(temperature).detach())
     if not 0 < value < math.inf:

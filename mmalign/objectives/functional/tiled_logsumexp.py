@@ -1,4 +1,4 @@
-"""Sums over the matrix of dot products of two sets of vectors, a tile at a time: the matrix never exists whole.
+"""Tiled reductions of the matrix of dot products of two sets of vectors; the matrix is never stored.
 
 These are the two primitives of the contrastive losses. Both take `x (rows, dim)` and `y (columns, dim)` of one floating
 type; scales are multiplied into `x` beforehand, so that their gradients come from autograd.
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmalign.errors import UserError
 
-# Side of a tile. On the CPU a tile of float32 should stay in the shared cache; a GPU wants fewer, larger products.
+# Edge of a tile. On the CPU a float32 tile should fit the shared cache; a GPU needs fewer, larger products.
 TILE = {"cpu": 2048, "cuda": 4096}
 
 _LOG2_E = math.log2(math.e)
@@ -22,14 +22,14 @@ _LOG2_E = math.log2(math.e)
 def dot_logsumexp(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Log-sum-exp of the rows and of the columns of `x @ y.T`, from one pass over its tiles.
 
-    Backward computes every tile again: four matrix products in all, and memory for two tiles. An empty sum is -inf.
+    Backward recomputes every tile: four matrix products in all, and memory for two tiles. An empty sum is -inf.
 
     Shape:
         `(rows, dim)`, `(columns, dim)` -> `(rows,)`, `(columns,)`.
 
     Raises:
         UserError: NaN or infinity came in. Checked on the CPU; on other devices the result is NaN, because a check
-            would make every step wait for the device.
+            would synchronise with the device at every step.
 
     Example:
         >>> rows, columns = dot_logsumexp(torch.zeros(2, 4), torch.zeros(3, 4))
@@ -42,8 +42,8 @@ def dot_logsumexp(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def dot_softplus_sum(x: Tensor, y: Tensor, bias: Tensor) -> Tensor:
     """The sum of `log(1 + exp(x_i . y_j + bias))` over all pairs; `bias` has one element.
 
-    The gradient of a tile is known as soon as the tile is, so it is summed in the same pass: three matrix products in
-    all, one where no gradient is asked for, and memory for two tiles.
+    The gradient of a tile needs only that tile, so it is summed in the same pass: three matrix products in all, one
+    where no gradient is required, and memory for two tiles.
 
     Shape:
         `(rows, dim)`, `(columns, dim)`, one element -> scalar.
@@ -55,13 +55,13 @@ def dot_softplus_sum(x: Tensor, y: Tensor, bias: Tensor) -> Tensor:
         >>> dot_softplus_sum(torch.zeros(2, 4), torch.zeros(3, 4), torch.tensor(0.0)) / 6
         tensor(0.6931)
     """
-    if not torch.is_grad_enabled():  # a Function is not told, and would sum gradients that nobody asks for
+    if not torch.is_grad_enabled():  # a Function cannot detect this, and would sum unused gradients
         x, y, bias = x.detach(), y.detach(), bias.detach()
     return _SoftplusSum.apply(x, y, bias)  # type: ignore[no-any-return]
 
 
 class _Tiles:
-    # Ragged tiles share the memory of a whole one; each is contiguous, as matrix products and `exp_` like it.
+    # Smaller border tiles reuse the memory of a full one; each is contiguous, for fast products and `exp_`.
     def __init__(self, x: Tensor, y: Tensor, factor: float = 1.0) -> None:
         self.x, self.y, self.factor = x, y, factor
         self.rows, self.columns, self.side = x.shape[0], y.shape[0], TILE.get(x.device.type, 4096)
@@ -74,7 +74,7 @@ class _Tiles:
             for left in range(0, self.columns, self.side):
                 columns = slice(left, min(left + self.side, self.columns))
                 tile = _like(self.memory, rows, columns)
-                # beta = 0: whatever the memory held before, NaN too, is not read.
+                # beta = 0: the previous content of the memory, NaN included, is not read.
                 yield rows, columns, tile.addmm_(self.x[rows], self.y[columns].T, beta=0, alpha=self.factor)
 
 
@@ -160,7 +160,7 @@ def _accumulate(
 
 
 def _exp_shifted(tile: Tensor, shift: float) -> Tensor:
-    # In place exp(s - shift) of logits that came multiplied by log2 e: torch's exp2 takes a quarter of the time of exp.
+    # In place exp(s - shift) of logits already multiplied by log2 e: torch's exp2 takes a quarter of the time of exp.
     return (tile.sub_(shift * _LOG2_E) if shift else tile).exp2_()
 
 
@@ -170,7 +170,7 @@ def _reach(dtype: torch.dtype) -> float:
 
 
 def _shared_shift(x: Tensor, y: Tensor) -> float | None:
-    """A constant to subtract from all logits so that none overflows; None: not known without waiting for the device."""
+    """Constant to subtract from all logits so that none overflows; None: unknown without a device synchronisation."""
     if x.device.type != "cpu":
         return None
     if not x.numel() or not y.numel():
@@ -182,7 +182,7 @@ def _shared_shift(x: Tensor, y: Tensor) -> float | None:
 
 
 def _sum_shifted(x: Tensor, y: Tensor, shift: float) -> tuple[Tensor, Tensor] | None:
-    """Both sums from one exponential a logit; None when some row or column lies so low that digits were lost."""
+    """Both sums from one exponential per logit; None if a row or column is so low that precision is lost."""
     rows_sum, columns_sum = x.new_zeros(x.shape[0]), y.new_zeros(y.shape[0])
     for rows, columns, tile in _Tiles(x, y, _LOG2_E):
         _exp_shifted(tile, shift)
@@ -195,7 +195,7 @@ def _sum_shifted(x: Tensor, y: Tensor, shift: float) -> tuple[Tensor, Tensor] | 
 
 
 def _sum_safely(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Both sums with the maximum of each row and column of a tile taken out first: exact for logits of any size."""
+    """Both sums, with each tile's row and column maxima subtracted first: exact for logits of any size."""
     lse_rows = x.new_full((x.shape[0],), -math.inf)
     lse_columns = y.new_full((y.shape[0],), -math.inf)
     for rows, columns, tile in _Tiles(x, y):
@@ -205,13 +205,13 @@ def _sum_safely(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _refuse_second_derivative() -> None:
-    # `once_differentiable` lets the missing part of a second derivative go unnoticed where the other part exists.
+    # `once_differentiable` does not detect a missing part of a second derivative where the other part exists.
     if torch.is_grad_enabled():
         raise UserError("the contrastive losses have no second derivative; call backward without create_graph=True")
 
 
 def not_finite() -> UserError:
-    """The error for what is no number, with what to look for."""
+    """The error for NaN or infinity, with its likely causes."""
     return UserError(
         "a contrastive loss expected finite embeddings, scale and bias, and NaN or infinity came: look for a learning "
         "rate that is too high, or for NaN in the inputs (mmalign check)"

@@ -1,4 +1,4 @@
-"""Which tokens of one sample answer to which of another: a table of shares for one pair, as each objective sees it."""
+"""Token correspondence of one pair of samples, `(tokens_a, tokens_b)`, as each objective defines it."""
 
 import torch
 from torch import Tensor
@@ -7,16 +7,16 @@ from mmalign.errors import UserError
 
 
 def alike(tokens_a: Tensor, mask_a: Tensor, tokens_b: Tensor, mask_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Dot products of the tokens of two samples, and which of them are between real tokens.
+    """Dot products of the tokens of two samples, and a mask of those between real tokens.
 
     Args:
-        tokens_a: `(length_a, dim)`. What stands in padded places is never read, NaN neither.
+        tokens_a: `(length_a, dim)`. Padding is never read, NaN included.
         mask_a: `(length_a,)`, True = real.
         tokens_b: `(length_b, dim)`.
         mask_b: `(length_b,)`.
 
     Returns:
-        `(length_a, length_b)` in float32 (float64 where an input is), 0 beside pads; and the table of booleans.
+        `(length_a, length_b)` in float32 (float64 where an input is), 0 at padding; and the boolean mask.
 
     Raises:
         UserError: shapes do not fit, or (on the CPU) a real token holds NaN or infinity.
@@ -37,19 +37,19 @@ def alike(tokens_a: Tensor, mask_a: Tensor, tokens_b: Tensor, mask_b: Tensor) ->
 
 
 def best_partners(dots: Tensor, real: Tensor) -> Tensor:
-    """Late interaction as a table: each token gives its share to its best partner, and both directions are averaged.
+    """Correspondence of late interaction: the best match of each token, averaged over both directions.
 
         M_kr = ([r = argmax_r' <k, r'>] / real tokens of a  +  [k = argmax_k' <k', r>] / real tokens of b) / 2
 
-    so that `sum_kr M_kr <k, r>` is the mean of both scores of FILIP (arXiv 2111.07783, equations 4 and 5). Of several
-    equal partners the first one gets all.
+    so that `sum_kr M_kr <k, r>` is the mean of both scores of FILIP (arXiv 2111.07783, equations 4 and 5). Among equal
+    maxima the first one counts.
 
     Args:
         dots: `(length_a, length_b)`.
         real: `(length_a, length_b)`, True between real tokens.
 
     Returns:
-        `(length_a, length_b)`, not negative, sum 1; all 0 where a side has no real token.
+        `(length_a, length_b)`, not negative, sum 1; all 0 where a sample has no real token.
 
     Example:
         >>> best_partners(torch.tensor([[0.9, 0.1], [0.8, 0.3]]), torch.ones(2, 2, dtype=torch.bool))
@@ -65,7 +65,7 @@ def best_partners(dots: Tensor, real: Tensor) -> Tensor:
 
 
 def attention_shares(dots: Tensor, real: Tensor, temperature: float) -> Tensor:
-    """Attention as a table: what a token sees of the other side, both directions averaged.
+    """Correspondence of attention: softmax weights of the dot products, averaged over both directions.
 
         M_kr = (softmax_r(<k, r> / temperature) / real tokens of a + softmax_k(<k, r> / temperature) / those of b) / 2
 
@@ -75,7 +75,7 @@ def attention_shares(dots: Tensor, real: Tensor, temperature: float) -> Tensor:
         temperature: Divides the dot products.
 
     Returns:
-        `(length_a, length_b)`, not negative, sum 1; all 0 where a side has no real token.
+        `(length_a, length_b)`, not negative, sum 1; all 0 where a sample has no real token.
 
     Example:
         >>> attention_shares(torch.zeros(2, 2), torch.ones(2, 2, dtype=torch.bool), 0.1)
@@ -87,21 +87,21 @@ def attention_shares(dots: Tensor, real: Tensor, temperature: float) -> Tensor:
 
 
 def code_shares(queries: Tensor, mask: Tensor, codebook: Tensor, weights: Tensor) -> Tensor:
-    """What each token brings to a sample's weights over the codes: a code's weight is that of the token that won it.
+    """Contribution of each token to a sample's weights over the codes: the weight goes to the maximal token.
 
         W_tk = w_k [t = argmax over real t' of <q_t', C_k>],    sum_t W_tk = w_k
 
     In FDT (arXiv 2303.14865) the score of a code is the maximum over the tokens, so this splits `w` exactly. With it
-    on both sides, `W_a W_b^T` sums to `<w_a, w_b>`, what two samples share over the codes.
+    for both towers, `W_a W_b^T` sums to `<w_a, w_b>`, the code overlap of two samples.
 
     Args:
-        queries: What each token asks, `(length, dim)`.
+        queries: Query of each token, `(length, dim)`.
         mask: `(length,)`, True = real.
         codebook: `(codes, dim)`.
         weights: The sample's weights `w`, `(codes,)`.
 
     Returns:
-        `(length, codes)`; rows of pads are 0.
+        `(length, codes)`; rows of padding are 0.
 
     Example:
         >>> code_shares(torch.eye(3)[:2], torch.ones(2, dtype=torch.bool), torch.eye(3), torch.tensor([0.75, 0.25, 0]))
@@ -116,6 +116,6 @@ def code_shares(queries: Tensor, mask: Tensor, codebook: Tensor, weights: Tensor
 
 
 def _even(each: Tensor, real: Tensor) -> Tensor:
-    """Rows or columns that sum to one, made to sum to one together; beside pads 0."""
+    """Rescale rows or columns that each sum to one, so that the matrix sums to one; 0 at padding."""
     kept = each.masked_fill(~real, 0.0)
     return kept / kept.sum().clamp(min=torch.finfo(each.dtype).tiny)

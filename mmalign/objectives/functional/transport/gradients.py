@@ -1,4 +1,4 @@
-"""The gradients of a transport plan and its value: those of the optimum, without a graph through the iterations."""
+"""Gradients of a transport plan and its value by implicit differentiation at the optimum."""
 
 from typing import Any, Literal
 
@@ -10,21 +10,21 @@ from mmalign.objectives.functional.transport.problem import Problems
 
 Gradient = Literal["implicit", "envelope", "last_step", "unrolled"]
 
-# Added to the diagonal of the implicit system, solved in float64: at small epsilon the plan falls apart into blocks
-# that hardly know of each other, and their relative potentials hardly matter.
+# Added to the diagonal of the implicit system, solved in float64: at small epsilon the plan is nearly block-diagonal,
+# and the relative potentials of the blocks are nearly undetermined.
 _RIDGE = 1e-9
 
 
 def value_of(problems: Problems, x: Tensor, y: Tensor, moved: Tensor) -> Tensor:
     """The dual objective: epsilon times `<a, phi(x)> + <b, phi(y)> - sum P + sum a sum b`, `phi(x) = (1 - e^-sx) / s`.
 
-    And the constant that the scores do not have.
+    Plus the constant that was subtracted from the costs.
 
     Args:
-        problems: Those that the potentials belong to.
-        x: Of the rows.
-        y: Of the columns.
-        moved: `sum P`, `(batch,)`.
+        problems: The problems of the potentials.
+        x: Potentials of the rows.
+        y: Potentials of the columns.
+        moved: Transported mass, `sum P`, `(batch,)`.
     """
 
     def side(mass: Tensor, potential: Tensor, give: Tensor | None) -> Tensor:
@@ -37,11 +37,11 @@ def value_of(problems: Problems, x: Tensor, y: Tensor, moved: Tensor) -> Tensor:
 
 
 def at_optimum(problems: Problems, x: Tensor, y: Tensor, plan: Tensor, gradient: Gradient) -> tuple[Tensor, Tensor]:
-    """Plan and value with their gradients, from potentials and their plan without."""
+    """Plan and value with gradients, from potentials and a plan without."""
     moved = plan.sum((1, 2))
     if not torch.is_grad_enabled():
         return plan, value_of(problems, x, y, moved)
-    # The value is stationary in the potentials: they may be constants. Then P has the gradient of P times that of
+    # The value is stationary in the potentials, so they may be constants. The gradient of P is then P times that of
     # log P = (middle - C) / epsilon + log a + log b.
     log = (problems.middle * moved - (plan * problems.cost).sum((1, 2))) / problems.epsilon
     log = log + (plan.sum(2) * problems.log_a).sum(1) + (plan.sum(1) * problems.log_b).sum(1)
@@ -55,7 +55,7 @@ def at_optimum(problems: Problems, x: Tensor, y: Tensor, plan: Tensor, gradient:
 
 
 class _FixedPoint(torch.autograd.Function):
-    """`y = F(y, theta)`: gives y, and makes of the gradient that of the fixed point, `(1 - dF/dy)^-T grad`."""
+    """Fixed point `y = F(y, theta)`: returns y; backward multiplies the gradient by `(1 - dF/dy)^-T`."""
 
     @staticmethod
     def forward(ctx: Any, again: Tensor, y: Tensor, plan: Tensor, problems: Problems) -> Tensor:
@@ -78,8 +78,8 @@ def _solve_transposed(problems: Problems, plan: Tensor, grad: Tensor) -> Tensor:
     step = torch.bmm(from_rows.mT, from_columns) * keep[:, :, None]
     system = torch.eye(plan.shape[2], dtype=plan.dtype, device=plan.device) * (1 + _RIDGE) - step
     if problems.exact:
-        # A constant may move from y to x: the plan does not see it, and the system is singular in that one direction.
-        # Its left null vector times ones fills it in without changing the rest.
+        # A constant added to x and subtracted from y does not change the plan: the system is singular there.
+        # Adding its left null vector times ones makes it regular without changing the rest.
         mass = problems.b.double()
         share = mass / mass.sum(1, keepdim=True).clamp(min=1e-300)
         system = system + share[:, :, None] * (mass > 0)[:, None, :]
@@ -87,7 +87,7 @@ def _solve_transposed(problems: Problems, plan: Tensor, grad: Tensor) -> Tensor:
 
 
 class _FirstOnly(torch.autograd.Function):
-    """Nothing, but a second derivative is refused rather than wrong."""
+    """Identity that raises in a second derivative, which would be wrong."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""Newton's method on the potentials, for the transport problems that Sinkhorn's iterations are too slow for.
+"""Newton's method on the potentials, for transport problems on which Sinkhorn's iterations converge too slowly.
 
-With the rows' potentials at their best the problem is a concave one in those of the columns: `m` unknowns, the gradient
-what the columns lack, and the Hessian `P^T diag(1 / P 1) P - diag(P^T 1)` (Brauer et al. 2017, arXiv 1710.06635). Its
-third derivative is bounded by its second times how much the step differs from column to column, so that a step
-shortened by `log(1 + r) / r` always gains, however far the optimum is (Sun and Tran-Dinh 2017, arXiv 1703.04599); and
-near the optimum every step doubles the digits.
+With optimal row potentials the problem is concave in the column potentials: `m` unknowns, the gradient is the missing
+column mass, and the Hessian is `P^T diag(1 / P 1) P - diag(P^T 1)` (Brauer et al. 2017, arXiv 1710.06635). The third
+derivative is bounded by the second times the range of the step over the columns, so that a step damped by
+`log(1 + r) / r` always increases the objective, at any distance from the optimum (Sun and Tran-Dinh 2017, arXiv
+1703.04599); near the optimum convergence is quadratic.
 """
 
 import torch
@@ -12,15 +12,16 @@ from torch import Tensor
 
 from mmalign.objectives.functional.transport.problem import Problems
 
-# Epsilon begins where the scores span this much, and goes down by this factor whenever a problem is loosely solved.
+# Epsilon scaling: the initial epsilon gives scores of this range; epsilon is divided by this factor when a problem is
+# loosely solved.
 SPAN, FACTOR = 10.0, 0.5
-# That is, its error is not above this share of the mass. Where mass may be missed, what little is missed says where the
-# potentials are.
+# Loosely solved: the error is at most this fraction of the mass. With relaxed marginals the small missing mass
+# determines the potentials.
 LOOSE, LOOSE_INEXACT = 0.03, 0.01
-# A problem that stays at one epsilon for so many steps left the one before too early, for a plateau from which no step
-# sees where to go: it goes back up by this factor, to come down more tightly. Below this error there is no plateau.
+# A problem that takes this many steps at one epsilon left the previous one too early and is on a plateau: its epsilon
+# is multiplied by this factor and lowered again with a tighter tolerance. Below this error there is no plateau.
 STUCK, BACK, TIGHTER, SETTLED = 20, 100.0, 0.1, 1e-6
-# Added to the diagonal, as a share of it: columns that hardly know of each other do not tear the step apart.
+# Added to the diagonal, as a fraction of it: keeps the step bounded when blocks of columns are nearly decoupled.
 _RIDGE = 1e-9
 
 
@@ -28,13 +29,13 @@ def descend(problems: Problems, start: Tensor | None, tolerance: float, iteratio
     """Column potentials in units of epsilon `(batch, columns)` and iterations `(batch,)`, in float64.
 
     Args:
-        problems: In float64, no side empty.
-        start: Column potentials to begin with; where they are no better than nothing they are dropped.
-        tolerance: On the error at the wanted epsilon.
-        iterations: Where to stop in any case.
+        problems: In float64, without empty rows or columns.
+        start: Initial column potentials; dropped where they are no better than zeros.
+        tolerance: Of the error at the final epsilon.
+        iterations: Maximum number of iterations.
     """
     y, taken = torch.zeros_like(problems.b), torch.zeros(len(problems.b), dtype=torch.long, device=problems.b.device)
-    # The system has an unknown a column: the smaller side becomes the columns.
+    # The system has one unknown per column: the smaller side becomes the columns.
     more = (problems.b > 0).sum(1) > (problems.a > 0).sum(1)
     for rows, turn in (((~more).nonzero()[:, 0], False), (more.nonzero()[:, 0], True)):
         if not len(rows):
@@ -50,7 +51,7 @@ def descend(problems: Problems, start: Tensor | None, tolerance: float, iteratio
 
 
 def _descend(problems: Problems, start: Tensor | None, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
-    """A problem that is done is not touched again; one that is not in time gives its best at the wanted epsilon."""
+    """Converged problems are left unchanged; the others return their best potentials at the final epsilon."""
     path = _Path(problems, start)
     result, taken = path.y.clone(), torch.zeros(len(path.y), dtype=torch.long, device=path.y.device)
     left, open_ = torch.arange(len(result), device=result.device), torch.ones_like(taken, dtype=torch.bool)
@@ -71,9 +72,9 @@ def _descend(problems: Problems, start: Tensor | None, tolerance: float, iterati
 
 
 class _Path:
-    """Where each problem is on its way down.
+    """State of epsilon scaling of each problem.
 
-    `y` is in units of the wanted epsilon, `wide` how many times too large epsilon still is.
+    `y` is in units of the final epsilon; `wide` is the ratio of the current to the final epsilon.
     """
 
     def __init__(self, problems: Problems, start: Tensor | None) -> None:
@@ -86,10 +87,10 @@ class _Path:
             self._take_up(start)
 
     def _take_up(self, start: Tensor) -> None:
-        """At the smallest epsilon at which it is loosely right; if at none, not at all."""
+        """Use the initial potentials at the smallest epsilon at which they solve the problem loosely, if any."""
         self.wide, self.y = torch.ones_like(self.widest), start
         while True:
-            wrong = ~(self.look() <= self.loose)  # not a number is wrong too
+            wrong = ~(self.look() <= self.loose)  # NaN counts as wrong
             if not bool((climbs := wrong & (self.wide < self.widest)).any()):
                 break
             self.wide = torch.where(climbs, torch.minimum(self.wide / FACTOR, self.widest), self.wide)
@@ -101,7 +102,7 @@ class _Path:
             setattr(self, name, getattr(self, name)[rows])
 
     def look(self) -> Tensor:
-        """The error of each problem, at its epsilon."""
+        """The error of each problem at its current epsilon."""
         self.here = self.problems.at(self.wide) if bool((self.wide > 1).any()) else self.problems
         self.plan = self.here.fit(self.y / self.wide[:, None])[1]
         self.lacks = self.here.wanted(self.y / self.wide[:, None]) - self.plan.sum(1)
@@ -109,11 +110,11 @@ class _Path:
         return self.error
 
     def go(self, tolerance: float) -> None:
-        """One step, and down or up with epsilon."""
+        """One step, then lower or raise epsilon."""
         at = self.y / self.wide[:, None]
         step = newton_step(self.here, at, self.plan, self.lacks)
         if not self.problems.exact:
-            # Too much mass by orders: Sinkhorn's own step takes them all at once.
+            # Mass too large by orders of magnitude: one Sinkhorn step corrects all columns.
             back = (self.here.wanted(at) / self.plan.sum(1)).log() / (1 + self.here.give_b)
             back = torch.where(self.problems.b > 0, back, 0.0)
             step = torch.where((self.error > self.mass)[:, None], back, step)
@@ -128,13 +129,13 @@ class _Path:
 
 
 def newton_step(problems: Problems, y: Tensor, plan: Tensor, lacks: Tensor) -> Tensor:
-    """What to add to column potentials, given the plan that the rows' best make with them and what its columns lack."""
+    """Newton step of the column potentials, from the plan with optimal row potentials and its missing column mass."""
     real, mass = problems.b > 0, problems.b.sum(1, keepdim=True)
     columns, rows = plan.sum(1), plan.sum(2) * (1 + problems.give_a)
     system = -torch.bmm((plan / rows.clamp(min=1e-300)[:, :, None]).mT, plan)
     slope = columns + problems.give_b * problems.wanted(y) + _RIDGE * torch.maximum(columns, problems.b)
     system.diagonal(dim1=1, dim2=2).add_(torch.where(real, slope, 1.0))
-    if problems.exact:  # a constant added to all changes nothing: the system is singular there
+    if problems.exact:  # a constant added to all changes nothing: singular direction
         system += problems.b[:, :, None] * (problems.b / mass)[:, None, :]
     step = torch.cholesky_solve(lacks[:, :, None], torch.linalg.cholesky_ex(system)[0])[:, :, 0]
     top, bottom = torch.where(real, step, -torch.inf).amax(1), torch.where(real, step, torch.inf).amin(1)

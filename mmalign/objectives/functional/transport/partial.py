@@ -1,4 +1,4 @@
-"""Entropic transport of a part of the mass: what has no good counterpart stays where it is."""
+"""Partial entropic optimal transport: only a given amount of mass is transported."""
 
 import torch
 from torch import Tensor
@@ -24,37 +24,37 @@ def partial_sinkhorn(
     max_iterations: int = 200,
     gradient: Gradient = "implicit",
 ) -> Transport:
-    """The cheapest way to move so much mass from `a` to `b`, smoothed by entropy; the rest stays, at no cost.
+    """Partial entropic optimal transport: move the amount `mass` from `a` to `b`; the rest stays, at no cost.
 
     Minimises over plans `P >= 0`
 
         <C, P> + epsilon KL(Q | q)   with  P 1 <= a,  P^T 1 <= b,  sum P = mass
 
-    where `Q` is `P` with one more column for what the rows keep and one more row for what the columns lack, and `q`
-    the product of its marginals (the corner left out of both): partial transport by dummy points (Caffarelli and
-    McCann 2010; Chapel et al. 2020, arXiv 2002.08276), solved by `sinkhorn`. A constant added to the cost moves nothing
-    else. With `mass` all of `a` and all of `b` it is `sinkhorn`.
+    where `Q` is `P` with an additional column for the unmoved mass of the rows and an additional row for the unfilled
+    mass of the columns, and `q` the product of its marginals (both without the corner): partial transport by dummy
+    points (Caffarelli and McCann 2010; Chapel et al. 2020, arXiv 2002.08276), solved by `sinkhorn`. A constant added to
+    the cost does not change the plan. If `mass` is all of `a` and all of `b`, it is `sinkhorn`.
 
     Args:
         cost: `(batch, n, m)`.
-        epsilon: Weight of the entropy, in units of the cost: a number, or one a problem `(batch,)`.
-        mass: How much moves, in units of `a` and `b`, so the share of it by default: a number or `(batch,)`, above 0
-            and at most the mass of either side.
-        a: Mass of the rows, `(batch, n)`; default: 1, spread evenly over the real ones.
-        b: Mass of the columns, `(batch, m)`; the two sides may differ.
-        mask_a: `(batch, n)`, True = real. What stands in padded places is never read.
+        epsilon: Entropic regularisation, in units of the cost: a number, or one per problem `(batch,)`.
+        mass: Transported mass, in units of `a` and `b` (by default a fraction): a number or `(batch,)`, above 0 and at
+            most the total mass of the rows and of the columns.
+        a: Mass of the rows, `(batch, n)`; default: 1, uniform over the real ones.
+        b: Mass of the columns, `(batch, m)`; its sum may differ from that of `a`.
+        mask_a: `(batch, n)`, True = real. Padding is never read.
         mask_b: `(batch, m)`.
-        start: Where to begin, `(batch, m)`: the `potentials` of a former solve, in units of the cost.
-        tolerance: A problem is finished when the L1 error of the columns, that of what stays included, is not above.
-        max_iterations: Where to stop in any case; the error then says how far it came.
+        start: Initial potentials, `(batch, m)`: the `potentials` of an earlier solve, in units of the cost.
+        tolerance: L1 error of the column marginals, the unmoved mass included, at which a problem is converged.
+        max_iterations: Maximum number of iterations; `error` is the error reached.
         gradient: Of the plan: `implicit`, `last_step`, `unrolled` or `envelope`, as in `sinkhorn`.
 
     Returns:
-        As `sinkhorn`: `P` without what stays; the potentials are those at which staying costs nothing. Gradients also
-        reach `mass`. With an empty side: zero plan, value and gradient.
+        As `sinkhorn`, with `P` without the unmoved mass, and potentials at which unmoved mass costs nothing. Gradients
+        also reach `mass`. Without rows or columns: zero plan, value and gradient.
 
     Raises:
-        UserError: as `sinkhorn`, or (on the CPU) mass is above that of a side.
+        UserError: as `sinkhorn`, or (on the CPU) `mass` is above that of the rows or columns.
 
     Example:
         >>> cost = torch.tensor([[[0.0, 1.0], [1.0, 0.5]]])
@@ -66,7 +66,7 @@ def partial_sinkhorn(
         real = clean(cost, epsilon, (a, b), (mask_a, mask_b), (None, None))
         begun = starting(start, real)
         amount = _amount(mass, real)
-        # Staying costs nothing, in the middle of what moving costs: the dummies widen no span.
+        # The dummies' cost is the middle of the real costs, so that they do not widen the range of the scores.
         middle = (real.low + real.high) / 2
         whole = _with_dummies(real, amount, middle)
         begun = None if begun is None else pad(torch.where(real.b > 0, begun - middle[:, None], 0.0), (0, 1))
@@ -88,12 +88,12 @@ def _amount(mass: Tensor | float, real: Problems) -> Tensor:
         if bool(above.any()):
             row = int(above.nonzero()[0])
             came = f"{float(amount[row]):.4g} of {float(totals[0][row]):.4g} and {float(totals[1][row]):.4g}"
-            raise UserError(f"mass: expected no more than either side has, got {came} in problem {row}")
+            raise UserError(f"mass: expected at most that of the rows and the columns, got {came} in problem {row}")
     return torch.minimum(amount, most)
 
 
 def _with_dummies(real: Problems, amount: Tensor, middle: Tensor) -> Problems:
-    """One more row and one more column for what stays; from the one to the other nothing goes."""
+    """Add a dummy row and a dummy column for the unmoved mass; nothing moves from dummy to dummy."""
     cost = pad(real.cost - middle[:, None, None], (0, 1, 0, 1))
     never = real.epsilon.detach() * (4 * real.span + 1e4)
     corner = cost.new_zeros(cost.shape[1:])

@@ -1,4 +1,4 @@
-"""A batch of transport problems, each its own, cleaned of what is padded; and what potentials mean in it."""
+"""A batch of independent transport problems without padding, and the plan that potentials define."""
 
 import math
 from collections.abc import Callable
@@ -9,28 +9,28 @@ from torch import Tensor
 
 from mmalign.errors import UserError
 
-# The logarithm of no mass. Finite, so that differences and gradients of two of them are numbers.
+# Logarithm of zero mass. Finite, so that differences and gradients of two of them are finite.
 NOTHING = -1e30
-# Where exponents end: e^-80 adds nothing, and on a CPU exponentials that underflow take ten times as long.
+# Exponents are clamped here: e^-80 adds nothing, and on a CPU exponentials that underflow take ten times as long.
 LEAST = -80.0
 
 
 @dataclass(frozen=True, eq=False)
 class Problems:
-    """Transport problems, and what potentials in units of epsilon mean there: `x = f / epsilon`, `y = g / epsilon`.
+    """Batched transport problems; potentials are in units of epsilon: `x = f / epsilon`, `y = g / epsilon`.
 
     The plan is `a_i b_j exp(x_i + y_j + scores_ij)` with `scores = (middle - cost) / epsilon`.
 
     Args:
         cost: `(batch, rows, columns)`, finite everywhere.
         epsilon: `(batch,)`.
-        a: Mass of the rows, `(batch, rows)`: 0 where padded, and everywhere if the other side is empty.
+        a: Mass of the rows, `(batch, rows)`: 0 at padding, and everywhere if the columns are empty.
         b: Mass of the columns, `(batch, columns)`.
-        rho_a: `(batch,)`; None where the rows must be exact.
+        rho_a: Cost per unit of unmatched row mass, `(batch,)`; None: exact row marginals.
         rho_b: The same for the columns.
-        low: The least of the real costs, `(batch,)`.
-        high: The greatest.
-        padded: Whether there may be places without mass.
+        low: Minimum of the real costs, `(batch,)`.
+        high: Maximum of the real costs, `(batch,)`.
+        padded: Whether some rows or columns may have no mass.
     """
 
     cost: Tensor
@@ -45,21 +45,21 @@ class Problems:
 
     @property
     def scores(self) -> Tensor:
-        """`(middle - cost) / epsilon`: made anew each time, in less time than it takes to keep it at hand."""
+        """`(middle - cost) / epsilon`, recomputed at each access, which is faster than storing it."""
         apart, by = self.cost - self.middle[:, None, None], (-1 / self.epsilon)[:, None, None]
         return apart * by if torch.is_grad_enabled() else apart.mul_(by)
 
     @property
     def middle(self) -> Tensor:
-        """Of the costs, `(batch,)`: beside a large constant, which does not change the plan, potentials lose digits.
+        """Middle of the costs, `(batch,)`, subtracted because a large constant would cost the potentials precision.
 
-        0 where mass may be lost, and so a constant counts.
+        0 with a relaxed marginal, where a constant changes the plan.
         """
         return (self.low + self.high) / 2 if self.exact else torch.zeros_like(self.low)
 
     @property
     def log_a(self) -> Tensor:
-        """Finite where there is no mass."""
+        """Logarithm of the row masses; finite for zero mass."""
         return _log(self.a)
 
     @property
@@ -74,7 +74,7 @@ class Problems:
 
     @property
     def exact(self) -> bool:
-        """Whether both marginals are: then a constant may move from x to y unseen."""
+        """Whether both marginals are exact: then a constant may be moved from x to y without changing the plan."""
         return self.rho_a is None and self.rho_b is None
 
     @property
@@ -89,12 +89,12 @@ class Problems:
 
     @property
     def span(self) -> Tensor:
-        """How far the scores reach, `(batch,)`: from each other, or from 0 where a constant matters."""
+        """Range of the scores, `(batch,)`; with a relaxed marginal their range including 0."""
         reach = self.high - self.low if self.exact else torch.maximum(self.high.abs(), self.low.abs())
         return reach / self.epsilon.detach()
 
     def take(self, rows: Tensor) -> "Problems":
-        """Some of the problems."""
+        """Select problems."""
         return self._each(lambda tensor: tensor[rows])
 
     def double(self) -> "Problems":
@@ -102,7 +102,7 @@ class Problems:
         return self._each(Tensor.double)
 
     def at(self, wide: Tensor) -> "Problems":
-        """The same with an epsilon that many times as large, `(batch,)`."""
+        """The same problems with epsilon multiplied by `wide`, `(batch,)`."""
         return replace(self, epsilon=self.epsilon * wide)
 
     def turned(self) -> "Problems":
@@ -111,17 +111,17 @@ class Problems:
         return Problems(self.cost.mT, self.epsilon, *sides, self.low, self.high, self.padded)
 
     def rows_from(self, y: Tensor) -> Tensor:
-        """The row potentials that fit column potentials: `x_i = - LSE_j(log b_j + y_j + scores_ij) / (1 + give)`."""
+        """Optimal row potentials for column potentials: `x_i = - LSE_j(log b_j + y_j + scores_ij) / (1 + give)`."""
         x = -_logsumexp(self.scores + (self.log_b + y)[:, None, :], 2) / (1 + self.give_a)
         return torch.where(self.a > 0, x, 0.0)
 
     def columns_from(self, x: Tensor) -> Tensor:
-        """The column potentials that fit row potentials."""
+        """Optimal column potentials for row potentials."""
         y = -_logsumexp(self.scores + (self.log_a + x)[:, :, None], 1) / (1 + self.give_b)
         return torch.where(self.b > 0, y, 0.0)
 
     def plan(self, x: Tensor, y: Tensor) -> Tensor:
-        """What moves from where to where."""
+        """Transport plan of the potentials, `(batch, rows, columns)`."""
         exponents = self.scores + (self.log_a + x)[:, :, None] + (self.log_b + y)[:, None, :]
         plan = exponents.clamp(min=LEAST).exp()
         return torch.where(self.real, plan, 0.0) if self.padded else plan
@@ -137,11 +137,11 @@ class Problems:
         return x, plan.mul_((self.b > 0)[:, None, :]) if self.padded else plan
 
     def wanted(self, y: Tensor) -> Tensor:
-        """What the columns should sum to: `b exp(-give y)`, which is `b` itself where the marginal is exact."""
+        """Target column sums: `b exp(-give y)`, equal to `b` where the marginal is exact."""
         return self.b if self.rho_b is None else self.b * (-self.give_b * y).exp()
 
     def error(self, plan: Tensor, y: Tensor) -> Tensor:
-        """L1 distance of the column sums from what they should be, `(batch,)`."""
+        """L1 distance of the column sums from their targets, `(batch,)`."""
         return (plan.sum(1) - self.wanted(y)).abs().sum(1)
 
     def _give(self, rho: Tensor | None) -> Tensor:
@@ -158,7 +158,7 @@ Prices = tuple[Tensor | float | None, Tensor | float | None]
 
 
 def clean(cost: Tensor, epsilon: Tensor | float, masses: Sides, masks: Sides, rhos: Prices) -> Problems:
-    """What the caller gave, in float32 or float64, with nothing where a side is padded or the other side is empty.
+    """Problems in float32 or float64, with zero mass at padding and where the other side is empty.
 
     Raises:
         UserError: shapes do not fit, epsilon or rho is not above 0, or (on the CPU) a real cost is not finite or a mass
@@ -176,11 +176,11 @@ def clean(cost: Tensor, epsilon: Tensor | float, masses: Sides, masks: Sides, rh
     )
     (a, b), padded = sides, any(given is not None for given in (*masses, *masks)) or not cost.numel()
     if padded:
-        # With nothing on one side nothing can move: the other is emptied too.
+        # If one side has no mass, nothing can move: the other is set to zero too.
         both = (a > 0).any(1, keepdim=True) & (b > 0).any(1, keepdim=True)
         a, b = (torch.where(both & (side > 0), side, 0.0) for side in (a, b))
     if padded and cost.numel():
-        # Every place without mass gets the first real cost of its problem: finite, and within what the others span.
+        # Entries without mass get the first real cost of their problem: finite, and within the range of the others.
         first = cost.detach()[
             torch.arange(len(cost), device=cost.device), (a > 0).int().argmax(1), (b > 0).int().argmax(1)
         ]
@@ -202,7 +202,7 @@ def per_problem(name: str, given: Tensor | float, cost: Tensor) -> Tensor:
     """
     value = torch.as_tensor(given, dtype=cost.dtype, device=cost.device)
     if value.ndim > 1 or (value.ndim == 1 and len(value) not in (1, len(cost))):
-        raise UserError(f"{name}: expected a number or one a problem ({len(cost)}), got shape {tuple(value.shape)}")
+        raise UserError(f"{name}: expected a number or one per problem ({len(cost)}), got shape {tuple(value.shape)}")
     known = not isinstance(given, Tensor) or given.device.type == "cpu"
     if known and not bool(((value > 0) & (value < math.inf)).all()):
         raise UserError(f"{name}: expected a finite number above 0, got {given}")
@@ -210,7 +210,7 @@ def per_problem(name: str, given: Tensor | float, cost: Tensor) -> Tensor:
 
 
 def starting(start: Tensor | None, problems: Problems) -> Tensor | None:
-    """Column potentials in units of the cost, zero where padded.
+    """Initial column potentials in units of the cost, zero at padding.
 
     Raises:
         UserError: the shape is not that of the columns, or (on the CPU) one of a real column is not finite.

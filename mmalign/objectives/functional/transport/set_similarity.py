@@ -1,4 +1,4 @@
-"""The similarity of two sets of tokens under the plan that moves one onto the other, for every pair of samples."""
+"""Optimal-transport similarity of two sets of tokens, for every pair of samples."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ from mmalign.objectives.functional.transport.partial import partial_sinkhorn
 from mmalign.objectives.functional.transport.sinkhorn import Gradient, sinkhorn
 
 CELLS = {"cpu": 2**20, "cuda": 2**25}
-"""Products of tokens that are held at a time."""
+"""Maximum number of token similarities in memory at a time."""
 
 BUCKETS, FEW = 4, 8
-"""Most groups of samples by their number of tokens, on the CPU; a group of fewer samples would not pay."""
+"""Maximum number of length groups on the CPU; smaller groups of samples would not be faster."""
 
 Tile = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -33,26 +33,26 @@ def transport_scores(
     max_iterations: int = 50,
     gradient: Gradient = "envelope",
 ) -> Tensor:
-    """How alike two samples are when every token must find its place among the other's.
+    """Optimal-transport similarity of the token sets of every pair of samples.
 
         score_ij = sum_kr P_kr <k, r>,   P = the plan of `sinkhorn` at cost 1 - <k, r>, mass even over real tokens
 
     for token k of `a_i` and r of `b_j`. With exact marginals the score of unit tokens lies in [-1, 1]. A pair's score
-    depends on that pair alone. Pairs are solved a tile at a time; with a gradient, each tile is made again in backward.
+    depends on that pair only. Pairs are solved a tile at a time; with a gradient, backward recomputes each tile.
 
     Args:
         tokens_a: `(n, length_a, dim)`, unit vectors.
         mask_a: `(n, length_a)`, True = real.
         tokens_b: `(m, length_b, dim)`.
         mask_b: `(m, length_b)`.
-        epsilon: Weight of the entropy: large = every token meets all, small = one meets one.
-        rho_a: What a unit of mass left behind on the side of a costs; None: all of it must move.
+        epsilon: Entropic regularisation: large = a dense plan, small = close to one-to-one.
+        rho_a: Cost per unit of unmatched mass of a; None: all of it is transported.
         rho_b: The same for b.
         mass: Fraction of the mass that is transported (`partial_sinkhorn`), in (0, 1]; the plan is divided by it. None:
             all of it. Excludes `rho_a` and `rho_b`.
-        tolerance: L1 error of the marginals at which a problem is done.
-        max_iterations: Where to stop in any case.
-        gradient: `envelope`: the plan counts as constant, which is the gradient of the transport cost itself;
+        tolerance: L1 error of the marginals at which a problem is converged.
+        max_iterations: Maximum number of iterations.
+        gradient: `envelope`: the plan is a constant, which is the gradient of the transport cost itself;
             `implicit` or `last_step`: also through the plan.
 
     Returns:
@@ -93,8 +93,8 @@ def transport_scores(
 
     if a.device.type != "cpu" or not len(a) or not len(b):
         return _tiles(tile, a, mask_a, b, mask_b)
-    # Samples of like length are solved together, without the padding that the longest of the batch would cost them.
-    # A GPU would have to be waited for to know the lengths.
+    # Samples of similar length are solved together, without padding to the longest of the batch. Not on a GPU, where
+    # reading the lengths would synchronise.
     order_a, order_b = mask_a.sum(1).argsort(), mask_b.sum(1).argsort()
     rows = [_cropped(a, mask_a, part) for part in order_a.tensor_split(_groups(len(a)))]
     columns = [_cropped(b, mask_b, part) for part in order_b.tensor_split(_groups(len(b)))]
@@ -125,7 +125,7 @@ def transport_plan(
         rho_a: Cost per unit of unmatched mass of the rows; None: all of it is transported.
         rho_b: The same for the columns.
         mass: Fraction of the mass that is transported; None: all of it.
-        tolerance: L1 error of the marginals at which a problem is done.
+        tolerance: L1 error of the marginals at which a problem is converged.
         max_iterations: Maximum number of iterations.
         gradient: Of the plan, as in `sinkhorn`.
 
@@ -150,7 +150,7 @@ def _groups(count: int) -> int:
 
 
 def _cropped(tokens: Tensor, mask: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Some of the samples, up to the last place where one of them has a real token."""
+    """Select samples, cropped after the last real token of any of them."""
     real = mask[rows]
     used = int((real.any(0) * torch.arange(1, real.shape[1] + 1)).max()) if real.shape[1] else 0
     return tokens[rows, : max(used, 1)], real[:, : max(used, 1)]

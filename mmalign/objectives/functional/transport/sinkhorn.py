@@ -54,39 +54,40 @@ def sinkhorn(
     max_iterations: int = 200,
     gradient: Gradient = "implicit",
 ) -> Transport:
-    """The cheapest way to move the mass `a` onto `b`, smoothed by entropy; each problem of the batch by itself.
+    """Entropic optimal transport from mass `a` to mass `b`, for each problem of a batch.
 
     Minimises over plans `P >= 0`
 
         <C, P> + epsilon KL(P | a b^T)   with  P 1 = a,  P^T 1 = b        KL(p | q) = sum p log(p / q) - p + q
 
-    (Cuturi 2013, arXiv 1306.0895; against `a b^T`, so that splitting a row in two changes nothing). A `rho` replaces
-    that side's constraint by the penalty `rho KL(marginal | a)` (Chizat et al. 2018, arXiv 1607.05816). The solution is
+    (Cuturi 2013, arXiv 1306.0895; relative to `a b^T`, so that splitting a row in two changes nothing). A `rho`
+    replaces that marginal's constraint by the penalty `rho KL(marginal | a)` (Chizat et al. 2018, arXiv 1607.05816).
+    The solution
 
         P_ij = a_i b_j exp((f_i + g_j - C_ij) / epsilon)
-        f_i  = - epsilon rho_a / (rho_a + epsilon) LSE_j(log b_j + (g_j - C_ij) / epsilon)      and so g
+        f_i  = - epsilon rho_a / (rho_a + epsilon) LSE_j(log b_j + (g_j - C_ij) / epsilon)      and likewise g
 
-    by turns, in overrelaxed multiplications (Thibault et al. 2017, arXiv 1711.01851), where the costs span no more than
-    60 epsilon. Beyond, and where 50 iterations were not enough, damped Newton steps on `g` in float64, epsilon coming
-    down to its value by halves (Brauer et al. 2017, arXiv 1710.06635): each solves a system of the smaller side.
+    is computed by alternating, overrelaxed multiplications (Thibault et al. 2017, arXiv 1711.01851) where the costs
+    span at most 60 epsilon. Beyond that, and after 50 iterations without convergence, by damped Newton steps on `g` in
+    float64 with epsilon scaling by halves (Brauer et al. 2017, arXiv 1710.06635): each solves a system of the smaller
+    side.
     Rows are updated last, so theirs are exact and `error` is that of the columns:
     `sum_j |sum_i P_ij - b_j exp(-g_j / rho_b)|`.
 
     Args:
         cost: `(batch, n, m)`.
-        epsilon: Weight of the entropy, in units of the cost: a number, or one a problem `(batch,)`.
-        a: Mass of the rows, `(batch, n)`; default: 1, spread evenly over the real ones. A row of no mass is as padded.
+        epsilon: Entropic regularisation, in units of the cost: a number, or one per problem `(batch,)`.
+        a: Mass of the rows, `(batch, n)`; default: 1, uniform over the real ones. A row without mass is padding.
         b: Mass of the columns, `(batch, m)`.
-        mask_a: `(batch, n)`, True = real. What stands in padded places is never read, NaN neither.
+        mask_a: `(batch, n)`, True = real. Padding is never read, NaN included.
         mask_b: `(batch, m)`.
-        rho_a: What a unit of missing or surplus mass costs on the side of the rows: a number or `(batch,)`; None: the
-            rows must be exact. Too low a rho and nothing moves.
+        rho_a: Cost per unit of missing or surplus row mass: a number or `(batch,)`; None: exact row marginals. With
+            too low a rho nothing moves.
         rho_b: The same for the columns.
-        start: Where to begin, `(batch, m)`: the `potentials` of a former solve, in units of the cost. If they solve a
-            problem already it takes 0 iterations; if they are far off they are dropped.
-        tolerance: A problem is finished and left alone when its error is not above this; looked at every 5 iterations,
-            or after every Newton step.
-        max_iterations: Where to stop in any case; the error then says how far it came.
+        start: Initial potentials, `(batch, m)`: the `potentials` of an earlier solve, in units of the cost. A problem
+            that they solve takes 0 iterations; if they are far off they are dropped.
+        tolerance: Error at which a problem is converged; checked every 5 iterations, or after every Newton step.
+        max_iterations: Maximum number of iterations; `error` is the error reached.
         gradient: Of the plan. `implicit`: that of the optimum, by a linear system of m unknowns. `last_step`: as if
             all but the last iteration were constant; biased, cheap. `unrolled`: through all of Sinkhorn's iterations in
             the log domain, Newton only for larger epsilon; memory grows with them. `envelope`: none, for when only the
@@ -95,12 +96,12 @@ def sinkhorn(
 
     Returns:
         Plan, value, error and iterations, and `.potentials`. In float32 (float64 where the cost is), under autocast
-        too; beyond 60 epsilon it is float64 inside. Gradients reach cost, a, b, epsilon and rho. With an empty side:
-        zero plan, value and gradient.
+        too; beyond 60 epsilon computed in float64. Gradients reach cost, a, b, epsilon and rho. Without rows or
+        columns: zero plan, value and gradient.
 
     Raises:
         UserError: shapes do not fit, epsilon or rho is not above 0, or (on the CPU) a real cost is not finite, a mass
-            is negative or not finite, a start is not finite, or two sides that must both be exact differ in mass by
+            is negative or not finite, a start is not finite, or `a` and `b`, both exact, differ in mass by
             more than 1 %.
 
     Example:
@@ -122,7 +123,7 @@ def sinkhorn(
 def solve_problems(
     problems: Problems, start: Tensor | None, tolerance: float, max_iterations: int, gradient: Gradient
 ) -> Transport:
-    """Plans of what is clean; far problems apart from the others, in float64: float32 cannot hold their potentials."""
+    """Plans of cleaned problems; far ones are solved in float64, because float32 cannot hold their potentials."""
     if gradient not in ("implicit", "envelope", "last_step", "unrolled"):
         raise UserError(f"gradient: expected implicit, envelope, last_step or unrolled, got {gradient!r}")
     if max_iterations < 1:
@@ -172,4 +173,4 @@ def _same_mass(problems: Problems) -> None:
     if bool(apart.any()):
         row = int(apart.nonzero()[0])
         came = f"{float(totals[0][row]):.4g} and {float(totals[1][row]):.4g} in problem {row}"
-        raise UserError(f"a and b: expected the same mass on both sides, got {came}; scale them, or give a rho")
+        raise UserError(f"a and b: expected the same total mass, got {came}; scale them, or give a rho")

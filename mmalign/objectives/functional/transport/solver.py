@@ -1,6 +1,6 @@
-"""From a batch of transport problems to the potentials that solve them.
+"""Solver of a batch of transport problems: Sinkhorn's iterations, then Newton's method.
 
-Everything here is in units of epsilon, see `Problems`. What is chosen for a problem depends on that one alone.
+All values are in units of epsilon, see `Problems`. The method chosen for a problem depends on that problem only.
 """
 
 import math
@@ -11,12 +11,12 @@ from torch import Tensor
 from mmalign.objectives.functional.transport.newton import descend
 from mmalign.objectives.functional.transport.problem import Problems
 
-# Sinkhorn's iterations between two looks at the error.
+# Sinkhorn iterations between two evaluations of the error.
 EVERY = 5
-# Exponentials of scores that lie within this reach can be multiplied instead of added in the log domain (e^88 is the
-# end of float32). Problems beyond are far: theirs go by Newton's method.
+# Exponentials of scores within this range can be multiplied instead of added in the log domain (e^88 is the largest
+# in float32). Problems beyond it are far and solved by Newton's method.
 REACH = 60.0
-# After so many of Sinkhorn's iterations Newton's method takes over.
+# Number of Sinkhorn iterations after which Newton's method takes over.
 PATIENCE = 50
 
 
@@ -26,11 +26,11 @@ def solve(
     """Row potentials `(batch, rows)`, column potentials `(batch, columns)`, iterations `(batch,)` and the plan.
 
     Args:
-        problems: All of them far, then in float64, or none.
-        start: Column potentials to begin with; a problem that they solve is left as it is.
-        tolerance: On the error.
-        max_iterations: Where to stop in any case.
-        far: Whether they are.
+        problems: Either all far, in float64, or none far.
+        start: Initial column potentials; a problem that they solve is left unchanged.
+        tolerance: Of the error.
+        max_iterations: Maximum number of iterations.
+        far: Whether the problems are far.
     """
     y = torch.zeros_like(problems.b) if start is None else start.clone()
     iterations = torch.zeros(len(y), dtype=torch.long, device=y.device)
@@ -60,9 +60,9 @@ def solve(
 def unroll(
     problems: Problems, start: Tensor | None, tolerance: float, max_iterations: int, *, far: bool
 ) -> tuple[Tensor, Tensor]:
-    """Column potentials and iterations, with a graph through every one of Sinkhorn's iterations at the wanted epsilon.
+    """Column potentials and iterations, with a graph through all Sinkhorn iterations at the final epsilon.
 
-    Those that come before at larger epsilon, where problems are far, only choose a start.
+    Earlier iterations at larger epsilon, for far problems, only give the initial potentials.
     """
     y = torch.zeros_like(problems.b) if start is None else start.clone()
     iterations = torch.zeros(len(y), dtype=torch.long, device=y.device)
@@ -85,7 +85,7 @@ def unroll(
 def _multiply(
     problems: Problems, start: Tensor, tolerance: float, max_iterations: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Rows, columns, iterations, plans, and which are too slow to wait for; what is done is not touched again.
+    """Row and column potentials, iterations, plans, and a mask of slow problems; converged ones are left unchanged.
 
     `P_ij = a_i u_i K_ij v_j b_j` with `u = e^x` and `v = e^y`: no exponential but in `K`.
     """
@@ -97,7 +97,7 @@ def _multiply(
     while done < last and len(left):
         error = loop.advance(min(EVERY, last - done))
         done = min(done + EVERY, last)
-        wrong = ~(error <= tolerance)  # not a number is wrong too
+        wrong = ~(error <= tolerance)  # NaN counts as wrong
         ends = open_ & ~wrong if done < last else open_
         rows = ends.nonzero()[:, 0]
         if len(rows):
@@ -115,9 +115,9 @@ def _multiply(
 
 
 class _Kernel:
-    """Sinkhorn's multiplications, overrelaxed: each goes a quarter further (Thibault et al. 2017, arXiv 1711.01851).
+    """Overrelaxed Sinkhorn multiplications, relaxation 1.25 (Thibault et al. 2017, arXiv 1711.01851).
 
-    That halves the iterations of slow problems; should one not converge so, it is given up like those that are slow.
+    Halves the iterations of slow problems; a problem that does not converge is treated as slow.
     """
 
     def __init__(self, problems: Problems, y: Tensor) -> None:
@@ -135,7 +135,7 @@ class _Kernel:
             setattr(self, name, getattr(self, name)[rows])
 
     def advance(self, times: int) -> Tensor:
-        """Iterate, and return the error of each problem; rows are exact then."""
+        """Iterate, and return the error of each problem; row marginals are then exact."""
         for left in reversed(range(times)):
             self.v = self._further(self.v, self._fit(self.sums, self.power_b))
             self._rows(further=left > 0)
@@ -143,7 +143,7 @@ class _Kernel:
         return (self.b * (self.v * self.sums - wanted)).abs().sum(1)
 
     def _rows(self, *, further: bool) -> None:
-        # Of small batches, one row times a matrix is the fast product, turned or not.
+        # For small batches, one row times a matrix is the fast product, transposed or not.
         u = self._fit(torch.bmm((self.b * self.v)[:, None, :], self.kernel.mT)[:, 0], self.power_a)
         self.u = self._further(self.u, u) if further else u
         self.sums = torch.bmm((self.a * self.u)[:, None, :], self.kernel)[:, 0]  # sum_i a_i u_i K_ij
