@@ -67,11 +67,11 @@ class Embedding:
         tokens: Fine level in the shared space.
         parts: Middle level in the shared space.
         codes: Weights over the model's codebook, `(batch, codes)`.
-        grounded: Unit vectors that those weights make of the codes, `(batch, dim)`; there whenever `codes` is.
-        tower: The name of the tower that made it.
-        reconstructed: What a decoder predicts for masked tokens, `(batch, tokens, values)`; mask True = masked. Only in
+        grounded: Normalised sums of the codes with those weights, `(batch, dim)`; set whenever `codes` is.
+        tower: Name of the tower.
+        reconstructed: Predictions for masked tokens, `(batch, tokens, values)`; mask True = masked. Set only in
             training and validation, as the next two.
-        original: What stood there, of the same shape.
+        original: Targets of the reconstruction, of the same shape.
         decoded: The decoder's features of the tokens, `(batch, tokens, width)`; mask True = masked.
 
     Example:

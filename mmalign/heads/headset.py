@@ -18,7 +18,7 @@ from mmalign.types import Embedding, Features, Inputs, Tokens
 
 FIELDS = ("vector", "log_variance", "tokens", "parts", "codes", "reconstructed", "decoded")
 PRETRAINING = {"reconstructed", "decoded"}
-"""Fields of masked pretraining: what a decoder makes of the tokens."""
+"""Fields of masked pretraining: outputs of a decoder of the tokens."""
 
 
 class HeadSet(nn.Module):
@@ -51,7 +51,7 @@ class HeadSet(nn.Module):
         super().__init__()
         self.needs, self.dim, gaussian = frozenset(needs), dim, gaussian or GaussianConfig()
         if unknown := self.needs - set(FIELDS):
-            raise UserError(f"no head makes {sorted(unknown)}; objectives may need: {', '.join(FIELDS)}")
+            raise UserError(f"no head returns {sorted(unknown)}; objectives may need: {', '.join(FIELDS)}")
         if not self.needs - {"log_variance"}:
             raise UserError(f"a tower needs a vector, tokens, parts or codes, got {sorted(self.needs) or 'no needs'}")
         if "parts" in self.needs and encoder.part_width is None:
@@ -87,7 +87,7 @@ class HeadSet(nn.Module):
         codebook: Codebook | None = None,
         masked: tuple[Inputs, Tokens] | None = None,
     ) -> Embedding:
-        """Make the embedding's fields; `codebook` is the model's, `masked` what `Masking.mask_inputs` returned."""
+        """Compute the embedding's fields; `codebook` is the model's, `masked` the output of `Masking.mask_inputs`."""
         made = Embedding(features.vector, tower=tower)
         tokens = features.tokens
         if tokens is None and self.gives_tokens and self.needs & {"log_variance", "tokens", "codes"}:
@@ -153,14 +153,14 @@ class HeadSet(nn.Module):
             return F.normalize(features, dim=1, eps=1e-8)
         level = made.tokens or made.parts
         assert level is not None
-        return F.normalize(level.values.sum(1), dim=1, eps=1e-8)  # pads are zeros
+        return F.normalize(level.values.sum(1), dim=1, eps=1e-8)  # padding is zero
 
 
 class LinearDecoder(nn.Linear):
-    """A linear map of each token: the decoder of an encoder that sees masked tokens as blanks."""
+    """Linear decoder of each token, for encoders that keep masked tokens as blanks."""
 
     def forward(self, tokens: Tokens, inputs: Inputs) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """The tokens themselves as features, and what they predict."""
+        """The tokens themselves as features, and the predicted values."""
         return tokens.values, super().forward(tokens.values)
 
 

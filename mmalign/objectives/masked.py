@@ -13,7 +13,7 @@ DISTANCES = ("mse", "chamfer")
 
 
 class _Masked(Objective):
-    """What both have in common: a mask ratio, and the cosine of vectors as similarity."""
+    """A mask ratio, and the cosine of vectors as similarity."""
 
     def __init__(self, mask_ratio: float) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class MaskedObjective(_Masked):
     Args:
         mask_ratio: Fraction of each sample's tokens that is masked.
         distance: mse, or chamfer where a token is a set of points.
-        coordinates: Numbers of a point, for chamfer.
+        coordinates: Number of coordinates of a point, for chamfer.
 
     Example:
         >>> import torch

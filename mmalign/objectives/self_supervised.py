@@ -15,14 +15,14 @@ from mmalign.types import Embedding, LossOutput
 
 
 class _Cosine(Objective):
-    """What both have in common: vectors are compared by their cosine."""
+    """Similarity is the cosine of the vectors."""
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Cosine of every pair, `(len(a), len(b))`."""
         return cosines(a.vector, b.vector)
 
     def similarity_pairwise(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
-        """Cosine of each row of `a` with the row of `b` beside it, `(len(a),)`."""
+        """Cosine of row i of `a` with row i of `b`, `(len(a),)`."""
         return paired_cosines(a.vector, b.vector)
 
 
@@ -32,9 +32,9 @@ class ViewsObjective(_Cosine):
         loss = mean over rows of view_rows + variance * mean over both views of variance_hinge    (of `functional`)
 
     A pair of a tower with itself, `{a: ecg, b: ecg, objective: views}`, gives two views in training, which differ by
-    dropout and by what is hidden; in use they are one. The predictor has a bottleneck (SimSiam, arXiv 2011.10566)
-    and layer norm in place of batch norm, so that one loss holds for any number of processes; what batch norm did
-    against collapse, the hinge does.
+    dropout and masking; at inference there is one view. The predictor has a bottleneck (SimSiam, arXiv 2011.10566) and
+    layer norm instead of batch norm, so that the loss does not depend on the number of processes; the hinge replaces
+    batch norm's protection against collapse.
 
     Args:
         dim: Size of the shared space; given by the model.
@@ -69,7 +69,7 @@ class ViewsObjective(_Cosine):
             dtype = next(self.predictor.parameters()).dtype
             predicted = [self.predictor(side.vector.to(dtype)) for side in (a, b)]
         losses = view_rows(a.vector, b.vector, *predicted)
-        # A standard deviation is no sum over rows: each process computes that of all rows and answers for a part of it.
+        # A standard deviation is no sum over rows: each process computes that of all rows and returns its part.
         first, second = global_batch.a.vector, global_batch.b.vector
         hinge = (variance_hinge(first) + variance_hinge(second)) / 2 / distributed.world_size()
         terms = {"prediction_cosine": -losses.detach(), "feature_std": feature_std(first.detach()).mean()}

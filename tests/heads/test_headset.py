@@ -140,7 +140,7 @@ def test_tokens_and_parts_have_weights_of_their_own_width() -> None:
     ("needs", "encoder", "message"),
     [
         ({"vector", "colour"}, Sets(), r"no head returns \['colour'\]; objectives may need: vector, log_variance"),
-        ({"parts"}, Sets(part_width=None), "encoder Sets does not give"),
+        ({"parts"}, Sets(part_width=None), "encoder Sets does not return"),
         (set(), Sets(), "needs a vector, tokens, parts or codes, got no needs"),
         ({"log_variance"}, Sets(), "needs a vector, tokens, parts or codes, got .*log_variance"),
     ],

@@ -190,7 +190,12 @@ def test_half_precision_is_widened() -> None:
 
 def test_more_than_there_is_is_refused() -> None:
     cost = costs(2, 3, 4)
-    for mass, match in ((1.1, "at most that of the rows and the columns"), (0.0, "above 0"), (-1.0, "above 0"), (math.nan, "above 0")):
+    for mass, match in (
+        (1.1, "at most that of the rows and the columns"),
+        (0.0, "above 0"),
+        (-1.0, "above 0"),
+        (math.nan, "above 0"),
+    ):
         with pytest.raises(UserError, match=match):
             partial_sinkhorn(cost, 0.1, mass)
     with pytest.raises(UserError, match="in problem 1"):

@@ -47,7 +47,7 @@ def masked_chamfer(reconstructed: Tensor, original: Tensor, mask: Tensor, coordi
         reconstructed: Predicted points, `(n, tokens, points * coordinates)`; those of unmasked tokens are not read.
         original: True points, of the same shape.
         mask: True = masked, `(n, tokens)`.
-        coordinates: Numbers of a point.
+        coordinates: Number of coordinates of a point.
 
     Returns:
         `(n,)`, in float32 (float64 where an input is); 0 for a sample without masked tokens.

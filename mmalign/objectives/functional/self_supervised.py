@@ -1,4 +1,4 @@
-"""Self-supervised losses of one tower: view prediction (SimSiam), masked reconstruction, and a variance hinge."""
+"""Self-supervised losses of one tower: view prediction (SimSiam) and a variance hinge (VICReg)."""
 
 import torch
 from torch import Tensor
@@ -46,9 +46,9 @@ def view_rows(a: Tensor, b: Tensor, predicted_a: Tensor, predicted_b: Tensor) ->
 
 
 def feature_std(vectors: Tensor) -> Tensor:
-    """How far unit vectors are spread in each dimension, as a multiple of what even ones on the sphere have.
+    """Standard deviation of unit vectors in each dimension, relative to the uniform distribution on the sphere.
 
-        spread_d = sqrt(dim) * std over i of x_id
+        std_d = sqrt(dim) * std over i of x_id
 
     (The monitor of SimSiam, arXiv 2011.10566, figure 2.) The mean over d is 1 where vectors fill the sphere and 0 where
     all are equal; below 0.5 they are collapsing.
@@ -69,7 +69,7 @@ def feature_std(vectors: Tensor) -> Tensor:
 
 
 def variance_hinge(vectors: Tensor) -> Tensor:
-    """What keeps vectors from collapsing into one: `mean over d of max(0, 1 - spread_d)`.
+    """Variance hinge against collapse: `mean over d of max(0, 1 - std_d)`.
 
     (The variance term of VICReg, Bardes et al. 2022, arXiv 2105.04906, for unit vectors.)
 
