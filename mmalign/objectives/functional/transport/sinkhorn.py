@@ -173,4 +173,4 @@ def _same_mass(problems: Problems) -> None:
     if bool(apart.any()):
         row = int(apart.nonzero()[0])
         came = f"{float(totals[0][row]):.4g} and {float(totals[1][row]):.4g} in problem {row}"
-        raise UserError(f"a and b: expected the same total mass, got {came}; scale them, or give a rho")
+        raise UserError(f"a and b: expected the same mass, got {came}; scale them, or give a rho")
