@@ -132,6 +132,19 @@ def read_dataset(file: Any, key: str, name: str, row: int | None = None) -> NDAr
     Raises:
         BadSample: it lies in another file, is no array of numbers, or is too large.
     """
+    dataset = own_dataset(file, key, name)
+    shape = dataset.shape if row is None else dataset.shape[1:]
+    if int(np.prod(shape, dtype=object)) > MAX_ROWS * 9:
+        raise BadSample(name, f"at most {MAX_ROWS} points in {key!r}", f"shape {shape}")
+    return np.asarray(dataset[()] if row is None else dataset[row])
+
+
+def own_dataset(file: Any, key: str, name: str) -> Any:
+    """A dataset of numbers whose values lie in the open HDF5 file itself.
+
+    Raises:
+        BadSample: it lies in another file, or is no array of numbers.
+    """
     import h5py
 
     link = file.get(key, getlink=True)
@@ -140,10 +153,7 @@ def read_dataset(file: Any, key: str, name: str, row: int | None = None) -> NDAr
         raise BadSample(name, f"a dataset {key!r} in the file itself", "a group, or a link to elsewhere")
     if dataset.dtype.kind not in "iuf":
         raise BadSample(name, f"numbers in {key!r}", f"values of type {dataset.dtype}")
-    shape = dataset.shape if row is None else dataset.shape[1:]
-    if int(np.prod(shape, dtype=object)) > MAX_ROWS * 9:
-        raise BadSample(name, f"at most {MAX_ROWS} points in {key!r}", f"shape {shape}")
-    return np.asarray(dataset[()] if row is None else dataset[row])
+    return dataset
 
 
 def parse_text(data: bytes, name: str) -> Geometry:

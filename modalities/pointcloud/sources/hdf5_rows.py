@@ -7,7 +7,7 @@ import numpy as np
 
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import missing_extra
-from modalities.pointcloud.formats.arrays import read_dataset
+from modalities.pointcloud.formats.arrays import own_dataset, read_dataset
 
 MARK = "#"
 """Between the name of a file and a row of it: `ply_data_train0.h5#17`."""
@@ -26,7 +26,7 @@ def labels_of(path: Path, names: tuple[str, ...]) -> list[str]:
     try:
         with h5py.File(path, "r") as file:
             labels = read_dataset(file, "label", path.name).reshape(-1)
-            rows = len(file["data"])
+            rows = len(own_dataset(file, "data", path.name))
     except (BadSample, OSError, KeyError) as error:
         raise UserError(f"{path}: expected an HDF5 file with data and label, got another: {error}") from error
     if len(labels) != rows:
@@ -54,8 +54,9 @@ def cloud_of_row(folder: Path, name: str, known: set[str]) -> bytes:
         raise BadSample(name, "FILE.h5#ROW of this source", "another name")
     try:
         with h5py.File(folder / file_name, "r") as file:
-            if int(row) >= len(file["data"]):
-                raise BadSample(name, f"a row below {len(file['data'])}", row)
+            rows = len(own_dataset(file, "data", name))
+            if int(row) >= rows:
+                raise BadSample(name, f"a row below {rows}", row)
             values = read_dataset(file, "data", name, int(row))
     except (OSError, KeyError) as error:
         raise BadSample(name, "a readable HDF5 file", f"a damaged one ({type(error).__name__})") from error

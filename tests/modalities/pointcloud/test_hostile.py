@@ -56,6 +56,15 @@ def h5_external(folder: str) -> bytes:
     return stream.getvalue()
 
 
+def h5_virtual(folder: str) -> bytes:
+    layout = h5py.VirtualLayout((200, 3), "f4")
+    layout[:] = h5py.VirtualSource(f"{folder}/secret.h5", "data", (200, 3))
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file.create_virtual_dataset("data", layout)
+    return stream.getvalue()
+
+
 def h5_huge() -> bytes:
     stream = io.BytesIO()
     with h5py.File(stream, "w") as file:
@@ -181,15 +190,16 @@ def gltf_buffer(folder: str) -> bytes:
     return gltf(buffers=[{"byteLength": 99, "uri": f"{folder}/secret.bin"}])
 
 
-REFUSED = (gltf_buffer, h5_link, h5_external)
+REFUSED = (gltf_buffer, h5_link, h5_external, h5_virtual)
 
 
 @pytest.mark.parametrize("make", [obj_material, ply_texture, gltf_image, *REFUSED])
 def test_no_other_file_is_opened(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)  # a cloud, were it read
     with h5py.File(tmp_path / "secret.h5", "w") as file:
-        file["data"] = np.ones((20, 3))
+        file["data"] = secret
     for name in ("secret.mtl", "secret.png", "secret.bin"):
-        (tmp_path / name).write_bytes(bytes(2000))
+        (tmp_path / name).write_bytes(secret.tobytes())
     source = make(str(tmp_path))
     read_pointcloud(MESHES["glb"])  # imports are done
     plain = builtins.open
@@ -201,7 +211,7 @@ def test_no_other_file_is_opened(make: Any, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(builtins, "open", refuse)
     monkeypatch.setattr(io, "open", refuse)
     if make in REFUSED:
-        with pytest.raises(BadSample):
+        with pytest.raises(BadSample, match="in the file itself|inside the file"):
             read_pointcloud(source)
     else:
         assert len(read_pointcloud(source)) == SURFACE_POINTS

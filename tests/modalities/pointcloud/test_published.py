@@ -177,3 +177,9 @@ def test_what_is_missing_or_damaged_is_named(tmp_path: Path, pointnet: Path) -> 
         file["data"], file["label"] = clouds(3), np.zeros(2, np.uint8)
     with pytest.raises(UserError, match="one label for each of 3"):
         modelnet(pointnet)
+    write_h5(tmp_path / "elsewhere.h5", [0, 0])
+    with h5py.File(pointnet / "ply_data_train1.h5", "w") as file:
+        file["data"] = h5py.ExternalLink(str(tmp_path / "elsewhere.h5"), "data")
+        file["label"] = np.zeros(2, np.uint8)
+    with pytest.raises(UserError, match="in the file itself"):
+        modelnet(pointnet)
