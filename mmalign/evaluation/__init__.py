@@ -1,1 +1,1 @@
-"""Evaluation: what the shared space is good for, measured by the score that was trained."""
+"""Evaluation: retrieval, zero-shot tasks and linear probes, with bootstrap confidence intervals."""

@@ -1,4 +1,4 @@
-"""One call from a model, data and a task to a result."""
+"""Evaluate a model on a data set: one call per task."""
 
 from typing import Any
 

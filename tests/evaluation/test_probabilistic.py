@@ -1,4 +1,4 @@
-"""A model that says its uncertainty: where each task uses it, and which prompts and pairs are uncertain."""
+"""A model that says its uncertainty: where each task uses it, and which prompts are uncertain."""
 
 from collections.abc import Callable
 
@@ -8,12 +8,10 @@ import torch
 
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
-from mmalign.evaluation.noisy_pairs import pair_order, pair_scores
 from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts, ValuePrompts, least_uncertain_texts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.pairs import PairConfig
-from mmalign.types import Embedding
 from tests.evaluation.running import evaluate_regression, evaluate_zero_shot
 
 Make = Callable[..., Dataset]
@@ -76,28 +74,3 @@ def test_uncertain_templates_go_first(unsure: Aligner, paired: Make) -> None:
     assert "variance" in result.scores["uncertainty"]
     assert "score variance" not in result.scores["uncertainty"]  # one template has none
     assert "training mean" not in result.scores["rows"]  # there are no training rows
-
-
-@pytest.fixture
-def sides(unsure: Aligner) -> tuple[Embedding, Embedding]:
-    generator = torch.Generator().manual_seed(1)
-    a, b = (torch.nn.functional.normalize(torch.randn(7, 8, generator=generator), dim=1) for _ in range(2))
-    variances = [torch.randn(7, 8, generator=generator) for _ in range(2)]
-    return Embedding(a, log_variance=variances[0], tower="left"), Embedding(b, log_variance=variances[1], tower="words")
-
-
-@pytest.mark.parametrize("score", ["", "mean", "probability"])
-def test_pair_scores_are_the_diagonal(unsure: Aligner, sides: tuple[Embedding, Embedding], score: str) -> None:
-    expected = unsure.similarity(*sides, score).diagonal().detach()
-    torch.testing.assert_close(pair_scores(unsure, *sides, score=score, block=3), expected)
-
-
-def test_doubtful_pairs_come_first(unsure: Aligner, sides: tuple[Embedding, Embedding]) -> None:
-    order = pair_order(unsure, *sides)
-    assert pair_scores(unsure, *sides)[order].diff().min() >= 0
-    uncertainty = sides[0].uncertainty + sides[1].uncertainty
-    assert uncertainty[pair_order(unsure, *sides, by="variance")].diff().max() <= 0
-    with pytest.raises(UserError, match="as many rows"):
-        pair_order(unsure, sides[0], sides[1][:3])
-    with pytest.raises(UserError, match="by score or variance"):
-        pair_order(unsure, *sides, by="luck")  # type: ignore[arg-type]

@@ -1,1 +1,1 @@
-"""Figures of predictions: weighted metrics, intervals, labels, uncertainty."""
+"""Metrics of predictions, bootstrap intervals, labels, selective prediction."""

@@ -1,7 +1,7 @@
-"""Percentile bootstrap: how far a score would move with other records of the same kind.
+"""Percentile bootstrap: confidence intervals over resampled records.
 
-Whole records are drawn, with replacement: the captions of one picture travel together, because they succeed and fail
-together (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13).
+Whole records are drawn with replacement, because the items of one record, such as the captions of an image, are
+correlated (cluster bootstrap; Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13).
 """
 
 from collections.abc import Callable, Iterator
@@ -14,13 +14,13 @@ Ints = NDArray[np.int64]
 Interval = list[float]
 
 LEVEL = 0.95
-_CELLS = 2**22  # of one block of drawn weights
+_CELLS = 2**22  # cells of one block of drawn weights
 
 
 def draws(records: int, *, resamples: int, seed: int, width: int = 0) -> Iterator[Floats]:
-    """How often each record is drawn, in blocks: `(block, records)`, rows sum to `records`.
+    """Number of times that each record is drawn, in blocks `(block, records)`; rows sum to `records`.
 
-    `width` is what the caller will spread a row over: it makes the blocks smaller, so that memory stays bounded.
+    `width` is the number of cells that the caller computes per draw; it makes the blocks smaller, to bound memory.
     """
     rng = np.random.default_rng(seed)
     block = max(1, _CELLS // max(records, width, 1))
@@ -33,9 +33,9 @@ def means(values: Floats, records: Ints, *, resamples: int, seed: int) -> list[I
     """Intervals of the columns' means.
 
     Args:
-        values: One row a query, `(n, columns)`.
-        records: Which record each query belongs to, `(n,)`, any integers.
-        resamples: How many times to draw.
+        values: One row per query, `(n, columns)`.
+        records: Index of the record of each query, `(n,)`, any integers.
+        resamples: Number of bootstrap resamples.
         seed: Equal seed = equal intervals, and the same draws for every score of one evaluation.
 
     Example:
@@ -52,7 +52,7 @@ def means(values: Floats, records: Ints, *, resamples: int, seed: int) -> list[I
 
 
 def median(values: Floats, records: Ints, *, resamples: int, seed: int) -> Interval:
-    """Interval of the median of `values` `(n,)`; of an even number of values, the mean of the middle two."""
+    """Interval of the median of `values` `(n,)`; for an even number of values, the mean of the middle two."""
     _, cluster = np.unique(records, return_inverse=True)
     order = np.argsort(values, kind="stable")
     ascending, owner = values[order], cluster[order]
@@ -67,7 +67,7 @@ def median(values: Floats, records: Ints, *, resamples: int, seed: int) -> Inter
 
 
 def class_means(values: Floats, classes: Ints, records: Ints, *, resamples: int, seed: int) -> Interval:
-    """Interval of the mean over classes of each class's mean; a class that a draw lacks leaves that draw's mean."""
+    """Interval of the mean over classes of each class's mean; classes absent from a draw are left out of its mean."""
     _, cluster = np.unique(records, return_inverse=True)
     _, kind = np.unique(classes, return_inverse=True)
     shape = (int(cluster.max()) + 1, int(kind.max()) + 1)
@@ -83,12 +83,12 @@ def class_means(values: Floats, classes: Ints, records: Ints, *, resamples: int,
 
 
 def recomputed(statistic: Callable[[Ints], Floats], records: Ints, *, resamples: int, seed: int) -> list[Interval]:
-    """Intervals of what must be computed anew from the drawn rows, such as areas under a curve.
+    """Intervals of a statistic that is recomputed from the drawn rows, such as areas under a curve.
 
     Args:
-        statistic: Row numbers, with repeats -> scores `(columns,)`; NaN where a draw does not define one.
-        records: Which record each row belongs to, `(n,)`.
-        resamples: How many times to draw.
+        statistic: Row indices, with repeats -> scores `(columns,)`; NaN where a draw does not define one.
+        records: Index of the record of each row, `(n,)`.
+        resamples: Number of bootstrap resamples.
         seed: As in `means`.
     """
     _, cluster = np.unique(records, return_inverse=True)
@@ -102,13 +102,13 @@ def recomputed(statistic: Callable[[Ints], Floats], records: Ints, *, resamples:
 
 
 def weighted(statistic: Callable[[Floats], Floats], records: Ints, *, resamples: int, seed: int) -> list[Interval]:
-    """Intervals of what takes all draws at once, as weights of the rows.
+    """Intervals of a statistic that takes all draws at once, as row weights.
 
     Args:
-        statistic: How often each row was drawn `(draws, n)` -> scores `(draws, columns)`; NaN where a draw does not
-            define one.
-        records: What is drawn as one, `(n,)`, any integers: the record or the group of each row.
-        resamples: How many times to draw.
+        statistic: Weights, the number of times that each row was drawn, `(draws, n)` -> scores `(draws, columns)`; NaN
+            where a draw does not define one.
+        records: Resampling unit of each row, `(n,)`, any integers: its record or its group.
+        resamples: Number of bootstrap resamples.
         seed: As in `means`.
     """
     _, cluster = np.unique(records, return_inverse=True)

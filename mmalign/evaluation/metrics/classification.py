@@ -50,7 +50,7 @@ def single_label_scores(given: Classified, *, resamples: int = 1000, seed: int =
     """Compute top1, top5 (from six classes on), balanced_accuracy, macro_auroc and ece of single-label samples.
 
     Returns:
-        Scores; details for figures; number of bootstrap resamples behind macro_auroc and ece.
+        Scores; details for figures; number of bootstrap resamples of macro_auroc and ece.
     """
     from sklearn.metrics import balanced_accuracy_score
 

@@ -1,4 +1,4 @@
-"""What is true of each item, and who it belongs to: classes, numbers, and the groups that a bootstrap draws."""
+"""Labels, targets and groups of items, and the split for choosing thresholds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,23 +13,23 @@ from mmalign.evaluation.metrics import bootstrap as boot
 from mmalign.evaluation.metrics.weighted import Bools, Floats, Ints, once
 from mmalign.registry import nearest
 
-TUNING = ("validation", "train")  # where a threshold is chosen, the first that is not what is measured
+TUNING = ("validation", "train")  # splits for choosing thresholds: the first that is not evaluated
 
 
 def labels_of(records: Sequence[Record], rows: Tensor, names: Sequence[str]) -> Bools:
-    """Which of the classes each item has, `(items, classes)`.
+    """Label indicators of each item, `(items, classes)`.
 
     Args:
-        records: Of the split.
-        rows: Which record each item belongs to, `(items,)`.
-        names: Of the classes.
+        records: Records of the split.
+        rows: Index of the record of each item, `(items,)`.
+        names: Class names.
     """
     held = np.array([[name in record.labels for name in names] for record in records], dtype=np.bool_)
     return np.asarray(held.reshape(len(records), len(names))[rows.numpy()])
 
 
 def targets_of(records: Sequence[Record], rows: Tensor, name: str) -> Floats:
-    """The number that is true of each item, `(items,)`; NaN where it is not known.
+    """Target of each item, `(items,)`; NaN where it is unknown.
 
     Raises:
         UserError: no record has a number of that name.
@@ -45,7 +45,7 @@ def targets_of(records: Sequence[Record], rows: Tensor, name: str) -> Floats:
 
 
 def groups_of(records: Sequence[Record], rows: Tensor) -> Ints:
-    """What a bootstrap draws as one: the record's group (a patient), or the record itself where it has none."""
+    """Resampling unit of each item: the record's group (a patient), or the record itself where it has none."""
     places: dict[tuple[str, Any], int] = {}
     keys = [("row", place) if record.group is None else ("group", record.group) for place, record in enumerate(records)]
     owners = np.array([places.setdefault(key, len(places)) for key in keys], dtype=np.int64)
@@ -53,22 +53,22 @@ def groups_of(records: Sequence[Record], rows: Tensor) -> Ints:
 
 
 def tuning_split(data: Dataset, split: str, asked: str = "") -> str | None:
-    """The split on which a threshold is chosen: never the one that is measured.
+    """The split on which a threshold is chosen: never the evaluated one.
 
     Args:
-        data: Prepared.
-        split: What is measured.
+        data: The data set, prepared.
+        split: The evaluated split.
         asked: A split by name; "" = validation, or else train; none = no split.
 
     Raises:
-        UserError: what is asked for is what is measured, or has no record.
+        UserError: `asked` is the evaluated split, or has no record.
     """
     if asked == "none" or (split == "all" and not asked):
         return None
     if not asked:
         return next((name for name in TUNING if name != split and data.records(name)), None)
     if asked in (split, "all") or split == "all":
-        raise UserError(f"--tune_split {asked}: expected a split other than the one that is measured ({split})")
+        raise UserError(f"--tune_split {asked}: expected a split other than the evaluated one ({split})")
     if not data.records(asked):
         raise UserError(f"--tune_split {asked}: no record of that split")
     return asked
@@ -77,12 +77,12 @@ def tuning_split(data: Dataset, split: str, asked: str = "") -> str | None:
 def with_intervals(
     statistic: Any, names: Sequence[str], groups: Ints, *, resamples: int, seed: int
 ) -> Mapping[str, dict[str, Any]]:
-    """Figures by name, each with its interval as `<name>_ci`.
+    """Metrics by name, each with its interval as `<name>_ci`.
 
     Args:
-        statistic: Weights `(draws, n)` -> figures `(draws, len(names))`; NaN where a draw does not define one.
-        names: Of the figures; `row/name` puts a figure into the table `row`, others into `""`.
-        groups: What is drawn as one, `(n,)`.
+        statistic: Weights `(draws, n)` -> metrics `(draws, len(names))`; NaN where a draw does not define one.
+        names: Names of the metrics; `row/name` puts a metric into the table `row`, others into `""`.
+        groups: Resampling unit of each row, `(n,)`.
         resamples: 0 = no intervals.
         seed: Seed of the draws.
     """

@@ -1,4 +1,4 @@
-"""From the scores of prompts that name a value to a number, and how far off such numbers are."""
+"""Zero-shot regression: predictions from scores of prompts that contain a value, and their metrics."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -15,11 +15,11 @@ PREDICTIONS = ("mean", "median")
 
 
 class Predicted(NamedTuple):
-    """What prompts say of each sample.
+    """Predictions from prompts for each sample.
 
     Args:
         values: The predicted number, `(n,)`.
-        spread: Standard deviation of the values that make it, `(n,)`.
+        spread: Standard deviation of the values that the prediction averages, `(n,)`.
         entropy: Of the softmax over values, `(n,)`, in nats.
         score_variance: Variance of the scores over the templates of one value, mean over values, `(n,)`; 0 with one.
     """
@@ -43,21 +43,21 @@ def predict(
     temperature: float = 1.0,
     top: float = 0.2,
 ) -> Predicted:
-    """From the scores of prompts to a number.
+    """Predict a number from the scores of prompts.
 
     `mean`: the expected value, `sum_v v softmax_v(mean over templates of the score / temperature)`.
     `median`: of the values of the prompts that score highest, all templates together (EchoCLIP, Christensen et al.
     2024, doi 10.1038/s41591-024-02959-y, with top 0.2).
 
     Args:
-        scores: `(n, values, templates)`, higher = more alike.
+        scores: `(n, values, templates)`, higher = more similar.
         values: The numbers.
         prediction: mean or median.
         temperature: Divides the scores in the softmax.
-        top: Share of the `values x templates` prompts that the median is taken of; at least one prompt.
+        top: Fraction of the `values x templates` prompts of which the median is taken; at least one prompt.
 
     Raises:
-        UserError: an unknown way, or a number out of its range.
+        UserError: an unknown `prediction`, or a number out of its range.
 
     Example:
         >>> predict(np.array([[[0.0], [1.0], [0.0]]]), (10.0, 20.0, 30.0), temperature=0.01).values
@@ -88,7 +88,7 @@ def predict(
 def number_measures(
     truth: Floats, predicted: Floats, *, threshold: float | None = None, cut: float | None = None
 ) -> dict[str, Callable[[Floats], Floats]]:
-    """Name -> weights `(draws, n)` to figures `(draws,)`: mae, rmse, r2, spearman; auroc and more with a threshold."""
+    """Metrics as functions of weights `(draws, n)`: mae, rmse, r2, spearman; with a threshold auroc and more."""
     measures: dict[str, Callable[[Floats], Floats]] = {
         "mae": lambda weights: mean(np.abs(predicted - truth), weights),
         "rmse": lambda weights: np.sqrt(mean((predicted - truth) ** 2, weights)),
@@ -114,14 +114,14 @@ def number_figures(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """What `number_measures` measure, each with its interval; what is not defined is left out.
+    """The metrics of `number_measures`, each with its interval; undefined ones are left out.
 
     Args:
         truth: `(n,)`.
         predicted: `(n,)`.
-        groups: What is drawn as one, `(n,)`.
-        threshold: Predictions and truth are compared on which side of it they lie.
-        cut: Another number on whose sides predictions are judged: `balanced_accuracy_tuned`.
+        groups: Resampling unit of each row, `(n,)`.
+        threshold: Also classify predictions and truth as below this number or not.
+        cut: Another threshold, applied to the predictions only: `balanced_accuracy_tuned`.
         resamples: 0 = no intervals.
         seed: Seed of the draws.
     """
@@ -145,15 +145,15 @@ def number_uncertainty(
     resamples: int = 1000,
     seed: int = 0,
 ) -> UncertaintyReport:
-    """How well uncertainty ranks the absolute error; with a threshold, halves are compared by balanced accuracy.
+    """Selective prediction by absolute error; with a threshold, the halves are compared by balanced accuracy.
 
     Args:
         truth: `(n,)`.
-        said: The predictions and what they came with.
-        variance: What the model says of its uncertainty, as `variance`, or nothing.
-        groups: What is drawn as one, `(n,)`.
-        threshold: A prediction on its wrong side is wrong; without one, the larger half of the errors is.
-        cut: A number on whose sides predictions are judged instead.
+        said: The predictions and their uncertainty estimates.
+        variance: The model's embedding variance, as `variance`, or empty.
+        groups: Resampling unit of each row, `(n,)`.
+        threshold: A prediction on the wrong side of it is wrong; default: errors above the median are.
+        cut: Threshold applied to the predictions instead.
         resamples: 0 = no intervals.
         seed: Seed of the draws.
     """

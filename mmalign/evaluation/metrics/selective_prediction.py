@@ -21,7 +21,7 @@ PROTOCOL = {
     "error of the k most certain rows, mean over all k; excess_aurc: above sorting by the error itself",
     "halves": "rows below and above the median uncertainty; gap: their difference; the halves stay as "
     "they are in every draw",
-    "filtering": "the figure of the rows that are left when the most uncertain ones are dropped",
+    "filtering": "the metric of the remaining rows after the most uncertain ones are dropped",
 }
 
 
@@ -32,7 +32,7 @@ class UncertaintyReport:
     Args:
         tables: By name: `uncertainty`, one row per estimate, with `random` and `oracle`, and `filtering`.
         curves: Estimate -> risk at coverage 1/n, 2/n, ... 1, `(n,)`.
-        wanted: Name of the figure in halves and filtering.
+        wanted: Name of the metric in halves and filtering.
     """
 
     tables: dict[str, dict[str, dict[str, Any]]]
@@ -41,7 +41,7 @@ class UncertaintyReport:
 
     @property
     def protocol(self) -> dict[str, str]:
-        """How it was measured, for a result's provenance."""
+        """The protocol, for a result's provenance."""
         return PROTOCOL | {"figure of halves and filtering": self.wanted}
 
 
@@ -60,17 +60,17 @@ def assess(
 
     Args:
         definitions: Name -> uncertainty of each row, `(n,)`, higher = more uncertain.
-        error: Of each row, `(n,)`, 0 or more: 0 and 1 in classification, a distance in regression.
-        groups: What a draw takes as one, `(n,)`.
-        quality: Weights `(draws, n)` -> the task's figure `(draws,)`, of the two halves and of what filtering leaves.
-        wanted: The name of that figure.
+        error: Error of each row, `(n,)`, at least 0: 0 and 1 in classification, a distance in regression.
+        groups: Resampling unit of each row, `(n,)`.
+        quality: Weights `(draws, n)` -> the task's metric `(draws,)`, for the two halves and the filtered rows.
+        wanted: The name of that metric.
         wrong: Rows that count as wrong, `(n,)`; default: an error above 0, or above the median where errors are not
             0 and 1.
         resamples: 0 = no intervals.
         seed: Seed of the draws, and of the order of equal uncertainties.
 
     Raises:
-        UserError: no definition, one that is not finite, or not one number a row.
+        UserError: no definition, one that is not finite, or not one number per row.
     """
     if not definitions:
         raise UserError("uncertainty: expected at least one definition, got none")
@@ -118,8 +118,8 @@ def assess(
 def aurc(error: Floats, uncertainty: Floats, weights: Floats | None = None) -> Floats:
     """Area under the risk-coverage curve: the mean error of the `k` most certain rows, mean over `k = 1 ... n`.
 
-    (Geifman and El-Yaniv 2019, arXiv 1805.08206.) Equal uncertainties count as the mean over their orders, exactly:
-    with `C` rows and errors `E` in sum before `W` tied rows of mean error `s`, these add
+    (Geifman and El-Yaniv 2019, arXiv 1805.08206.) Equal uncertainties contribute the exact mean over their orders:
+    with `C` rows of total error `E` before `W` tied rows of mean error `s`, these add
     `sum_{i=1..W} (E + i s) / (C + i) = W s + (E - s C) (H_{C+W} - H_C)`, `H` being harmonic numbers.
 
     Args:
@@ -165,8 +165,8 @@ def class_uncertainties(logits: Floats) -> dict[str, Floats]:
     """Uncertainty of samples that belong to one class each: `entropy` of softmax, and `margin`.
 
     Args:
-        logits: `(n, classes)`, scores times the learnt scale. Their margin is the lead of the first class over the
-            second, taken negative: a small lead is uncertain.
+        logits: `(n, classes)`, scores times the learnt scale. `margin` is minus the difference between the highest and
+            the second highest logit.
     """
     ordered = np.sort(logits, axis=1)
     chance = np.exp(logits - ordered[:, -1:])
@@ -178,7 +178,7 @@ def detection_uncertainties(logits: Floats) -> dict[str, Floats]:
     """Uncertainty of samples with any number of classes: means over classes of `entropy` and `margin`.
 
     Args:
-        logits: `(n, classes)`, scores less their thresholds, times the learnt scale; 0 is undecided.
+        logits: `(n, classes)`, scores minus their thresholds, times the learnt scale; 0 is undecided.
     """
     chance = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
     return {
@@ -188,7 +188,7 @@ def detection_uncertainties(logits: Floats) -> dict[str, Floats]:
 
 
 def variance_of(samples: Embedding) -> dict[str, Floats]:
-    """The uncertainty that a probabilistic model says of its samples, as `variance`; nothing where it says none."""
+    """The embedding variance of a probabilistic model, as `variance`; empty for other models."""
     if samples.log_variance is None:
         return {}
     return {"variance": samples.uncertainty.double().numpy()}

@@ -115,14 +115,14 @@ def spearman(a: Floats, b: Floats, weights: Floats | None = None) -> Floats:
     total = weights.sum(axis=1, keepdims=True)
     first, second = (ranks - (weights * ranks).sum(axis=1, keepdims=True) / total for ranks in (first, second))
     products = [(weights * x * y).sum(axis=1) for x, y in ((first, second), (first, first), (second, second))]
-    # A constant variable has no variance but for rounding.
+    # The variance of a constant variable is zero up to rounding.
     tiny = 1e-9 * np.maximum(1.0, total[:, 0] ** 2)
     spread = np.where((products[1] > tiny) & (products[2] > tiny), products[1] * products[2], 0.0)
     return _ratio(products[0], np.sqrt(spread))
 
 
 def with_both(truth: Bools) -> Bools:
-    """Which classes have both positives and negatives: `(n, classes)` -> `(classes,)`."""
+    """Whether each class has both positives and negatives: `(n, classes)` -> `(classes,)`."""
     return np.asarray(truth.any(axis=0) & ~truth.all(axis=0))
 
 
@@ -147,7 +147,7 @@ def best_threshold(truth: Bools, scores: Floats) -> float:
     hits, false = (column[0] for column in _curve(truth, scores, None))
     distinct = np.unique(scores)[::-1]
     reached = int(np.argmax(hits / hits[-1] - false / false[-1]))
-    if reached + 1 == len(distinct):  # everything is called positive
+    if reached + 1 == len(distinct):  # everything is predicted positive
         return float(np.nextafter(distinct[-1], -np.inf))
     return float((distinct[reached] + distinct[reached + 1]) / 2)
 

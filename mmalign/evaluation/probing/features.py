@@ -1,4 +1,4 @@
-"""What a frozen tower makes of its side, and the same tower with weights that have learnt nothing."""
+"""Features of a frozen tower, and a copy of the model with random weights as baseline."""
 
 from typing import Literal
 
@@ -22,18 +22,18 @@ KINDS = ("encoder", "embedding")
 def side_features(
     model: Aligner, data: Dataset, side: str, split: str, *, kind: str = "encoder", batch_size: int = 64
 ) -> tuple[Floats, Tensor]:
-    """One vector an item of a split: features `(items, width)`, and the record of each `(items,)`.
+    """One vector per item of a split: features `(items, width)`, and the record index of each `(items,)`.
 
     Args:
-        model: Whose tower.
+        model: The model.
         data: The data set, prepared.
-        side: The tower.
-        split: Whose records.
-        kind: encoder, what the head gets, or embedding, what the shared space holds.
-        batch_size: Items a forward pass.
+        side: Name of the tower.
+        split: Name of the split.
+        kind: encoder, the input of the head, or embedding, the vectors of the shared space.
+        batch_size: Items per forward pass.
 
     Raises:
-        UserError: an unknown kind, no record of the split has that side, or features that are not finite.
+        UserError: an unknown kind, no record of the split has a value of that tower, or features that are not finite.
     """
     if kind not in KINDS:
         raise UserError(f"no features called {kind!r}{nearest(kind, KINDS)}")
@@ -53,13 +53,13 @@ def side_features(
 
 
 def random_copy(model: Aligner, seed: int) -> Aligner:
-    """The same architecture and transforms with freshly drawn weights: what features are worth before any training.
+    """The same architecture and transforms with random weights: the untrained baseline.
 
     Statistics of batch normalisation are as initialised.
 
     Args:
-        model: What to copy the configuration of.
-        seed: Of the weights; the global generator is left as it was.
+        model: The model whose configuration is copied.
+        seed: Seed of the weights; the global generator is unchanged.
     """
     config = model.config()
     towers = {name: TowerConfig(**tower) for name, tower in config["towers"].items()}

@@ -7,7 +7,7 @@ import numpy as np
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.weighted import Bools, Floats, Ints
 
-_BINS = 10  # of a number, when rows are spread evenly over its range
+_BINS = 10  # bins of a target when rows are stratified by it
 
 
 def stratified_fraction(strata: Sequence[object], fraction: float, seed: int) -> Ints:
@@ -39,14 +39,14 @@ def stratified_fraction(strata: Sequence[object], fraction: float, seed: int) ->
 
 
 def shots_of_classes(truth: Bools, shots: int, seed: int) -> Ints:
-    """Rows with `shots` of each class, and as many without any class where there are such; ascending.
+    """Indices of `shots` rows per class, and as many rows without a class if there are any; ascending.
 
-    A class with fewer rows gives all of them; a row with two classes may be drawn for both.
+    Of a class with fewer rows all are taken; a row with two classes may be drawn for both.
 
     Args:
         truth: `(n, classes)`.
         shots: Rows of each class, at least 1.
-        seed: Another seed, other rows.
+        seed: Seed of the draw.
 
     Raises:
         UserError: fewer than one shot.
@@ -60,11 +60,11 @@ def shots_of_classes(truth: Bools, shots: int, seed: int) -> Ints:
 
 
 def strata_of_labels(truth: Bools) -> list[bytes]:
-    """Rows with the same classes are one stratum."""
+    """Strata of label sets: rows with the same classes share a stratum."""
     return [row.tobytes() for row in truth]
 
 
 def strata_of_numbers(values: Floats) -> list[int]:
-    """Ten bins of equally many rows."""
+    """Strata of targets: ten bins with equal numbers of rows."""
     ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
     return [int(rank) * _BINS // len(values) for rank in ranks]

@@ -1,4 +1,4 @@
-"""Linear probes: standardised features, logistic regression or ridge, the penalty chosen on rows that were held out."""
+"""Linear probes: standardised features, logistic regression or ridge, with the penalty chosen on held-out rows."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ DEFAULT = 1.0
 _FOLDS = 3
 
 Fit = Callable[[Floats, Any, Floats, float], Floats]
-"""Features, truth, features to judge, strength -> what the probe says of these."""
+"""Features, truth, features to predict for, strength -> predictions."""
 
 
 def probe(
@@ -27,23 +27,23 @@ def probe(
     held_out: tuple[Floats, Any] | None = None,
     strengths: Sequence[float] = STRENGTHS,
 ) -> tuple[Floats, float]:
-    """Choose the penalty, fit on all rows, judge.
+    """Choose the penalty, fit on all rows, predict.
 
-    The penalty is the strongest of those that are best on `held_out`; without it, in three folds of whole groups; where
-    neither can tell, it is 1.
+    The penalty is the strongest of the best ones on `held_out`; without held-out rows, in three folds of whole groups;
+    if neither defines the quality, it is 1.
 
     Args:
         fit: `logistic`, `one_vs_rest` or `ridge`.
-        quality: Truth and what the probe says -> a figure, higher = better; NaN = cannot tell.
+        quality: Truth and predictions -> quality, higher = better; NaN = undefined.
         features: `(n, width)`.
         truth: `(n, …)`.
         judged: `(m, width)`.
         groups: Rows that stay together in a fold, `(n,)`.
-        held_out: Features and truth of other rows.
-        strengths: Of the penalty, `1 / strength`.
+        held_out: Features and truth of the held-out rows.
+        strengths: Inverse penalties.
 
     Returns:
-        What the probe says of `judged`, and the strength that was chosen.
+        Predictions for `judged`, and the chosen strength.
     """
     if held_out is not None:
         found = [quality(held_out[1], fit(features, truth, held_out[0], strength)) for strength in strengths]
@@ -57,7 +57,7 @@ def probe(
 def logistic(features: Floats, truth: Bools, judged: Floats, strength: float) -> Floats:
     """Probabilities of classes that exclude each other, `(m, classes)`, by multinomial logistic regression.
 
-    A class that the training rows lack has probability 0.
+    A class absent from the training rows has probability 0.
     """
     target = truth.argmax(axis=1)
     present = np.unique(target)
@@ -67,7 +67,7 @@ def logistic(features: Floats, truth: Bools, judged: Floats, strength: float) ->
 
 
 def one_vs_rest(features: Floats, truth: Bools, judged: Floats, strength: float) -> Floats:
-    """Probability of each class by itself, `(m, classes)`; of one that all training rows have, or none, their share."""
+    """Probability of each class, `(m, classes)`; of a class that all or no training rows have, its frequency."""
     said = np.tile(truth.mean(axis=0), (len(judged), 1))
     for place in np.flatnonzero(with_both(truth)):
         said[:, place] = _probabilities(features, truth[:, place], judged, strength)[:, 1]
@@ -75,7 +75,7 @@ def one_vs_rest(features: Floats, truth: Bools, judged: Floats, strength: float)
 
 
 def ridge(features: Floats, truth: Floats, judged: Floats, strength: float) -> Floats:
-    """A number a row, `(m,)`, by ridge regression."""
+    """Predicted numbers, `(m,)`, by ridge regression."""
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -85,13 +85,13 @@ def ridge(features: Floats, truth: Floats, judged: Floats, strength: float) -> F
 
 
 def mean_area(truth: Bools, said: Floats) -> float:
-    """Mean over classes of the area under the ROC curve: what the penalty of a classifier is chosen by."""
+    """Macro AUROC: the criterion for the penalty of a classifier."""
     areas = [auroc(truth[:, place], said[:, place])[0] for place in range(truth.shape[1])]
     return float(over_classes(np.array(areas)))
 
 
 def less_error(truth: Floats, said: Floats) -> float:
-    """Less the mean squared error: what the penalty of a regression is chosen by."""
+    """Negative mean squared error: the criterion for the penalty of a regression."""
     return float(-((truth - said) ** 2).mean())
 
 
@@ -103,7 +103,7 @@ def _probabilities(features: Floats, target: Any, judged: Floats, strength: floa
 
     fitted = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
     with warnings.catch_warnings():
-        # After a thousand steps the order of the rows no longer moves.
+        # After a thousand steps the ranking of the rows no longer changes.
         warnings.simplefilter("ignore", ConvergenceWarning)
         fitted.fit(features, target)
     return np.asarray(fitted.predict_proba(judged))

@@ -1,1 +1,1 @@
-"""Sentences that stand for classes and values, and their embeddings."""
+"""Prompts of classes and values, and their embeddings."""

@@ -1,4 +1,4 @@
-"""Prompts: the sentences that stand for a class, kept in a YAML file and known by a hash."""
+"""Class prompts of zero-shot classification, from a YAML file, identified by a hash."""
 
 import hashlib
 import json
@@ -17,11 +17,11 @@ MAX_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Prompts:
-    """Templates, and what to put into them.
+    """Prompt templates and class texts.
 
     Args:
-        templates: Sentences with `{}` where the class goes.
-        classes: Class -> one or more texts for it. When given, it is the whole list of classes, in that order;
+        templates: Sentences with `{}` for the class.
+        classes: Class -> one or more texts for it. If set, it is the complete list of classes, in that order;
             otherwise every label of the data is a class, and its own text.
 
     Raises:
@@ -67,7 +67,7 @@ class Prompts:
             raise UserError(f"{error} ({path})") from error
 
     def names(self, labels: Sequence[str]) -> list[str]:
-        """The classes to choose among, given the labels that the data has.
+        """The classes to predict, given the labels of the data.
 
         Raises:
             UserError: a label is not among `classes`.
@@ -77,13 +77,13 @@ class Prompts:
         for label in sorted(set(labels)):
             if label not in self.classes:
                 raise UserError(
-                    f"prompts: the data has a class {label!r} that the file lacks{nearest(label, self.classes)}"
+                    f"prompts: the data has a class {label!r} that is not in the file{nearest(label, self.classes)}"
                 )
         return list(self.classes)
 
     def texts(self, name: str) -> list[str]:
         """Every prompt of one class."""
-        # Not str.format: a class named "{0.__class__}" is a name, not a request.
+        # Not str.format, which would evaluate a class named "{0.__class__}".
         return [template.replace("{}", text) for template in self.templates for text in self.classes.get(name, (name,))]
 
     @property
@@ -94,7 +94,7 @@ class Prompts:
 
 
 def read_yaml(path: Path | str, wanted: str) -> dict[Any, Any]:
-    """The mapping that a prompts file holds, `wanted` in words.
+    """The mapping in a prompts file; `wanted` describes it in messages.
 
     Raises:
         UserError: the file is missing, larger than 1 MiB, not YAML, or holds something else.

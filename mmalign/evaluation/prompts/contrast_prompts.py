@@ -1,4 +1,4 @@
-"""Prompts for what is judged alone: sentences for and against each class, and sentences that name a value."""
+"""Positive and negative prompts of each class, and prompts that contain a value."""
 
 import hashlib
 import json
@@ -19,11 +19,11 @@ MAX_VALUES = 10_000
 
 @dataclass(frozen=True)
 class ClassPrompts:
-    """Sentences that say that a sample is of a class, and sentences that say that it is not.
+    """Positive and negative prompts of each class.
 
     Args:
-        positive: Class -> sentences for it; the classes in order.
-        negative: Class -> sentences against it, for some classes or all.
+        positive: Class -> positive sentences; the classes in order.
+        negative: Class -> negative sentences, for some classes or all.
 
     Raises:
         UserError: a class without a sentence, or negative sentences of a class without positive ones.
@@ -56,8 +56,8 @@ class ClassPrompts:
     def load(cls, path: Path | str) -> "ClassPrompts":
         """Read YAML: class -> `{positive: [...], negative: [...]}`, or its text or texts where there are no negatives.
 
-        The classes may stand below the key `classes`, beside `templates` as in `Prompts.load`: a file for zero-shot
-        serves here too.
+        The classes may be below the key `classes`, beside `templates` as in `Prompts.load`: the prompts file of
+        zero-shot classification works here too.
 
         Raises:
             UserError: the file is missing, too large, not YAML, or of another form.
@@ -104,7 +104,7 @@ class ClassPrompts:
 
 @dataclass(frozen=True)
 class ValuePrompts:
-    """Sentences that name a value: each value goes into each template, at `{value}`.
+    """Prompts that contain a value: each template is filled with each value at `{value}`.
 
     Args:
         values: Two or more numbers, ascending.

@@ -1,4 +1,4 @@
-"""Prompt embeddings: every sentence of a zero-shot task is encoded once, all scores are read from its embedding."""
+"""Prompt embeddings: every sentence of a zero-shot task is encoded once."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ class PromptEmbeddings:
         model: Encodes the sentences and scores samples against them.
         tower: The tower that reads the sentences.
         texts: All sentences of the task; repeated ones are encoded once.
-        score: Another score that the pair's objective offers; "" = the trained one.
+        score: Another score of the pair's objective; "" = the trained one.
     """
 
     def __init__(self, model: Aligner, tower: str, texts: Iterable[str], *, score: str = "") -> None:
@@ -46,7 +46,7 @@ class PromptEmbeddings:
     def class_scores(self, samples: Embedding, classes: Sequence[Sequence[str]]) -> Tensor:
         """Score of every sample with every class, `(samples, classes)`, on the CPU.
 
-        Where the similarity reads vectors alone, a class is one vector: the mean of its sentences' unit vectors,
+        Where the similarity reads only vectors, a class is one vector: the mean of its sentences' unit vectors,
         normalised (Radford et al. 2021, section 3.1.4). Otherwise its score is the mean over its sentences' scores.
 
         Args:

@@ -109,7 +109,7 @@ def embed_corpus(
 
 
 def _items(model: Aligner, samples: Samples, side: str, index: int, rejected: dict[int, str]) -> list[tuple[int, Any]]:
-    """Every alternative of one record; none where one of them cannot be used."""
+    """All alternatives of one record; none if one of them cannot be used."""
     record, items = samples.records[index], []
     if record.problem is not None:
         rejected[index] = str(record.problem)

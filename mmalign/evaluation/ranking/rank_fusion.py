@@ -15,18 +15,18 @@ from mmalign.evaluation.ranking.query_sets import QuerySet, query_sets
 from mmalign.model import Aligner
 
 _FEW = 16
-"""Ties up to this length are found by looking at neighbours."""
+"""Ties up to this length are resolved by comparing neighbours."""
 
 
 def mean_rank_blocks(members: Sequence[Iterable[Block]]) -> Iterator[Block]:
-    """The blocks of several models -> blocks whose scores are minus the sum of ranks: the lowest mean rank is first.
+    """Fuse the blocks of several models: scores are minus the sum of ranks, so that the lowest mean rank is first.
 
     Every model ranks all gallery items of a query, `1 + better + (equal - 1) / 2`; items are then ranked by the mean of
     these ranks (Edwards et al. 2021, Text2Mol, section 4.4). Ranks do not depend on the scale of a score, so models of
     different objectives can be combined, and a model with constant scores changes nothing.
 
     Args:
-        members: One series of blocks a model, cut alike.
+        members: One series of blocks per model, with equal block boundaries.
 
     Example:
         >>> one, two = torch.tensor([[0.9, 0.5, 0.1]]), torch.tensor([[-3.0, 7.0, 1.0]])
@@ -35,13 +35,13 @@ def mean_rank_blocks(members: Sequence[Iterable[Block]]) -> Iterator[Block]:
         tensor([[-2.0000, -1.5000, -2.5000]], dtype=torch.float64)
     """
     for blocks in zip(*members, strict=True):
-        # Halves are exact: a sum has no last bits to be forgiving about.
+        # Sums of halves are exact: no tolerance is needed.
         summed = torch.stack([mid_ranks(block) for block in blocks]).sum(dim=0)
         yield Block(blocks[0].start, -summed, summed.new_zeros(len(summed), 1))
 
 
 def mid_ranks(block: Block) -> torch.Tensor:
-    """The rank of every gallery item of every query, 1 = first; equal scores share a mean, `(rows, gallery)`.
+    """The rank of every gallery item of every query, 1 = first; equal scores have their mean rank, `(rows, gallery)`.
 
     Example:
         >>> mid_ranks(Block(0, torch.tensor([[5.0, 7.0, 5.0, 1.0]]), torch.zeros(1, 1)))
@@ -62,7 +62,7 @@ def _ascending(scores: torch.Tensor) -> torch.Tensor:
 
 
 def _lean(ordered: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
-    """How many more of those equal to a score stand above it than below it, in an ascending row."""
+    """Number of equal scores above minus below each score, in an ascending row."""
     lean = torch.zeros_like(ordered, dtype=torch.int32)
     own = margin.expand_as(ordered)
     for step in range(1, min(_FEW, ordered.shape[1])):
@@ -72,14 +72,14 @@ def _lean(ordered: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
             return lean
         lean[:, :-step] += above
         lean[:, step:] -= below.int()
-    # Long ties: the ends of each are looked up.
+    # Long ties: the ends of each are searched.
     ends = torch.searchsorted(ordered, ordered + margin, right=True)
     starts = torch.searchsorted(ordered, ordered - margin)
     return ends + starts - 1 - 2 * torch.arange(ordered.shape[1], device=ordered.device)
 
 
 def members(model: Aligner, others: Sequence[str | Path | Aligner], sides: tuple[str, str]) -> list[Aligner]:
-    """The model and those beside it, loaded where they are bundles, on the model's device.
+    """The model and the other ensemble members, loaded if they are bundles, on the model's device.
 
     Raises:
         UserError: one is no bundle, or lacks a tower.
@@ -120,7 +120,7 @@ def query_sets_of(
 
 
 def names(models: Sequence[Aligner]) -> list[dict[str, Any]]:
-    """Where each model came from and the hash of its bundle, for the result."""
+    """Path and bundle hash of each model, for the result."""
     return [{"path": _name(model), "hash": bundle.fingerprint(model.path) if model.path else None} for model in models]
 
 

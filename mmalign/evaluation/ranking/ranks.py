@@ -1,4 +1,4 @@
-"""Where the right answers stand: ranks by counting, a block of queries at a time, never the whole score matrix."""
+"""Ranks of relevant items by counting, one block of queries at a time, without the full score matrix."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ from mmalign.registry import nearest
 from mmalign.types import Embedding
 
 TIES = {
-    "worst": "ties count against the model: among equal scores, wrong answers come first",
-    "middle": "ties in the middle: equal scores share the mean of their ranks, and hits count by the share of orders",
+    "worst": "ties count against the model: among equal scores, irrelevant items come first",
+    "middle": "ties averaged: equal scores have their mean rank, and hits count by the fraction of orders",
 }
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where each query's right answers stand; rank 0 = first.
+    """Ranks of each query's relevant items; rank 0 = first.
 
-    Under `worst` the list is the worst that the scores allow: among equal scores, wrong answers come first. Under
-    `middle` figures are means over every order of equal scores, so ranks and counts need not be whole.
+    Under `worst`, irrelevant items come first among equal scores. Under `middle`, ranks and counts are means over all
+    orders of equal scores, so they need not be whole.
 
     Args:
-        queries: Which queries these are; those without a right answer in the gallery are left out, `(n,)`.
-        best: Rank of the first right answer, `(n,)`.
-        right: How many right answers the gallery holds, `(n,)`.
-        found: How many of them are among the first k, `(n, len(ks))`.
-        ks: The list lengths.
+        queries: Indices of the queries with a relevant item in the gallery, `(n,)`.
+        best: Rank of the first relevant item, `(n,)`.
+        right: Number of relevant items in the gallery, `(n,)`.
+        found: Number of relevant items among the first k, `(n, len(ks))`.
+        ks: Values of k.
         gallery: Size of the gallery.
-        hits: How surely one of them is among the first k, `(n, len(ks))`; None: surely where `best` is below k.
+        hits: Probability that one of them is among the first k, `(n, len(ks))`; None: 1 where `best` is below k.
     """
 
     queries: Tensor
@@ -45,7 +45,7 @@ class Ranks:
     hits: Tensor | None = None
 
     def hit(self, place: int) -> Tensor:
-        """Of each query, whether a right answer is among the first `ks[place]`, `(n,)` in [0, 1]."""
+        """Whether a relevant item of each query is among the first `ks[place]`, `(n,)` in [0, 1]."""
         return (self.best < self.ks[place]).double() if self.hits is None else self.hits[:, place]
 
 
@@ -60,20 +60,20 @@ def ranks(
     pairs: int = 2**23,
     device: torch.device | str = "cpu",
 ) -> Ranks:
-    """Rank the right answers of every query.
+    """Rank the relevant items of every query.
 
     Args:
         queries: `(n, …)`.
         gallery: `(m, …)`.
-        right: SciPy CSR matrix `(n, m)`, or what gives its rows by `right[start:stop]`: nonzero = a right answer.
-        score: `(queries, gallery) -> (queries, gallery)` similarity, higher = more alike.
-        ks: List lengths at which right answers are counted.
+        right: SciPy CSR matrix `(n, m)`, or an object that returns its rows by `right[start:stop]`: nonzero = relevant.
+        score: `(queries, gallery) -> (queries, gallery)` similarity, higher = more similar.
+        ks: Values of k at which relevant items are counted.
         ties: worst or middle.
-        pairs: Scores held at once: bounds the memory.
-        device: Where scores are computed.
+        pairs: Maximum number of scores in memory.
+        device: Device of the scores.
 
     Raises:
-        UserError: a score is NaN or infinite, or no query has a right answer.
+        UserError: a score is NaN or infinite, or no query has a relevant item.
 
     Example:
         >>> from scipy.sparse import csr_array
@@ -89,10 +89,10 @@ def ranks(
 def rank_blocks(
     blocks: Iterable[Block], right: Any, *, gallery: int, ks: Sequence[int] = (1, 5, 10), ties: str = "worst"
 ) -> Ranks:
-    """As `ranks`, of scores that come in blocks, however they were made.
+    """As `ranks`, from blocks of scores.
 
     Raises:
-        UserError: an unknown rule for ties, or no query has a right answer.
+        UserError: an unknown rule for ties, or no query has a relevant item.
     """
     if ties not in TIES:
         raise UserError(f"--ties: no rule called {ties!r}{nearest(ties, TIES)}")
@@ -106,7 +106,7 @@ def rank_blocks(
         found = _rank_block(scores, margin, counts, columns, tuple(ks), middle=ties == "middle")
         parts.append([part[keep].cpu() for part in (places, counts, *found)])
     if not parts or not sum(len(part[0]) for part in parts):
-        raise UserError("no query has a right answer in the gallery: the split holds no record with both sides")
+        raise UserError("no query has a relevant item in the gallery: the split has no record with both towers")
     places, number, best, found_in, hits = (torch.cat(column) for column in zip(*parts, strict=True))
     return Ranks(places, best, number, found_in, tuple(ks), gallery, hits)
 
@@ -114,10 +114,10 @@ def rank_blocks(
 def _rank_block(
     block: Tensor, margin: Tensor, counts: Tensor, columns: Tensor, ks: tuple[int, ...], *, middle: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each query: rank of its first right answer, right answers among the first k, how surely there is one."""
+    """For each query: rank of its first relevant item, relevant items in the first k, probability of at least one."""
     rows = torch.repeat_interleave(torch.arange(len(block), device=block.device), counts)
     ordinal = torch.arange(len(rows), device=block.device) - (counts.cumsum(0) - counts)[rows]
-    # (rows, most): the scores of each query's right answers; -inf where it has fewer.
+    # (rows, most): the scores of each query's relevant items; -inf where it has fewer.
     hits = block.new_full((len(block), max(1, int(counts.max()))), -torch.inf)
     slack = torch.zeros_like(hits)
     hits[rows, ordinal] = block[rows, columns]
@@ -141,7 +141,7 @@ def _rank_block(
 
 
 def _surely(slots: Tensor, wrong: Tensor, right: Tensor) -> Tensor:
-    # Equal scores in any order: 1 - C(wrong, j) / C(wrong + right, j) that one of the first j of them is right.
+    # Equal scores in any order: one of the first j is relevant with chance 1 - C(wrong, j) / C(wrong + right, j).
     j = slots.clamp(min=0).minimum(wrong)
     none = (wrong + 1).lgamma() - (wrong - j + 1).lgamma() + (wrong + right - j + 1).lgamma()
     none = (none - (wrong + right + 1).lgamma()).exp()
@@ -149,9 +149,9 @@ def _surely(slots: Tensor, wrong: Tensor, right: Tensor) -> Tensor:
 
 
 def _shared(block: Tensor, hits: Tensor, slack: Tensor, counts: Tensor, lengths: Tensor) -> Tensor:
-    # A right answer whose score `level` items share, with `above` better ones, is among the first k in (k - above) of
-    # `level` orders.
-    ordered = block.contiguous().sort(dim=1).values  # of a swapped pair it comes as a transpose
+    # A relevant item with `level` items of equal score and `above` better ones is among the first k in (k - above)
+    # of `level` orders.
+    ordered = block.contiguous().sort(dim=1).values  # a swapped pair's block is a transpose
     above = (block.shape[1] - torch.searchsorted(ordered, hits + slack, right=True)).double()
     level = block.shape[1] - torch.searchsorted(ordered, hits - slack) - above
     real = torch.arange(hits.shape[1], device=hits.device) < counts[:, None]
@@ -160,8 +160,8 @@ def _shared(block: Tensor, hits: Tensor, slack: Tensor, counts: Tensor, lengths:
 
 
 def _found(wrong: Tensor, bars: Tensor, counts: Tensor, ks: tuple[int, ...]) -> Tensor:
-    # The i-th right answer is among the first k when fewer than k - i wrong ones reach its score, that is when the
-    # (k - i)-th best wrong answer is below it: the heads of the two lists are enough.
+    # The i-th relevant item is among the first k when fewer than k - i irrelevant ones reach its score, that is when
+    # the (k - i)-th best irrelevant one is below it: the heads of the two lists are enough.
     longest = max(ks, default=1)
     bars = bars.topk(min(bars.shape[1], longest), dim=1).values
     wrong = wrong.topk(min(longest, wrong.shape[1]), dim=1).values
@@ -176,7 +176,7 @@ def _found(wrong: Tensor, bars: Tensor, counts: Tensor, ks: tuple[int, ...]) -> 
 
 
 def _count(mask: Tensor) -> Tensor:
-    """How many are True in each row, `(rows,)` long."""
+    """Number of True in each row, `(rows,)`."""
     if mask.device.type == "cpu":  # ten times as fast as torch there
         return torch.from_numpy(np.count_nonzero(mask.numpy(), axis=1).astype(np.int64))
     return mask.sum(dim=1)

@@ -78,8 +78,8 @@ def _keys(
         return [same] if record.group is None else [("group", record.group)]
     if relevance == "record":
         return [same]
-    # Keys of an item: its own content, and the contents of its record in the other tower. It shares a key with every
-    # item whose record has equal content, and with every item equal to one of its record's.
+    # Keys of an item: its own content, and the contents of its record in the other tower. It shares a key with each
+    # item whose record has equal content, and with each item equal to one of its record's.
     own, other = sides
     contents = [(own, record.values[own][place]), *((other, value) for value in record.values.get(other, ()))]
     return [same, *dict.fromkeys(pair for pair in contents if isinstance(pair[1], str | bytes))]

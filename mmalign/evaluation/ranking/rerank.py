@@ -13,7 +13,7 @@ from mmalign.types import Embedding
 PairScore = Callable[[Embedding, Embedding], Tensor]
 
 PAIRS = 512
-"""Pairs of samples whose tokens are padded to one length at a time."""
+"""Number of pairs of samples whose tokens are padded to one length at a time."""
 
 
 def reranked_blocks(
@@ -25,18 +25,18 @@ def reranked_blocks(
     pairs: int = 2**23,
     device: torch.device | str = "cpu",
 ) -> Iterator[Block]:
-    """The cosines of vectors, the first `depth` of each query replaced by scores that stand above all others.
+    """Blocks of cosines in which the first `depth` items of each query have the full score, above all others.
 
-    With as many as the gallery holds, the list is that of the full score. Which of equal cosines are the last to be
-    re-ranked is left to the order of the gallery.
+    If `depth` is the gallery size, the ranking is that of the full score. Among equal cosines at the cut, gallery order
+    decides.
 
     Args:
-        queries: Tokens packed or padded.
-        gallery: The same; no more of it is padded at once than a few hundred samples.
-        score: Rows of queries and as many rows of the gallery -> the score of each row, `(rows,)`.
+        queries: Embedded queries, tokens jagged or padded.
+        gallery: Embedded gallery, likewise; at most a few hundred samples are padded at once.
+        score: Rows of queries and as many rows of the gallery -> score of each pair, `(rows,)`.
         depth: Number of gallery items per query that are re-ranked.
-        pairs: Cosines held at once.
-        device: Where scores are computed.
+        pairs: Maximum number of cosines in memory.
+        device: Device of the scores.
 
     Raises:
         UserError: depth is below 1, or a score is NaN or infinite.
@@ -65,7 +65,7 @@ def reranked_blocks(
 
 
 def _joined(start: int, rough: Tensor, top: Tensor, fine: Tensor) -> Block:
-    # Cosines move below the lowest full score; each keeps the margin of its own kind.
+    # Cosines are shifted below the lowest full score; both keep their own tie margin.
     margins = margin_of(rough).double(), margin_of(fine).double()
     fine = fine.double()
     floor = fine.amin(dim=1, keepdim=True) - 1 - margins[0] - margins[1]
@@ -75,7 +75,7 @@ def _joined(start: int, rough: Tensor, top: Tensor, fine: Tensor) -> Block:
 
 
 def _alike(of_rows: Tensor | None, of_columns: Tensor | None, rows: Tensor, columns: Tensor) -> Tensor:
-    """Places of the pairs in an order in which neighbours have tokens of about the same number: little is padding."""
+    """Indices of the pairs, ordered so that neighbours have similar numbers of tokens, for little padding."""
     if of_rows is None or of_columns is None:
         return torch.arange(len(rows))
     return ((of_columns.cpu()[columns] // 8) * 2**20 + of_rows.cpu()[rows]).argsort(stable=True)

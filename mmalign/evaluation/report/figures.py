@@ -1,4 +1,4 @@
-"""From a result to its picture."""
+"""Figure of a result: similarity matrix or confusion matrix."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from mmalign.evaluation.report.result import EvalResult
 
-_IN_BLOCKS, _ALONE = 100, 24  # records shown when classes group them, and when each has its own name
+_IN_BLOCKS, _ALONE = 100, 24  # maximum number of records, grouped by class or each with its name
 
 
 def draw(result: "EvalResult", path: Path | str) -> Path:
-    """Draw the picture of a result and save it.
+    """Draw the figure of a result and save it.
 
     Raises:
-        UserError: the result was read from a file, so that nothing is left to draw from.
+        UserError: the result was read from a file and has no details to draw from.
     """
     return save(figure(result), path)
 
@@ -47,15 +47,15 @@ def figure(result: "EvalResult") -> "Figure":
         top1 = result.scores["top1"]
         title = f"Zero-shot classification, {split} split: {top1:.1%} right of {result.scores['n']}"
         return confusion(details["confusion"], details["classes"], title=title)
-    raise UserError(f"nothing to draw: a {result.task} result of several labels a row, or read from a file")
+    raise UserError(f"nothing to draw: a {result.task} result with several labels per record, or read from a file")
 
 
 def similarity_of(
     model: Aligner, a: EmbeddedSplit, b: EmbeddedSplit, records: Sequence[Record], *, relevance: str
 ) -> dict[str, Any]:
-    """The arguments of `similarity_matrix` for a part of the records that a page can show.
+    """Arguments of `similarity_matrix` for a readable number of records.
 
-    Records with classes are grouped by class and spread evenly over them; others come by themselves.
+    Records with classes are grouped by class, with equal numbers per class.
     """
     both = sorted(set(a.record_indices.tolist()) & set(b.record_indices.tolist()))
     classes = {row: ", ".join(records[row].labels) for row in both}

@@ -1,4 +1,4 @@
-"""A result: scores, where they come from, and what pictures are drawn from."""
+"""Evaluation result: scores, provenance, and details for figures."""
 
 import json
 import math
@@ -26,13 +26,13 @@ _SHOWN = ("relevance", "ranks", "exclude_seen_groups", "rerank", "ensemble")
 
 @dataclass
 class EvalResult:
-    """What an evaluation found.
+    """Result of an evaluation.
 
     Args:
         task: One of `mmalign.evaluation.run_task.TASKS`.
         scores: Numbers by name, intervals beside them as `<name>_ci: [low, high]`; in retrieval by direction.
         provenance: Versions, seed, hashes of data, prompts and bundle, split, protocol, date.
-        details: Tensors for pictures; never written.
+        details: Tensors for figures; never saved.
     """
 
     task: str
@@ -41,15 +41,15 @@ class EvalResult:
     details: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """The result as JSON values: task, scores, provenance; a score that is not defined is null."""
+        """The result as JSON values: task, scores, provenance; undefined scores are null."""
         plain = {"task": self.task, "scores": self.scores, "provenance": self.provenance}
         return {key: _finite(value) for key, value in plain.items()}
 
     def append_to(self, path: Path | str) -> None:
-        """Add to a results file, a JSON list, newest last.
+        """Append to a results file, a JSON list, newest last.
 
         Raises:
-            UserError: the file is there and is not a list of results.
+            UserError: the file exists and is not a list of results.
         """
         path = Path(path)
         kept: list[Any] = []
@@ -68,7 +68,7 @@ class EvalResult:
         os.replace(partial, path)
 
     def table(self) -> "Table":
-        """The scores as a table for the screen: one column a direction, the interval beside each score."""
+        """The scores as a table for the screen: one column per direction, with intervals."""
         from rich.table import Table
         from rich.text import Text
 
@@ -89,7 +89,7 @@ class EvalResult:
         return table
 
     def show(self) -> None:
-        """Print the table, and those within it."""
+        """Print the table, and its inner tables."""
         from rich.console import Console
 
         from mmalign.evaluation.report.tables import inner_tables
@@ -97,7 +97,7 @@ class EvalResult:
         Console().print(self.table(), *(inner_tables(self.scores) if self.task != "retrieval" else ()))
 
     def draw(self, path: Path | str) -> None:
-        """Draw the picture that goes with the task: similarity matrix (retrieval), confusion matrix (zero-shot)."""
+        """Draw the task's figure, for instance similarity matrix (retrieval) or confusion matrix (zero-shot)."""
         from mmalign.evaluation.report.figures import draw
 
         draw(self, path)
@@ -113,7 +113,7 @@ def provenance(
     resamples: int,
     prompts_hash: str | None = None,
 ) -> dict[str, Any]:
-    """Everything that a reader needs to obtain the same figures again."""
+    """Everything needed to reproduce the scores."""
     from mmalign import bundle
 
     folder = getattr(model, "path", None)
@@ -135,7 +135,7 @@ def provenance(
 
 
 def rows_of(data: Dataset, split: str) -> dict[str, Any]:
-    """Where the rows of a split are from, how many were used, and how many were set aside, the first three with why."""
+    """Origin of the records of a split, numbers of used and rejected ones, and the first three reasons."""
     found: dict[str, Any] = {"used": len(data.records(split))}
     if not isinstance(data, Dataset):
         return found
@@ -147,7 +147,7 @@ def rows_of(data: Dataset, split: str) -> dict[str, Any]:
 
 
 def _notes(kept: Mapping[str, Any]) -> str:
-    """What a retrieval was asked, in lines for the screen."""
+    """Settings of a retrieval, as lines for the screen."""
     rows, protocol = kept.get("rows"), kept["protocol"]
     if not rows:
         return ""

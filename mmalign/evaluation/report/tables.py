@@ -1,4 +1,4 @@
-"""Tables within a result: one row a class, an uncertainty estimate or a fraction of the data; one column a metric."""
+"""Inner tables of a result: one row per class, uncertainty estimate or data fraction; one column per metric."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 
 def inner_tables(scores: Mapping[str, Any]) -> Iterator["Table"]:
-    """A table for the screen of each entry that is itself rows of figures.
+    """A table for the screen of each entry of the scores that is itself a table.
 
     Example:
         >>> [table.title for table in inner_tables({"n": 4, "classes": {"a": {"auroc": 0.5}}})]
@@ -38,5 +38,5 @@ def _cell(value: Any, interval: Any) -> str:
     if value is None or value != value:  # NaN: not defined here
         return ""
     shown = f"{value:.3f}" if isinstance(value, float) else str(value)
-    # Two digits: many columns stand side by side.
+    # Two digits, because there are many columns.
     return f"{shown}\n[{interval[0]:.2f}, {interval[1]:.2f}]" if interval else shown

@@ -1,4 +1,4 @@
-"""From figures to a picture: classes of a detector, amounts of a probe, numbers, and uncertainty."""
+"""Figures of multi-label, probe, regression and selective-prediction results."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def figures_drawn(result: "EvalResult") -> "Figure | None":
-    """Risk and coverage where uncertainty was asked for, else what goes with the task; None where that is a matrix."""
+    """Risk-coverage curves if the result has uncertainty, else the task's figure; None for tasks with a matrix."""
     split, details = result.provenance["split"], result.details
     if "uncertainty" in details and result.task != "regression":
-        title = f"{result.task}, {split} split: error of the rows that are kept ({result.scores['n']} rows)"
+        title = f"{result.task}, {split} split: error of the accepted rows ({result.scores['n']} rows)"
         wrong = (
             "fraction of classes predicted wrongly"
             if result.task == "multi-label"
@@ -26,7 +26,7 @@ def figures_drawn(result: "EvalResult") -> "Figure | None":
     if result.task == "regression" and "truth" in details:
         return _numbers(result, split)
     if result.task == "multi-label" and "classes" in result.scores:
-        title = f"Zero-shot detection, {split} split ({result.scores['n']} rows)"
+        title = f"Zero-shot multi-label, {split} split ({result.scores['n']} rows)"
         rows = _rows(result.scores["classes"], "auroc")
         return dots(rows, xlabel="area under the ROC curve", chance=0.5, title=title)
     if result.task == "probe" and "probes" in result.scores:

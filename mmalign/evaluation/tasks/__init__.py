@@ -1,1 +1,1 @@
-"""One file a task: retrieval, zero-shot classification, multi-label, regression, linear probe."""
+"""Tasks, one file each: retrieval, zero-shot classification, multi-label, regression, linear probe."""

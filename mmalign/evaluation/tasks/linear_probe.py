@@ -1,4 +1,4 @@
-"""Probes: what a linear model reads from a frozen tower, beside the same tower with random weights."""
+"""Linear probes on a frozen tower, compared with the same tower with random weights."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,28 +34,28 @@ from mmalign.evaluation.settings import EvalSettings, Pair, Task
 from mmalign.model import Aligner
 
 FRACTIONS = (0.01, 0.1, 1.0)
-Measures = dict[str, Callable[[Floats], Floats]]  # name -> weights `(draws, n)` to figures `(draws,)`
+Measures = dict[str, Callable[[Floats], Floats]]  # name -> weights `(draws, n)` to metrics `(draws,)`
 PROTOCOL = {
-    "probe": "standardised features; logistic regression (one a class where rows have several labels) or ridge",
-    "penalty": "the strongest of those that are best on validation; where validation is what is measured, in three "
-    "folds of whole groups; where neither can tell, 1",
-    "random": "the same architecture with fresh weights, one draw a seed; statistics of batch normalisation as made",
-    "gain": "trained less random, rows drawn together",
-    "seeds": "figures are means over seeds: of training rows, and of the random weights; sd over seeds",
-    "balanced_accuracy": "of the most probable class, or, with several labels, of being above the training prevalence",
+    "probe": "standardised features; logistic regression (one per class where records have several labels) or ridge",
+    "penalty": "the strongest of the best ones on validation; if validation is evaluated, in three folds of whole "
+    "groups; if neither defines the criterion, 1",
+    "random": "the same architecture with random weights, one draw per seed; initial batch normalisation statistics",
+    "gain": "trained minus random, with paired draws",
+    "seeds": "means over seeds of the training records and of the random weights; sd over seeds",
+    "balanced_accuracy": "of the most probable class; with several labels, of probabilities above training prevalence",
     "intervals": "95 % percentile bootstrap, whole groups (patients) drawn, a record without group by itself",
 }
 
 
 class Probing(NamedTuple):
-    """What the task asks of a probe.
+    """A probe's labels, fit, selection criterion and metrics.
 
     Args:
-        truth_of: Features' rows and a split -> truth `(n, …)`, and which rows are known `(n,)`.
-        fit: How.
-        quality: What the penalty is chosen by.
-        strata: Truth -> what each row is like.
-        measures: Truth, what the probe says, and the training truth -> figures by name.
+        truth_of: Record indices and a split -> truth `(n, …)`, and a mask of labelled rows `(n,)`.
+        fit: The linear model.
+        quality: Criterion for the penalty.
+        strata: Truth -> stratum of each row.
+        measures: Truth, predictions and the training truth -> metrics by name.
     """
 
     truth_of: Callable[[Any, str], tuple[Any, Bools]]
@@ -66,7 +66,7 @@ class Probing(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Features of a split, what is true of them, and whose they are."""
+    """Features, truth and groups of a split."""
 
     features: Floats
     truth: Any
@@ -104,7 +104,7 @@ class LinearProbe(Task):
         """Fit linear probes on parts of the training rows, of the model and of its random copies.
 
         Returns:
-            `probes`, a table with the rows `trained`, `random` and `gain` of each amount of training rows. `details`:
+            `probes`, a table with the rows `trained`, `random` and `gain` for each number of training rows. `details`:
             `predicted` by row, `(seeds, n, …)`, and `truth`.
 
         Raises:
@@ -175,8 +175,8 @@ class LinearProbe(Task):
 def _run(
     asked: Probing, sources: Sequence[dict[str, Rows]], split: str, held: str | None, drawn: Sequence[Ints]
 ) -> tuple[list[Floats], list[float]]:
-    """What the probe of each seed says of the split, and its penalty."""
-    done: dict[tuple[int, bytes], tuple[Floats, float]] = {}  # the whole training split is the same rows for all seeds
+    """Predictions of each seed's probe for the split, and its penalty."""
+    done: dict[tuple[int, bytes], tuple[Floats, float]] = {}  # the full training split is equal for all seeds
     keys = [(id(source), rows.tobytes()) for source, rows in zip(sources, drawn, strict=True)]
     for key, source, rows in zip(keys, sources, drawn, strict=True):
         if key not in done:
@@ -197,7 +197,7 @@ def _run(
 def _compared(
     amount: str, measured: dict[str, list[Measures]], groups: Ints, resamples: int, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Rows `trained`, `random` and `gain` of one amount, with intervals and the spread over seeds."""
+    """Rows `trained`, `random` and `gain` for one number of training rows, with intervals and sd over seeds."""
     names = list(measured["trained"][0])
 
     def by_seed(of: str, weights: Floats) -> Floats:
@@ -220,7 +220,7 @@ def _classes(data: Dataset) -> Probing:
     names = sorted({label for record in data.all_records for label in record.labels})
     if not names:
         raise UserError("a probe needs labels, or a number: --data.columns.label COLUMN, or --target NAME")
-    # One class alone is found among records without it; among classes that exclude each other, no label says nothing.
+    # With one class, records without a label are negatives; with exclusive classes they are unlabelled.
     several = len(names) == 1 or max(len(record.labels) for record in data.all_records) > 1
 
     def truth_of(rows: Any, split: str) -> tuple[Bools, Bools]:
@@ -230,7 +230,7 @@ def _classes(data: Dataset) -> Probing:
     def measures(truth: Bools, said: Floats, trained: Bools) -> Measures:
         kept = np.flatnonzero(with_both(truth)).tolist()
         if not kept:
-            raise UserError(f"no class of {', '.join(names)} has rows with it and without it in what is judged")
+            raise UserError(f"no class of {', '.join(names)} has rows with it and without it in the evaluated split")
         best = said.argmax(axis=1)
 
         def over(one: Callable[[int, Floats], Floats]) -> Callable[[Floats], Floats]:

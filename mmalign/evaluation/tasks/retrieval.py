@@ -32,7 +32,7 @@ PROTOCOL = {
     "recall@k": "fraction of a query's relevant items that are among the first k, mean over queries",
     "mrr, median_rank, mean_rank": "of the first relevant item",
     "no_relevant_item": "queries excluded because the gallery contains no relevant item",
-    "intervals": "95 % percentile bootstrap, whole records drawn as queries, gallery kept",
+    "intervals": "95 % percentile bootstrap, whole records drawn as queries, gallery fixed",
 }
 ITEMS = "every alternative of every record is an item"
 EXCLUDED = "queries whose group occurs in the training split are excluded"
@@ -81,7 +81,7 @@ class Retrieval(Task):
 
         Returns:
             Scores by direction, `<a>_to_<b>` and `<b>_to_<a>`. `details`: the `Ranks` by direction,
-            `embeddings` by tower (tokens packed: take rows of them), `similarity` for the picture.
+            `embeddings` by tower (tokens jagged), `similarity` for the figure.
 
         Raises:
             UserError: a tower is absent from the split, scores are not finite, no query has a relevant item, or the
@@ -163,8 +163,8 @@ def summary(found: Ranks, records: Tensor, *, resamples: int = 1000, seed: int =
     """Ranks -> scores, each with its interval.
 
     Args:
-        found: Of one direction.
-        records: Which record each query item belongs to, `(queries,)`: records are what is resampled.
+        found: Ranks of one direction.
+        records: Index of the record of each query, `(queries,)`: records are resampled.
         resamples: 0 = no intervals.
         seed: Seed of the resampling.
     """

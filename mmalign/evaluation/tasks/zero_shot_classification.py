@@ -1,4 +1,4 @@
-"""Zero-shot classification: classes as sentences, the class whose sentence is nearest wins."""
+"""Zero-shot classification: each sample is assigned the class whose prompts are most similar."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from mmalign.model import Aligner
 from mmalign.types import Embedding
 
 PROTOCOL = {
-    "top1, top5": "ties count against the model; top5 is given from six classes on",
+    "top1, top5": "ties count against the model; top5 is reported from six classes on",
     "balanced_accuracy": "recall of each class, averaged over classes",
-    "macro_auroc": "one class against the rest, mean over classes; from softmax probabilities (one label a sample) "
+    "macro_auroc": "one class against the rest, mean over classes; from softmax probabilities (one label per sample) "
     "or scores (several)",
     "ece": "expected calibration error, 15 bins of equal width, L1, of softmax(scale x score)",
     "map": "mean over classes with a positive of the average precision",
@@ -66,7 +66,7 @@ class ZeroShotClassification(PromptTask):
         side, class_side = towers
         prompts = Prompts.load(self.prompts) if isinstance(self.prompts, str | Path) else self.prompts or Prompts()
         records = data.records(settings.split)
-        # Classes of the whole data, whatever the split: reading them decodes nothing.
+        # Classes of all splits: reading them decodes no sample.
         names = prompts.names([label for record in data.all_records for label in record.labels])
         if len(names) < 2:
             raise UserError(
@@ -100,7 +100,9 @@ class ZeroShotClassification(PromptTask):
             "score": self.score or "as trained",
             "scale": f"{scale:.6g}",
             "prompts": f"{len(prompts.templates)} templates",
-            "resamples": f"{costly} for macro_auroc, ece and map, {settings.bootstrap} for the others",
+            "resamples": str(settings.bootstrap)
+            if costly == settings.bootstrap
+            else f"{settings.bootstrap}; {costly} for macro_auroc, ece and map, which are slow to compute",
         }
         origin = provenance(
             model,

@@ -1,4 +1,4 @@
-"""Zero-shot detection: each class by itself, by sentences for it and against it; any number of labels a record."""
+"""Zero-shot multi-label classification: each class by its positive and negative prompts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,16 +37,16 @@ from mmalign.types import Embedding
 FIGURES = ("auroc", "auprc", "balanced_accuracy")
 PROTOCOL = {
     "auroc, auprc": "one class against all other records, ties counting half; auprc is the average precision",
-    "balanced_accuracy": "mean of sensitivity and specificity; a class with negative sentences is found where they "
-    "score lower, one without where its score is above a threshold chosen on another split",
+    "balanced_accuracy": "mean of sensitivity and specificity; a class with negative prompts is predicted where they "
+    "score lower, others where the score is above a threshold chosen on another split",
     "macro": "mean over classes that have both outcomes",
-    "intervals": "95 % percentile bootstrap, whole groups (patients) drawn, a record without group by itself",
+    "intervals": "95 % percentile bootstrap, whole groups (patients) drawn, a record without group as its own group",
 }
 
 
 @dataclass(frozen=True)
 class ZeroShotMultiLabel(PromptTask):
-    """Zero-shot classification of each class by itself, for records with any number of labels.
+    """Zero-shot classification of each class independently, for records with any number of labels.
 
     The score of a class is that of its positive prompts minus that of its negative ones, where it has any.
 
@@ -71,10 +71,10 @@ class ZeroShotMultiLabel(PromptTask):
     score: str = ""
 
     def run(self, model: Aligner, data: Dataset, towers: tuple[str, ...], settings: EvalSettings) -> EvalResult:
-        """Classify samples of the first tower by prompts of the second, each class by itself.
+        """Classify samples of the first tower by prompts of the second, each class independently.
 
         Returns:
-            Macro figures, and `classes`, a table by class. `details`: `margins` `(n, classes)`, score less threshold;
+            Macro metrics, and `classes`, a table by class. `details`: `margins` `(n, classes)`, score minus threshold;
             `truth`, `groups`, `classes`.
 
         Raises:
@@ -156,7 +156,7 @@ class ZeroShotMultiLabel(PromptTask):
 
 
 def detection_scores(sentences: PromptEmbeddings, samples: Embedding, prompts: ClassPrompts) -> Floats:
-    """Score of every sample with every class, `(samples, classes)`: positive sentences less negative ones.
+    """Score of every sample with every class, `(samples, classes)`: positive prompts minus negative ones.
 
     Raises:
         UserError: a score is NaN or infinite.
@@ -185,13 +185,13 @@ def class_figures(
         truth: `(n, classes)`.
         scores: `(n, classes)`, higher = more positive.
         thresholds: `(classes,)`, NaN = none; `score > threshold` = positive.
-        names: Of the classes.
-        groups: What is drawn as one, `(n,)`.
+        names: Class names.
+        groups: Resampling unit of each row, `(n,)`.
         resamples: 0 = no intervals.
         seed: Seed of the draws.
 
     Returns:
-        The means as `""`: macro_auroc and so on; a table by class. What is not defined for any class is left out.
+        The means as `""`: macro_auroc and so on; a table by class. Metrics undefined for all classes are left out.
     """
     kept = np.flatnonzero(with_both(truth)).tolist()
 
@@ -225,14 +225,14 @@ def detection_uncertainty(
     resamples: int = 1000,
     seed: int = 0,
 ) -> UncertaintyReport:
-    """How well uncertainty ranks the fraction of wrong classes; halves are compared by macro balanced accuracy.
+    """Selective prediction by the fraction of wrong classes; the halves are compared by macro balanced accuracy.
 
     Args:
         truth: `(n, classes)`.
-        margins: Score less threshold, `(n, classes)`; classes without a threshold (NaN) are left out.
-        groups: What is drawn as one, `(n,)`.
-        definitions: Further uncertainties beside entropy and margin, `(n,)` each.
-        scale: What turns margins into logits.
+        margins: Score minus threshold, `(n, classes)`; classes without a threshold (NaN) are left out.
+        groups: Resampling unit of each row, `(n,)`.
+        definitions: Further uncertainty estimates besides entropy and margin, `(n,)` each.
+        scale: Factor from margins to logits.
         resamples: 0 = no intervals.
         seed: Seed of the draws.
 
@@ -241,7 +241,7 @@ def detection_uncertainty(
     """
     kept = ~np.isnan(margins).any(axis=0)
     if not kept.any():
-        raise UserError("uncertainty needs to know what is wrong: give negative sentences, or a --tune_split")
+        raise UserError("uncertainty needs predictions of each class: add negative prompts, or set --tune_split")
     truth, margins = truth[:, kept], margins[:, kept]
     said = margins > 0
 

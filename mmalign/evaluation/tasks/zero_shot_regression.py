@@ -1,4 +1,4 @@
-"""Zero-shot regression: sentences that name a value, and the value that a sample is most like."""
+"""Zero-shot regression: a number predicted from the scores of prompts that contain a value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ from mmalign.types import Embedding
 
 PROTOCOL = {
     "mae, rmse": "in the target's unit",
-    "r2": "1 - squared error / squared distance from the mean of what is measured",
-    "threshold": "a prediction counts as below or above by itself; `tuned`: by the cut on predictions that is best on "
-    "another split; auroc needs no cut",
-    "training mean": "what predicting the mean of the training rows would give",
-    "intervals": "95 % percentile bootstrap, whole groups (patients) drawn, a record without group by itself",
+    "r2": "1 - squared error / squared distance from the mean of the evaluated records",
+    "threshold": "applied to the prediction; `tuned`: with the threshold on predictions that is best on another split; "
+    "auroc needs no threshold",
+    "training mean": "the metrics of predicting the mean of the training records",
+    "intervals": "95 % percentile bootstrap, whole groups (patients) drawn, a record without group as its own group",
 }
 
 
@@ -67,11 +67,11 @@ class ZeroShotRegression(PromptTask):
     score: str = ""
 
     def run(self, model: Aligner, data: Dataset, towers: tuple[str, ...], settings: EvalSettings) -> EvalResult:
-        """Predict a number by sentences that name one, and measure how far off it is.
+        """Predict a number for each sample, and compute its errors.
 
         Returns:
-            `rows`: the model's figures, and those of predicting the mean of the training rows. `details`: `truth`,
-            `predicted`, `groups`, and what the prediction came with.
+            `rows`: the model's metrics, and those of predicting the mean of the training records. `details`: `truth`,
+            `predicted`, `groups`, and uncertainty estimates.
 
         Raises:
             UserError: no target or no prompts, no record with the number, or an option out of its range.
@@ -169,7 +169,7 @@ class ZeroShotRegression(PromptTask):
 
 
 def _training_mean(data: Dataset, target: str) -> float | None:
-    # From the list of rows: nothing is decoded for a mean.
+    # From the list of records: no sample is decoded for a mean.
     if isinstance(data, Dataset):
         rows = [row for row, split in zip(data.all_records, data.splits, strict=True) if split == "train"]
     else:

@@ -54,7 +54,7 @@ def test_hash_is_of_the_content(tmp_path: Path) -> None:
 
 
 def test_a_class_that_the_file_lacks(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="class 'dgo' that the file lacks; did you mean 'dog'"):
+    with pytest.raises(UserError, match="class 'dgo' that is not in the file; did you mean 'dog'"):
         load(tmp_path, GOOD).names(["cat", "dgo"])
 
 

@@ -79,7 +79,7 @@ def test_a_corpus_by_hand(model: Aligner, data: Dataset) -> None:
         model, data, a="left", b="right", split="test", bootstrap=0, gallery="corpus", ties="middle"
     )
     assert middle.details["left_to_right"].best.tolist() == [0.5, 2, 0]
-    assert "ties in the middle" in middle.provenance["protocol"]["ranks"]
+    assert "ties averaged" in middle.provenance["protocol"]["ranks"]
 
 
 def test_the_batch_size_changes_nothing(model: Aligner, data: Dataset) -> None:

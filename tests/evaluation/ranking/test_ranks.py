@@ -43,7 +43,7 @@ def check(scores: np.ndarray, right: np.ndarray, ks: tuple[int, ...], pairs: int
     queries, gallery = table(scores)
     expected = slow(scores, right, ks)
     if not expected:
-        with pytest.raises(UserError, match="no query has a right answer"):
+        with pytest.raises(UserError, match="no query has a relevant item"):
             ranks(queries, gallery, csr_array(right), score=inner, ks=ks, pairs=pairs)
         return
     got = ranks(queries, gallery, csr_array(right), score=inner, ks=ks, pairs=pairs)

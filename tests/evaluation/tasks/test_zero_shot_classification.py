@@ -167,7 +167,7 @@ def test_errors(model: Aligner, paired: Make, unit: Any) -> None:
     data = paired([{"left": unit(1), "label": "a"}, {"left": unit(1), "label": "a"}], ("left",))
     with pytest.raises(UserError, match="at least two classes"):
         evaluate_zero_shot(model, data, side="left", split="test")
-    with pytest.raises(UserError, match="class 'a' that the file lacks"):
+    with pytest.raises(UserError, match="class 'a' that is not in the file"):
         evaluate_zero_shot(model, data, side="left", split="test", prompts=Prompts(classes={"x": ("x",), "y": ("y",)}))
     with pytest.raises(UserError, match="zero-shot needs a tower that reads strings"):
         evaluate(model, data, "zero-shot", pair=("left", "left"))

@@ -104,7 +104,7 @@ def test_no_split_to_choose_on(model: Aligner, patients: Dataset) -> None:
     assert "balanced_accuracy" not in scores["classes"]["dog"]
     means = [scores["classes"][name]["balanced_accuracy"] for name in ("disc", "cat")]
     assert scores["macro_balanced_accuracy"] == pytest.approx(np.mean(means))
-    with pytest.raises(UserError, match="other than the one that is measured"):
+    with pytest.raises(UserError, match="other than the evaluated one"):
         evaluate_multi_label(model, patients, **given, tune_split="test")
     with pytest.raises(UserError, match="no record of that split"):
         evaluate_multi_label(model, patients, **given, tune_split="train")
