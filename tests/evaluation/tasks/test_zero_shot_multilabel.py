@@ -230,6 +230,6 @@ def test_uncertainty_of_classes(model: Aligner, patients: Dataset) -> None:
     given = {"side": "left", "class_side": "words", "split": "test", "prompts": PROMPTS, "bootstrap": 0}
     table = evaluate_multi_label(model, patients, **given, uncertainty=True).scores["uncertainty"]
     assert "score variance" in table  # one class has two sentences
-    with pytest.raises(UserError, match="needs to know what is wrong"):
+    with pytest.raises(UserError, match="needs predictions of each class"):
         evaluate_multi_label(model, patients, **given | {"prompts": ClassPrompts({"cat": ("cat",)})},
                              uncertainty=True, tune_split="none")  # fmt: skip
