@@ -83,7 +83,8 @@ def test_modelnet_of_pointnet(pointnet: Path) -> None:
     cloud = MODALITY.read(source.fetch("ply_data_train0.h5#2"))
     expected = clouds(3)[2].astype(np.float64)
     np.testing.assert_allclose(cloud.points, expected - expected.mean(0), atol=1e-6)
-    for wrong in ("ply_data_train0.h5#3", "ply_data_train0.h5#-1", "shape_names.txt#0", "../a.h5#0"):
+    write_h5(pointnet / "other.h5", [0])
+    for wrong in ("other.h5#0", "ply_data_train0.h5#3", "ply_data_train0.h5#-1", "shape_names.txt#0", "../a.h5#0"):
         with pytest.raises(BadSample):
             source.fetch(wrong)
 

@@ -118,6 +118,8 @@ def test_rotation_keeps_height_length_and_normals() -> None:
             lengths = [np.linalg.norm(values[name], axis=1) for values in (item, before)]
             np.testing.assert_allclose(lengths[0], lengths[1], atol=1e-6)
         assert not np.allclose(item["points"], before["points"])
+        angles = [(values["points"] * values["normals"]).sum(1) for values in (item, before)]
+        np.testing.assert_allclose(angles[0], angles[1], atol=1e-5)  # normals turn with their points
         matrix = rotation_about(axis, 1.0)
         np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-12)
         assert np.linalg.det(matrix) == pytest.approx(1)
