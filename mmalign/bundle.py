@@ -1,12 +1,12 @@
-"""A bundle: one folder with everything that use needs, and nothing that runs.
+"""A bundle: one folder with everything that inference needs, and no executable code.
 
     config.json        format, versions, model (registered names and arguments), data defaults, provenance
     model.safetensors  weights, learnt scale included
-    transforms/        one JSON file a tower: preprocessing, tokenizer inside
-    README.md          the card
-    results.json       what `mmalign evaluate` measured, newest last
+    transforms/        one JSON file per tower: preprocessing, tokenizer included
+    README.md          the model card
+    results.json       results of `mmalign evaluate`, newest last
 
-No pickle, no class paths: loading asks the registry for the names and reads tensors.
+No pickle, no class paths: loading looks up names in the registry and reads tensors.
 """
 
 import hashlib
@@ -26,16 +26,16 @@ from mmalign.model import Aligner, TowerConfig, modality_of
 from mmalign.objectives.pairs import PairConfig
 from mmalign.version import BUNDLE_FORMAT, __version__
 
-MAX_JSON_BYTES = 256 * 2**20  # a tokenizer is a few MB; a larger file is not one of ours
+MAX_JSON_BYTES = 256 * 2**20  # a tokenizer is a few MB
 
 
 def save(model: Aligner, path: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
-    """Write a model as a bundle; an existing bundle of that name is replaced file by file, results kept.
+    """Save a model as a bundle; an existing bundle is replaced file by file, and its results are kept.
 
     Args:
-        model: What to save.
-        path: The folder, made if needed.
-        provenance: JSON values to keep beside the weights: seed, data hash, command.
+        model: The model.
+        path: The folder; created if missing.
+        provenance: JSON values to save with the weights: seed, data hash, command.
 
     Returns:
         The folder.
@@ -60,18 +60,18 @@ def save(model: Aligner, path: str | Path, *, provenance: Mapping[str, Any] | No
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
-    """Load a bundle, ready for use: eval mode, no network, no data, no recipe.
+    """Load a bundle for inference, in eval mode; needs no network, data or recipe.
 
     Args:
-        path: A bundle folder, or a run folder that holds one in `bundle/`.
-        device: Where to put the weights.
+        path: A bundle folder, or a run folder with one in `bundle/`.
+        device: Device of the weights.
 
     Returns:
-        The `Aligner`, with `provenance` (a dictionary) and `path` beside it.
+        The `Aligner`, with the attributes `provenance` (a dictionary) and `path`.
 
     Raises:
-        UserError: no bundle there, another format, a damaged file, weights that do not fit the configuration, or a
-            device that is not there.
+        UserError: no bundle at `path`, another format, a damaged file, weights that do not fit the configuration, or an
+            unavailable device.
 
     Example:
         >>> import tempfile, mmalign
@@ -94,7 +94,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
         described = config["model"]
         towers = {name: TowerConfig(**tower) for name, tower in described["towers"].items()}
         pairs, dim = [PairConfig(**pair) for pair in described["pairs"]], int(described["dim"])
-        # Bundles from before these existed need neither.
+        # Bundles written before these existed have neither.
         codebook = CodebookConfig(**described.get("codebook", {}))
         gaussian = GaussianConfig(**described.get("gaussian", {}))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -104,9 +104,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
         if not name.replace("_", "").replace("-", "").isalnum():
             raise UserError(f"{folder / 'config.json'}: {name!r} cannot be a tower's name")
         if tower.args.get("pretrained"):  # weights come from this folder alone, never from a path or hub it names
-            raise UserError(
-                f"{folder / 'config.json'}: tower {name!r} asks for pretrained weights; a bundle has its own"
-            )
+            raise UserError(f"{folder / 'config.json'}: tower {name!r} sets pretrained weights; a bundle has its own")
         restored = _read_json(folder / "transforms" / f"{name}.json")
         transforms[name] = modality_of(name, tower).restore_transform(restored)
     model = Aligner(towers, pairs, dim, transforms, codebook, gaussian)
@@ -140,13 +138,13 @@ def find(path: str | Path) -> Path:
 
 
 def provenance(path: str | Path) -> dict[str, Any]:
-    """What the bundle says of its making; nothing where it says nothing."""
+    """Provenance of the bundle; empty if it has none."""
     kept = _read_json(find(path) / "config.json").get("provenance")
     return kept if isinstance(kept, dict) else {}
 
 
 def fingerprint(path: str | Path) -> str:
-    """A hash of weights, configuration and transforms: equal model = equal hash, wherever it lies."""
+    """Hash of weights, configuration and transforms; independent of the folder."""
     folder, digest = find(path), hashlib.sha256()
     described = _read_json(folder / "config.json")["model"]
     digest.update(json.dumps(described, sort_keys=True).encode())
@@ -167,7 +165,7 @@ def _card(config: Mapping[str, Any]) -> str:
     first = next(iter(model["towers"]))
     return f"""# An mmalign bundle
 
-Made by mmalign {config["mmalign"]} on {config["created"]}. A shared space of {model["dim"]} dimensions.
+Written by mmalign {config["mmalign"]} on {config["created"]}. A shared space of {model["dim"]} dimensions.
 Trained pairs: {pairs}.
 
 | tower | modality | encoder | head |
@@ -181,14 +179,14 @@ model = mmalign.load("this/folder")
 embedding = model.encode("{first}", ["..."])
 ```
 
-Figures measured on it: `results.json`.
+Evaluation results: `results.json`.
 
 {kept}
 """
 
 
 def _write_json(path: Path, value: Any) -> None:
-    # Whole or not at all: a run that is killed while it writes leaves the old file.
+    # Atomic: a run killed while it writes leaves the old file.
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(path)

@@ -1,6 +1,6 @@
-"""Optional capabilities: what a few modalities and encoders can do, as protocols that are asked for in one way.
+"""Optional capabilities of modalities and encoders, as protocols.
 
-A class has a capability by defining its methods; there is nothing to inherit and nothing to register. Callers ask with
+A class has a capability by defining its methods; it need not inherit or register anything. Callers check with
 `capability(thing, Protocol)`, or with `isinstance` where the absence of the capability is no error.
 """
 
@@ -29,11 +29,11 @@ def capability(thing: object, protocol: type[P], purpose: str) -> P:
 
     Args:
         thing: A modality or an encoder.
-        protocol: One of this module.
-        purpose: What needs it; the message begins with it, for instance a flag.
+        protocol: A protocol of this module.
+        purpose: The feature that needs it, such as a flag; the message begins with it.
 
     Raises:
-        UserError: it does not define the protocol's methods; the message names them.
+        UserError: it does not define the protocol's methods; the message lists them.
 
     Example:
         >>> from mmalign import registry
@@ -52,14 +52,14 @@ def capability(thing: object, protocol: type[P], purpose: str) -> P:
 
 @dataclass(frozen=True)
 class TokenLabels:
-    """Names of one sample's tokens for a reader: words, atoms, patches of a picture.
+    """Human-readable labels of one sample's tokens: words, atoms, image patches.
 
     Args:
         labels: The name of each unit, in reading order.
         members: The fraction of each token (or part) that belongs to each unit, `(units, entries)`: columns sum to 1,
             or to 0 for an entry without a visible unit, such as a class token.
-        shown: What is drawn in place of the sample, for instance the encoder's input; None = the sample.
-        spelled: Whether the labels, in order, are the sample itself: the words of a sentence.
+        shown: Drawn instead of the sample, for instance the encoder's input; None = the sample.
+        spelled: Whether the labels, in order, are the sample itself, as the words of a sentence.
     """
 
     labels: Sequence[str]
@@ -70,7 +70,7 @@ class TokenLabels:
 
 @runtime_checkable
 class Explaining(Protocol):
-    """A modality whose tokens can be named and drawn, for `mmalign.explain`."""
+    """A modality whose tokens can be labelled and drawn, for `mmalign.explain`."""
 
     def token_labels(
         self, sample: Any, transform: "Transform", encoder: "Encoder", level: str, count: int
@@ -96,7 +96,7 @@ class Explaining(Protocol):
 
 @runtime_checkable
 class StrictReading(Protocol):
-    """A modality that warns of doubtful samples and can reject them instead (`reject_warnings` of a tower)."""
+    """A modality with data-quality warnings that can reject such samples (`reject_warnings` of a tower)."""
 
     def with_strict_reading(self) -> "Modality":
         """A copy in strict mode: samples that would raise a data-quality warning are rejected with `BadSample`."""
@@ -105,9 +105,9 @@ class StrictReading(Protocol):
 
 @runtime_checkable
 class CachedReading(Protocol):
-    """A modality that reads many samples at once and keeps them on disk for the next start (`data.cache`).
+    """A modality that reads many samples at once and caches them on disk (`data.cache`).
 
-    Asked only where strings are samples (`value_is_sample`) and the user named a folder.
+    Used only where strings are samples (`value_is_sample`) and the user set a folder.
     """
 
     def read_many(
@@ -117,9 +117,9 @@ class CachedReading(Protocol):
 
         Args:
             sources: As `Modality.read` takes them, `n`.
-            cache: Folder; created if missing. Name its files by the content of `sources` and the versions that made
-                them, verify them on opening, and rebuild damaged ones.
-            workers: Processes that may be started.
+            cache: Folder; created if missing. Name its files by the content of `sources` and the software versions,
+                verify them on opening, and rebuild damaged ones.
+            workers: Maximum number of processes to start.
 
         Returns:
             `n` samples, each equal to what `read` returns, and the error of each index that cannot be read; indexing
@@ -130,15 +130,15 @@ class CachedReading(Protocol):
 
 @runtime_checkable
 class CachedFeatures(Protocol):
-    """A transform that computes the features of many samples at once and keeps them on disk (`data.cache`)."""
+    """A transform that computes the features of many samples at once and caches them on disk (`data.cache`)."""
 
     def featurise_many(self, samples: Sequence[Any], cache: Path, workers: int = 0) -> Sequence[Any] | None:
         """Compute the features of many samples.
 
         Args:
-            samples: What `CachedReading.read_many` of this modality returned, `n`.
+            samples: Output of this modality's `CachedReading.read_many`, `n`.
             cache: Folder, as for `read_many`.
-            workers: Processes that may be started.
+            workers: Maximum number of processes to start.
 
         Returns:
             `n` features, each equal to the bit to what `featurise` returns. None = compute one by one.
@@ -151,11 +151,11 @@ class HardNegatives(Protocol):
     """A modality that finds similar samples, for batches with hard negatives."""
 
     def neighbours(self, samples: Sequence[Any], count: int) -> NDArray[np.int64]:
-        """The nearest other samples of each; depends on the samples alone, so that every process finds the same.
+        """The nearest other samples of each; a function of the samples only, equal on every process.
 
         Args:
             samples: As `Modality.read` returns them, `n`.
-            count: Neighbours of each.
+            count: Number of neighbours of each.
 
         Returns:
             Indices into `samples`, nearest first, `(n, count)`, -1 where there are fewer. Identical samples are not
@@ -177,7 +177,7 @@ class Mixing(Protocol):
             weight: Requested weight of each row's own sample, `(batch,)`; 1 = not mixed.
 
         Returns:
-            The mixed inputs, and the weight that each row's own sample really has.
+            The mixed inputs, and the actual weight of each row's own sample.
         """
         ...
 
@@ -187,7 +187,7 @@ class Masking(Protocol):
     """An encoder whose input tokens can be masked, for masked pretraining.
 
     Attributes:
-        target_width: Numbers of the input that one token covers: the size of a reconstruction target.
+        target_width: Number of input values that one token covers: the size of a reconstruction target.
     """
 
     target_width: int
@@ -210,13 +210,13 @@ class Masking(Protocol):
 
 @runtime_checkable
 class Decoding(Protocol):
-    """A masking encoder with a decoder of its own, for example because it does not see masked tokens at all."""
+    """A masking encoder with its own decoder, for example because it processes only visible tokens."""
 
     def decoder(self) -> nn.Module:
         """Build the decoder, with the signature `decoder(tokens, inputs) -> (features, reconstruction)`.
 
-        `tokens` are the encoder's, `inputs` what `Masking.mask_inputs` returned; features `(batch, tokens, any width)`
-        and reconstruction `(batch, tokens, target_width)` stand in the order of the targets.
+        `tokens` are the encoder's, `inputs` the output of `Masking.mask_inputs`; features `(batch, tokens, any width)`
+        and reconstruction `(batch, tokens, target_width)` are in the order of the targets.
         """
         ...
 
@@ -225,7 +225,7 @@ class Decoding(Protocol):
 class LinearFeatures(Protocol):
     """An encoder whose vector is a linear map of its inputs (n-grams, fingerprints): CCA initialisation sets that map.
 
-    Of any other encoder, CCA initialisation sets the linear head behind the vector.
+    For any other encoder, CCA initialisation sets the linear head.
     """
 
     def linear_features(self, inputs: Inputs) -> Tensor:

@@ -1,4 +1,4 @@
-"""Why two samples are alike: which words of one answer to which atoms, patches or beats of the other."""
+"""Explanation of a similarity: token correspondence of two samples, such as words and atoms, patches or beats."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Side:
-    """One sample of the pair: its tower, the sample as read, and what a person sees of its tokens."""
+    """One sample of the pair: its tower, the sample as read, and the labels of its tokens."""
 
     name: str
     sample: Any
@@ -42,16 +42,16 @@ class Side:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Which words of the asking sample answer to which units of the drawn one.
+    """Correspondence between words of the query sample and units of the drawn sample.
 
     Args:
-        model: Whose modalities draw.
+        model: The model, whose modalities draw.
         drawn: The sample that is drawn, once for each word.
-        asking: The other one.
-        weights: `(entries of drawn, entries of asking)`, as the objective says.
-        answers: The words that say most, see `pictures.correspondence.answers`.
-        term: The label of the term that says so.
-        score: Of the pair.
+        asking: The query sample.
+        weights: `(entries of drawn, entries of asking)`, the objective's correspondence.
+        answers: The most informative words, see `pictures.correspondence.answers`.
+        term: The label of the objective's term.
+        score: Similarity of the pair.
     """
 
     model: Aligner
@@ -63,7 +63,7 @@ class Explanation:
     score: float
 
     def figure(self) -> "Figure":
-        """The asking sample as words in colours, the other drawn for each of them."""
+        """The query sample as coloured words, and the other sample drawn once per word."""
         draw = capability(self.model.modalities[self.drawn.name], Explaining, "explain").weighted_picture
         ask = self.model.modalities[self.asking.name].picture
 
@@ -83,7 +83,7 @@ class Explanation:
         return save(self.figure(), path)
 
     def show(self) -> None:
-        """Print the words, each with its share and what it answers to most."""
+        """Print the words, each with its fraction of the mass and its strongest unit."""
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
@@ -99,18 +99,18 @@ class Explanation:
 
 
 def explain(model: Aligner, a: Any, b: Any, *, sides: tuple[str, str], term: str = "", most: int = MOST) -> Explanation:
-    """Which words of one sample answer to which units of another, by what trained the model.
+    """Explain the similarity of two samples by the token correspondence of the model's objective.
 
-    The sample that is spelled out as words asks (else the second one, if the first can be drawn with weights); the
-    other is drawn.
+    The query is the sample whose labels are words (else the second one, if the first can be drawn with weights); the
+    other sample is drawn.
 
     Args:
-        model: With an objective that compares tokens: transport, late_interaction, fdt or local.
-        a: One sample as a user has it: a path, a string, an array.
-        b: The other.
+        model: A model with an objective that compares tokens: transport, late_interaction, fdt or local.
+        a: The first sample: a path, a string, an array.
+        b: The second sample.
         sides: Their towers.
-        term: Which term of the pair: the name of its objective, or its label.
-        most: Words that are looked at.
+        term: Term of the pair: the name of its objective, or its label.
+        most: Maximum number of words.
 
     Raises:
         BadSample: a sample cannot be read.
@@ -136,7 +136,7 @@ def explain(model: Aligner, a: Any, b: Any, *, sides: tuple[str, str], term: str
 
 
 def _embed(model: Aligner, name: str, sample: Any) -> Embedding:
-    """One sample through its tower, on its device; where it has codes, with those of each token."""
+    """Embed one sample on the model's device; with codes, also the codes of each token."""
     transform, heads = model.transforms[name], model.heads[name]
     inputs = transform.collate([transform.item(sample)])
     moved = inputs_to(inputs, model.device)
@@ -157,7 +157,7 @@ def _embed(model: Aligner, name: str, sample: Any) -> Embedding:
 
 
 def _side(model: Aligner, name: str, sample: Any, level: str, count: int) -> tuple[Side, bool]:
-    """What a person sees of a sample, and whether it can be drawn with weights."""
+    """A sample with the labels of its tokens, and whether it can be drawn with weights."""
     modality, encoder = model.modalities[name], model.encoders[name]
     assert isinstance(encoder, Encoder)
     if isinstance(modality, Explaining):
@@ -170,12 +170,12 @@ def _side(model: Aligner, name: str, sample: Any, level: str, count: int) -> tup
 
 
 def _drawn(sides: Sequence[tuple[Side, bool]]) -> int:
-    """Which of two samples is drawn: one that can be, rather than one that is words, rather the first."""
+    """Index of the drawn sample: one that can be drawn, preferably not words, preferably the first."""
     able = [place for place, (_, drawable) in enumerate(sides) if drawable]
     if not able:
         names = " and ".join(side.name for side, _ in sides)
         raise UserError(
-            f"neither of {names} can be drawn with weights: its modality must say what the encoder's tokens are "
+            f"neither of {names} can be drawn with weights: its modality must label the encoder's tokens "
             "(`capabilities.Explaining`: token_labels and weighted_picture)"
         )
     return min(able, key=lambda place: (sides[place][0].units.spelled, place))

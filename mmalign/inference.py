@@ -1,4 +1,4 @@
-"""The one loop of use: batches to a device, through a function, joined; in eval mode and without gradients."""
+"""Inference loop: run a function on batches in eval mode, without gradients, and join the outputs."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 @contextmanager
 def inference(module: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; on leaving, every submodule is as it was."""
+    """Eval mode without gradients; on exit the mode of every submodule is restored."""
     training = {child: child.training for child in module.modules()}
     module.eval()
     try:
@@ -28,7 +28,7 @@ def inference(module: nn.Module) -> Iterator[None]:
 
 
 def inputs_to(inputs: Inputs, device: torch.device) -> Inputs:
-    """Collated inputs on a device; values that are no tensors stay."""
+    """Collated inputs on a device; values that are no tensors are unchanged."""
     return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in inputs.items()}
 
 
@@ -40,17 +40,16 @@ def run_batches(
 ) -> tuple[R, Tensor] | None:
     """Run a function on every batch and join its outputs.
 
-    Every command that embeds goes through here: `Aligner.encode`, splits, corpora, features of probes and of the CCA
-    initialisation.
+    Used by everything that embeds: `Aligner.encode`, splits, corpora, features of probes and of the CCA initialisation.
 
     Args:
-        model: Put into eval mode for the time of the loop; batches move to its device.
+        model: Set to eval mode during the loop; batches are moved to its device.
         batches: Collated inputs, and the index of each item `(items,)`.
         forward: Inputs on the model's device -> outputs.
-        join: All outputs -> the result. It is called inside the loop's context, so outputs may be made lazily.
+        join: Joins all outputs. It is called inside the loop's context, so outputs may be computed lazily.
 
     Returns:
-        The joined outputs and the indices of all items; None where there was no batch.
+        The joined outputs and the indices of all items; None if there was no batch.
 
     Example:
         >>> batches = [({"x": torch.ones(2, 3)}, torch.tensor([0, 1])), ({"x": torch.zeros(1, 3)}, torch.tensor([2]))]

@@ -1,7 +1,7 @@
-"""The contract that a modality signs: read, transform, encode, draw.
+"""Base classes of a modality: reading, transform, encoder, drawing.
 
-A modality is one object, registered under the entry-point group `mmalign.modalities`. Nothing in the core looks
-inside: it calls what is declared here. See docs/write-a-modality.md for one built from start to end.
+A modality is one object, registered under the entry-point group `mmalign.modalities`. The core calls only the methods
+declared here. See docs/write-a-modality.md for a complete example.
 """
 
 import inspect
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class Transform(ABC):
-    """From a sample to the inputs of an encoder, in three steps: `featurise`, `__call__` (augmentation), `collate`.
+    """Preprocessing of samples for an encoder, in three steps: `featurise`, `__call__` (augmentation), `collate`.
 
-    The same object serves training and use; its `config` is saved with the model as JSON.
+    The same object is used in training and inference; its `config` is saved with the model as JSON.
 
     Class attributes:
         fit_before_featurise: True where `featurise` needs what `fit` learns, such as a vocabulary: `fit` is then called
@@ -33,7 +33,7 @@ class Transform(ABC):
     fit_before_featurise: ClassVar[bool] = False
 
     def featurise(self, sample: Any) -> Any:
-        """Compute what does not depend on `rng`: called once for each sample and cached, up to `data.cache_gb`.
+        """Compute the deterministic features: called once for each sample and cached, up to `data.cache_gb`.
 
         Args:
             sample: As `Modality.read` returns it; not modified.
@@ -44,10 +44,10 @@ class Transform(ABC):
         return sample
 
     def fit(self, features: Iterable[Any]) -> None:  # noqa: B027 - most transforms have nothing to learn
-        """Learn from the training samples (a tokenizer, statistics). Called once, before the encoder is built."""
+        """Fit to the training samples (a tokenizer, statistics). Called once, before the encoder is built."""
 
     def __call__(self, features: Any, rng: np.random.Generator | None = None) -> Any:
-        """Make one item. With `rng`: augmented for training, all randomness from it. Without: deterministic."""
+        """Compute one item. With `rng`: augmented for training, all randomness from it. Without: deterministic."""
         return features
 
     @abstractmethod
@@ -68,8 +68,8 @@ class Encoder(nn.Module):
 
     Args:
         width: Size of `Features.vector`.
-        token_width: Size of one token, None if this encoder gives no tokens.
-        part_width: Size of one part, None if this encoder gives no parts.
+        token_width: Size of one token, None if this encoder returns no tokens.
+        part_width: Size of one part, None if this encoder returns no parts.
     """
 
     def __init__(
@@ -86,18 +86,18 @@ class Encoder(nn.Module):
         raise TypeError(f"{type(self).__name__} must define forward(inputs) -> Features")
 
     def config(self) -> dict[str, Any]:
-        """The arguments, as JSON values, that rebuild this architecture with no network and no pretrained weights."""
+        """Arguments, as JSON values, that rebuild this architecture without network and pretrained weights."""
         raise TypeError(f"{type(self).__name__} must define config() -> dict")
 
 
 class Modality(ABC):
-    """What the core needs to know about one kind of data.
+    """One kind of data: reading, transforms, encoders, drawing.
 
     Class attributes:
         name: The registered name, also the tower's default name.
         description: One line: what it reads and what an item is.
         encoders: Name -> factory `(transform, **args) -> Encoder`. The first one is the default.
-        value_is_sample: True where a string is itself a sample (text), False where it names a file.
+        value_is_sample: True if a string is itself a sample (text), False if it is a file name.
     """
 
     name: ClassVar[str]
@@ -107,26 +107,26 @@ class Modality(ABC):
 
     @abstractmethod
     def read(self, source: Any) -> Any:
-        """Decode a path, bytes or an in-memory value into a sample; raise `BadSample` when it is not one.
+        """Decode a path, bytes or an in-memory value into a sample; raise `BadSample` if that fails.
 
         Samples are plain and compact (NumPy arrays, strings), so that they can be cached and sent between processes.
         """
 
     @abstractmethod
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> Transform:
-        """The transform that suits this encoder, `settings` (the recipe's `transform`) taking precedence."""
+        """The transform for this encoder; `settings` (the recipe's `transform`) take precedence."""
 
     @abstractmethod
     def restore_transform(self, config: Mapping[str, Any]) -> Transform:
-        """The transform of which `config` was saved."""
+        """Restore a transform from its saved `config`."""
 
     @abstractmethod
     def picture(self, sample: Any, axes: "Axes") -> None:
-        """Draw one sample for a person."""
+        """Draw one sample."""
 
     @abstractmethod
     def toy_sample(self, label: int, rng: np.random.Generator) -> Any:
-        """Make one sample of class `label` (0..9), different at each draw: for tests and trials with no data."""
+        """Generate a random sample of class `label` (0..9), for tests and trials without data."""
 
     def encoder(self, name: str, transform: Transform, **args: Any) -> Encoder:
         """Build an encoder by name ("" = the default one).

@@ -1,4 +1,4 @@
-"""The Aligner: one tower a modality (transform, encoder, heads), and the objectives that join them."""
+"""The Aligner: towers (transform, encoder, heads), and the objectives of their pairs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -29,12 +29,12 @@ class Aligner(nn.Module):
     """Encoders of any modalities in one shared space.
 
     Args:
-        towers: Name -> configuration; the name is how `encode` and the data's columns call this tower.
-        pairs: Which towers are trained against each other, and how.
+        towers: Name -> configuration; `encode` and the data's columns use the same names.
+        pairs: Pairs of towers and their objectives.
         dim: Size of the shared space.
         transforms: Name -> fitted transform, see `fit_transforms`.
-        codebook: The codes that all towers share, built where an objective needs codes.
-        gaussian: How log-variances are made, where an objective needs them.
+        codebook: Codebook shared by all towers; built if an objective needs codes.
+        gaussian: Log-variance heads; built if an objective needs them.
 
     Example:
         >>> towers = {tower: TowerConfig(modality="vector", args={"width": 4}) for tower in ("left", "right")}
@@ -70,7 +70,7 @@ class Aligner(nn.Module):
         self.frozen: set[str] = set()
         self.codebook_config, self.gaussian_config = codebook or CodebookConfig(), gaussian or GaussianConfig()
         needs = {name: self.objective.needs_of(name) for name in towers}
-        # One codebook for every tower: the codes are what the modalities have in common.
+        # One codebook for all towers: the codes are shared by the modalities.
         wanted = any("codes" in needed for needed in needs.values())
         self.codebook = Codebook(dim, self.codebook_config) if wanted else None
         for name, tower in towers.items():
@@ -86,11 +86,11 @@ class Aligner(nn.Module):
         return self.heads[name](self.encoders[name](inputs), name, self.codebook)  # type: ignore[no-any-return]
 
     def forward(self, batch: Batch) -> dict[str, Embedding]:
-        """Embed every tower of a batch; a tower that no row has is an embedding of no rows.
+        """Embed every tower of a batch; the embedding of a tower that no row has is empty.
 
-        A tower whose inputs come in chunks runs chunk by chunk, and each chunk runs again in backward: the gradient is
-        that of the whole batch, random draws included, and the activations of one chunk are all that is ever held
-        (Gao et al. 2021, arXiv 2101.06983).
+        Gradient caching (Gao et al. 2021, arXiv 2101.06983): a tower with chunked inputs runs chunk by chunk, and each
+        chunk runs again in backward. The gradient is that of the whole batch, random draws included; the memory is that
+        of one chunk.
         """
         return self._views(batch, self.towers)
 
@@ -108,10 +108,10 @@ class Aligner(nn.Module):
         return Embedding.cat([checkpoint(self._view, name, chunk, use_reentrant=False) for chunk in inputs])
 
     def _view(self, name: str, inputs: Inputs) -> Embedding:
-        """As `embed`; for masked pretraining of masked inputs, with what a decoder reconstructs."""
+        """As `embed`; for masked pretraining, of masked inputs and with the decoder's reconstruction."""
         if not self._mask_ratios[name]:
             return self.embed(name, inputs)
-        # In validation the same is hidden every time, so that losses compare from epoch to epoch.
+        # In validation the mask is the same every time, so that losses are comparable between epochs.
         draw = None if self.training else torch.Generator().manual_seed(0)
         encoder = cast(Masking, self.encoders[name])
         masked = encoder.mask_inputs(inputs, self._mask_ratios[name], draw)
@@ -123,17 +123,17 @@ class Aligner(nn.Module):
         none = heads.empty(self.device, name, self.codebook)
         if not (self.training and torch.is_grad_enabled()):
             return none
-        # A graph to all of the tower, as rows would have: what processes say to each other in backward, gradients of
-        # gathered rows and then those of the weights, must come in one order on all of them.
+        # A graph to all parameters of the tower, as with rows: all processes must communicate in the same order in
+        # backward, first the gradients of gathered rows, then those of the weights.
         tower = [self.encoders[name], heads, *([self.codebook] if none.codes is not None else [])]
         linked = [0.0 * p.sum() for part in tower if part is not None for p in part.parameters() if p.requires_grad]
         return none.map(lambda value: value + torch.stack(linked).sum()) if linked else none
 
     def loss(self, batch: Batch, gradient_norms: GradientNorms | None = None) -> LossOutput:
-        """Embed a batch and sum the pairs' objectives; with `gradient_norms`, backward notes each term's gradient norm.
+        """Embed a batch and sum the pairs' objectives; `gradient_norms` records each term's gradient norm in backward.
 
         A tower that a pair joins with itself is run twice in training: two views of each sample, which differ by
-        dropout and by what is hidden. Elsewhere the two coincide.
+        dropout and masking. Otherwise the two are equal.
         """
         again = self._views(batch, self._twice) if self.training else {}
         output: LossOutput = self.objective(self(batch), batch, gradient_norms, again)
@@ -144,20 +144,20 @@ class Aligner(nn.Module):
         return LossOutput(output.loss + touched, output.terms)
 
     def set_progress(self, progress: float) -> None:
-        """Move what follows a schedule to where it is after this share of the training."""
+        """Set scheduled values (weights, temperatures) for this fraction of the training."""
         self.objective.progress = progress
         if self.codebook is not None:
             self.codebook.set_progress(progress)
 
     def train(self, mode: bool = True) -> "Aligner":
-        """As `nn.Module.train`; frozen encoders stay in eval mode, so that their statistics and outputs do not move."""
+        """As `nn.Module.train`; frozen encoders stay in eval mode, so that their statistics do not change."""
         super().train(mode)
         for name in self.frozen:
             self.encoders[name].eval()
         return self
 
     def freeze(self, epoch: int) -> None:
-        """Freeze and unfreeze encoders as their `TowerConfig` says for this epoch (0-based)."""
+        """Freeze and unfreeze encoders for this epoch (0-based), as configured by `TowerConfig`."""
         frozen = {
             n: freeze_encoder(n, tower, self.encoders[n], epoch) for n, tower in self.towers.items() if tower.freeze
         }
@@ -166,23 +166,23 @@ class Aligner(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     def encode(self, name: str, items: Any, *, batch_size: int = 64) -> Embedding:
-        """Embed items as a user has them.
+        """Embed paths, bytes, arrays or strings with one tower.
 
         Args:
             name: The tower.
-            items: A list of what the modality reads (paths, bytes, arrays, strings), or one such item; an array of
-                numbers is one item, so pass `list(matrix)` for a matrix of rows; a column of strings is a list.
-            batch_size: Items a forward pass.
+            items: A list of items that the modality reads (paths, bytes, arrays, strings), or one such item. An array
+                of numbers is one item: pass `list(matrix)` to embed its rows. An array of strings is a list.
+            batch_size: Items per forward pass.
 
         Returns:
             An `Embedding` of `len(items)` rows, in order, on the CPU, float32.
 
         Raises:
-            BadSample: an item cannot be read; it is named by its index.
+            BadSample: an item cannot be read; the message has its index.
             UserError: there is no such tower.
         """
         if name not in self.encoders:
@@ -209,7 +209,7 @@ class Aligner(nn.Module):
         Args:
             name: The tower.
             batches: Collated inputs, and the index of each item.
-            join: How the batches' embeddings become one; default: `Embedding.cat`.
+            join: Joins the batches' embeddings; default: `Embedding.cat`.
         """
         return run_batches(
             self,
@@ -219,15 +219,15 @@ class Aligner(nn.Module):
         )
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
-        """Similarity of every row of `a` with every row of `b`, by what trained the pair.
+        """Similarity of every row of `a` with every row of `b`, by the pair's objectives.
 
         Args:
             a: `n` rows of one tower.
             b: `m` rows of another.
-            score: Another score that the pair's objective offers, for instance mean or probability under pcmepp.
+            score: Another score of the pair's objective, for instance mean or probability of pcmepp.
 
         Shape:
-            `(n, m)`, higher = more alike. For CLIP and SigLIP the cosine, without a hidden scale.
+            `(n, m)`, higher = more similar. For CLIP and SigLIP the cosine, without the learnt scale.
         """
         return self.objective.similarity(a, b, score)
 
@@ -247,17 +247,17 @@ class Aligner(nn.Module):
         return list(self.objective.pairs)
 
     def scores_vectors_only(self, a: str, b: str) -> bool:
-        """Whether the similarity of these two towers reads the unit vectors alone, no tokens, variances or codes."""
+        """Whether the similarity of these two towers reads only unit vectors, not tokens, variances or codes."""
         return self.objective.scores_of_vectors(a, b)
 
     def logit_scale(self, a: str, b: str) -> float:
-        """The learnt scale that multiplies similarities in the pair's loss (`1 / temperature`); 1 if it has none."""
+        """The learnt scale of the similarities in the pair's loss (`1 / temperature`); 1 if it has none."""
         objective, _ = self.objective.between(a, b)
         scale = getattr(objective, "scale", 1.0)
         return float(scale.detach() if isinstance(scale, Tensor) else scale)
 
     def correspondence(self, a: Embedding, b: Embedding, term: str = "") -> Correspondence:
-        """Weights between the tokens of two samples, by the first term of their pair that has them.
+        """Token correspondence of two samples, by the first term of their pair that has one.
 
         Args:
             a: One row of one tower.
@@ -270,7 +270,7 @@ class Aligner(nn.Module):
         return self.objective.correspondence(a, b, term)
 
     def config(self) -> dict[str, Any]:
-        """What rebuilds this model without network, data or pretrained weights, as JSON values."""
+        """Configuration that rebuilds this model without network, data or pretrained weights, as JSON values."""
         towers = {}
         for name, tower in self.towers.items():
             encoder = self.encoders[name]

@@ -1,4 +1,4 @@
-"""What one tower of a model is made of: its modality, its encoder, its transform."""
+"""Configuration of one tower: modality, encoder, transform, freezing."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,18 +24,18 @@ class TowerConfig:
             look wrong; the rows are listed in `rejected.jsonl`. The saved model rejects them too.
         encoder: Name of one of the modality's encoders; "" = its default.
         args: The encoder's arguments.
-        transform: The transform's settings, over what the encoder asks for.
-        weights: A bundle, or a run, with a tower of this modality: its encoder, with weights, and its transform are
-            what this tower starts from; `args` and `transform` here go over those there.
-        head: How vectors reach the shared space: linear, mlp or identity.
-        uncertainty: How this tower's log-variance is made, where it differs from the model's `gaussian.pool`.
-        freeze: Keep the encoder as it is: no gradient, no optimiser state, always in eval mode (LiT).
+        transform: The transform's settings; they override those that the encoder requires.
+        weights: Warm start: bundle or run to load encoder weights and preprocessing from. `args` and `transform` given
+            here override the loaded ones.
+        head: Projection into the shared space: linear, mlp or identity.
+        uncertainty: Pooling of this tower's log-variance head; default: the model's `gaussian.pool`.
+        freeze: Freeze the encoder: no gradient, no optimiser state, always in eval mode (LiT).
         trainable: Parameter names (shell patterns, such as `blocks.11.*`) that stay trainable in a frozen encoder.
-        unfreeze_epoch: The epoch (0-based) from which a frozen encoder trains after all; null = never.
-            On one process only: DDP fixes its list of parameters at the start.
+        unfreeze_epoch: Epoch (0-based) from which a frozen encoder is trained; null = never. One process only: DDP
+            fixes its list of parameters at the start.
         lr_scale: Factor of the learning rate for this encoder.
-        chunk: Rows that the tower runs at once in training; null = the whole batch. Each chunk runs twice, the memory
-            is that of one chunk, and the gradient that of the whole batch: for batches that would not fit.
+        chunk: Gradient caching for large batches: rows per forward pass in training; null = the whole batch. Each chunk
+            runs twice, with the memory of one chunk and the gradient of the whole batch.
     """
 
     modality: str = ""
@@ -72,13 +72,13 @@ def fit_transforms(
     features: Callable[[str, Transform], Iterable[Any]] | None = None,
     fitted: Mapping[str, Transform] | None = None,
 ) -> dict[str, Transform]:
-    """Make each tower's transform and let it learn from its training samples.
+    """Create each tower's transform and fit it on its training samples.
 
     Args:
         towers: Name -> configuration.
         samples: Name -> its training samples.
         features: Returns the (cached) features of a tower's training samples under its transform; None = compute them.
-        fitted: Name -> a transform that has learnt already and stays as it is.
+        fitted: Name -> an already fitted transform, used unchanged.
     """
     transforms = dict(fitted or {})
     for name, tower in towers.items():
@@ -101,16 +101,16 @@ def _fit(
 
 
 def freeze_encoder(name: str, tower: TowerConfig, encoder: nn.Module, epoch: int) -> bool:
-    """Set which parameters of an encoder train in an epoch, as its tower is configured.
+    """Set `requires_grad` of an encoder's parameters for an epoch, as its tower is configured.
 
     Args:
-        name: The tower.
+        name: Name of the tower.
         tower: Its configuration, with `freeze`.
-        encoder: Whose parameters are set.
+        encoder: The encoder.
         epoch: 0-based.
 
     Returns:
-        Whether the encoder is frozen in this epoch; its `trainable` parameters train all the same.
+        Whether the encoder is frozen in this epoch; its `trainable` parameters are trained regardless.
 
     Raises:
         UserError: a pattern of `trainable` matches no parameter.

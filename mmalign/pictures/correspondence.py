@@ -32,7 +32,7 @@ class Answer(NamedTuple):
         share: Fraction of the total mass that belongs to the word.
         weights: Distribution of the word's mass over the units of the drawn sample, `(units,)`.
         units: Indices of its units in the query sample.
-        said: Its term of the mutual information of the two samples, in nats: see `answers`.
+        said: Its term of the mutual information of the two samples, in nats, see `answers`.
     """
 
     name: str
@@ -76,14 +76,14 @@ def answers(
     table: Numbers = weights.detach().double().cpu().numpy()
     expected = drawn.members.shape[1], asking.members.shape[1]
     if table.shape != expected:
-        raise UserError(f"expected weights of {expected[0]} x {expected[1]}, one a pair of tokens, got {table.shape}")
+        raise UserError(f"expected weights of {expected[0]} x {expected[1]}, one per pair of tokens, got {table.shape}")
     if not np.isfinite(table).all() or (table < 0).any():
         raise UserError("expected weights of at least 0, got a negative one, NaN or infinity")
     groups = np.eye(table.shape[1]) if parts else asking.members
     mass = drawn.members @ table @ groups.T  # (units, groups)
     total = float(mass.sum())
     if total <= 0:
-        raise UserError("no token of one sample answers to any of the other: no mass between them")
+        raise UserError("the token correspondence of the two samples is zero")
     mass = mass / total
     even = mass.sum(1, keepdims=True) * mass.sum(0, keepdims=True)
     ratio = np.divide(mass, even, out=np.ones_like(mass), where=mass > 0)
@@ -122,7 +122,7 @@ def correspondence_figure(
         UserError: no word, or a weight is NaN or infinite.
     """
     if not found or not all(np.isfinite(one.weights).all() for one in found):
-        raise UserError("expected at least one answer, with finite weights")
+        raise UserError("expected at least one word, with finite weights")
     found = sorted(found[: len(COLOURS)], key=lambda one: one.units[:1])  # as they are read
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
@@ -142,7 +142,7 @@ def correspondence_figure(
         _head(axes, one, COLOURS[place], drawn)
     if title:
         figure.suptitle(label(title, width=110), fontsize=11)
-    figure.supxlabel("Each drawing: where the mass of its word goes; full colour = the largest share.", fontsize=8)
+    figure.supxlabel("Each drawing: distribution of its word's mass; full colour = the largest fraction.", fontsize=8)
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)  # type: ignore[union-attr, call-arg]
     return figure
 

@@ -50,7 +50,7 @@ def retrieval_grid(
     n, k = scores.shape
     fits = len(queries) == n and all(len(row) == k for row in (*answers, *names)) and len(names) in (0, n)
     if not fits or (right is not None and right.shape != scores.shape) or not n * k:
-        raise UserError(f"expected {n} queries with {k} answers each, as scores has, and at least one of each")
+        raise UserError(f"expected {n} queries with {k} results each, the shape of scores, and at least one of each")
     if n * (k + 1) > MAX_CELLS:
         raise UserError(f"expected at most {MAX_CELLS} cells, got {n} x {k + 1}")
     lines = -(-k // ACROSS)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_SIDE = 2000
-_MARKED = 40  # rows up to which the best answer is marked
+_MARKED = 40  # maximum number of rows with the best column marked
 
 
 def similarity_matrix(
@@ -72,7 +72,7 @@ def confusion(counts: Tensor, names: Sequence[str], *, title: str = "") -> "Figu
         title: Title of the figure.
     """
     if counts.shape != (len(names), len(names)):
-        raise UserError(f"expected counts of {len(names)} x {len(names)}, one a class, got {tuple(counts.shape)}")
+        raise UserError(f"expected counts of {len(names)} x {len(names)}, one per class, got {tuple(counts.shape)}")
     total = counts.sum(dim=1, keepdim=True)
     share = (100 * counts.double() / total.clamp(min=1)).numpy()
     many = len(names) > 20
@@ -120,7 +120,7 @@ def _blocks(labels: Sequence[str]) -> list[tuple[int, int, str]]:
 def _block_axis(axes: "Axes", which: str, blocks: Sequence[tuple[int, int, str]], *, width: int = 32) -> None:
     axis: Any = axes.yaxis if which == "y" else axes.xaxis
     width = width if which == "y" else min(width, 26)
-    # Names never overlap: of very many, every few are written.
+    # Names do not overlap: of very many, only some are written.
     step = -(-len(blocks) // 60)
     named = blocks[::step]
     axis.set_ticks([(start + stop - 1) / 2 for start, stop, _ in named])

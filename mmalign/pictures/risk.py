@@ -134,7 +134,7 @@ def _risk(axes: "Axes", curves: Mapping[str, Floats], ylabel: str) -> None:
     top = max(float(curve[max(0, len(curve) // 20 - 1) :].max()) for curve in curves.values())
     axes.set_ylim(0, 1.08 * top if top > 0 else 1)
     axes.set_xlim(0, 100)
-    axes.set_xlabel("rows kept, the most certain first (per cent)")
+    axes.set_xlabel("coverage: accepted rows, the most certain first (per cent)")
     axes.set_ylabel(label(ylabel, width=48))
     _plain(axes)
     axes.legend(fontsize=8, frameon=False)

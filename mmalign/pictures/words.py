@@ -42,7 +42,7 @@ def draw_words(
     from matplotlib.patches import FancyBboxPatch, PathPatch
 
     if len(words) != len(grounds):
-        raise UserError(f"expected one ground a word, got {len(grounds)} for {len(words)} words")
+        raise UserError(f"expected one background per word, got {len(grounds)} for {len(words)} words")
     x = y = 0.0
     for piece, ground, joined in _pieces(words, grounds, int(1.5 * width)):
         path, wide = _shape(piece)
@@ -98,7 +98,7 @@ def _shape(word: str) -> tuple["TextPath", float]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a letter that the font lacks is a box
-        path = TextPath((0, 0), word.replace("$", r"\$"), size=1)  # a dollar sign would start mathematics
+        path = TextPath((0, 0), word.replace("$", r"\$"), size=1)  # a dollar sign would start math mode
     return path, float(path.get_extents().x1) if len(path.vertices) else _SPACE
 
 

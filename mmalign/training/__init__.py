@@ -1,1 +1,1 @@
-"""Training: the LightningModule, its optimiser, and the callbacks that make a run resumable to the bit."""
+"""Training: the LightningModule, its optimiser, and callbacks for bit-exact resumption."""

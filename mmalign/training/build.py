@@ -18,16 +18,16 @@ from mmalign.training.warm_start import load_warm_start
 
 @dataclass
 class ModelConfig:
-    """What is trained and how: the key `model` of a recipe.
+    """The model and its training: the key `model` of a recipe.
 
     Args:
         towers: Name -> tower; the data's columns use the same names.
-        pairs: Which towers are trained against each other, by which objective.
+        pairs: Pairs of towers and their objectives.
         dim: Size of the shared space.
-        optimizer: AdamW, warm-up and cosine.
-        codebook: The codes that all towers share, where an objective needs codes (fdt).
-        gaussian: How log-variances are made, where an objective needs them (pcmepp, prolip).
-        mixup: Samples of a tower that are made of two, for objectives that read soft targets (pcmepp).
+        optimizer: AdamW with warm-up and cosine decay.
+        codebook: Codebook shared by all towers, for objectives that need codes (fdt).
+        gaussian: Log-variance heads, for objectives that need them (pcmepp, prolip).
+        mixup: Mixing of one tower's samples, for objectives with soft targets (pcmepp).
         cca_init: CCA initialisation of the towers' linear layers; null = random.
     """
 
@@ -47,14 +47,14 @@ class ModelConfig:
 
 
 def build_model(config: ModelConfig, data: Dataset) -> Aligner:
-    """Fit the transforms on the training samples and build the model as it starts training.
+    """Fit the transforms on the training samples and build the model with its initial weights.
 
     Args:
-        config: Towers, pairs and sizes; `weights` of a tower names the bundle that it starts from.
-        data: Prepared with the modalities of `config`.
+        config: Towers, pairs and sizes; `weights` of a tower names the bundle of its warm start.
+        data: The data set, prepared with the modalities of `config`.
 
     Returns:
-        The model, frozen and unfrozen as its towers say for the first epoch.
+        The model, with encoders frozen as configured for the first epoch.
 
     Raises:
         UserError: weights do not fit, a chunk cannot be used, or the CCA initialisation is not possible.
@@ -77,7 +77,7 @@ def build_model(config: ModelConfig, data: Dataset) -> Aligner:
 
 
 def chunks_of(model: Aligner) -> dict[str, int]:
-    """How many rows each tower with a `chunk` runs at once in training."""
+    """Number of rows per chunk in training, of each tower with a `chunk`."""
     return {name: tower.chunk for name, tower in model.towers.items() if tower.chunk is not None}
 
 
@@ -89,5 +89,5 @@ def _check_chunk(model: Aligner, name: str) -> None:
     if normed and not tower.freeze:
         raise UserError(
             f"towers.{name}.chunk: the encoder has batch normalisation ({normed[0]}), whose statistics would be "
-            "those of a chunk and be counted twice; choose an encoder without it (vit), freeze it, or drop chunk"
+            "those of a chunk and be updated twice; choose an encoder without it (vit), freeze it, or drop chunk"
         )

@@ -1,4 +1,4 @@
-"""What makes a run resumable to the bit and readable without a terminal."""
+"""Callbacks for bit-exact resumption and for progress lines without a terminal."""
 
 import random
 from pathlib import Path
@@ -13,11 +13,10 @@ from mmalign.version import CHECKPOINT_FORMAT, __version__
 
 
 class ExactResume(pl.Callback):
-    """Saves and restores what Lightning leaves out: random states, the position in the data, the data's identity.
+    """Saves and restores what Lightning does not: random states, the position in the data and the data's hash.
 
-    A checkpoint taken after any optimiser step continues as if nothing had happened: on the CPU the weights of a
-    resumed run equal those of an unbroken one to the last bit. Everything saved is tensors and plain values, so that
-    checkpoints load with `weights_only=True`.
+    On the CPU the weights of a run resumed from any checkpoint equal those of an uninterrupted run to the bit. Only
+    tensors and plain values are saved, so that checkpoints load with `weights_only=True`.
 
     Args:
         data: The data module; needs `resume(epoch, batch)` and `fingerprint()`.
@@ -29,7 +28,7 @@ class ExactResume(pl.Callback):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the random states and the data's hash."""
-        _, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - a modality of a stranger may draw from it
+        _, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - third-party code may use it
         checkpoint["mmalign"] = {
             "format": CHECKPOINT_FORMAT,
             "version": __version__,
@@ -41,7 +40,7 @@ class ExactResume(pl.Callback):
         }
 
     def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Place the data where the checkpoint was taken; random states follow at the first batch."""
+        """Set the data to the position of the checkpoint; random states follow at the first batch."""
         saved = _own_part(checkpoint)
         if saved["data"] != self.data.fingerprint():
             raise UserError(
@@ -53,14 +52,14 @@ class ExactResume(pl.Callback):
         progress = loop["epoch_loop.batch_progress"]
         batch = progress["current"]["processed"]
         ended = progress["is_last_batch"] or loop["epoch_progress"]["current"]["started"] == epoch
-        # At the end of an epoch the epoch is already counted when validation or the epoch's end saved it.
+        # A checkpoint saved by validation or at the end of an epoch already counts that epoch.
         if ended:
             epoch, batch = epoch + (loop["epoch_progress"]["current"]["started"] > epoch), 0
         self.data.resume(epoch, batch)
         self._pending = saved
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int) -> None:
-        """Restore the random states: last, since building loaders and validating draw numbers too."""
+        """Restore the random states: last, because building loaders and validation also draw numbers."""
         if self._pending is None:
             return
         saved, self._pending = self._pending, None
@@ -73,10 +72,10 @@ class ExactResume(pl.Callback):
 
 
 class EpochLines(pl.Callback):
-    """One line an epoch on standard output, for where no progress bar is shown."""
+    """Prints one line per epoch where no progress bar is shown."""
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Print the epoch's last numbers (validation has run by now)."""
+        """Print the epoch's last logged values (after validation)."""
         if not trainer.is_global_zero:
             return
         shown = []
@@ -92,7 +91,7 @@ class EpochLines(pl.Callback):
 
 
 def require_format(path: Path) -> None:
-    """Refuse a checkpoint of another format, before data are read and weights are loaded.
+    """Reject a checkpoint of another format before data are read and weights are loaded.
 
     Raises:
         UserError: another version of mmalign, or another program, wrote it.

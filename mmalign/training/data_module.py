@@ -1,4 +1,4 @@
-"""The data module that Lightning's trainer needs; `mmalign.data` itself imports no Lightning."""
+"""The data module of Lightning's trainer; `mmalign.data` itself imports no Lightning."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ from mmalign.modality import Transform
 
 
 class TrainingData(Dataset, pl.LightningDataModule):
-    """A `Dataset` with the loaders of training and validation: `prepare`, `attach` the transforms, ask for loaders."""
+    """A `Dataset` with training and validation loaders: `prepare`, `attach` the transforms, then get the loaders."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -29,21 +29,21 @@ class TrainingData(Dataset, pl.LightningDataModule):
         self._train: EpochBatches | None = None
 
     def attach(self, transforms: Mapping[str, Transform], chunks: Mapping[str, int] | None = None) -> None:
-        """Set the transform of each tower, and how many of its items are collated at once (default: all)."""
+        """Set the transform of each tower, and the number of its items per chunk (default: all)."""
         self.transforms, self.chunks = dict(transforms), dict(chunks or {})
         for tower, transform in transforms.items():
             self.store.featurise_many(tower, transform)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Batches of the training rows; `set_epoch` (Lightning does it) gives each pass its own order.
+        """Batches of the training rows; `set_epoch` (called by Lightning) sets the order of each pass.
 
         Raises:
-            UserError: fewer than two towers where there are several towers, or not one whole batch.
+            UserError: fewer than two of several towers have data, or the rows do not fill one batch.
         """
         if len(self.present) < min(2, len(self.modalities)):
             missing = [tower for tower in self.modalities if tower not in self.present]
             raise UserError(
-                f"training needs two towers a row, the data has {self.present}; "
+                f"training needs two towers per row, the data has {self.present}; "
                 f"add {' and '.join(f'--data.columns.{tower} COLUMN' for tower in missing)}"
             )
         indices = np.asarray(self._ready("train"), dtype=np.int64)
@@ -64,21 +64,21 @@ class TrainingData(Dataset, pl.LightningDataModule):
         return self._pair_loader(self._train)
 
     def val_dataloader(self) -> Any:
-        """Batches of the validation rows, in order, nothing drawn; an empty list where there are none."""
+        """Batches of the validation rows, in order, deterministic; an empty list if there are none."""
         indices = np.asarray(self._ready("validation"), dtype=np.int64)
         if len(indices) < distributed.world_size():
             return []
         return self._pair_loader(EpochBatches(indices, self.batch_size, shuffle=False))
 
     def resume(self, epoch: int, batch: int) -> None:
-        """Let the next pass of the train loader be that epoch, starting at that batch."""
+        """Start the next pass of the train loader at this epoch and batch."""
         if self._train is None:
             self._resume = (epoch, batch)
         else:
             self._train.resume(epoch, batch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Name the epoch of the train loader's next pass."""
+        """Set the epoch of the train loader's next pass."""
         if self._train is not None:
             self._train.set_epoch(epoch)
 
@@ -94,7 +94,7 @@ class TrainingData(Dataset, pl.LightningDataModule):
     def _pair_loader(self, batches: EpochBatches) -> DataLoader[Any]:
         missing = [tower for tower in self.present if tower not in self.transforms]
         if missing:
-            raise RuntimeError(f"call attach(transforms) before asking for loaders; there is none for {missing}")
+            raise RuntimeError(f"call attach(transforms) before the loaders; there is no transform for {missing}")
         transforms = {tower: self.transforms[tower] for tower in self.present}
         groups = positive_groups(self.all_records, self.positives)
         return loader(

@@ -1,4 +1,4 @@
-"""Mixed samples: rows of one tower made of two samples each, which then match two partners in part."""
+"""Mixup: rows of one tower mixed from two samples each, with soft match targets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,9 +17,9 @@ class MixupConfig:
     """Mix samples of one tower in training (PCME++, arXiv 2305.18171: 25 % of a batch, Beta(2, 2)).
 
     Args:
-        tower: Whose samples are mixed; its modality must know how (image does). "" = none.
-        share: The share of a batch that is mixed.
-        alpha: Of the Beta distribution that the share of a row's own sample is drawn from.
+        tower: Tower whose samples are mixed; its modality must support it (image does). "" = none.
+        share: Fraction of a batch that is mixed.
+        alpha: Parameter of the Beta distribution of the weight of a row's own sample.
     """
 
     tower: str = ""
@@ -28,11 +28,11 @@ class MixupConfig:
 
 
 class Mixup:
-    """Mixes batches as a configuration says.
+    """Mixes batches as configured.
 
     Raises:
-        UserError: a share out of its range, an unknown tower, a modality that cannot mix, or a term of that tower that
-            cannot read soft targets.
+        UserError: a share out of its range, an unknown tower, a modality that cannot mix, or a term of that tower
+            without soft targets.
     """
 
     def __init__(self, config: MixupConfig, modalities: dict[str, Modality], pairs: PairSum) -> None:
@@ -46,7 +46,7 @@ class Mixup:
         self.config, self.modality = config, modality
 
     def __call__(self, batch: Batch) -> Batch:
-        """The batch with a share of that tower's rows mixed; all randomness from torch's generator of the CPU."""
+        """The batch with a fraction of that tower's rows mixed; all randomness from torch's CPU generator."""
         name = self.config.tower
         inputs, rows = batch.inputs.get(name), batch.sample_indices[name]
         count = 2 * round(self.config.share * len(rows) / 2)
@@ -60,7 +60,7 @@ class Mixup:
         weight[chosen] = torch.distributions.Beta(self.config.alpha, self.config.alpha).sample((count,))
         partners = partners.to(rows.device)
         made, left = self.modality.mix(inputs, partners, weight.to(rows.device))
-        # By row of the batch; rows without this tower are in no pair of it, whatever stands there.
+        # By row of the batch; rows without this tower are in no pair of it and ignored.
         groups, shares = batch.groups.clone(), torch.ones(len(batch), device=rows.device)
         groups[rows], shares[rows] = batch.groups[rows[partners]], left
         return replace(batch, inputs={**batch.inputs, name: made}, mixed={name: Mixed(groups, shares)})

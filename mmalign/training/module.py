@@ -1,4 +1,4 @@
-"""The LightningModule: an Aligner, its objectives and an optimiser. About data it knows that batches come."""
+"""The LightningModule: an Aligner, its objectives and an optimiser."""
 
 import time
 from typing import Any
@@ -16,16 +16,16 @@ from mmalign.training.optimizer import OptimizerConfig, build
 from mmalign.types import Batch, Embedding
 
 MAX_VALIDATION_ROWS, MAX_VALIDATION_SETS = 4096, 256
-"""Held-out rows of which validation during training makes one table of scores; of sets of tokens, fewer."""
+"""Maximum number of validation rows scored during training; fewer for token-level scores."""
 
 
 class AlignmentModule(pl.LightningModule):
     """One training run of a built model; `mmalign.training.build` builds it.
 
     Args:
-        aligner: The model, as it starts.
-        optimizer: AdamW, warm-up and cosine.
-        mixup: Samples of a tower that are made of two, for objectives that read soft targets (pcmepp).
+        aligner: The model with its initial weights.
+        optimizer: AdamW with warm-up and cosine decay.
+        mixup: Mixing of one tower's samples, for objectives with soft targets (pcmepp).
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class AlignmentModule(pl.LightningModule):
         self._seen, self._since = 0, time.perf_counter()
 
     def setup(self, stage: str) -> None:
-        """Refuse what would train wrongly."""
+        """Reject configurations that would train wrongly."""
         later = [name for name, tower in self.aligner.towers.items() if tower.unfreeze_epoch is not None]
         if later and self.trainer.world_size > 1:
             raise UserError(
@@ -52,12 +52,12 @@ class AlignmentModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        """Freeze and unfreeze as the towers say."""
+        """Freeze and unfreeze encoders as configured."""
         self.aligner.freeze(self.current_epoch)
         self._seen, self._since = 0, time.perf_counter()
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """One batch: the loss, and the numbers worth a line in the log."""
+        """The loss of one batch; logs its terms."""
         self.aligner.set_progress(self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches)))
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         self._gradient_norms = GradientNorms() if every and self.trainer.global_step % every == 0 else None
@@ -73,13 +73,13 @@ class AlignmentModule(pl.LightningModule):
         return output.loss
 
     def on_after_backward(self) -> None:
-        """Log how strongly each term pulled at the embeddings, where there are several."""
+        """Log the gradient norm of each term at the embeddings, if there are several terms."""
         if self._gradient_norms is not None and len(self.aligner.pairs) > 1:
             for label, norm in self._gradient_norms.norms().items():
                 self.log(f"train/{label}/gradient_norm", norm)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Put learnt constants back into their range (a clamp outside autograd)."""
+        """Clamp learnt constants to their range, outside autograd."""
         self.aligner.objective.after_step()
 
     def on_validation_epoch_start(self) -> None:
@@ -87,7 +87,7 @@ class AlignmentModule(pl.LightningModule):
         self._held: dict[tuple[str, str], list[tuple[Embedding, Embedding, Tensor]]] = {}
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """The loss on held-out rows (it depends on the batch size: compare it within one run) and their embeddings."""
+        """The loss of validation rows (depends on the batch size: compare it within one run) and their embeddings."""
         embeddings = self.aligner(batch)
         output = self.aligner.objective(embeddings, batch)
         self.log("val/loss", output.loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
@@ -98,7 +98,7 @@ class AlignmentModule(pl.LightningModule):
                 held.append((side_a, side_b, batch.groups[rows]))
 
     def on_validation_epoch_end(self) -> None:
-        """Any-hit@1 both ways among this process's first held-out rows: a glance, not a result."""
+        """Hit rate@1 in both directions among this process's first validation rows, for monitoring only."""
         for (a, b), parts in self._held.items():
             sets = self.aligner.objective.needs_of(a) & {"tokens", "parts"}
             rows = slice(0, MAX_VALIDATION_SETS if sets else MAX_VALIDATION_ROWS)

@@ -1,4 +1,4 @@
-"""AdamW with the usual exemptions, warm-up and cosine."""
+"""AdamW with weight-decay exemptions, warm-up and cosine decay."""
 
 import math
 from collections.abc import Iterable
@@ -13,16 +13,16 @@ from mmalign.model import Aligner
 
 @dataclass
 class OptimizerConfig:
-    """AdamW, warm-up, cosine.
+    """AdamW with linear warm-up and cosine decay.
 
     Args:
         lr: Peak learning rate.
-        weight_decay: Decoupled weight decay; norms, biases, scales and everything else below two dimensions have none.
-        beta1: Decay of the gradient's mean.
-        beta2: Decay of the gradient's square.
-        eps: Added to the root of the square.
-        warmup: Steps of linear warm-up; below 1 a share of all steps.
-        final: Learning rate at the end, as a share of the peak.
+        weight_decay: Decoupled weight decay; parameters below two dimensions (norms, biases, scales) have none.
+        beta1: Decay rate of the first moment.
+        beta2: Decay rate of the second moment.
+        eps: Added to the denominator for numerical stability.
+        warmup: Steps of linear warm-up; below 1 a fraction of all steps.
+        final: Final learning rate as a fraction of the peak.
     """
 
     lr: float = 1e-3
@@ -35,10 +35,10 @@ class OptimizerConfig:
 
 
 def parameter_groups(model: Aligner, config: OptimizerConfig) -> list[dict[str, object]]:
-    """Parameters in groups by decay and by tower; what never trains is in none.
+    """Parameter groups by weight decay and tower; parameters that never train are in none.
 
-    A parameter is exempt from decay when it has fewer than two dimensions (biases, norms, scales) or when its module
-    lists its name in an attribute `no_decay` (a position table, for instance).
+    A parameter is exempt from weight decay if it has fewer than two dimensions (biases, norms, scales) or if its module
+    lists its name in an attribute `no_decay` (for instance position embeddings).
     """
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     exempt = {id(parameter) for parameter in _exempt(model)}
@@ -64,7 +64,7 @@ def build(model: Aligner, config: OptimizerConfig, steps: int) -> tuple[torch.op
 
 
 def factor_at(step: int, steps: int, config: OptimizerConfig) -> float:
-    """The learning rate at a step as a share of the peak: linear warm-up, then a half cosine down to `final`.
+    """Learning rate at a step as a fraction of the peak: linear warm-up, then cosine decay to `final`.
 
     Example:
         >>> round(factor_at(0, 100, OptimizerConfig(warmup=10)), 3), factor_at(10, 100, OptimizerConfig(warmup=10))

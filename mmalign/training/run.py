@@ -1,4 +1,4 @@
-"""`mmalign train`: LightningCLI underneath; a recipe, overrides, a run folder, a bundle at the end."""
+"""`mmalign train`: a recipe with overrides, run by LightningCLI, written as a run folder with a bundle."""
 
 import logging
 import os
@@ -32,10 +32,10 @@ from mmalign.version import __version__
 
 
 class TrainCLI(LightningCLI):
-    """LightningCLI with mmalign's own flags; it parses and builds, `train` runs."""
+    """LightningCLI with mmalign's flags; it parses and builds, `train` runs."""
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        # As LightningCLI does, but for the model: its configuration is parsed, and the model built once data are read.
+        # As LightningCLI, except for the model: its configuration is parsed, and it is built after the data are read.
         parser.add_lightning_class_args(pl.Trainer, "trainer")
         parser.set_defaults(
             {f"trainer.{key}": value for key, value in self.trainer_defaults.items() if key != "callbacks"}
@@ -103,13 +103,13 @@ class TrainCLI(LightningCLI):
             "enable_progress_bar": progress,
             "enable_model_summary": bool(settings["enable_model_summary"]),
             "default_root_dir": str(self.out),
-            "use_distributed_sampler": False,  # the data module shards by rank itself, uneven last batch included
+            "use_distributed_sampler": False,  # the data module shards by rank, uneven last batch included
             "num_sanity_val_steps": settings["num_sanity_val_steps"] or 0,
         }
 
 
 def parse(recipe: str, arguments: list[str], callbacks: Sequence[pl.Callback] = ()) -> TrainCLI:
-    """Read a recipe and its overrides and build data, model and trainer, nothing run yet."""
+    """Read a recipe and its overrides and build data, model and trainer, without training."""
     path = recipes.find(recipe)
     content = _read_yaml(path)
     folded = fold_open_dicts(arguments, content)
@@ -133,7 +133,7 @@ def parse(recipe: str, arguments: list[str], callbacks: Sequence[pl.Callback] = 
 
 
 def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback] = ()) -> Path:
-    """Train and write the run folder: config.yaml, logs, checkpoints, rejected.jsonl, bundle.
+    """Train a model and write the run folder: config.yaml, logs, checkpoints, rejected.jsonl, bundle.
 
     Args:
         recipe: Name or path, see `mmalign.recipes.find`.
@@ -157,7 +157,7 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
     held = len(data.records("validation"))
     _say(trainer, f"{recipe}: {len(data.records('train'))} training rows, {held} held out, {count:,} weights to train")
     if trainer.is_global_zero and not cli.config.resume:
-        cli.last.unlink(missing_ok=True)  # or a run killed before its first checkpoint would go on from a former one
+        cli.last.unlink(missing_ok=True)  # or a run killed before its first checkpoint would resume from an earlier one
     trainer.fit(module, datamodule=data, ckpt_path=str(cli.last) if cli.config.resume else None, weights_only=True)
     if trainer.interrupted:
         raise UserError(f"stopped before the end; go on with: mmalign train {recipe} ... --out {out} --resume")
@@ -203,7 +203,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _logger(name: str, out: Path) -> Logger:
     if name == "tensorboard":
         try:
-            import tensorboard  # noqa: F401 - Lightning would fall back in silence
+            import tensorboard  # noqa: F401 - Lightning would fall back silently
         except ModuleNotFoundError as error:
             raise missing_extra("tensorboard", "tensorboard") from error
         from pytorch_lightning.loggers import TensorBoardLogger
@@ -221,7 +221,7 @@ def _logger(name: str, out: Path) -> Logger:
 
 
 def _without_paths(arguments: list[str]) -> list[str]:
-    # A bundle travels: the folders of the machine that made it stay behind, file names are kept.
+    # Bundles are shared: absolute folders are removed, file names are kept.
     kept = []
     for argument in arguments:
         key, equals, value = argument.rpartition("=")
@@ -235,7 +235,7 @@ def _say(trainer: pl.Trainer, line: str) -> None:
 
 
 def _quieten() -> None:
-    # What a user can do nothing about, or chose: advice on workers, on devices, on log intervals.
+    # Advice that a user cannot act on, or has decided: workers, devices, log intervals.
     for text in (
         ".*LeafSpec.*",
         ".*does not have many workers.*",

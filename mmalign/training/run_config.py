@@ -1,4 +1,4 @@
-"""The flags of a training run beside its recipe's keys; imports no Lightning, so that help can print them."""
+"""The flags of a training run in addition to its recipe's keys; imports no Lightning, for a fast help."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,16 +32,16 @@ class RunConfig:
 
 
 def registered_arguments(kind: type, key: str, values: Mapping[str, Any], name: str) -> Mapping[str, Argument] | None:
-    """The arguments that a recipe's free dictionary `args` takes: those of a tower's encoder, of a pair's objective.
+    """The arguments in a recipe's dictionary `args`: those of a tower's encoder or of a pair's objective.
 
     Args:
-        kind: The dataclass that has the dictionary.
-        key: The dictionary's key.
-        values: The values of the dataclass.
-        name: The dataclass's own key: a tower's name.
+        kind: Dataclass with the dictionary.
+        key: Key of the dictionary.
+        values: Values of the dataclass.
+        name: Key of the dataclass, such as a tower's name.
 
     Returns:
-        Name -> argument; None = they are not known here.
+        Name -> argument; None = unknown.
     """
     if key != "args":
         return None

@@ -1,4 +1,4 @@
-"""An encoder that goes on from a bundle: its weights, its architecture, and the preprocessing of that time."""
+"""Warm start: encoder weights, architecture and preprocessing from a bundle."""
 
 from dataclasses import dataclass, replace
 
@@ -12,11 +12,11 @@ from mmalign.towers import TowerConfig, modality_of
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What a bundle knows of a tower that is to be trained further.
+    """Configuration, transform and weights of a bundle's tower.
 
     Args:
-        tower: The configuration, with the bundle's encoder and arguments filled in.
-        transform: The bundle's, fitted.
+        tower: Tower configuration, completed with the bundle's encoder and arguments.
+        transform: The bundle's fitted transform.
         state: The encoder's tensors by name.
     """
 
@@ -28,7 +28,7 @@ class WarmStart:
         """Copy the tensors into an encoder.
 
         Raises:
-            UserError: names or shapes differ; the first few are told.
+            UserError: names or shapes differ; the message lists the first ones.
         """
         there = {name: tuple(tensor.shape) for name, tensor in self.state.items()}
         wanted = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}
@@ -40,20 +40,20 @@ class WarmStart:
         if wrong:
             raise UserError(
                 f"weights of {self.tower.weights} do not fit this encoder: {'; '.join(wrong[:3])}"
-                f"{' ...' if len(wrong) > 3 else ''}; leave `args` out to build the encoder that they are of"
+                f"{' ...' if len(wrong) > 3 else ''}; leave `args` out to build the bundle's encoder"
             )
         encoder.load_state_dict(self.state)
 
 
 def load_warm_start(name: str, tower: TowerConfig) -> WarmStart:
-    """Read what `tower.weights` names: a bundle's tower of the same name, or its only one of that modality.
+    """Load a tower from the bundle `tower.weights`: the one of the same name, or the only one of that modality.
 
     Args:
-        name: Of the tower here.
-        tower: Its configuration; what it says of `args` and `transform` goes over the bundle's.
+        name: Name of the tower in this model.
+        tower: Its configuration; `args` and `transform` in it override the bundle's.
 
     Raises:
-        UserError: no bundle there, no such tower in it, or one with another encoder.
+        UserError: no bundle at that path, no such tower in it, or one with another encoder.
     """
     model, modality = bundle.load(tower.weights), modality_of(name, tower)
     same = [other for other, its in model.modalities.items() if its.name == modality.name]

@@ -78,7 +78,7 @@ def test_tables_that_do_not_fit() -> None:
         answers(torch.ones(4, 3), ATOMS, WORDS)
     with pytest.raises(UserError, match="no mass between them"):
         answers(torch.zeros(3, 4), ATOMS, WORDS)
-    with pytest.raises(UserError, match="at least one answer"):
+    with pytest.raises(UserError, match="at least one word"):
         correspondence_figure([], ATOMS, WORDS, draw=lambda axes, weights: None)
 
 
@@ -146,7 +146,7 @@ def test_words_keep_within_the_page_and_apart() -> None:
         for other in boxes[i + 1 :]:
             same_line = abs(one.y0 - other.y0) < 0.1
             assert not same_line or one.x1 <= other.x0 + 0.3 or other.x1 <= one.x0 + 0.3
-    with pytest.raises(UserError, match="one ground a word, got 1 for 2"):
+    with pytest.raises(UserError, match="one background per word, got 1 for 2"):
         draw_words(axes, ["a", "b"], [None])
     assert shade(0.5, "#000000") == "#808080"
     assert shade(7.0, "#000000") == "#000000"

@@ -1,4 +1,4 @@
-"""Linear maps under which the features of several views agree: canonical correlation."""
+"""Regularised canonical correlation analysis of two views (CCA) and of several (MAXVAR)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,27 +17,27 @@ from mmalign.training.cca.truncated_svd import Rows, directions
 def canonical_maps(
     a: Any, b: Any, dim: int, *, ridge: tuple[float, float] = (1.0, 1.0), power: float = 1.0, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    r"""Linear maps under which the rows of two views agree: canonical correlation with a ridge on each view.
+    r"""Canonical correlation analysis of two views, with a ridge penalty on each.
 
     .. math:: U S V^\top = (X^\top X + \lambda_a I)^{-1/2} X^\top Y (Y^\top Y + \lambda_b I)^{-1/2}, \quad
               W_a = (X^\top X + \lambda_a I)^{-1/2} U S^p, \quad W_b = (Y^\top Y + \lambda_b I)^{-1/2} V S^p
 
     (Hotelling 1936; the ridge is that of Vinod 1976.) Rows are first divided by the root of their mean squared
-    length; they are not centred. The work is in the rows' inner products, so features may be many and sparse.
+    length; they are not centred. The computation uses inner products of rows, so features may be many and sparse.
 
     Args:
         a: Features of one view, `(n, f)`: an array, a tensor, or a SciPy sparse array.
-        b: Features of the other view, `(n, g)`, row by row the partners.
-        dim: Most directions.
+        b: Features of the other view, `(n, g)`; row i is paired with row i of `a`.
+        dim: Maximum number of directions.
         ridge: Lambda of each view, at least 0.
-        power: p; 0 = all directions count alike.
-        seed: Of the random projections behind the strongest directions of more than `EXACT` rows.
+        power: p; 0 = equal weight of all directions.
+        seed: Seed of the random projections used with more than `EXACT` rows.
 
     Returns:
-        `(f, k)` and `(g, k)` float32, k = dim or what the rows allow. The cosine of mapped rows is the score.
+        `(f, k)` and `(g, k)` float32, k = min(dim, rank). The score is the cosine of mapped rows.
 
     Raises:
-        UserError: fewer than two rows, unequal numbers of rows, a NaN, or nothing but zeros.
+        UserError: fewer than two rows, unequal numbers of rows, a NaN, or only zeros.
 
     Example:
         >>> x = torch.eye(3)
@@ -47,9 +47,9 @@ def canonical_maps(
     """
     x, y = _rows(a, "the first view"), _rows(b, "the second view")
     if x.shape[0] != y.shape[0] or x.shape[0] < 2:
-        raise UserError(f"canonical start: expected two or more pairs of rows, got {x.shape[0]} and {y.shape[0]}")
+        raise UserError(f"CCA initialisation: expected two or more pairs of rows, got {x.shape[0]} and {y.shape[0]}")
     if min(ridge) < 0:
-        raise UserError(f"canonical start: ridge must be at least 0, got {ridge}")
+        raise UserError(f"CCA initialisation: ridge must be at least 0, got {ridge}")
     (u, s, v), (p, t, q) = directions(x, seed), directions(y, seed)
     shrink_a, shrink_b = (s**2 + ridge[0]) ** -0.5, (t**2 + ridge[1]) ** -0.5
     left, strength, right = np.linalg.svd((shrink_a * s)[:, None] * (u.T @ p) * (t * shrink_b)[None])
@@ -68,7 +68,7 @@ def shared_maps(
     power: float = 1.0,
     seed: int = 0,
 ) -> list[Tensor]:
-    r"""Linear maps of several views onto what they have in common; rows may lack some of the views.
+    r"""Generalised canonical correlation analysis of several views; rows may lack some of the views.
 
     .. math:: \Big(\sum_i X_i (X_i^\top X_i + \lambda_i I)^{-1} X_i^\top\Big) g = \mu\, K g, \quad
               W_i = (X_i^\top X_i + \lambda_i I)^{-1} X_i^\top G\, \mathrm{diag}(\rho)^p, \quad
@@ -79,15 +79,15 @@ def shared_maps(
     that direction. Rows are scaled as in `canonical_maps`.
 
     Args:
-        views: Features of each view, `(n, f_i)`; what stands in a missing row does not count.
-        present: `(n, views)`, which rows a view has.
-        dim: Most directions.
+        views: Features of each view, `(n, f_i)`; missing rows are ignored.
+        present: `(n, views)`, True = the view has the row.
+        dim: Maximum number of directions.
         ridge: Lambda of each view, at least 0.
-        power: p; 0 = all directions count alike.
+        power: p; 0 = equal weight of all directions.
         seed: As in `canonical_maps`.
 
     Returns:
-        `(f_i, k)` float32 for each view. The cosine of mapped rows is the score.
+        `(f_i, k)` float32 for each view. The score is the cosine of mapped rows.
 
     Raises:
         UserError: as `canonical_maps`, or a view that shares fewer than two rows with the others.
@@ -99,14 +99,16 @@ def shared_maps(
         tensor([0, 1, 2, 3])
     """
     if min(ridge) < 0 or len(ridge) != len(views):
-        raise UserError(f"canonical start: expected a ridge of at least 0 for each of {len(views)} views, got {ridge}")
-    kept = present.sum(1) > 1  # a row with one view says nothing of what views share
+        raise UserError(
+            f"CCA initialisation: expected a ridge of at least 0 for each of {len(views)} views, got {ridge}"
+        )
+    kept = present.sum(1) > 1  # a row with one view has no information on shared directions
     counts = present[kept].sum(1)
     found, blocks = [], []
     for index, (view, strength) in enumerate(zip(views, ridge, strict=True)):
         there = present[kept, index]
         if there.sum() < 2:
-            raise UserError(f"canonical start: view {index + 1} shares {there.sum()} rows with others; expected two")
+            raise UserError(f"CCA initialisation: view {index + 1} shares {there.sum()} rows with others; expected two")
         rows = _rows(view, f"view {index + 1}", kept & present[:, index])[kept]
         u, s, v = directions(rows * there[:, None], seed)
         found.append((u, s / (s**2 + strength), v))
@@ -138,8 +140,8 @@ def _rows(values: Any, where: str, counted: NDArray[np.bool_] | None = None) -> 
     known = rows if counted is None else rows[counted]
     held = known.data if issparse(known) else known
     if not np.isfinite(held).all():
-        raise UserError(f"canonical start: {where} has features that are NaN or infinite")
+        raise UserError(f"CCA initialisation: {where} has features that are NaN or infinite")
     size = float((held**2).sum()) / max(1, known.shape[0])
     if not size > 0:
-        raise UserError(f"canonical start: {where} has no features but zeros")
+        raise UserError(f"CCA initialisation: {where} has only zero features")
     return rows / size**0.5

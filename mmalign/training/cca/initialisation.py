@@ -1,4 +1,4 @@
-"""A start in closed form: linear maps of towers by regularised canonical correlation, before any step is taken."""
+"""CCA initialisation: set the towers' linear layers by regularised canonical correlation analysis."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,14 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class CCAConfig:
-    """How towers start.
+    """CCA initialisation of the towers' linear layers.
 
     Args:
-        towers: Two or more; default: all that are trained in pairs.
-        ridge: Tower -> how strongly its directions are held back, in rows' worth: a direction that the training rows
-            fill as this many rows of typical length would is halved in variance. Default 1 for each. More for the
-            tower with more noise; choose by held-out rows.
-        power: Weight of each direction that the towers share: its correlation to this power.
+        towers: Names of two or more towers; default: all towers in pairs.
+        ridge: Tower -> ridge penalty in units of training rows; larger = stronger regularisation, for noisier towers.
+            Default 1 for each. Choose it on validation rows.
+        power: Each shared direction is weighted by its correlation to this power.
     """
 
     towers: list[str] = field(default_factory=list)
@@ -41,17 +40,17 @@ class CCAConfig:
 
 
 def cca_initialise(model: Aligner, data: "Dataset", config: CCAConfig, *, batch_size: int = 256) -> None:
-    """Set the maps of two towers by `canonical_maps` of their features of the training rows, of more by `shared_maps`.
+    """Set the linear maps of two towers by `canonical_maps`, of more towers by `shared_maps`, on the training rows.
 
-    An encoder with `linear_features` has its own map set, and its head passes that on; of any other encoder, as it is
-    now, the head behind its vector is set. Rows with fewer than two of the towers are left out; of several alternatives
-    the first counts.
+    For an encoder with `linear_features`, its linear layer is set and the head becomes the identity; for any other
+    encoder, with its current weights, the head is set. Rows with fewer than two of the towers are left out; of several
+    alternatives the first is used.
 
     Args:
-        model: Built, not yet trained.
-        data: Prepared, with the model's transforms attached.
-        config: What to set.
-        batch_size: Samples a forward pass.
+        model: The model before training.
+        data: The data set, prepared, with the model's transforms attached.
+        config: The settings.
+        batch_size: Samples per forward pass.
 
     Raises:
         UserError: fewer than two towers, a head that is not linear, or too few training rows.
@@ -64,7 +63,7 @@ def cca_initialise(model: Aligner, data: "Dataset", config: CCAConfig, *, batch_
     features = [_features(model, data, name, batch_size) for name in names]
     records = sorted(set().union(*(indices for _, indices in features)))
     present = np.array([[record in indices for _, indices in features] for record in records])
-    told = present.sum(1) > 1  # of two towers: both, as canonical correlation proper needs
+    told = present.sum(1) > 1  # of two towers: both, as CCA needs
     if told.sum() < 2:
         towers = f"both {' and '.join(names)}" if len(names) == 2 else f"two or more of {', '.join(names)}"
         raise UserError(f"model.cca_init: {told.sum()} training rows have {towers}; expected two or more")
@@ -91,7 +90,7 @@ def _towers(model: Aligner, config: CCAConfig) -> list[str]:
 
 
 def _features(model: Aligner, data: "Dataset", name: str, batch_size: int) -> tuple[Rows, dict[int, int]]:
-    """Features of the training rows' first alternatives, and where each record's stand."""
+    """Features of the training rows' first alternatives, and the row of each record."""
     encoder = model.encoders[name]
     assert isinstance(encoder, Encoder)
 
@@ -132,7 +131,7 @@ def _head(model: Aligner, name: str) -> Any:
 
 
 def _room(model: Aligner, name: str) -> int:
-    """How many directions the tower's map can hold."""
+    """Maximum number of directions of the tower's map."""
     encoder, layers = model.encoders[name], _head(model, name)
     assert isinstance(encoder, Encoder)
     if not isinstance(encoder, LinearFeatures) and not isinstance(layers, torch.nn.Linear):
