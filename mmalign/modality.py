@@ -43,7 +43,7 @@ class Transform(ABC):
         """
         return sample
 
-    def fit(self, features: Iterable[Any]) -> None:  # noqa: B027 - most transforms have nothing to learn
+    def fit(self, features: Iterable[Any]) -> None:  # noqa: B027 - most transforms have nothing to fit
         """Fit to the training samples (a tokenizer, statistics). Called once, before the encoder is built."""
 
     def __call__(self, features: Any, rng: np.random.Generator | None = None) -> Any:

@@ -76,7 +76,7 @@ def test_weights_that_are_none(value: float) -> None:
 def test_tables_that_do_not_fit() -> None:
     with pytest.raises(UserError, match=r"weights of 3 x 4.*got \(4, 3\)"):
         answers(torch.ones(4, 3), ATOMS, WORDS)
-    with pytest.raises(UserError, match="no mass between them"):
+    with pytest.raises(UserError, match="correspondence of the two samples is zero"):
         answers(torch.zeros(3, 4), ATOMS, WORDS)
     with pytest.raises(UserError, match="at least one word"):
         correspondence_figure([], ATOMS, WORDS, draw=lambda axes, weights: None)

@@ -115,7 +115,7 @@ def test_grid_drawn_by_modalities() -> None:
 
 def test_grid_errors() -> None:
     nothing = {"draw_query": lambda sample, axes: None, "draw_answer": lambda sample, axes: None}
-    with pytest.raises(UserError, match="2 queries with 3 answers"):
+    with pytest.raises(UserError, match="2 queries with 3 results"):
         retrieval_grid([0, 1], [[0, 1, 2], [0]], scores=torch.zeros(2, 3), right=torch.zeros(2, 3) > 0, **nothing)
     with pytest.raises(UserError, match="at most 400 cells"):
         retrieval_grid([0] * 50, [[0] * 9] * 50, scores=torch.zeros(50, 9), right=torch.zeros(50, 9) > 0, **nothing)
@@ -194,7 +194,7 @@ def test_grid_with_names_and_no_judgement() -> None:
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[:2] == ["query", "1.  0.90\nCHEBI:1"]
     assert len(titles[2]) < 40
-    with pytest.raises(UserError, match="1 queries with 2 answers"):
+    with pytest.raises(UserError, match="1 queries with 2 results"):
         retrieval_grid(["a"], [["b", "c"]], scores=torch.zeros(1, 2), right=None, names=[["one"]],
                        draw_query=text.picture, draw_answer=text.picture)  # fmt: skip
 

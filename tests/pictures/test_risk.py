@@ -98,7 +98,7 @@ def test_each_task_has_its_picture(curves: dict[str, np.ndarray]) -> None:
         figure = figure_of(EvalResult(task, scores, origin, details))
         assert task.split("-")[0] in figure.get_suptitle().lower() or task in ("multi-label", "probe")
         labels.append(figure.axes[0].get_xlabel())
-    assert labels == ["area under the ROC curve", "coverage: accepted rows, the most certain first (per cent)", "macro auroc",
-                      "true x", "true x"]  # fmt: skip
+    coverage = "coverage: accepted rows, the most certain first (per cent)"
+    assert labels == ["area under the ROC curve", coverage, "macro auroc", "true x", "true x"]
     with pytest.raises(UserError, match="nothing to draw"):
         figure_of(EvalResult("regression", {"mae": 1.0}, origin))
