@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from mmalign.data.dataset import Dataset
     from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
     from mmalign.data.split import Split
+    from mmalign.embedding.loop import EmbeddedSplit
     from mmalign.errors import BadSample, UserError
+    from mmalign.evaluation.ranking.ranks import ranks
+    from mmalign.evaluation.ranking.relevance import RelevanceMatrix
     from mmalign.evaluation.report.result import EvalResult
     from mmalign.evaluation.settings import EvalSettings
     from mmalign.evaluation.tasks.linear_probe import LinearProbe
-    from mmalign.evaluation.tasks.retrieval import Retrieval
+    from mmalign.evaluation.tasks.retrieval import Retrieval, retrieval_scores
     from mmalign.evaluation.tasks.zero_shot_classification import ZeroShotClassification
     from mmalign.evaluation.tasks.zero_shot_multilabel import ZeroShotMultiLabel
     from mmalign.evaluation.tasks.zero_shot_regression import ZeroShotRegression
@@ -28,10 +31,12 @@ if TYPE_CHECKING:
     from mmalign.model import Aligner
     from mmalign.objectives import functional
     from mmalign.objectives.global_batch import GlobalBatch
+    from mmalign.objectives.gradient_norms import GradientNorms
     from mmalign.objectives.objective import Objective
-    from mmalign.objectives.pairs import PairConfig
+    from mmalign.objectives.pairs import PairConfig, PairSum
     from mmalign.searching.nearest import search
     from mmalign.towers import TowerConfig, fit_transforms, modality_of
+    from mmalign.training.cca.cca import canonical_maps
     from mmalign.types import Batch, Embedding, Features, LossOutput, Tokens
 
 _HOMES = {
@@ -70,6 +75,13 @@ _HOMES = {
     "TowerConfig": "towers",
     "fit_transforms": "towers",
     "modality_of": "towers",
+    "EmbeddedSplit": "embedding.loop",
+    "RelevanceMatrix": "evaluation.ranking.relevance",
+    "ranks": "evaluation.ranking.ranks",
+    "GradientNorms": "objectives.gradient_norms",
+    "canonical_maps": "training.cca.cca",
+    "retrieval_scores": "evaluation.tasks.retrieval",
+    "PairSum": "objectives.pairs",
     "Batch": "types",
     "Embedding": "types",
     "Features": "types",
@@ -82,19 +94,23 @@ __all__ = [
     "BadSample",
     "Batch",
     "Dataset",
+    "EmbeddedSplit",
     "Embedding",
     "Encoder",
     "EvalResult",
     "EvalSettings",
     "Features",
     "GlobalBatch",
+    "GradientNorms",
     "LinearProbe",
     "LossOutput",
     "Modality",
     "Objective",
     "PairConfig",
+    "PairSum",
     "Record",
     "Rejected",
+    "RelevanceMatrix",
     "Retrieval",
     "Run",
     "Source",
@@ -109,6 +125,7 @@ __all__ = [
     "ZeroShotMultiLabel",
     "ZeroShotRegression",
     "__version__",
+    "canonical_maps",
     "check",
     "evaluate",
     "explain",
@@ -116,6 +133,8 @@ __all__ = [
     "functional",
     "load",
     "modality_of",
+    "ranks",
+    "retrieval_scores",
     "save",
     "search",
     "train",

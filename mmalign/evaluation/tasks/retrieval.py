@@ -113,7 +113,9 @@ class Retrieval(Task):
             ]
             blocks = each[0] if len(each) == 1 else mean_rank_blocks(each)
             found = rank_blocks(blocks, relevant, gallery=len(one.gallery), ks=lengths, ties=self.ties)
-            scores[name] = summary(found, one.queries.record_indices, resamples=settings.bootstrap, seed=settings.seed)
+            scores[name] = retrieval_scores(
+                found, one.queries.record_indices, resamples=settings.bootstrap, seed=settings.seed
+            )
             scores[name]["no_relevant_item"] = len(one.queries) - len(found.queries)
             if self.exclude_seen_groups:
                 scores[name]["seen_in_training"] = one.seen
@@ -159,8 +161,8 @@ def _checked(ks: Sequence[int] | None, gallery: str) -> tuple[int, ...]:
     return lengths
 
 
-def summary(found: Ranks, records: Tensor, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
-    """Ranks -> scores, each with its interval.
+def retrieval_scores(found: Ranks, records: Tensor, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """Scores of a retrieval from the ranks of its relevant items, each with its confidence interval.
 
     Args:
         found: Ranks of one direction.

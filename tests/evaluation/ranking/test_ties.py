@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from mmalign.embedding.scoring import Block, margin_of
 from mmalign.errors import UserError
 from mmalign.evaluation.ranking.ranks import rank_blocks, ranks
-from mmalign.evaluation.tasks.retrieval import summary
+from mmalign.evaluation.tasks.retrieval import retrieval_scores
 from mmalign.types import Embedding
 
 
@@ -72,7 +72,7 @@ def test_queries_with_fewer_right_answers_than_their_neighbours() -> None:
 
 def test_a_constant_score_gives_chance() -> None:
     size = 40
-    scores = summary(
+    scores = retrieval_scores(
         ranks(*table(np.zeros((size, size))), csr_array(np.eye(size)), score=inner, ks=(1, 10, 39), ties="middle"),
         torch.arange(size),
         resamples=0,
@@ -80,7 +80,9 @@ def test_a_constant_score_gives_chance() -> None:
     assert [scores[f"hit@{k}"] for k in (1, 10, 39)] == pytest.approx([1 / 40, 10 / 40, 39 / 40])
     assert [scores[f"recall@{k}"] for k in (1, 10, 39)] == pytest.approx([1 / 40, 10 / 40, 39 / 40])
     assert scores["mean_rank"] == scores["median_rank"] == 20.5
-    worst = summary(ranks(*table(np.zeros((size, size))), csr_array(np.eye(size)), score=inner), torch.arange(size))
+    worst = retrieval_scores(
+        ranks(*table(np.zeros((size, size))), csr_array(np.eye(size)), score=inner), torch.arange(size)
+    )
     assert (worst["hit@10"], worst["mean_rank"]) == (0, 40)
 
 

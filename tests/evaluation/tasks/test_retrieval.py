@@ -14,7 +14,7 @@ from mmalign.embedding.scoring import first_answers
 from mmalign.errors import UserError
 from mmalign.evaluation.ranking.ranks import Ranks
 from mmalign.evaluation.ranking.relevance import RelevanceMatrix
-from mmalign.evaluation.tasks.retrieval import summary
+from mmalign.evaluation.tasks.retrieval import retrieval_scores
 from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.pairs import PairConfig
 from mmalign.types import Embedding
@@ -173,9 +173,9 @@ def test_captions_of_one_record_are_drawn_together() -> None:
     outcome = torch.tensor([0, 5] * 20)
     single = Ranks(torch.arange(40), outcome, torch.ones(40), torch.zeros(40, 1), (1,), 40)
     many = Ranks(torch.arange(200), outcome.repeat_interleave(5), torch.ones(200), torch.zeros(200, 1), (1,), 40)
-    one = summary(single, torch.arange(40))["hit@1_ci"]
-    assert summary(many, torch.arange(40).repeat_interleave(5))["hit@1_ci"] == pytest.approx(one)
-    alone = summary(many, torch.arange(200))["hit@1_ci"]
+    one = retrieval_scores(single, torch.arange(40))["hit@1_ci"]
+    assert retrieval_scores(many, torch.arange(40).repeat_interleave(5))["hit@1_ci"] == pytest.approx(one)
+    alone = retrieval_scores(many, torch.arange(200))["hit@1_ci"]
     assert alone[1] - alone[0] < 0.6 * (one[1] - one[0])
 
 
