@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mmalign.evaluation.ranking.relevance import RelevanceMatrix
     from mmalign.evaluation.report.result import EvalResult
     from mmalign.evaluation.settings import EvalSettings
+    from mmalign.evaluation.tasks.few_shot import FewShot
     from mmalign.evaluation.tasks.linear_probe import LinearProbe
     from mmalign.evaluation.tasks.retrieval import Retrieval, retrieval_scores
     from mmalign.evaluation.tasks.zero_shot_classification import ZeroShotClassification
@@ -60,6 +61,7 @@ _HOMES = {
     "ZeroShotClassification": "evaluation.tasks.zero_shot_classification",
     "ZeroShotMultiLabel": "evaluation.tasks.zero_shot_multilabel",
     "ZeroShotRegression": "evaluation.tasks.zero_shot_regression",
+    "FewShot": "evaluation.tasks.few_shot",
     "LinearProbe": "evaluation.tasks.linear_probe",
     "explain": "explanation",
     "Encoder": "modality",
@@ -100,6 +102,7 @@ __all__ = [
     "EvalResult",
     "EvalSettings",
     "Features",
+    "FewShot",
     "GlobalBatch",
     "GradientNorms",
     "LinearProbe",

@@ -122,7 +122,7 @@ def evaluate(
     Args:
         model: A model, or the path of a bundle or run.
         data: The data set; it is prepared here.
-        task: retrieval, zero-shot, multi-label, regression or probe; or a task with its settings, such as
+        task: retrieval, zero-shot, multi-label, regression, probe or few-shot; or a task with its settings, such as
             `Retrieval(gallery="corpus")`.
         pair: The two towers; default: the only pair that the model was trained on.
         device: Device to load a bundle on; a model stays on its own.

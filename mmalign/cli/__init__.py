@@ -8,7 +8,7 @@ from mmalign.errors import BadSample, UserError
 
 COMMANDS = {
     "train": "train a model by a recipe: mmalign train image-text [overrides]",
-    "evaluate": "evaluate a bundle: retrieval, classification, regression or probe, with confidence intervals",
+    "evaluate": "evaluate a bundle: retrieval, zero-shot, few-shot, probes and other tasks, with confidence intervals",
     "check": "check data before training: unusable records, duplicates, leakage, a sheet of samples",
     "embed": "embed one tower of a data set into a Parquet table",
     "search": "find the nearest records of an embedded table",

@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin
 from mmalign.arguments import Argument, arguments_of
 from mmalign.errors import UserError
 from mmalign.evaluation.settings import EvalSettings, Task
+from mmalign.evaluation.tasks.few_shot import FewShot
 from mmalign.evaluation.tasks.linear_probe import LinearProbe
 from mmalign.evaluation.tasks.retrieval import Retrieval
 from mmalign.evaluation.tasks.zero_shot_classification import ZeroShotClassification
@@ -15,7 +16,8 @@ from mmalign.evaluation.tasks.zero_shot_regression import ZeroShotRegression
 from mmalign.registry import nearest
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (Retrieval, ZeroShotClassification, ZeroShotMultiLabel, ZeroShotRegression, LinearProbe)
+    task.name: task
+    for task in (Retrieval, ZeroShotClassification, ZeroShotMultiLabel, ZeroShotRegression, LinearProbe, FewShot)
 }
 
 

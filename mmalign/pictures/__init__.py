@@ -6,6 +6,7 @@ from mmalign.pictures.figures import save
 from mmalign.pictures.grid import retrieval_grid
 from mmalign.pictures.matrices import confusion, similarity_matrix
 from mmalign.pictures.risk import dots, predicted_and_true, risk_coverage
+from mmalign.pictures.strips import strips
 
 __all__ = [
     "answers",
@@ -17,5 +18,6 @@ __all__ = [
     "risk_coverage",
     "save",
     "similarity_matrix",
+    "strips",
     "training_curves",
 ]

@@ -88,6 +88,19 @@ def test_probe(given: tuple[Path, list[str]]) -> None:
     assert number["scores"]["probes"]["100 % trained"]["spearman"] > 0.7
 
 
+def test_few_shot(given: tuple[Path, list[str]]) -> None:
+    folder = given[0]
+    rows = pq.read_table(folder / "rows.parquet").to_pylist()
+    rows = [row | {"label": ["weak" if row["heart"][0] < -1 else "strong"]} for row in rows]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "classes.parquet")
+    flags = ("--data.manifest", str(folder / "classes.parquet"), "--split", "all")
+    sizes = ("--ways", "2", "--shots", "1", "5", "--queries", "10", "--folds", "3", "--features", "embedding")
+    result = measured(given, "few-shot", *flags, *sizes)
+    assert list(result["scores"]["accuracy"])[::2] == ["2-way 1-shot, linear head", "2-way 5-shot, linear head"]
+    assert {len(values) for values in result["scores"]["fold_accuracies"].values()} == {3}
+    assert "C = 1;" in result["provenance"]["protocol"]["linear head"]
+
+
 def test_an_option_of_another_task(given: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     folder, data = given
     assert main(["evaluate", str(folder / "bundle"), "--task", "probe", *data, "--top", "0.2"]) == 2

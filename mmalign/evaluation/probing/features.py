@@ -19,6 +19,12 @@ Kind = Literal["encoder", "embedding"]
 KINDS = ("encoder", "embedding")
 
 
+def sample_tower(model: Aligner, pair: tuple[str, str]) -> str:
+    """The tower to probe, of two: the first whose samples are files or arrays, or the first."""
+    files = [tower for tower in pair if not model.modalities[tower].value_is_sample]
+    return (files or [*pair])[0]
+
+
 def side_features(
     model: Aligner, data: Dataset, side: str, split: str, *, kind: str = "encoder", batch_size: int = 64
 ) -> tuple[Floats, Tensor]:

@@ -1,10 +1,10 @@
-"""Figures of multi-label, probe, regression and selective-prediction results."""
+"""Figures of multi-label, probe, few-shot, regression and selective-prediction results."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mmalign.evaluation.metrics.selective_prediction import variance_of
-from mmalign.pictures import dots, predicted_and_true, risk_coverage
+from mmalign.pictures import dots, predicted_and_true, risk_coverage, strips
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +35,10 @@ def figures_drawn(result: "EvalResult") -> "Figure | None":
         chance = 0.5 if figure == "macro_auroc" else None
         title = f"Linear probes, {split} split ({result.scores['n']} rows)"
         return dots(_rows(kept, figure), xlabel=figure.replace("_", " "), chance=chance, title=title)
+    if result.task == "few-shot" and "fold_accuracies" in result.scores:
+        title = f"Few-shot classification, {split} split: {result.scores['folds']} folds and their mean"
+        folds = result.scores["fold_accuracies"]
+        return strips(folds, xlabel="accuracy", chance=result.scores["chance"], title=title)
     return None
 
 

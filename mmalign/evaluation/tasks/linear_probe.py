@@ -21,7 +21,7 @@ from mmalign.evaluation.metrics.weighted import (
     over_classes,
     with_both,
 )
-from mmalign.evaluation.probing.features import random_copy, side_features
+from mmalign.evaluation.probing.features import random_copy, sample_tower, side_features
 from mmalign.evaluation.probing.label_fractions import (
     shots_of_classes,
     strata_of_labels,
@@ -82,7 +82,7 @@ class LinearProbe(Task):
         threshold: Also classify the prediction as below this number or not.
         features: `encoder`, the input of the head, or `embedding`, the vectors of the shared space.
         fractions: Fractions of the training records; default: 0.01, 0.1 and 1, or none where there are shots.
-        shots: Training records per class.
+        shots: Training records per class; few-shot: default 5.
         seeds: Number of draws of training records and of random weights.
     """
 
@@ -97,8 +97,7 @@ class LinearProbe(Task):
 
     def towers(self, model: Aligner, pair: Pair) -> tuple[str, ...]:
         """The first tower whose samples are files or arrays, or the first."""
-        files = [tower for tower in pair if not model.modalities[tower].value_is_sample]
-        return ((files or [*pair])[0],)
+        return (sample_tower(model, pair),)
 
     def run(self, model: Aligner, data: Dataset, towers: tuple[str, ...], settings: EvalSettings) -> EvalResult:
         """Fit linear probes on parts of the training rows, of the model and of its random copies.
