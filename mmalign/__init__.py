@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mmalign.bundle import load, save
     from mmalign.capabilities import TokenLabels
     from mmalign.data.checking import check
+    from mmalign.data.config import DataConfig
     from mmalign.data.dataset import Dataset
     from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
     from mmalign.data.split import Split
@@ -47,6 +48,7 @@ _HOMES = {
     "load": "bundle",
     "save": "bundle",
     "check": "data.checking",
+    "DataConfig": "data.config",
     "Dataset": "data.dataset",
     "Split": "data.split",
     "Record": "data.sources.base",
@@ -95,6 +97,7 @@ __all__ = [
     "Aligner",
     "BadSample",
     "Batch",
+    "DataConfig",
     "Dataset",
     "EmbeddedSplit",
     "Embedding",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mmalign import bundle, registry
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.evaluation.report.result import EvalResult
@@ -63,7 +64,7 @@ class Run:
             settings: Keyword arguments of `mmalign.evaluate`, such as `split="test"`.
         """
         config = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
-        return evaluate(self.model, Dataset(**config["data"]), task, **settings)
+        return evaluate(self.model, DataConfig(**config["data"]), task, **settings)
 
 
 def train(
@@ -110,7 +111,7 @@ def train(
 
 def evaluate(
     model: Aligner | str | Path,
-    data: Dataset,
+    data: DataConfig | Dataset,
     task: "str | Task" = "retrieval",
     *,
     pair: Sequence[str] = (),
@@ -121,7 +122,7 @@ def evaluate(
 
     Args:
         model: A model, or the path of a bundle or run.
-        data: The data set; it is prepared here.
+        data: The configuration of the data, or data that are open; the samples of `split` are read here.
         task: retrieval, zero-shot, multi-label, regression, probe or few-shot; or a task with its settings, such as
             `Retrieval(gallery="corpus")`.
         pair: The two towers; default: the only pair that the model was trained on.

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.pairs import PairConfig
@@ -39,9 +40,11 @@ def paired(model: Aligner, tmp_path: Path) -> Callable[..., Dataset]:
     def make(rows: Table, sides: tuple[str, ...] = ("left", "right"), splits: list[str] | None = None) -> Dataset:
         path = tmp_path / f"rows{len(list(tmp_path.iterdir()))}.parquet"
         pq.write_table(pa.Table.from_pylist([{"split": "test"} | row for row in rows]), path)
-        data = Dataset(manifest=str(path), columns={side: side for side in sides})
-        data.prepare({side: model.modalities[side] for side in sides}, splits=splits)
-        return data
+        return Dataset.open(
+            DataConfig(manifest=str(path), columns={side: side for side in sides}),
+            {side: model.modalities[side] for side in sides},
+            splits=splits,
+        )
 
     return make
 

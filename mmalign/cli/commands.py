@@ -78,16 +78,16 @@ def check_command(arguments: list[str]) -> int:
 def embed_command(arguments: list[str]) -> int:
     """Mmalign embed BUNDLE TOWER OUT.parquet --data.*."""
     parsed, data = parse_with_data("embed", EmbedFlags, arguments)
-    from mmalign.embedding.loop import embed_split, prepare
+    from mmalign.embedding.loop import embed_split, opened
     from mmalign.searching.table import write_parquet
 
     out = _target(parsed.out)
     model = bundle.load(parsed.bundle, device=parsed.device)
     _known_tower(model, parsed.tower)
-    prepare(model, data, (parsed.tower,), parsed.split)
-    embedded = embed_split(model, data, parsed.tower, parsed.split, batch_size=parsed.batch_size)
-    write_parquet(out or parsed.out, embedded, data, split=parsed.split, bundle_hash=bundle.fingerprint(parsed.bundle))
-    print(f"{len(embedded)} vectors of {model.dim} -> {parsed.out}; rejected records: {len(data.rejected)}")
+    read = opened(model, data, (parsed.tower,), parsed.split)
+    embedded = embed_split(model, read, parsed.tower, parsed.split, batch_size=parsed.batch_size)
+    write_parquet(out or parsed.out, embedded, read, split=parsed.split, bundle_hash=bundle.fingerprint(parsed.bundle))
+    print(f"{len(embedded)} vectors of {model.dim} -> {parsed.out}; rejected records: {len(read.rejected)}")
     return 0
 
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from mmalign import bundle, recipes
-from mmalign.data.dataset import Dataset
+from mmalign.data.config import DataConfig
 from mmalign.evaluation.report.result import EvalResult
 from mmalign.evaluation.run_task import evaluate
 
@@ -32,7 +32,7 @@ def demo(out: Path, *, json_path: Path | None = None, seed: int = 0) -> dict[str
     model = bundle.load(out)
     results = {}
     for task in ("zero-shot", "retrieval"):
-        data = Dataset(source="digits", validation=0.2)
+        data = DataConfig(source="digits", validation=0.2)
         options = {"prompts": recipes.folder() / PROMPTS} if task == "zero-shot" else {"relevance": "content"}
         results[task] = evaluate(model, data, task, pair=("image", "text"), seed=seed, **options)
         results[task].show()

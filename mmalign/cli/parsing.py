@@ -10,7 +10,7 @@ from mmalign import bundle
 from mmalign.arguments import Argument
 from mmalign.cli.flags import arguments_of_flags
 from mmalign.cli.help import asked_for, data_section, show_help
-from mmalign.data.dataset import Dataset
+from mmalign.data.config import DataConfig
 from mmalign.flags import fold_open_dicts
 from mmalign.flags import parse as parse_flags
 from mmalign.keys import Section
@@ -33,7 +33,7 @@ def parse(name: str, flags: type, arguments: list[str]) -> Parsed:
     return parse_flags(_parser(name, flags), _switched_on(flags, arguments), arguments_of_flags(flags))
 
 
-def parse_with_data(name: str, flags: type, arguments: list[str]) -> tuple[Parsed, Dataset]:
+def parse_with_data(name: str, flags: type, arguments: list[str]) -> tuple[Parsed, DataConfig]:
     """Parse the flags of a command and `--data.*`; the data of a bundle's run are the default unless others are named.
 
     Args:
@@ -42,13 +42,13 @@ def parse_with_data(name: str, flags: type, arguments: list[str]) -> tuple[Parse
         arguments: The command line after the command.
 
     Returns:
-        The flags, and the data set, not prepared.
+        The flags, and the configuration of the data.
     """
     _help(name, flags, arguments, data=True)
     arguments = _switched_on(flags, arguments)
     parser = _parser(name, flags)
-    parser.add_class_arguments(Dataset, "data")
-    keys = arguments_of_flags(flags) | {"data": Argument("data", Section(Dataset))}
+    parser.add_class_arguments(DataConfig, "data")
+    keys = arguments_of_flags(flags) | {"data": Argument("data", Section(DataConfig))}
     parsed = parse_flags(parser, fold_open_dicts(arguments, {}), keys)
     if "bundle" in parsed:
         defaults = _run_defaults(parsed.bundle, arguments)
@@ -96,7 +96,7 @@ def _help(name: str, flags: type, arguments: list[str], *, data: bool) -> None:
     }
     usage = " ".join([name, *(one.name for one in positional), "[flags]", *["[--data.*]"] * data])
     if data:
-        sections["data"] = data_section(Dataset, whole=wanted == "all")
+        sections["data"] = data_section(DataConfig, whole=wanted == "all")
     more = f"`mmalign {name} --help all` prints every flag." if data and wanted == "own" else ""
     about = (flags.__doc__ or "").split("\n")[0]
     sections = {title: flags for title, flags in sections.items() if flags}

@@ -9,7 +9,7 @@ import yaml
 from mmalign import recipes
 from mmalign.arguments import Argument, arguments_of
 from mmalign.cli.help import flatten, show_help
-from mmalign.data.dataset import Dataset
+from mmalign.data.config import DataConfig
 from mmalign.training.build import ModelConfig
 from mmalign.training.run_config import RunConfig
 
@@ -44,7 +44,7 @@ def show_train_help(recipe: str, *, whole: bool) -> None:
     """
     content = yaml.safe_load(recipes.find(recipe).read_text(encoding="utf-8"))
     run = [*arguments_of(RunConfig).values(), SEED, PRINT_CONFIG]
-    data = [one for name, one in arguments_of(Dataset).items() if whole or name in DATA]
+    data = [one for name, one in arguments_of(DataConfig).items() if whole or name in DATA]
     trainer = TRAINER
     if whole:
         from pytorch_lightning import Trainer

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmalign.data.batches import content_key
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.files.folder import content_sha256
 from mmalign.data.sources.base import Record, Rejected
@@ -106,27 +107,26 @@ class CheckReport:
             console.print(f"... and {self.bad - _SHOWN} more; --json lists all")
 
 
-def check(data: Dataset, modalities: Mapping[str, Modality], *, sheet: Path | None = None) -> CheckReport:
+def check(config: DataConfig, modalities: Mapping[str, Modality], *, sheet: Path | None = None) -> CheckReport:
     """Read every row and decode every sample; stop at nothing.
 
     Args:
-        data: Need not be prepared.
+        config: Where the data come from.
         modalities: Tower -> how it is decoded.
         sheet: Draw some rows here (PNG).
 
     Raises:
         UserError: the source cannot be opened, or lacks a column.
     """
-    data.open(modalities)
-    bad = data.scan(set(data.splits))
-    records = data.all_records
+    data = Dataset.open(config, modalities, accept_all=True)
+    bad, records = {**data.unusable, **data.missing}, data.records
     good = [index for index in range(len(records)) if index not in bad]
     known: dict[Path, str] = {}
     with ThreadPoolExecutor(2) as pool:
         contents = dict(zip(good, pool.map(lambda index: _contents(data, records[index], known), good), strict=True))
     value_is_sample = {tower: modality.value_is_sample for tower, modality in modalities.items()}
     duplicates, leakage = [], []
-    for tower in data.present:
+    for tower in data.towers:
         owners: dict[Hashable, list[int]] = defaultdict(list)
         for index in good:
             for key in contents[index].get(tower, ()):
@@ -144,7 +144,7 @@ def check(data: Dataset, modalities: Mapping[str, Modality], *, sheet: Path | No
         draw_sheet(data, good, sheet)
     return CheckReport(
         rows=len(records),
-        towers={tower: sum(tower in records[index].values for index in good) for tower in data.present},
+        towers={tower: sum(tower in records[index].values for index in good) for tower in data.towers},
         splits=dict(Counter(data.splits[index] for index in good).most_common()),
         labels=dict(Counter(label for index in good for label in records[index].labels).most_common()),
         groups=len(groups),
@@ -161,11 +161,11 @@ def draw_sheet(data: Dataset, indices: Sequence[int], path: Path, *, rows: int =
 
     rows = min(rows, len(indices))
     chosen = [indices[step * len(indices) // rows] for step in range(rows)]
-    figure = Figure(figsize=(3 * len(data.present), 2.4 * rows), layout="constrained")
-    axes = figure.subplots(rows, len(data.present), squeeze=False)
+    figure = Figure(figsize=(3 * len(data.towers), 2.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, len(data.towers), squeeze=False)
     for line, index in zip(axes, chosen, strict=True):
-        record = data.all_records[index]
-        for tower, cell in zip(data.present, line, strict=True):
+        record = data.records[index]
+        for tower, cell in zip(data.towers, line, strict=True):
             cell.set_axis_off()
             if tower in record.values:
                 data.modalities[tower].picture(data.store.get(index, tower), cell)
@@ -178,7 +178,7 @@ def draw_sheet(data: Dataset, indices: Sequence[int], path: Path, *, rows: int =
 
 def _contents(data: Dataset, record: Record, known: dict[Path, str]) -> dict[str, set[Hashable]]:
     found = {}
-    for tower in data.present:
+    for tower in data.towers:
         raw = [data.store.raw(record, tower, index) for index in range(len(record.values.get(tower, ())))]
         found[tower] = {
             content_sha256(value, known) if isinstance(value, Path) else content_key(value) for value in raw
@@ -190,7 +190,7 @@ def _shared(of: str, value_is_sample: bool, owners: list[list[int]], data: Datas
     if not owners:
         return []
     examples = [
-        " = ".join(f"{data.all_records[index].location} ({data.splits[index]})" for index in _apart(rows, data))
+        " = ".join(f"{data.records[index].location} ({data.splits[index]})" for index in _apart(rows, data))
         for rows in owners[:_EXAMPLES]
     ]
     return [Shared(of, value_is_sample, len(owners), len({index for rows in owners for index in rows}), examples)]

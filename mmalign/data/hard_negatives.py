@@ -1,40 +1,36 @@
-"""The table of near rows that `sampling.Neighbours` draws from, by way of a modality."""
+"""The table of near records that `sampling.Neighbours` draws from, by way of a modality."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.capabilities import HardNegatives, capability
-from mmalign.data.batches import positive_groups
-from mmalign.data.sample_cache import Samples
+from mmalign.data.split import Split
 
 NEAREST = 4
 """How many times as many neighbours are looked for as are brought along: some will be in a batch already."""
 
 
-def nearest_rows(
-    samples: Samples, tower: str, indices: NDArray[np.int64], positives: str, count: int
-) -> NDArray[np.int64]:
-    """The rows whose samples are nearest on a tower, by each row's first sample; positives of a row are left out.
+def nearest_rows(split: Split, tower: str, groups: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """The records whose samples are nearest in one tower, by each record's first sample; positives are left out.
 
     Args:
-        samples: Of all records.
-        tower: The tower that is compared; rows without it have no neighbours.
-        indices: The records among which neighbours are looked for.
-        positives: Which rows are positives of each other, see `positive_groups`.
+        split: The records among which neighbours are looked for.
+        tower: The tower that is compared; records without it have no neighbours.
+        groups: One integer per record of the data set; equal = positives of each other.
         count: Neighbours to look for; positives among them leave a gap.
 
     Returns:
-        Indices into `indices`, `(len(indices), count)`, nearest first, -1 where there is none.
+        Indices into the split, `(len(split), count)`, nearest first, -1 where there is none.
 
     Raises:
         UserError: the tower's modality cannot compare samples.
     """
-    there = [row for row, index in enumerate(indices) if tower in samples.records[index].values]
-    modality = capability(samples.modalities[tower], HardNegatives, "--data.hard_negatives")
-    found = modality.neighbours([samples.get(int(indices[row]), tower) for row in there], count)
+    there = [row for row, record in enumerate(split.records) if tower in record.values]
+    modality = capability(split.store.modalities[tower], HardNegatives, "--data.hard_negatives")
+    found = modality.neighbours([split.store.get(split.indices[row], tower) for row in there], count)
     rows = np.array([*there, -1], dtype=np.int64)  # -1 is the last one, and stays -1
-    table = np.full((len(indices), count), -1, dtype=np.int64)
+    table = np.full((len(split), count), -1, dtype=np.int64)
     table[there] = rows[found]
-    own = positive_groups(samples.records, positives)[indices]
+    own = groups[list(split.indices)]
     table[own[table] == own[:, None]] = -1
     return table

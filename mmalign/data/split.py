@@ -29,8 +29,8 @@ class Split:
 
     Example:
         >>> import mmalign
-        >>> data = mmalign.Dataset(source="digits")
-        >>> data.prepare({"text": mmalign.modality_of("text", mmalign.TowerConfig())}, splits=["validation"])
+        >>> text = mmalign.modality_of("text", mmalign.TowerConfig())
+        >>> data = mmalign.Dataset.open(mmalign.DataConfig("digits"), {"text": text}, splits=["validation"])
         >>> split = data.split("validation")
         >>> len(split) == len(split.records)
         True
@@ -68,16 +68,13 @@ class Split:
             for alternative in range(len(record.values.get(tower, ()))):
                 yield self.store.features(index, tower, transform, alternative)
 
-    def batches(
-        self, tower: str, transform: Transform, *, batch_size: int = 64, workers: int = 0
-    ) -> Iterable[tuple[Inputs, Tensor]]:
+    def batches(self, tower: str, transform: Transform, *, batch_size: int = 64) -> Iterable[tuple[Inputs, Tensor]]:
         """Every alternative of one tower, collated, without augmentation.
 
         Args:
             tower: Whose samples.
             transform: Makes and joins the items.
             batch_size: Items a batch.
-            workers: Processes that make batches; 0 = this one.
 
         Returns:
             Collated inputs, and for each item the index of its record in `records`, `(items,)`.
@@ -90,7 +87,7 @@ class Split:
         items = ItemBatches(self.store, tower, transform, self.indices)
         count = len(items.items)
         keys = [range(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
-        return loader(items, keys, workers)
+        return loader(items, keys, self.store.workers)
 
     def require(self, tower: str) -> None:
         """Raise a `UserError` where the data has no such tower."""

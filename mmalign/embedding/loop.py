@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.embedding.jagged import pack
 from mmalign.errors import UserError
@@ -41,25 +42,29 @@ class EmbeddedSplit:
         return indices
 
 
-def prepare(model: Aligner, data: Dataset, towers: Collection[str], split: str) -> None:
-    """Read the samples of a split for some of the model's towers.
+def opened(model: Aligner, data: DataConfig | Dataset, towers: Collection[str], split: str) -> Dataset:
+    """The data with the samples of one split, decoded as some towers of the model decode them.
 
     Args:
-        model: The model, whose modalities read the samples.
-        data: The data set.
+        model: The model, whose modalities decode the samples.
+        data: The configuration of the data, or data that are open: these are read further where the modalities match.
         towers: The towers.
         split: train, validation, test or all.
 
     Raises:
-        UserError: the data has no column for a tower.
+        UserError: the data has no column for a tower, or no such split.
     """
+    config = data if isinstance(data, DataConfig) else data.config
     for tower in towers:
-        if tower not in data.towers:
+        if tower not in config.towers:
             raise UserError(
                 f"the data has no column for the tower {tower!r}; name it with --data.columns.{tower} COLUMN"
-                f" (named: {', '.join(data.towers) or 'none'})"
+                f" (named: {', '.join(config.towers) or 'none'})"
             )
-    data.prepare({tower: model.modalities[tower] for tower in towers}, splits=None if split == "all" else [split])
+    modalities = {tower: model.modalities[tower] for tower in towers}
+    if isinstance(data, Dataset) and modalities == data.modalities:
+        return data.read(split)
+    return Dataset.open(config, modalities, splits=[split])
 
 
 def embed_split(
@@ -77,7 +82,7 @@ def embed_split(
 
     Args:
         model: What embeds them.
-        data: Prepared, with the model's transforms attached.
+        data: Opened with the model's modalities, and the split read.
         tower: The tower.
         split: Whose records.
         batch_size: Items a forward pass.
@@ -88,7 +93,7 @@ def embed_split(
     Raises:
         UserError: no record of the split has that tower, or `average` names a tower that has more than vectors.
     """
-    batches = data.split(split).batches(tower, model.transforms[tower], batch_size=batch_size, workers=data.workers)
+    batches = data.split(split).batches(tower, model.transforms[tower], batch_size=batch_size)
     join = partial(pack, vectors_only=vectors_only) if packed or vectors_only else None
     made = model.embed_batches(tower, batches, join)
     if made is None:

@@ -2,20 +2,21 @@
 
 from typing import Any
 
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
-from mmalign.embedding.loop import prepare
+from mmalign.embedding.loop import opened
 from mmalign.evaluation.registry import configure
 from mmalign.evaluation.report.result import EvalResult
 from mmalign.evaluation.settings import Pair, Task
 from mmalign.model import Aligner
 
 
-def evaluate(model: Aligner, data: Dataset, task: str | Task, *, pair: Pair, **options: Any) -> EvalResult:
-    """Evaluate a model on a data set, which is prepared here.
+def evaluate(model: Aligner, data: DataConfig | Dataset, task: str | Task, *, pair: Pair, **options: Any) -> EvalResult:
+    """Evaluate a model on data, whose samples are read here.
 
     Args:
         model: The model.
-        data: The data set; need not be prepared.
+        data: The configuration of the data, or data that are open.
         task: Name of a task, or a task with its settings.
         pair: The two towers. Zero-shot tasks classify samples of one tower by prompts of the other: the one whose
             samples are strings.
@@ -26,5 +27,5 @@ def evaluate(model: Aligner, data: Dataset, task: str | Task, *, pair: Pair, **o
     """
     chosen, settings = configure(task, options)
     towers = chosen.towers(model, pair)
-    prepare(model, data, towers[:1] if chosen.reads_prompts else towers, settings.split)
-    return chosen.run(model, data, towers, settings)
+    read = opened(model, data, towers[:1] if chosen.reads_prompts else towers, settings.split)
+    return chosen.run(model, read, towers, settings)

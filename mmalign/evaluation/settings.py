@@ -55,7 +55,7 @@ class Task(ABC):
 
         Args:
             model: The model.
-            data: The data set, prepared.
+            data: The data, with the samples of the split read.
             towers: The towers, as `towers` returns them.
             settings: Settings that every task takes.
         """

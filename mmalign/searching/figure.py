@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.modality import Modality
@@ -23,7 +24,7 @@ def search_figure(
     *,
     tower: str,
     gallery: str,
-    data: Dataset | None = None,
+    data: DataConfig | None = None,
 ) -> "Figure":
     """Draw queries and answers, each answer named by its id and score.
 
@@ -43,14 +44,15 @@ def search_figure(
         raise UserError("nothing was found, so there is nothing to draw")
     modality = model.modalities[gallery]
     index_of: dict[str, int] = {}
+    opened: Dataset | None = None
     if not modality.value_is_sample:
         if data is None:
             raise UserError(f"a {gallery} is no string: the data that was embedded is needed to draw answers")
-        data.open({gallery: modality})
-        index_of = {record.id: index for index, record in enumerate(data.all_records)}
+        opened = Dataset.open(data, {gallery: modality}, splits=[])
+        index_of = {record.id: index for index, record in enumerate(opened.records)}
     return retrieval_grid(
         [model.modalities[tower].read(query) for query in queries],
-        [[_sample(modality, gallery, hit, data, index_of) for hit in one] for one in found],
+        [[_sample(modality, gallery, hit, opened, index_of) for hit in one] for one in found],
         scores=torch.tensor([[hit.score for hit in one] for one in found]),
         right=None,
         names=[[hit.id for hit in one] for one in found],
@@ -64,11 +66,11 @@ def _sample(modality: Modality, gallery: str, hit: Hit, data: Dataset | None, in
     if modality.value_is_sample and hit.value is not None:
         return modality.read(hit.value)
     index = index_of.get(hit.id)
-    if data is None or index is None or gallery not in data.all_records[index].values:
+    if data is None or index is None or gallery not in data.records[index].values:
         raise UserError(
             f"the data has no {gallery} of record {hit.id!r}: name the data that was embedded with --data.source or "
             "--data.manifest"
         )
-    values = enumerate(data.all_records[index].values[gallery])
+    values = enumerate(data.records[index].values[gallery])
     alternative = next((at for at, value in values if isinstance(value, str) and value == hit.value), 0)
     return data.store.get(index, gallery, alternative)

@@ -81,7 +81,7 @@ def write_parquet(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = EmbeddingTable.of(embedded, data.records(split), bundle=bundle_hash)
+    table = EmbeddingTable.of(embedded, data.split(split).records, bundle=bundle_hash)
     vectors = table.embedding.vector.numpy()
     dim = vectors.shape[1]
     # 64-bit offsets: 2**31 numbers are only four million vectors of 512.

@@ -51,7 +51,7 @@ def build_model(config: ModelConfig, data: Dataset) -> Aligner:
 
     Args:
         config: Towers, pairs and sizes; `weights` of a tower names the bundle of its warm start.
-        data: The data set, prepared with the modalities of `config`.
+        data: Open with the modalities of `config`; at least the split train is read.
 
     Returns:
         The model, with encoders frozen as configured for the first epoch.

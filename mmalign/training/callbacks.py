@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from mmalign.errors import UserError
+from mmalign.training.data_module import TrainingData
 from mmalign.version import CHECKPOINT_FORMAT, __version__
 
 
@@ -18,12 +19,10 @@ class ExactResume(pl.Callback):
     On the CPU the weights of a run resumed from any checkpoint equal those of an uninterrupted run to the bit. Only
     tensors and plain values are saved, so that checkpoints load with `weights_only=True`.
 
-    Args:
-        data: The data module; needs `resume(epoch, batch)` and `fingerprint()`.
+    The trainer's data module must be a `TrainingData`.
     """
 
-    def __init__(self, data: Any) -> None:
-        self.data = data
+    def __init__(self) -> None:
         self._pending: dict[str, Any] | None = None
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -32,7 +31,7 @@ class ExactResume(pl.Callback):
         checkpoint["mmalign"] = {
             "format": CHECKPOINT_FORMAT,
             "version": __version__,
-            "data": self.data.fingerprint(),
+            "data": _training_data(trainer).data.fingerprint(),
             "python": random.getstate(),
             "numpy": (torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached),
             "torch": torch.get_rng_state(),
@@ -42,9 +41,11 @@ class ExactResume(pl.Callback):
     def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Set the data to the position of the checkpoint; random states follow at the first batch."""
         saved = _own_part(checkpoint)
-        if saved["data"] != self.data.fingerprint():
+        data = _training_data(trainer)
+        now = data.data.fingerprint()
+        if saved["data"] != now:
             raise UserError(
-                f"the data has changed since the checkpoint (hash {saved['data']}, now {self.data.fingerprint()}); "
+                f"the data has changed since the checkpoint (hash {saved['data']}, now {now}); "
                 "resume with the same manifest and files, or start a new run"
             )
         loop = checkpoint["loops"]["fit_loop"]
@@ -55,7 +56,7 @@ class ExactResume(pl.Callback):
         # A checkpoint saved by validation or at the end of an epoch already counts that epoch.
         if ended:
             epoch, batch = epoch + (loop["epoch_progress"]["current"]["started"] > epoch), 0
-        self.data.resume(epoch, batch)
+        data.resume(epoch, batch)
         self._pending = saved
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int) -> None:
@@ -97,6 +98,11 @@ def require_format(path: Path) -> None:
         UserError: another version of mmalign, or another program, wrote it.
     """
     _own_part(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+
+
+def _training_data(trainer: pl.Trainer) -> TrainingData:
+    data: TrainingData = trainer.datamodule  # type: ignore[attr-defined]
+    return data
 
 
 def _own_part(checkpoint: dict[str, Any]) -> dict[str, Any]:

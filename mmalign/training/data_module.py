@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from mmalign import distributed
-from mmalign.data.batches import PairBatches, positive_groups
+from mmalign.data.batches import PairBatches
 from mmalign.data.dataset import Dataset
 from mmalign.data.hard_negatives import NEAREST, nearest_rows
 from mmalign.data.loading import loader
@@ -18,57 +17,66 @@ from mmalign.errors import UserError
 from mmalign.modality import Transform
 
 
-class TrainingData(Dataset, pl.LightningDataModule):
-    """A `Dataset` with training and validation loaders: `prepare`, `attach` the transforms, then get the loaders."""
+class TrainingData(pl.LightningDataModule):
+    """Loaders of training and validation.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.transforms: dict[str, Transform] = {}
-        self.chunks: dict[str, int] = {}
+    Args:
+        data: Read; at least the splits train and validation.
+        transforms: Tower -> fitted transform.
+        chunks: Tower -> number of its items that are collated at once; default: the whole batch.
+    """
+
+    def __init__(
+        self, data: Dataset, transforms: Mapping[str, Transform], chunks: Mapping[str, int] | None = None
+    ) -> None:
+        super().__init__()
+        self.data, self.chunks = data, dict(chunks or {})
+        self.transforms = {tower: transforms[tower] for tower in data.towers}
+        for tower, transform in self.transforms.items():
+            data.store.featurise_many(tower, transform)
         self._resume = (0, 0)
         self._train: EpochBatches | None = None
 
-    def attach(self, transforms: Mapping[str, Transform], chunks: Mapping[str, int] | None = None) -> None:
-        """Set the transform of each tower, and the number of its items per chunk (default: all)."""
-        self.transforms, self.chunks = dict(transforms), dict(chunks or {})
-        for tower, transform in transforms.items():
-            self.store.featurise_many(tower, transform)
-
     def train_dataloader(self) -> DataLoader[Any]:
-        """Batches of the training rows; `set_epoch` (called by Lightning) sets the order of each pass.
+        """Batches of the training records; `set_epoch` (called by Lightning) sets the order of each pass.
 
         Raises:
-            UserError: fewer than two of several towers have data, or the rows do not fill one batch.
+            UserError: fewer than two of several towers have data, or the records do not fill one batch.
         """
-        if len(self.present) < min(2, len(self.modalities)):
-            missing = [tower for tower in self.modalities if tower not in self.present]
+        data, config = self.data, self.data.config
+        if len(data.towers) < min(2, len(data.modalities)):
+            missing = [tower for tower in data.modalities if tower not in data.towers]
             raise UserError(
-                f"training needs two towers per row, the data has {self.present}; "
+                f"training needs two towers per row, the data has {list(data.towers)}; "
                 f"add {' and '.join(f'--data.columns.{tower} COLUMN' for tower in missing)}"
             )
-        indices = np.asarray(self._ready("train"), dtype=np.int64)
-        step = self.batch_size * distributed.world_size()
+        indices = np.asarray(data.split("train").indices, dtype=np.int64)
+        step = config.batch_size * distributed.world_size()
         if not len(indices):
             raise UserError("no training rows; see mmalign check for what each split holds")
-        if len(indices) < (step if self.drop_last else distributed.world_size()):
+        if len(indices) < (step if config.drop_last else distributed.world_size()):
             raise UserError(
                 f"{len(indices)} training rows do not fill one step of {step}; "
                 "lower --data.batch_size or set --data.drop_last false"
             )
         before = self._train
-        near = before.neighbours if before and np.array_equal(before.indices, indices) else self._neighbours(indices)
         self._train = EpochBatches(
-            indices, self.batch_size, shuffle=True, drop_last=self.drop_last, seed=self.seed, neighbours=near
+            indices,
+            config.batch_size,
+            shuffle=True,
+            drop_last=config.drop_last,
+            seed=config.seed,
+            neighbours=before.neighbours if before else self._neighbours(),
         )
         self._train.resume(*(before.position if before else self._resume))
         return self._pair_loader(self._train)
 
     def val_dataloader(self) -> Any:
-        """Batches of the validation rows, in order, deterministic; an empty list if there are none."""
-        indices = np.asarray(self._ready("validation"), dtype=np.int64)
+        """Batches of the validation records, in order, deterministic; an empty list if there are none."""
+        indices = np.asarray(self.data.split("validation").indices, dtype=np.int64)
         if len(indices) < distributed.world_size():
             return []
-        return self._pair_loader(EpochBatches(indices, self.batch_size, shuffle=False))
+        return self._pair_loader(EpochBatches(indices, self.data.config.batch_size, shuffle=False))
 
     def resume(self, epoch: int, batch: int) -> None:
         """Start the next pass of the train loader at this epoch and batch."""
@@ -82,21 +90,17 @@ class TrainingData(Dataset, pl.LightningDataModule):
         if self._train is not None:
             self._train.set_epoch(epoch)
 
-    def _neighbours(self, indices: NDArray[np.int64]) -> Neighbours | None:
-        if self.hard_negatives is None:
+    def _neighbours(self) -> Neighbours | None:
+        config = self.data.config
+        if config.hard_negatives is None:
             return None
-        self.split("train").require(self.hard_negatives)
-        table = nearest_rows(
-            self.store, self.hard_negatives, indices, self.positives, NEAREST * self.hard_negative_group_size
-        )
-        return Neighbours(table, self.hard_negative_fraction, self.hard_negative_group_size)
+        train = self.data.split("train")
+        train.require(config.hard_negatives)
+        count = NEAREST * config.hard_negative_group_size
+        table = nearest_rows(train, config.hard_negatives, self.data.groups, count)
+        return Neighbours(table, config.hard_negative_fraction, config.hard_negative_group_size)
 
     def _pair_loader(self, batches: EpochBatches) -> DataLoader[Any]:
-        missing = [tower for tower in self.present if tower not in self.transforms]
-        if missing:
-            raise RuntimeError(f"call attach(transforms) before the loaders; there is no transform for {missing}")
-        transforms = {tower: self.transforms[tower] for tower in self.present}
-        groups = positive_groups(self.all_records, self.positives)
-        return loader(
-            PairBatches(self.store, transforms, groups, seed=self.seed, chunks=self.chunks), batches, self.workers
-        )
+        data, config = self.data, self.data.config
+        pairs = PairBatches(data.store, self.transforms, data.groups, seed=config.seed, chunks=self.chunks)
+        return loader(pairs, batches, config.workers)

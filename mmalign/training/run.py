@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 
 from mmalign import bundle, recipes
 from mmalign.arguments import Argument, arguments_of
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.flags import check_flags, fold_open_dicts
@@ -41,7 +42,7 @@ class TrainCLI(LightningCLI):
             {f"trainer.{key}": value for key, value in self.trainer_defaults.items() if key != "callbacks"}
         )
         parser.add_class_arguments(ModelConfig, "model", sub_configs=True)
-        parser.add_lightning_class_args(TrainingData, "data")
+        parser.add_class_arguments(DataConfig, "data")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for name, argument in arguments_of(RunConfig).items():
@@ -73,7 +74,7 @@ class TrainCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         self.config_init = self.parser.instantiate(self.config)
-        self.datamodule, self.model_config = self.config_init["data"], self.config_init["model"]
+        self.data_config, self.model_config = self.config_init["data"], self.config_init["model"]
         self.trainer = self.instantiate_trainer(**self._trainer_settings())
 
     def _trainer_settings(self) -> dict[str, Any]:
@@ -82,7 +83,7 @@ class TrainCLI(LightningCLI):
         loggers: list[Logger] = [CSVLogger(str(self.out), name="logs")]
         loggers += given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
         loggers += [_logger(name, self.out) for name in self.config.loggers]
-        callbacks: list[pl.Callback] = [ExactResume(self.datamodule)]
+        callbacks: list[pl.Callback] = [ExactResume()]
         if self.config.ema:
             callbacks.append(EMAWeightAveraging(decay=self.config.ema))
         progress = settings["enable_progress_bar"]
@@ -115,7 +116,6 @@ def parse(recipe: str, arguments: list[str], callbacks: Sequence[pl.Callback] = 
     folded = fold_open_dicts(arguments, content)
     check_flags(folded, recipe_keys(), content, str(path), registered_arguments)
     return TrainCLI(
-        datamodule_class=TrainingData,
         extra_callbacks=callbacks,
         save_config_callback=None,
         run=False,
@@ -145,20 +145,21 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
     """
     _quieten()
     cli = parse(recipe, arguments, callbacks)
-    out, data, config, trainer = cli.out, cli.datamodule, cli.model_config, cli.trainer
+    out, data_config, config, trainer = cli.out, cli.data_config, cli.model_config, cli.trainer
     out.mkdir(parents=True, exist_ok=True)
-    data.prepare(config.modalities, out)
+    data = Dataset.open(data_config, config.modalities, out=out)
     model = build_model(config, data)
-    data.attach(model.transforms, chunks_of(model))
+    loaders = TrainingData(data, model.transforms, chunks_of(model))
     module = AlignmentModule(model, config.optimizer, config.mixup)
     if trainer.is_global_zero:
         cli.parser.save(cli.config, str(out / "config.yaml"), overwrite=True, skip_validation=True)
     count = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-    held = len(data.records("validation"))
-    _say(trainer, f"{recipe}: {len(data.records('train'))} training rows, {held} held out, {count:,} weights to train")
+    rows = {split: len(data.split(split)) for split in ("train", "validation", "test")}
+    held = rows["validation"]
+    _say(trainer, f"{recipe}: {rows['train']} training rows, {held} held out, {count:,} weights to train")
     if trainer.is_global_zero and not cli.config.resume:
         cli.last.unlink(missing_ok=True)  # or a run killed before its first checkpoint would resume from an earlier one
-    trainer.fit(module, datamodule=data, ckpt_path=str(cli.last) if cli.config.resume else None, weights_only=True)
+    trainer.fit(module, datamodule=loaders, ckpt_path=str(cli.last) if cli.config.resume else None, weights_only=True)
     if trainer.interrupted:
         raise UserError(f"stopped before the end; go on with: mmalign train {recipe} ... --out {out} --resume")
     if trainer.is_global_zero:
@@ -169,7 +170,7 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "data": data.fingerprint(),
-            "rows": {split: len(data.records(split)) for split in ("train", "validation", "test")},
+            "rows": rows,
             "rejected": len(data.rejected),
             "incomplete": len(data.incomplete),
             "split": {key: cli.config.data[key] for key in ("validation", "test", "split_seed", "positives")},
@@ -184,7 +185,7 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
 
 def recipe_keys() -> dict[str, Argument]:
     """The keys of a recipe and the flags of a run."""
-    sections = {"model": ModelConfig, "data": Dataset, "trainer": pl.Trainer}
+    sections = {"model": ModelConfig, "data": DataConfig, "trainer": pl.Trainer}
     keys = arguments_of(RunConfig) | {"seed_everything": Argument("seed_everything", bool | int)}
     keys |= {name: Argument(name, Any) for name in ("config", "print_config")}
     return keys | {name: Argument(name, Section(kind)) for name, kind in sections.items()}

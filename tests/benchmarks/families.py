@@ -119,8 +119,8 @@ def measure(folder: Path, flags: list[str], shuffled: bool) -> dict[str, object]
     import torch
 
     import mmalign
-    from mmalign.data.dataset import Dataset
-    from mmalign.embedding.loop import embed_split, prepare
+    from mmalign.data.config import DataConfig
+    from mmalign.embedding.loop import embed_split, opened
     from mmalign.evaluation.run_task import evaluate
 
     given = dict(flag.removeprefix("--data.").split("=", 1) for flag in flags)
@@ -128,10 +128,10 @@ def measure(folder: Path, flags: list[str], shuffled: bool) -> dict[str, object]
     plain = {key: value for key, value in given.items() if not key.startswith("columns.")}
     model = mmalign.load(folder)
     sides = ("image", "text")
-    shot = evaluate(model, Dataset(**plain, columns=columns), "zero-shot", pair=sides, bootstrap=0)
+    shot = evaluate(model, DataConfig(**plain, columns=columns), "zero-shot", pair=sides, bootstrap=0)
     scores, truth = shot.details["probabilities"], shot.details["truth"]
     right = scores.masked_fill(~truth, -1).amax(1) > scores.masked_fill(truth, -1).amax(1)
-    data = Dataset(**plain, columns=columns)
+    data = DataConfig(**plain, columns=columns)
     found = evaluate(model, data, "retrieval", pair=sides, relevance="content", bootstrap=0).details
     outcomes = {
         SCORES[0]: right.double().tolist(),
@@ -143,15 +143,15 @@ def measure(folder: Path, flags: list[str], shuffled: bool) -> dict[str, object]
         return figures
     with open(given["manifest"], encoding="utf-8") as file:
         marks = {row["id"]: row["shuffled"] == "1" for row in csv.DictReader(file, delimiter="\t")}
-    prepare(model, data, sides, "train")
-    pair = [embed_split(model, data, side, "train", batch_size=256).embedding for side in sides]
+    train = opened(model, data, sides, "train")
+    pair = [embed_split(model, train, side, "train", batch_size=256).embedding for side in sides]
     score = "probability" if "probability" in model.objective.between(*sides)[0].scores else ""
     with torch.no_grad():
         matched = torch.cat(
             [model.similarity(pair[0][row], pair[1][row], score)[0] for row in torch.arange(len(pair[0]))[:, None]]
         )
     uncertainties = {
-        "shuffled": [marks[record.id] for record in data.records("train")],
+        "shuffled": [marks[record.id] for record in train.split("train").records],
         "no match": (1 - matched).tolist(),
     }
     if pair[0].log_variance is not None:

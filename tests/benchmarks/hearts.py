@@ -26,6 +26,7 @@ from sklearn.linear_model import RidgeCV
 
 import mmalign
 from mmalign import recipes
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.evaluation.metrics.selective_prediction import variance_of
 from mmalign.evaluation.run_task import evaluate
@@ -51,9 +52,9 @@ ROWS: dict[str, tuple[str, list[str]]] = {
 }
 
 
-def hearts(seed: int, batch_size: int = 256) -> Dataset:
+def hearts(seed: int, batch_size: int = 256) -> DataConfig:
     """The hearts of a seed."""
-    return Dataset("hearts", options={"seed": seed}, positives="content", batch_size=batch_size)
+    return DataConfig("hearts", options={"seed": seed}, positives="content", batch_size=batch_size)
 
 
 def run(out: Path, row: str, seed: int) -> dict[str, Any]:
@@ -102,12 +103,13 @@ def measure(folder: Path, seed: int) -> dict[str, Any]:
 
 def ridge(folder: Path, seed: int) -> dict[str, Any]:
     """Ridge regression from the measures of the ECG to the ejection fraction; the bundle gives the transform."""
-    model, data = mmalign.load(folder), hearts(seed)
-    data.prepare({name: model.modalities[name] for name in ("ecg", "echo", "text")}, splits=["train", "test"])
+    model = mmalign.load(folder)
+    modalities = {name: model.modalities[name] for name in ("ecg", "echo", "text")}
+    data = Dataset.open(hearts(seed), modalities, splits=["train", "test"])
     transform, sets = model.transforms["ecg"], {}
     for split in ("train", "test"):
         inputs = transform.collate([transform.item(sample) for sample in data.split(split).samples("ecg")])
-        numbers = np.array([record.targets["ejection_fraction"] for record in data.records(split)])
+        numbers = np.array([record.targets["ejection_fraction"] for record in data.split(split).records])
         sets[split] = inputs["measures"].double().numpy(), numbers
     fitted = RidgeCV(np.logspace(-3, 2, 11), cv=5).fit(*sets["train"])
     return {"truth": sets["test"][1].tolist(), "said": fitted.predict(sets["test"][0]).tolist(), "uncertainty": {}}

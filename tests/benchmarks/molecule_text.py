@@ -77,14 +77,14 @@ def measure(folders: list[Path], cache: str, rerank: int = 100) -> dict[str, obj
     Several bundles together count by their mean rank.
     """
     import mmalign
-    from mmalign.data.dataset import Dataset
+    from mmalign.data.config import DataConfig
     from mmalign.evaluation.run_task import evaluate
 
     models = [mmalign.load(folder) for folder in folders]
     ensemble = {"ensemble": models[1:]} if len(models) > 1 else {}
     outcomes: dict[str, list[float]] = {}
     for name in ("corpus", "split"):
-        data = Dataset("chebi20", options={"split": "own", "held": 500}, cache=cache)
+        data = DataConfig("chebi20", options={"split": "own", "held": 500}, cache=cache)
         found = evaluate(
             models[0], data, "retrieval", pair=("molecule", "text"), gallery=name, ties="middle",
             bootstrap=0, rerank=0 if ensemble else rerank, **ensemble,

@@ -137,13 +137,16 @@ def measure_evaluation(run: str, cache: str, repeats: int) -> list[dict[str, Any
 def measure_start(run: str, cache: str, limits: Sequence[int] = (4096, 0)) -> list[dict[str, Any]]:
     """Directions of 2,801 pairs, all of them and the strongest: seconds, and the ranks of 500 texts' own molecules."""
     import mmalign
+    from mmalign.data.config import DataConfig
     from mmalign.data.dataset import Dataset
     from mmalign.training.cca import cca as correlation
     from mmalign.training.cca import truncated_svd as directions
 
     model = mmalign.load(run)
-    data = Dataset("chebi20", options={"split": "own", "held": 500}, cache=cache)
-    data.prepare({side: model.modalities[side] for side in ("molecule", "text")})
+    data = Dataset.open(
+        DataConfig("chebi20", options={"split": "own", "held": 500}, cache=cache),
+        {side: model.modalities[side] for side in ("molecule", "text")},
+    )
     rows = {split: [_features(model, data, side, split) for side in data.sides] for split in ("train", "validation")}
     found = []
     for limit in limits:

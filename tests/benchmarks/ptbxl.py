@@ -29,6 +29,7 @@ from sklearn.preprocessing import StandardScaler
 
 import mmalign
 from mmalign import recipes
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.evaluation.metrics.weighted import auroc
 from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts
@@ -54,11 +55,10 @@ class Split(NamedTuple):
 
 def read(name: str) -> Split:
     """All recordings of a split of PTB-XL, at 100 Hz."""
-    data = Dataset("ptbxl", columns={"ecg": "ecg"})
-    data.prepare({"ecg": MODALITY}, splits=[name])
+    data = Dataset.open(DataConfig("ptbxl", columns={"ecg": "ecg"}), {"ecg": MODALITY}, splits=[name])
     transform = MODALITY.transform("resnet", {}, steps=MODALITY.transform("features", {}).settings.steps)
     signals = np.stack([transform.item(sample)["signal"] for sample in data.split(name).samples("ecg")])
-    records = data.records(name)
+    records = data.split(name).records
     truth = np.array([[label in record.labels for label in SUPERCLASSES] for record in records])
     return Split(signals, truth, np.array([record.group or record.id for record in records]))
 
@@ -112,7 +112,7 @@ def zero_shot(recipe: str, column: str, seed: int, more: Sequence[str] = ()) -> 
     with tempfile.TemporaryDirectory() as folder:
         flags = [f"--data.columns.text={column}", f"--seed_everything={seed}", f"--out={folder}", *more]
         train(recipe, flags)
-        data = Dataset("ptbxl", columns={"ecg": "ecg"})
+        data = DataConfig("ptbxl", columns={"ecg": "ecg"})
         prompts = recipes.folder() / "ecg-text" / "prompts" / PROMPTS[column]
         assert tuple(ClassPrompts.load(prompts).names) == SUPERCLASSES
         found = evaluate(mmalign.load(folder), data, "multi-label", pair=("ecg", "text"), prompts=prompts, bootstrap=0)

@@ -14,12 +14,14 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from figures import table as markdown
 
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.embedding.loop import embed_split
 from mmalign.embedding.scoring import full_blocks
@@ -55,12 +57,14 @@ def measure(
     torch.manual_seed(0)
     sizes = {"width": width, "depth": depth}
     towers = {"molecule": TowerConfig(encoder="gine", args=sizes), "text": TowerConfig(args={**sizes, "heads": 4})}
-    data = Dataset(source="chebi20", manifest=str(folder), options={"group": "none"}, validation=0.0)
-    data.source_config.columns |= {"molecule": "smiles", "text": "text"}
-    data.open({side: modality_of(side, tower) for side, tower in towers.items()})
-    listed = corpora(data, ("molecule",), "corpus")["molecule"][:molecules]
-    data.all_records, data.splits = data.all_records[:texts], ["test"] * len(data.all_records[:texts])
-    timed("reading the pairs", len(data.all_records), lambda: data.prepare(data.modalities, splits=["test"]))
+    columns = {"molecule": "smiles", "text": "text"}
+    options = {"group": "none"}
+    config = DataConfig("chebi20", str(folder), columns=columns, options=options, validation=0.0, max_rejected=1.0)
+    whole = Dataset.open(config, {side: modality_of(side, tower) for side, tower in towers.items()}, splits=[])
+    listed = corpora(whole, ("molecule",), "corpus")["molecule"][:molecules]
+    count = len(whole.records)
+    few = replace(whole, splits=tuple("test" if index < texts else "train" for index in range(count)))
+    data = timed("reading the pairs", min(texts, count), lambda: few.read("test"))
     transforms = fit_transforms(towers, {side: data.split("test").samples(side) for side in SIDES})
     model = Aligner(towers, [PairConfig(*SIDES, "clip")], 128, transforms)
     scored = [PairConfig(*SIDES, "clip", score_weight=0.5), PairConfig(*SIDES, "transport", score_weight=0.5)]
@@ -70,7 +74,7 @@ def measure(
     )
     found = timed("reading and embedding molecules", len(listed), lambda: embed_corpus(model, data, "molecule", listed))
     queries, gallery = asked.embedding, found.side.embedding
-    right = RelevanceMatrix(asked, found.side, data.records("test"), gallery_records=found.records)
+    right = RelevanceMatrix(asked, found.side, data.split("test").records, gallery_records=found.records)
     cosines = [full_blocks(queries, gallery, score=lambda a, b: a.vector @ b.vector.T) for _ in range(4)]
     options = {"gallery": len(gallery), "ks": (1, 10, 100)}
     timed("ranking by vectors", len(queries), lambda: rank_blocks(cosines[0], right, **options))

@@ -11,7 +11,7 @@ from mmalign.arguments import Argument, arguments_of, takes_any, type_name
 from mmalign.cli import COMMANDS, main
 from mmalign.cli.help import describe, flatten
 from mmalign.cli.train_help import DATA, PARTS, TRAINER
-from mmalign.data.dataset import Dataset
+from mmalign.data.config import DataConfig
 from mmalign.training.build import ModelConfig
 
 OWN = {
@@ -76,7 +76,7 @@ def test_own_flags_come_first_in_the_order_of_use(command: str, capsys: pytest.C
 @pytest.mark.parametrize("command", ["evaluate", "check", "embed", "search"])
 def test_help_all_adds_every_key_of_the_data(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     short, whole = (flags_in(printed([command, *flags], capsys)) for flags in (["--help"], ["--help", "all"]))
-    assert {f"--data.{name}" for name in arguments_of(Dataset)} <= set(whole)
+    assert {f"--data.{name}" for name in arguments_of(DataConfig)} <= set(whole)
     assert set(short) < set(whole)
 
 
@@ -100,7 +100,7 @@ def test_chosen_keys_exist() -> None:
 
     assert {one.name for one in TRAINER} <= set(arguments_of(Trainer))
     assert set(PARTS) <= set(arguments_of(ModelConfig))
-    assert set(DATA) <= set(arguments_of(Dataset))
+    assert set(DATA) <= set(arguments_of(DataConfig))
 
 
 def test_usage_is_printed_at_once() -> None:

@@ -46,7 +46,11 @@ def test_a_sweep_of_learning_rates_in_one_process(tmp_path: Path, capsys: pytest
     assert f'mmalign.load("{run.folder}")' in capsys.readouterr().out
     result = run.evaluate("retrieval", relevance="content", bootstrap=0)
     again = mmalign.evaluate(
-        run.bundle, mmalign.Dataset("digits", validation=0.2), relevance="content", bootstrap=0, pair=["image", "text"]
+        run.bundle,
+        mmalign.DataConfig("digits", validation=0.2),
+        relevance="content",
+        bootstrap=0,
+        pair=["image", "text"],
     )
     assert result.to_json()["scores"] == again.to_json()["scores"]
 

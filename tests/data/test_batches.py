@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from mmalign.data.batches import positive_groups
+from mmalign.data.config import DataConfig
+from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import Record
 from mmalign.errors import UserError
 from mmalign.modality import Modality, Transform
@@ -75,10 +77,8 @@ class Noisy(Transform):
 
 def opened(path: Path, modalities: dict[str, Modality], **settings: Any) -> TrainingData:
     given = {"columns": {"image": "file", "text": "text"}, "batch_size": 8} | settings
-    data = TrainingData(manifest=str(path), **given)
-    data.prepare(modalities)
-    data.attach({"image": Noisy(), "text": Noisy()})
-    return data
+    data = Dataset.open(DataConfig(manifest=str(path), **given), modalities)
+    return TrainingData(data, {"image": Noisy(), "text": Noisy()})
 
 
 def by_id(data: TrainingData, epoch: int) -> dict[int, list[float]]:
@@ -93,7 +93,7 @@ def by_id(data: TrainingData, epoch: int) -> dict[int, list[float]]:
 def test_pairs_stay_pairs(pictures: Path, modalities: dict[str, Modality]) -> None:
     data = opened(pictures, modalities, drop_last=False)
     found = by_id(data, 0)
-    assert len(found) == len(data.records("train"))
+    assert len(found) == len(data.data.split("train").records)
     for place, (pixel, _, number, _) in found.items():
         assert (pixel, number) == (place * 6, place)
 
@@ -148,13 +148,12 @@ def test_rows_that_lack_a_side(tmp_path: Path, png: Any) -> None:
     lines = ["file,text,more", "a.png,n 1,n 2", ",n 3,n 4", "a.png,,n 5", "a.png,n 6,", ",,n 7"]
     (tmp_path / "n.csv").write_text("\n".join(lines))
     three = {s: registry.load("modalities", "image" if s == "image" else "text") for s in ("image", "text", "more")}
-    data = TrainingData(
+    config = DataConfig(
         manifest=str(tmp_path / "n.csv"), columns={"image": "file", "text": "text", "more": "more"},
         validation=0, batch_size=4, max_rejected=0, positives="record",
     )  # fmt: skip
-    data.prepare(three)
-    data.attach({side: Noisy() for side in three})
-    assert ([row.location for row in data.incomplete], data.rejected) == (["n.csv:6"], [])
+    data = TrainingData(Dataset.open(config, three), {side: Noisy() for side in three})
+    assert ([row.location for row in data.data.incomplete], data.data.rejected) == (["n.csv:6"], [])
     (batch,) = data.train_dataloader()
     for side, lacking in {"image": 1, "text": 2, "more": 3}.items():
         expected = [row for row, place in enumerate(batch.ids.tolist()) if place != lacking]
@@ -165,6 +164,6 @@ def test_rows_that_lack_a_side(tmp_path: Path, png: Any) -> None:
     assert numbers == {0: 2.0, 1: 4.0, 2: 5.0}
     items = [
         (inputs["x"][:, 0].tolist(), rows.tolist())
-        for inputs, rows in data.split("all").batches("text", data.transforms["text"], batch_size=2)
+        for inputs, rows in data.data.split("all").batches("text", data.transforms["text"], batch_size=2)
     ]
     assert items == [([1.0, 3.0], [0, 1]), ([6.0], [3])]

@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmalign.data.config import DataConfig
+from mmalign.data.dataset import Dataset
+from mmalign.data.split import Split
 from mmalign.errors import UserError
 from mmalign.modality import Modality
 from mmalign.training.data_module import TrainingData
@@ -21,15 +24,13 @@ def by_brightness(samples: list[Any], count: int) -> np.ndarray:
 
 def prepared(path: Path, modalities: dict[str, Modality], **settings: Any) -> TrainingData:
     given = {"columns": {"image": "file", "text": "text"}, "batch_size": 8, "validation": 0.0, "seed": 1} | settings
-    data = TrainingData(manifest=str(path), **given)
-    data.prepare(modalities)
+    data = Dataset.open(DataConfig(manifest=str(path), **given), modalities)
     transforms = {
         "image": modalities["image"].transform("convnet", {}, size=8),
         "text": modalities["text"].transform("transformer", {}),
     }
     transforms["text"].fit(data.split("train").samples("text"))
-    data.attach(transforms)
-    return data
+    return TrainingData(data, transforms)
 
 
 def neighbours_in_batches(data: TrainingData) -> int:
@@ -83,10 +84,12 @@ def test_rows_without_the_side_have_no_neighbours(
     from mmalign.data.hard_negatives import nearest_rows
 
     pictures.write_text(pictures.read_text().replace("\n3.png,", "\n,"))
-    data = prepared(pictures, modalities, max_rejected=0.1)
+    data = prepared(pictures, modalities, max_rejected=0.1).data
     monkeypatch.setattr(modalities["image"], "neighbours", by_brightness, raising=False)
-    table = nearest_rows(data.store, "image", np.array([5, 4, 3, 2]), "id", 2)
-    assert table.tolist() == [[1, 3], [0, 3], [-1, -1], [1, 0]]
+    four = np.array([2, 3, 4, 5])
+    few = Split("few", tuple(four.tolist()), tuple(data.records[index] for index in four), data.towers, data.store)
+    table = nearest_rows(few, "image", np.arange(40), 2)
+    assert table.tolist() == [[2, 3], [-1, -1], [3, 0], [2, 0]]
 
 
 def test_what_cannot_be_compared_says_so(pictures: Path, modalities: dict[str, Modality]) -> None:
@@ -96,4 +99,4 @@ def test_what_cannot_be_compared_says_so(pictures: Path, modalities: dict[str, M
         prepared(pictures, modalities, hard_negatives="picture").train_dataloader()
     for wrong in ({"hard_negative_fraction": 0.0}, {"hard_negative_fraction": 1.5}, {"hard_negative_group_size": 1}):
         with pytest.raises(UserError, match=next(iter(wrong))):
-            TrainingData(**wrong)  # type: ignore[arg-type]
+            DataConfig(**wrong)  # type: ignore[arg-type]

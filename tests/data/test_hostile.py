@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 
 from mmalign.data.checking import check
+from mmalign.data.config import DataConfig
+from mmalign.data.dataset import Dataset
 from mmalign.modality import Modality
 from mmalign.training.data_module import TrainingData
 
@@ -89,7 +91,7 @@ def test_each_is_rejected_with_its_reason_and_the_rest_is_served(
 ) -> None:
     with CASES.open(encoding="utf-8", newline="") as file:
         cases = list(csv.DictReader(file, delimiter="\t"))
-    data = TrainingData(
+    config = DataConfig(
         manifest=str(CASES),
         files=str(kind(tmp_path, contents(png))),
         columns={"image": "file", "text": "text"},
@@ -98,7 +100,7 @@ def test_each_is_rejected_with_its_reason_and_the_rest_is_served(
         batch_size=1,
         max_rejected=1,
     )
-    report = check(data, modalities, sheet=tmp_path / "sheet.png")
+    report = check(config, modalities, sheet=tmp_path / "sheet.png")
     found = {problem.location: problem for problem in report.problems}
     for line, case in enumerate(cases, start=2):
         row = f"hostile.tsv:{line}"
@@ -108,12 +110,10 @@ def test_each_is_rejected_with_its_reason_and_the_rest_is_served(
             assert "\n" not in str(found[row]), case["case"]
             assert found[row].tower, case["case"]
     assert report.bad == len(cases) - 1
-    data.prepare(modalities)
-    data.attach(
-        {
-            "image": modalities["image"].transform("convnet", {}, size=8),
-            "text": modalities["text"].transform("transformer", {}),
-        }
-    )
-    data.transforms["text"].fit(data.split("train").samples("text"))
-    assert len(list(data.train_dataloader())) == 1
+    data = Dataset.open(config, modalities)
+    transforms = {
+        "image": modalities["image"].transform("convnet", {}, size=8),
+        "text": modalities["text"].transform("transformer", {}),
+    }
+    transforms["text"].fit(data.split("train").samples("text"))
+    assert len(list(TrainingData(data, transforms).train_dataloader())) == 1

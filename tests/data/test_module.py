@@ -9,6 +9,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from mmalign.data.config import DataConfig
+from mmalign.data.dataset import Dataset
 from mmalign.errors import BadSample, UserError
 from mmalign.modality import Modality, Transform
 from mmalign.model import TowerConfig, fit_transforms, modality_of
@@ -20,16 +22,14 @@ COLUMNS = {"image": "file", "text": "text"}
 
 def prepared(path: Path, modalities: dict[str, Modality], out: Path | None = None, **settings: Any) -> TrainingData:
     given = {"columns": COLUMNS, "batch_size": 8, "validation": 0.25} | settings
-    data = TrainingData(manifest=str(path), **given)
-    data.prepare(modalities, out)
+    data = Dataset.open(DataConfig(manifest=str(path), **given), modalities, out=out)
     transforms: dict[str, Transform] = {
         "image": modalities["image"].transform("convnet", {}, size=8),
         "text": modalities["text"].transform("transformer", {}),
     }
-    if "text" in data.present:
+    if "text" in data.towers:
         transforms["text"].fit(data.split("train").samples("text"))
-    data.attach(transforms)
-    return data
+    return TrainingData(data, transforms)
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -57,21 +57,21 @@ def same(a: Batch, b: Batch) -> bool:
 )
 def test_values_out_of_range(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message.replace(".", r"\.")):
-        TrainingData(**settings)
+        DataConfig(**settings)
 
 
 def test_splits_and_loaders(pictures: Path, modalities: dict[str, Modality]) -> None:
     data = prepared(pictures, modalities)
-    train, held = data.records("train"), data.records("validation")
-    assert len(train) + len(held) == 40 == len(data.records("all"))
-    assert data.records("test") == []
+    train, held = data.data.split("train").records, data.data.split("validation").records
+    assert len(train) + len(held) == 40 == len(data.data.split("all").records)
+    assert data.data.split("test").records == ()
     assert {record.id for record in train}.isdisjoint(record.id for record in held)
     loader = data.train_dataloader()
     assert len(loader) == len(train) // 8 == len(list(loader))
     assert sum(len(batch) for batch in data.val_dataloader()) == len(held)
     assert prepared(pictures, modalities, validation=0).val_dataloader() == []
     with pytest.raises(UserError, match="did you mean 'validation'"):
-        data.records("validations")
+        data.data.split("validations")
 
 
 def test_items_are_every_alternative_in_order(pictures: Path, modalities: dict[str, Modality]) -> None:
@@ -79,14 +79,14 @@ def test_items_are_every_alternative_in_order(pictures: Path, modalities: dict[s
     data = prepared(pictures, modalities, separator="|")
     rows = [
         row
-        for _, places in data.split("all").batches("text", data.transforms["text"], batch_size=7)
+        for _, places in data.data.split("all").batches("text", data.transforms["text"], batch_size=7)
         for row in places.tolist()
     ]
     assert rows == sorted([*range(40), 3])
-    once = [inputs["pixels"] for inputs, _ in data.split("validation").batches("image", data.transforms["image"])]
-    again = [inputs["pixels"] for inputs, _ in data.split("validation").batches("image", data.transforms["image"])]
+    once = [inputs["pixels"] for inputs, _ in data.data.split("validation").batches("image", data.transforms["image"])]
+    again = [inputs["pixels"] for inputs, _ in data.data.split("validation").batches("image", data.transforms["image"])]
     assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
-    assert len(list(data.split("all").samples("text"))) == 41
+    assert len(list(data.data.split("all").samples("text"))) == 41
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than a small machine has cores
@@ -116,8 +116,8 @@ def test_passes_leave_the_global_random_state_alone(pictures: Path, modalities: 
 
 def test_a_bounded_cache_changes_nothing_but_speed(pictures: Path, modalities: dict[str, Modality]) -> None:
     cached, none, some = (prepared(pictures, modalities, cache_gb=size) for size in (1, 0, 3e-6))
-    assert none.store.used_bytes == 0
-    assert 0 < some.store.used_bytes <= 3000 < cached.store.used_bytes
+    assert none.data.store.used_bytes == 0
+    assert 0 < some.data.store.used_bytes <= 3000 < cached.data.store.used_bytes
     for batches in zip(*(data.train_dataloader() for data in (cached, none, some)), strict=True):
         assert same(batches[0], batches[1])
         assert same(batches[0], batches[2])
@@ -151,23 +151,23 @@ def test_features_are_computed_once_within_the_cache(
 ) -> None:
     data = prepared(pictures, modalities, cache_gb=cache_gb)
     counting = Counting(modalities["image"].transform("convnet", {}, size=8))
-    data.attach({**data.transforms, "image": counting})  # type: ignore[dict-item]
+    data = TrainingData(data.data, {**data.transforms, "image": counting})  # type: ignore[dict-item]
     rows = sum(len(batch) for batch in data.train_dataloader())
     for _ in data.train_dataloader():
         pass
     assert counting.made == rows * epochs_made
     again = Counting(counting.inner)  # another transform never gets the features of the first
-    used = data.store.used_bytes
-    data.attach({**data.transforms, "image": again})  # type: ignore[dict-item]
+    used = data.data.store.used_bytes
+    data = TrainingData(data.data, {**data.transforms, "image": again})  # type: ignore[dict-item]
     assert sum(len(batch) for batch in data.train_dataloader()) == again.made == rows
-    assert data.store.used_bytes == used
+    assert data.data.store.used_bytes == used
 
 
 def test_a_spawned_worker_reads_for_itself(pictures: Path, modalities: dict[str, Modality]) -> None:
     data = prepared(pictures, modalities)
     copy = pickle.loads(pickle.dumps(data.train_dataloader().dataset))
     key = next(iter(data.train_dataloader().sampler))
-    assert copy.samples.used_bytes == 0 < data.store.used_bytes
+    assert copy.samples.used_bytes == 0 < data.data.store.used_bytes
     none = prepared(pictures, modalities, cache_gb=0)
     sizes = [len(pickle.dumps(one.train_dataloader().dataset)) for one in (data, none)]
     assert sizes[0] == pytest.approx(sizes[1], abs=100)  # the cache stays behind
@@ -182,21 +182,20 @@ def test_bad_rows_are_set_aside_and_listed(
     out = tmp_path / "out"
     out.mkdir()
     with caplog.at_level(logging.WARNING, "mmalign"):
-        data = prepared(pictures, modalities, out, max_rejected=0.05)  # exactly at the limit
+        data = prepared(pictures, modalities, out, max_rejected=0.05).data  # exactly at the limit
     assert "2 of 40 rows rejected" in caplog.text
     lines = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
     assert [(line["location"], line["tower"], line["file"]) for line in lines] == [
         ("names.csv:7", "image", "5.png"), ("names.csv:11", "image", "9.png"),
     ]  # fmt: skip
     assert "no such file" in lines[1]["reason"]
-    good = {record.id for record in data.records("all")}
+    good = {record.id for record in data.split("all").records}
     assert good == {str(number) for number in range(1, 41)} - {"6", "10"}
     assert [str(rejected.location) for rejected in data.rejected] == ["names.csv:7", "names.csv:11"]
     (tmp_path / "whole").mkdir()
-    whole = [r for r, s in zip(data.all_records, data.splits, strict=True) if s == "train"]
-    assert {r.id for r in data.records("train")} == {r.id for r in whole} - {"6", "10"}
-    data.prepare(modalities, out)
-    assert len((out / "rejected.jsonl").read_text().splitlines()) == 2
+    whole = [r for r, s in zip(data.records, data.splits, strict=True) if s == "train"]
+    assert {r.id for r in data.split("train").records} == {r.id for r in whole} - {"6", "10"}
+    assert data.read("all") is data
     assert caplog.text.count("rows rejected") == 1
 
 
@@ -204,20 +203,17 @@ def test_the_limit_is_of_the_whole_table_and_counted_once(
     pictures: Path, modalities: dict[str, Modality], tmp_path: Path
 ) -> None:
     """What a training accepts, the evaluation of any of its splits accepts too."""
-    data = TrainingData(manifest=str(pictures), columns=COLUMNS, validation=0.25, max_rejected=0.05)
-    data.open(modalities)
-    held = [record for record, split in zip(data.all_records, data.splits, strict=True) if split == "validation"]
+    config = DataConfig(manifest=str(pictures), columns=COLUMNS, validation=0.25, max_rejected=0.05)
+    data = Dataset.open(config, modalities, splits=[])
+    held = [record for record, split in zip(data.records, data.splits, strict=True) if split == "validation"]
     for record in held[:2]:  # 2 of 40 rows, and far more than 5 % of the validation rows
         (tmp_path / record.values["image"][0]).write_text("not a picture")
     for splits in (None, ["validation"], ["train"]):
-        data = TrainingData(manifest=str(pictures), columns=COLUMNS, validation=0.25, max_rejected=0.05)
-        data.prepare(modalities, splits=splits)
-    data.prepare(modalities)
-    assert len(data.rejected) == 2
+        data = Dataset.open(config, modalities, splits=splits)
+    assert (len(data.rejected), len(data.read("validation").rejected)) == (0, 2)
     (tmp_path / held[2].values["image"][0]).write_text("not a picture")
-    data = TrainingData(manifest=str(pictures), columns=COLUMNS, validation=0.25, max_rejected=0.05)
     with pytest.raises(UserError, match="3 of 40 rows cannot be used, more than --data.max_rejected 0.05"):
-        data.prepare(modalities, splits=["validation"])
+        Dataset.open(config, modalities, splits=["validation"])
 
 
 def test_rows_without_an_asked_tower_are_left_out_and_counted_apart(
@@ -227,14 +223,13 @@ def test_rows_without_an_asked_tower_are_left_out_and_counted_apart(
     lines = [",".join([cells[0], "" if n % 2 else cells[1], *cells[2:]]) for n, cells in
              enumerate(row.split(",") for row in rows)]  # fmt: skip
     pictures.write_text("\n".join([rows[0], *lines[1:]]))
-    data = TrainingData(manifest=str(pictures), columns=COLUMNS, validation=0.25, max_rejected=0)
+    config = DataConfig(manifest=str(pictures), columns=COLUMNS, validation=0.25, max_rejected=0)
     with caplog.at_level(logging.WARNING, "mmalign"):
-        data.prepare(modalities)
-    assert (len(data.incomplete), data.rejected, len(data.records("all"))) == (20, [], 20)
+        data = Dataset.open(config, modalities)
+    assert (len(data.incomplete), data.rejected, len(data.split("all").records)) == (20, [], 20)
     assert "20 of 40 rows lack a tower and are left out; the first: names.csv:2 text" in caplog.text
-    alone = TrainingData(manifest=str(pictures), columns=COLUMNS, validation=0.25, max_rejected=0)
-    alone.prepare({"image": modalities["image"]})
-    assert (alone.incomplete, len(alone.records("all"))) == ([], 40)
+    alone = Dataset.open(config, {"image": modalities["image"]})
+    assert (alone.incomplete, len(alone.split("all").records)) == ([], 40)
 
 
 def test_too_many_bad_rows_stop(pictures: Path, modalities: dict[str, Modality], tmp_path: Path) -> None:
@@ -263,7 +258,7 @@ def test_a_decoder_that_breaks_is_a_bad_row(
         return read(self, source)
 
     monkeypatch.setattr(type(image), "read", fragile)
-    data = prepared(pictures, modalities, max_rejected=0.1)
+    data = prepared(pictures, modalities, max_rejected=0.1).data
     (rejected,) = data.rejected
     assert rejected.reason == "expected a readable sample, got ZeroDivisionError: at the header"
 
@@ -275,24 +270,26 @@ def test_what_a_transform_refuses_is_named_by_its_row(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     towers = {side: TowerConfig(modality="vector") for side in ("vec", "other")}
     sides = {side: modality_of(side, tower) for side, tower in towers.items()}
-    data = TrainingData(manifest=str(tmp_path / "rows.jsonl"), columns={"vec": "vec", "other": "other"}, batch_size=2)
-    data.prepare(sides)
-    data.attach(fit_transforms(towers, {side: data.split("train").samples(side) for side in towers}))
-    for loader in (data.val_dataloader(), data.split("validation").batches("vec", data.transforms["vec"])):
-        with pytest.raises(BadSample, match=r"rows\.jsonl:7 vec: expected 2 numbers, got 3"):
+    config = DataConfig(manifest=str(tmp_path / "rows.jsonl"), columns={"vec": "vec", "other": "other"}, batch_size=2)
+    read = Dataset.open(config, sides)
+    data = TrainingData(read, fit_transforms(towers, {side: read.split("train").samples(side) for side in towers}))
+    for loader in (data.val_dataloader(), read.split("validation").batches("vec", data.transforms["vec"])):
+        with pytest.raises(BadSample, match=r"rows\.jsonl:7 vec: expected vectors of 2 numbers, got 3"):
             list(loader)
 
 
 def test_only_wanted_splits_are_decoded(pictures: Path, modalities: dict[str, Modality]) -> None:
-    data = TrainingData(manifest=str(pictures), columns=COLUMNS, validation=0.25)
-    data.open(modalities)
-    train = [r.values["image"][0] for r, s in zip(data.all_records, data.splits, strict=True) if s == "train"]
+    config = DataConfig(manifest=str(pictures), columns=COLUMNS, validation=0.25)
+    data = Dataset.open(config, modalities, splits=[])
+    train = [r.values["image"][0] for r, s in zip(data.records, data.splits, strict=True) if s == "train"]
     (pictures.parent / train[0]).unlink()
-    data.prepare(modalities, splits=["validation"])
+    data = data.read("validation")
     assert data.rejected == []
-    assert len(data.records("validation")) + len(train) == 40
+    assert len(data.split("validation").records) + len(train) == 40
+    with pytest.raises(UserError, match="split 'train': its samples have not been read"):
+        data.split("train")
     with pytest.raises(UserError, match="1 of 40 rows"):
-        data.records("train")
+        data.read("train")
 
 
 def test_nothing_is_decoded_twice(
@@ -306,39 +303,37 @@ def test_nothing_is_decoded_twice(
         return read(self, source)
 
     monkeypatch.setattr(type(image), "read", counting)
-    data = TrainingData(manifest=str(pictures), columns=COLUMNS, validation=0.25)
-    data.prepare(modalities, splits=["validation"])
-    assert len(seen) == len(data.records("validation")) < 40
-    data.prepare(modalities, splits=["validation"])
-    data.prepare(modalities)
+    config = DataConfig(manifest=str(pictures), columns=COLUMNS, validation=0.25)
+    data = Dataset.open(config, modalities, splits=["validation"])
+    assert len(seen) == len(data.split("validation").records) < 40
+    data = data.read("validation").read("all")
     list(data.split("all").samples("image"))
     assert len(seen) == 40
 
 
 def test_one_side_and_labels_for_zero_shot(pictures: Path, modalities: dict[str, Modality]) -> None:
     for asked in (modalities, {"image": modalities["image"]}):
-        data = TrainingData(manifest=str(pictures), columns={"image": "file", "label": "text"}, validation=0.25)
-        data.prepare(asked, splits=["validation"])
-        assert data.towers == ["image"]
-        records = data.records("validation")
+        config = DataConfig(manifest=str(pictures), columns={"image": "file", "label": "text"}, validation=0.25)
+        assert config.towers == ["image"]
+        data = Dataset.open(config, asked)
+        records = data.split("validation").records
         assert records
         assert all(record.labels == (f"picture {int(record.id) - 1}",) for record in records)
         with pytest.raises(UserError, match=r"no tower 'text'.*--data\.columns\.text"):
             next(data.split("train").samples("text"))
         message = "needs two towers" if len(asked) > 1 else "do not fill one step"  # one tower trains with itself
         with pytest.raises(UserError, match=message):
-            data.train_dataloader()
+            TrainingData(data, {"image": modalities["image"].transform("convnet", {}, size=8)}).train_dataloader()
 
 
 def test_a_tower_more_than_asked_for_is_left_out_and_a_typo_is_not(
     pictures: Path, modalities: dict[str, Modality]
 ) -> None:
-    data = TrainingData(manifest=str(pictures), columns=COLUMNS)
-    data.prepare({"image": modalities["image"]})
-    assert set(data.records("all")[0].values) == {"image"}
-    wrong = TrainingData(manifest=str(pictures), columns={"imge": "file", "text": "text"})
+    data = Dataset.open(DataConfig(manifest=str(pictures), columns=COLUMNS), {"image": modalities["image"]})
+    assert set(data.split("all").records[0].values) == {"image"}
+    wrong = DataConfig(manifest=str(pictures), columns={"imge": "file", "text": "text"})
     with pytest.raises(UserError, match=r"--data\.columns\.imge: no such tower; did you mean 'image'"):
-        wrong.prepare(modalities)
+        Dataset.open(wrong, modalities)
 
 
 def test_too_few_rows_for_a_batch(pictures: Path, modalities: dict[str, Modality]) -> None:
@@ -349,16 +344,11 @@ def test_too_few_rows_for_a_batch(pictures: Path, modalities: dict[str, Modality
     assert len(data.train_dataloader()) == 1
 
 
-def test_asking_too_early_says_what_to_call() -> None:
-    with pytest.raises(RuntimeError, match="prepare"):
-        TrainingData().records("train")
-
-
 def test_fingerprint_ignores_where_it_lies_and_how_it_is_split(pictures: Path, modalities: dict[str, Modality]) -> None:
-    one, other = prepared(pictures, modalities), prepared(pictures, modalities, split_seed=3)
+    one, other = prepared(pictures, modalities).data, prepared(pictures, modalities, split_seed=3).data
     assert one.fingerprint() == other.fingerprint()
     (pictures.parent / "5.png").write_bytes((pictures.parent / "6.png").read_bytes())
-    assert prepared(pictures, modalities).fingerprint() != one.fingerprint()
+    assert prepared(pictures, modalities).data.fingerprint() != one.fingerprint()
 
 
 class _Counts(pl.LightningModule):
@@ -396,8 +386,10 @@ def test_lightning_names_the_epochs(pictures: Path, modalities: dict[str, Modali
 
 def test_a_split_is_a_value(tmp_path: Path) -> None:
     """Nothing of a split changes, and asking for it twice decodes nothing again."""
-    data = TrainingData(source="digits")
-    data.prepare({side: modality_of(side, TowerConfig()) for side in ("image", "text")}, splits=["validation"])
+    modalities = {side: modality_of(side, TowerConfig()) for side in ("image", "text")}
+    data = Dataset.open(DataConfig(source="digits"), modalities, splits=["validation"])
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        data.records = ()  # type: ignore[misc]
     split = data.split("validation")
     with pytest.raises(dataclasses.FrozenInstanceError):
         split.name = "train"  # type: ignore[misc]
@@ -405,4 +397,4 @@ def test_a_split_is_a_value(tmp_path: Path) -> None:
     again = data.split("validation")
     assert again == split
     assert data.store.used_bytes == decoded
-    assert [record.id for record in split.records] == [data.all_records[index].id for index in split.indices]
+    assert [record.id for record in split.records] == [data.records[index].id for index in split.indices]

@@ -84,11 +84,11 @@ def test_vectors_have_no_text(model: Aligner, data: Dataset, tmp_path: Path) -> 
 
 def test_another_bundle_is_refused(model: Aligner, data: Dataset, tmp_path: Path) -> None:
     embedded = embed_split(model, data, "words", "test")
-    table = EmbeddingTable.of(embedded, data.records("test"), bundle="abc")
+    table = EmbeddingTable.of(embedded, data.split("test").records, bundle="abc")
     table.require_bundle("abc")
     with pytest.raises(UserError, match="made by bundle abc, this is xyz"):
         table.require_bundle("xyz")
-    EmbeddingTable.of(embedded, data.records("test")).require_bundle("xyz")  # of unknown origin: the user's word
+    EmbeddingTable.of(embedded, data.split("test").records).require_bundle("xyz")  # of unknown origin: the user's word
 
 
 def test_a_split_without_that_side(model: Aligner, data: Dataset) -> None:

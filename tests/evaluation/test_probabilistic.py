@@ -66,7 +66,7 @@ def test_uncertain_templates_go_first(unsure: Aligner, paired: Make) -> None:
     assert prompts.least_uncertain(sentences, 0.3).templates == (prompts.templates[int(np.argmin(uncertainty))],)
     rows = [{"left": np.random.default_rng(i).standard_normal(8).tolist()} for i in range(4)]
     data = paired(rows, ("left",))
-    for value, record in enumerate(data.all_records):
+    for value, record in enumerate(data.records):
         object.__setattr__(record, "targets", {"x": float(value)})
     given = {"side": "left", "class_side": "words", "split": "test", "target": "x", "bootstrap": 0}
     result = evaluate_regression(unsure, data, **given, prompts=prompts, prompt_fraction=0.3, uncertainty=True)

@@ -7,7 +7,7 @@ import torch
 
 import mmalign
 from mmalign import recipes
-from mmalign.data.dataset import Dataset
+from mmalign.data.config import DataConfig
 from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts
 from mmalign.evaluation.run_task import evaluate
 from mmalign.training.run import train
@@ -28,7 +28,7 @@ def test_trains_as_it_stands(recipe: str, tmp_path: Path) -> None:
     torch.testing.assert_close(
         model.encode("text", sentences).vector, mmalign.load(tmp_path).encode("text", sentences).vector
     )
-    data = Dataset("hearts", options={"train": 40, "test": 12}, columns={"ecg": "ecg", "text": "text"})
+    data = DataConfig("hearts", options={"train": 40, "test": 12}, columns={"ecg": "ecg", "text": "text"})
     found = evaluate(model, data, "retrieval", pair=("ecg", "text"), split="train", relevance="content", bootstrap=0)
     # The closed form knows its training rows before the first step: chance is below 1 in 4 at this k.
     assert found.scores["ecg_to_text"]["hit@10"] > 0.5

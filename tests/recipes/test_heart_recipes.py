@@ -8,6 +8,7 @@ import torch
 
 import mmalign
 from mmalign import recipes
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import SourceConfig
 from mmalign.evaluation.run_task import evaluate
@@ -28,11 +29,12 @@ def test_trains_as_it_stands(recipe: str, tmp_path: Path) -> None:
     assert len(columns["train/loss"]) == 3
     assert all(value == value for values in columns.values() for value in values)
     model = mmalign.load(tmp_path)
-    data = Dataset("hearts", options=HEARTS, columns={name: name for name in model.towers})
+    config = DataConfig("hearts", options=HEARTS, columns={name: name for name in model.towers})
+    data = Dataset.open(config, model.modalities, splits=["test"])
     found = evaluate(model, data, "retrieval", pair=("ecg", "echo"), split="test", bootstrap=0)
     assert found.scores["ecg_to_echo"]["n"] == found.scores["ecg_to_echo"]["gallery"] == 10
     # How leads compare reaches the encoder: the same chest leads at half their height are another heart.
-    ecg = data.records("test")[0].values["ecg"][0]
+    ecg = data.split("test").records[0].values["ecg"][0]
     sample = model.modalities["ecg"].read(HeartsSource(SourceConfig(options=HEARTS)).fetch(ecg))
     low = sample.signal.copy()
     low[6:] /= 2

@@ -8,7 +8,7 @@ import torch
 
 import mmalign
 from mmalign import recipes
-from mmalign.data.dataset import Dataset
+from mmalign.data.config import DataConfig
 from mmalign.evaluation.run_task import evaluate
 from mmalign.training.run import train
 from tests.recipes.test_recipes import logged
@@ -46,7 +46,7 @@ def test_trains_as_it_stands(recipe: str, table: Path, tmp_path: Path) -> None:
     assert all(value == value for values in columns.values() for value in values)
     model = mmalign.load(tmp_path)
     found = evaluate(
-        model, Dataset("manifest", str(table), columns={"molecule": "molecule", "text": "text"}), "retrieval",
+        model, DataConfig("manifest", str(table), columns={"molecule": "molecule", "text": "text"}), "retrieval",
         pair=("molecule", "text"), bootstrap=0,
     )  # fmt: skip
     assert found.scores["text_to_molecule"]["n"] == 5

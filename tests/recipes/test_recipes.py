@@ -8,6 +8,7 @@ import torch
 
 import mmalign
 from mmalign import recipes
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.evaluation.run_task import evaluate
 from mmalign.heads.codebook import START
@@ -43,7 +44,7 @@ def test_trains_as_it_stands(recipe: str, tmp_path: Path) -> None:
     again = mmalign.load(tmp_path).encode("text", ["the digit nine"])
     torch.testing.assert_close(a.vector[1:], again.vector, atol=1e-5, rtol=1e-5)
     assert len(b) == 1
-    data = Dataset("digits")
+    data = DataConfig("digits")
     found = evaluate(model, data, "retrieval", pair=("image", "text"), relevance="content", bootstrap=0)
     assert found.scores["image_to_text"]["n"] > 300
     for score in model.objective.between("image", "text")[0].scores:
@@ -71,8 +72,7 @@ def test_terms_schedules_and_pulls_are_in_the_log(tmp_path: Path) -> None:
     start = START * 64
     assert model.codebook is not None
     assert float(model.codebook.temperature.detach()) == pytest.approx(start * 0.1 ** (5 / 6))
-    image = Dataset("digits")
-    image.prepare({"image": model.modalities["image"]}, splits=["validation"])
+    image = Dataset.open(DataConfig("digits"), {"image": model.modalities["image"]}, splits=["validation"])
     some = model.encode("image", [next(iter(image.split("validation").samples("image")))])
     said = model.encode("text", ["a handwritten two"])
     fdt, clip = model.objective.objectives
@@ -104,8 +104,7 @@ def test_a_gaussian_model_writes_how_unsure_each_row_is(tmp_path: Path) -> None:
     assert main(["embed", str(tmp_path / "run"), "image", str(out), "--split", "validation"]) == 0
     column = pq.read_table(out).column("uncertainty").to_numpy()
     model = mmalign.load(tmp_path / "run")
-    data = Dataset("digits")
-    data.prepare({"image": model.modalities["image"]}, splits=["validation"])
+    data = Dataset.open(DataConfig("digits"), {"image": model.modalities["image"]}, splits=["validation"])
     some = [sample for sample, _ in zip(data.split("validation").samples("image"), range(5), strict=False)]
     torch.testing.assert_close(torch.tensor(column[:5]), model.encode("image", some).uncertainty)
     with pytest.raises(ValueError, match="log_variance"):

@@ -56,7 +56,7 @@ def tuning_split(data: Dataset, split: str, asked: str = "") -> str | None:
     """The split on which a threshold is chosen: never the evaluated one.
 
     Args:
-        data: The data set, prepared.
+        data: The data; the split is read.
         split: The evaluated split.
         asked: A split by name; "" = validation, or else train; none = no split.
 
@@ -66,10 +66,10 @@ def tuning_split(data: Dataset, split: str, asked: str = "") -> str | None:
     if asked == "none" or (split == "all" and not asked):
         return None
     if not asked:
-        return next((name for name in TUNING if name != split and data.records(name)), None)
+        return next((name for name in TUNING if name != split and data.has(name)), None)
     if asked in (split, "all") or split == "all":
         raise UserError(f"--tune_split {asked}: expected a split other than the evaluated one ({split})")
-    if not data.records(asked):
+    if not data.has(asked):
         raise UserError(f"--tune_split {asked}: no record of that split")
     return asked
 

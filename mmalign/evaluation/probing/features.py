@@ -32,7 +32,7 @@ def side_features(
 
     Args:
         model: The model.
-        data: The data set, prepared.
+        data: The data; the split is read.
         side: Name of the tower.
         split: Name of the split.
         kind: encoder, the input of the head, or embedding, the vectors of the shared space.
@@ -48,7 +48,7 @@ def side_features(
         output = model.embed(side, inputs) if kind == "embedding" else model.encoders[side](inputs)
         return output.vector.to("cpu", torch.float32)
 
-    batches = data.split(split).batches(side, model.transforms[side], batch_size=batch_size, workers=data.workers)
+    batches = data.split(split).batches(side, model.transforms[side], batch_size=batch_size)
     made = run_batches(model, batches, forward, lambda outputs: torch.cat([*outputs]))
     if made is None:
         raise UserError(f"no record of split {split!r} has a {side!r}; see mmalign check for what each split holds")

@@ -56,9 +56,9 @@ def corpora(data: Dataset, sides: Sequence[str], gallery: str) -> dict[str, list
     if gallery == "split":
         return {}
     listed = {side: data.source.corpus(side) for side in sides}
-    found = {side: _joined(list(records), data.all_records) for side, records in listed.items() if records}
+    found = {side: _joined(list(records), data.records) for side, records in listed.items() if records}
     if not found:
-        name = data.source_config.source
+        name = data.config.source
         raise UserError(f"--gallery corpus: the source {name!r} lists no corpus of {' or '.join(sides)}")
     return found
 
@@ -87,7 +87,7 @@ def embed_corpus(
     Raises:
         UserError: no record can be used.
     """
-    kept: dict[str, Any] = {"folder": data.cache, "workers": data.workers}
+    kept: dict[str, Any] = {"folder": data.config.cache_folder, "workers": data.config.workers}
     samples = Samples(data.source, records, {side: model.modalities[side]}, cache_bytes=0, **kept)
     samples.read_many([place for place, record in enumerate(records) if record.problem is None])
     samples.featurise_many(side, model.transforms[side])

@@ -57,7 +57,7 @@ def query_sets(
     Raises:
         UserError: a tower is absent from the split, the source has no corpus, or no record has a group to exclude by.
     """
-    records = data.records(split)
+    records = data.split(split).records
     known = _seen_groups(data, records, split) if exclude_seen_groups else None
     lists = {} if gallery == "split" else corpora(_with_source(data, gallery), sides, gallery)
     kept: dict[str, Any] = {"batch_size": batch_size, "vectors_only": vectors_only}
@@ -85,7 +85,7 @@ def _seen_groups(data: Dataset, records: Sequence[Record], split: str) -> set[st
         raise UserError("--exclude_seen_groups: no record has a group; name its column with --data.columns.group")
     if split in ("train", "all"):
         raise UserError(f"--exclude_seen_groups would exclude every training record, and split {split!r} contains them")
-    rows = zip(data.all_records, data.splits, strict=True)
+    rows = zip(data.records, data.splits, strict=True)
     return {record.group for record, where in rows if where == "train" and record.group is not None}
 
 

@@ -8,7 +8,7 @@ import torch
 
 from mmalign import bundle
 from mmalign.data.dataset import Dataset
-from mmalign.embedding.loop import EmbeddedSplit, prepare
+from mmalign.embedding.loop import EmbeddedSplit, opened
 from mmalign.embedding.scoring import Block
 from mmalign.errors import UserError
 from mmalign.evaluation.ranking.query_sets import QuerySet, query_sets
@@ -104,18 +104,16 @@ def query_sets_of(
     Raises:
         UserError: one model can use rows that another cannot.
     """
-    made, read = [], [record.id for record in data.records(split)]
+    made, read = [], [record.id for record in data.split(split).records]
     for model in models:
         if len(models) > 1:
-            prepare(model, data, sides, split)
-            if [record.id for record in data.records(split)] != read:
+            data = opened(model, data, sides, split)
+            if [record.id for record in data.split(split).records] != read:
                 raise UserError(f"--ensemble {_name(model)}: expected a model that can read the same rows of the data")
         of_vectors = not score and model.scores_vectors_only(*sides)
         made.append(query_sets(model, data, sides, split, vectors_only=of_vectors, **options))
         for name, one in made[0][1].items():
             _demand_same(one, made[-1][1][name])
-    if len(models) > 1:
-        prepare(models[0], data, sides, split)
     return made
 
 

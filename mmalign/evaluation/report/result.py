@@ -135,15 +135,23 @@ def provenance(
 
 
 def rows_of(data: Dataset, split: str) -> dict[str, Any]:
-    """Origin of the records of a split, numbers of used and rejected ones, and the first three reasons."""
-    found: dict[str, Any] = {"used": len(data.records(split))}
-    if not isinstance(data, Dataset):
-        return found
-    where = {record.location: place for record, place in zip(data.all_records, data.splits, strict=True)}
-    aside = [one for one in data.rejected if split == "all" or where.get(one.location) == split]
-    config = data.source_config
-    source = {"source": config.source, "options": dict(config.options)}
-    return source | found | {"set_aside": len(aside), "reasons": [str(one) for one in aside[:3]]}
+    """Origin of the records of a split, numbers of used, rejected and incomplete ones, and the first three reasons."""
+    found: dict[str, Any] = {"used": len(data.split(split).records)}
+    aside, incomplete = (
+        [faults[index] for index in sorted(faults) if split in ("all", data.splits[index])]
+        for faults in (data.unusable, data.missing)
+    )
+    config = data.config
+    source = {"source": config.source, "options": dict(config.options or {})}
+    return (
+        source
+        | found
+        | {
+            "set_aside": len(aside),
+            "incomplete": len(incomplete),
+            "reasons": [str(one) for one in [*aside, *incomplete][:3]],
+        }
+    )
 
 
 def _notes(kept: Mapping[str, Any]) -> str:

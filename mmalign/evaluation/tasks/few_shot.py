@@ -76,7 +76,7 @@ class FewShot(Task):
         features, rows = side_features(
             model, data, tower, settings.split, kind=self.features, batch_size=settings.batch_size
         )
-        records = data.records(settings.split)
+        records = data.split(settings.split).records
         labels = [record.labels for record in records]
         single = np.array([len(labels[row]) == 1 for row in rows.tolist()], dtype=np.bool_)
         if not single.any():

@@ -116,9 +116,10 @@ class LinearProbe(Task):
             raise UserError(f"--seeds: expected at least 1, got {self.seeds}")
         if self.target and self.shots:
             raise UserError("--shots counts records per class; with --target, use --fractions")
+        data = data.read("train", "validation", settings.split)
         asked = _numbers(data, self.target, self.threshold) if self.target else _classes(data)
         fractions = FRACTIONS if self.fractions is None and not self.shots else self.fractions or ()
-        held = "validation" if settings.split != "validation" and data.records("validation") else None
+        held = "validation" if settings.split != "validation" and data.has("validation") else None
 
         def read(source: Aligner, which: str) -> Rows:
             vectors, rows = side_features(source, data, side, which, kind=self.features, batch_size=settings.batch_size)
@@ -127,7 +128,7 @@ class LinearProbe(Task):
                 raise UserError(
                     f"split {which!r} has no row with {'the number ' + self.target if self.target else 'a label'}"
                 )
-            return Rows(vectors[known], truth[known], groups_of(data.records(which), rows)[known])
+            return Rows(vectors[known], truth[known], groups_of(data.split(which).records, rows)[known])
 
         def every(source: Aligner) -> dict[str, Rows]:
             return {which: read(source, which) for which in ("train", settings.split, *([held] if held else []))}
@@ -216,14 +217,14 @@ def _compared(
 
 
 def _classes(data: Dataset) -> Probing:
-    names = sorted({label for record in data.all_records for label in record.labels})
+    names = sorted({label for record in data.records for label in record.labels})
     if not names:
         raise UserError("a probe needs labels, or a number: --data.columns.label COLUMN, or --target NAME")
     # With one class, records without a label are negatives; with exclusive classes they are unlabelled.
-    several = len(names) == 1 or max(len(record.labels) for record in data.all_records) > 1
+    several = len(names) == 1 or max(len(record.labels) for record in data.records) > 1
 
     def truth_of(rows: Any, split: str) -> tuple[Bools, Bools]:
-        truth = labels_of(data.records(split), rows, names)
+        truth = labels_of(data.split(split).records, rows, names)
         return truth, np.asarray(truth.any(axis=1) | several)
 
     def measures(truth: Bools, said: Floats, trained: Bools) -> Measures:
@@ -251,7 +252,7 @@ def _classes(data: Dataset) -> Probing:
 
 def _numbers(data: Dataset, target: str, threshold: float | None) -> Probing:
     def truth_of(rows: Any, split: str) -> tuple[Floats, Bools]:
-        truth = targets_of(data.records(split), rows, target)
+        truth = targets_of(data.split(split).records, rows, target)
         return truth, ~np.isnan(truth)
 
     def measures(truth: Floats, said: Floats, trained: Floats) -> Measures:

@@ -91,7 +91,7 @@ class Retrieval(Task):
         if a == b:
             raise UserError(f"retrieval needs two towers, got {a!r} twice")
         lengths = _checked(self.ks, self.gallery)
-        records = data.records(settings.split)
+        records = data.split(settings.split).records
         models = members(model, self.ensemble, (a, b))
         options: dict[str, Any] = {
             "gallery": self.gallery,

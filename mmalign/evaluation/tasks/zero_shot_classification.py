@@ -65,9 +65,9 @@ class ZeroShotClassification(PromptTask):
         """
         side, class_side = towers
         prompts = Prompts.load(self.prompts) if isinstance(self.prompts, str | Path) else self.prompts or Prompts()
-        records = data.records(settings.split)
+        records = data.split(settings.split).records
         # Classes of all splits: reading them decodes no sample.
-        names = prompts.names([label for record in data.all_records for label in record.labels])
+        names = prompts.names([label for record in data.records for label in record.labels])
         if len(names) < 2:
             raise UserError(
                 f"zero-shot needs at least two classes, got {len(names)}; "

@@ -81,7 +81,7 @@ class ZeroShotMultiLabel(PromptTask):
             UserError: no class has both outcomes in the split.
         """
         side, class_side = towers
-        records = data.records(settings.split)
+        records = data.split(settings.split).records
         prompts = ClassPrompts.load(self.prompts) if isinstance(self.prompts, str | Path) else self.prompts
         prompts = prompts or _labels_as_they_are(data)
         sentences = PromptEmbeddings(model, class_side, prompts.sentences(), score=self.score)
@@ -100,8 +100,9 @@ class ZeroShotMultiLabel(PromptTask):
         thresholds = np.array([0.0 if name in prompts.negative else np.nan for name in names])
         tuned = tuning_split(data, settings.split, self.tune_split) if np.isnan(thresholds[both]).any() else None
         if tuned:
+            data = data.read(tuned)
             other = embed_split(model, data, side, tuned, batch_size=settings.batch_size, average=self.average)
-            held = labels_of(data.records(tuned), other.record_indices, names)
+            held = labels_of(data.split(tuned).records, other.record_indices, names)
             known = detection_scores(sentences, other.embedding, prompts)
             for place in np.flatnonzero(np.isnan(thresholds) & with_both(held)):
                 thresholds[place] = best_threshold(held[:, place], known[:, place])
@@ -270,7 +271,7 @@ def _score_variance(sentences: PromptEmbeddings, samples: Embedding, prompts: Cl
 
 
 def _labels_as_they_are(data: Dataset) -> ClassPrompts:
-    labels = sorted({label for record in data.all_records for label in record.labels})
+    labels = sorted({label for record in data.records for label in record.labels})
     if not labels:
         raise UserError("multi-label needs labels; name the column with --data.columns.label")
     return ClassPrompts({label: (label,) for label in labels})

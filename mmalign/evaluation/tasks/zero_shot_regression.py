@@ -84,7 +84,7 @@ class ZeroShotRegression(PromptTask):
         if self.prompt_fraction != 1:
             prompts = prompts.least_uncertain(sentences, self.prompt_fraction)
         embedded = embed_split(model, data, side, settings.split, batch_size=settings.batch_size, average=self.average)
-        every = targets_of(data.records(settings.split), embedded.record_indices, self.target)
+        every = targets_of(data.split(settings.split).records, embedded.record_indices, self.target)
         known = ~np.isnan(every)
         scale = model.logit_scale(side, class_side)
         temperature = 1 / scale if self.temperature is None else self.temperature
@@ -97,7 +97,7 @@ class ZeroShotRegression(PromptTask):
         samples = embedded.embedding[torch.from_numpy(known)]
         truth, groups, said = (
             every[known],
-            groups_of(data.records(settings.split), embedded.record_indices)[known],
+            groups_of(data.split(settings.split).records, embedded.record_indices)[known],
             predicted(samples),
         )
         if not len(truth):
@@ -105,8 +105,9 @@ class ZeroShotRegression(PromptTask):
         tuned = tuning_split(data, settings.split, self.tune_split) if self.threshold is not None else None
         cut = None
         if tuned is not None and self.threshold is not None:
+            data = data.read(tuned)
             other = embed_split(model, data, side, tuned, batch_size=settings.batch_size, average=self.average)
-            held = targets_of(data.records(tuned), other.record_indices, self.target)
+            held = targets_of(data.split(tuned).records, other.record_indices, self.target)
             there = ~np.isnan(held)
             above = held[there] >= self.threshold
             if above.any() and not above.all():
@@ -170,9 +171,6 @@ class ZeroShotRegression(PromptTask):
 
 def _training_mean(data: Dataset, target: str) -> float | None:
     # From the list of records: no sample is decoded for a mean.
-    if isinstance(data, Dataset):
-        rows = [row for row, split in zip(data.all_records, data.splits, strict=True) if split == "train"]
-    else:
-        rows = data.records("train")
+    rows = [row for row, split in zip(data.records, data.splits, strict=True) if split == "train"]
     values = [row.targets[target] for row in rows if target in row.targets]
     return float(np.mean(values)) if values else None

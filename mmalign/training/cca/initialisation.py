@@ -103,7 +103,7 @@ def _features(model: Aligner, data: "Dataset", name: str, batch_size: int) -> tu
         every = [*blocks]
         return vstack(every).tocsr() if issparse(every[0]) else np.concatenate(every)
 
-    batches = data.split("train").batches(name, model.transforms[name], batch_size=batch_size, workers=data.workers)
+    batches = data.split("train").batches(name, model.transforms[name], batch_size=batch_size)
     made = run_batches(model, batches, forward, join)
     if made is None:
         raise UserError(f"model.cca_init: no training row has the tower {name!r}")

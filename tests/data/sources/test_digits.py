@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import SourceConfig
 from mmalign.data.sources.digits import WORDS, DigitsSource
@@ -47,15 +48,13 @@ def test_towers_may_be_renamed_and_typos_are_named() -> None:
 
 
 def test_through_the_data_module(modalities: dict[str, Modality]) -> None:
-    data = Dataset(source="digits")
-    assert data.towers == ["image", "text"]
-    data.prepare(modalities)
-    assert (len(data.records("train")), len(data.records("validation"))) == (1438, 359)
+    assert DataConfig(source="digits").towers == ["image", "text"]
+    data = Dataset.open(DataConfig(source="digits"), modalities)
+    assert (len(data.split("train").records), len(data.split("validation").records)) == (1438, 359)
     assert data.rejected == []
     assert data.fingerprint() == fingerprint_again(modalities)
 
 
 def fingerprint_again(modalities: dict[str, Modality]) -> str:
-    data = Dataset(source="digits", validation=0.5)
-    data.open(modalities)
+    data = Dataset.open(DataConfig(source="digits", validation=0.5), modalities, splits=[])
     return data.fingerprint()

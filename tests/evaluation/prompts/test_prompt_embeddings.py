@@ -73,7 +73,7 @@ def test_regression_encodes_each_sentence_once(
 ) -> None:
     prompts = ValuePrompts((1.0, 5.0, 20.0), ("{value} discs", "{value} cats"))
     data = paired(rows, ("left",))
-    for record, row in zip(data.all_records, rows, strict=True):
+    for record, row in zip(data.records, rows, strict=True):
         object.__setattr__(record, "targets", {"x": row["x"]})
     options = {"side": "left", "class_side": "words", "split": "test", "bootstrap": 0, "prompt_fraction": 0.5}
     evaluate_regression(probabilistic, data, target="x", prompts=prompts, threshold=9.0, uncertainty=True, **options)

@@ -233,15 +233,25 @@ def test_what_is_printed_is_what_is_kept(
     ):  # fmt: skip
         assert words in said
     kept = json.loads(json.dumps(result.to_json()))["provenance"]
-    assert kept["rows"] == {"source": "manifest", "options": {}, "used": 4, "set_aside": 0, "reasons": []}
+    assert kept["rows"] == {
+        "source": "manifest",
+        "options": {},
+        "used": 4,
+        "set_aside": 0,
+        "incomplete": 0,
+        "reasons": [],
+    }
 
 
 def test_rows_set_aside_are_counted(model: Aligner, paired: Make, unit: Unit) -> None:
     rows = [{"id": f"r{i}", "left": unit(1, i), "right": unit(1, i)} for i in range(200)]
     rows[7]["id"] = "r6"
+    del rows[9]["right"]
     result = evaluate_retrieval(model, paired(rows), a="left", b="right", split="test", bootstrap=0)
-    assert (result.provenance["rows"]["used"], result.provenance["rows"]["set_aside"]) == (199, 1)
-    assert "expected an id of its own" in result.provenance["rows"]["reasons"][0]
+    counts = result.provenance["rows"]
+    assert (counts["used"], counts["set_aside"], counts["incomplete"]) == (198, 1, 1)
+    assert "expected an id of its own" in counts["reasons"][0]
+    assert "expected a value in column 'right'" in counts["reasons"][1]
 
 
 def test_lengths(model: Aligner, data: Dataset) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import mmalign
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.embedding.scoring import Block, margin_of
 from mmalign.errors import UserError
@@ -83,7 +84,7 @@ def test_an_evaluation_against_a_loop(data: Dataset) -> None:
     result = evaluate_retrieval(
         models[0], data, a="left", b="right", split="test", bootstrap=0, ensemble=models[1:], ks=(1, 5)
     )
-    rows = data.records("test")
+    rows = data.split("test").records
     means = np.zeros((40, 40))
     for model in models:
         left, right = (model.encode(side, [row.values[side][0] for row in rows]) for side in ("left", "right"))
@@ -162,10 +163,10 @@ def test_models_that_read_other_rows(tmp_path: Path) -> None:
         np.save(tmp_path / f"{i}.npy", np.full((2, DIM) if i == 9 else (DIM,), i + 1.0, dtype=np.float32))
     table = tmp_path / "rows.tsv"
     table.write_text("left\tright\tsplit\n" + "".join(f"{i}.npy\t{i // 9 + 10}.npy\ttest\n" for i in range(200)))
-    data = Dataset(manifest=str(table), columns={"left": "left", "right": "right"})
+    config = DataConfig(manifest=str(table), columns={"left": "left", "right": "right"})
     one = vectors(0)
     towers = {"left": TowerConfig(modality="bag", args={"width": DIM}), "right": one.towers["right"]}
     other = Aligner(towers, [PairConfig("left", "right")], 4, fit_transforms(towers, {"left": [], "right": []}))
-    data.prepare(one.modalities)
+    data = Dataset.open(config, one.modalities)
     with pytest.raises(UserError, match="can read the same rows"):
         evaluate_retrieval(one, data, a="left", b="right", split="test", bootstrap=0, ensemble=[other])

@@ -9,6 +9,7 @@ import torch
 from scipy.sparse import csr_array, eye_array
 from torch.nn import functional as F
 
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.embedding.jagged import pack
 from mmalign.embedding.scoring import full_blocks
@@ -131,8 +132,7 @@ def test_an_evaluation(texts: Aligner, tmp_path: Any, unit: Callable[..., list[f
     rows = [f"{colour} {shape}" for colour in colours for shape in shapes]
     table = tmp_path / "rows.tsv"
     table.write_text("x\ty\tsplit\n" + "".join(f"a {row}\tthe picture of one {row}\ttest\n" for row in rows))
-    data = Dataset(manifest=str(table), columns={"x": "x", "y": "y"})
-    data.prepare(texts.modalities)
+    data = Dataset.open(DataConfig(manifest=str(table), columns={"x": "x", "y": "y"}), texts.modalities)
 
     def run(**options: Any) -> Any:
         return evaluate_retrieval(texts, data, a="x", b="y", split="test", bootstrap=0, batch_size=7, **options)

@@ -81,7 +81,7 @@ def test_mean_and_deviation_are_those_of_the_folds(model: Aligner, paired: Make)
         assert (row["lowest"], row["highest"]) == (min(values), max(values))
     assert table["5-way 1-shot, linear head"]["accuracy"] < table["5-way 5-shot, linear head"]["accuracy"]
     # The vectors pass through the tower: the same folds on the data themselves.
-    vectors = np.array([record.values["left"][0] for record in data.records("test")], dtype=np.float64)
+    vectors = np.array([record.values["left"][0] for record in data.split("test").records], dtype=np.float64)
     each = [accuracies(vectors, fold) for fold in result.details["folds"][5]]
     assert [list(values) for values in list(folds.values())[2:]] == np.array(each).T.tolist()
     assert result.scores["chance"] == 0.2

@@ -62,8 +62,9 @@ def test_random_labels_are_chance(model: Aligner, paired: Make) -> None:
 
 def test_a_number_by_ridge(model: Aligner, paired: Make) -> None:
     data = paired(rows_of(lambda *_: None, 200), ("left",))
-    data.all_records = [replace(record, targets={"x": float(3 + 2 * np.array(record.values["left"][0])[1])})
-                        for record in data.all_records]  # fmt: skip
+    targets = [{"x": float(3 + 2 * np.array(record.values["left"][0])[1])} for record in data.records]
+    records = tuple(replace(record, targets=x) for record, x in zip(data.records, targets, strict=True))
+    data = replace(data, records=records)
     result = evaluate_probe(
         model, data, side="left", split="validation", target="x", threshold=3.0, seeds=2, fractions=(1.0,), bootstrap=20
     )

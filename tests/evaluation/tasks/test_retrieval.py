@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import Record
 from mmalign.embedding.loop import EmbeddedSplit, embed_split
@@ -211,19 +212,19 @@ def test_real_digits() -> None:
         "image": TowerConfig(encoder="convnet", args={"width": 4}),
         "text": TowerConfig(args={"width": 16, "depth": 1, "heads": 2}),
     }
-    data = Dataset(source="digits")
     from mmalign.model import modality_of
 
-    data.prepare({side: modality_of(side, tower) for side, tower in towers.items()}, splits=["validation"])
+    modalities = {side: modality_of(side, tower) for side, tower in towers.items()}
+    data = Dataset.open(DataConfig("digits"), modalities, splits=["validation"])
     transforms = fit_transforms(towers, {side: list(data.split("validation").samples(side)) for side in towers})
     model = Aligner(towers, [PairConfig("image", "text")], 16, transforms)
     found = evaluate_retrieval(model, data, a="image", b="text", split="validation", relevance="content", bootstrap=20)
-    pictures = len(data.records("validation"))
+    pictures = len(data.split("validation").records)
     assert found.scores["image_to_text"]["n"] == pictures
     assert found.scores["image_to_text"]["gallery"] == found.scores["text_to_image"]["n"] == 5 * pictures
     ranks = found.details["image_to_text"]
-    per_class = {name: sum(r.labels == (name,) for r in data.records("validation")) for name in ("one", "nine")}
-    own = [record.labels[0] for record in data.records("validation")]
+    per_class = {name: sum(r.labels == (name,) for r in data.split("validation").records) for name in ("one", "nine")}
+    own = [record.labels[0] for record in data.split("validation").records]
     for place, name in enumerate(own):
         if name in per_class:
             assert int(ranks.right[place]) == 5 * per_class[name]

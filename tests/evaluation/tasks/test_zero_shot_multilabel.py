@@ -90,7 +90,7 @@ def test_the_threshold_is_the_best_of_the_other_split(model: Aligner, patients: 
     got = evaluate_multi_label(model, patients, **given).scores["classes"]["dog"]["threshold"]
     chosen = {}
     for split in ("validation", "test"):
-        records = patients.records(split)
+        records = patients.split(split).records
         vectors = model.encode("left", [record.values["left"][0] for record in records])
         scores = detection_scores(PromptEmbeddings(model, "words", PROMPTS.sentences()), vectors, PROMPTS)[:, 2]
         chosen[split] = best_threshold(np.array(["dog" in record.labels for record in records]), scores)

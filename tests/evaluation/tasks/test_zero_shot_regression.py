@@ -36,11 +36,11 @@ def hearts(model: Aligner, paired: Make) -> Dataset:
             rows.append({"left": (vector / np.linalg.norm(vector)).tolist(), "group": f"p{patient}", "split": split})
     values[4] = float("nan")
     data = paired(rows, ("left",))
-    data.all_records = [
+    records = tuple(
         record if np.isnan(value) else replace(record, targets={"fraction": value})
-        for record, value in zip(data.all_records, values, strict=True)
-    ]
-    return data
+        for record, value in zip(data.records, values, strict=True)
+    )
+    return replace(data, records=records)
 
 
 def test_mean_by_a_loop() -> None:
@@ -103,7 +103,7 @@ def test_figures_equal_scikit_learn(model: Aligner, hearts: Dataset) -> None:
     assert got["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(high, said >= 45))
     assert got["balanced_accuracy_tuned"] == pytest.approx(metrics.balanced_accuracy_score(high, said > got["cut"]))
     assert got["fraction_below"] == pytest.approx((~high).mean())
-    centre = np.mean([r.targets["fraction"] for r in hearts.all_records if r.split == "train"])
+    centre = np.mean([r.targets["fraction"] for r in hearts.records if r.split == "train"])
     baseline = got["rows"]["training mean"]
     assert baseline["mae"] == pytest.approx(np.abs(truth - centre).mean())
     assert "spearman" not in baseline  # a constant has no ranks

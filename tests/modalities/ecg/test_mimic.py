@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from golden_files import recording, write_wfdb
 
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
@@ -91,10 +92,12 @@ def test_patients_are_not_divided_and_missing_files_are_told(folder: Path) -> No
         place = lines[1].split(",")[-1]
         lines.append(f"{20_000_000 + number // 2},{50_000_000 + number},x,2180-07-23 08:44:00,{place}")
     (folder / "record_list.csv").write_text("\n".join(lines) + "\n")
-    data = Dataset("mimic-ecg", str(folder), columns={"ecg": "ecg"}, validation=0.3, test=0.2, max_rejected=0.1)
-    data.prepare({"ecg": MODALITY, "text": TEXT})
+    data = Dataset.open(
+        DataConfig("mimic-ecg", str(folder), columns={"ecg": "ecg"}, validation=0.3, test=0.2, max_rejected=0.1),
+        {"ecg": MODALITY, "text": TEXT},
+    )
     places = {}
-    for record, split in zip(data.all_records, data.splits, strict=True):
+    for record, split in zip(data.records, data.splits, strict=True):
         places.setdefault(record.group, set()).add(split)
     assert all(len(splits) == 1 for splits in places.values())
     assert {next(iter(splits)) for splits in places.values()} == {"train", "validation", "test"}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from echo_files import write_video
 
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
@@ -68,18 +69,16 @@ def test_an_index_column_is_passed_over(folder: Path) -> None:
 
 def test_it_is_registered_and_read_by_its_split(folder: Path) -> None:
     assert load("sources", "echonet-dynamic") is EchonetSource
-    data = Dataset("echonet-dynamic", str(folder))
-    data.prepare({"echo": ECHO, "text": TEXT})
+    data = Dataset.open(DataConfig("echonet-dynamic", str(folder)), {"echo": ECHO, "text": TEXT})
     assert data.rejected == []
-    assert data.splits == ["validation", "train", "test"]
+    assert data.splits == ("validation", "train", "test")
     assert data.store.get(0, "echo").frames.shape == (8, 32, 32)
 
 
 def test_bad_rows_say_why(folder: Path) -> None:
     with (folder / "FileList.csv").open("a") as table:
         table.write("A,high,1,2,112,112,50,9,TRAIN\nB,120,1,2,112,112,50,9,TRAIN\n,50,1,2,112,112,50,9,TRAIN\nC,50\n")
-    data = Dataset("echonet-dynamic", str(folder), max_rejected=1.0)
-    data.prepare({"echo": ECHO, "text": TEXT})
+    data = Dataset.open(DataConfig("echonet-dynamic", str(folder), max_rejected=1.0), {"echo": ECHO, "text": TEXT})
     reasons = {bad.location: bad.reason for bad in data.rejected}
     assert "EF as a number in 0..100, got 'high'" in reasons["FileList.csv:5"]
     assert "got '120'" in reasons["FileList.csv:6"]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
@@ -108,17 +109,17 @@ def test_it_travels_to_a_worker() -> None:
 
 def test_it_is_registered_and_feeds_training(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load("sources", "hearts") is HeartsSource
-    data = Dataset("hearts", options=FEW, batch_size=3)
     made: list[str] = []
     fetch = HeartsSource.fetch
     monkeypatch.setattr(HeartsSource, "fetch", lambda self, name: made.append(name) or fetch(self, name))
-    data.prepare({"ecg": ECG, "echo": EchoModality(), "text": TEXT})
+    modalities = {"ecg": ECG, "echo": EchoModality(), "text": TEXT}
+    data = Dataset.open(DataConfig("hearts", options=FEW, batch_size=3), modalities)
     assert data.rejected == []
     for place, side in ((0, "ecg"), (0, "echo"), (10, "ecg")):
         assert isinstance(data.store.get(place, side).rate, float)
     assert len(made) == 22  # made once, kept
-    assert [record.targets["ejection_fraction"] for record in data.records("test")] == [
+    assert [record.targets["ejection_fraction"] for record in data.split("test").records] == [
         record.targets["ejection_fraction"] for record in hearts().records()[8:]
     ]
-    assert len(data.records("validation")) == 2
-    assert np.ptp([record.targets["ejection_fraction"] for record in data.records("all")]) > 10
+    assert len(data.split("validation").records) == 2
+    assert np.ptp([record.targets["ejection_fraction"] for record in data.split("all").records]) > 10

@@ -9,6 +9,7 @@ import pytest
 from echo_files import write_dicom
 from golden_files import recording, write_wfdb
 
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
@@ -121,8 +122,10 @@ def test_without_measurements_there_is_no_target(folder: Path) -> None:
 def test_it_is_registered_and_read(folder: Path) -> None:
     assert load("sources", "mimic-ecg-echo") is MimicEcgEchoSource
     options = {"echo": str(folder / "echo")}
-    data = Dataset("mimic-ecg-echo", str(folder / "ecg"), options=options, batch_size=1)
-    data.prepare({"ecg": ECG, "echo": ECHO, "text": TEXT})
+    data = Dataset.open(
+        DataConfig("mimic-ecg-echo", str(folder / "ecg"), options=options, batch_size=1),
+        {"ecg": ECG, "echo": ECHO, "text": TEXT},
+    )
     assert data.rejected == []
     np.testing.assert_allclose(data.store.get(0, "ecg").signal, recording(), atol=1e-3)
     assert data.store.get(0, "echo", 1).frames.shape == (20, 16, 24)
@@ -133,8 +136,10 @@ def test_a_clip_that_is_missing_or_leaves_the_folder_is_told(folder: Path) -> No
     table = folder / "echo" / "echo-record-list.csv"
     table.write_text(table.read_text() + "10000117,902,2181-01-02 23:00:00,../ecg/record_list.csv\n")
     options = {"echo": str(folder / "echo")}
-    data = Dataset("mimic-ecg-echo", str(folder / "ecg"), options=options, max_rejected=1.0)
-    data.prepare({"ecg": ECG, "echo": ECHO, "text": TEXT})
+    data = Dataset.open(
+        DataConfig("mimic-ecg-echo", str(folder / "ecg"), options=options, max_rejected=1.0),
+        {"ecg": ECG, "echo": ECHO, "text": TEXT},
+    )
     assert [(bad.id, bad.tower) for bad in data.rejected] == [("401", "echo"), ("403", "echo")]
     assert "no such file" in data.rejected[0].reason
     assert "climbs out" in data.rejected[1].reason

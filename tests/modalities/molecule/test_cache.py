@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.embedding.loop import embed_split
 from mmalign.errors import BadSample, UserError
@@ -51,15 +52,21 @@ def folder(tmp_path: Path) -> Path:
 def opened(folder: Path, cache: Path | None, workers: int = 0) -> tuple[Dataset, Aligner]:
     """The data, prepared, and a model whose transforms were fitted on it."""
     options = {"split": "file"}
-    data = Dataset(
-        "chebi20", str(folder), options=options, cache=None if cache is None else str(cache), max_rejected=0.5
+    data = Dataset.open(
+        DataConfig(
+            "chebi20",
+            str(folder),
+            options=options,
+            cache=None if cache is None else str(cache),
+            max_rejected=0.5,
+            workers=workers,
+        ),
+        {side: modality_of(side, tower) for side, tower in TOWERS.items()},
     )
-    data.prepare({side: modality_of(side, tower) for side, tower in TOWERS.items()})
     split = data.split("validation")
     samples = {side: split.samples(side) for side in TOWERS}
     torch.manual_seed(0)
     model = Aligner(TOWERS, [PairConfig(*TOWERS, "clip")], 4, fit_transforms(TOWERS, samples, split.features))
-    data.workers = workers
     return data, model
 
 
@@ -126,8 +133,8 @@ def test_a_folder_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
 
 def test_the_folder_by_the_environment(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMALIGN_CACHE", str(tmp_path / "there"))
-    assert Dataset("chebi20", str(folder)).cache == tmp_path / "there"
-    assert Dataset("chebi20", str(folder), cache="here").cache == Path("here")
+    assert DataConfig("chebi20", str(folder)).cache_folder == tmp_path / "there"
+    assert DataConfig("chebi20", str(folder), cache="here").cache_folder == Path("here")
 
 
 def test_files_of_molecules_are_read_one_by_one(tmp_path: Path) -> None:

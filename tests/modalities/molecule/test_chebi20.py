@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
@@ -224,8 +225,11 @@ def test_the_real_folder(real_data: Path) -> None:
 
 @pytest.mark.real
 def test_the_real_folder_through_the_data_module(real_data: Path) -> None:
-    data = Dataset("chebi20", str(real_data / "chebi20"), validation=0.15, split_seed=1)
-    data.open({"molecule": MODALITY, "text": TEXT})
+    data = Dataset.open(
+        DataConfig("chebi20", str(real_data / "chebi20"), validation=0.15, split_seed=1),
+        {"molecule": MODALITY, "text": TEXT},
+        splits=[],
+    )
     counts = Counter(data.splits)
     assert counts.keys() == {"train", "validation"}
     assert 0.13 < counts["validation"] / len(data.splits) < 0.17

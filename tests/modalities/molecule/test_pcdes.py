@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
@@ -42,8 +43,9 @@ def test_paragraphs_and_sentences(folder: Path) -> None:
 
 
 def test_a_refused_smiles_is_a_rejected_row_and_shifts_no_pair(folder: Path) -> None:
-    data = Dataset("pcdes", str(folder), validation=0.0, max_rejected=0.5)
-    data.prepare({"molecule": MODALITY, "text": TEXT})
+    data = Dataset.open(
+        DataConfig("pcdes", str(folder), validation=0.0, max_rejected=0.5), {"molecule": MODALITY, "text": TEXT}
+    )
     assert [rejected.id for rejected in data.rejected] == ["10501"]
     assert "valence" in data.rejected[0].reason
     pairs = zip(data.split("train").samples("molecule"), data.split("train").samples("text"), strict=True)

@@ -1,0 +1,125 @@
+"""Configuration of the data: the key `data` of a recipe and the flags `--data.*`."""
+
+import os
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any
+
+from mmalign import registry
+from mmalign.data.sources.base import RESERVED, SourceConfig
+from mmalign.errors import UserError
+
+_POSITIVES = ("record", "content", "group")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where paired samples come from, how they are split, and how batches are drawn from them.
+
+    Args:
+        source: Registered name of the source: manifest, digits, datasets, webdataset.
+        manifest: The table (CSV, TSV, JSONL, Parquet), saved data set, or shards.
+        files: Folder, tar or zip that holds the files which the manifest names; default: the manifest's folder.
+        columns: Tower -> column, such as --data.columns.image file; also id, group, label, split (default: the
+            columns of these names).
+        separator: What stands between several captions (or labels) in one cell.
+        options: Further arguments of the source.
+        validation: Fraction held out for validation where the source has no split column; groups are never divided.
+        test: Fraction held out for testing where the source has no split column.
+        split_seed: Seed of the division into splits.
+        positives: Which rows are positives of each other: record (only its own pair), content (rows that share a
+            sentence or a file too), group (rows of one group too).
+        hard_negatives: A tower, such as molecule: records whose samples of it are similar are drawn into one batch; its
+            modality must define `neighbours`. Default: batches are drawn at random.
+        hard_negative_fraction: Fraction of the records whose nearest ones follow them into the batch, in (0, 1]; each
+            record still comes once per epoch.
+        hard_negative_group_size: Maximum number of records that are placed together, at least 2.
+        batch_size: Records per step and process.
+        drop_last: Leave out the last, smaller batch of an epoch.
+        workers: Processes that prepare batches, and that fill the cache; 0 = the training process itself.
+        cache_gb: Gigabytes of decoded samples to keep in memory.
+        cache: Folder that keeps what takes long to read (molecules) for the next start, in files named by content and
+            versions; may be deleted between two runs. Default: $MMALIGN_CACHE; without it nothing is kept.
+        max_rejected: Fraction of all rows of the source that may be rejected, in [0, 1]; more raise an error. Rows
+            without one of the towers are left out and do not count.
+        seed: Seed of the order, the augmentation, and the choice among several captions.
+
+    Raises:
+        UserError: a value is out of its range.
+
+    Example:
+        >>> DataConfig("digits", validation=0.2).batch_size
+        128
+    """
+
+    source: str = "manifest"
+    manifest: str | None = None
+    files: str | None = None
+    _: KW_ONLY
+    columns: dict[str, str] | None = None
+    separator: str | None = None
+    options: dict[str, Any] | None = None
+    validation: float = 0.1
+    test: float = 0.0
+    split_seed: int = 0
+    positives: str = "content"
+    hard_negatives: str | None = None
+    hard_negative_fraction: float = 0.5
+    hard_negative_group_size: int = 4
+    batch_size: int = 128
+    drop_last: bool = True
+    workers: int = 0
+    cache_gb: float = 2.0
+    cache: str | None = None
+    max_rejected: float = 0.01
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, fraction in (("validation", self.validation), ("test", self.test)):
+            _demand(0 <= fraction < 1, name, "a fraction in [0, 1)", fraction)
+        held = self.validation + self.test
+        _demand(held < 1, "validation + --data.test", "a sum below 1", held)
+        _demand(self.positives in _POSITIVES, "positives", f"one of {', '.join(_POSITIVES)}", self.positives)
+        part, size = self.hard_negative_fraction, self.hard_negative_group_size
+        _demand(0 < part <= 1, "hard_negative_fraction", "a fraction in (0, 1]", part)
+        _demand(size >= 2, "hard_negative_group_size", "at least 2", size)
+        _demand(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+        _demand(self.workers >= 0, "workers", "0 or more", self.workers)
+        _demand(self.cache_gb >= 0, "cache_gb", "0 or more", self.cache_gb)
+        _demand(0 <= self.max_rejected <= 1, "max_rejected", "a fraction in [0, 1]", self.max_rejected)
+        _demand(self.seed >= 0, "seed", "0 or more", self.seed)
+
+    @property
+    def named_columns(self) -> dict[str, str]:
+        """Tower, or reserved name, -> column; the source's own where the user named no tower."""
+        named = self.columns or {}
+        if set(named) - set(RESERVED):
+            return dict(named)
+        return {**getattr(registry.load("sources", self.source), "default_columns", {}), **named}
+
+    @property
+    def towers(self) -> list[str]:
+        """The towers that have a column."""
+        return [name for name in self.named_columns if name not in RESERVED]
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """Where samples that take long to read are kept; None = nowhere."""
+        folder = self.cache or os.environ.get("MMALIGN_CACHE")
+        return Path(folder).expanduser() if folder else None
+
+    def source_config(self, columns: dict[str, str], towers: dict[str, bool]) -> SourceConfig:
+        """The part that a source reads.
+
+        Args:
+            columns: Tower, or reserved name, -> column.
+            towers: Tower -> True where a string is itself a sample, False where it names a file.
+        """
+        return SourceConfig(
+            self.source, self.manifest, self.files, columns, self.separator, dict(self.options or {}), towers
+        )
+
+
+def _demand(holds: bool, name: str, expected: str, came: object) -> None:
+    if not holds:
+        raise UserError(f"--data.{name}: expected {expected}, got {came}")
