@@ -1,4 +1,7 @@
-"""Every page is executed as its reader would: blocks in order, in an empty folder, by the installed commands."""
+"""Every page is executed as its reader would: blocks in order, in an empty folder, by the installed commands.
+
+The commands `python` and `mmalign` are forked; `pip` is the real one.
+"""
 
 import os
 import re
@@ -33,12 +36,12 @@ def program(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_page_runs(page: Path, tmp_path: Path) -> None:
+def test_page_runs(page: Path, forked_python: Path, tmp_path: Path) -> None:
     if not any(language in RUNS for language, _, _ in blocks(page)):
         pytest.skip("no code on this page")
     site = tmp_path / "site"
     environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(forked_python.parent), str(Path(sys.executable).parent), os.environ["PATH"]]),
         # `pip install ./folder` on a page installs for that page alone, offline.
         "PIP_TARGET": str(site),
         "PIP_NO_DEPS": "1",
