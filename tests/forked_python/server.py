@@ -144,8 +144,10 @@ def set_import_path(first: str) -> None:
     added = [first, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items() if "." not in name}
     for folder in map(os.path.abspath, added):
-        names = os.listdir(folder) if os.path.isdir(folder) else []
-        for name in sorted({name.removesuffix(".py") for name in names} & files.keys()):
+        entries = list(os.scandir(folder)) if os.path.isdir(folder) else []
+        # A file without `.py` is no module: a command may have the name of its package.
+        modules = {entry.name.removesuffix(".py") for entry in entries if entry.is_dir() or entry.name.endswith(".py")}
+        for name in sorted(modules & files.keys()):
             if files[name] and not files[name].startswith(folder + os.sep):
                 refuse(f"the imported {name} is not the one in {folder}")
     sys.path[:] = [*added, *sys.path]

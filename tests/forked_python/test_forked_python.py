@@ -151,6 +151,12 @@ def test_what_needs_a_fresh_interpreter_is_refused(
     assert reason in refused.stderr
 
 
+def test_a_command_may_have_the_name_of_a_package(forked_python: Path, tmp_path: Path) -> None:
+    (tmp_path / "torch").touch()
+    (tmp_path / "program.py").write_text("import torch; print(torch.__name__)")
+    assert run(forked_python, str(tmp_path / "program.py")).stdout == "torch\n"
+
+
 def test_a_server_that_has_ended_is_an_error(tmp_path: Path) -> None:
     client = Path(__file__).parent / "client.py"
     failed = run(sys.executable, "-IS", str(client), str(tmp_path / "socket"), "-c", "")
