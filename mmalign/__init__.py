@@ -1,6 +1,6 @@
 """mmalign: train encoders of any modalities into one shared space, and evaluate it.
 
-Everything that users import is here. Names are loaded on first use, so that `import mmalign` stays light.
+The public API. Names are loaded on first use, so that `import mmalign` stays light.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Training and evaluation by one call: what `mmalign.train` and `mmalign.evaluate` do."""
+"""`mmalign.train` and `mmalign.evaluate`: training and evaluation by one call each."""
 
 import csv
 import json

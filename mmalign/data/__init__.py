@@ -1,1 +1,1 @@
-"""Data: sources give records, records become pairs, pairs become batches."""
+"""Data: sources list records; records are validated, split, decoded and batched."""

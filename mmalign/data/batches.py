@@ -1,4 +1,4 @@
-"""Records -> batches: which alternative is drawn, which rows mean the same, and the joining of items."""
+"""Batches from records: choice of alternatives, positives, collation."""
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -21,15 +21,15 @@ from mmalign.types import Batch, Inputs
 class PairBatches(Dataset[Batch]):
     """The batch of a key: an epoch and the indices of its records.
 
-    All randomness of a record, which alternative is drawn and how each tower is augmented, comes from one generator
-    seeded with (seed, epoch, index): it does not depend on workers, batch or rank.
+    All randomness of a record (choice of the alternative, augmentation of each tower) comes from one generator seeded
+    with (seed, epoch, index): it does not depend on workers, batch or rank.
 
     Args:
         samples: Decoded samples of all records.
         transforms: Tower -> transform.
-        groups: A number for each record; equal = also a positive.
-        seed: Of the augmentation.
-        chunks: Tower -> how many items are collated at once where there are more; default: all.
+        groups: Group number of each record; equal = also a positive.
+        seed: Seed of the augmentation.
+        chunks: Tower -> maximum number of items collated at once; default: all.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class ItemBatches(Dataset[tuple[Inputs, Tensor]]):
 
     Args:
         samples: Decoded samples of all records.
-        tower: Which tower.
+        tower: Name of the tower.
         transform: Its transform.
-        indices: The records wanted; an item says which of these it belongs to.
+        indices: Indices of the records; each item has its record's position in this list.
     """
 
     def __init__(self, samples: Samples, tower: str, transform: Transform, indices: Sequence[int]) -> None:
@@ -99,15 +99,15 @@ class ItemBatches(Dataset[tuple[Inputs, Tensor]]):
 
 
 def positive_groups(records: Sequence[Record], how: str) -> NDArray[np.int64]:
-    """A number for each record; records of equal numbers are positives of each other.
+    """Group number of each record; records of equal number are positives of each other.
 
     Args:
-        records: All rows.
-        how: record (only the record itself), group (equal `group`; a record without one stands alone), or content
-            (records that share a sentence, a file or a value on some tower, directly or through other rows).
+        records: All records.
+        how: record (only the record itself), group (equal `group`; a record without one is its own group), or content
+            (records that share a sentence, a file or a value of a tower, directly or through other records).
 
     Raises:
-        UserError: an unknown way, or `group` where no record has one.
+        UserError: an unknown criterion, or `group` where no record has one.
     """
     if how == "record":
         return np.arange(len(records), dtype=np.int64)
@@ -119,7 +119,7 @@ def positive_groups(records: Sequence[Record], how: str) -> NDArray[np.int64]:
 
 
 def content_key(value: Any) -> Hashable:
-    """What equal raw values have in common: strings themselves, a digest of anything else."""
+    """Key of a raw value, equal for equal values: the string itself, a digest of anything else."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
@@ -134,7 +134,7 @@ def _contents(record: Record) -> list[Hashable]:
 
 
 def _joined(records: Sequence[Record], keys: Callable[[Record], Sequence[Hashable]]) -> NDArray[np.int64]:
-    """Connected records (union-find): the number of a set is its first member's index."""
+    """Connected records (union-find): each set is numbered by its first member's index."""
     parents = list(range(len(records)))
     owners: dict[Hashable, int] = {}
 

@@ -1,4 +1,4 @@
-"""`mmalign check`: what is in the data, what is wrong with it, what stands in two splits."""
+"""`mmalign check`: content of the data, unusable records, duplicates, leakage between splits."""
 
 import warnings
 from collections import Counter, defaultdict
@@ -29,10 +29,10 @@ class Shared:
 
     Args:
         of: The tower, or `group`.
-        value_is_sample: True where equal strings are nothing unusual: two pictures may have one sentence.
-        contents: How many different contents are shared.
-        rows: How many rows share them.
-        examples: Some of them, as the rows that share one.
+        value_is_sample: True where equal strings are expected: two images may have the same caption.
+        contents: Number of distinct shared contents.
+        rows: Number of records that share them.
+        examples: Some of them, as lists of the records that share one.
     """
 
     of: str
@@ -44,18 +44,18 @@ class Shared:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` found.
+    """Result of `check`.
 
     Args:
         rows: All rows of the source.
         towers: Tower -> usable rows that have it.
         splits: Split -> usable rows.
         labels: Label -> usable rows, most frequent first.
-        groups: How many different groups there are.
+        groups: Number of distinct groups.
         problems: Every unusable row with its reason.
         duplicates: Equal content in several rows, by tower (bytes of files and values compared, not names).
         leakage: Equal content, or one group, in several splits.
-        sheet: Where the sample sheet was drawn, None if nowhere.
+        sheet: Path of the sample sheet, None if not drawn.
     """
 
     rows: int
@@ -70,12 +70,12 @@ class CheckReport:
 
     @property
     def bad(self) -> int:
-        """How many rows cannot be used."""
+        """Number of unusable rows."""
         return len(self.problems)
 
     @property
     def kinds(self) -> dict[str, int]:
-        """How many rows are bad in which way: missing file, missing value, bad sample, bad row."""
+        """Number of unusable rows by kind: missing file, missing value, bad sample, bad row."""
         return dict(Counter(_kind(problem) for problem in self.problems))
 
     def to_json(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def check(config: DataConfig, modalities: Mapping[str, Modality], *, sheet: Path
 
 
 def draw_sheet(data: Dataset, indices: Sequence[int], path: Path, *, rows: int = 8) -> None:
-    """Draw rows from all over the data, one line each, one column a tower."""
+    """Draw evenly spaced records, one line per record and one column per tower."""
     from matplotlib.figure import Figure
 
     rows = min(rows, len(indices))
@@ -197,7 +197,7 @@ def _shared(of: str, value_is_sample: bool, owners: list[list[int]], data: Datas
 
 
 def _apart(rows: list[int], data: Dataset) -> list[int]:
-    """Two rows of those that share a content, of two splits where there are two."""
+    """Two rows that share a content, from two splits if possible."""
     other = next((index for index in rows if data.splits[index] != data.splits[rows[0]]), rows[1])
     return [rows[0], other]
 

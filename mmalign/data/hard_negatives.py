@@ -7,7 +7,7 @@ from mmalign.capabilities import HardNegatives, capability
 from mmalign.data.split import Split
 
 NEAREST = 4
-"""How many times as many neighbours are looked for as are brought along: some will be in a batch already."""
+"""Factor of neighbours searched over neighbours drawn, because some will already be in a batch."""
 
 
 def nearest_rows(split: Split, tower: str, groups: NDArray[np.int64], count: int) -> NDArray[np.int64]:

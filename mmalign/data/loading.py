@@ -1,4 +1,4 @@
-"""A data set and the keys of its batches -> a torch loader."""
+"""torch loader of a data set from the keys of its batches."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,12 +8,12 @@ from torch.utils.data import DataLoader, Dataset
 
 
 def loader(dataset: Dataset[Any], batches: Iterable[Any], workers: int) -> DataLoader[Any]:
-    """One batch a key, in order.
+    """A loader that yields one batch per key, in order.
 
     Args:
         dataset: Key -> whole batch.
-        batches: The keys; iterated anew at each pass.
-        workers: Processes that make batches; 0 = this one.
+        batches: The keys; iterated again at each pass.
+        workers: Number of worker processes; 0 = this process.
     """
     return DataLoader(
         dataset,
@@ -22,7 +22,7 @@ def loader(dataset: Dataset[Any], batches: Iterable[Any], workers: int) -> DataL
         collate_fn=_same,
         num_workers=workers,
         persistent_workers=workers > 0,
-        generator=torch.Generator(),  # or each pass would draw from the global one, and a resumed run differ
+        generator=torch.Generator(),  # not the global one, or a resumed run would differ
     )
 
 

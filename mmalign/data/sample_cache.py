@@ -1,4 +1,4 @@
-"""Decoded samples and their features: computed once, kept in memory up to a bound, never replaced when they are bad."""
+"""Cache of decoded samples and their features: computed once, kept in memory up to a limit."""
 
 import os
 import sys
@@ -25,7 +25,7 @@ _OVERHEAD = 200  # bytes that Python spends on one entry
 
 @dataclass
 class _OnDisk:
-    """Samples that a modality read at once, and their features under the last transform that computed them."""
+    """Samples cached on disk by a modality, and their features under the last transform that computed them."""
 
     side: str
     samples: Sequence[Any]
@@ -38,12 +38,12 @@ class Samples:
     """The samples of a source, by place of the record, side and alternative.
 
     Args:
-        source: Where files come from.
+        source: The source that fetches files.
         records: All its rows.
         modalities: Side -> how it is decoded.
-        cache_bytes: How much decoded data to keep in memory.
-        folder: Where samples and features are kept on disk, see `CachedReading`; None = nowhere.
-        workers: Processes that they may start for it.
+        cache_bytes: Maximum size of decoded data in memory.
+        folder: Folder for samples and features on disk, see `CachedReading`; None = no disk cache.
+        workers: Maximum number of processes to start for it.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Samples:
             raise self._named(self.records[place], side, alternative, error) from error
 
     def features(self, place: int, side: str, transform: Transform, alternative: int = 0) -> Any:
-        """The features of one sample: from memory, from disk, or computed and then kept in memory where they fit.
+        """The features of one sample: from memory, from disk, or computed and then cached in memory if they fit.
 
         Raises:
             BadSample: it cannot be decoded, or the transform refuses it; named by row, side and file.
@@ -122,7 +122,7 @@ class Samples:
         return features
 
     def _features_of(self, side: str, transform: Transform) -> dict[tuple[int, int], Any]:
-        """The features in memory that this very transform computed; those of an earlier one are dropped."""
+        """The features in memory computed by this transform; those of an earlier one are dropped."""
         owner, features = self._features.get(side, (None, {}))
         if owner is not transform:
             with self._lock:
@@ -132,14 +132,14 @@ class Samples:
         return features
 
     def raw(self, record: Record, side: str, alternative: int) -> Any:
-        """What the modality is given: the value itself, or the file that it names."""
+        """Input of the modality's `read`: the value itself, or the file that it names."""
         value = record.values[side][alternative]
         if isinstance(value, str) and not self.modalities[side].value_is_sample:
             return self.source.fetch(value)
         return value
 
     def read_many(self, places: Sequence[int]) -> None:
-        """Read the values of these records at once, where there is a folder and their modality can.
+        """Read the values of these records at once, if there is a folder and their modality supports it.
 
         Raises:
             UserError: the folder cannot be written.
@@ -163,7 +163,7 @@ class Samples:
                 self._rows |= {key: (many, row) for row, key in enumerate(wanted)}
 
     def featurise_many(self, side: str, transform: Transform) -> None:
-        """Compute at once the features of all samples that were read at once, where the transform can.
+        """Compute the features of all samples that were read at once, if the transform supports it.
 
         Raises:
             UserError: the folder cannot be written.
@@ -179,12 +179,12 @@ class Samples:
                     raise _unwritable(self.folder, error) from error
 
     def scan(self, places: Sequence[int]) -> dict[int, Rejected]:
-        """Decode every sample of these records, keep what fits, and say which records cannot be used."""
+        """Decode every sample of these records, cache what fits, and return the unusable records."""
         self.read_many(places)
         chunks = [places[start : start + _CHUNK] for start in range(0, len(places), _CHUNK)]
         rejected: dict[int, Rejected] = {}
         tty, console = sys.stderr.isatty() and len(places) > 1000, Console(stderr=True)
-        # Decoders let go of the interpreter: two threads already use a second core.
+        # Decoders release the GIL: two threads already use a second core.
         with ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2))) as pool:
             scanned = pool.map(self._scan_chunk, chunks)
             for found in track(scanned, "reading", len(chunks), console=console, transient=True, disable=not tty):
@@ -205,7 +205,7 @@ class Samples:
                         self._keep(self._cache, (place, side, alternative), self._decode(place, side, alternative))
                     elif row in many.rejected:
                         raise many.rejected[row]
-                except Exception as error:  # whatever a decoder raises on a stranger's file
+                except Exception as error:  # decoders raise anything on untrusted files
                     return self.rejection(record, side, alternative, error)
         return None
 
@@ -216,7 +216,7 @@ class Samples:
         return self.modalities[side].read(self.raw(self.records[place], side, alternative))
 
     def rejection(self, record: Record, side: str, alternative: int, error: Exception) -> Rejected:
-        """A failed sample as a line of `rejected.jsonl`."""
+        """A failed sample as an entry of `rejected.jsonl`."""
         value = record.values[side][alternative]
         expected, came = _words(error)
         file = value if isinstance(value, str) and not self.modalities[side].value_is_sample else ""
@@ -235,7 +235,7 @@ class Samples:
                 self.used_bytes += size
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker that is spawned reads for itself: sending gigabytes to each costs more than it saves.
+        # Spawned workers read samples themselves: sending gigabytes to each would be slower.
         state = {**self.__dict__, "_lock": None, "used_bytes": 0, "_on_disk": []}
         return state | {name: {} for name in ("_cache", "_features", "_rows")}
 
@@ -245,7 +245,7 @@ class Samples:
 
 
 def nbytes(sample: Any) -> int:
-    """About how much memory a sample takes.
+    """Approximate memory of a sample in bytes.
 
     Example:
         >>> import numpy as np

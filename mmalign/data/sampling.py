@@ -1,4 +1,4 @@
-"""Which rows make which batch: a pure function of seed, epoch and rank, so that any batch can be resumed at."""
+"""Batch sampling: a pure function of seed, epoch and rank, so that training can resume at any batch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch.utils.data import Sampler
 from mmalign import distributed
 
 NO_EPOCH = -1
-"""The epoch of batches that are not for training: nothing is drawn, nothing augmented."""
+"""Epoch of batches outside training: no random draws, no augmentation."""
 
 Key = tuple[int, NDArray[np.int64]]
 """An epoch, and the indices of a batch's records."""
@@ -20,12 +20,12 @@ Key = tuple[int, NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Which rows are drawn into one batch because they are alike.
+    """Hard negatives: similar records that are drawn into one batch.
 
     Args:
-        table: Of each row the nearest others, nearest first, `(rows, count)`, -1 where there are fewer.
-        share: Of the rows that are not yet in a batch when their turn comes, how many bring others along.
-        size: Rows that are then together, at most.
+        table: Nearest other rows of each row, nearest first, `(rows, count)`, -1 where there are fewer.
+        share: Fraction of the rows, not yet in a batch, that bring their neighbours.
+        size: Maximum number of rows placed together.
     """
 
     table: NDArray[np.int64]
@@ -33,15 +33,15 @@ class Neighbours:
     size: int = 4
 
     def together(self, order: NDArray[np.int64], batch: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """That order with near rows moved up behind those that bring them, and into the same batch.
+        """Reorder a permutation so that similar rows follow each other within a batch.
 
-        A company grows by the row that is next nearest to some member of it: not by the leader's neighbours alone, or
-        each row that follows would be torn from its own nearest.
+        A group grows by the nearest remaining neighbour of any of its members, not only of its first row, so that the
+        rows that follow also stay with their own nearest neighbours.
 
         Args:
             order: A permutation of the rows of the table.
-            batch: Rows of a batch; no row is brought that would fall into the next one.
-            rng: Draws which rows bring others.
+            batch: Rows per batch; groups do not extend into the next batch.
+            rng: Draws the rows that bring neighbours.
 
         Example:
             >>> table = np.array([[3], [2], [1], [0]])
@@ -60,7 +60,7 @@ class Neighbours:
             first, room = len(found) - 1, -len(found) % batch
             for _ in range(min(self.size - 1, room) if lead else 0):
                 offers = (self._next(member, left) for member in found[first:])
-                rank, near = min(offers, key=lambda offer: offer[0])  # of equal ones the earliest member's
+                rank, near = min(offers, key=lambda offer: offer[0])  # among equal ranks the earliest member's
                 if rank == self.table.shape[1]:
                     break
                 left[near] = False
@@ -68,24 +68,24 @@ class Neighbours:
         return np.array(found, dtype=np.int64)
 
     def _next(self, row: int, left: list[bool]) -> tuple[int, int]:
-        """The rank and the index of a row's nearest that is left; the number of ranks where none is."""
+        """Rank and index of a row's nearest remaining neighbour; the number of ranks if none remains."""
         ranked = enumerate(self.table[row].tolist())
         return next(((rank, near) for rank, near in ranked if near >= 0 and left[near]), (self.table.shape[1], -1))
 
 
 class EpochBatches(Sampler[Any]):
-    """Batches of indices, this rank's share of each.
+    """Batches of indices, this rank's part of each.
 
-    A step takes `batch_size` rows a process. Of the last, smaller one the ranks take equal shares, give or take a
-    row; where there are fewer rows left than processes, they join the batch before.
+    A step takes `batch_size` rows per process. The last, smaller batch is divided equally among the ranks, up to one
+    row; if fewer rows than processes are left, they are added to the previous batch.
 
     Args:
-        indices: What to draw from.
-        batch_size: Rows a process and step.
-        shuffle: A new order each epoch. Without: the given order, and epoch `NO_EPOCH`.
+        indices: The indices to sample.
+        batch_size: Rows per process and step.
+        shuffle: A new order each epoch. Otherwise the given order, and epoch `NO_EPOCH`.
         drop_last: Leave out the last, smaller batch.
-        seed: Of the order.
-        neighbours: Rows, by their index in `indices`, that are drawn together where there is an order to draw.
+        seed: Seed of the order.
+        neighbours: Hard negatives, by index in `indices`; used only with `shuffle`.
     """
 
     def __init__(
@@ -108,20 +108,20 @@ class EpochBatches(Sampler[Any]):
         return self.epoch, self._start
 
     def set_epoch(self, epoch: int) -> None:
-        """Name the epoch of the next pass (Lightning calls this); it starts at its first batch unless resumed."""
+        """Set the epoch of the next pass (called by Lightning); it starts at its first batch unless resumed."""
         if epoch != self.epoch:
             self.epoch, self._start = epoch, 0
 
     def resume(self, epoch: int, batch: int) -> None:
-        """Let the next pass, and only that, be `epoch` from batch `batch` on."""
+        """Start the next pass, and only that one, at `epoch` and batch `batch`."""
         self.epoch, self._start = epoch, batch
 
     def __len__(self) -> int:
-        """Batches of a whole pass, resumed or not: what a trainer counts against."""
+        """Number of batches of a full pass, resumed or not."""
         return len(self._bounds())
 
     def __iter__(self) -> Iterator[Key]:
-        # The start is taken with the first batch: a loader with workers asks for two iterators and uses one.
+        # The start is read at the first batch: a loader with workers creates two iterators and uses one.
         epoch, start, self._start = self.epoch, self._start, 0
         order = self.indices
         if self.shuffle:
@@ -144,5 +144,5 @@ class EpochBatches(Sampler[Any]):
             starts.pop()
             count -= count % size
         elif len(starts) > 1 and count % size and count % size < world:
-            starts.pop()  # so that no rank goes without
+            starts.pop()  # so that every rank has rows
         return list(pairwise([*starts, count]))

@@ -1,4 +1,4 @@
-"""One split of a data set as a value: its records, and its samples as batches."""
+"""One split of a data set: its records, and its samples as batches."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from mmalign.types import Inputs
 
 @dataclass(frozen=True)
 class Split:
-    """The usable rows of one split. Nothing in it changes; samples that are read stay in the data set's cache.
+    """The usable records of one split, immutable; decoded samples stay in the data set's cache.
 
     Args:
         name: train, validation, test, another name of the source, or all.
-        indices: Which records of the data set these are, ascending.
-        records: Those records.
-        towers: The towers that the data has.
+        indices: Indices of the records in the data set, ascending.
+        records: The records.
+        towers: The towers of the data.
         store: The decoded samples of the whole data set.
 
     Example:
@@ -90,7 +90,7 @@ class Split:
         return loader(items, keys, self.store.workers)
 
     def require(self, tower: str) -> None:
-        """Raise a `UserError` where the data has no such tower."""
+        """Raise a `UserError` if the data has no such tower."""
         if tower not in self.towers:
             raise UserError(
                 f"the data has no tower {tower!r}{registry.nearest(tower, self.towers)}; "

@@ -1,4 +1,4 @@
-"""Which rows train and which are held out: by a column, or by a hash that no row order can change."""
+"""Assignment of records to splits: by a column, or by a hash that does not depend on their order."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ STANDARD = ("train", "validation", "test")
 
 
 def normalise(name: str) -> str:
-    """A split's name in our words; a name of another kind is kept.
+    """Canonical name of a split; unknown names are unchanged.
 
     Example:
         >>> [normalise(name) for name in ("Train2017", "val", "dev", "TEST", "fold 3")]
@@ -26,14 +26,14 @@ def normalise(name: str) -> str:
 def assign(
     records: Sequence[Record], towers: Mapping[str, bool], *, validation: float, test: float, seed: int
 ) -> list[str]:
-    """The split of every record: the source's own where it has one, else by fraction.
+    """The split of every record: the source's own if it has one, else by fraction.
 
     Args:
-        records: All rows, bad ones too: a row's split must not depend on which others are bad.
+        records: All records, unusable ones included: a record's split must not depend on which others are unusable.
         towers: Tower -> whether its strings are samples themselves.
-        validation: Share of the groups that is held out.
-        test: Share of the groups that is held out once more.
-        seed: Another seed, another division.
+        validation: Fraction of the groups in the validation split.
+        test: Fraction of the groups in the test split.
+        seed: Seed of the split.
     """
     if any(record.split for record in records):
         return [normalise(record.split or "") for record in records]
@@ -41,7 +41,7 @@ def assign(
 
 
 def split_key(record: Record, towers: Mapping[str, bool]) -> str:
-    """What must not be divided: the group, else the file (a picture listed once a caption), else the row's id."""
+    """Key that a split must not divide: the group, else the file (an image listed per caption), else the id."""
     if record.group is not None:
         return f"group {record.group}"
     for tower in sorted(record.values):

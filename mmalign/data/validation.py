@@ -8,11 +8,11 @@ from mmalign.data.sources.base import Record, Rejected
 
 @dataclass(frozen=True)
 class Vetted:
-    """The records that cannot be used, by index, each with its reason.
+    """Unusable records by index, each with its reason.
 
     Args:
-        rejected: The record itself is wrong; these count against `max_rejected`.
-        incomplete: Nothing is wrong, but the record lacks a tower that is asked for; these are left out.
+        rejected: Faulty records; these count towards `max_rejected`.
+        incomplete: Records that lack a requested tower; these are left out.
     """
 
     rejected: dict[int, Rejected] = field(default_factory=dict)
@@ -20,7 +20,7 @@ class Vetted:
 
 
 def present_towers(records: Sequence[Record], towers: Sequence[str], columns: Mapping[str, str]) -> list[str]:
-    """The towers that the data has: those named by a column, and those of which some record has a value."""
+    """The towers of the data: those named by a column, and those of which a record has a value."""
     found = set(columns).union(*(record.values for record in records))
     return [tower for tower in towers if tower in found]
 
@@ -28,11 +28,11 @@ def present_towers(records: Sequence[Record], towers: Sequence[str], columns: Ma
 def vet(records: Sequence[Record], towers: Sequence[str], columns: Mapping[str, str]) -> Vetted:
     """Find the first fault of each record.
 
-    A record must have every tower where one or two are asked for, and any two where three or more are.
+    A record must have all towers if one or two are requested, and any two if three or more are.
 
     Args:
         records: All records of the source.
-        towers: The towers that are asked for and that the data has.
+        towers: The requested towers that the data has.
         columns: Tower -> column, for the messages.
     """
     needed = min(2, len(towers))

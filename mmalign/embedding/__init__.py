@@ -1,1 +1,1 @@
-"""Splits to embeddings: the one loop, padded and jagged sets, blocks of scores."""
+"""Embedding of splits, padded and jagged tokens, blocks of scores."""

@@ -1,4 +1,4 @@
-"""Tokens of many samples without padding: what a gallery of thousands is kept as, and the tiles it is walked in."""
+"""Jagged tokens: the tokens of many samples without padding, for galleries of thousands of samples."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -10,15 +10,15 @@ from torch import Tensor
 from mmalign.types import Embedding, Tokens
 
 TILE = 256
-"""Samples with tokens that are padded to one length at a time."""
+"""Maximum number of samples padded to one length at a time."""
 
 
 class JaggedTokens(Tokens):
-    """Real tokens end to end; any rows of it come padded, as `Tokens`.
+    """Concatenated real tokens; indexing returns padded `Tokens`.
 
     Args:
         values: The tokens of every sample, `(total, width)`.
-        lengths: How many each sample has, `(samples,)`.
+        lengths: Number of tokens of each sample, `(samples,)`.
 
     Example:
         >>> packed = JaggedTokens(torch.arange(3.0)[:, None], torch.tensor([2, 1]))
@@ -44,7 +44,7 @@ class JaggedTokens(Tokens):
         return Tokens(values, mask)
 
     def keep(self, rows: Tensor) -> "JaggedTokens":
-        """The samples where `rows (samples,)` is True, packed as well."""
+        """The samples where `rows (samples,)` is True, also jagged."""
         return JaggedTokens(self.values[rows.repeat_interleave(self.lengths)], self.lengths[rows])
 
     def to(self, *args: Any, **kwargs: Any) -> "JaggedTokens":
@@ -57,7 +57,7 @@ def pack(parts: Iterable[Embedding], *, vectors_only: bool = False) -> Embedding
     """Join embeddings along the batch, their tokens and parts without padding.
 
     Args:
-        parts: At least one; all of the same fields.
+        parts: At least one embedding; all with the same fields.
         vectors_only: Drop everything but the vectors.
     """
     dense, sets = [], []
@@ -72,7 +72,7 @@ def pack(parts: Iterable[Embedding], *, vectors_only: bool = False) -> Embedding
 
 
 def keep(embedding: Embedding, rows: Tensor) -> Embedding:
-    """The samples of an embedding where `rows (samples,)` is True; what is packed stays so."""
+    """The samples of an embedding where `rows (samples,)` is True; jagged tokens stay jagged."""
     sets = {name: getattr(embedding, name) for name in ("tokens", "parts")}
     packed: dict[str, Any] = {name: one.keep(rows) for name, one in sets.items() if isinstance(one, JaggedTokens)}
     bare: dict[str, Any] = dict.fromkeys(packed)
@@ -80,7 +80,7 @@ def keep(embedding: Embedding, rows: Tensor) -> Embedding:
 
 
 def lengths_of(embedding: Embedding) -> Tensor | None:
-    """How many tokens (or parts, where there are no tokens) each sample has, `(samples,)`; None without either."""
+    """Number of tokens (or parts, if there are no tokens) of each sample, `(samples,)`; None without either."""
     levels = embedding.tokens if embedding.tokens is not None else embedding.parts
     if levels is None:
         return None
@@ -88,7 +88,7 @@ def lengths_of(embedding: Embedding) -> Tensor | None:
 
 
 def tiles_of(gallery: Embedding, most: int) -> list[Any]:
-    """Which rows of a gallery are scored at a time, at most `most`: slices, or indices of samples alike in length."""
+    """Rows of a gallery to score at a time, at most `most`: slices, or indices of samples of similar length."""
     lengths = lengths_of(gallery)
     if lengths is None or len(gallery) <= min(TILE, most):
         width = max(1, min(most, len(gallery)))

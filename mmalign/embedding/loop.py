@@ -1,4 +1,4 @@
-"""One tower of a split -> embeddings, in memory or in a Parquet file."""
+"""Embedding of one tower of a split."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -22,8 +22,8 @@ class EmbeddedSplit:
     """Every item of one tower of a split.
 
     Args:
-        embedding: On the CPU, float32.
-        record_indices: The index of its record in the split, `(items,)`; the items of one record are consecutive.
+        embedding: Embeddings, on the CPU, float32.
+        record_indices: Index of each item's record in the split, `(items,)`; the items of one record are consecutive.
     """
 
     embedding: Embedding
@@ -88,7 +88,7 @@ def embed_split(
         batch_size: Items a forward pass.
         packed: Keep tokens and parts without padding, see `JaggedTokens`; any rows of the embedding come padded.
         vectors_only: Keep only the vectors.
-        average: Towers of which a record's alternatives, the clips of one study, become one item.
+        average: Towers in which a record's alternatives, such as the clips of a study, become one item.
 
     Raises:
         UserError: no record of the split has that tower, or `average` names a tower that has more than vectors.
@@ -103,9 +103,9 @@ def embed_split(
 
 
 def averaged(embedded: EmbeddedSplit) -> EmbeddedSplit:
-    """One item a record: the mean of its alternatives' unit vectors, made a unit vector again.
+    """One item per record: the normalised mean of its alternatives' unit vectors.
 
-    A variance becomes the mean of the alternatives' variances: how unsure one of them is, not how far they differ.
+    The variance is the mean of the alternatives' variances, without the variance between them.
 
     Raises:
         UserError: the embedding has tokens, parts or codes, of which there is no mean.

@@ -1,4 +1,4 @@
-"""Blocks of scores: some queries with the whole gallery, never the whole score matrix at once; and ties."""
+"""Blocks of scores: some queries against the whole gallery, without the full score matrix; tie margins."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -13,18 +13,18 @@ from mmalign.types import Embedding
 Score = Callable[[Embedding, Embedding], Tensor]
 
 
-# Two scores of one query that float32 cannot tell apart are a tie: the same sentence embedded in two batches
-# differs in the last bits, and must not win or lose by them.
+# Two scores of one query that are equal within float32 rounding are a tie: the same sentence embedded in two batches
+# differs in the last bits, which must not decide the ranking.
 TIE = 4 * torch.finfo(torch.float32).eps
 
 
 class Block(NamedTuple):
-    """The scores of some queries with the whole gallery.
+    """The scores of some queries against the whole gallery.
 
     Args:
-        start: The first query.
+        start: Index of the first query.
         scores: `(rows, gallery)`.
-        margin: How far two scores of a query may lie apart and still be equal, `(rows, 1)` or `(rows, gallery)`.
+        margin: Maximum difference of two scores of a query that count as equal, `(rows, 1)` or `(rows, gallery)`.
     """
 
     start: int
@@ -35,7 +35,7 @@ class Block(NamedTuple):
 def full_blocks(
     queries: Embedding, gallery: Embedding, *, score: Score, pairs: int = 2**23, device: torch.device | str = "cpu"
 ) -> Iterator[Block]:
-    """`score_blocks`, each with the margin of its ties.
+    """`score_blocks` with tie margins.
 
     Raises:
         UserError: a score is NaN or infinite.
@@ -46,7 +46,7 @@ def full_blocks(
 
 
 def demand_finite(scores: Tensor, queries: Embedding, gallery: Embedding, start: int) -> None:
-    """Raise a `UserError` where a score is NaN or infinite: such scores are never ranked."""
+    """Raise a `UserError` if a score is NaN or infinite: such scores are never ranked."""
     if scores.numel() and not bool(torch.isfinite(scores.amin() + scores.amax())):
         raise UserError(
             f"{queries.tower or 'query'} -> {gallery.tower or 'gallery'}: expected finite scores, got NaN or "
@@ -55,7 +55,7 @@ def demand_finite(scores: Tensor, queries: Embedding, gallery: Embedding, start:
 
 
 def margin_of(scores: Tensor) -> Tensor:
-    """How far two scores of a row may lie apart and still be equal, `(rows, 1)`: a few units in the last place."""
+    """Maximum difference of two scores of a row that count as equal, `(rows, 1)`: a few units in the last place."""
     return TIE * torch.maximum(scores.amax(dim=1), -scores.amin(dim=1))[:, None]
 
 
@@ -69,14 +69,14 @@ def score_blocks(
 ) -> Iterator[tuple[int, Tensor]]:
     """The score matrix in blocks of complete rows: `(first query, scores (rows, len(gallery)))`.
 
-    One call of `score` sees at most `pairs` pairs, a block at most that or one row. Of a gallery with tokens, it sees a
-    few hundred samples of about one length at a time, which alone are padded.
+    One call of `score` computes at most `pairs` pairs, and a block has at most that many or one row. For a gallery with
+    tokens, a few hundred samples of similar length are padded and scored at a time.
     """
     step, tiles = max(1, pairs // max(1, len(gallery))), tiles_of(gallery, pairs)
     kept = [gallery[tile].to(device) for tile in tiles] if len(tiles) == 1 else []
     for start in range(0, len(queries) if tiles else 0, step):
         rows = queries[start : start + step].to(device)
-        # Nothing is yielded under no_grad: a loop that is left early would leave gradients off behind it.
+        # Do not yield under no_grad: a loop that is left early would leave gradients disabled.
         with torch.no_grad():
             if kept:
                 block = score(rows, kept[0]).float()

@@ -1,4 +1,4 @@
-"""What a search found, drawn by the modalities: one row a query, its answers from the best on."""
+"""Figure of search results: one row per query, its results in descending order of score."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,18 +26,18 @@ def search_figure(
     gallery: str,
     data: DataConfig | None = None,
 ) -> "Figure":
-    """Draw queries and answers, each answer named by its id and score.
+    """Draw queries and results, each result with its id and score.
 
     Args:
-        model: Whose modalities read and draw.
-        queries: What was asked, as a user has it.
-        found: What `search` gave for each.
+        model: The model, whose modalities read and draw.
+        queries: The queries: paths, arrays or strings.
+        found: Results of `search` for each query.
         tower: The queries' tower.
-        gallery: The answers' tower.
-        data: Where the answers came from; not needed where a string is itself a sample, such as a SMILES.
+        gallery: The results' tower.
+        data: The data set of the results; not needed where a string is itself a sample, such as a SMILES.
 
     Raises:
-        BadSample: an answer cannot be read.
+        BadSample: a result cannot be read.
         UserError: the data is needed and does not have the record, or there is too much to draw.
     """
     if not found or not found[0]:

@@ -1,4 +1,4 @@
-"""Search: the nearest rows of an embedded table, by FAISS where it is installed and gives the same, else exactly."""
+"""Search: the nearest rows of an embedding table, exact, by FAISS where it is installed and applicable."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ from mmalign.types import Embedding
 
 
 class Hit(NamedTuple):
-    """One answer.
+    """One search result.
 
     Args:
-        id: The record.
-        score: Similarity with the query, higher = more alike.
-        value: The raw string of the item, a sentence or a file's name; None where it was not a string.
+        id: Id of the record.
+        score: Similarity with the query, higher = more similar.
+        value: The raw string of the item, a sentence or a file name; None if it was not a string.
     """
 
     id: str
@@ -39,17 +39,17 @@ def search(
 ) -> list[list[Hit]]:
     """The best `k` rows of a table for each query.
 
-    A table holds vectors. Where the model's score reads more than these (tokens, variances), vectors are compared by
-    their cosine: the means of Gaussians, the mean directions of tokens.
+    A table has vectors only. If the model's score reads more (tokens, variances), vectors are compared by their cosine:
+    the means of Gaussians, the normalised means of tokens.
 
     Args:
-        model: The one that made the table.
-        queries: What the tower reads.
+        model: The model of the table.
+        queries: Samples of the queries' tower.
         tower: The queries' tower.
-        index: Where to look, see `read_parquet`.
-        k: Answers a query; fewer where the table is shorter.
-        engine: `faiss` or `torch`, equal in what they find; `auto` = FAISS when it is installed and the model's score
-            is the inner product of vectors.
+        index: The embedding table, see `read_parquet`.
+        k: Results per query; fewer if the table is shorter.
+        engine: `faiss` or `torch`, with equal results; `auto` = FAISS if it is installed and the model's score is the
+            inner product of vectors.
 
     Raises:
         UserError: k is not positive, the table's vectors are not of this model's space, or FAISS is asked for and
@@ -82,7 +82,7 @@ def search(
 
 
 def show(queries: Sequence[str], answers: Sequence[Sequence[Hit]]) -> None:
-    """Print the answers of each query as a table."""
+    """Print the results of each query as a table."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -93,14 +93,14 @@ def show(queries: Sequence[str], answers: Sequence[Sequence[Hit]]) -> None:
         for name in ("rank", "score", "id", "value"):
             table.add_column(name, justify="right" if name in ("rank", "score") else "left")
         for rank, hit in enumerate(hits, start=1):
-            # Text, not markup: a caption may hold brackets.
+            # Text, not markup: a caption may contain brackets.
             table.add_row(str(rank), f"{hit.score:.4f}", Text(hit.id), Text(hit.value or ""))
         console.print(table)
 
 
 def _is_inner_product(model: Aligner, queries: Embedding, gallery: Embedding) -> bool:
     if not model.scores_vectors_only(queries.tower, gallery.tower):
-        return True  # vectors are all there is
+        return True  # only vectors
     some, others = queries[:4], gallery[:16]
     with torch.no_grad():
         scores = model.similarity(some.to(model.device), others.to(model.device)).cpu()

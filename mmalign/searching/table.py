@@ -1,4 +1,4 @@
-"""A table of embeddings with the names of what they came from, as a Parquet file."""
+"""Embedding table with record ids and locations, as a Parquet file."""
 
 import math
 import warnings
@@ -24,16 +24,16 @@ _BUNDLE = b"mmalign.bundle"
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """Embeddings with the names of what they came from: the content of a Parquet file.
+    """Embeddings with ids, locations and labels of their records: the content of a Parquet file.
 
     Args:
         ids: Record of each item.
         alternatives: The index of each item among the alternatives of its record, from 0.
-        locations: Where the record stands in its source, for instance `names.tsv:17`.
-        values: The raw string of each item, a sentence or a file's name; None where the sample was not a string.
+        locations: Location of the record in its source, for instance `names.tsv:17`.
+        values: The raw string of each item, a sentence or a file name; None if the sample was not a string.
         labels: Classes of each record.
         embedding: `(items, dim)`, float32; vectors only: codes, tokens and variances belong to the model.
-        bundle: Hash of the bundle that made them, "" if unknown.
+        bundle: Hash of the bundle that computed them, "" if unknown.
     """
 
     ids: Sequence[str]
@@ -64,7 +64,7 @@ class EmbeddingTable:
         )
 
     def require_bundle(self, bundle: str) -> None:
-        """Raise a `UserError` when another bundle made these embeddings: the two spaces have nothing in common."""
+        """Raise a `UserError` if another bundle computed these embeddings: two models' spaces are not comparable."""
         if self.bundle and self.bundle != bundle:
             raise UserError(
                 f"these embeddings were made by bundle {self.bundle}, this is {bundle}; embed the data with this one"
@@ -76,7 +76,7 @@ def write_parquet(
 ) -> None:
     """Write one row per item with the columns `COLUMNS`; the bundle's hash is file metadata.
 
-    Where the model is probabilistic, a last column `uncertainty` says how unsure each item is.
+    For a probabilistic model, a last column `uncertainty` has the sum of variances of each item.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -104,7 +104,7 @@ def write_parquet(
 
 
 def read_parquet(path: Path | str) -> EmbeddingTable:
-    """Read what `write_parquet` wrote.
+    """Read a file of `write_parquet`.
 
     Raises:
         UserError: the file is not Parquet, has the column names of an older mmalign, lacks a column, or its vectors are

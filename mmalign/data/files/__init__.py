@@ -1,1 +1,1 @@
-"""Where bytes come from: a folder, a tar or a zip, opened safely."""
+"""Safe access to files in a folder, a tar or a zip."""

@@ -1,4 +1,4 @@
-"""Random access into tar and zip archives that may come from strangers."""
+"""Random access to untrusted tar and zip archives."""
 
 import bz2
 import gzip
@@ -18,7 +18,7 @@ from typing import IO, Any, NamedTuple, cast
 from mmalign.data.files.store import MAX_BYTES, FileStore, file_sha256, safe_name
 from mmalign.errors import BadSample, UserError
 
-# A packed tar may unfold to this many times its size and a gigabyte; beyond that it is taken for a bomb.
+# A compressed tar may expand to this many times its size plus a gigabyte; beyond that it counts as a bomb.
 _UNFOLD_FACTOR, _UNFOLD_BYTES = 100, 1 << 30
 _CHUNK = 1 << 20
 _OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
@@ -28,11 +28,11 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, Ru
 class _Member(NamedTuple):
     offset: int
     size: int
-    refusal: str  # why this member is not to be read; "" = nothing against it
+    refusal: str  # reason for refusing this member; "" = readable
 
 
 class ArchiveStore(FileStore):
-    """What tar and zip share: an index of members, read once."""
+    """Base of tar and zip: an index of members, read once."""
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         super().__init__(path, max_bytes=max_bytes)
@@ -64,7 +64,7 @@ class ArchiveStore(FileStore):
         try:
             self._members[safe_name(name, self.path)] = member
         except BadSample:
-            return  # no name that could be asked for leads to it
+            return  # not reachable by any valid name
 
 
 class TarStore(ArchiveStore):
@@ -115,7 +115,7 @@ class TarStore(ArchiveStore):
 
 
 class ZipStore(ArchiveStore):
-    """A zip; each process opens it for itself."""
+    """A zip; each process opens its own handle."""
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         super().__init__(path, max_bytes=max_bytes)
@@ -175,7 +175,7 @@ def _zip_refusal(info: zipfile.ZipInfo) -> str:
 
 
 def _unpacked(path: Path) -> IO[bytes]:
-    """The tar itself, or, where it is packed, its content in a nameless temporary file."""
+    """The tar itself or, if compressed, its content in an anonymous temporary file."""
     with path.open("rb") as file:
         head = file.read(6)
     opener = next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), None)
@@ -195,6 +195,6 @@ def _unpacked(path: Path) -> IO[bytes]:
     except UserError:
         target.close()
         raise
-    target.flush()  # reads by offset go around its buffer
+    target.flush()  # reads by offset bypass its buffer
     target.seek(0)
     return target

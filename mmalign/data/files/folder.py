@@ -13,7 +13,7 @@ _PART = re.compile(r"#\d+$")
 
 
 class FolderStore(FileStore):
-    """The files below a folder. A link may point to another place in the folder, never out of it.
+    """The files below a folder. Links may point inside the folder only.
 
     A name may end in `#17`: the 17th part of that file (a row of a matrix), for a modality that reads such paths.
     """
@@ -29,7 +29,7 @@ class FolderStore(FileStore):
         path = self._root / safe_name(name, self.path)
         if not (_PART.search(name) and not path.exists()):
             return self._checked(name, path)
-        # The modality reads the place off the path; the file itself is what is checked.
+        # The modality parses the part's number; only the file itself is checked here.
         file = self._checked(name, path.with_name(_PART.sub("", path.name)))
         return file.with_name(path.name)
 
@@ -55,7 +55,7 @@ class FolderStore(FileStore):
             try:
                 content = file_sha256(self.fetch(name))
             except BadSample as error:
-                content = error.expected  # a missing file is a fact of the data too
+                content = error.expected  # a missing file changes the fingerprint too
             digest.update(f"{name}\0{content}\0".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
@@ -67,7 +67,7 @@ class FolderStore(FileStore):
 
 
 def content_sha256(path: Path, known: dict[Path, str]) -> str:
-    """SHA-256 of what a fetched path stands for: a file, or a part of one; each file is read once (`known`)."""
+    """SHA-256 of a fetched path: a file, or a part of one; each file is read once (`known`)."""
     file = path if path.is_file() else path.with_name(_PART.sub("", path.name))
     if file not in known:
         known[file] = file_sha256(file)

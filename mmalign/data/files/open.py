@@ -8,7 +8,7 @@ from mmalign.errors import UserError
 
 
 def open_store(path: str | Path, *, max_bytes: int = MAX_BYTES) -> FileStore:
-    """The store over a folder, a tar (plain, or packed by gzip, bzip2 or xz) or a zip, told apart by content.
+    """The store over a folder, a tar (plain, or compressed by gzip, bzip2 or xz) or a zip, recognised by content.
 
     Raises:
         UserError: there is no such file, or it is none of these.

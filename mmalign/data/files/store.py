@@ -1,4 +1,4 @@
-"""Files by name from a folder, a tar or a zip: nothing outside it, nothing oversized, nothing but regular files."""
+"""Files by name from a folder, a tar or a zip: only regular files inside it, up to a maximum size."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -8,7 +8,7 @@ from pathlib import Path, PureWindowsPath
 from mmalign.errors import BadSample
 
 MAX_BYTES = 1 << 30
-"""The size above which one file is refused, unless a source is told otherwise."""
+"""Default maximum size of one file."""
 
 
 class FileStore(ABC):
@@ -26,11 +26,11 @@ class FileStore(ABC):
 
     @abstractmethod
     def names(self) -> list[str]:
-        """The names of the files that are there, sorted."""
+        """The names of the files, sorted."""
 
     @abstractmethod
     def fetch(self, name: str) -> Path | bytes:
-        """The file: a path where it lies in a folder, its bytes where it lies in an archive.
+        """Fetch a file: its path in a folder, its bytes in an archive.
 
         Raises:
             BadSample: it is missing, leaves the folder, is a link or another thing than a file, or is too large.
@@ -38,7 +38,7 @@ class FileStore(ABC):
 
     @abstractmethod
     def fingerprint(self, names: Iterable[str]) -> str:
-        """SHA-256 of the content: of the files named for a folder, of the whole file for an archive."""
+        """SHA-256 of the content: of the named files of a folder, of the whole archive otherwise."""
 
     def _check_size(self, name: str, size: int) -> None:
         if size > self.max_bytes:
@@ -49,7 +49,7 @@ class FileStore(ABC):
 
 
 def safe_name(name: str, inside: Path) -> str:
-    """A name with its `.` and doubled slashes taken out.
+    """A name without `.` and doubled slashes.
 
     Raises:
         BadSample: it is empty, absolute, or climbs out with `..`.

@@ -1,1 +1,1 @@
-"""Sources: each lists records and fetches the files that they name."""
+"""Sources: they list records and fetch the files named in them."""

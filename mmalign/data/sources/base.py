@@ -1,4 +1,4 @@
-"""The contract of a source: it lists records and fetches the files they name. It decodes nothing."""
+"""Base class of a source: lists records and fetches the files named in them, without decoding."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,15 @@ RESERVED = ("id", "group", "label", "split")
 
 @dataclass
 class SourceConfig:
-    """Where data comes from; sources read the fields that concern them.
+    """Configuration of a source; each source reads the fields that it needs.
 
     Args:
         source: Registered name of the source.
         manifest: The table, folder or shards to read.
-        files: Folder, tar or zip that holds the files named in the manifest; default: the manifest's folder.
+        files: Folder, tar or zip with the files named in the manifest; default: the manifest's folder.
         columns: Tower -> column. Besides towers: `id`, `group`, `label`, `split`, taken from columns of those
             names when not given.
-        separator: What stands between several captions (or labels) in one cell.
+        separator: Separator between several captions (or labels) in one cell.
         options: Further arguments of the source.
         towers: The model's towers -> True where a string is itself a sample (text), False where it names a file.
     """
@@ -39,11 +39,11 @@ class Rejected:
     """One row that cannot be used, and why.
 
     Args:
-        location: Where it stands: `names.tsv:17`.
+        location: Location of the row: `names.tsv:17`.
         id: The row's id.
-        tower: The tower at fault, "" where it is the row itself.
-        file: The file at fault as the row names it, "" where the value stands in the row.
-        reason: What was expected and what came.
+        tower: The tower at fault, "" if it is the row itself.
+        file: The file at fault as named in the row, "" if the value is in the row.
+        reason: What was expected and what was found.
     """
 
     location: str
@@ -58,18 +58,18 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Record:
-    """One row of data, nothing decoded.
+    """One row of data, not decoded.
 
     Args:
         id: Unique in its source.
-        location: Where it stands, for messages: `names.tsv:17`.
+        location: Location for messages: `names.tsv:17`.
         values: Tower -> its raw values: strings (text itself or a file's name), bytes or arrays; several where a row
             has several captions. A tower that the row lacks is absent.
         group: Records of one group, such as a patient, always fall into the same split.
         labels: Classes, for zero-shot evaluation; several for multi-label data.
-        split: train, validation, test or another name; None where the source has none.
-        problem: Why the source itself finds the row unusable; such a row is set aside.
-        targets: Numbers that are known of the row, by name, for evaluation; one that is not known is absent.
+        split: train, validation, test or another name; None if the source has none.
+        problem: Why the source rejects the row.
+        targets: Known target numbers by name, for evaluation.
     """
 
     id: str
@@ -83,10 +83,10 @@ class Record:
 
 
 class Source(ABC):
-    """A list of records, and the files that they name. It can be pickled to a loader's worker.
+    """A list of records, and access to the files named in them; picklable for loader workers.
 
     Class attributes:
-        default_columns: Tower -> column where the user names none; empty where the user has to.
+        default_columns: Tower -> default column; empty if the user must set the columns.
     """
 
     default_columns: ClassVar[Mapping[str, str]] = {}

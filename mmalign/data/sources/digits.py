@@ -1,4 +1,4 @@
-"""The source `digits`: 1,797 real handwritten digits that scikit-learn brings, with sentences about them."""
+"""The source `digits`: 1,797 handwritten digits from scikit-learn, with generated captions."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -24,10 +24,10 @@ VALIDATION = 0.2
 
 
 class DigitsSource(Source):
-    """Pictures of 8 x 8 grey levels (0..16, stretched to 0..255), five sentences each; the label is the digit's word.
+    """Images of 8 x 8 grey levels (0..16, scaled to 0..255), five captions each; the label is the digit's word.
 
-    The split is its own: within each digit, the fifth of the pictures whose hash is smallest is `validation`.
-    No two pictures are equal.
+    It has its own split: within each digit, the 20 % of the images with the smallest hash are `validation`. All images
+    are distinct.
 
     Columns: `image`, `text`, `label`.
     """

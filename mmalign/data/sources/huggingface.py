@@ -25,14 +25,14 @@ class DatasetsSource(Source):
     """Local data in the layout of Hugging Face `datasets`; no script is run, nothing is fetched from the network.
 
     `manifest` is a folder written by `save_to_disk` (the keys of a DatasetDict are the splits), or a folder or file
-    of Parquet, Arrow, JSON, CSV, pictures or sounds. Encoded pictures and sounds are read when they are needed, so
-    that the tower's own modality decodes them; other columns are read once.
+    of Parquet, Arrow, JSON, CSV, images or audio. Encoded images and audio are read on demand and decoded by the
+    tower's modality; other columns are read once.
 
-    Options: `builder`, one of parquet, arrow, json, csv, imagefolder, audiofolder, where the suffixes do not tell;
+    Options: `builder`, one of parquet, arrow, json, csv, imagefolder, audiofolder, if the suffixes are ambiguous;
     `cache`, the folder for what `datasets` converts; `max_file_mb` (default 1024).
 
     Raises:
-        UserError: no such folder, not readable, or a column that is not there.
+        UserError: no such folder, not readable, or a missing column.
     """
 
     def __init__(self, config: SourceConfig) -> None:
@@ -94,7 +94,7 @@ class DatasetsSource(Source):
                 f"@{split}/{index}/{column}" if valid else None
                 for index, valid in enumerate(values.is_valid().to_pylist())
             ]
-        if hasattr(feature, "int2str"):  # classes are kept as numbers beside their names
+        if hasattr(feature, "int2str"):  # class labels are stored as integers with names
             return [None if value is None else feature.int2str(value) for value in values.to_pylist()]
         return plain_values(values)
 
@@ -112,7 +112,7 @@ def _open(path: Path, config: SourceConfig) -> dict[str, Any]:
             loaded = _load(path, builder, config.options.get("cache"))
     except UserError:
         raise
-    except Exception as error:  # whatever a builder raises on a stranger's files
+    except Exception as error:  # builders raise anything on untrusted files
         message = " ".join(str(error).split())[:300]
         raise UserError(f"{path}: datasets cannot read it: {type(error).__name__}: {message}") from error
     splits = dict(loaded) if isinstance(loaded, dict) else {"": loaded}
@@ -138,7 +138,7 @@ def _load(path: Path, builder: str | None, cache: str | None) -> Any:
 
 
 def _undecoded(dataset: Any) -> Any:
-    """The data set with pictures and sounds left as they were encoded."""
+    """The data set with images and audio left encoded."""
     for name, feature in dataset.features.items():
         if hasattr(feature, "decode") and hasattr(feature, "decode_example"):
             dataset = dataset.cast_column(name, type(feature)(decode=False))

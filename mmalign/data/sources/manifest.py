@@ -1,4 +1,4 @@
-"""The source `manifest`: a table whose columns hold samples or name files."""
+"""The source `manifest`: a table with columns of samples or file names."""
 
 import hashlib
 import math
@@ -22,11 +22,11 @@ _BLANK = "expected a value in column {!r}, got an empty one at position {} of {}
 class ManifestSource(Source):
     """A CSV, TSV, JSON lines or Parquet table; files in a folder, tar or zip, by default the table's own folder.
 
-    Options: `max_file_mb`, the size above which a file is refused (default 1024); `targets`, a list of columns of
-    numbers, which become `Record.targets` under the column's name (an empty cell: not known).
+    Options: `max_file_mb`, the maximum size of a file (default 1024); `targets`, a list of columns of numbers, read
+    into `Record.targets` under the column's name (empty cell = unknown).
 
     Raises:
-        UserError: there is no such table, it lacks a column that is named, or an option is unknown.
+        UserError: there is no such table, it lacks a named column, or an option is unknown.
     """
 
     def __init__(self, config: SourceConfig) -> None:
@@ -93,7 +93,7 @@ def named_columns(config: SourceConfig, columns: Sequence[str], where: str) -> d
 
 
 def record_of(row: Row, number: int, columns: dict[str, str], config: SourceConfig) -> Record:
-    """A table's row as a record; what is wrong with it goes into `problem`."""
+    """A table's row as a record; its faults are stored in `problem`."""
     name = _single(row.cells.get(columns.get("id", ""))) or str(number)
     problem = Rejected(row.where, name, "", "", row.problem) if row.problem else None
     values: dict[str, tuple[Any, ...]] = {}
@@ -121,7 +121,7 @@ def record_of(row: Row, number: int, columns: dict[str, str], config: SourceConf
 
 
 def with_targets(record: Record, cells: Mapping[str, Any]) -> Record:
-    """The record with the numbers in these cells as its targets; a cell that holds no number is the row's problem.
+    """The record with the numbers in these cells as targets; a cell without a number becomes the row's problem.
 
     Example:
         >>> with_targets(Record("1", "names.csv:2", {}), {"age": "61", "weight": ""}).targets
@@ -143,7 +143,7 @@ def with_targets(record: Record, cells: Mapping[str, Any]) -> Record:
 
 
 def alternatives(cell: Any, separator: str | None = None) -> tuple[Any, ...]:
-    """What a cell offers: nothing, one value, or several (a list of strings, or pieces between separators).
+    """The values in a cell: none, one, or several (a list of strings, or pieces between separators).
 
     Example:
         >>> alternatives("a dog | an animal", " | ")
@@ -155,7 +155,7 @@ def alternatives(cell: Any, separator: str | None = None) -> tuple[Any, ...]:
         return ()
     if isinstance(cell, str) and separator:
         return tuple(piece.strip() for piece in cell.split(separator) if piece.strip())
-    if isinstance(cell, dict) and set(cell) <= {"bytes", "path"}:  # how the Hugging Face hub stores pictures and sound
+    if isinstance(cell, dict) and set(cell) <= {"bytes", "path"}:  # how the Hugging Face hub stores images and audio
         return tuple(value for value in (cell.get("bytes"), cell.get("path")) if value)[:1]
     if isinstance(cell, list | tuple):
         if any(isinstance(item, str | bytes | dict | np.ndarray) for item in cell):
@@ -206,10 +206,10 @@ def _target_columns(config: SourceConfig, columns: Sequence[str], where: str) ->
 
 def _array(cell: Sequence[Any]) -> Any:
     try:
-        with np.errstate(over="ignore"):  # an infinity is for the modality to refuse
+        with np.errstate(over="ignore"):  # the modality rejects infinities
             return np.asarray(cell, dtype=np.float32)
     except (ValueError, TypeError, OverflowError):
-        return list(cell)  # not numbers, or ragged: for the modality to refuse
+        return list(cell)  # not numbers, or ragged: the modality rejects it
 
 
 def _is_blank(value: Any) -> bool:

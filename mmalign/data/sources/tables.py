@@ -1,4 +1,4 @@
-"""Tables as rows of cells: CSV, TSV, JSON lines, Parquet. A row that cannot be read says so and spoils no other."""
+"""Tables as rows of cells: CSV, TSV, JSON lines, Parquet. An unreadable row does not affect others."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ class Row:
     Args:
         where: `names.tsv:17`.
         cells: Column -> value; a column that the row lacks is absent or None.
-        problem: Why the row cannot be read, "" where it can.
+        problem: Why the row cannot be read, "" if it can.
     """
 
     where: str
@@ -31,7 +31,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The names of the columns, and the rows with the columns that are asked for."""
+    """Column names, and the rows with the requested columns."""
 
     columns: list[str]
     rows: Callable[[Sequence[str]], Iterator[Row]]
@@ -41,7 +41,7 @@ def read_table(path: Path) -> Table:
     """Open a table by its suffix.
 
     Raises:
-        UserError: there is no such file, it is of another kind, or it is damaged as a whole.
+        UserError: there is no such file, its format is unknown, or the whole file is damaged.
     """
     if not path.is_file():
         raise UserError(f"{path}: expected a manifest, got {'a folder' if path.is_dir() else 'no such file'}")
@@ -61,7 +61,7 @@ def _text(path: Path) -> str:
     data = path.read_bytes()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise UserError(f"{path}: expected UTF-8, got UTF-16; save it as UTF-8")
-    # A byte that is no UTF-8 becomes a lone surrogate, so that only the rows which hold one are bad.
+    # A byte that is no UTF-8 becomes a lone surrogate, so that only the rows with one are rejected.
     return data.decode("utf-8-sig", "surrogateescape")
 
 
@@ -83,7 +83,7 @@ def _csv(path: Path) -> Table:
             except StopIteration:
                 return
             except csv.Error as error:
-                if "unexpected end of data" in str(error):  # it swallowed every row that follows
+                if "unexpected end of data" in str(error):  # it consumed all following rows
                     raise UserError(f"{path.name}:{line}: a quote that is opened there is never closed") from error
                 if start == 0:
                     raise UserError(f"{path.name}:{line}: {error}") from error

@@ -19,16 +19,16 @@ _MAX_SHARDS = 100_000
 
 
 class WebdatasetSource(Source):
-    """Local tar shards in the webdataset layout, read at random by an index of offsets.
+    """Local tar shards in the webdataset layout, with random access by an index of offsets.
 
     `manifest` is one tar, a folder of tars or a brace pattern such as `train-{000..031}.tar`. A column is an
     extension (`jpg`, or several to try: `jpg;png`), or a key of the JSON member: `json:caption`. `id`, `group`,
     `label` and `split` default to the JSON's keys of these names, `label` also to the extension `cls`.
 
-    Options: `max_file_mb`, the size above which a member is refused (default 1024).
+    Options: `max_file_mb`, the maximum size of a member (default 1024).
 
     Raises:
-        UserError: no such shard, or no row has the extension that a column names.
+        UserError: no such shard, or no row has the extension of a column.
     """
 
     def __init__(self, config: SourceConfig) -> None:
@@ -122,10 +122,10 @@ class WebdatasetSource(Source):
 
 
 def shard_paths(pattern: str) -> list[Path]:
-    """The local shards that a pattern names, in order.
+    """The local shards of a pattern, in order.
 
     Raises:
-        UserError: a remote address or a command, or a shard that is not there.
+        UserError: a remote address or a command, or a missing shard.
     """
     if re.match(r"[a-z][a-z0-9+.-]+:", pattern, re.IGNORECASE):
         raise UserError(f"{pattern}: expected local tar shards; fetch them first, no address or command is opened")
@@ -142,10 +142,10 @@ def shard_paths(pattern: str) -> list[Path]:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Every name that a brace pattern stands for.
+    """Expand a brace pattern into all names.
 
     Raises:
-        UserError: more than a hundred thousand names, or a brace without its partner.
+        UserError: more than a hundred thousand names, or an unmatched brace.
 
     Example:
         >>> expand_braces("s-{08..10}-{a,b}.tar")[:3]
