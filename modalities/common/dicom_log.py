@@ -1,4 +1,4 @@
-"""pydicom without its messages: those about a damaged file may quote any field, patient data included."""
+"""Silence pydicom: its messages about a damaged file may quote any field, patient data included."""
 
 import logging
 import warnings

@@ -1,4 +1,4 @@
-"""Ragged rows: sparse ones as embedding bags (n-grams, fingerprints), and their places once they are padded."""
+"""Ragged rows: sparse features as embedding bags (n-grams, fingerprints), and padding of rows."""
 
 import numpy as np
 import torch
@@ -13,10 +13,10 @@ def bag_inputs(bins: NDArray[np.int32], weights: NDArray[np.float32], owners: ND
     """The tensors of `count` bags: `bins (F,)`, `weights (F,)`, `starts (count,)`.
 
     Args:
-        bins: Which rows of the table are in some bag, the bags one after the other.
-        weights: How much of each.
-        owners: Whose bag each is in, ascending; a bag may be empty.
-        count: How many bags there are.
+        bins: Row indices of the table, bag by bag.
+        weights: Weight of each.
+        owners: Index of the bag of each, ascending; a bag may be empty.
+        count: Number of bags.
 
     Example:
         >>> found = bag_inputs(np.array([4, 7, 4]), np.ones(3, np.float32), np.array([0, 2, 2]), 3)
@@ -31,13 +31,13 @@ def bag_inputs(bins: NDArray[np.int32], weights: NDArray[np.float32], owners: ND
 
 
 def bag_sums(table: Tensor, inputs: Inputs) -> Tensor:
-    """Each bag's weighted sum of the table's rows, `(bags, width)`; an empty bag gives zeros."""
+    """Each bag's weighted sum of the table's rows, `(bags, width)`; zeros for an empty bag."""
     weights = inputs["weights"].to(table.dtype)
     return F.embedding_bag(inputs["bins"], table, inputs["starts"], mode="sum", per_sample_weights=weights)
 
 
 def bag_matrix(inputs: Inputs, rows: Tensor, count: int, size: int) -> Tensor:
-    """Bags as a sparse matrix, `(count, size)` COO; `rows (bags,)` says which row each bag adds to.
+    """Bags as a sparse matrix, `(count, size)` COO; `rows (bags,)` is the row that each bag is added to.
 
     Example:
         >>> inputs = bag_inputs(np.array([1, 0]), np.array([2.0, 3.0], np.float32), np.array([0, 1]), 2)
@@ -51,7 +51,7 @@ def bag_matrix(inputs: Inputs, rows: Tensor, count: int, size: int) -> Tensor:
 
 
 def padded_slots(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each entry stands once rows are padded to the longest and laid end to end.
+    """Index of each entry in the flattened rows, padded to the longest.
 
     Example:
         >>> padded_slots(np.array([1, 3, 2]))

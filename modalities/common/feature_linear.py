@@ -1,4 +1,4 @@
-"""A linear encoder of hand-crafted features: one token for each place (a lead, a cell), and one for the rest."""
+"""A linear encoder of hand-crafted features: one token for each position (a lead, a cell), and one for the rest."""
 
 from typing import Any
 
@@ -10,17 +10,18 @@ from mmalign.types import Features, Inputs, Tokens
 
 
 class FeatureLinear(Encoder):
-    r"""A linear map of the features of places, and of those of the whole sample.
+    r"""A linear map of the features of positions, and of those of the whole sample.
 
     .. math:: v = \sum_p W_p m_p + W_0 m_0
 
-    with features m of place p, and of the whole. Tokens are the places, and one more for the whole; they add up to the
-    vector. CCA initialisation (`model.cca_init`) sets W; with a few hundred samples this outperforms a network.
+    with features m of position p, and of the whole sample. Tokens are the positions, and one for the whole sample;
+    they sum to the vector. CCA initialisation (`model.cca_init`) sets W; with a few hundred samples this outperforms a
+    network.
 
     Args:
         width: Size of the vector and of a token.
-        places: Number of places.
-        per_place: Features of each place.
+        places: Number of positions.
+        per_place: Features of each position.
         rest: Features of the whole sample.
 
     Shape:
@@ -38,7 +39,7 @@ class FeatureLinear(Encoder):
         return Features(values.sum(1), Tokens(values, self.token_mask(inputs, values)))
 
     def token_mask(self, inputs: Inputs, values: Tensor) -> Tensor:
-        """Which tokens are real, `(batch, places + 1)`; by default all."""
+        """Mask of real tokens, `(batch, places + 1)`; by default all."""
         return torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
 
     def linear_features(self, inputs: Inputs) -> Tensor:
@@ -57,13 +58,13 @@ class FeatureLinear(Encoder):
 
 
 def summed_tokens(measures: Tensor, table: Tensor, places: int, per_place: int) -> Tensor:
-    """A linear map of features as one token for each place and one for the rest; the tokens add up to `m W`.
+    """A linear map of features as one token for each position and one for the rest; the tokens sum to `m W`.
 
     Args:
         measures: Features, `(batch, places * per_place + rest)`.
         table: W, `(features, width)`.
-        places: Number of places.
-        per_place: Features of each place.
+        places: Number of positions.
+        per_place: Features of each position.
 
     Returns:
         `(batch, places + 1, width)`.

@@ -1,19 +1,19 @@
-"""Which tokens pretraining hides."""
+"""Random masking of tokens for masked pretraining."""
 
 import torch
 from torch import Generator, Tensor
 
 
 def hidden_tokens(mask: Tensor, share: float, generator: Generator | None = None) -> Tensor:
-    """Choose a share of each sample's real tokens at random.
+    """Choose a random fraction of each sample's real tokens to mask.
 
     Args:
         mask: True = real, `(batch, length)`.
-        share: In (0, 1); counts are rounded, and one real token is always left.
-        generator: Of the CPU; None = torch's own.
+        share: Fraction in (0, 1); counts are rounded, and at least one real token stays unmasked.
+        generator: Random generator on the CPU; None = torch's global one.
 
     Returns:
-        True = hidden, `(batch, length)`.
+        True = masked, `(batch, length)`.
 
     Example:
         >>> mask = torch.tensor([[True, True, True, True, False, False]])

@@ -1,4 +1,4 @@
-"""open_clip models: where their description and weights come from, and how one tower is cut out."""
+"""open_clip models: configuration, weights, and extraction of one tower."""
 
 import copy
 import json
@@ -20,13 +20,13 @@ WEIGHT_FILES = ("open_clip_model.safetensors", "model.safetensors", "open_clip_p
 
 @dataclass(frozen=True)
 class Described:
-    """One open_clip model, before anything is built.
+    """Description of an open_clip model, before it is built.
 
     Args:
         model: open_clip's model configuration: `embed_dim`, `vision_cfg`, `text_cfg`, ...
-        preprocess: Its picture preprocessing, where that is known.
-        weights: open_clip's entry for a tag (nothing is fetched yet), or a local file, or None.
-        folder: Where the description was read, for the tokenizer files beside it.
+        preprocess: Its image preprocessing, if known.
+        weights: open_clip's entry for a tag (not downloaded yet), or a local file, or None.
+        folder: Folder of the description, which also has the tokenizer files.
     """
 
     model: dict[str, Any]
@@ -35,7 +35,7 @@ class Described:
     folder: Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is no description, and names that would fetch another."""
+        """Reject invalid descriptions, and names that would download another model."""
         for name, kind in (("vision_cfg", dict), ("text_cfg", dict), ("embed_dim", int)):
             if not isinstance(self.model.get(name), kind):
                 found = ", ".join(sorted(map(str, self.model))) or "nothing"
@@ -46,14 +46,14 @@ class Described:
 
 
 def describe(model: Any, pretrained: str | None = None, *, sealed: bool = False) -> Described:
-    """Find a model's description; the network is not asked.
+    """Find a model's description without network access.
 
     Args:
         model: open_clip's name (`ViT-B-32`), a JSON file, a folder with `open_clip_config.json` and weights, or the
             configuration itself.
         pretrained: A tag of open_clip's for that name (`laion2b_s34b_b79k`), a local file, or None. A folder's own
             weights need not be named.
-        sealed: The arguments come from a bundle: only a configuration is taken.
+        sealed: The arguments come from a bundle: only a configuration is accepted.
 
     Raises:
         UserError: there is no such model, tag or file.
@@ -86,7 +86,7 @@ def describe(model: Any, pretrained: str | None = None, *, sealed: bool = False)
     tag = clip.get_pretrained_cfg(model, pretrained)
     if tag:
         if tag.get("quick_gelu", False):
-            config["quick_gelu"] = True  # the weights were trained with it: another activation would spoil them
+            config["quick_gelu"] = True  # the weights were trained with this activation
         return Described(config, {k: v for k, v in tag.items() if k not in ("url", "hf_hub", "quick_gelu")}, tag)
     if not Path(pretrained).is_file():
         tags = clip.list_pretrained_tags_by_model(model)
@@ -98,12 +98,12 @@ def describe(model: Any, pretrained: str | None = None, *, sealed: bool = False)
 
 
 def build_tower(described: Described, side: str) -> nn.Module:
-    """Build one side, `visual` or `text`, with its weights if there are any.
+    """Build one tower, `visual` or `text`, with its weights if there are any.
 
-    Without weights the other side is replaced by a tiny one, so that a bundle opens fast and with no network.
+    Without weights the other tower is replaced by a tiny one, so that a bundle loads fast and without network.
 
     Raises:
-        UserError: open_clip refuses the description, or the weights do not fit.
+        UserError: open_clip rejects the description, or the weights do not fit.
     """
     clip = open_clip_package()
     config = copy.deepcopy(described.model)
@@ -113,7 +113,7 @@ def build_tower(described: Described, side: str) -> nn.Module:
     config["text_cfg"]["hf_model_pretrained"] = False
     config.pop("custom_text", None)
     try:
-        # The class with two separate towers; open_clip's loader converts weights that were saved in the older form.
+        # The class with two separate towers; open_clip's loader converts weights saved in the older form.
         whole = (clip.CoCa if "multimodal_cfg" in config else clip.CustomTextCLIP)(**config)
     except (TypeError, KeyError, ValueError, AssertionError, RuntimeError, OSError) as error:
         raise UserError(f"open_clip cannot build this model: {type(error).__name__}: {error}") from error
@@ -125,7 +125,7 @@ def build_tower(described: Described, side: str) -> nn.Module:
 
 
 def embedded(described: Described) -> dict[str, Any]:
-    """The description as JSON values for a bundle: it rebuilds the architecture, and fetches nothing."""
+    """The description as JSON values for a bundle: rebuilds the architecture without downloads."""
     config = copy.deepcopy(described.model)
     config["vision_cfg"]["timm_model_pretrained"] = False
     config["text_cfg"]["hf_model_pretrained"] = False
@@ -133,7 +133,7 @@ def embedded(described: Described) -> dict[str, Any]:
 
 
 def open_clip_package(extra: str = "image") -> ModuleType:
-    """The package, or the error that says how to install it."""
+    """The open_clip package; raises an error with the install command if it is missing."""
     try:
         import open_clip  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
@@ -148,7 +148,7 @@ def _load(clip: ModuleType, whole: nn.Module, weights: Mapping[str, Any] | Path)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"cannot fetch open_clip weights: {str(error).splitlines()[0]}; name a local file") from error
     if path.suffix not in (".npz", ".npy"):
-        read_weights(path)  # judged by our reader first: open_clip's own falls back to an older, laxer one
+        read_weights(path)  # checked by our reader first: open_clip's own falls back to unsafe loading
     try:
         clip.load_checkpoint(whole, str(path))
     except (RuntimeError, KeyError, ValueError) as error:

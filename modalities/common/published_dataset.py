@@ -1,4 +1,4 @@
-"""What sources of published data sets share: the unpacked folder, its tables, its fingerprint."""
+"""Common parts of sources of published data sets: the unpacked folder, its tables, its fingerprint."""
 
 import csv
 import gzip
@@ -14,10 +14,10 @@ from mmalign.registry import nearest
 
 
 def folder_of(given: str | None, source: str, flag: str, tables: Sequence[str]) -> Path:
-    """The folder of an unpacked release, which has these tables.
+    """The folder of an unpacked release with these tables.
 
     Raises:
-        UserError: none is named, or a table is not there.
+        UserError: no folder is given, or a table is missing.
     """
     if not given:
         raise UserError(f"source {source!r} needs the unpacked data set: {flag} FOLDER")
@@ -30,7 +30,7 @@ def folder_of(given: str | None, source: str, flag: str, tables: Sequence[str]) 
 
 
 def table(folder: Path, name: str) -> Path | None:
-    """A table of the release, plain or packed by gzip; None where there is none."""
+    """A table of the release, plain or gzipped; None if missing."""
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
@@ -38,7 +38,7 @@ def rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> It
     """The rows of a CSV table: `record_list.csv:17`, and the columns by name, stripped; "" where a row is too short.
 
     Raises:
-        UserError: a column is not there, or the table is damaged.
+        UserError: a column is missing, or the table is damaged.
     """
     open_text = gzip.open if path.suffix == ".gz" else open
     try:
@@ -58,7 +58,7 @@ def rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> It
 
 
 def check_options(config: SourceConfig, known: Iterable[str]) -> None:
-    """Refuse an option that the source does not have."""
+    """Reject unknown options of a source."""
     known = tuple(known)
     for name in config.options:
         if name not in known:
@@ -66,7 +66,7 @@ def check_options(config: SourceConfig, known: Iterable[str]) -> None:
 
 
 def number_of(cell: str, low: float, high: float) -> float | None:
-    """The number in a cell; None where there is none within the bounds.
+    """The number in a cell; None unless it is within the bounds.
 
     Example:
         >>> number_of("55.0", 0, 100), number_of(">55", 0, 100), number_of("nan", 0, 100)
@@ -76,23 +76,23 @@ def number_of(cell: str, low: float, high: float) -> float | None:
         value = float(cell)
     except ValueError:
         return None
-    return value if low <= value <= high else None  # NaN answers no
+    return value if low <= value <= high else None  # False for NaN
 
 
 def chosen(cells: Mapping[str, tuple[Any, ...]], columns: Mapping[str, str]) -> dict[str, tuple[Any, ...]]:
-    """Side -> values, of the sides whose column has any."""
+    """Tower -> values, for the towers whose column has any."""
     return {side: cells[column] for side, column in columns.items() if side not in RESERVED and cells.get(column)}
 
 
 def fingerprint_of(records: Iterable[Record], stores: Mapping[str, FileStore], columns: Iterable[str]) -> str:
     """A hash of all records and of the sizes of the files that they name.
 
-    The files are not read: a release's own version stands for their content, and they are hundreds of gigabytes.
+    The files, hundreds of gigabytes, are not read: their content is identified by the release's version.
 
     Args:
         records: All rows.
-        stores: What a file's name begins with -> where it lies.
-        columns: The sides whose values are names of files.
+        stores: Prefix of file names -> store of the files.
+        columns: The towers whose values are file names.
     """
     digest, sides = hashlib.sha256(), set(columns)
     for record in records:
@@ -109,5 +109,5 @@ def _size(name: str, stores: Mapping[str, FileStore]) -> int:
     try:
         found = stores[start].fetch(name.removeprefix(start))
     except BadSample:
-        return -1  # a missing file is a fact of the data too
+        return -1  # a missing file changes the fingerprint too
     return found.stat().st_size if isinstance(found, Path) else len(found)

@@ -1,4 +1,4 @@
-"""Weights from files of strangers: safetensors, or PyTorch's format with nothing but tensors in it."""
+"""Weights from untrusted files: safetensors, or PyTorch's format with tensors only."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from mmalign.errors import UserError
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read a state dict; nothing in the file can run.
+    """Read a state dict without executing code from the file.
 
     Args:
         path: A `.safetensors` file, or a `.pt`, `.pth` or `.bin` file that holds only tensors and containers.
@@ -26,7 +26,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # Each format's reader has errors of its own; all mean the same to the user.
+    except Exception as error:  # Each format's reader raises its own errors; all mean a damaged file.
         raise UserError(f"cannot read weights from {path}: {str(error).splitlines()[0]}") from error
     for wrapper in ("state_dict", "model", "base_model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):

@@ -1,4 +1,4 @@
-"""Silencing a library for as long as some block runs, in any thread."""
+"""Silencing of a library during a block, in any thread."""
 
 import threading
 from collections.abc import Callable
@@ -7,13 +7,13 @@ from types import TracebackType
 
 
 class Silence:
-    """A context manager that may be entered many times at once, also by several threads.
+    """A re-entrant, thread-safe context manager.
 
-    Logs and warning filters belong to the process: the first block to begin silences them, the last one to end restores
-    them.
+    Logs and warning filters are global to the process: the first block to begin silences them, the last one to end
+    restores them.
 
     Args:
-        begin: Silences the library, and registers on the stack what restores it.
+        begin: Silences the library, and registers on the stack the callbacks that restore it.
 
     Example:
         >>> states = []

@@ -1,4 +1,4 @@
-"""Measures brought to one scale: mean 0 and deviation 1 over the training samples, families of equal weight."""
+"""Standardisation of features: mean 0 and standard deviation 1 over the training samples, equal weight per family."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,18 +8,18 @@ from numpy.typing import NDArray
 
 from mmalign.errors import UserError
 
-FARTHEST = 4.0  # standard deviations; one wild measure must not outshout the others
+FARTHEST = 4.0  # standard deviations; features are clipped here, so that one outlier does not dominate
 FLOOR = 1e-3
 
 
 class Standard:
-    """Subtract the training mean, divide by the standard deviation, cut at four of them, weigh by family.
+    """Subtract the training mean, divide by the standard deviation, clip at four of them, weight by family.
 
-    Families are brought to one mean squared length, so that many points do not outweigh few numbers. What is NaN, not
-    measurable, becomes 0, the training mean.
+    Families are scaled to equal mean squared norm, so that large families do not dominate small ones. NaN (not
+    measurable) becomes 0, the training mean.
 
     Args:
-        families: Each measure's family, in the order of the measures.
+        families: Family of each feature, in the order of the features.
         statistics: `{"mean": [...], "sd": [...]}` of an earlier fit.
 
     Example:
@@ -36,7 +36,7 @@ class Standard:
         self._share = np.array([counts[family] ** -0.5 for family in families])
 
     def fit(self, rows: Iterable[NDArray[np.float64]]) -> None:
-        """Learn mean and standard deviation of each measure.
+        """Fit mean and standard deviation of each feature.
 
         Raises:
             UserError: there are no rows.
@@ -57,7 +57,7 @@ class Standard:
         return mean, sd
 
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Bring one sample's measures to scale."""
+        """Standardise one sample's features."""
         if self.statistics is None:
             raise UserError("measured: nothing to standardise by yet: call fit with the training samples first")
         scaled = ((values - self._mean) / (self._sd + FLOOR)).clip(-FARTHEST, FARTHEST) * self._share

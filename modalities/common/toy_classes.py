@@ -1,4 +1,4 @@
-"""The ten made-up classes that every modality can show, so that any two of them form pairs with a known answer."""
+"""The ten toy classes, equal in all modalities, so that any two modalities form pairs with known relevance."""
 
 from mmalign.errors import UserError
 
@@ -13,7 +13,7 @@ SHAPES = ("disc", "square")
 
 
 def colour_and_shape(label: int) -> tuple[str, str]:
-    """The colour and the shape that class `label` (0..9) stands for."""
+    """The colour and the shape of class `label` (0..9)."""
     if not 0 <= label < len(COLOURS) * len(SHAPES):
         raise UserError(f"synthetic classes are 0..9, got {label}")
     return list(COLOURS)[label % len(COLOURS)], SHAPES[label // len(COLOURS)]

@@ -1,4 +1,4 @@
-"""A pre-norm transformer with masked attention, and the ways to pool what it gives."""
+"""A pre-norm transformer with masked attention, and pooling of its tokens."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from mmalign.errors import UserError
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention that never looks at masked positions.
+    """Multi-head self-attention over unmasked positions.
 
     Shape:
         values `(batch, length, width)`, mask `(batch, length)` or None, True = real -> `(batch, length, width)`.
@@ -31,10 +31,10 @@ class Attention(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Leave out a residual branch of whole samples at random in training (stochastic depth, arXiv 1603.09382).
+    """Stochastic depth: drop the residual branch of random samples in training (arXiv 1603.09382).
 
     Args:
-        probability: Of leaving a sample's branch out; what is kept is divided by `1 - probability`.
+        probability: Probability of dropping a sample's branch; kept branches are divided by `1 - probability`.
     """
 
     def __init__(self, probability: float) -> None:
@@ -50,7 +50,7 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer: attention, then a two-layer perceptron, each with its norm before it and a residual around it."""
+    """One pre-norm layer: attention, then a two-layer perceptron, each with a residual connection."""
 
     def __init__(self, width: int, heads: int, *, mlp_ratio: float, dropout: float, drop_path: float = 0.0) -> None:
         super().__init__()
@@ -75,9 +75,9 @@ class Transformer(nn.Module):
         depth: Number of layers.
         heads: Attention heads; must divide `width`.
         mlp_ratio: Hidden size of the perceptron, as a multiple of `width`.
-        dropout: Share of values dropped on each residual branch in training.
-        drop_path: Probability that a sample's branches of the last layer are left out in training; from 0 in the first
-            layer it grows evenly.
+        dropout: Fraction of values dropped on each residual branch in training.
+        drop_path: Probability of dropping a sample's branches in the last layer; grows linearly from 0 in the first
+            layer.
 
     Raises:
         UserError: `heads` does not divide `width`.
@@ -108,14 +108,14 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
-                # GPT-2's rule: what adds to the residual stream starts smaller, the deeper the stack.
+                # GPT-2's rule: output projections of residual branches are initialised smaller in deeper stacks.
                 residual = name.endswith(("attention.out.weight", "mlp.2.weight"))
                 nn.init.trunc_normal_(parameter, std=0.02 / (2 * depth) ** 0.5 if residual else 0.02)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
     def forward(self, values: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
-        """Run every layer; padded positions hold numbers of no meaning. `positions` are added before each layer."""
+        """Run every layer; values at padded positions are undefined. `positions` are added before each layer."""
         for block in self.blocks:
             values = block(values if positions is None else values + positions, mask)
         return self.norm(values)  # type: ignore[no-any-return]
@@ -128,7 +128,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 class AttentionPool(nn.Module):
-    """One learnt query that looks at every real token.
+    """Attention pooling: one learnt query attends to the real tokens.
 
     Shape:
         `(batch, length, width)`, mask `(batch, length)` -> `(batch, width)`.

@@ -1,4 +1,4 @@
-"""Electrocardiograms: reading, checks, steps, encoders."""
+"""Electrocardiograms: reading, checks, preprocessing, encoders."""
 
 from modalities.ecg.modality import EcgModality
 

@@ -1,4 +1,4 @@
-"""Stretches of time of each lead, and which tokens or beats they belong to: for pictures of what answers to what."""
+"""Labels of ECG tokens: time segments of each lead, and the tokens or beats that cover them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,12 @@ from modalities.ecg.transform import EcgTransform
 
 
 def ecg_units(sample: Ecg, transform: EcgTransform, encoder: Encoder, level: str, count: int) -> TokenLabels | None:
-    """Twelve leads by as many stretches of time as the encoder has places, lead by lead.
+    """Twelve leads by as many time segments as the encoder has, lead by lead.
 
-    A token of all leads is spread evenly over those that are there, a beat over the stretches that it has a share in.
+    A token of all leads is divided equally among the recorded ones, a beat among the segments that it overlaps.
 
     Returns:
-        None for an encoder that is not one of this folder.
+        None for other encoders than those of this folder.
     """
     if isinstance(encoder, Patches):
         stride = encoder.patch
@@ -34,7 +34,7 @@ def ecg_units(sample: Ecg, transform: EcgTransform, encoder: Encoder, level: str
     if level == "parts":
         members = _beats(item["beat_of"], item["lead_mask"], places, stride)
     elif isinstance(encoder, EcgFeatureLinear):
-        members = np.eye(len(LEADS), len(LEADS) + 1)  # the token of the whole is to be seen nowhere
+        members = np.eye(len(LEADS), len(LEADS) + 1)  # the whole-recording token has no position
     elif isinstance(encoder, Patches):
         members = np.eye(len(LEADS) * places)
     else:
@@ -48,7 +48,7 @@ def ecg_units(sample: Ecg, transform: EcgTransform, encoder: Encoder, level: str
 
 
 def window(sample: Ecg, transform: EcgTransform, seconds: float) -> Ecg:
-    """The part of a recording that the encoder sees, padded at the end to `seconds`; in millivolt, unfiltered."""
+    """The encoder's input window, padded at the end to `seconds`; in millivolt, unfiltered."""
     crop = next(step for step in transform.settings.steps if isinstance(step, Crop))
     kept = min(sample.signal.shape[1], round(crop.seconds * sample.rate))
     first = (sample.signal.shape[1] - kept) // 2
@@ -58,7 +58,7 @@ def window(sample: Ecg, transform: EcgTransform, seconds: float) -> Ecg:
 
 
 def _beats(beat_of: NDArray[np.int64], lead_mask: NDArray[np.bool_], places: int, stride: int) -> NDArray[np.float64]:
-    """`(12 * places, beats)`: of each beat the share that falls to each stretch of each lead that is there."""
+    """`(12 * places, beats)`: fraction of each beat in each segment of each recorded lead."""
     time = np.zeros((places, int(beat_of.max()) + 1))
     real = beat_of >= 0
     np.add.at(time, (np.arange(len(beat_of))[real] // stride, beat_of[real]), 1.0)

@@ -24,7 +24,7 @@ class EcgModality(Modality):
     """Electrocardiograms.
 
     Args:
-        strict: Refuse, when reading, what otherwise gives a warning; see `read_ecg`.
+        strict: Reject recordings that would raise a warning; see `read_ecg`.
     """
 
     name = "ecg"
@@ -39,7 +39,7 @@ class EcgModality(Modality):
         self.strict = strict
 
     def with_strict_reading(self) -> "EcgModality":
-        """Refuses recordings in which something looks wrong."""
+        """A copy that rejects recordings with faults."""
         return EcgModality(strict=True)
 
     def read(self, source: Any) -> Ecg:
@@ -47,7 +47,7 @@ class EcgModality(Modality):
         return read_ecg(source, strict=self.strict)
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> EcgTransform:
-        """The default steps, or the given ones; beats are found where the encoder gives them."""
+        """The default steps, or the given ones; with beats if the encoder returns them."""
         if encoder == "features":
             return MeasuredTransform(EcgSettings.make({"steps": MILLIVOLTS} | settings))
         wanted = {"beats": True} if encoder_args.get("beats") is True else {}
@@ -75,9 +75,9 @@ class EcgModality(Modality):
     def token_labels(
         self, sample: Ecg, transform: Transform, encoder: Encoder, level: str, count: int
     ) -> TokenLabels | None:
-        """Stretches of time of each lead, see `ecg_units`."""
+        """Time segments of each lead, see `ecg_units`."""
         return ecg_units(sample, transform, encoder, level, count) if isinstance(transform, EcgTransform) else None
 
     def toy_sample(self, label: int, rng: np.random.Generator) -> Ecg:
-        """One of ten made-up hearts, see `toy_sample_ecg`."""
+        """One of ten synthetic hearts."""
         return synthetic_ecg(label, rng)

@@ -1,4 +1,4 @@
-"""The page that a cardiologist reads: twelve leads on ECG paper, 25 mm a second and 10 mm a millivolt."""
+"""Standard twelve-lead page on ECG paper: 25 mm/s and 10 mm/mV."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -26,15 +26,15 @@ PAPER, GRID, INK = "#fff8f6", "#e8a0a0", "#151515"
 def draw_page(ecg: Ecg, axes: "Axes", weights: Sequence[float] | None = None) -> None:
     """Draw four columns of 2.5 s and a rhythm strip of 10 s below; the axes are in millimetres of paper.
 
-    Where a lead is missing its place stays empty; where it was not recorded the line has a gap. With weights, each lead
-    is shaded by its own and named with its share of the sum; the strip is shaded by the sum of all leads. The largest
-    weight of the leads, and that of the strip, take the full colour.
+    The field of a missing lead stays empty; the line has gaps where nothing was recorded. With weights, each lead is
+    shaded by its own and labelled with its fraction of the sum; the strip is shaded by the sum of all leads. The
+    largest weight of the leads, and that of the strip, have the full colour.
 
     Args:
         ecg: The recording; its first ten seconds are drawn.
-        axes: Where to draw.
-        weights: Of stretches of time, as many for each of the twelve leads, lead by lead; together they last as long as
-            the recording. At least 0.
+        axes: Axes to draw on.
+        weights: Weights of equal time segments of the recording, as many for each of the twelve leads, lead by lead; at
+            least 0.
 
     Raises:
         UserError: weights that do not divide by twelve, or one that is negative, NaN or infinite.
@@ -86,7 +86,7 @@ def _table(weights: Sequence[float]) -> NDArray[np.float64]:
 
 
 def _shade_page(ecg: Ecg, axes: "Axes", table: NDArray[np.float64]) -> dict[str, str]:
-    """Shade leads and strip; what to add to the name of each lead."""
+    """Shade leads and strip; returns the suffix of each lead's label."""
     quarter = SECONDS / len(COLUMNS)
     for column, names in enumerate(COLUMNS):
         for row, lead in enumerate(names):

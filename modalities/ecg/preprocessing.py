@@ -1,4 +1,4 @@
-"""What is done to a recording before an encoder sees it: an ordered list of typed steps, each one JSON object."""
+"""Preprocessing of recordings: an ordered list of typed steps, each one JSON object."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -15,12 +15,12 @@ from mmalign.registry import nearest
 Values = NDArray[np.float64]
 
 EDGE_SECONDS = 2.0
-"""How far a recording is continued beyond its ends before it is filtered: a filter needs time to settle."""
+"""Padding of a recording at its ends before filtering, for the filter's transient."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A recording on its way through the steps: values and mask `(leads, time)`, samples a second."""
+    """A recording between steps: values and mask `(leads, time)`, samples per second."""
 
     values: Values
     valid: NDArray[np.bool_]
@@ -28,12 +28,12 @@ class Window:
 
 
 class Step:
-    """One step. It is made of its JSON arguments, and gives a new window."""
+    """One preprocessing step, built from its JSON arguments; returns a new window."""
 
     name: ClassVar[str]
 
     def __call__(self, window: Window, rng: np.random.Generator | None = None) -> Window:
-        """Do it; `rng` is there in training."""
+        """Apply the step; `rng` is given in training."""
         raise NotImplementedError
 
     def config(self) -> dict[str, Any]:
@@ -47,11 +47,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Bandpass(Step):
-    """Butterworth band-pass forwards and backwards: no phase shift, so that the ST segment stays where it is.
+    """Zero-phase Butterworth band-pass (forwards and backwards), which does not shift the ST segment.
 
     Args:
         low: Lower edge in Hz; 0 = a low-pass.
-        high: Upper edge in Hz, taken down to 0.45 of the rate where that is less.
+        high: Upper edge in Hz, at most 0.45 of the rate.
         order: Order of one pass.
     """
 
@@ -71,7 +71,7 @@ class Bandpass(Step):
 
 @dataclass(frozen=True)
 class Notch(Step):
-    """Take out the mains, forwards and backwards; of no use below a low-pass.
+    """Zero-phase notch filter for mains interference; not needed with a low-pass below it.
 
     Args:
         frequency: 50 in most of the world, 60 in the Americas.
@@ -124,11 +124,11 @@ class Resample(Step):
 
 @dataclass(frozen=True)
 class Crop(Step):
-    """Cut or pad to one duration. Use takes the middle, training any place; padding is masked and follows the signal.
+    """Crop or pad to one duration: the centre at inference, a random window in training; padding at the end is masked.
 
     Args:
         seconds: The duration.
-        random: Smallest share of it that training keeps, at a random place; 1 = all of it.
+        random: Minimum fraction of it that training keeps, at a random position; 1 = all of it.
     """
 
     name: ClassVar[str] = "crop"
@@ -153,12 +153,12 @@ class Crop(Step):
 
 @dataclass(frozen=True)
 class Normalise(Step):
-    """Subtract the mean and divide, over what is valid.
+    """Normalise over valid samples: subtract the mean and divide.
 
     Args:
-        by: lead (each by its own standard deviation), record (all by their common one, so that the ratio of leads
-            stays), or fixed (by `scale`, so that voltages stay).
-        floor: Smallest divisor in millivolt: a lead that hardly moves stays small, and finite.
+        by: lead (each by its own standard deviation), record (all by their common one, which keeps the ratio of
+            leads), or fixed (by `scale`, which keeps voltages).
+        floor: Minimum divisor in millivolt, for nearly flat leads.
         scale: The divisor in millivolt for `fixed`.
     """
 
@@ -223,8 +223,8 @@ def _both_ways(sections: Values, window: Window) -> Values:
     from scipy import signal as dsp
 
     edge = min(window.values.shape[1] - 1, round(EDGE_SECONDS * window.rate))
-    # Mirrored at its ends: SciPy's own choice, which turns the mirror image about the last sample, makes a whole slow
-    # wave of one bad sample there, and resampled files do have such ends.
+    # Even (mirrored) padding: SciPy's default, odd padding, turns one bad sample at the end, as in resampled files,
+    # into a slow wave.
     return np.asarray(dsp.sosfiltfilt(sections, window.values, axis=1, padtype="even", padlen=edge))
 
 

@@ -1,4 +1,4 @@
-"""Whatever a person calls an ECG -> `Ecg`, or `BadSample`. Files are judged by content where that can be."""
+"""Read an ECG from any supported source. File formats are recognised by content where possible."""
 
 import logging
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from modalities.ecg.sample import LEADS, MAX_VALUES, MIN_SECONDS, RATES, Channel
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 28
-"""Largest file that is opened."""
+"""Maximum size of a file."""
 
 WANTED = "an ECG: WFDB (.hea), DICOM, EDF, CSV, NPY, NPZ or Parquet"
 
@@ -30,8 +30,8 @@ def read_ecg(source: Any, *, strict: bool = False) -> Ecg:
             table that states rate, unit and leads (see `tables.py`). Or the bytes of one DICOM, EDF, NPZ or Parquet
             file; or `{"a.hea": bytes, "a.dat": bytes}` for WFDB; or `{"signal": array, "rate": 500, "units": "mV",
             "leads": [...]}`; or an `Ecg`.
-        strict: Refuse what otherwise gives a warning: leads that look swapped or inverted, a unit that looks wrong,
-            flat leads, a checksum that does not agree.
+        strict: Reject recordings that would raise a warning: leads that look swapped or inverted, an implausible unit,
+            flat leads, a checksum mismatch.
 
     Raises:
         BadSample: it is no ECG, is damaged or too large, or does not state its rate, unit or leads.
@@ -75,7 +75,7 @@ def _from_path(path: Path) -> Channels:
     suffix = path.suffix.lower()
     if suffix in wfdb_files.SUFFIXES or (not path.is_file() and path.with_name(path.name + ".hea").is_file()):
         return wfdb_files.from_path(path)
-    if not path.is_file():  # a pipe or a device would never end
+    if not path.is_file():  # reading a pipe or a device would not end
         raise BadSample(path, WANTED, "a folder" if path.is_dir() else "no such file")
     size = path.stat().st_size
     if size > MAX_BYTES:
@@ -102,7 +102,7 @@ def _from_bytes(data: bytes, name: str) -> Channels:
 
 
 def _finish(channels: Channels, name: str, strict: bool) -> Ecg:
-    """Bounds, names, units, the mask, the limb leads, the checks."""
+    """Check sizes, map lead names, convert units, mask, derive limb leads, run the checks."""
     values, rate = np.asarray(channels.values), float(channels.rate)
     if values.ndim != 2 or len(channels.names) != values.shape[0]:
         raise BadSample(name, f"{len(channels.names)} channels by time, as it names", f"shape {values.shape}")
@@ -128,7 +128,7 @@ def _finish(channels: Channels, name: str, strict: bool) -> Ecg:
         raise BadSample(name, f"leads named as in {', '.join(LEADS)}", f"channels {known or 'without names'}")
     order = [lead for lead in LEADS if lead in rows]
     signal = np.stack([np.asarray(rows[lead], dtype=np.float64) for lead in order])
-    valid = np.abs(signal) < 1e6  # NaN and infinity answer no; what is larger is no voltage
+    valid = np.abs(signal) < 1e6  # False for NaN and infinity; larger values are no voltages
     valid[_flat(signal, valid)] = False
     signal[~valid] = 0.0
     if not valid.any():
@@ -145,7 +145,7 @@ def _finish(channels: Channels, name: str, strict: bool) -> Ecg:
 
 
 def _flat(signal: Any, valid: Any) -> Any:
-    """Which leads never change: no electrode gives that. `(leads,)`."""
+    """Mask of constant leads, `(leads,)`."""
     high = np.where(valid, signal, -np.inf).max(1)
     low = np.where(valid, signal, np.inf).min(1)
     return ~(high > low)

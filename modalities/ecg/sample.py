@@ -1,4 +1,4 @@
-"""One recording in memory: millivolts by lead and time, what is valid of them, and what looked wrong."""
+"""One recording in memory: millivolts by lead and time, validity mask, faults."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V
 """The standard leads in the standard order, in which they are kept."""
 
 MAX_VALUES = 2**26
-"""Largest recording that is read, leads times samples: 256 MB in memory."""
+"""Maximum size of a recording, leads times samples: 256 MB in memory."""
 
 RATES = (20.0, 20_000.0)
-"""Sampling rates that are believed, in Hz."""
+"""Plausible sampling rates, in Hz."""
 
 MIN_SECONDS = 1.0
-"""Shortest recording that is read: less holds no heart beat."""
+"""Minimum duration of a recording in seconds: one heart beat."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Ecg:
         rate: Samples a second.
         leads: The name of each row, from `LEADS` and in its order.
         valid: True where the signal was recorded, `(leads, time)` bool; a lead without any signal is all False.
-        faults: What looked wrong when it was read, in words; empty for a good recording.
+        faults: Descriptions of faults found while reading; empty for a good recording.
 
     Example:
         >>> ecg = Ecg(np.zeros((1, 500), np.float32), 500.0, ("II",), np.ones((1, 500), bool))
@@ -45,12 +45,12 @@ class Ecg:
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """Duration in seconds."""
         return float(self.signal.shape[1] / self.rate)
 
     @property
     def nbytes(self) -> int:
-        """Its size in memory."""
+        """Size in memory in bytes."""
         return self.signal.nbytes + self.valid.nbytes
 
     def __eq__(self, other: object) -> bool:
@@ -66,14 +66,14 @@ class Ecg:
 
 @dataclass
 class Channels:
-    """What a file's parser hands over: channels as they are named there, in whatever order and unit.
+    """Output of a file parser: channels with the names, order and units of the file.
 
     Args:
         values: `(channels, time)` numbers; NaN = not recorded.
         rate: Samples a second.
         names: The name of each channel.
         units: The unit of each channel, or one for all.
-        faults: What the parser found to be wrong and could live with.
+        faults: Descriptions of non-fatal faults found by the parser.
     """
 
     values: NDArray[Any]

@@ -1,4 +1,4 @@
-"""A heart made of equations: ECGSYN's waves as a moving dipole, seen from twelve leads."""
+"""Synthetic ECGs: ECGSYN's waves as a moving dipole, projected onto twelve leads."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +32,11 @@ KINDS = tuple(
     for rate in (58.0, 108.0)
     for amplitude, qrs, st in ((1.0, 1.0, 0.0), (0.45, 1.0, 0.0), (1.0, 2.1, 0.0), (1.0, 1.0, 0.25), (1.0, 1.0, -0.25))
 )
-"""Ten hearts: slow or fast, each plain, of low voltage, of wide QRS, with ST up and with ST down (mV along x)."""
+"""Ten hearts: slow or fast, each normal, with low voltage, wide QRS, ST elevation or ST depression (mV along x)."""
 
 
 def synthetic_ecg(label: int, rng: np.random.Generator) -> Ecg:
-    """Ten seconds of one kind of heart at 100 Hz, all twelve leads.
+    """Generate ten seconds of one kind of heart at 100 Hz, all twelve leads.
 
     The closed form of ECGSYN: a sum of Gaussians of the phase within the beat,
     `z(t) = sum_i a_i exp(-(theta(t) - theta_i)^2 / (2 b_i^2))`, with RR intervals that vary, here once for each of
@@ -44,9 +44,9 @@ def synthetic_ecg(label: int, rng: np.random.Generator) -> Ecg:
 
     Args:
         label: 0..9, see `KINDS`.
-        rng: Where randomness comes from.
+        rng: Source of all randomness.
     """
-    colour_and_shape(label)  # refuses what is no class
+    colour_and_shape(label)  # rejects unknown classes
     kind = KINDS[label]
     dipole = _dipole(kind, rng) * kind["amplitude"] * rng.uniform(0.85, 1.15)
     dipole = _turned(rng.normal(0, 0.12, 3)) @ dipole
@@ -68,7 +68,7 @@ def _dipole(kind: dict[str, float], rng: np.random.Generator) -> NDArray[np.floa
     beat = np.searchsorted(edges, time, side="right") - 1
     length = intervals[beat]
     phase = 2 * np.pi * (time - edges[beat]) / length - np.pi
-    # A heart twice as fast does not have a QRS half as long: widths are those of one beat a second.
+    # QRS duration does not scale with heart rate: widths are those at one beat per second.
     stretch = 1.0 / length
     total = np.zeros((3, samples))
     for name, (centre, width, direction) in WAVES.items():
@@ -81,7 +81,7 @@ def _dipole(kind: dict[str, float], rng: np.random.Generator) -> NDArray[np.floa
 
 
 def _turned(angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A small rotation of the heart in the chest."""
+    """Small random rotation of the heart's axes."""
     x, y, z = angles
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     q, _ = np.linalg.qr(np.eye(3) + cross)

@@ -1,4 +1,4 @@
-"""Recordings to a batch: twelve rows in the standard order, what is missing masked."""
+"""ECG transform: twelve leads in the standard order, missing ones masked."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -21,15 +21,15 @@ Item = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class EcgSettings:
-    """How recordings become inputs. The lower half is training's augmentation; all of it is off unless set.
+    """Settings of preprocessing and, off by default, training augmentation.
 
     Args:
-        steps: What is done, in order: see `steps.py`. Exactly one `resample` and one `crop` make all of one size.
-        least_valid: A lead of which a smaller share was recorded counts as missing.
-        beats: Find the heart beats, for encoders that give them as parts.
-        lead_dropout: How likely training takes each lead away; one always stays.
-        noise: Standard deviation of the normal noise that training adds, in units of the normalised signal.
-        scaling: Training multiplies a recording by `exp(uniform(-scaling, scaling))`.
+        steps: Preprocessing steps in order, see `preprocessing.py`, with exactly one `resample` and one `crop`.
+        least_valid: Minimum recorded fraction of a lead; below it the lead counts as missing.
+        beats: Detect heart beats, for encoders that return them as parts.
+        lead_dropout: Probability of dropping each lead in training; one always stays.
+        noise: Standard deviation of Gaussian noise in training, in units of the normalised signal.
+        scaling: Amplitude augmentation: multiply a recording by `exp(uniform(-scaling, scaling))`.
     """
 
     steps: tuple[Step, ...] = DEFAULT
@@ -40,7 +40,7 @@ class EcgSettings:
     scaling: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense, before any data is read."""
+        """Validate the settings."""
         object.__setattr__(self, "steps", make_steps(self.steps))
         for kind in (Resample, Crop):
             if sum(isinstance(step, kind) for step in self.steps) != 1:
@@ -62,31 +62,31 @@ class EcgSettings:
 
     @property
     def rate(self) -> float:
-        """Samples a second of the inputs."""
+        """Sampling rate of the inputs in Hz."""
         return next(step.rate for step in self.steps if isinstance(step, Resample))
 
     @property
     def length(self) -> int:
-        """Samples of the inputs."""
+        """Number of samples of the inputs."""
         return round(next(step.seconds for step in self.steps if isinstance(step, Crop)) * self.rate)
 
     @staticmethod
     def make(values: Mapping[str, Any]) -> "EcgSettings":
-        """From a mapping, naming what is unknown."""
+        """Build from a mapping; raises an error for unknown names."""
         return registry.settings(EcgSettings, values, "ecg transform")
 
 
 class Filtered(NamedTuple):
-    """The features of a recording: what the steps before the first crop made of it."""
+    """Features of a recording: output of the steps before the crop."""
 
     window: Window
     leads: tuple[str, ...]
 
 
 class EcgTransform(Transform):
-    """Run the steps, put each lead into its row, and mask the others.
+    """Run the steps, place each lead in its row, and mask missing ones.
 
-    A gap within a lead is bridged by a straight line before the filters, and 0 (its mean) afterwards.
+    Gaps within a lead are interpolated linearly before filtering, and 0 (its mean) afterwards.
 
     Args:
         settings: See `EcgSettings`.
@@ -94,7 +94,7 @@ class EcgTransform(Transform):
     Shape:
         `Ecg` -> item of `signal (12, time)` float32, `lead_mask (12,)`, `time_mask (time,)` -> the same with a
         batch dimension in front. `time_mask` is True where any lead was recorded. With `beats` also
-        `beat_of (batch, time)`, the place of the heart beat that a sample belongs to, and `beat_mask (batch, beats)`.
+        `beat_of (batch, time)`, the index of each sample's heart beat, and `beat_mask (batch, beats)`.
 
     Example:
         >>> from modalities.ecg import MODALITY
@@ -106,7 +106,7 @@ class EcgTransform(Transform):
 
     def __init__(self, settings: EcgSettings) -> None:
         self.settings = settings
-        # A crop is at a random place in training; the steps before it, the costly filters, run once.
+        # The crop is random in training; the steps before it, the slow filters, run once.
         self._random_from = next(place for place, step in enumerate(settings.steps) if isinstance(step, Crop))
 
     def featurise(self, sample: Ecg) -> Any:
@@ -117,7 +117,7 @@ class EcgTransform(Transform):
         return Filtered(window, sample.leads)
 
     def __call__(self, features: Any, rng: np.random.Generator | None = None) -> Item:
-        """Make the item.
+        """Compute the item.
 
         Raises:
             BadSample: no lead is left.
@@ -148,7 +148,7 @@ class EcgTransform(Transform):
         return item
 
     def collate(self, items: Sequence[Item]) -> Inputs:
-        """Stack; beats are padded to the recording that has most."""
+        """Stack; beats are padded to the largest number in the batch."""
         batch = {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
         if "beat_of" in batch:
             counts = batch["beat_of"].amax(1) + 1

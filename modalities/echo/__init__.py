@@ -1,4 +1,4 @@
-"""Echocardiogram cines: reading, transforms, encoders."""
+"""Echocardiogram clips: reading, transforms, encoders."""
 
 from modalities.echo.modality import EchoModality
 

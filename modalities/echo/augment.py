@@ -1,4 +1,4 @@
-"""Changes that training makes to a clip, the same for all its frames: motion between frames is what is measured."""
+"""Training augmentation of a clip, equal for all its frames, so that motion between frames is preserved."""
 
 import numpy as np
 import torch
@@ -10,13 +10,13 @@ Frames = NDArray[np.uint8]
 
 
 def moved(frames: Frames, rng: np.random.Generator, *, shift: float, rotation: float) -> Frames:
-    """Shift and turn by as much as a hand moves the probe; what comes in at the border is black.
+    """Random shift and rotation, as from probe movement; the border is filled with black.
 
     Args:
         frames: Square frames.
-        rng: Where randomness comes from.
-        shift: Largest shift along each axis, as a share of the side.
-        rotation: Largest turn to either side, in degrees.
+        rng: Source of all randomness.
+        shift: Maximum shift along each axis, as a fraction of the side.
+        rotation: Maximum rotation in degrees.
     """
     angle = np.deg2rad(rng.uniform(-rotation, rotation))
     # grid_sample's axes run from -1 to 1: a side is 2 long.
@@ -30,6 +30,6 @@ def moved(frames: Frames, rng: np.random.Generator, *, shift: float, rotation: f
 
 
 def gained(frames: Frames, rng: np.random.Generator, gain: float) -> Frames:
-    """Multiply all grey levels by one factor, as the gain of the scanner does; black stays black."""
+    """Random gain: multiply all grey levels by one factor."""
     table = np.arange(256) * np.exp(rng.uniform(-gain, gain))
     return np.asarray(np.rint(table).clip(0, 255).astype(np.uint8)[frames])

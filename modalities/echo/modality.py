@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class EchoModality(Modality):
-    """Echocardiogram cines; a study of several clips is a record with several alternatives of this side.
+    """Echocardiogram clips; a study of several clips is a record with several alternatives of this tower.
 
     Args:
-        strict: Refuse, when reading, what otherwise gives a warning; see `read_echo`.
+        strict: Reject clips that would raise a warning; see `read_echo`.
     """
 
     name = "echo"
@@ -40,7 +40,7 @@ class EchoModality(Modality):
         self.strict = strict
 
     def with_strict_reading(self) -> "EchoModality":
-        """Refuses clips in which something looks wrong."""
+        """A copy that rejects clips with faults."""
         return EchoModality(strict=True)
 
     def read(self, source: Any) -> Echo:
@@ -48,7 +48,7 @@ class EchoModality(Modality):
         return read_echo(source, strict=self.strict)
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> EchoTransform:
-        """The settings that an image tower's weights were trained with or that measures need, then the given ones."""
+        """The settings of an image encoder's weights or of the features, overridden by the given ones."""
         if encoder == "features":
             return MeasuredTransform(EchoSettings.make(DEFAULTS | settings))
         wanted = tower_settings(encoder_args) if encoder == "image" else {}
@@ -76,7 +76,7 @@ class EchoModality(Modality):
     def token_labels(
         self, sample: Echo, transform: Transform, encoder: Encoder, level: str, count: int
     ) -> TokenLabels | None:
-        """Stretches of the clip that the encoder sees, one a token."""
+        """Time segments of the encoder's input, one per token."""
         stride = getattr(encoder, "stride", None)
         if level != "tokens" or stride is None or not isinstance(transform, EchoTransform):
             return None
@@ -84,5 +84,5 @@ class EchoModality(Modality):
         return TokenLabels(labels, np.eye(count), shown=Echo(transform.item(sample)["frames"], transform.settings.rate))
 
     def toy_sample(self, label: int, rng: np.random.Generator) -> Echo:
-        """One of ten made-up hearts, see `toy_sample_echo`."""
+        """One of ten synthetic hearts."""
         return synthetic_echo(label, rng)

@@ -1,4 +1,4 @@
-"""A clip as a person looks at it on paper: a strip of frames with their times."""
+"""Picture of a clip: a strip of frames with their times."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,10 +20,10 @@ def draw_strip(echo: Echo, axes: "Axes", *, count: int = 6, weights: Sequence[fl
 
     Args:
         echo: The clip.
-        axes: Where to draw.
-        count: Frames in the strip; a clip of fewer is drawn whole.
-        weights: One number of at least 0 for each equal stretch of the clip, such as how much a sentence attends to
-            each token of it: a bar under each frame is as strong as its stretch, that of the largest full.
+        axes: Axes to draw on.
+        count: Frames in the strip; of a shorter clip all are drawn.
+        weights: One number of at least 0 for each equal segment of the clip, such as its attention weights: a bar under
+            each frame is shaded by its segment's weight, relative to the largest.
 
     Raises:
         UserError: a weight is negative, NaN or infinite, or there is none.

@@ -1,4 +1,4 @@
-"""Whatever a person calls an echocardiogram clip -> `Echo`, or `BadSample`. Files are judged by content."""
+"""Read an echocardiogram clip from any supported source. File formats are recognised by content."""
 
 import logging
 from collections.abc import Mapping
@@ -14,23 +14,23 @@ from modalities.echo.sample import Echo, check_rate, check_size
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 29
-"""Largest file that is opened."""
+"""Maximum size of a file."""
 
 WANTED = "an echo cine: AVI, MP4, DICOM, NPZ or NPY"
 
 
 def read_echo(source: Any, *, strict: bool = False) -> Echo:
-    """Read one clip in grey, at regular times; black corners and what is drawn into the picture stay as they are.
+    """Read one clip in grey, at regular times; black corners and overlays are unchanged.
 
     Args:
         source: A path: AVI, MP4 or MOV, DICOM (its 2D tissue region), NPZ with `frames` and `rate`, or NPY with a
             `.json` beside it. Or the bytes of one of them but NPY; or `{"frames": array, "rate": 50}` with uint8
             frames `(time, height, width)` or `(time, height, width, 3)`; or an `Echo`.
-        strict: Refuse what otherwise gives a warning: frame rates or regions in the tags that contradict each other,
-            a frame or two that are missing.
+        strict: Reject clips that would raise a warning: contradicting frame rates or regions in the tags, one or two
+            missing frames.
 
     Raises:
-        BadSample: it is no cine but a still image, is damaged or too large, or does not state its frame rate.
+        BadSample: it is a still image, is damaged or too large, or does not state its frame rate.
 
     Example:
         >>> echo = read_echo({"frames": np.zeros((20, 64, 80), np.uint8), "rate": 50})
@@ -65,7 +65,7 @@ def _open(source: Any) -> tuple[str, Echo]:
 def _from_path(path: Path) -> Echo:
     from modalities.echo.formats import arrays
 
-    if not path.is_file():  # a pipe or a device would never end
+    if not path.is_file():  # reading a pipe or a device would not end
         raise BadSample(path, WANTED, "a folder" if path.is_dir() else "no such file")
     size = path.stat().st_size
     if size > MAX_BYTES:

@@ -1,4 +1,4 @@
-"""One clip in memory: grey frames and their rate. Colour, pixels outside the ultrasound region and tags are gone."""
+"""One clip in memory: grey frames and their rate, without colour, tags and pixels outside the ultrasound region."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,29 +9,29 @@ from numpy.typing import NDArray
 from mmalign.errors import BadSample
 
 MAX_VALUES = 2**28
-"""Largest clip that is read, frames times height times width: 256 MB in memory."""
+"""Maximum size of a clip, frames times height times width: 256 MB in memory."""
 
 MAX_SIDE = 4096
-"""Largest height and width of a frame, in pixels."""
+"""Maximum height and width of a frame, in pixels."""
 
 MIN_SIDE = 8
-"""Smallest height and width of a frame, in pixels."""
+"""Minimum height and width of a frame, in pixels."""
 
 MIN_FRAMES = 2
-"""Fewest frames: one frame is a still image, in which nothing moves."""
+"""Minimum number of frames: one frame is a still image."""
 
 RATES = (1.0, 1000.0)
-"""Frame rates that are believed, in frames a second."""
+"""Plausible frame rates, in frames per second."""
 
 
 @dataclass(frozen=True, eq=False)
 class Echo:
-    """A cine.
+    """A clip.
 
     Args:
         frames: Grey levels 0..255, `(time, height, width)` uint8.
-        rate: Frames a second.
-        faults: What looked wrong when it was read, in words; empty for a good clip.
+        rate: Frames per second.
+        faults: Descriptions of faults found while reading; empty for a good clip.
 
     Example:
         >>> echo = Echo(np.zeros((30, 112, 112), np.uint8), 15.0)
@@ -45,12 +45,12 @@ class Echo:
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """Duration in seconds."""
         return len(self.frames) / self.rate
 
     @property
     def nbytes(self) -> int:
-        """Its size in memory."""
+        """Size in memory in bytes."""
         return self.frames.nbytes
 
     def __eq__(self, other: object) -> bool:
@@ -64,7 +64,7 @@ class Echo:
 
 
 def check_size(source: object, frames: Any, height: Any, width: Any) -> None:
-    """Refuse, from a header's numbers alone, what is a still image, too small or too large to decode.
+    """Reject still images and frames that are too small or too large, from a header, before decoding.
 
     Raises:
         BadSample: it is.
@@ -79,11 +79,11 @@ def check_size(source: object, frames: Any, height: Any, width: Any) -> None:
 
 
 def check_rate(source: object, rate: float) -> float:
-    """The rate, where it can be believed.
+    """The rate, checked for plausibility.
 
     Raises:
         BadSample: it cannot.
     """
-    if not RATES[0] <= rate <= RATES[1]:  # NaN answers no
+    if not RATES[0] <= rate <= RATES[1]:  # False for NaN
         raise BadSample(source, f"a rate in {RATES[0]:g}..{RATES[1]:g} frames a second", f"{rate:g}")
     return float(rate)

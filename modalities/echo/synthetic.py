@@ -1,4 +1,4 @@
-"""Ten made-up hearts: an ellipse in speckle that contracts, for tests and trials. It is not a model of a heart."""
+"""Ten synthetic hearts: a contracting ellipse in speckle, for tests and trials; not a physiological model."""
 
 import numpy as np
 
@@ -12,18 +12,18 @@ KINDS = tuple(
     for beats in (1.0, 2.2)
     for size, shortening in ((0.62, 0.12), (0.62, 0.38), (0.80, 0.12), (0.80, 0.38), (0.45, 0.25))
 )
-"""Slow or fast (beats a second), each large or very large (semi-axis as a share of half the frame) and weak or strong
-(share by which the axis shortens), or small."""
+"""Slow or fast (beats per second), each large or very large (semi-axis as a fraction of half the frame) and weak or
+strong (fraction by which the axis shortens), or small."""
 
 
 def synthetic_echo(label: int, rng: np.random.Generator) -> Echo:
-    """About a second of one kind of heart, 64 x 64 at 30 frames a second, in a sector with black corners.
+    """Generate about a second of one kind of heart, 64 x 64 at 30 frames per second, in a sector with black corners.
 
     Args:
         label: 0..9, see `KINDS`.
-        rng: Where randomness comes from.
+        rng: Source of all randomness.
     """
-    colour_and_shape(label)  # refuses what is no class
+    colour_and_shape(label)  # rejects unknown classes
     kind = KINDS[label]
     count = int(rng.integers(24, 49))
     phase = 2 * np.pi * (kind["beats"] * rng.uniform(0.9, 1.1) * np.arange(count) / RATE + rng.random())
@@ -35,7 +35,7 @@ def synthetic_echo(label: int, rng: np.random.Generator) -> Echo:
     radius = np.sqrt((x / (0.6 * axis)) ** 2 + (y / axis) ** 2)  # (time, side, side); 1 = the wall
     wall = np.exp(-(((radius - 1.1) / 0.18) ** 2))
     echo = 0.06 + 0.30 * (radius > 1.1) + 0.75 * wall
-    # Speckle is the length of a sum of many small echoes: Rayleigh. One field for tissue, a little of another a frame.
+    # Speckle is Rayleigh distributed: one fixed field for tissue, plus a little of a new field per frame.
     field = rng.rayleigh(0.8, (SIDE, SIDE)).astype(np.float32)
     flicker = rng.random((count, SIDE, SIDE), dtype=np.float32)
     sector = np.abs(place[None, :]) < 0.15 + 0.5 * (place[:, None] + 1)

@@ -1,4 +1,4 @@
-"""Clips to a batch: so many frames at one rate and of one size, what is missing at the end masked."""
+"""Clip transform: a fixed number of frames at one rate and size, masked beyond the end."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,24 +26,24 @@ CHOICES = {"sampling": ("nearest", "linear"), "crop": ("pad", "centre", "squash"
 
 @dataclass(frozen=True)
 class EchoSettings:
-    """How clips become inputs. The lower half is training's augmentation; all of it is off unless set.
+    """Settings of preprocessing and, off by default, training augmentation.
 
     Args:
-        rate: Frames a second of the inputs.
-        frames: Frames of the inputs; with the default rate 1.07 s, a heart beat. Use takes the middle of a clip,
-            training any place.
+        rate: Frames per second of the inputs.
+        frames: Number of frames of the inputs; with the default rate 1.07 s, a heart beat. Inference uses the middle of
+            a clip, training a random window.
         size: Side of the square frames, in pixels.
-        sampling: nearest (the frame on the screen at that time) or linear (two frames blended).
-        crop: What happens to a frame that is not square: pad (black bars, so that nothing is lost), centre (cut the
-            middle) or squash (change its proportions).
-        short: What happens to a clip that is too short: pad (the last frame stands still, masked) or loop (begin
-            anew, not masked).
-        mean: Mean grey level on the scale 0..1, subtracted; three numbers for towers that take colours.
-        std: Standard deviation, divided by.
-        jitter: Largest shift of each frame's time in training, as a share of the time between frames, 0..0.5.
-        shift: Largest shift of the picture in training, as a share of its side.
-        rotation: Largest turn in training, in degrees.
-        gain: Training multiplies grey levels by `exp(uniform(-gain, gain))`.
+        sampling: nearest (the displayed frame at that time) or linear (interpolation of two frames).
+        crop: Handling of frames that are not square: pad (black bars), centre (centre crop) or squash (change the
+            aspect ratio).
+        short: Handling of clips that are too short: pad (repeat the last frame, masked) or loop (start again, not
+            masked).
+        mean: Mean grey level on the scale 0..1, subtracted; three numbers for encoders of colour images.
+        std: Standard deviation; divides the grey levels.
+        jitter: Maximum shift of each frame's time in training, as a fraction of the frame interval, 0..0.5.
+        shift: Maximum shift of the frames in training, as a fraction of their side.
+        rotation: Maximum rotation in training, in degrees.
+        gain: Gain augmentation: multiply grey levels by `exp(uniform(-gain, gain))`.
     """
 
     rate: float = 15.0
@@ -60,7 +60,7 @@ class EchoSettings:
     gain: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense, before any data is read."""
+        """Validate the settings."""
         for name, least, most in (("frames", 1, 1024), ("size", 8, 1024)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
@@ -80,7 +80,7 @@ class EchoSettings:
 
     @staticmethod
     def make(values: Mapping[str, Any]) -> "EchoSettings":
-        """From a mapping, naming what is unknown."""
+        """Build from a mapping; raises an error for unknown names."""
         return registry.settings(EchoSettings, values, "echo transform")
 
 
@@ -88,18 +88,18 @@ BOUNDS = {"rate": RATES, "jitter": (0.0, 0.5), "shift": (0.0, 0.5), "rotation": 
 
 
 class EchoTransform(Transform):
-    """Choose frames by time, resize and, in training, move. Numbers stay bytes until the encoder scales them.
+    """Sample frames by time, resize and, in training, augment. Values stay uint8 until the encoder normalises them.
 
-    A place in time and not a place among frames is what is chosen: the same clip stored at another rate gives the same
-    item, but for the frames that it has in between.
+    Frames are sampled by time, not by index, so that a clip stored at another rate gives the same item up to the
+    available frames.
 
     Args:
         settings: See `EchoSettings`.
-        sealed: It comes from a bundle: an encoder built for it reads no file and no network.
+        sealed: Loaded from a bundle: an encoder built for it reads no file and no network.
 
     Shape:
         `Echo` -> item of `frames (time, size, size)` uint8 and `mask (time,)` -> the same with a batch dimension in
-        front; mask is True for frames that are the clip's own.
+        front; mask is True for real frames.
 
     Example:
         >>> transform = EchoTransform(EchoSettings(size=32))
@@ -123,7 +123,7 @@ class EchoTransform(Transform):
         return {"frames": np.ascontiguousarray(frames), "mask": mask}
 
     def _times(self, seconds: float, rng: np.random.Generator | None) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """When the frames are taken, in seconds from the start of the clip: the middles of equal intervals."""
+        """Sampling times in seconds from the start of the clip: the midpoints of equal intervals."""
         s = self.settings
         ticks = np.arange(s.frames) + 0.5
         if rng is not None and s.jitter:
@@ -148,7 +148,7 @@ class EchoTransform(Transform):
 
 
 class Normalise(nn.Module):
-    """Bytes -> numbers about zero, on the device, a whole batch at once.
+    """Normalise a uint8 batch on the device.
 
     Shape:
         `(batch, time, size, size)` uint8 -> the same shape, floating point.
@@ -159,7 +159,7 @@ class Normalise(nn.Module):
 
     def __init__(self, transform: EchoTransform) -> None:
         super().__init__()
-        # Not persistent: they belong to the transform, whose config travels with the weights.
+        # Not persistent: they belong to the transform, whose config is saved with the weights.
         for name in ("mean", "std"):
             value = 255 * float(np.mean(getattr(transform.settings, name)))
             self.register_buffer(name, torch.tensor(value), persistent=False)
@@ -170,10 +170,10 @@ class Normalise(nn.Module):
 
 
 def _at(sample: Echo, times: NDArray[np.float64], sampling: str) -> NDArray[np.uint8]:
-    """The frames at these times; frame i is on the screen from `i / rate` to `(i + 1) / rate`."""
+    """The frames at these times; frame i is displayed from `i / rate` to `(i + 1) / rate`."""
     last = len(sample.frames) - 1
     if sampling == "nearest":
-        # Times that should fall on the border of two frames are rounded to one side of it.
+        # Times at the border of two frames are rounded consistently.
         places: NDArray[np.int64] = np.floor(times * sample.rate + 1e-6).astype(np.int64)
         return np.take(sample.frames, places.clip(0, last), axis=0)
     places = (times * sample.rate - 0.5).clip(0, last)

@@ -1,1 +1,1 @@
-"""Hearts seen twice: sources that pair ECGs with echocardiograms and reports, and a simulated heart."""
+"""Paired ECG, echocardiogram and report: data sources and a heart simulator."""

@@ -124,7 +124,7 @@ def _from_array(values: NDArray[Any], source: object) -> Pixels:
         values = values.astype(np.uint8) * 255
     elif np.issubdtype(values.dtype, np.floating):
         low, high = float(values.min()), float(values.max())
-        if not (low >= 0 and high <= 1):  # NaN answers no to both
+        if not (low >= 0 and high <= 1):  # False for NaN
             raise BadSample(source, "floats in 0..1", f"values in {low:g}..{high:g}")
         values = np.rint(values * 255).astype(np.uint8)
     elif values.dtype != np.uint8:

@@ -62,7 +62,7 @@ class ImageSettings:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense, before any data is read."""
+        """Validate the settings."""
         if not isinstance(self.size, int) or not 1 <= self.size <= 4096:
             raise UserError(f"image transform: size must be an integer in 1..4096, got {self.size!r}")
         for name, choices in (("interpolation", FILTERS), ("crop", CROPS)):
@@ -84,7 +84,7 @@ class ImageSettings:
 
     @staticmethod
     def make(values: Mapping[str, Any]) -> "ImageSettings":
-        """From a mapping, naming what is unknown."""
+        """Build from a mapping; raises an error for unknown names."""
         return registry.settings(ImageSettings, values, "image transform")
 
 

@@ -48,7 +48,7 @@ class MoleculeSettings:
     atom_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense, before any data is read."""
+        """Validate the settings."""
         if not isinstance(self.stereo, bool):
             raise UserError(f"molecule transform: stereo must be true or false, got {self.stereo!r}")
         if isinstance(self.fingerprint, bool) or self.fingerprint not in FINGERPRINTS:
@@ -62,7 +62,7 @@ class MoleculeSettings:
 
     @staticmethod
     def make(values: Mapping[str, Any]) -> "MoleculeSettings":
-        """From a mapping, naming what is unknown."""
+        """Build from a mapping; raises an error for unknown names."""
         return registry.settings(MoleculeSettings, values, "molecule transform")
 
 

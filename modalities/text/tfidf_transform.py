@@ -48,7 +48,7 @@ class NgramSettings:
     phrases: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense, before any data is read."""
+        """Validate the settings."""
         for name in ("words", "letters"):
             sizes = tuple(getattr(self, name))
             if len(sizes) != 2 or not all(isinstance(size, int) for size in sizes) or not 1 <= sizes[0] <= sizes[1] < 9:
@@ -67,7 +67,7 @@ class NgramSettings:
 
     @staticmethod
     def make(values: Mapping[str, Any]) -> "NgramSettings":
-        """From a mapping, naming what is unknown."""
+        """Build from a mapping; raises an error for unknown names."""
         known = {field.name for field in fields(NgramSettings)}
         for name in values:
             if name not in known:

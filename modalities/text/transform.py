@@ -36,7 +36,7 @@ class TextSettings:
     phrases: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense, before any data is read."""
+        """Validate the settings."""
         if not isinstance(self.max_length, int) or not 2 <= self.max_length <= 8192:
             raise UserError(f"text transform: max_length must be an integer in 2..8192, got {self.max_length!r}")
         if not isinstance(self.vocab_size, int) or not 256 + SPECIALS <= self.vocab_size <= 2**20:
@@ -50,7 +50,7 @@ class TextSettings:
 
     @staticmethod
     def make(values: Mapping[str, Any]) -> "TextSettings":
-        """From a mapping, naming what is unknown."""
+        """Build from a mapping; raises an error for unknown names."""
         return registry.settings(TextSettings, values, "text transform")
 
 

@@ -1,4 +1,4 @@
-"""An encoder whose vector is a linear map of measures, and the transform that takes them."""
+"""Linear encoder of hand-crafted ECG features, and the transform that computes them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,11 +18,11 @@ from modalities.ecg.sample import LEADS, Ecg
 from modalities.ecg.transform import EcgSettings, EcgTransform, Filtered, Item
 
 MILLIVOLTS: tuple[Step, ...] = (Resample(), Bandpass(), Crop(), Normalise(by="fixed", scale=1.0))
-"""The default steps, except that voltages stay: a thick wall shows in them alone."""
+"""The default steps without normalisation of voltages, which carry the signs of hypertrophy."""
 
 
 class Measures(NamedTuple):
-    """The features of a recording without augmentation: its measures, and which leads were recorded."""
+    """Features of a recording without augmentation, and the mask of recorded leads."""
 
     values: NDArray[np.float64]
     lead_mask: NDArray[np.bool_]
@@ -31,8 +31,8 @@ class Measures(NamedTuple):
 class MeasuredTransform(EcgTransform):
     """The steps of `EcgTransform`, then measures (see `measures.measure`), standardised by the training recordings.
 
-    Families (the beat, its waves, power, the whole) are brought to one mean squared length, so that many points do not
-    outweigh few numbers. What cannot be measured is 0, the training mean.
+    Families (the beat, its waves, power, the whole) are scaled to equal mean squared norm, so that large families do
+    not dominate small ones. Features that cannot be measured are 0, the training mean.
 
     Args:
         settings: As for other encoders; without beats.
@@ -65,12 +65,12 @@ class MeasuredTransform(EcgTransform):
         )
 
     def featurise(self, sample: Ecg) -> Filtered | Measures:
-        """Measure the middle of the recording; where training augments, measuring waits for it."""
+        """Features of the middle of the recording; with augmentation they are computed after it."""
         filtered = super().featurise(sample)
         return filtered if self._augmented else self._measured(filtered)
 
     def fit(self, features: Iterable[Filtered | Measures]) -> None:
-        """Mean and standard deviation of each measure, unless they were given."""
+        """Fit mean and standard deviation of each feature, unless they were given."""
         if self._standard.statistics is None:
             self._standard.fit(self._measured(one).values for one in features)
 
@@ -87,12 +87,12 @@ class MeasuredTransform(EcgTransform):
         return Measures(np.concatenate([leads.ravel(), whole]), item["lead_mask"])
 
     def config(self) -> dict[str, Any]:
-        """The settings, and what was learnt."""
+        """The settings and the fitted statistics."""
         return super().config() | {"statistics": self._standard.statistics}
 
 
 class EcgFeatureLinear(FeatureLinear):
-    """A linear map of the measures of an ECG: amplitudes, areas, intervals, the median beat; tokens are the leads.
+    """A linear map of hand-crafted ECG features: amplitudes, areas, intervals, the median beat; tokens are the leads.
 
     Args:
         transform: A fitted `MeasuredTransform`.
@@ -114,5 +114,5 @@ class EcgFeatureLinear(FeatureLinear):
         super().__init__(width, places=len(LEADS), per_place=LEAD, rest=WHOLE)
 
     def token_mask(self, inputs: Inputs, values: Tensor) -> Tensor:
-        """The leads that were recorded, and the whole."""
+        """The recorded leads, and the whole-recording token."""
         return F.pad(inputs["lead_mask"], (0, 1), value=True)

@@ -18,20 +18,20 @@ from modalities.ecg.transform import EcgTransform
 
 
 class Patches(Encoder):
-    """Patches of one lead each -> linear map + embedding of the lead + place in time -> transformer -> pool.
+    """Transformer over (lead, time) patches, with lead and time position embeddings.
 
-    The layout of ViT (arXiv 2010.11929) as ST-MEM (arXiv 2402.09450) has it for ECG. No token looks at a missing lead
-    or at padding, and none enters the pool, so that what is missing changes nothing.
+    The layout of ViT (arXiv 2010.11929) as in ST-MEM (arXiv 2402.09450) for ECG. Missing leads and padding are excluded
+    from attention and pooling.
 
     Args:
-        transform: The transform; gives the length and the rate.
-        patch: Samples of a patch.
+        transform: The transform; defines length and rate.
+        patch: Number of samples per patch.
         width: Size of a token, even.
         depth: Layers.
         heads: Attention heads; must divide `width`.
         pool: mean or attention.
-        dropout: Share of values dropped on each residual branch in training.
-        beats: Give heart beats as parts.
+        dropout: Fraction of values dropped on each residual branch in training.
+        beats: Return heart beats as parts.
 
     Shape:
         `signal (batch, 12, time)` -> vector `(batch, width)`, tokens `(batch, 12 * ceil(time / patch), width)`, lead
@@ -104,7 +104,7 @@ class Patches(Encoder):
         return torch.unflatten(F.pad(signal, (0, -signal.shape[2] % self.patch)), 2, (-1, self.patch))
 
     def _mask(self, inputs: Inputs) -> Tensor:
-        """Which patches are of a lead and a time that were recorded, `(batch, 12 * places)`."""
+        """Mask of recorded patches, `(batch, 12 * places)`."""
         there = places_mask(inputs["time_mask"], self.patch)
         mask: Tensor = (inputs["lead_mask"][:, :, None] & there[:, None]).flatten(1)
         return mask

@@ -18,7 +18,7 @@ from modalities.ecg.transform import EcgTransform
 
 
 def _convolution(wide_in: int, wide_out: int, kernel: int, stride: int = 1, *, act: bool = True) -> nn.Sequential:
-    # Group norm sees one sample at a time: a batch in pieces gives the same gradient as the whole.
+    # Group norm is computed per sample: a batch in chunks has the same gradient as the whole batch.
     groups = next(count for count in (8, 4, 2, 1) if wide_out % count == 0)
     layers: list[nn.Module] = [
         nn.Conv1d(wide_in, wide_out, kernel, stride, padding=kernel // 2, bias=False),
@@ -48,15 +48,15 @@ class Residual(nn.Module):
 class ResNet(Encoder):
     """Residual network with the three-convolution stem of xresnet (He et al. 2019, arXiv 1812.01187) in one dimension.
 
-    The kind that led on PTB-XL (Strodthoff et al. 2020, arXiv 2004.13701), with group norm in place of batch norm.
-    Missing leads are rows of zeros, as lead dropout in training shows them; train with it to use few leads.
+    The best kind on PTB-XL (Strodthoff et al. 2020, arXiv 2004.13701), with group norm instead of batch norm. Missing
+    leads are rows of zeros, as with lead dropout in training; train with it to use few leads.
 
     Args:
-        transform: The transform; gives the length.
+        transform: The transform; defines the length.
         width: Channels of the stem and of the first stage; each further stage has twice as many.
         depths: Residual blocks of each stage.
-        kernel: Samples that a convolution sees, odd.
-        beats: Give heart beats as parts.
+        kernel: Kernel size of a convolution in samples, odd.
+        beats: Return heart beats as parts.
 
     Shape:
         `signal (batch, 12, time)` -> vector `(batch, width * 2 ** (stages - 1))`, a token for each place of the last
@@ -132,13 +132,13 @@ class ResNet(Encoder):
 
 
 def places_mask(time_mask: Tensor, stride: int) -> Tensor:
-    """True for each stretch of `stride` samples with a real one in it, `(batch, places)`."""
+    """True for each segment of `stride` samples with a real one, `(batch, places)`."""
     missing = -time_mask.shape[1] % stride
     return torch.unflatten(F.pad(time_mask, (0, missing)), 1, (-1, stride)).any(2)
 
 
 def need_beats(transform: EcgTransform, beats: bool) -> None:
-    """An encoder that gives beats needs a transform that finds them.
+    """Check that the transform detects beats if the encoder returns them.
 
     Raises:
         UserError: it does not.

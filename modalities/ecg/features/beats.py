@@ -1,4 +1,4 @@
-"""Heart beats: where they are in a recording, and tokens averaged by them."""
+"""Heart beats: R peak detection, and tokens averaged by beat."""
 
 import numpy as np
 import torch
@@ -10,21 +10,21 @@ from mmalign.types import Inputs, Tokens
 
 QRS_SECONDS = 0.12
 REFRACTORY_SECONDS = 0.3
-"""Two beats are never nearer than this: 200 a minute."""
+"""Minimum distance of two beats: 200 per minute."""
 
 
 def r_peaks(signal: NDArray[np.float32], rate: float) -> NDArray[np.intp]:
-    """The places of the R peaks: where the leads change fastest together.
+    """Detect R peaks: maxima of the summed squared slopes of all leads.
 
-    The idea of Pan and Tompkins (1985): slope, square, moving average over a QRS complex, threshold; here the squared
-    slopes of all leads are added, and the threshold is a third of the 98th percentile of the peaks' own range.
+    After Pan and Tompkins (1985): slope, square, moving average over a QRS complex, threshold; here the squared slopes
+    of all leads are added, and the threshold is a third of the 98th percentile of the peaks' range.
 
     Args:
         signal: `(leads, time)`, filtered.
         rate: Samples a second.
 
     Returns:
-        Ascending places in time, perhaps none.
+        Ascending sample indices, possibly none.
     """
     from scipy import ndimage
     from scipy import signal as dsp
@@ -39,7 +39,7 @@ def r_peaks(signal: NDArray[np.float32], rate: float) -> NDArray[np.intp]:
 
 
 def beat_of_each_sample(signal: NDArray[np.float32], time_mask: NDArray[np.bool_], rate: float) -> NDArray[np.int64]:
-    """Which beat each sample belongs to: borders lie midway between R peaks; -1 where nothing was recorded.
+    """Beat index of each sample: borders are midway between R peaks; -1 where nothing was recorded.
 
     A recording without R peaks is one beat.
 
@@ -56,26 +56,26 @@ def beat_of_each_sample(signal: NDArray[np.float32], time_mask: NDArray[np.bool_
     peaks = r_peaks(signal, rate)
     borders = (peaks[1:] + peaks[:-1]) / 2
     beats = np.searchsorted(borders, np.arange(len(time_mask)), side="right")
-    _, numbers = np.unique(beats[time_mask], return_inverse=True)  # a beat may lie in a gap
+    _, numbers = np.unique(beats[time_mask], return_inverse=True)  # a beat may be within a gap
     result = np.full(len(time_mask), -1, np.int64)
     result[time_mask] = numbers
     return result
 
 
 def beat_tokens(tokens: Tokens, inputs: Inputs, stride: int) -> Tokens:
-    """Tokens averaged by beat, each weighted by the time that it shares with the beat.
+    """Mean of the tokens of each beat, weighted by their overlap in time.
 
     Args:
-        tokens: `(batch, rows * places, width)`: `rows` times the same places in time, each `stride` samples long.
+        tokens: `(batch, rows * places, width)`: `rows` times the same segments in time, each `stride` samples long.
         inputs: With `beat_of (batch, time)` and `beat_mask (batch, beats)`.
-        stride: Samples between one place and the next.
+        stride: Samples per segment.
 
     Returns:
         `(batch, beats, width)`.
     """
     beat_of, beat_mask = inputs["beat_of"], inputs["beat_mask"]
     places = -(-beat_of.shape[1] // stride)
-    # One-hot over time, summed within places; -1 has a column of its own, which is cut off.
+    # One-hot over time, summed within segments; the column of -1 is cut off.
     share = F.one_hot(beat_of + 1, beat_mask.shape[1] + 1)[..., 1:].to(tokens.values.dtype)
     share = F.pad(share, (0, 0, 0, places * stride - share.shape[1]))
     share = torch.unflatten(share, 1, (places, stride)).sum(2)

@@ -1,4 +1,4 @@
-"""What a cardiologist measures: the median beat, its waves, intervals between beats, power in bands."""
+"""Hand-crafted ECG features: median beat, waves, RR intervals, band power."""
 
 from fractions import Fraction
 from typing import Any
@@ -12,24 +12,24 @@ from modalities.ecg.sample import LEADS
 Values = NDArray[np.float64]
 
 STEP = 0.01  # seconds between two points of the median beat
-BEFORE, AFTER = 25, 45  # points on either side of the R peak: 0.25 s hold the P wave, 0.45 s most of the T wave
-REFINED = 0.06  # seconds: the R peak is where the leads are largest together, so near to where they change fastest
+BEFORE, AFTER = 25, 45  # points before and after the R peak: 0.25 s include the P wave, 0.45 s most of the T wave
+REFINED = 0.06  # seconds: the R peak is refined to the maximum amplitude of all leads within this distance
 TAILS = (0.05, 0.1, 0.25)
-"""Shares of the steep slopes before and after what counts as the QRS complex; one level to cross would jump."""
+"""Fractions of the total slope before and after the QRS complex; a single threshold would be unstable."""
 QUIET = 0.1
-"""Share of the steepest slope that is noise, and P and T waves."""
-FINE = 500.0  # samples a second at which peaks are found: a hundredth of a second is half of a steep slope
-BANDS = ((0.5, 2), (2, 4), (4, 7), (7, 12), (12, 20), (20, 30))  # Hz; above, what a recording keeps differs by its rate
+"""Fraction of the steepest slope below which slopes count as noise, P or T waves."""
+FINE = 500.0  # samples per second for peak detection: 10 ms would be half of a steep slope
+BANDS = ((0.5, 2), (2, 4), (4, 7), (7, 12), (12, 20), (20, 30))  # Hz; higher bands depend on the sampling rate
 
 FAMILIES = {"beat": 30, "waves": 9, "power": len(BANDS)}
-"""Measures of a lead, by family."""
+"""Features of a lead, by family."""
 LEAD = sum(FAMILIES.values())
 WHOLE = 17
-"""Measures of the recording as a whole."""
+"""Features of the whole recording."""
 
 
 def median_beat(signal: Values, rate: float) -> tuple[Values, Values, Values]:
-    """The beat that all beats have in common: aligned at R peaks, less the level before the QRS complex, median.
+    """Median beat: beats aligned at R peaks, minus the level before the QRS complex.
 
     Args:
         signal: `(leads, time)` in millivolt.
@@ -59,11 +59,11 @@ def median_beat(signal: Values, rate: float) -> tuple[Values, Values, Values]:
 
 
 def measure(signal: NDArray[Any], there: NDArray[np.bool_], rate: float) -> tuple[Values, Values]:
-    """All measures of one recording; NaN where a lead is missing or no beat was found.
+    """All features of one recording; NaN where a lead is missing or no beat was found.
 
     Args:
         signal: `(12, time)` in millivolt, leads in the standard order.
-        there: `(12,)`, which leads were recorded.
+        there: `(12,)`, True = the lead was recorded.
         rate: Samples a second.
 
     Returns:
@@ -97,10 +97,10 @@ def _power(signal: Values, rate: float) -> Values:
 
 
 def _width(beat: Values) -> list[float]:
-    """Within which time 90, 80 and 50 % of the steep slopes are, in seconds; and the sum of all slopes."""
+    """Durations with 90, 80 and 50 % of the steep slopes, in seconds; and the sum of all slopes."""
     slope = np.abs(np.diff(beat, axis=1)).sum(0)[15:40]
     steep = (slope - QUIET * slope.max()).clip(0)
-    if not steep.sum() > 0:  # NaN answers no
+    if not steep.sum() > 0:  # False for NaN
         return [np.nan] * 4
     passed = np.concatenate([[0.0], np.cumsum(steep)]) / steep.sum()
     grid = np.arange(len(passed)) * STEP

@@ -26,7 +26,7 @@ Loaded = dict[str, Any]
 
 
 def from_path(path: Path) -> Channels:
-    """A table by its suffix, with the `.json` beside it."""
+    """A table by its suffix, with its `.json` file."""
     beside: Loaded = {}
     side = path.with_suffix(".json")
     if side.is_file():
@@ -45,7 +45,7 @@ def parse(data: bytes, suffix: str, source: str, beside: Loaded | None = None) -
         loaded = READERS[suffix](data)
     except BadSample as error:
         raise BadSample(source, error.expected, error.came) from error
-    except Exception as error:  # damaged files raise whatever the parser happens to
+    except Exception as error:  # parsers of damaged files raise anything
         reason = " ".join(str(error).split())[:120]
         raise BadSample(source, f"a readable {suffix} file", f"{type(error).__name__}: {reason}") from error
     stated = {key: value for key, value in (beside or {}).items() if key in STATED}
@@ -53,7 +53,7 @@ def parse(data: bytes, suffix: str, source: str, beside: Loaded | None = None) -
 
 
 def from_mapping(given: Mapping[Any, Any], source: str) -> Channels:
-    """`signal`, `rate`, `units` and `leads`, all of them stated: none is guessed."""
+    """Parse a mapping with `signal`, `rate`, `units` and `leads`; all are required."""
     missing = [name for name in ("signal", *STATED) if given.get(name) is None]
     if missing:
         raise BadSample(source, ADVICE if "signal" not in missing else f"a signal and {ADVICE}", f"no {missing[0]}")
@@ -101,7 +101,7 @@ def _npz(data: bytes) -> Loaded:
 
 
 def _array(stream: io.BytesIO, size: int) -> NDArray[Any]:
-    # The header is believed only as far as the bytes go: NumPy reserves memory before it reads.
+    # The header is checked against the file size first: NumPy allocates memory before it reads.
     version = np.lib.format.read_magic(stream)
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = reader(stream)
@@ -127,7 +127,7 @@ def _csv(data: bytes) -> Loaded:
         raise BadSample("", f"at most {MAX_VALUES} values", f"{len(lines)} lines")
     if not kept:
         raise BadSample("", "a header line with the leads", f"{lines[0][:60]!r}")
-    # An empty cell is a sample that is not there; a line that is too short is a damaged file.
+    # An empty cell is a missing sample; a line that is too short is a damaged file.
     values = np.genfromtxt(lines[1:], delimiter=mark, usecols=kept, ndmin=2, comments=None)  # type: ignore[call-overload]  # the stub misses None
     words = [cell.strip().lower() for line in lines[1:] for cell in line.split(mark)] if np.isnan(values).any() else []
     if any(word and word not in ("nan", "na", "null") and not _is_number(word) for word in words):
@@ -163,4 +163,4 @@ def _parquet(data: bytes) -> Loaded:
 READERS: dict[str, Callable[[bytes], Loaded]] = {
     ".csv": _csv, ".npy": _npy, ".npz": _npz, ".parquet": _parquet, ".pq": _parquet,
 }  # fmt: skip
-"""Suffix -> what reads it."""
+"""Suffix -> reader."""

@@ -13,10 +13,10 @@ from modalities.ecg.formats.leads import lead_of
 from modalities.ecg.sample import LEADS, MAX_VALUES, Channels
 
 TAGS = ["WaveformSequence", "SOPClassUID", "EncryptedAttributesSequence"]
-"""All that is read of the file."""
+"""The only tags read from the file."""
 
 RHYTHM_SECONDS = 10.0
-"""The rhythm strip is the group whose length is nearest to this; median beats last about one second."""
+"""The rhythm strip is the group with the length closest to this; median beats last about one second."""
 
 _TYPES = {("SB", 8): "i1", ("UB", 8): "u1", ("SS", 16): "i2", ("US", 16): "u2", ("SL", 32): "i4", ("UL", 32): "u4"}
 _NUMBERS = {1: "I", 2: "II", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF"} | {n: f"V{n - 2}" for n in range(3, 9)}
@@ -39,7 +39,7 @@ def parse(data: bytes, source: str) -> Channels:
             return _rhythm(pydicom.dcmread(io.BytesIO(data), specific_tags=TAGS), source)
     except BadSample:
         raise
-    except Exception as error:  # the message may quote the file's fields: only its kind is told, in a traceback too
+    except Exception as error:  # the message may quote the file's fields: only its type is reported, in a traceback too
         raise BadSample(source, "a DICOM waveform", f"a damaged one ({type(error).__name__})") from None
 
 
@@ -95,7 +95,7 @@ def _number(channel: Any, name: str, default: float) -> float:
 
 
 def _padding(group: Any, digital: NDArray[Any], kind: np.dtype[Any]) -> NDArray[np.bool_]:
-    """Where the file says that nothing was recorded."""
+    """Mask of the file's padding values, where nothing was recorded."""
     value = group.get("WaveformPaddingValue")
     if value is None:
         return np.zeros(digital.shape, bool)

@@ -1,4 +1,4 @@
-"""Does a recording obey Einthoven and Goldberger, and are its voltages those of a heart? If not, what is likely?"""
+"""Plausibility checks of a recording: Einthoven's and Goldberger's equations, voltage range, likely causes."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -9,26 +9,26 @@ from numpy.typing import NDArray
 from modalities.ecg.formats.leads import LIMB, LIMB_WEIGHTS
 
 LARGEST = 20.0
-"""Millivolts that no electrode on the skin sees; more means another unit."""
+"""Maximum plausible surface voltage in millivolts; more indicates another unit."""
 
 SMALLEST = 0.02
-"""Millivolts; a recording that never leaves this range was most likely written in volts."""
+"""Millivolts; a recording within this range was most likely written in volts."""
 
 TOLERANCE = 0.15
-"""Residual of Einthoven's and Goldberger's equations that is still rounding and noise, as a share of the signal."""
+"""Tolerated residual of Einthoven's and Goldberger's equations, as a fraction of the signal."""
 
 FLOOR = 0.02
 """The same in millivolts: quantisation of coarse files."""
 
-_POINTS = 5000  # as many points in time say enough
+_POINTS = 5000  # maximum number of time points that are checked
 
 
 def find_faults(signal: NDArray[np.float64], valid: NDArray[np.bool_], leads: Sequence[str]) -> list[str]:
-    """What looks wrong, in words: the unit, the order and the polarity of the limb leads.
+    """Check the unit, the order and the polarity of the limb leads; returns descriptions of faults.
 
     Residuals are those of `III = II - I`, `aVR = -(I + II) / 2`, `aVL = I - II / 2` and `aVF = II - I / 2`. When they
     do not vanish, each exchange of two leads and each inversion of one is tried, and the one that explains the
-    recording is named. Electrodes placed wrongly on the patient obey the equations and are not found.
+    recording is reported. Misplaced electrodes satisfy the equations and are not detected.
 
     Args:
         signal: Millivolts, `(leads, time)`.
@@ -61,7 +61,7 @@ def _order(
 ) -> list[str]:
     names = [lead for lead in LIMB if lead in usable]
     if len(names) < 3:
-        return []  # any two limb leads agree with each other
+        return []  # any two limb leads are consistent
     rows = [list(leads).index(lead) for lead in names]
     together = signal[rows][:, valid[rows].all(0)]
     if together.shape[1] < 2:
@@ -76,7 +76,7 @@ def _order(
     if residual <= allowed:
         return []
     tried = sorted((_residual(change @ covariance @ change.T, weights), words) for words, change in _changes(names))
-    # With three leads several single faults look the same: all that explain the recording are named.
+    # With three leads several single faults are indistinguishable: all that explain the recording are reported.
     likely = [words for left, words in tried if left <= max(0.1 * residual, 2 * tried[0][0]) and left <= allowed]
     if likely:
         return [" or ".join(likely[:3])]
@@ -84,14 +84,14 @@ def _order(
 
 
 def _residual(covariance: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    """Root mean square of what the plane spanned by I and II does not explain, for one lead."""
+    """Root mean square residual of one lead outside the plane spanned by I and II."""
     basis, _ = np.linalg.qr(weights)
     outside = np.eye(len(weights)) - basis @ basis.T
     return float(np.sqrt(max(np.trace(outside @ covariance), 0.0) / len(weights)))
 
 
 def _changes(names: Sequence[str]) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Each single fault in words, and the matrix that undoes it."""
+    """Each single fault as text, and the matrix that reverts it."""
     identity = np.eye(len(names))
     for place, lead in enumerate(names):
         change = identity.copy()

@@ -1,4 +1,4 @@
-"""Names of leads and units as files spell them, and the limb leads that follow from two others."""
+"""Names of leads and units in files, and limb leads derived from two others."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ MILLIVOLTS = {
     "v": 1e3, "volt": 1e3, "mv": 1.0, "millivolt": 1.0, "uv": 1e-3, "\u00b5v": 1e-3, "\u03bcv": 1e-3,
     "microvolt": 1e-3, "nv": 1e-6, "nanovolt": 1e-6,
 }  # fmt: skip
-"""How many millivolts one of each unit is."""
+"""Millivolts per unit."""
 
 _BY_NAME = {lead.upper(): lead for lead in LEADS}
 _BY_NAME |= {f"C{n}": f"V{n}" for n in range(1, 7)}  # the chest electrodes' own names
@@ -28,7 +28,7 @@ _PREFIX = re.compile(r"^(MDC[_ ]ECG[_ ]LEAD[_ ]|(ECG|EKG)[ _:-]*(LEAD[ _]+)?|LEA
 
 
 def lead_of(name: str) -> tuple[str, int] | None:
-    """The standard lead that a channel's name stands for, and its sign; None for another channel.
+    """The standard lead of a channel name, and its sign; None for other channels.
 
     Case does not matter; `MDC_ECG_LEAD_`, `ECG`, `Lead`, and what stands in brackets is left out; `DI`, `D2`, `C1`
     and `MLII` are understood; a leading minus turns the sign, as in Cabrera's `-aVR`.
@@ -45,7 +45,7 @@ def lead_of(name: str) -> tuple[str, int] | None:
 
 
 def millivolts(unit: str) -> float | None:
-    """What to multiply by to have millivolts; None for a unit that is none of voltage.
+    """Factor from a unit to millivolts; None if it is no unit of voltage.
 
     Example:
         >>> millivolts("uV"), millivolts("mmHg")
@@ -57,7 +57,7 @@ def millivolts(unit: str) -> float | None:
 def complete(
     signal: NDArray[np.float64], valid: NDArray[np.bool_], leads: Sequence[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], tuple[str, ...]]:
-    """Add the limb leads that are missing, where any two are there: they are all sums of I and II.
+    """Add missing limb leads if any two were recorded: all are linear combinations of I and II.
 
     Args:
         signal: `(leads, time)`.

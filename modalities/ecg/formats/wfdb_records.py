@@ -22,19 +22,19 @@ from modalities.ecg.sample import MAX_VALUES, Channels
 SUFFIXES = (".hea", ".dat", ".mat")
 
 _INVALID = {"16": -(2**15), "61": -(2**15), "80": -(2**7), "212": -(2**11), "24": -(2**23), "32": -(2**31)}
-"""Storage format -> the number that stands for a sample that is not there."""
+"""Storage format -> value of a missing sample."""
 
 _BITS = {"16": 16, "61": 16, "80": 8, "212": 12, "24": 24, "32": 32}
 _GAIN = re.compile(r"^([-+.\deE]+)(?:\((-?\d+)\))?(?:/(\S+))?$")
 _FORMAT = re.compile(r"^(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?$")
-_DEFAULT_GAIN = 200.0  # units of the converter a millivolt, where the header says nothing
+_DEFAULT_GAIN = 200.0  # converter units per millivolt, if the header has none
 
 
 @dataclass(frozen=True)
 class _Signal:
     file: str
     format: str
-    plain: bool  # one sample a frame and no skew
+    plain: bool  # one sample per frame and no skew
     offset: int
     gain: float
     baseline: int
@@ -110,7 +110,7 @@ def _parse(text: bytes, fetch: Callable[[str], bytes], source: str, stem: Path |
 
 def _read_header(text: bytes) -> _Header:
     lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]  # comments hold age, sex and diagnoses
+    lines = [line for line in lines if line and not line.startswith("#")]  # comments contain age, sex and diagnoses
     record = lines[0].split()
     rate = float(re.split(r"[/(]", record[2])[0]) if len(record) > 2 else 250.0
     samples = int(record[3]) if len(record) > 3 and int(record[3]) > 0 else None
@@ -162,7 +162,7 @@ def _decode(
     for signal, row in zip(group, digital, strict=True):
         if signal.checksum is not None and (int(row.sum(dtype=np.int64)) - signal.checksum) % 65536:
             faults.append(f"the checksum of {signal.name or 'a signal'} does not agree with the header")
-        # Divided, not multiplied by 1 / gain: the quotient that the format's own software gives.
+        # Divided, not multiplied by 1 / gain, to equal the format's own software.
         physical = (row.astype(np.float64) - signal.baseline) / signal.gain
         physical[row == _INVALID[kind]] = np.nan
         rows.append(physical)
@@ -196,7 +196,7 @@ def _matlab(data: bytes, count: int, source: str) -> NDArray[Any]:
         raise BadSample(source, "a MATLAB file of version 4 or 5", "version 7.3; save it with -v7")
     try:
         values = loadmat(io.BytesIO(data), variable_names=["val"])["val"]
-    except Exception as error:  # a parser of damaged bytes raises whatever it happens to
+    except Exception as error:  # parsers of damaged files raise anything
         raise BadSample(source, "a MATLAB file with a matrix 'val'", f"{type(error).__name__}") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf" or values.ndim != 2:
         raise BadSample(source, "a matrix 'val' of numbers", "something else")

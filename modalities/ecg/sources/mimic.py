@@ -20,12 +20,12 @@ class Study(NamedTuple):
     """One row of `record_list.csv`.
 
     Args:
-        row: Where it stands.
+        row: Location of the row.
         subject: The patient.
         id: The study.
-        time: When it was recorded, None where the cell is no time.
+        time: Time of recording, None if the cell is no time.
         file: Its signal file.
-        problem: What is wrong with the row, "" where nothing is.
+        problem: Fault of the row, "" if none.
     """
 
     row: str
@@ -92,7 +92,7 @@ class MimicEcgSource(Source):
 def studies(folder: Path) -> Iterator[Study]:
     """The rows of `record_list.csv`."""
     path = table(folder, TABLES[0])
-    assert path is not None  # `folder_of` has looked
+    assert path is not None  # checked by `folder_of`
     for row, cells in rows(path, ("subject_id", "study_id", "ecg_time", "path")):
         problem = next((f"expected a {name}, got none" for name, cell in cells.items() if not cell), "")
         time = time_of(cells["ecg_time"])
@@ -106,7 +106,7 @@ def studies(folder: Path) -> Iterator[Study]:
 def reports(folder: Path) -> dict[str, str]:
     """Study -> the machine's report; studies without a line of it are absent."""
     path = table(folder, TABLES[1])
-    assert path is not None  # `folder_of` has looked
+    assert path is not None  # checked by `folder_of`
     found = {}
     for _, cells in rows(path, ("study_id", *REPORT[:1]), REPORT[1:]):
         lines = [cells[name].rstrip(" .") for name in REPORT if cells.get(name)]
@@ -116,7 +116,7 @@ def reports(folder: Path) -> dict[str, str]:
 
 
 def time_of(cell: str) -> datetime | None:
-    """A date and time as MIMIC writes them; None where it is none.
+    """Parse a date and time of MIMIC; None if invalid.
 
     Example:
         >>> time_of("2180-07-23 08:44:00"), time_of("soon")

@@ -21,7 +21,7 @@ TABLES = ("ptbxl_database.csv", "scp_statements.csv")
 ADVICE = "the unpacked PTB-XL from physionet.org/content/ptb-xl"
 
 SPLITS = {"9": "validation", "10": "test"} | {str(fold): "train" for fold in range(1, 9)}
-"""Fold -> split, as the authors advise; no patient is in two folds."""
+"""Fold -> split, as recommended by the authors; no patient is in two folds."""
 
 
 class PtbxlSource(Source):
@@ -29,10 +29,10 @@ class PtbxlSource(Source):
 
     Columns: `ecg` (a file), `text` (the SCP-ECG statements as English sentences), `report` (as it was written, mostly
     in German), `label` (the superclasses NORM, MI, STTC, CD and HYP; several or none a record), `group` (the patient).
-    The statements name the superclass in other words: a model trained on `text` has seen labels, one trained on
+    The statements paraphrase the superclass: a model trained on `text` has been trained on labels, one trained on
     `report` has not.
 
-    A few records have no report; they are left out where `report` is asked for.
+    A few records have no report; they are left out if `report` is used.
 
     Options: `rate`, 100 (default) or 500: which of the two files of a record.
 
@@ -88,11 +88,11 @@ class PtbxlSource(Source):
         return Record(name, where, values, patient or None, labels, SPLITS.get(row["strat_fold"], ""), problem)
 
     def sentence(self, codes: Mapping[str, float]) -> str:
-        """SCP-ECG statements in English, as one text: what is diagnosed first, then form and rhythm."""
+        """SCP-ECG statements in English, as one text: diagnoses first, then form and rhythm."""
         found = [(self._statements[code], likely) for code, likely in codes.items() if code in self._statements]
         order = ("diagnostic", "form", "rhythm")
         found.sort(key=lambda one: next((place for place, kind in enumerate(order) if one[0].get(kind)), len(order)))
-        # A likelihood of 0 stands where none was given: only one below 50 is doubt.
+        # A likelihood of 0 means none was given: only 1 to 49 marks an uncertain statement.
         words = [("possibly " if 0 < likely < 50 else "") + row["description"].strip() for row, likely in found]
         return " ".join(f"{word[:1].upper()}{word[1:]}." for word in words if word)
 

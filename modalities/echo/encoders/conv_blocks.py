@@ -1,4 +1,4 @@
-"""What the two convolutional encoders are made of. All of it runs on `(batch * time, channels, height, width)`."""
+"""Blocks of the two convolutional encoders, on inputs `(batch * time, channels, height, width)`."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,12 +9,12 @@ from mmalign.errors import UserError
 
 
 def norm(width: int) -> nn.GroupNorm:
-    """Group norm: it sees one frame at a time, so that neither padding nor the rest of the batch changes a frame."""
+    """Group norm, computed per frame, so that a frame does not depend on padding or the rest of the batch."""
     return nn.GroupNorm(next(count for count in (8, 4, 2, 1) if width % count == 0), width)
 
 
 def convolution(wide_in: int, wide_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """A convolution over space and its norm."""
+    """A spatial convolution and its norm."""
     return nn.Sequential(nn.Conv2d(wide_in, wide_out, kernel, stride, padding=kernel // 2, bias=False), norm(wide_out))
 
 
@@ -36,17 +36,17 @@ class Residual(nn.Module):
 
 
 def stem(width: int) -> nn.Sequential:
-    """A quarter of height and width: a 5x5 convolution of stride 2, then the larger of each 2x2."""
+    """Downsampling by four: a 5x5 convolution of stride 2, then 2x2 max pooling."""
     return nn.Sequential(convolution(1, width, 5, 2), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True))
 
 
 def stages(width: int, depths: Sequence[int], make: Callable[[int, int, int, bool], nn.Module]) -> nn.ModuleList:
-    """Blocks in a row: each stage has twice the channels of the one before it and half its height and width.
+    """A sequence of blocks: each stage has twice the channels of the previous one and half its height and width.
 
     Args:
         width: Channels of the first stage.
         depths: Blocks of each stage.
-        make: Channels in, channels out, stride, whether it begins a later stage -> a block.
+        make: Channels in, channels out, stride, whether it is the first block of a later stage -> a block.
     """
     blocks, wide_in = [], width
     for stage, depth in enumerate(depths):
@@ -58,10 +58,10 @@ def stages(width: int, depths: Sequence[int], make: Callable[[int, int, int, boo
 
 
 def check(name: str, width: int, depths: Sequence[int]) -> int:
-    """Channels of the last stage.
+    """Check width and depths; returns the number of channels of the last stage.
 
     Raises:
-        UserError: there is no such network.
+        UserError: width or depths are invalid.
     """
     if not depths or min(depths) < 1 or width < 2:
         raise UserError(
@@ -72,7 +72,7 @@ def check(name: str, width: int, depths: Sequence[int]) -> int:
 
 
 def start(module: nn.Module) -> None:
-    """Kaiming's weights for every convolution in a network."""
+    """Kaiming initialisation of every convolution in a network."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")

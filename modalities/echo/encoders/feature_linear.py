@@ -1,4 +1,4 @@
-"""An encoder whose vector is a linear map of a clip's measures, and the transform that takes them."""
+"""Linear encoder of hand-crafted clip features, and the transform that computes them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,14 +16,14 @@ from modalities.echo.sample import Echo
 from modalities.echo.transform import EchoSettings, EchoTransform, Item
 
 DEFAULTS = {"rate": 25.0, "frames": 50, "size": 32}
-"""Two seconds, in which a beat is seen whole at 30 a minute; small pictures, as only cells are measured."""
+"""Two seconds, one full beat at 30 per minute; small frames, because features are computed per cell."""
 
 CELLS = GRID**2
 MEASURES = CELL * CELLS + WHOLE
 
 
 class MeasuredTransform(EchoTransform):
-    """The frames that `EchoTransform` chooses, then measures (`measures.measure`), standardised by the training clips.
+    """The frames of `EchoTransform`, then hand-crafted features, standardised by the training clips.
 
     Families (grey levels, movement, spectrum, lags, components) are brought to one mean squared length. What cannot be
     measured, as in a clip that is too short, is 0, the training mean.
@@ -56,11 +56,11 @@ class MeasuredTransform(EchoTransform):
         return bool(s.jitter or s.shift or s.rotation or s.gain)
 
     def featurise(self, sample: Echo) -> Echo | NDArray[np.float64]:
-        """Measure the middle of the clip; where training augments, measuring waits for it."""
+        """Features of the middle of the clip; with augmentation they are computed after it."""
         return sample if self._augmented else self._measured(sample)
 
     def fit(self, features: Iterable[Echo | NDArray[np.float64]]) -> None:
-        """Mean and standard deviation of each measure, unless they were given."""
+        """Fit mean and standard deviation of each feature, unless they were given."""
         if self._standard.statistics is None:
             self._standard.fit(map(self._measured, features))
 
@@ -82,12 +82,12 @@ class MeasuredTransform(EchoTransform):
         return {"measures": torch.from_numpy(np.stack([item["measures"] for item in items]))}
 
     def config(self) -> dict[str, Any]:
-        """The settings, and what was learnt."""
+        """The settings and the fitted statistics."""
         return super().config() | {"statistics": self._standard.statistics}
 
 
 class EchoFeatureLinear(FeatureLinear):
-    """A linear map of the measures of a clip: how bright it is, how much and how often it moves; tokens are 64 cells.
+    """A linear map of hand-crafted clip features: brightness, amount and frequency of motion; tokens are 64 cells.
 
     Args:
         transform: A fitted `MeasuredTransform`.

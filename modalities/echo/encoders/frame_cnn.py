@@ -1,4 +1,4 @@
-"""Frame by frame: a small residual network over space, then a pool over time."""
+"""A small residual network per frame, then pooling over time."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,14 +13,14 @@ from modalities.echo.transform import EchoTransform, Normalise
 
 
 class Frames(Encoder):
-    """A two-dimensional residual network on each frame, and attention over time: the cheap way to read a clip.
+    """A two-dimensional residual network per frame with pooling over time: the fastest encoder of clips.
 
     Args:
         transform: The transform; gives mean and standard deviation.
         width: Channels of the first stage; each further stage has twice as many.
         depths: Residual blocks of each stage.
-        pool: How frames become one vector: mean or attention.
-        layers: Layers of a transformer over the frames before the pool; with 0 and a mean their order is not seen.
+        pool: Pooling over time: mean or attention.
+        layers: Layers of a transformer over the frames before pooling; with 0 their order is ignored.
         heads: Attention heads; must divide `width * 2 ** (stages - 1)`.
 
     Shape:
@@ -46,7 +46,7 @@ class Frames(Encoder):
         wide = check("frames", width, depths)
         super().__init__(wide, token_width=wide)
         self.arguments = {"width": width, "depths": list(depths), "pool": pool, "layers": layers, "heads": heads}
-        self.stride = 1  # frames a token
+        self.stride = 1  # frames per token
         self.normalise = Normalise(transform)
         self.stem = stem(width)
         self.stages = stages(width, depths, lambda wide_in, wide_out, stride, _: Residual(wide_in, wide_out, stride))

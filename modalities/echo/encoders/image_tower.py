@@ -1,4 +1,4 @@
-"""Any tower of the image modality, a frame at a time."""
+"""Any encoder of the image modality, applied per frame."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,18 +15,18 @@ from modalities.image.transform import ImageSettings, ImageTransform
 
 
 class ImageTower(Encoder):
-    """An image tower on each frame, grey as three equal colours, and a pool over time.
+    """An image encoder per frame, with grey as three equal channels, and pooling over time.
 
-    With `layers: 0` and `pool: mean` the vector is the mean of the frames' vectors and tokens are those vectors: what
-    EchoingECG (arXiv 2509.25791) takes of its frozen teacher. With weights that were trained on pictures, the
-    transform has their size, mean and standard deviation.
+    With `layers: 0` and `pool: mean` the vector is the mean of the frames' vectors and tokens are those vectors, as
+    from the frozen teacher of EchoingECG (arXiv 2509.25791). With pretrained weights, the transform has their size,
+    mean and standard deviation.
 
     Args:
         transform: The transform; gives size, mean and standard deviation.
         tower: The name of an encoder of the modality `image`: convnet, vit, timm, open_clip.
         args: Its arguments.
         pool: mean or attention.
-        layers: Layers of a transformer over the frames before the pool; 0 = none.
+        layers: Layers of a transformer over the frames before pooling; 0 = none.
         heads: Attention heads; must divide the tower's width where there is attention.
 
     Shape:
@@ -53,20 +53,20 @@ class ImageTower(Encoder):
         inner = IMAGE.encoder(tower, _image_transform(transform), **dict(args or {}))
         super().__init__(inner.width, token_width=inner.width)
         self.arguments = {"tower": tower, "pool": pool, "layers": layers, "heads": heads}
-        self.stride = 1  # frames a token
+        self.stride = 1  # frames per token
         self.tower = inner
         self.time = TemporalPool(inner.width, pool=pool, layers=layers, heads=heads)
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["frames"]`."""
         mask = inputs["mask"]
-        # Masked frames hold the last real one, so that a tower with batch norm sees nothing but frames of hearts.
+        # Masked frames repeat the last real one, so that batch norm is computed over real images.
         pixels = inputs["frames"].flatten(0, 1).unsqueeze(1).expand(-1, 3, -1, -1)
         values = self.tower({"pixels": pixels}).vector.unflatten(0, mask.shape)
         return self.time(values, mask)  # type: ignore[no-any-return]
 
     def config(self) -> dict[str, Any]:
-        """The arguments; those of the tower as it gives them, without weights."""
+        """The arguments; those of the image encoder from its own `config`, without weights."""
         return {**self.arguments, "args": self.tower.config()}
 
 
@@ -79,7 +79,7 @@ def tower_settings(encoder_args: Mapping[str, Any]) -> dict[str, Any]:
     tower = encoder_args.get("tower", "convnet")
     _known(tower)
     args = encoder_args.get("args") or {}
-    if tower not in ("timm", "open_clip"):  # trained from scratch: the defaults for hearts are the better ones
+    if tower not in ("timm", "open_clip"):  # trained from scratch: the defaults of this modality
         return {"size": args["size"]} if args.get("size") is not None else {}
     settings = IMAGE.transform(tower, args).settings
     return {"size": settings.size, "mean": settings.mean, "std": settings.std, "crop": settings.crop}

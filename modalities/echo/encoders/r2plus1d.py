@@ -1,4 +1,4 @@
-"""A residual network whose convolutions over space and over time take turns."""
+"""R(2+1)D: a residual network with alternating spatial and temporal convolutions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,9 +16,9 @@ from modalities.echo.transform import EchoTransform, Normalise
 
 
 class OverTime(nn.Module):
-    """A convolution of three frames, written as a 1x1 convolution of them side by side, and its norm.
+    """A temporal convolution over three frames, as a 1x1 convolution of their concatenation, and its norm.
 
-    What lies before the first real frame, after the last one, and in masked frames is zero to it.
+    Frames before the first real one, after the last one, and masked ones are zero.
 
     Shape:
         `(batch * time, channels, height, width)` -> the same, with half as many frames for stride 2.
@@ -31,17 +31,17 @@ class OverTime(nn.Module):
         self.norm = norm(wide_out)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Convolve; `mask (batch, time)` is that of what comes in."""
+        """Convolve; `mask (batch, time)` is that of the input."""
         clips = torch.unflatten(x * mask.flatten()[:, None, None, None], 0, mask.shape)
         around = F.pad(clips, (0, 0, 0, 0, 0, 0, 1, 1))  # a frame of zeros on both ends
         time = mask.shape[1]
         three = torch.cat([around[:, place : place + time : self.stride] for place in range(3)], dim=2)
-        # Channels last, in which the convolutions before and after it work.
+        # Channels last, as in the convolutions before and after it.
         return self.norm(self.mix(three.flatten(0, 1).contiguous(memory_format=torch.channels_last)))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
-    """Space, time, space, time, and a shortcut that averages before it projects."""
+    """Spatial, temporal, spatial and temporal convolution, and a shortcut that averages before it projects."""
 
     def __init__(self, wide_in: int, wide_out: int, stride: int, *, halve: bool) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Block(nn.Module):
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Add body and shortcut; gives the mask of what comes out too."""
+        """Add body and shortcut; also returns the mask of the output."""
         body = torch.relu(self.time_one(torch.relu(self.space_one(x)), mask))
         body = self.time_two(torch.relu(self.space_two(body)), mask)
         if self.halve:
@@ -64,16 +64,16 @@ class Block(nn.Module):
 
 
 class R2Plus1d(Encoder):
-    """Factorised space-time convolutions, as R(2+1)D has them (Tran et al. 2018, arXiv 1711.11248), made small.
+    """A small R(2+1)D with factorised space-time convolutions (Tran et al. 2018, arXiv 1711.11248).
 
-    Differences: group norm of each frame in place of batch norm, so that padding and batch mates change nothing; the
-    same channels between space and time as around them; time is halved by the convolution over time.
+    Differences: group norm per frame instead of batch norm, so that the result does not depend on padding and the rest
+    of the batch; the same channels between the two convolutions as around them; the temporal convolution halves time.
 
     Args:
         transform: The transform; gives mean and standard deviation.
         width: Channels of the first stage; each further stage has twice as many.
         depths: Residual blocks of each stage; the later stages halve height and width.
-        halvings: How many of the stages after the first halve the time too, 0 to all of them.
+        halvings: Number of stages after the first that also halve time, 0 to all of them.
 
     Shape:
         `frames (batch, time, size, size)` -> vector `(batch, width * 2 ** (stages - 1))`, a token for each
@@ -99,7 +99,7 @@ class R2Plus1d(Encoder):
             raise UserError(f"echo r2plus1d: halvings must be in 0..{len(depths) - 1}, got {halvings}")
         super().__init__(wide, token_width=wide)
         self.arguments = {"width": width, "depths": list(depths), "halvings": halvings}
-        self.stride = 2**halvings  # frames a token
+        self.stride = 2**halvings  # frames per token
         self.normalise = Normalise(transform)
         self.stem = stem(width)
         left = iter(range(halvings))

@@ -1,4 +1,4 @@
-"""Frames to one vector: a few layers of attention over time where wanted, then a mean or an attention pool."""
+"""Temporal pooling: optional transformer layers over time, then mean or attention pooling."""
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +11,14 @@ POOLS = ("mean", "attention")
 
 
 class TemporalPool(nn.Module):
-    """Pool frames over time; masked frames are not looked at.
+    """Pool frames over time, ignoring masked frames.
 
-    A mean or an attention pool alone does not see the order of frames; layers do, by sines of the frame's place.
+    Pooling alone is invariant to the order of frames; layers use it, by sinusoidal position embeddings.
 
     Args:
-        width: Numbers a frame.
+        width: Size of a frame's vector.
         pool: mean or attention.
-        layers: Layers of a transformer over the frames before the pool; 0 = none, tokens are the frames as they came.
+        layers: Layers of a transformer over the frames before pooling; 0 = none, tokens are the input frames.
         heads: Attention heads; must divide `width` where there is attention.
 
     Shape:
@@ -51,7 +51,7 @@ class TemporalPool(nn.Module):
 
 
 def sines(values: Tensor) -> Tensor:
-    """Places in time as sines and cosines (Vaswani et al. 2017, section 3.5), `(time, width)`."""
+    """Sinusoidal position embeddings in time (Vaswani et al. 2017, section 3.5), `(time, width)`."""
     time, width = values.shape[-2:]
     half = torch.arange(width // 2, device=values.device)
     angles = torch.arange(time, device=values.device)[:, None] * 10000.0 ** (-half / (width // 2))

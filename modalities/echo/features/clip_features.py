@@ -1,4 +1,4 @@
-"""What can be measured of a clip without knowing what it shows: how bright, how much it moves and where, how often."""
+"""Hand-crafted clip features: brightness, amount, location and frequency of motion."""
 
 from typing import Any
 
@@ -8,31 +8,31 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 
 GRID = 8
-"""Cells along each side of the picture."""
+"""Cells along each side of the frame."""
 HERTZ = np.arange(1, 11) / 2
-"""Frequencies at which movement is taken: 30 to 300 a minute."""
+"""Frequencies of motion in Hz: 30 to 300 per minute."""
 LAGS = 41
-"""How many frames apart pictures are compared."""
+"""Lags in frames."""
 COMPONENTS = 6
 
 CELL = ("level", "movement")
-"""Measures of a cell."""
+"""Features of a cell."""
 WHOLE = ("spectrum",) * len(HERTZ) + ("lags",) * LAGS + ("components",) * COMPONENTS
-"""Measures of a clip as a whole, by family."""
+"""Features of a whole clip, by family."""
 
 
 def measure(frames: NDArray[np.uint8], rate: float) -> tuple[Values, Values]:
-    """All measures of one clip; NaN where it is too short for them.
+    """All features of one clip; NaN where it is too short for them.
 
     Args:
         frames: `(time, size, size)`, grey levels; size a multiple of `GRID`.
-        rate: Frames a second.
+        rate: Frames per second.
 
     Returns:
         By cell, row by row, `(64, 2)`: mean grey level, and log of its standard deviation over time. Of the whole
-        `(57,)`: log amplitude at the frequencies of `HERTZ`, mean over cells; log mean squared difference of pictures
-        1 to 41 frames apart, which dips where the heart is again where it was; log size of the six strongest ways in
-        which the picture changes (square roots of the eigenvalues of its covariance).
+        `(57,)`: log amplitude at the frequencies of `HERTZ`, mean over cells; log mean squared difference of frames at
+        lags of 1 to 41 frames, with minima at the heart's period; log of the six largest principal standard deviations
+        over time (square roots of the eigenvalues of the covariance).
     """
     pixels = frames.astype(np.float64)
     count, size = pixels.shape[:2]
@@ -42,7 +42,7 @@ def measure(frames: NDArray[np.uint8], rate: float) -> tuple[Values, Values]:
     window = np.hanning(count)
     waves = np.exp(-2j * np.pi * HERTZ[:, None] * np.arange(count) / rate) * window
     spectrum = np.log(np.abs(waves @ change) / max(window.sum(), 1e-9) + 0.1).mean(1)
-    spectrum[0.5 * rate / count > HERTZ] = np.nan  # less than half a wave is seen
+    spectrum[0.5 * rate / count > HERTZ] = np.nan  # less than half a period
     spectrum[rate / 2 < HERTZ] = np.nan
     flat = _smooth(pixels)
     flat = (flat - flat.mean(0)).reshape(count, -1)
@@ -59,7 +59,7 @@ def measure(frames: NDArray[np.uint8], rate: float) -> tuple[Values, Values]:
 
 
 def _smooth(pixels: NDArray[Any]) -> NDArray[Any]:
-    """The mean of each pixel and its eight neighbours, which takes speckle out."""
+    """Mean over 3x3 pixels, which suppresses speckle."""
     height, width = pixels.shape[1:]
     wide = np.pad(pixels, ((0, 0), (1, 1), (1, 1)), mode="edge")
     return np.asarray(sum(wide[:, i : i + height, j : j + width] for i in range(3) for j in range(3)) / 9)

@@ -19,11 +19,11 @@ from modalities.echo.sample import MAX_VALUES, Echo, check_rate, check_size
 
 ADVICE = 'frames (time, height, width) of uint8 and their rate: {"frames": array, "rate": 50}'
 LUMA = (0.299, 0.587, 0.114)
-"""How bright red, green and blue look: ITU-R BT.601, which DICOM and JPEG use."""
+"""Luma weights of red, green and blue: ITU-R BT.601, as in DICOM and JPEG."""
 
 
 def from_mapping(given: Mapping[Any, Any], source: str) -> Echo:
-    """`frames` and `rate`, both of them stated."""
+    """Parse a mapping with `frames` and `rate`; both are required."""
     missing = [name for name in ("frames", "rate") if given.get(name) is None]
     if missing:
         raise BadSample(source, ADVICE, f"no {missing[0]}")
@@ -45,19 +45,19 @@ def from_mapping(given: Mapping[Any, Any], source: str) -> Echo:
 
 
 def grey_of(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Red, green, blue -> how bright it looks, `(height, width, 3)` -> `(height, width)`.
+    """Luma of RGB frames, `(height, width, 3)` -> `(height, width)`.
 
     Example:
         >>> grey_of(np.array([[[255, 0, 0], [7, 7, 7]]], np.uint8))
         array([[76,  7]], dtype=uint8)
     """
-    # Whole numbers, in 1/65536 of each weight: the sum of the weights is exact, so that grey stays the grey it was.
+    # Integers in units of 1/65536: the weights sum exactly to one, so that grey is unchanged.
     red, green, blue = (frame[..., place].astype(np.uint32) for place in range(3))
     return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).astype(np.uint8)
 
 
 def from_npy(path: Path, data: bytes) -> Echo:
-    """An array by its path, with the `.json` beside it."""
+    """An array by its path, with its `.json` file."""
     side = path.with_suffix(".json")
     if not side.is_file():
         raise BadSample(path, f'the rate in {side.name}: {{"rate": 50}}', "no such file")
@@ -80,7 +80,7 @@ def _loaded(load: Any, source: str) -> Echo:
         found = load()
     except BadSample as error:
         raise BadSample(source, error.expected, error.came) from error
-    except Exception as error:  # damaged files raise whatever the parser happens to
+    except Exception as error:  # parsers of damaged files raise anything
         reason = " ".join(str(error).split())[:120]
         raise BadSample(source, "a readable file", f"{type(error).__name__}: {reason}") from error
     return from_mapping(found, source)
@@ -96,12 +96,12 @@ def _members(data: bytes) -> dict[str, Any]:
                 if size > 3 * MAX_VALUES + 1024:
                     raise BadSample("", f"at most {MAX_VALUES} pixels in all frames", f"{size} bytes of {name}")
                 with archive.open(member) as stream:
-                    found[name] = _array(stream.read(size))  # not more than it states
+                    found[name] = _array(stream.read(size))  # at most the stated size
     return found
 
 
 def _array(data: bytes) -> NDArray[Any]:
-    # The header is believed only as far as the bytes go: NumPy reserves memory before it reads.
+    # The header is checked against the file size first: NumPy allocates memory before it reads.
     stream = io.BytesIO(data)
     version = np.lib.format.read_magic(stream)
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -1,4 +1,4 @@
-"""DICOM cines -> `Echo`. Of the file only the tags below are parsed: fields about the patient are skipped in it."""
+"""DICOM clips -> `Echo`. Only the tags below are parsed: fields about the patient are skipped."""
 
 import io
 from typing import Any, NamedTuple
@@ -23,15 +23,15 @@ TAGS = [
     "BluePaletteColorLookupTableData", "SegmentedRedPaletteColorLookupTableData",
     "SegmentedGreenPaletteColorLookupTableData", "SegmentedBluePaletteColorLookupTableData",
 ]  # fmt: skip
-"""All that is read of the file."""
+"""The only tags read from the file."""
 
 KINDS = ("1.2.840.10008.5.1.4.1.1.3.1", "1.2.840.10008.5.1.4.1.1.3")
-"""The classes of ultrasound multi-frame images, today's and the retired one."""
+"""SOP classes of ultrasound multi-frame images, the current and the retired one."""
 
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 FLAT, TISSUE, FLOW = 1, 1, 2  # region spatial format 2D; region data types (DICOM PS3.3, C.8.5.5.1)
 DISAGREE = 0.2
-"""Share by which two stated frame rates may differ before it is a fault."""
+"""Relative difference of two stated frame rates above which it is a fault."""
 
 
 class Box(NamedTuple):
@@ -44,7 +44,7 @@ class Box(NamedTuple):
 
 
 def parse(data: bytes, source: str) -> Echo:
-    """The cine of a DICOM file: its 2D tissue region, in grey, at regular times.
+    """The clip of a DICOM file: its 2D tissue region, in grey, at regular times.
 
     Raises:
         BadSample: it is damaged, encrypted, not ultrasound, a still, or states no frame rate.
@@ -54,7 +54,7 @@ def parse(data: bytes, source: str) -> Echo:
         import pydicom
     except ModuleNotFoundError as error:
         raise missing_extra("pydicom", "echo") from error
-    if DEFLATED in data[:2048]:  # it could inflate to any size, and is hardly ever used for pictures
+    if DEFLATED in data[:2048]:  # it could inflate to any size, and is rarely used for images
         raise BadSample(source, "a DICOM cine that is not deflated", "the transfer syntax Deflated Explicit VR")
     try:
         with quiet_dicom:
@@ -62,7 +62,7 @@ def parse(data: bytes, source: str) -> Echo:
             return _cine(file, source)
     except BadSample:
         raise
-    except Exception as error:  # the message may quote the file's fields: only its kind is told, in a traceback too
+    except Exception as error:  # the message may quote the file's fields: only its type is reported, in a traceback too
         raise BadSample(source, "a DICOM cine", f"a damaged one ({type(error).__name__})") from None
 
 
@@ -112,13 +112,13 @@ def _clock(file: Any, frames: int, source: str) -> tuple[NDArray[np.int64], floa
     faults = tuple(
         f"{name} says {rate:.4g} frames a second, {other} {value:.4g}"
         for other, value in stated.items()
-        if abs(value - rate) > DISAGREE * rate and other != "RecommendedDisplayFrameRate"  # slow motion is a choice
+        if abs(value - rate) > DISAGREE * rate and other != "RecommendedDisplayFrameRate"  # slow motion is legitimate
     )
     return np.arange(frames), rate, faults
 
 
 def _region(file: Any, height: int, width: int, source: str) -> tuple[Box, tuple[str, ...]]:
-    """The largest 2D tissue region; the whole frame where none is stated, or none that lies in the frame."""
+    """The largest 2D tissue region; the whole frame if none is stated or none is inside the frame."""
     whole = Box(0, 0, width, height)
     regions = list(file.get("SequenceOfUltrasoundRegions") or [])
     if not regions:
@@ -130,7 +130,7 @@ def _region(file: Any, height: int, width: int, source: str) -> tuple[Box, tuple
     boxes = [_box(region) for region, kind in zip(regions, kinds, strict=True) if kind == wanted]
     faults = [] if wanted[1] == TISSUE else ["no tissue region: the colour flow region was taken"]
     inside = [box for box in boxes if _is_inside(box, height, width)]
-    if not inside:  # frames were made smaller and the tags were not told
+    if not inside:  # frames were downscaled without updating the tags
         return whole, (*faults, f"the ultrasound region lies outside of the frame of {width} x {height}: not cropped")
     if len(inside) > 1:
         faults.append(f"{len(inside)} regions of one kind: the largest was taken")
@@ -146,7 +146,7 @@ def _box(region: Any) -> Box:
 
 
 def _is_inside(box: Box, height: int, width: int) -> bool:
-    # Some makers state the first pixel that is no more inside: one pixel beyond the frame is forgiven.
+    # Some vendors state the first pixel outside: one pixel beyond the frame is tolerated.
     return (
         0 <= box.left <= box.right - MIN_SIDE
         and 0 <= box.top <= box.bottom - MIN_SIDE

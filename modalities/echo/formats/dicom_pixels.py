@@ -1,4 +1,4 @@
-"""DICOM pixel data -> grey frames, whatever its colours are called; a stored luma is taken as it is."""
+"""DICOM pixel data -> grey frames, for all photometric interpretations; a stored luma is used unchanged."""
 
 import io
 from collections.abc import Iterator
@@ -18,24 +18,24 @@ JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 
 JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 COLOURS = ("MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
-"""Photometric interpretations that are understood."""
+"""Supported photometric interpretations."""
 
 
 def grey_frames(file: Any, source: str) -> Iterator[Frame]:
-    """Decode frame by frame, so that only one is in memory in colour.
+    """Decode frame by frame, so that only one colour frame is in memory.
 
     Grey is the stored Y of YBR, `0.299 R + 0.587 G + 0.114 B` of RGB and of a palette's colours, and 255 less the
     value for MONOCHROME1. More than 8 bits are cut to the upper 8; windows are not applied.
 
     Args:
-        file: What pydicom read, `PixelData` included.
-        source: Where it came from, for the message.
+        file: pydicom data set, `PixelData` included.
+        source: Origin of the file, for messages.
 
     Yields:
         `(rows, columns)` uint8.
 
     Raises:
-        BadSample: the colours or the compression are not understood, or a frame is not of the size that is stated.
+        BadSample: the colours or the compression are not supported, or a frame is not of the stated size.
     """
     kind, bits, syntax = str(file.PhotometricInterpretation), int(file.BitsStored), file.file_meta.TransferSyntaxUID
     if kind not in COLOURS:
@@ -65,7 +65,7 @@ def _grey(frame: NDArray[Any], kind: str, bits: int) -> Frame:
 
 
 def _jpeg(code: bytes, kind: str, table: Frame | None, file: Any, source: str) -> Frame:
-    """By Pillow, which decodes the luma alone where that is all that is asked for."""
+    """Decode by Pillow, which can decode the luma only."""
     picture: Any = Image.open(io.BytesIO(code), formats=("JPEG",))
     _check_frame(picture.size, file, source)
     if picture.mode == "L":
@@ -75,7 +75,7 @@ def _jpeg(code: bytes, kind: str, table: Frame | None, file: Any, source: str) -
         raise BadSample(source, "frames of one or three colours", f"{picture.mode}")
     names = bytes(layer[0] for layer in picture.layer).upper()
     if kind == "RGB" and names != b"RGB" and not {"jfif", "adobe_transform"} & picture.info.keys():
-        # Nothing in the stream says that its three parts are red, green and blue; libjpeg would take them for YCbCr.
+        # The stream does not mark its components as RGB; libjpeg would assume YCbCr.
         picture.draft("YCbCr", picture.size)
         return grey_of(np.asarray(picture))
     picture.draft("L", picture.size)
@@ -83,7 +83,7 @@ def _jpeg(code: bytes, kind: str, table: Frame | None, file: Any, source: str) -
 
 
 def _palette(file: Any, bits: int) -> Frame:
-    """The luma of each value's colour, `(2 ** bits,)`."""
+    """Luma of each palette entry, `(2 ** bits,)`."""
     from pydicom.pixels.processing import apply_color_lut
 
     colours = apply_color_lut(np.arange(2**bits, dtype=np.uint8 if bits == 8 else np.uint16), file)
@@ -105,7 +105,7 @@ def _decoder(syntax: Any, source: str) -> Any:
 
 
 def _checked(file: Any, source: str) -> Any:
-    """The file, none of whose frames asks for more memory than the tags state."""
+    """The file, after checking that no frame needs more memory than the tags state."""
     syntax = file.file_meta.TransferSyntaxUID
     pixels = int(file.Rows) * int(file.Columns) * int(file.SamplesPerPixel) * int(file.BitsAllocated) // 8
     for code in _coded(file) if syntax.is_encapsulated else ():

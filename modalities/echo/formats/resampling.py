@@ -1,4 +1,4 @@
-"""Frames that were not taken at regular times are brought to regular ones."""
+"""Resampling of frames at irregular times to a constant rate."""
 
 from collections.abc import Sequence
 
@@ -8,24 +8,24 @@ from numpy.typing import NDArray
 from mmalign.errors import BadSample
 
 UNEVEN = 0.25
-"""How far an interval may lie from the typical one, as a share of it, before frames are chosen anew."""
+"""Relative deviation of an interval from the median above which frames are resampled."""
 
 
 def even(times: Sequence[float], source: object) -> tuple[NDArray[np.int64], float]:
-    """Which frame is on the screen at each tick of a regular clock, and the rate of that clock.
+    """Index of the displayed frame at each tick of a constant rate, and that rate.
 
-    Where the intervals agree, each frame is taken once. Otherwise the clock ticks at the median interval: frames before
-    a gap are held, and of frames that came too fast some are left out.
+    If the intervals agree, each frame is used once. Otherwise frames are resampled at the median interval: frames
+    before a gap are repeated, and some frames at shorter intervals are dropped.
 
     Args:
-        times: When each frame is shown, in seconds.
-        source: Where they came from, for the message.
+        times: Display time of each frame, in seconds.
+        source: Origin of the frames, for messages.
 
     Returns:
-        Places of frames `(ticks,)`, and frames a second.
+        Frame indices `(ticks,)`, and frames per second.
 
     Raises:
-        BadSample: the times do not rise, or have gaps of no sense.
+        BadSample: the times do not increase, or have implausible gaps.
 
     Example:
         >>> places, rate = even([0.0, 0.1, 0.2, 0.4, 0.5], "clip.avi")
@@ -40,7 +40,7 @@ def even(times: Sequence[float], source: object) -> tuple[NDArray[np.int64], flo
     if (np.abs(steps - typical) <= UNEVEN * typical).all():
         return np.arange(len(shown)), float(len(steps) / (shown[-1] - shown[0]))
     ticks = (shown[-1] - shown[0]) / typical
-    if ticks > 4 * len(shown):  # before the clock is made: a lying header asks for any number of frames
+    if ticks > 4 * len(shown):  # checked before allocation: a corrupt header may state any number of frames
         raise BadSample(source, "frames at about regular times", f"{len(shown)} frames over {ticks:.0f} intervals")
     clock = shown[0] + typical * np.arange(round(ticks) + 1)
     return np.searchsorted(shown, clock + 0.25 * typical, side="right") - 1, 1 / typical

@@ -1,4 +1,4 @@
-"""AVI and MP4 -> `Echo`, by PyAV. The container is given, not guessed: FFmpeg's playlists would open other files."""
+"""AVI and MP4 -> `Echo`, by PyAV. The container is set explicitly: FFmpeg's playlists would open other files."""
 
 import io
 from typing import Any
@@ -12,14 +12,14 @@ from modalities.echo.formats.resampling import even
 from modalities.echo.sample import MAX_SIDE, MAX_VALUES, Echo, check_rate, check_size
 
 LOST = 2
-"""So many frames fewer than the header states are a fault; more are a truncated file."""
+"""Up to this many frames fewer than the header states are a fault; more are a truncated file."""
 
 LIMITS = {"max_pixels": str(MAX_SIDE**2)}
-"""FFmpeg decodes a frame when it opens a file: what the stream itself says of its size is held to the bound too."""
+"""FFmpeg decodes a frame when it opens a file: the limit applies to the stream's own frame size too."""
 
 
 def container(head: bytes) -> str | None:
-    """FFmpeg's name of what a file is by its first twelve bytes; None = no video that is read.
+    """FFmpeg's container name from a file's first twelve bytes; None = unsupported.
 
     Example:
         >>> container(b"RIFF0000AVI LIST")
@@ -55,7 +55,7 @@ def parse(data: bytes, source: str) -> Echo:
 
 
 def _nothing_else(url: str, flags: int, options: dict[str, str]) -> Any:
-    """A video is one file: it opens no other."""
+    """Refuse to open any other file."""
     raise PermissionError(url)
 
 
@@ -65,8 +65,8 @@ def _decode(file: Any, stream: Any, source: str) -> Echo:
         raise BadSample(source, "a video in a codec that FFmpeg knows", "one that it does not")
     stated = int(stream.frames)  # 0 = not stated
     check_size(source, max(stated, 2), context.height, context.width)
-    context.thread_count = 1  # loaders run as many processes as there are cores
-    context.options = LIMITS | {"err_detect": "explode"}  # what is damaged is not painted over
+    context.thread_count = 1  # loaders already use one process per core
+    context.options = LIMITS | {"err_detect": "explode"}  # raise on damaged data instead of concealing it
     frames: list[NDArray[np.uint8]] = []
     times: list[float | None] = []
     for frame in file.decode(stream):
@@ -99,5 +99,5 @@ def _clock(times: list[float | None], stream: Any, source: str) -> tuple[NDArray
     if len(known) < len(times):
         return np.arange(len(times)), stated
     places, rate = even(known, source)
-    # Time stamps are rounded to the container's ticks: the stated rate is the better number where they agree.
+    # Time stamps are rounded to the container's ticks: the stated rate is more precise if they agree.
     return places, stated if abs(rate - stated) <= 0.02 * stated else rate

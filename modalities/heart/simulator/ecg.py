@@ -21,11 +21,11 @@ def waves_of(heart: Heart, delay: float) -> list[Wave]:
     """The waves of one beat, about its R.
 
     Args:
-        heart: Whose beat.
-        delay: Seconds by which P comes early: the block between atria and ventricles.
+        heart: The heart.
+        delay: Additional PR interval in seconds (AV block).
     """
     q, v, back = heart.width, heart.voltage, heart.progression
-    root = np.sqrt(60 / heart.rate)  # T comes earlier in a fast heart (Bazett 1920)
+    root = np.sqrt(60 / heart.rate)  # QT correction by heart rate (Bazett 1920)
     p: Wave = (-USUAL_PR - delay, 0.035, (0.07, 0.12, -0.02))
     if heart.conduction == "left bundle branch block":
         # No septal q, a broad notched R to the left and to the back, T against it.
@@ -48,12 +48,12 @@ def waves_of(heart: Heart, delay: float) -> list[Wave]:
 
 
 def ecg_of(heart: Heart) -> Ecg:
-    """Ten seconds at 100 Hz, equal at each call.
+    """Generate ten seconds at 100 Hz, deterministic.
 
     The closed form of ECGSYN (McSharry et al. 2003, IEEE TBME 50(3)), whose waves are Gaussians of the angle within a
     beat, written in time: `z(t) = sum over beats k and waves i of a_i exp(-(t - t_k - m_i)^2 / (2 b_i^2))` for each of
-    the dipole's three axes (Sameni et al. 2007), seen from twelve leads by Dower's matrix. A spoilt ECG has strong
-    noise, or the six limb leads alone.
+    the dipole's three axes (Sameni et al. 2007), projected onto twelve leads by Dower's matrix. A poor-quality ECG has
+    strong noise, or only the six limb leads.
 
     Example:
         >>> from modalities.heart.simulator.heart import draw_heart
@@ -71,7 +71,7 @@ def ecg_of(heart: Heart) -> Ecg:
         shape = np.exp(-(((time - beats[:, None] - centre) / width) ** 2) / 2).sum(0)
         dipole += np.array(direction)[:, None] * shape
     eight = DOWER @ _turned(rng.normal(0, 0.12, 3)) @ dipole
-    eight *= heart.gain * np.exp(rng.normal(0, 0.05, (8, 1)))  # electrodes differ
+    eight *= heart.gain * np.exp(rng.normal(0, 0.05, (8, 1)))  # variation of electrode gain
     drift = np.sin(2 * np.pi * (rng.uniform(0.1, 0.4, (8, 1)) * time + rng.random((8, 1))))
     # Half of the noise is that of muscles and motion: smooth over some 50 ms, where a T wave is too.
     white, smooth = rng.normal(0, 1, (2, 8, len(time)))
@@ -83,7 +83,7 @@ def ecg_of(heart: Heart) -> Ecg:
 
 
 def _turned(angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The heart's own place in the chest: a small rotation (Cayley's form)."""
+    """Individual orientation of the heart: a small rotation (Cayley transform)."""
     x, y, z = angles / 2
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.asarray(np.linalg.solve(np.eye(3) - cross, np.eye(3) + cross))

@@ -1,4 +1,4 @@
-"""The echo of a simulated heart: an ellipsoid that contracts, cut along its long axis."""
+"""The echo of a simulated heart: a contracting ellipsoid, sectioned along its long axis."""
 
 from functools import cache
 
@@ -11,13 +11,13 @@ from modalities.heart.simulator.heart import Heart, beat_times
 RATE, SECONDS, SIDE = 25.0, 2.0, 64
 
 SEMI_AXES = (9.5, 15.0)
-"""Of the usual cavity at end-diastole, pixels: across and along."""
+"""Semi-axes of a normal cavity at end-diastole in pixels: short and long."""
 
 WALL = 3.3
-"""Thickness of the usual wall at end-diastole, pixels."""
+"""Thickness of a normal wall at end-diastole, pixels."""
 
 CENTRE, ATRIUM = (32.0, 26.0), 24.5
-"""Where the ventricle's middle is (x, y), and how far below it the atrium's."""
+"""Centre of the ventricle (x, y), and the distance of the atrium's centre below it."""
 
 PROBE, HALF_ANGLE, DEPTH = (32.0, 0.0), 0.85, 62.0
 """Tip (x, y), half opening in radians and depth of the sector."""
@@ -29,15 +29,15 @@ Values = NDArray[np.float32]
 
 
 def contraction(heart: Heart, time: NDArray[np.float64], beats: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far the heart has contracted: 0 at end-diastole, 1 at end-systole.
+    """Contraction over time: 0 at end-diastole, 1 at end-systole.
 
     Ejection is half a cosine of 0.34 s at one beat a second; filling is an early part (80 %) and the atrium's, which
     ends at the next beat, or before it where conduction from the atrium is slow.
 
     Args:
-        heart: Whose.
-        time: Seconds.
-        beats: The times of its R waves, ascending, from before `time` to after it.
+        heart: The heart.
+        time: Times in seconds.
+        beats: Times of the R waves, ascending, covering `time`.
     """
     place = np.searchsorted(beats, time, side="right") - 1
     since, interval = time - beats[place], np.diff(beats)[place]
@@ -51,7 +51,7 @@ def contraction(heart: Heart, time: NDArray[np.float64], beats: NDArray[np.float
 
 
 def semi_axes(heart: Heart, contracted: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Across and along, in pixels. The volume `4/3 pi a^2 b` is `1 - EF * contracted` of that at end-diastole.
+    """Short and long semi-axis in pixels. The volume `4/3 pi a^2 b` is `1 - EF * contracted` of that at end-diastole.
 
     A fifth of the shortening is along: `a ~ V^0.4`, `b ~ V^0.2`.
 
@@ -67,11 +67,11 @@ def semi_axes(heart: Heart, contracted: NDArray[np.float64]) -> tuple[NDArray[np
 
 
 def echo_of(heart: Heart) -> Echo:
-    """Two seconds of 64 x 64 pixels at 25 Hz, equal at each call.
+    """Generate two seconds of 64 x 64 pixels at 25 Hz, deterministic.
 
-    Bright wall of constant area (it thickens as the cavity shrinks), dark cavity and atrium, grey surroundings, seen
-    in a sector. Speckle is a texture of the tissue: each pixel looks up which piece of tissue lies there now. In bundle
-    branch block the ventricle rocks to the side early in systole.
+    Bright wall of constant area (it thickens as the cavity shrinks), dark cavity and atrium, grey surroundings, in a
+    sector. Speckle is a texture that moves with the tissue. In bundle branch block the ventricle rocks to the side
+    early in systole.
 
     Example:
         >>> from modalities.heart.simulator.heart import draw_heart
@@ -90,7 +90,7 @@ def echo_of(heart: Heart) -> Echo:
     cos, sin = np.float32(np.cos(heart.angle)), np.float32(np.sin(heart.angle))
     u, v = cos * x + sin * y, cos * y - sin * x
     a, b = (axis.astype(np.float32)[:, None] for axis in (across, along))
-    radius = np.sqrt((u / a) ** 2 + (v / b) ** 2) + np.float32(1e-6)  # 1 at the wall's inner side
+    radius = np.sqrt((u / a) ** 2 + (v / b) ** 2) + np.float32(1e-6)  # 1 at the inner surface of the wall
     outer = 1 + _thickness(heart, across, along).astype(np.float32)[:, None] / np.sqrt(a * b)
     soft = np.sqrt(a * b)  # borders are one pixel wide
     wall = np.clip(0.5 + (radius - 1) * soft, 0, 1) * np.clip(0.5 + (outer - radius) * soft, 0, 1)
@@ -118,7 +118,7 @@ def _rocking(heart: Heart, time: NDArray[np.float64], beats: NDArray[np.float64]
 
 
 def _thickness(heart: Heart, a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of a wall about an ellipse whose area stays: `(a + w)(b + w) - ab` is that of end-diastole."""
+    """Wall thickness at constant wall area: `(a + w)(b + w) - ab` equals that of end-diastole."""
     first, second, wall = (heart.size * axis for axis in (*SEMI_AXES, WALL))
     area = (first + wall) * (second + wall) - first * second
     return np.asarray((np.sqrt((a + b) ** 2 + 4 * area) - (a + b)) / 2)
@@ -127,14 +127,14 @@ def _thickness(heart: Heart, a: NDArray[np.float64], b: NDArray[np.float64]) -> 
 def _speckle(
     u: Values, v: Values, radius: Values, outer: Values, a: Values, b: Values, rng: np.random.Generator
 ) -> Values:
-    """Rayleigh speckle, one level a pixel and a half wide, fixed to the tissue; mean 1."""
+    """Rayleigh speckle with a grain of 1.5 pixels, fixed to the tissue; mean 1."""
     from scipy import ndimage
 
     size = 2 * SIDE * SPECKLE
     real, imaginary = ndimage.uniform_filter(rng.standard_normal((2, size, size), np.float32), (0, 3, 3), mode="wrap")
     texture = np.hypot(real, imaginary)
     texture /= texture.mean()
-    # Where in the wall, 0 to 1, and beyond it how far: the tissue keeps this while the wall moves.
+    # Relative depth in the wall, 0 to 1, or distance beyond it: constant for a piece of tissue.
     depth = (radius - 1) / (outer - 1)
     still = 1 + np.float32(WALL / np.sqrt(SEMI_AXES[0] * SEMI_AXES[1])) * depth
     beyond = np.maximum(depth - 1, 0)
@@ -149,7 +149,7 @@ def _speckle(
 
 @cache
 def _sector() -> tuple[NDArray[np.bool_], Values, Values]:
-    """The pixels that the probe sees, `(height, width)`, and their x and y, `(pixels,)`."""
+    """Mask of the pixels in the sector, `(height, width)`, and their x and y, `(pixels,)`."""
     y, x = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32)
     right, down = x - PROBE[0], y - PROBE[1]
     seen = (np.abs(np.arctan2(right, down)) <= HALF_ANGLE) & (np.hypot(right, down) <= DEPTH)

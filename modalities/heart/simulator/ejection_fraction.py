@@ -1,11 +1,11 @@
 """Ejection fractions in words."""
 
 CLASSES = ((30.0, "severely reduced"), (40.0, "moderately reduced"), (50.0, "mildly reduced"), (101.0, "normal"))
-"""Percentages below which a left ventricle is called that."""
+"""Upper bounds of the classes of ejection fraction, in percent."""
 
 
 def class_of(fraction: float) -> str:
-    """The word for an ejection fraction in percent.
+    """Class of an ejection fraction in percent.
 
     Example:
         >>> class_of(29.9), class_of(40.0), class_of(62.0)
@@ -15,7 +15,7 @@ def class_of(fraction: float) -> str:
 
 
 def sentence_of(fraction: float) -> str:
-    """The sentence that stands for a measurement where no report is given.
+    """A sentence with the ejection fraction, used as text if there is no report.
 
     Example:
         >>> sentence_of(34.6)

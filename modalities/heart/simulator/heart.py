@@ -1,4 +1,4 @@
-"""A simulated heart: what is true of it. Its ECG, its echo and its report are made from these numbers."""
+"""Parameters of a simulated heart, from which its ECG, echo and report are generated."""
 
 from dataclasses import dataclass
 
@@ -8,32 +8,32 @@ from numpy.typing import NDArray
 from modalities.heart.simulator.ejection_fraction import class_of
 
 CONDUCTIONS = ("normal conduction", "left bundle branch block", "first-degree AV block")
-"""How the beat spreads: as it should, late to the left ventricle (wide QRS), or late to both (long PR)."""
+"""Conduction: normal, delayed to the left ventricle (wide QRS), or delayed to both ventricles (long PR)."""
 
 POOR = ("noise", "leads")
-"""What spoils an ECG: muscle and motion, or chest electrodes that are off."""
+"""Defects of an ECG: muscle and motion noise, or missing chest leads."""
 
 STREAMS = ("heart", "ecg", "echo", "report")
 
 
 @dataclass(frozen=True)
 class Heart:
-    """One heart, and how it is recorded.
+    """Parameters of one heart and its recordings.
 
     Args:
-        ejection_fraction: Share of the end-diastolic volume that a beat ejects, percent, 15..75.
-        rate: Beats a minute, 45..130.
+        ejection_fraction: Ejected fraction of the end-diastolic volume, percent, 15..75.
+        rate: Beats per minute, 45..130.
         conduction: One of `CONDUCTIONS`.
-        width: QRS duration, as a multiple of the usual one; bundle branch block not counted.
-        voltage: Height of the R wave, as a multiple of the usual one.
-        progression: How far the R wave points to the back, mV: above 0 it grows late from V1 to V4.
-        repolarisation: The T wave as a multiple of the usual one; below 0 it is inverted in the lateral leads.
-        size: Length of the end-diastolic ventricle, as a multiple of the usual one.
+        width: QRS duration relative to normal, without bundle branch block.
+        voltage: R wave amplitude relative to normal.
+        progression: Posterior component of the R wave, mV: above 0, poor R wave progression from V1 to V4.
+        repolarisation: T wave amplitude relative to normal; below 0 it is inverted in the lateral leads.
+        size: Length of the end-diastolic ventricle relative to normal.
         angle: Tilt of the echo's probe, radians.
         gain: Gain of the electrodes.
         noise: Noise of the ECG, mV.
-        poor: What spoils the ECG, one of `POOR`; empty for the most.
-        seed: Where the randomness of its recordings comes from.
+        poor: Defect of the ECG, one of `POOR`; "" for most hearts.
+        seed: Seed of its recordings.
     """
 
     ejection_fraction: float
@@ -52,28 +52,28 @@ class Heart:
 
     @property
     def ejection_class(self) -> str:
-        """The ejection fraction in words."""
+        """Class of the ejection fraction."""
         return class_of(self.ejection_fraction)
 
     def stream(self, name: str) -> np.random.Generator:
-        """The generator of one recording: the echo does not change with what the ECG draws."""
+        """Random generator of one recording, independent of the other recordings."""
         return np.random.default_rng([*self.seed, STREAMS.index(name)])
 
 
 def draw_heart(seed: int, index: int, *, ecg_noise: float = 1.0, poor: float = 0.12) -> Heart:
     """Heart number `index` of a seed.
 
-    The ejection fraction is uniform, all else follows it loosely, as in patients: with `s = (60 - EF) / 45`, a weak
-    heart tends to a wider QRS (Murkofsky et al. 1998), lower voltage, an R wave that grows late from V1 to V4 (Zema et
-    al. 1979), flat or inverted lateral T waves, a faster rate, bundle branch block and a larger ventricle. Each sign
-    has a scatter of its own, so that the ECG tells the ejection fraction, but not exactly; the sizes of the effects
-    are chosen, not fitted to patients.
+    The ejection fraction is uniform; the other parameters are correlated with it, as in patients: with
+    `s = (60 - EF) / 45`, a low ejection fraction is associated with a wider QRS (Murkofsky et al. 1998), lower voltage,
+    poor R wave progression (Zema et al. 1979), flat or inverted lateral T waves, a faster rate, bundle branch block and
+    a larger ventricle. Each sign has independent noise, so that the ECG predicts the ejection fraction only partly;
+    effect sizes are chosen, not fitted to patients.
 
     Args:
-        seed: Another seed, other hearts.
+        seed: Seed of the hearts.
         index: From 0.
         ecg_noise: Factor of the ECG's noise.
-        poor: Share of hearts whose ECG is spoilt.
+        poor: Fraction of hearts with a poor-quality ECG.
 
     Example:
         >>> heart = draw_heart(0, 1)
@@ -110,9 +110,9 @@ def draw_heart(seed: int, index: int, *, ecg_noise: float = 1.0, poor: float = 0
 
 
 def beat_times(rate: float, seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """When the R waves are, in seconds, ascending: from before 0 to after `seconds`, at this mean rate.
+    """Times of the R waves in seconds, ascending, from before 0 to after `seconds`, at this mean rate.
 
-    Intervals vary by 3 % about the mean (2 % breathing, the rest by chance), at a phase of their own.
+    Intervals vary by 3 % about the mean (2 % respiratory, the rest random), at a random phase.
     """
     interval = 60 / rate
     count = int(seconds / interval) + 8

@@ -1,4 +1,4 @@
-"""A report on a simulated heart: what a cardiologist might write, never anything that is not true of it."""
+"""A report on a simulated heart, consistent with its parameters."""
 
 import numpy as np
 
@@ -34,15 +34,15 @@ CONDUCTION = {
 }
 
 LEFT_OUT = {"fraction": 0.12, "rate": 0.2, "conduction": 0.2}
-"""How often a report says nothing of each."""
+"""Probability that a report omits each."""
 
 
 def report_of(heart: Heart) -> str:
-    """One to three sentences in English, equal at each call.
+    """Generate one to three sentences in English, deterministic.
 
-    The ejection fraction stands there as a rounded number (in six of ten reports) or in words: severely (below 30),
-    moderately (below 40) or mildly (below 50) reduced, or normal. Rate and rhythm, and conduction, come in several
-    wordings and orders; some reports leave one or two of the three out.
+    The ejection fraction is given as a rounded number (60 % of the reports) or as its class: severely (below 30),
+    moderately (below 40) or mildly (below 50) reduced, or normal. Rate and rhythm, and conduction, have several
+    wordings and orders; some reports omit one or two of the three.
 
     Example:
         >>> from modalities.heart.simulator.heart import draw_heart

@@ -20,7 +20,8 @@ class EchonetSource(Source):
     """The unpacked EchoNet-Dynamic: `--data.manifest FOLDER`, with `FileList.csv` and `Videos/NAME.avi`.
 
     Of `FileList.csv` the columns `FileName` (with or without `.avi`), `EF`, `Split` and, where they are there, `ESV`
-    and `EDV` are read, as the release documents them; not checked against the release. Each clip is of another patient.
+    and `EDV` are read, as the release documents them; not checked against the release. Each clip is from a different
+    patient.
 
     Columns: `echo` (a file), `text` (a sentence of the ejection fraction: the data set has no reports), `label` (its
     class), `id` and `group` (the name), `split`. Targets: `ejection_fraction` in percent, `end_systolic_volume` and
@@ -43,7 +44,7 @@ class EchonetSource(Source):
     @cached_property
     def _records(self) -> list[Record]:
         path = table(self.folder, LIST)
-        assert path is not None  # `folder_of` has looked
+        assert path is not None  # checked by `folder_of`
         return [self._record(row, cells) for row, cells in rows(path, ("FileName", "EF", "Split"), tuple(VOLUMES))]
 
     def _record(self, row: str, cells: Mapping[str, str]) -> Record:

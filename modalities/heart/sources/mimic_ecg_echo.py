@@ -23,7 +23,7 @@ RECORDS, MEASUREMENTS = "echo-record-list.csv", "structured-measurement.csv"
 COLUMNS = ("ecg", "echo", "text", "echo_text", "label", "id", "group")
 OPTIONS = ("echo", "window_days", "clips", "clips_per_study")
 ECG, ECHO = "ecg/", "echo/"
-"""What the names of files begin with, by the folder that they lie in."""
+"""Prefixes of file names, by folder."""
 
 Timed = dict[str, list[tuple[datetime, Any]]]
 
@@ -31,14 +31,14 @@ Timed = dict[str, list[tuple[datetime, Any]]]
 class MimicEcgEchoSource(Source):
     """MIMIC-IV-ECG (`--data.manifest FOLDER`) joined to MIMIC-IV-ECHO (`--data.options.echo FOLDER`) by patient.
 
-    A record is an ECG that has an echo within `window_days`; every clip in that window is one of its alternatives.
+    A record is an ECG with an echo within `window_days`; every clip in that window is one of its alternatives.
     Read are `subject_id`, `study_id`, `acquisition_datetime` and `dicom_filepath` of `echo-record-list.csv` and, where
     it is there (release 1.0), `subject_id`, `measurement_datetime`, `measurement` (`lvef`), `result` and `test_type`
     (`tte`) of `structured-measurement.csv`, plain or gzipped. These names are those that public code for the releases
     uses; they were not checked against the releases.
 
     Columns: `ecg`, `echo` (files), `text` (the ECG machine's report), `echo_text` (a sentence of the ejection
-    fraction: it holds what a model is then asked for), `label` (the class of the ejection fraction), `id` (the ECG's
+    fraction, which is the evaluation target), `label` (the class of the ejection fraction), `id` (the ECG's
     study), `group` (the patient). Target: `ejection_fraction`, the one measured at rest nearest in time within the
     window. There is no split: `--data.validation` and `--data.test` divide by patient.
 
@@ -112,7 +112,7 @@ class MimicEcgEchoSource(Source):
     def _echoes(self) -> Timed:
         """Patient -> time and clips of each echo study; the time is that of its first clip."""
         wanted, path = self._wanted(), table(self.echo_folder, RECORDS)
-        assert path is not None  # `folder_of` has looked
+        assert path is not None  # checked by `folder_of`
         by_study: dict[tuple[str, str], list[tuple[datetime, str]]] = defaultdict(list)
         for row, cells in rows(path, ("subject_id", "study_id", "acquisition_datetime", "dicom_filepath")):
             time, name = time_of(cells["acquisition_datetime"]), cells["dicom_filepath"]
@@ -137,7 +137,7 @@ class MimicEcgEchoSource(Source):
         return {cells["dicom_filepath"] for _, cells in rows(path, ("dicom_filepath",))}
 
     def _clips(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """The clips of one study that are used; asked once a study."""
+        """The clips of one study that are used."""
         if self.config.options.get("clips") is not None:
             return names
         if names not in self._cines:
@@ -145,7 +145,7 @@ class MimicEcgEchoSource(Source):
         return self._cines[names]
 
     def _is_cine(self, name: str) -> bool:
-        """Whether the header tells of several frames; a file that cannot be read is kept, so that its row says why."""
+        """Whether the header states several frames; unreadable files count, so that they are rejected with a reason."""
         try:
             import pydicom
         except ModuleNotFoundError as error:
@@ -155,7 +155,7 @@ class MimicEcgEchoSource(Source):
             stream = BytesIO(found) if isinstance(found, bytes) else found
             header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
             return int(header.get("NumberOfFrames") or 1) > 1
-        except Exception:  # the modality's reader will say what is wrong with it
+        except Exception:  # the modality's reader reports the reason
             return True
 
     def _fractions(self) -> Timed:
@@ -175,7 +175,7 @@ class MimicEcgEchoSource(Source):
 
 
 def _within(timed: Sequence[tuple[datetime, Any]], time: datetime | None, window: timedelta) -> list[Any]:
-    """What lies in the window about a time, the nearest first."""
+    """Entries within the window around a time, nearest first."""
     if time is None:
         return []
     near = [(abs(then - time), value) for then, value in timed if abs(then - time) <= window]

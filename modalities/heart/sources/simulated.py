@@ -1,4 +1,4 @@
-"""The source `hearts`: simulated hearts with an ECG, an echo, a report, and the truth."""
+"""The source `hearts`: simulated hearts with ECG, echo, report and true ejection fraction."""
 
 import hashlib
 import io
@@ -24,20 +24,20 @@ COUNTS = {"train": 2000, "validation": 0, "test": 500}
 OPTIONS: dict[str, float] = {**COUNTS, "seed": 0, "ecg_noise": 1.0, "poor": 0.12}
 MOST = 1_000_000
 VERSION = 1
-"""Part of the fingerprint: another number where the same heart would be drawn in another way."""
+"""Version in the fingerprint; raised whenever the same heart would be generated differently."""
 
 _NAME = re.compile(r"(0|[1-9]\d{0,6})\.(ecg|echo)\.npz")
 
 
 class HeartsSource(Source):
-    """Hearts made of equations, whose ejection fraction is known: see `draw_heart`, `ecg_of`, `echo_of`, `report_of`.
+    """Simulated hearts with known ejection fraction: see `draw_heart`, `ecg_of`, `echo_of`, `report_of`.
 
-    Columns: `ecg` and `echo` (made when they are needed, the same ones each time), `text` (a report), `label` (the
-    conduction, and the ejection fraction's class), `group` and `id` (each heart is a patient). Targets:
+    Columns: `ecg` and `echo` (generated on demand, deterministic), `text` (a report), `label` (the conduction, and the
+    ejection fraction's class), `group` and `id` (each heart is a patient). Targets:
     `ejection_fraction` in percent, `heart_rate` per minute.
 
-    Options: `train` (2000), `validation` (0), `test` (500), how many hearts; `seed` (0), which; `ecg_noise` (1), a
-    factor of the ECGs' noise; `poor` (0.12), the share of hearts whose ECG is spoilt by noise or lacks the chest leads.
+    Options: `train` (2000), `validation` (0), `test` (500), numbers of hearts; `seed` (0); `ecg_noise` (1), a factor of
+    the ECGs' noise; `poor` (0.12), the fraction of hearts with a noisy ECG or without chest leads.
 
     Raises:
         UserError: an option is unknown or out of its range.
