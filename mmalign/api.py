@@ -102,6 +102,9 @@ def train(
     """
     from mmalign.training.run import train as run_training
 
+    for name in ("out", "overwrite", "resume"):
+        if name in (overrides or {}):
+            raise UserError(f"train: {name} is an argument of train, not a key of the recipe: train(..., {name}=...)")
     for name, kind in (objectives or {}).items():
         registry.register("objectives", name, kind)
     arguments = [f"--{key}={_text(value)}" for key, value in _leaves(overrides or {})]

@@ -1,15 +1,17 @@
 """The point cloud modality: what the core calls."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mmalign.capabilities import TokenLabels
 from mmalign.modality import Encoder, Modality, Transform
 from modalities.pointcloud.encoders.feature_linear import ShapeLinear, ShapeTransform
 from modalities.pointcloud.encoders.point_transformer import PointTransformer
 from modalities.pointcloud.encoders.pointnet import PointNet
 from modalities.pointcloud.encoders.pointnet2 import PointNet2
+from modalities.pointcloud.explain import GroupedCloud, group_labels
 from modalities.pointcloud.read import read_pointcloud
 from modalities.pointcloud.sample import PointCloud
 from modalities.pointcloud.solids.toy import toy_solid
@@ -48,10 +50,24 @@ class PointCloudModality(Modality):
         return PointCloudTransform(settings, sealed=True)
 
     def picture(self, sample: PointCloud, axes: "Axes") -> None:
-        """Draw one view."""
+        """Draw three views."""
         from modalities.pointcloud.picture import draw_cloud
 
         draw_cloud(sample, axes)
+
+    def token_labels(
+        self, sample: PointCloud, transform: Transform, encoder: Encoder, level: str, count: int
+    ) -> TokenLabels | None:
+        """The groups of a point transformer, see `group_labels`."""
+        if level != "tokens" or not isinstance(transform, PointCloudTransform):
+            return None
+        return group_labels(sample, transform, encoder, count)
+
+    def weighted_picture(self, sample: GroupedCloud, axes: "Axes", weights: Sequence[float]) -> None:
+        """Draw the points, each in the colour of its group's weight."""
+        from modalities.pointcloud.picture import draw_cloud
+
+        draw_cloud(sample.cloud, axes, np.asarray(weights, dtype=np.float64)[sample.group])
 
     def toy_sample(self, label: int, rng: np.random.Generator) -> PointCloud:
         """One of ten solids, see `toy_solid`."""

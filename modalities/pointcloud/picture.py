@@ -1,8 +1,9 @@
-"""A cloud drawn from above one corner, shaded by depth: near points dark, or bright in their own colours."""
+"""A cloud drawn from three sides: shaded by depth, in its own colours, or by weight."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from modalities.pointcloud.augment import rotation_about
 from modalities.pointcloud.sample import PointCloud
@@ -11,28 +12,47 @@ from modalities.pointcloud.transform import turned
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+LIGHT, STRONG = np.full(3, 0.85), np.array([0.84, 0.37, 0.0])
+
 DRAWN = 4096
 """Points that are drawn of a larger cloud."""
 
 
-def draw_cloud(cloud: PointCloud, axes: "Axes", *, azimuth: float = 35.0, elevation: float = 25.0) -> None:
-    """Draw an orthographic view; z points up in a file that says so, y in all others.
+VIEWS = ((35.0, 25.0), (0.0, 0.0), (0.0, 90.0))
+"""Azimuth and elevation, in degrees: from above one corner, from the front, from the top."""
+
+GAP = 0.15
+"""Between two views, as a fraction of the largest extent."""
+
+
+def draw_cloud(cloud: PointCloud, axes: "Axes", weights: NDArray[np.float64] | None = None) -> None:
+    """Draw three orthographic views side by side; z points up in a file that says so, y in all others.
 
     Args:
         cloud: What to draw.
         axes: Where to.
-        azimuth: Angle about the up axis, in degrees.
-        elevation: Angle above the horizon, in degrees.
+        weights: One number of at least 0 for each point, `(n,)`: points of the largest weight are red, of no weight
+            light grey. None = shaded by depth.
     """
     kept = np.random.default_rng(0).permutation(len(cloud))[:DRAWN]
     points = cloud.points[kept].astype(np.float64)
     points = turned(points, "z") if cloud.up == "z" else points
-    points = points @ rotation_about(1, np.deg2rad(-azimuth)).T @ rotation_about(0, np.deg2rad(elevation)).T
-    order = np.argsort(points[:, 2])  # near ones last
-    x, y, depth = points[order].T
-    near = ((depth - depth.min()) / max(float(np.ptp(depth)), 1e-12))[:, None]
-    own = cloud.colours
-    paint = np.tile(0.8 * (1 - near), 3) if own is None else own[kept][order] * (0.4 + 0.6 * near)
-    axes.scatter(x, y, c=paint, s=2, linewidths=0)
+    points = points - (points.min(0) + points.max(0)) / 2
+    left = 0.0
+    size = max(float(np.ptp(points, axis=0).max()), 1e-12)
+    for azimuth, elevation in VIEWS:
+        seen = points @ rotation_about(1, np.deg2rad(-azimuth)).T @ rotation_about(0, np.deg2rad(elevation)).T
+        order = np.argsort(seen[:, 2])  # near ones last
+        x, y, depth = seen[order].T
+        near = ((depth - depth.min()) / max(float(np.ptp(depth)), 1e-12))[:, None]
+        if weights is not None:
+            strength = (weights[kept][order] / max(float(weights.max()), 1e-12))[:, None]
+            paint = LIGHT + strength * (STRONG - LIGHT)
+        elif cloud.colours is not None:
+            paint = cloud.colours[kept][order] * (0.4 + 0.6 * near)
+        else:
+            paint = np.tile(0.8 * (1 - near), 3)
+        axes.scatter(x - x.min() + left, y, c=paint, s=2, linewidths=0)
+        left += float(np.ptp(x)) + GAP * size
     axes.set_aspect("equal")
     axes.axis("off")

@@ -14,27 +14,32 @@ from mmalign.data.sources.base import RESERVED, Record, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import nearest
+from modalities.pointcloud.render import render_png
 from modalities.pointcloud.solids.draw import KINDS, Solid, draw_solid
+from modalities.pointcloud.surface import sample_surface
 
-COLUMNS = ("pointcloud", "text", "label", "id", "split")
+COLUMNS = ("pointcloud", "image", "text", "label", "id", "split")
 SPLITS = ("train", "validation", "test")
-COUNTS = {"train": 2000, "validation": 0, "test": 500}
+COUNTS = {"train": 2000, "validation": 250, "test": 500}
 OPTIONS: dict[str, int] = {**COUNTS, "seed": 0}
 MOST = 1_000_000
+RENDERED = 8192
+"""Points of a rendered view."""
 VERSION = 1
 """Part of the fingerprint: another number where the same solid would be drawn in another way."""
 
-_NAME = re.compile(r"(0|[1-9]\d{0,6})\.npz")
+_NAME = re.compile(r"(0|[1-9]\d{0,6})\.(npz|png)")
 
 
 class SolidsSource(Source):
     """Solids of fourteen kinds, from boxes to staircases, whose proportion, number and parts are known.
 
-    Columns: `pointcloud` (a mesh, made when it is needed, the same one each time; y points up), `text` (a sentence such
+    Columns: `pointcloud` (a mesh, made when it is needed, the same one each time; y points up), `image` (a view of it,
+    64 x 64 pixels), `text` (a sentence such
     as "two tall tables with four legs"), `label` (the kind). The kinds are equally frequent, up to one, in each split.
     Targets: `count` (solids in a row) and, of tables and staircases, `parts` (legs, steps).
 
-    Options: `train` (2000), `validation` (0), `test` (500), how many; `seed` (0), which.
+    Options: `train` (2000), `validation` (250), `test` (500), how many; `seed` (0), which.
 
     Raises:
         UserError: an option is unknown or out of its range.
@@ -61,6 +66,7 @@ class SolidsSource(Source):
         solid, name = self.solid(index), str(index)
         cells: dict[str, tuple[Any, ...]] = {
             "pointcloud": (f"{name}.npz",),
+            "image": (f"{name}.png",),
             "text": (solid.sentence,),
             "label": (solid.kind,),
             "split": (split,),
@@ -70,11 +76,13 @@ class SolidsSource(Source):
         return Record(name, f"solids:{name}", values, None, (solid.kind,), split, targets=targets)
 
     def fetch(self, name: str) -> Path | bytes:
-        """The mesh as an NPZ file."""
+        """The mesh as an NPZ file, or its view as a PNG file."""
         found = _NAME.fullmatch(name)
         if found is None or int(found[1]) >= sum(self._counts):
-            raise BadSample(name, f"0.npz to {sum(self._counts) - 1}.npz", "another name")
+            raise BadSample(name, f"0.npz or 0.png to {sum(self._counts) - 1}.npz or .png", "another name")
         vertices, faces = self.solid(int(found[1])).mesh
+        if found[2] == "png":
+            return render_png(sample_surface(vertices, faces, RENDERED)[0].astype(np.float32))
         stream = io.BytesIO()
         np.savez(stream, points=vertices.astype(np.float32), faces=faces)
         return stream.getvalue()

@@ -6,6 +6,7 @@ import trimesh
 
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
+from modalities.image import MODALITY as IMAGE
 from modalities.pointcloud import MODALITY
 from modalities.pointcloud.read import read_pointcloud
 from modalities.pointcloud.solids.draw import KINDS, NUMBERS, draw_solid
@@ -79,18 +80,21 @@ def test_records_are_balanced_and_the_same_each_time() -> None:
 
 
 def test_a_fetched_mesh_is_read() -> None:
-    solids = source(train=14, test=0)
+    solids = source(train=14, validation=0, test=0)
     for record in solids.records():
         cloud = MODALITY.read(solids.fetch(record.values["pointcloud"][0]))
         assert cloud.normals is not None
         assert len(cloud) == 8192
+        image = IMAGE.read(solids.fetch(record.values["image"][0] if "image" in record.values else f"{record.id}.png"))
+        assert image.shape == (64, 64, 3)
+        assert 100 < (image > 0).sum() < 0.8 * image.size
     for wrong in ("14.npz", "x", "../0.npz", "0.obj"):
-        with pytest.raises(BadSample, match=r"0.npz to 13.npz"):
+        with pytest.raises(BadSample, match=r"0.npz or 0.png to 13.npz"):
             solids.fetch(wrong)
 
 
 @pytest.mark.parametrize(
-    "options", [{"tran": 3}, {"train": -1}, {"train": 1.5}, {"seed": True}, {"train": 0, "test": 0}]
+    "options", [{"tran": 3}, {"train": -1}, {"train": 1.5}, {"seed": True}, {"train": 0, "validation": 0, "test": 0}]
 )
 def test_wrong_options_are_named(options: dict[str, int]) -> None:
     with pytest.raises(UserError, match=r"solids|data\.options"):
