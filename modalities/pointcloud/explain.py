@@ -11,7 +11,7 @@ from mmalign.modality import Encoder
 from modalities.pointcloud.encoders.groups import group_points
 from modalities.pointcloud.encoders.point_transformer import PointTransformer
 from modalities.pointcloud.sample import PointCloud
-from modalities.pointcloud.transform import PointCloudTransform
+from modalities.pointcloud.transform import PointCloudTransform, turned
 
 REGIONS = ("low", "middle", "high"), ("left", "centre", "right"), ("back", "middle", "front")
 
@@ -47,11 +47,14 @@ def group_labels(
     real = groups.mask[0]
     centres, points = groups.centres[0][real], inputs["points"][0][inputs["mask"][0]]
     nearest = torch.cdist(points, centres).argmin(1).numpy()
-    vertical = transform.settings.vertical
-    upright = points.numpy() if vertical == 1 else points.numpy()[:, [0, 2, 1]] * np.float32([1, 1, -1])
-    centre = centres.numpy() if vertical == 1 else centres.numpy()[:, [0, 2, 1]] * np.float32([1, 1, -1])
+    upright, centre = (_upright(values.numpy(), transform.settings.vertical) for values in (points, centres))
     members = np.eye(count)[: len(centre)]
-    return TokenLabels(_names(centre), members, shown=GroupedCloud(PointCloud(upright.astype(np.float32)), nearest))
+    return TokenLabels(_names(centre), members, shown=GroupedCloud(PointCloud(upright), nearest))
+
+
+def _upright(points: NDArray[np.float32], vertical: int) -> NDArray[np.float32]:
+    """The same points with y up."""
+    return points if vertical == 1 else turned(points, "z").astype(np.float32)
 
 
 def _names(centres: NDArray[np.float32]) -> list[str]:

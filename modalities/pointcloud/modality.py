@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mmalign import registry
 from mmalign.capabilities import TokenLabels
 from mmalign.modality import Encoder, Modality, Transform
-from modalities.pointcloud.encoders.feature_linear import ShapeLinear, ShapeTransform
+from modalities.pointcloud.encoders.feature_linear import ShapeLinear, ShapeSettings, ShapeTransform
 from modalities.pointcloud.encoders.point_transformer import PointTransformer
 from modalities.pointcloud.encoders.pointnet import PointNet
 from modalities.pointcloud.encoders.pointnet2 import PointNet2
@@ -39,15 +40,17 @@ class PointCloudModality(Modality):
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> PointCloudTransform:
         """The default settings, or the given ones."""
-        made = PointCloudSettings.make(settings)
-        return ShapeTransform(made) if encoder == "features" else PointCloudTransform(made)
+        if encoder == "features":
+            return ShapeTransform(registry.settings(ShapeSettings, settings, "pointcloud transform"))
+        return PointCloudTransform(PointCloudSettings.make(settings))
 
     def restore_transform(self, config: Mapping[str, Any]) -> Transform:
         """From the transform's `config()`."""
-        settings = PointCloudSettings.make({name: value for name, value in config.items() if name != "statistics"})
         if "statistics" in config:
-            return ShapeTransform(settings, config["statistics"])
-        return PointCloudTransform(settings, sealed=True)
+            settings = {name: value for name, value in config.items() if name != "statistics"}
+            made = registry.settings(ShapeSettings, settings, "pointcloud transform")
+            return ShapeTransform(made, config["statistics"])
+        return PointCloudTransform(PointCloudSettings.make(config), sealed=True)
 
     def picture(self, sample: PointCloud, axes: "Axes") -> None:
         """Draw three views."""

@@ -1,6 +1,7 @@
 """A linear encoder of hand-crafted shape features, and the transform that computes them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from torch import Tensor
 from mmalign.errors import UserError
 from mmalign.types import Features, Inputs, Tokens
 from modalities.common.feature_linear import FeatureLinear
-from modalities.common.standardisation import Standard
 from modalities.pointcloud.features.shape_features import FAMILIES, WIDTH, shape_features
 from modalities.pointcloud.sample import METRES, PointCloud
 from modalities.pointcloud.transform import (
@@ -22,20 +22,50 @@ from modalities.pointcloud.transform import (
     turned,
 )
 
+SCALES = np.concatenate([np.full(count, count**-0.5, np.float32) for count in FAMILIES.values()])
+"""One over the root of the size of each feature's family."""
+
 AUGMENTATION = ("rotation", "jitter", "scaling", "point_dropout", "colour_dropout")
 
 
-class ShapeTransform(PointCloudTransform):
-    """Shape features (see `shape_features`), standardised by the training clouds; families have equal weight.
-
-    Sizes are those of the file, or metres where the settings state the unit.
+@dataclass(frozen=True)
+class ShapeSettings(PointCloudSettings):
+    """Settings of shape features: those of point clouds without augmentation, because features are computed once.
 
     Args:
-        settings: As for other encoders, without augmentation: features are computed once.
-        statistics: `{"mean": [...], "sd": [...]}` of an earlier fit.
+        thresholds: Quantiles of the training clouds that each feature is compared with.
+    """
+
+    thresholds: int = 6
+
+    def __post_init__(self) -> None:
+        """Refuse augmentation, and a wrong number of thresholds."""
+        super().__post_init__()
+        for name in AUGMENTATION:
+            if getattr(self, name):
+                raise UserError(
+                    f"pointcloud transform: the encoder 'features' computes its features once, without augmentation; "
+                    f"leave {name} out"
+                )
+        if isinstance(self.thresholds, bool) or not 1 <= self.thresholds <= 64:
+            raise UserError(f"pointcloud transform: thresholds must be in 1..64, got {self.thresholds!r}")
+
+
+class ShapeTransform(PointCloudTransform):
+    r"""Shape features (see `shape_features`) in thermometer coding: which training quantiles each feature exceeds.
+
+    .. math:: m_{fk} = \left([x_f > q_{fk}] - \bar m_{fk}\right) / \sqrt{n_{\text{family of } f}}
+
+    with q the quantiles k / (thresholds + 1) of the training clouds, and the mean over them: a linear map of m is an
+    additive function of steps in each feature, as of a forest of stumps. Families have equal weight. Sizes are those
+    of the file, or metres where the settings state the unit.
+
+    Args:
+        settings: See `ShapeSettings`.
+        statistics: `{"quantiles": ..., "mean": ...}` of an earlier fit, `(features, thresholds)` each.
 
     Shape:
-        `PointCloud` -> item of `measures (WIDTH,)` float32.
+        `PointCloud` -> item of `measures (WIDTH * thresholds,)` float32.
 
     Example:
         >>> from modalities.pointcloud import MODALITY
@@ -43,18 +73,14 @@ class ShapeTransform(PointCloudTransform):
         >>> shapes = [MODALITY.toy_sample(label, np.random.default_rng(label)) for label in range(3)]
         >>> transform.fit(map(transform.featurise, shapes))
         >>> transform.collate([transform.item(shape) for shape in shapes])["measures"].shape
-        torch.Size([3, 274])
+        torch.Size([3, 1644])
     """
 
-    def __init__(self, settings: PointCloudSettings, statistics: Mapping[str, Sequence[float]] | None = None) -> None:
+    settings: ShapeSettings
+
+    def __init__(self, settings: ShapeSettings, statistics: Mapping[str, Any] | None = None) -> None:
         super().__init__(settings)
-        for name in AUGMENTATION:
-            if getattr(settings, name):
-                raise UserError(
-                    f"pointcloud transform: the encoder 'features' computes its features once, without augmentation; "
-                    f"leave {name} out"
-                )
-        self._standard = Standard([family for family, count in FAMILIES.items() for _ in range(count)], statistics)
+        self.statistics = dict(statistics) if statistics else None
 
     def featurise(self, sample: PointCloud) -> Item:
         """Measure the shape."""
@@ -64,13 +90,29 @@ class ShapeTransform(PointCloudTransform):
         return {"measures": shape_features((points * METRES.get(s.units, 1.0)).astype(np.float32)).astype(np.float32)}
 
     def fit(self, features: Iterable[Item]) -> None:
-        """Mean and standard deviation of each feature, unless they were given."""
-        if self._standard.statistics is None:
-            self._standard.fit(item["measures"].astype(np.float64) for item in features)
+        """Quantiles of each feature, unless they were given.
+
+        Raises:
+            UserError: there are no training clouds.
+        """
+        if self.statistics is not None:
+            return
+        rows = [item["measures"] for item in features]
+        if not rows:
+            raise UserError("pointcloud features: expected training clouds to take quantiles of, got none")
+        values = np.stack(rows)
+        levels = np.arange(1, self.settings.thresholds + 1) / (self.settings.thresholds + 1)
+        quantiles = np.quantile(values, levels, axis=0).T.astype(np.float32)  # (features, thresholds)
+        mean = (values[:, :, None] > quantiles).mean(0)
+        self.statistics = {"quantiles": quantiles.tolist(), "mean": mean.tolist()}
 
     def __call__(self, features: Item, rng: np.random.Generator | None = None) -> Item:
-        """Standardise."""
-        return {"measures": self._standard(features["measures"].astype(np.float64))}
+        """Compare with the quantiles."""
+        if self.statistics is None:
+            raise UserError("pointcloud features: no quantiles yet; call fit with the training clouds first")
+        quantiles, mean = (np.asarray(self.statistics[name], np.float32) for name in ("quantiles", "mean"))
+        codes = ((features["measures"][:, None] > quantiles) - mean) * SCALES[:, None]
+        return {"measures": codes.ravel().astype(np.float32)}
 
     def collate(self, items: Sequence[Item]) -> Inputs:
         """Stack."""
@@ -79,7 +121,7 @@ class ShapeTransform(PointCloudTransform):
 
     def config(self) -> dict[str, Any]:
         """The settings, and the statistics."""
-        return super().config() | {"statistics": self._standard.statistics}
+        return super().config() | {"statistics": self.statistics}
 
 
 class ShapeLinear(FeatureLinear):
@@ -92,7 +134,8 @@ class ShapeLinear(FeatureLinear):
         width: Size of the vector and of a token.
 
     Shape:
-        `measures (batch, WIDTH)` -> vector `(batch, width)`, tokens `(batch, families, width)`, which add up to it.
+        `measures (batch, WIDTH * thresholds)` -> vector `(batch, width)`, tokens `(batch, families, width)`, which add
+        up to it.
 
     Example:
         >>> from modalities.pointcloud import MODALITY
@@ -101,16 +144,17 @@ class ShapeLinear(FeatureLinear):
     """
 
     def __init__(self, transform: PointCloudTransform, *, width: int = 256) -> None:
-        super().__init__(width, places=0, per_place=0, rest=WIDTH)
         if not isinstance(transform, ShapeTransform):
             raise UserError(
                 "pointcloud: the encoder 'features' needs its own transform: modality.transform('features', {})"
             )
+        thresholds = transform.settings.thresholds
+        super().__init__(width, places=0, per_place=0, rest=WIDTH * thresholds)
+        self.counts = [count * thresholds for count in FAMILIES.values()]
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["measures"]`."""
         measures: Tensor = inputs["measures"]
-        counts = list(FAMILIES.values())
-        families = zip(torch.split(measures, counts, dim=1), torch.split(self.table, counts), strict=True)
+        families = zip(torch.split(measures, self.counts, dim=1), torch.split(self.table, self.counts), strict=True)
         values = torch.stack([part @ weight for part, weight in families], dim=1)
         return Features(values.sum(1), Tokens(values, self.token_mask(inputs, values)))
