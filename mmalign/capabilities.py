@@ -183,6 +183,31 @@ class Mixing(Protocol):
 
 
 @runtime_checkable
+class Perturbing(Protocol):
+    """A modality whose samples can be perturbed, for the task `robustness`.
+
+    Attributes:
+        perturbations: Name -> levels in the perturbation's own unit, weakest first.
+    """
+
+    perturbations: Mapping[str, Sequence[float]]
+
+    def perturb(self, sample: Any, name: str, level: float, rng: np.random.Generator) -> Any:
+        """Perturb a sample.
+
+        Args:
+            sample: As `Modality.read` returns it; not modified.
+            name: One of `perturbations`.
+            level: One of its levels.
+            rng: Source of all randomness. Draw the same numbers at every level, and scale their effect by the level.
+
+        Returns:
+            A valid sample of the same kind.
+        """
+        ...
+
+
+@runtime_checkable
 class Masking(Protocol):
     """An encoder whose input tokens can be masked, for masked pretraining.
 

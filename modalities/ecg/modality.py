@@ -11,6 +11,7 @@ from modalities.ecg.encoders.feature_linear import MILLIVOLTS, EcgFeatureLinear,
 from modalities.ecg.encoders.patch_transformer import Patches
 from modalities.ecg.encoders.resnet import ResNet
 from modalities.ecg.explain import ecg_units
+from modalities.ecg.perturb import PERTURBATIONS, perturb_ecg
 from modalities.ecg.read import read_ecg
 from modalities.ecg.sample import Ecg
 from modalities.ecg.synthetic import synthetic_ecg
@@ -34,6 +35,7 @@ class EcgModality(Modality):
         "patches": Patches,
         "features": EcgFeatureLinear,
     }
+    perturbations: ClassVar[Mapping[str, Sequence[float]]] = PERTURBATIONS
 
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
@@ -59,6 +61,10 @@ class EcgModality(Modality):
             settings = {name: value for name, value in config.items() if name != "statistics"}
             return MeasuredTransform(EcgSettings.make(settings), config["statistics"])
         return EcgTransform(EcgSettings.make(config))
+
+    def perturb(self, sample: Ecg, name: str, level: float, rng: np.random.Generator) -> Ecg:
+        """Wander, noise, dropped leads, gain; see `perturb_ecg`."""
+        return perturb_ecg(sample, name, level, rng)
 
     def picture(self, sample: Ecg, axes: "Axes") -> None:
         """Draw the twelve-lead page."""

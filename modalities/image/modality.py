@@ -18,6 +18,7 @@ from modalities.image.encoders.open_clip import OpenClipImage, open_clip_setting
 from modalities.image.encoders.timm import TimmImage, timm_settings
 from modalities.image.encoders.vit import ViT
 from modalities.image.mixup import mix_pixels
+from modalities.image.perturb import PERTURBATIONS, perturb_image
 from modalities.image.picture import lit
 from modalities.image.read import read_image
 from modalities.image.transform import ImageSettings, ImageTransform
@@ -37,6 +38,7 @@ class ImageModality(Modality):
         "timm": TimmImage,
         "open_clip": OpenClipImage,
     }
+    perturbations: ClassVar[Mapping[str, Sequence[float]]] = PERTURBATIONS
 
     def read(self, source: Any) -> Pixels:
         """Decode, see `read_image`."""
@@ -61,6 +63,10 @@ class ImageModality(Modality):
         """Mixup or CutMix, see `mix_pixels`."""
         pixels, left = mix_pixels(inputs["pixels"], partners, weight)
         return {**inputs, "pixels": pixels}, left
+
+    def perturb(self, sample: Pixels, name: str, level: float, rng: np.random.Generator) -> Pixels:
+        """Noise, blur, JPEG, brightness, contrast; see `perturb_image`."""
+        return perturb_image(sample, name, level, rng)
 
     def picture(self, sample: Pixels, axes: "Axes") -> None:
         """Show the picture."""

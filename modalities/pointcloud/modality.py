@@ -13,6 +13,7 @@ from modalities.pointcloud.encoders.point_transformer import PointTransformer
 from modalities.pointcloud.encoders.pointnet import PointNet
 from modalities.pointcloud.encoders.pointnet2 import PointNet2
 from modalities.pointcloud.explain import GroupedCloud, group_labels
+from modalities.pointcloud.perturb import PERTURBATIONS, perturb_pointcloud
 from modalities.pointcloud.read import read_pointcloud
 from modalities.pointcloud.sample import PointCloud
 from modalities.pointcloud.solids.toy import toy_solid
@@ -33,6 +34,7 @@ class PointCloudModality(Modality):
         "pointnet": PointNet,
         "features": ShapeLinear,
     }
+    perturbations: ClassVar[Mapping[str, Sequence[float]]] = PERTURBATIONS
 
     def read(self, source: Any) -> PointCloud:
         """Decode, and sample the surface of a mesh, see `read_pointcloud`."""
@@ -51,6 +53,10 @@ class PointCloudModality(Modality):
             made = registry.settings(ShapeSettings, settings, "pointcloud transform")
             return ShapeTransform(made, config["statistics"])
         return PointCloudTransform(PointCloudSettings.make(config), sealed=True)
+
+    def perturb(self, sample: PointCloud, name: str, level: float, rng: np.random.Generator) -> PointCloud:
+        """Jitter, dropped points, rotation about the up axis, occlusion; see `perturb_pointcloud`."""
+        return perturb_pointcloud(sample, name, level, rng)
 
     def picture(self, sample: PointCloud, axes: "Axes") -> None:
         """Draw three views."""
