@@ -1,4 +1,4 @@
-"""Pictures: reading, transforms, encoders."""
+"""Images: reading, transforms, encoders."""
 
 from modalities.image.modality import ImageModality
 

@@ -1,28 +1,28 @@
-"""Changes that training makes to a picture. All randomness comes from the generator that is handed in."""
+"""Training augmentation of images. All randomness comes from the given generator."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
-"""A picture in memory: `(height, width, 3)`, red, green, blue, 0..255."""
+"""An image in memory: `(height, width, 3)`, red, green, blue, 0..255."""
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-"""How bright each primary looks: ITU-R BT.601."""
+"""Luma weights of the primaries: ITU-R BT.601."""
 
 
 def random_box(
     shape: tuple[int, int], rng: np.random.Generator, *, scale: tuple[float, float], aspect: float
 ) -> tuple[float, float, float, float]:
-    """Draw a rectangle: its share of the area uniform in `scale`, its proportions log-uniform (Szegedy et al. 2015).
+    """Draw a random crop: area fraction uniform in `scale`, aspect ratio log-uniform (Szegedy et al. 2015).
 
     Args:
-        shape: Height and width of the picture.
-        rng: Where randomness comes from.
-        scale: Smallest and largest share of the area.
-        aspect: Largest ratio of width to height, and of height to width, relative to the picture's own.
+        shape: Height and width of the image.
+        rng: Source of all randomness.
+        scale: Minimum and maximum fraction of the area.
+        aspect: Maximum ratio of width to height, and of height to width, relative to the image's own.
 
     Returns:
-        Left, top, right, bottom in pixels, inside the picture.
+        Left, top, right, bottom in pixels, inside the image.
     """
     height, width = shape
     share = np.sqrt(rng.uniform(*scale))
@@ -45,7 +45,7 @@ def jitter(pixels: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
 
 
 def turn(pixels: Pixels, rng: np.random.Generator, *, horizontal: bool, vertical: bool, quarters: bool) -> Pixels:
-    """Mirror (each way with probability one half) and turn by a random number of quarter turns, where allowed."""
+    """Random flips (probability one half each) and random rotation by multiples of 90 degrees, where enabled."""
     if horizontal and rng.random() < 0.5:
         pixels = pixels[:, ::-1]
     if vertical and rng.random() < 0.5:

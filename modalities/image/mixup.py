@@ -1,24 +1,24 @@
-"""Two pictures in one: Mixup and CutMix, on a batch of pixels."""
+"""Mixup and CutMix on a batch of images."""
 
 import torch
 from torch import Tensor
 
 
 def mix_pixels(pixels: Tensor, partners: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mix each picture with its partner, one half of them by blending, the other by pasting a box.
+    """Mix each image with its partner, half of them by blending (Mixup), the other half by pasting a box (CutMix).
 
         blend (Mixup, arXiv 1710.09412)    weight x + (1 - weight) x'
         paste (CutMix, arXiv 1905.04899)   a box of x' of about 1 - weight of the area, cut off at the border
 
-    Draws from torch's generator of the CPU.
+    Draws from torch's CPU generator.
 
     Args:
         pixels: `(batch, channels, height, width)`, integers 0..255.
-        partners: Which picture each is mixed with, `(batch,)`.
-        weight: The share of its own, `(batch,)` in [0, 1]; 1 leaves a picture as it is.
+        partners: Index of each image's partner, `(batch,)`.
+        weight: Weight of the image itself, `(batch,)` in [0, 1]; 1 = unchanged.
 
     Returns:
-        The pictures, and the share of its own that each has in the end: for a box, by its real area.
+        The mixed images, and the actual weight of each image itself: for a box, by its clipped area.
 
     Example:
         >>> black_and_white = torch.tensor([0, 200], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 8, 8)
@@ -32,7 +32,7 @@ def mix_pixels(pixels: Tensor, partners: Tensor, weight: Tensor) -> tuple[Tensor
     side = (1 - weight).sqrt()
     rows = torch.arange(height, device=pixels.device)
     columns = torch.arange(width, device=pixels.device)
-    # (batch, length): whether a row (a column) lies within half a box's side of the box's middle.
+    # (batch, length): whether a row (a column) is inside the box.
     inside_rows = (rows + 0.5 - (drawn[1] * height)[:, None]).abs() < (side * height / 2)[:, None]
     inside_columns = (columns + 0.5 - (drawn[2] * width)[:, None]).abs() < (side * width / 2)[:, None]
     box = inside_rows[:, :, None] & inside_columns[:, None, :]

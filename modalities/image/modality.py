@@ -45,7 +45,7 @@ class ImageModality(Modality):
         return read_image(source)
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> ImageTransform:
-        """The settings that the encoder's weights were trained with, then the given ones."""
+        """The settings of the encoder's pretrained weights, overridden by the given ones."""
         wanted: dict[str, Any] = {}
         if encoder == "timm":
             wanted = timm_settings(encoder_args)
@@ -74,13 +74,13 @@ class ImageModality(Modality):
         axes.set_axis_off()
 
     def weighted_picture(self, sample: Pixels, axes: "Axes", weights: Sequence[float]) -> None:
-        """Show the picture, darker where weights are low; one weight for each cell of a square grid, row by row."""
+        """Show the image, darker where weights are low; one weight for each cell of a square grid, row by row."""
         self.picture(lit(sample, weights), axes)
 
     def token_labels(
         self, sample: Pixels, transform: Transform, encoder: Encoder, level: str, count: int
     ) -> TokenLabels | None:
-        """Patches of the square that the encoder sees, where its tokens are as many as a square grid has."""
+        """Patches of the encoder's input, if its tokens form a square grid."""
         side = math.isqrt(count)
         if level != "tokens" or side * side != count:
             return None
@@ -88,7 +88,7 @@ class ImageModality(Modality):
         return TokenLabels(labels, np.eye(count), shown=transform.item(sample))
 
     def toy_sample(self, label: int, rng: np.random.Generator) -> Pixels:
-        """A disc or a square in one of five colours, anywhere on a noisy grey ground, 48 x 48."""
+        """A disc or a square in one of five colours, at a random position on a noisy grey background, 48 x 48."""
         colour, shape = colour_and_shape(label)
         ground = Image.fromarray(rng.integers(90, 160, (48, 48, 3), dtype=np.uint8))
         side = int(rng.integers(14, 26))

@@ -1,4 +1,4 @@
-"""A picture lit where a grid of weights is large."""
+"""An image with brightness modulated by a grid of weights."""
 
 import math
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from mmalign.errors import UserError
 from modalities.image.augment import Pixels
 
 DARKEST = 0.25
-"""How much light stays where there is no weight."""
+"""Brightness at weight 0."""
 
 
 def lit(sample: Pixels, weights: Sequence[float]) -> Pixels:
-    """The picture with full light on the patch of the largest weight, and less on others.
+    """The image with full brightness at the patch of the largest weight, and less at others.
 
     Args:
         sample: `(height, width, 3)` uint8.
-        weights: Of the patches of a square grid, row by row, at least 0.
+        weights: Weights of the patches of a square grid, row by row, at least 0.
 
     Raises:
         UserError: they are no square number, or one is negative, NaN or infinite.

@@ -1,4 +1,4 @@
-"""Whatever a person calls a picture -> `(height, width, 3)` uint8, or `BadSample`. Files are judged by content."""
+"""Read an image from any supported source as `(height, width, 3)` uint8. Files are recognised by content."""
 
 import io
 from os import PathLike
@@ -16,16 +16,16 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 """What is decoded."""
 
 MAX_PIXELS = 2**26
-"""Largest picture that is decoded, known from its header: 8192 x 8192, 201 MB in memory."""
+"""Maximum number of pixels, checked in the header before decoding: 8192 x 8192, 201 MB in memory."""
 
 WANTED = "a PNG, JPEG, WebP or TIFF picture"
 
 
 def read_image(source: Any) -> Pixels:
-    """Decode a path, bytes, a PIL picture, an array or a tensor.
+    """Decode a path, bytes, a PIL image, an array or a tensor.
 
-    Transparency is laid over white, the orientation in the EXIF data is applied, 16 bits become 8, and of several
-    frames the first is taken.
+    Transparency is composited over white, the EXIF orientation is applied, 16 bits become 8, and of several frames the
+    first is used.
 
     Args:
         source: A path, encoded bytes, a PIL image, an array `(height, width)`, `(height, width, 1 | 3 | 4)`, or a
@@ -36,7 +36,7 @@ def read_image(source: Any) -> Pixels:
         Red, green, blue, `(height, width, 3)` uint8.
 
     Raises:
-        BadSample: it is no picture, is damaged, or has more than `MAX_PIXELS` pixels.
+        BadSample: it is no image, is damaged, or has more than `MAX_PIXELS` pixels.
 
     Example:
         >>> import numpy as np
@@ -46,7 +46,7 @@ def read_image(source: Any) -> Pixels:
     """
     if isinstance(source, str | PathLike):
         path = Path(source)
-        # A pipe or a device would never end.
+        # Reading a pipe or a device would not end.
         if not path.is_file():
             raise BadSample(path, WANTED, "a folder" if path.is_dir() else "no such file")
         return _decode(path, path)
@@ -74,18 +74,18 @@ def _decode(file: Path | io.BytesIO, source: object) -> Pixels:
         raise BadSample(source, WANTED, _glimpse(file)) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadSample(source, f"at most {MAX_PIXELS} pixels", f"far more in the header ({error})") from error
-    except Exception as error:  # A decoder that is fed damaged bytes raises whatever its format's code happens to.
+    except Exception as error:  # decoders of damaged bytes raise anything
         raise BadSample(source, WANTED, f"a damaged one ({type(error).__name__}: {error})") from error
     return _check(pixels, source)
 
 
 def _flatten(image: Image.Image, source: object) -> Pixels:
-    """Upright, opaque, eight bits, RGB."""
+    """Convert to upright, opaque, 8-bit RGB."""
     image.load()
     upright = image
     try:
         upright = ImageOps.exif_transpose(image)
-    except Exception:  # EXIF data is a format of its own: a picture whose notes are damaged is still a picture.
+    except Exception:  # damaged EXIF data does not make the image unreadable
         upright = image
     if upright.mode.startswith("I") or upright.mode == "F":
         return _from_array(_deep(np.asarray(upright), source), source)
@@ -97,7 +97,7 @@ def _flatten(image: Image.Image, source: object) -> Pixels:
 
 
 def _deep(values: NDArray[Any], source: object) -> NDArray[Any]:
-    """Grey values of more than eight bits: 16-bit ones come as int32 from some files."""
+    """8-bit values of grey levels with more than eight bits; some files give 16-bit ones as int32."""
     if values.dtype == np.int32:
         if values.size and not 0 <= values.min() <= values.max() <= 65535:
             raise BadSample(source, "grey levels in 0..65535", f"{values.min()}..{values.max()}")

@@ -1,4 +1,4 @@
-"""From a picture of any size to the square of pixels that an encoder takes; the same code in training and in use."""
+"""Image transform: crop and resize to a square; the same code in training and inference."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,23 +28,23 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """How pictures become inputs. The lower half is training's augmentation; all of it is off unless set.
+    """Settings of preprocessing and, off by default, training augmentation.
 
     Args:
-        size: Side of the square that the encoder takes, in pixels.
+        size: Side of the square input, in pixels.
         mean: Mean of red, green, blue on the scale 0..1, subtracted.
-        std: Standard deviation of red, green, blue, divided by.
+        std: Standard deviation of red, green, blue; divides the values.
         interpolation: nearest, bilinear, bicubic or lanczos.
-        crop: What happens to a picture that is not square: centre (cut the middle), squash (change its proportions)
-            or pad (add bars of the colour `fill`).
-        crop_ratio: Share of the shorter side that the centre crop keeps.
+        crop: Handling of images that are not square: centre (centre crop), squash (change the aspect ratio) or pad (add
+            bars of the colour `fill`).
+        crop_ratio: Fraction of the shorter side that the centre crop keeps.
         fill: Grey level of the bars, 0..255.
-        random_crop: Smallest share of the area that a random crop keeps in training; 1 = no random crop.
-        random_aspect: Largest change of proportions of the random crop.
-        flip_horizontal: Mirror left and right half of the time: not for letters and digits.
-        flip_vertical: Mirror top and bottom half of the time.
-        quarter_turns: Turn by 0, 90, 180 or 270 degrees: for pictures without an up, such as tiles seen from above.
-        jitter: Strength of random brightness, contrast and saturation, 0..1.
+        random_crop: Minimum fraction of the area that a random crop keeps in training; 1 = no random crop.
+        random_aspect: Maximum change of aspect ratio of the random crop.
+        flip_horizontal: Random horizontal flips with probability one half: not for letters and digits.
+        flip_vertical: Random vertical flips with probability one half.
+        quarter_turns: Random rotation by 0, 90, 180 or 270 degrees: for images without orientation, such as aerial
+        tiles. jitter: Strength of random brightness, contrast and saturation, 0..1.
     """
 
     size: int = 64
@@ -89,11 +89,11 @@ class ImageSettings:
 
 
 class ImageTransform(Transform):
-    """Crop, resize and, in training, augment. Numbers stay bytes until the encoder: its `Normalise` scales them.
+    """Crop, resize and, in training, augment. Values stay uint8 until the encoder's `Normalise`.
 
     Args:
         settings: See `ImageSettings`.
-        sealed: It comes from a bundle: an encoder built for it reads no file and no network.
+        sealed: Loaded from a bundle: an encoder built for it reads no file and no network.
 
     Shape:
         `(height, width, 3)` uint8 -> item `(size, size, 3)` uint8 -> `pixels (batch, 3, size, size)` uint8.
@@ -138,14 +138,14 @@ class ImageTransform(Transform):
             top, left = (s.size - inner[1]) // 2, (s.size - inner[0]) // 2
             square[top : top + inner[1], left : left + inner[0]] = small
             return square
-        # The usual resize-then-crop in one step: only the square that is kept is resampled, so that a picture of
-        # extreme proportions costs no more than any other.
+        # Resize and crop in one step: only the cropped square is resampled, so that images of extreme aspect ratio cost
+        # no more than others.
         side = min(height, width) * s.size / int(s.size / s.crop_ratio)
         left, top = (width - side) / 2, (height - side) / 2
         return _scale(sample, (s.size, s.size), (left, top, left + side, top + side), s.interpolation)
 
     def collate(self, items: Sequence[Pixels]) -> Inputs:
-        """Stack; the memory stays channels-last, which convolutions on a processor like best."""
+        """Stack; the memory stays channels-last, which is fastest for convolutions on a CPU."""
         return {"pixels": torch.from_numpy(np.stack(items)).permute(0, 3, 1, 2)}
 
     def config(self) -> dict[str, Any]:
@@ -155,7 +155,7 @@ class ImageTransform(Transform):
         }
 
     def checked_size(self, size: int | None) -> int:
-        """The side of the square; an encoder that was told another one stops here.
+        """The side of the square, checked against the encoder's argument.
 
         Raises:
             UserError: `size` is not this transform's.
@@ -166,7 +166,7 @@ class ImageTransform(Transform):
 
 
 class Normalise(nn.Module):
-    """Bytes -> numbers about zero, on the device, a whole batch at once.
+    """Normalise a uint8 batch on the device.
 
     Shape:
         `(batch, 3, size, size)` uint8 -> the same shape, floating point.
@@ -177,7 +177,7 @@ class Normalise(nn.Module):
 
     def __init__(self, transform: ImageTransform) -> None:
         super().__init__()
-        # Not persistent: they belong to the transform, whose config travels with the weights.
+        # Not persistent: they belong to the transform, whose config is saved with the weights.
         for name in ("mean", "std"):
             values = torch.tensor(getattr(transform.settings, name)).view(1, 3, 1, 1) * 255
             self.register_buffer(name, values, persistent=False)
@@ -188,7 +188,7 @@ class Normalise(nn.Module):
 
 
 def _scale(sample: Pixels, size: tuple[int, int], box: tuple[float, float, float, float], interpolation: str) -> Pixels:
-    """Resample the box (left, top, right, bottom) of a picture to `size` (width, height)."""
+    """Resample the box (left, top, right, bottom) of an image to `size` (width, height)."""
     height, width = sample.shape[:2]
     if size == (width, height) and box == (0, 0, width, height):
         return sample

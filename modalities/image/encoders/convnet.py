@@ -1,4 +1,4 @@
-"""A small residual network from scratch, made for little data and few processors."""
+"""A small residual network trained from scratch, for small data sets and CPUs."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,7 +13,7 @@ from modalities.image.transform import ImageTransform, Normalise
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions and a shortcut, as in He et al. 2016; a stride halves the picture.
+    """Two 3x3 convolutions and a shortcut, as in He et al. 2016; a stride halves the feature map.
 
     The shortcut averages before it projects (He et al. 2019, ResNet-D), so that no pixel is skipped.
     """
@@ -38,17 +38,17 @@ class Residual(nn.Module):
 
 
 class ConvNet(Encoder):
-    """A residual network: a stem that halves the picture, then stages that each halve it and double the channels.
+    """A residual network: a stem that halves the image, then stages that each halve it and double the channels.
 
     Args:
-        transform: The fitted transform; gives size, mean and standard deviation.
+        transform: The fitted transform; defines size, mean and standard deviation.
         width: Channels of the stem; stage i has `width * 2 ** (i + 1)`.
         depths: Residual blocks of each stage.
-        size: Side of the picture, to fail early when the transform has another; None = the transform's.
+        size: Side of the image, to fail early if the transform has another; None = the transform's.
 
     Shape:
-        `pixels (batch, 3, size, size)` uint8 -> vector `(batch, width * 2 ** stages)`, one token for each place of
-        the last map, row by row.
+        `pixels (batch, 3, size, size)` uint8 -> vector `(batch, width * 2 ** stages)`, one token for each position of
+        the last feature map, row by row.
 
     Example:
         >>> from modalities.image import MODALITY

@@ -1,4 +1,4 @@
-"""The image tower of any open_clip model as an encoder."""
+"""The image tower of an open_clip model as an encoder."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,8 +21,8 @@ class OpenClipImage(Encoder):
         pretrained: A tag of open_clip's, a local file (safetensors, or tensors only), or None = from scratch.
 
     Shape:
-        `pixels (batch, 3, size, size)` uint8 -> vector `(batch, embed_dim)`; tokens are patches, or places of the
-        last map, before the projection.
+        `pixels (batch, 3, size, size)` uint8 -> vector `(batch, embed_dim)`; tokens are patches, or positions of
+        the last feature map, before the projection.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class OpenClipImage(Encoder):
         if hasattr(tower, "output_tokens"):
             tower.output_tokens = True
         self.tower = tower
-        with torch.no_grad():  # towers do not tell the width of their tokens
+        with torch.no_grad():  # towers do not report the width of their tokens
             size = transform.settings.size
             was = self.tower.training
             self.tower.eval()
@@ -66,7 +66,7 @@ class OpenClipImage(Encoder):
         return tower.attnpool(grid), grid.flatten(2).transpose(1, 2)
 
     def config(self) -> dict[str, Any]:
-        """The model's description, embedded; weights are in the bundle."""
+        """The model's description; weights are in the bundle."""
         return {"model": self.description}
 
 
@@ -85,7 +85,7 @@ def open_clip_settings(encoder_args: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "fill": preprocess.get("fill_color") or 0,
     }
-    if settings["interpolation"] == "random":  # a training choice; open_clip measures with bicubic
+    if settings["interpolation"] == "random":  # for training only; open_clip evaluates with bicubic
         settings["interpolation"] = "bicubic"
     return settings
 

@@ -1,4 +1,4 @@
-"""Any timm model as an encoder."""
+"""A timm model as an encoder."""
 
 import difflib
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class TimmImage(Encoder):
 
     Shape:
         `pixels (batch, 3, size, size)` uint8 -> vector `(batch, width)` as timm pools it; tokens are the model's last
-        features, patches or places of the last map, without class and register tokens.
+        features, patches or positions of the last feature map, without class and register tokens.
 
     Raises:
         UserError: timm has no such model or weights, or they do not fit.
@@ -49,7 +49,7 @@ class TimmImage(Encoder):
         self.arguments = {"model": model, "pretrained": False, "args": dict(args or {})}
         self.normalise = Normalise(transform)
         self.model = built
-        with torch.no_grad():  # one dark picture tells the sizes that timm does not say: of heads, of maps
+        with torch.no_grad():  # a forward pass of a black image reveals sizes that timm does not report
             probe = torch.zeros(1, 3, transform.settings.size, transform.settings.size)
             was = built.training
             try:
@@ -87,7 +87,7 @@ def timm_settings(encoder_args: Mapping[str, Any]) -> dict[str, Any]:
     """The transform's settings that a timm model was trained with.
 
     Raises:
-        UserError: no model is named, or timm has no such model.
+        UserError: no model is given, or timm has no such model.
     """
     timm = _timm()
     name = _known(timm, encoder_args.get("model"))
@@ -120,7 +120,7 @@ def _build(timm: ModuleType, model: str, pretrained: bool | str, args: dict[str,
         )
     except (RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
         raise UserError(f"timm cannot build {model!r} with {args}: {str(error).splitlines()[0]}") from error
-    if overlay is not None:  # timm adapts sizes, and says nothing about what it did not find
+    if overlay is not None:  # timm adapts sizes, and does not report missing tensors
         lacking = [name for name, _ in built.named_parameters() if name not in given]
         if lacking:
             raise UserError(f"the weights in {pretrained} lack {len(lacking)} tensors of {model}, such as {lacking[0]}")
@@ -130,7 +130,7 @@ def _build(timm: ModuleType, model: str, pretrained: bool | str, args: dict[str,
 def _known(timm: ModuleType, model: Any) -> str:
     if not isinstance(model, str):
         raise UserError("encoder 'timm' needs the name of a model, for instance args: {model: resnet10t}")
-    # timm would fetch names with a scheme from elsewhere, folders included.
+    # timm would load names with a scheme from elsewhere, folders included.
     if ":" in model or "/" in model or not timm.is_model(model):
         close = difflib.get_close_matches(model, timm.list_models(), n=3)
         raise UserError(f"timm has no model {model!r}; near: {', '.join(close) or 'none, see timm.list_models()'}")

@@ -1,4 +1,4 @@
-"""A small vision transformer from scratch."""
+"""A small vision transformer trained from scratch."""
 
 from typing import Any
 
@@ -13,19 +13,19 @@ from modalities.image.transform import ImageTransform, Normalise
 
 
 class ViT(Encoder):
-    """Patches -> transformer -> mean (Dosovitskiy et al. 2021, with the plain choices of Beyer et al. 2022).
+    """Vision transformer with mean pooling (Dosovitskiy et al. 2021, simplified as in Beyer et al. 2022).
 
-    No class token; positions are learnt, and start as sines and cosines.
+    No class token; position embeddings are learnt and initialised as sines and cosines.
 
     Args:
-        transform: The fitted transform; gives size, mean and standard deviation.
+        transform: The fitted transform; defines size, mean and standard deviation.
         patch: Side of a patch in pixels; must divide the size.
         width: Size of a token, a multiple of 4.
         depth: Layers.
         heads: Attention heads; must divide `width`.
         pool: mean or attention.
-        dropout: Share of values dropped on each residual branch in training.
-        size: Side of the picture, to fail early when the transform has another; None = the transform's.
+        dropout: Fraction of values dropped on each residual branch in training.
+        size: Side of the image, to fail early if the transform has another; None = the transform's.
 
     Shape:
         `pixels (batch, 3, size, size)` uint8 -> vector `(batch, width)`, tokens `(batch, (size / patch) ** 2, width)`.
@@ -81,7 +81,7 @@ class ViT(Encoder):
 
 
 def sines(side: int, width: int) -> Tensor:
-    """Positions of a square grid: a quarter of the width each for sin and cos of row and column.
+    """Sinusoidal position embeddings of a square grid: a quarter of the width each for sin and cos of row and column.
 
     Frequencies are `10000 ** (-4 i / width)`, as in Vaswani et al. 2017, section 3.5.
 

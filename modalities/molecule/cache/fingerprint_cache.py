@@ -1,4 +1,4 @@
-"""Counts of molecules worked out once: what rdkit finds of each family, raw, in one memory-mapped file."""
+"""Disk cache of raw fingerprint counts of molecules, in one memory-mapped file."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,19 +16,19 @@ from modalities.molecule.transform import PARSED, Found, family_sizes
 
 MAGIC = b"mmalign counts 1\n"
 VERSION = 1
-"""Raised whenever the same molecule would give other counts."""
+"""Version; raised whenever the same molecule would have other counts."""
 
 
 class CountStore:
-    """What `parsed_counts` gives of a list of SMILES, read from the disk as it is asked for.
+    """Raw counts (`parsed_counts`) of a list of SMILES, read from disk on access.
 
-    The counts are raw: what a transform learnt about how often groups occur is applied afterwards.
+    The counts are raw: a transform's fitted statistics are applied afterwards.
 
     Args:
-        path: A file that `build` made.
-        bins: Of each hashed family.
-        families: What is counted; those that need no rdkit are left out.
-        stereo: Whether stereoisomers are told apart.
+        path: A file written by `build`.
+        bins: Number of bins of each hashed family.
+        families: Counted families; those that need no rdkit are left out.
+        stereo: Whether stereoisomers are distinguished.
 
     Raises:
         UserError: it is damaged, foreign, or made with other settings or by other versions.
@@ -70,15 +70,15 @@ class CountStore:
         stereo: bool,
         workers: int = 0,
     ) -> "CountStore":
-        """Open the store of these SMILES in this folder; where there is none that can be used, make it.
+        """Open the store of these SMILES in this folder; build it if missing or unusable.
 
         Args:
             smiles: In order; each can be parsed.
-            folder: Made if missing. A file's name is a hash of the SMILES, the settings and the versions.
-            bins: Of each hashed family.
-            families: What is counted.
-            stereo: Whether stereoisomers are told apart.
-            workers: Processes that make it.
+            folder: Created if missing. A file's name is a hash of the SMILES, the settings and the versions.
+            bins: Number of bins of each hashed family.
+            families: Counted families.
+            stereo: Whether stereoisomers are distinguished.
+            workers: Number of processes that build it.
         """
         wanted = counted_families(families)
         head = _head(bins, wanted, stereo)
@@ -87,7 +87,7 @@ class CountStore:
             try:
                 return cls(path, bins=bins, families=wanted, stereo=stereo)
             except UserError:
-                pass  # damaged: made again below, and put in its place at once
+                pass  # damaged: rebuilt below and replaced atomically
         work = partial(counted, bins=bins, families=wanted, stereo=stereo)
         ragged.write(path, MAGIC, sections_of(wanted), head, ragged.parts_of(work, smiles, workers))
         return cls(path, bins=bins, families=wanted, stereo=stereo)
@@ -96,10 +96,10 @@ class CountStore:
         return len(next(iter(self._offsets.values()))) - 1
 
     def __getitem__(self, row: int) -> dict[str, Found]:
-        """Family -> the bins that occur, ascending, and how often.
+        """Family -> occurring bins, ascending, and their counts.
 
         Raises:
-            BadSample: rdkit refused this one.
+            BadSample: rdkit rejected this one.
         """
         if row in self.rejected:
             raise self.rejected[row]
@@ -112,12 +112,12 @@ class CountStore:
 
 
 def counted_families(families: Sequence[str]) -> tuple[str, ...]:
-    """Those of the families that are worth storing, in one order."""
+    """The families that are stored, in a fixed order."""
     return tuple(family for family in PARSED if family in families)
 
 
 def sections_of(families: Sequence[str]) -> dict[str, Section]:
-    """The arrays of a file of these families."""
+    """Arrays of a file of these families."""
     names = [(f"{family}_{what}", kind, f"{family}_bins") for family in families for what, kind in _ARRAYS]
     return {name: Section(kind, 1, by) for name, kind, by in names}
 
@@ -126,7 +126,7 @@ _ARRAYS = (("bins", "<u2"), ("counts", "<i4"))
 
 
 def counted(rows: Sequence[str], *, bins: int, families: Sequence[str], stereo: bool) -> Part:
-    """The counts of these SMILES, as they stand in a file."""
+    """Counts of these SMILES, in the file's layout."""
     values = {name: bytearray() for name in sections_of(families)}
     lengths: dict[str, list[int]] = {f"{family}_bins": [] for family in families}
     rejected = {}

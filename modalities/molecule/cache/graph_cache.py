@@ -1,4 +1,4 @@
-"""Molecules featurised once: ragged arrays in one memory-mapped file, named by what it was made of."""
+"""Disk cache of molecule features: ragged arrays in one memory-mapped file, named by a hash of its input."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,10 +26,10 @@ __all__ = ["ALIGNED", "MAGIC", "FeatureStore"]
 
 
 class FeatureStore(Sequence[Molecule]):
-    """Molecules of a list of SMILES, in its order, read from the disk as they are asked for.
+    """Molecules of a list of SMILES, in order, read from disk on access.
 
-    A file is believed only whole: magic, sizes, SHA-256, and every number in its range are checked before use. Nothing
-    in it can run. What rdkit refuses keeps its place and its reason.
+    Magic, sizes, SHA-256 and the range of every number are checked before use. A file contains no code. Molecules
+    rejected by rdkit keep their index and the reason.
 
     Args:
         path: A file that `build` made.
@@ -64,15 +64,15 @@ class FeatureStore(Sequence[Molecule]):
 
     @classmethod
     def build(cls, smiles: Iterable[str], folder: str | Path, workers: int = 0) -> "FeatureStore":
-        """Open the store of these SMILES in this folder; where there is none that can be used, make it.
+        """Open the store of these SMILES in this folder; build it if missing or unusable.
 
         Args:
-            smiles: In order; equal ones are featurised once each time they stand in it.
-            folder: Made if missing. A file's name is a hash of the SMILES, the featuriser's version and rdkit's.
-            workers: Processes that make it.
+            smiles: In order; duplicates are featurised separately.
+            folder: Created if missing. A file's name is a hash of the SMILES, the featuriser's version and rdkit's.
+            workers: Number of processes that build it.
 
         Raises:
-            UserError: an entry is no text, or names a file, whose content that hash would not know.
+            UserError: an entry is no text, or is a file name, whose content the hash would not cover.
         """
         rows = list(smiles)
         for place, row in enumerate(rows):
@@ -83,23 +83,23 @@ class FeatureStore(Sequence[Molecule]):
             try:
                 return cls(path)
             except UserError:
-                pass  # damaged: made again below, and put in its place at once
+                pass  # damaged: rebuilt below and replaced atomically
         ragged.write(path, MAGIC, SECTIONS, versions(), ragged.parts_of(featurised, rows, workers))
         return cls(path)
 
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":
-        """Open a file that `build` made."""
+        """Open a file written by `build`."""
         return cls(path)
 
     def __len__(self) -> int:
         return len(self._offsets["atoms"]) - 1
 
     def __getitem__(self, row: Any) -> Any:
-        """One molecule, or the list of those of a slice.
+        """One molecule, or the list of molecules of a slice.
 
         Raises:
-            BadSample: rdkit refused this one.
+            BadSample: rdkit rejected this one.
         """
         if isinstance(row, slice):
             return [self[place] for place in range(*row.indices(len(self)))]
@@ -113,15 +113,15 @@ class FeatureStore(Sequence[Molecule]):
             offsets = self._offsets[SECTIONS[name].by]
             found[name] = array[offsets[place] : offsets[place + 1]]
         text = found.pop("smiles").tobytes().decode()
-        # Copies: a sample outlives the file, and is pickled without it.
+        # Copies, because a sample is kept and pickled without the file.
         return Molecule(text, **{name: np.array(values) for name, values in found.items()})
 
     def __iter__(self) -> Iterator[Molecule]:
-        """The molecules that were not refused, in order."""
+        """The accepted molecules, in order."""
         return (self[place] for place in range(len(self)) if place not in self.rejected)
 
     def texts(self) -> list[str]:
-        """The SMILES of those that were not refused, in order."""
+        """The SMILES of the accepted molecules, in order."""
         ends = self._offsets["smiles"].tolist()
         whole = self._arrays["smiles"].tobytes()
         return [
@@ -133,7 +133,7 @@ class FeatureStore(Sequence[Molecule]):
 
 
 def versions() -> dict[str, Any]:
-    """What made a file: the featuriser and rdkit, by their versions."""
+    """Versions of the featuriser and of rdkit."""
     try:
         from rdkit import rdBase
 
@@ -144,12 +144,12 @@ def versions() -> dict[str, Any]:
 
 
 def is_smiles(value: Any) -> bool:
-    """Whether this is a molecule itself, and not the name of a file."""
+    """Whether this is a SMILES and not a file name."""
     return isinstance(value, str) and not value.lower().endswith((".mol", ".sdf"))
 
 
 def featurised(rows: Sequence[str]) -> Part:
-    """What the molecules of these SMILES are in a file."""
+    """The molecules of these SMILES, in the file's layout."""
     from modalities.molecule.read import read_molecule
 
     values = {name: bytearray() for name in SECTIONS}
@@ -172,7 +172,7 @@ def featurised(rows: Sequence[str]) -> Part:
 
 
 def _check(arrays: Arrays, offsets: Arrays) -> None:
-    """Every number points at something: an encoder would index with it."""
+    """Check the range of all numbers, because encoders index with them."""
     counts = {name: np.diff(values) for name, values in offsets.items()}
     good = counts["atoms"] > 0
     limits = {

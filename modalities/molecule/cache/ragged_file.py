@@ -1,4 +1,4 @@
-"""Files of arrays of which each row has its own length: written once in pieces, memory-mapped, believed only whole."""
+"""Immutable memory-mapped files of variable-length arrays, verified by checksum on opening."""
 
 import hashlib
 import json
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 MAX_HEADER = 1 << 26
 ALIGNED = 64
-CHUNK = 500  # rows that one process works out at a time
-_PROCESSES_FROM = 2000  # rows below which starting other processes takes longer than it saves
+CHUNK = 500  # rows per unit of work of a process
+_PROCESSES_FROM = 2000  # minimum number of rows for several processes
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -28,8 +28,8 @@ class Section(NamedTuple):
 
     Args:
         kind: NumPy's name of its type, little endian.
-        columns: Numbers a row.
-        by: The section whose offsets say which rows belong to which entry; its own name where those are its own.
+        columns: Numbers per row.
+        by: The section whose offsets assign rows to entries; its own name if it has offsets.
     """
 
     kind: str
@@ -38,12 +38,12 @@ class Section(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some entries, in order.
+    """A consecutive part of the entries.
 
     Args:
         lengths: Rows of each entry, for each section that has offsets.
         values: The rows of all its entries, section by section.
-        rejected: Entry, counted from the part's first -> why it has no rows: the arguments of a `BadSample`.
+        rejected: Index of an entry within the part -> arguments of its `BadSample`.
     """
 
     lengths: Mapping[str, Sequence[int]]
@@ -52,17 +52,17 @@ class Part(NamedTuple):
 
 
 def offset_names(sections: Mapping[str, Section]) -> list[str]:
-    """The sections that have offsets of their own."""
+    """The sections with their own offsets."""
     return [name for name, section in sections.items() if section.by == name]
 
 
 def parts_of(work: Callable[[Sequence[str]], Part], rows: Sequence[str], workers: int) -> Iterator[Part]:
-    """What `work` makes of the rows, some at a time and in order; by several processes where there are many rows.
+    """Apply `work` to chunks of rows, in order, by several processes if there are many rows.
 
     Args:
-        work: Can be pickled; sees nothing but its rows.
-        rows: In order.
-        workers: Processes; below 2 this process does it all. They are started afresh, as a fork of one that has
+        work: Picklable function of a chunk of rows.
+        rows: The rows, in order.
+        workers: Number of processes; below 2, this process only. They are spawned, because forking a process with
             threads may hang.
     """
     chunks = (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
@@ -73,7 +73,7 @@ def parts_of(work: Callable[[Sequence[str]], Part], rows: Sequence[str], workers
         waiting: deque[Future[Part]] = deque()
         for chunk in chunks:
             waiting.append(pool.submit(work, chunk))
-            if len(waiting) > 2 * workers:  # so that little waits in memory
+            if len(waiting) > 2 * workers:  # to bound memory
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -82,13 +82,13 @@ def parts_of(work: Callable[[Sequence[str]], Part], rows: Sequence[str], workers
 def write(
     path: Path, magic: bytes, sections: Mapping[str, Section], head: Mapping[str, Any], parts: Iterable[Part]
 ) -> None:
-    """Write a file, whole or not at all; what it holds passes through the folder, not through memory.
+    """Write a file atomically; its content is buffered on disk, not in memory.
 
     Args:
-        path: Its folder is made if missing.
-        magic: What it begins with.
+        path: Path of the file; its folder is created if missing.
+        magic: First bytes of the file.
         sections: Its arrays.
-        head: What its header says besides.
+        head: Further entries of its header.
         parts: Its entries.
 
     Raises:
@@ -130,14 +130,14 @@ def write(
             with os.fdopen(handle, "wb") as whole:
                 whole.write(start + bytes(-len(start) % ALIGNED))
                 _pour(pieces, whole.write)
-            os.replace(made, path)  # a reader sees all of it or nothing
+            os.replace(made, path)  # atomic for readers
         except BaseException:
             Path(made).unlink(missing_ok=True)
             raise
 
 
 def _pour(pieces: Iterable[tuple[str, Any, int]], take: Callable[[bytes], Any]) -> None:
-    """All pieces one after the other, each beginning at a multiple of `ALIGNED`."""
+    """Write the pieces in order, each aligned to `ALIGNED`."""
     size = 0
     for _, data, length in pieces:
         take(bytes(-size % ALIGNED))
@@ -153,11 +153,11 @@ def _pour(pieces: Iterable[tuple[str, Any, int]], take: Callable[[bytes], Any]) 
 def read(
     path: Path, magic: bytes, sections: Mapping[str, Section], head: Mapping[str, Any]
 ) -> tuple[dict[str, Any], Arrays, Arrays]:
-    """Open a file: its header, its arrays (mapped), its offsets (in memory). Its hash is checked, nothing else.
+    """Open a file: header, arrays (memory-mapped), offsets (in memory). Only its hash is checked.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError: it is not one, or its header says
-            other than `head`.
+        OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError: it is no such file, or its header
+            differs from `head`.
     """
     whole = np.memmap(path, dtype=np.uint8, mode="r")
     start = len(magic) + 8
@@ -187,7 +187,7 @@ def _views(header: dict[str, Any], body: NDArray[np.uint8], sections: Mapping[st
         expected = rows * columns * np.dtype(kind).itemsize
         if length != expected or first % ALIGNED or not 0 <= first <= len(body) - length:
             raise ValueError(f"{length} bytes of {name} at {first}, expected {expected}")
-        # Plain arrays over the map: taking a slice of a memmap costs ten times as much.
+        # Plain arrays over the map: slicing a memmap is ten times slower.
         values = np.asarray(body[first : first + length]).view(np.ndarray).view(kind)
         return values.reshape(-1, columns) if columns > 1 else values
 
@@ -204,7 +204,7 @@ def _views(header: dict[str, Any], body: NDArray[np.uint8], sections: Mapping[st
 
 
 def key(magic: bytes, head: Mapping[str, Any], rows: Iterable[str]) -> str:
-    """A name for what these rows give under these versions and settings."""
+    """File name: a hash of rows, versions and settings."""
     digest = hashlib.sha256(magic + json.dumps(head, sort_keys=True).encode())
     for row in rows:
         text = row.encode("utf-8", "surrogatepass")
