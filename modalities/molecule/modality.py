@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 KINDS = (
     "O", "C(=O)O", "N", "C#N", "Cl", "c1ccccc1", "c1ccncc1", "C1CCCCC1", "S", "[N+](=O)[O-]",
 )  # fmt: skip
-"""What the chain of each synthetic class ends in: alcohol, acid, amine, nitrile, chloride, benzene, pyridine, ..."""
+"""End group of each toy class: alcohol, acid, amine, nitrile, chloride, benzene, pyridine, ..."""
 
 
 class MoleculeModality(Modality):
@@ -49,7 +49,7 @@ class MoleculeModality(Modality):
     def read_many(
         self, sources: Sequence[Any], cache: Path, workers: int = 0
     ) -> tuple[Sequence[Molecule], Mapping[int, BadSample]] | None:
-        """SMILES, from the graph cache in this folder, built where it is missing; None where one of them is a file."""
+        """Read SMILES from the graph cache in this folder, built if missing; None if one of them is a file."""
         _reading()
         from modalities.molecule.cache.graph_cache import FeatureStore, is_smiles
 
@@ -59,7 +59,7 @@ class MoleculeModality(Modality):
         return store, store.rejected
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> MoleculeTransform:
-        """With the fingerprint that the encoder's arguments ask for, then the given settings."""
+        """The transform with the encoder's fingerprint, overridden by the given settings."""
         bins = encoder_args.get("fingerprint")
         wanted: dict[str, Any] = {} if bins is None else {"fingerprint": bins}
         if encoder == "fingerprints":
@@ -87,13 +87,13 @@ class MoleculeModality(Modality):
     def token_labels(
         self, sample: Molecule, transform: Transform, encoder: Encoder, level: str, count: int
     ) -> TokenLabels | None:
-        """Atoms, called by element and number; a motif's share is spread evenly over its atoms."""
+        """Atoms, labelled by element and number; a motif is divided equally among its atoms."""
         _reading()
         from modalities.molecule.picture import atom_names
 
         atoms, motifs = len(sample.atoms), len(sample.motif_ids)
         if count != (atoms if level == "tokens" else motifs):
-            return None  # an encoder with tokens of its own
+            return None  # an encoder with other tokens
         members = np.eye(atoms)
         if level == "parts":
             members = (sample.motif[:, None] == np.arange(motifs)).astype(np.float64)
@@ -105,7 +105,7 @@ class MoleculeModality(Modality):
         return neighbours(samples, count)
 
     def toy_sample(self, label: int, rng: np.random.Generator) -> Molecule:
-        """A chain of 2 to 7 carbons with up to two methyl branches, ending in what the class stands for."""
+        """A chain of 2 to 7 carbons with up to two methyl branches and the end group of the class."""
         colour_and_shape(label)
         carbons = ["C"] * int(rng.integers(2, 8))
         for place in rng.integers(1, len(carbons), int(rng.integers(0, 3))).tolist():

@@ -26,12 +26,13 @@ def draw(sample: Molecule, axes: "Axes", weights: Sequence[float] | None = None)
 
     Args:
         sample: The molecule.
-        axes: Where to.
-        weights: One number an atom, in the order of the sample's atoms; the largest size takes the full colour, red
-            above zero, blue below.
+        axes: Axes to draw on.
+        weights: One number per atom, in the order of the sample's atoms; the largest absolute value has the full
+        colour,
+            red above zero, blue below.
 
     Raises:
-        UserError: there is not one finite weight an atom.
+        UserError: the weights are not one finite number per atom.
     """
     with quiet:
         mol = Chem.MolFromSmiles(sample.smiles)
@@ -47,7 +48,7 @@ def draw(sample: Molecule, axes: "Axes", weights: Sequence[float] | None = None)
 
 
 def atom_names(sample: Molecule) -> tuple[str, ...]:
-    """What each atom is called: its element and its place from 1, as in `N3`."""
+    """Label of each atom: its element and its index from 1, as in `N3`."""
     table = Chem.GetPeriodicTable()
     numbers = (sample.atoms[:, list(ATOM_FIELDS).index("element")] - 1).tolist()  # the bucket of value 0 is 1
     return tuple(

@@ -1,4 +1,4 @@
-"""Whatever a person calls a molecule -> `Molecule`, or `BadSample` with rdkit's reason: never an empty graph."""
+"""Read a molecule from any supported source; errors contain rdkit's reason."""
 
 import re
 from os import PathLike
@@ -24,11 +24,11 @@ def read_molecule(source: Any) -> Molecule:
 
     Args:
         source: A SMILES (a ChemAxon extension in bars may follow it), the text or the bytes of a MOL or SDF file, the
-            path of one that ends in `.mol` or `.sdf`, an rdkit molecule, or a `Molecule`, which is handed back.
+            path of one that ends in `.mol` or `.sdf`, an rdkit molecule, or a `Molecule`, which is returned.
             Of a file with several molecules the first is taken.
 
     Raises:
-        BadSample: rdkit refuses it, it has no atom, or more than `MAX_ATOMS` atoms or `MAX_TEXT` characters.
+        BadSample: rdkit rejects it, it has no atom, or more than `MAX_ATOMS` atoms or `MAX_TEXT` characters.
 
     Example:
         >>> from modalities.molecule.read import read_molecule
@@ -54,7 +54,7 @@ def read_molecule(source: Any) -> Molecule:
 
 
 def _from_path(path: Path) -> Molecule:
-    # A pipe or a device would never end.
+    # Reading a pipe or a device would not end.
     if not path.is_file():
         raise BadSample(path, "a .mol or .sdf file", "a folder" if path.is_dir() else "no such file")
     with path.open("rb") as file:
@@ -156,13 +156,13 @@ def _check_size(mol: Chem.Mol | None, where: str, hydrogens: int = 1) -> None:
 
 
 def _problem(raw: Chem.Mol | None) -> str:
-    """What is chemically wrong with a molecule that could be parsed."""
+    """Chemical problem of a parsed molecule, in words."""
     found = [] if raw is None else [problem.Message() for problem in Chem.DetectChemistryProblems(raw)]
     return "; ".join(" ".join(message.split()) for message in found[:2])
 
 
 def _syntax(text: str) -> str:
-    """What a person would look for first in a SMILES that cannot be parsed."""
+    """Most likely syntax error of a SMILES that cannot be parsed."""
     plain = re.sub(r"\[[^\[\]]*\]", "*", text)
     if "[" in plain or "]" in plain:
         return "a square bracket without its partner"

@@ -1,4 +1,4 @@
-"""What one molecule is to the rest of the code: small integers in arrays, and its SMILES."""
+"""One molecule in memory: integer fields of atoms and bonds, motifs, and its SMILES."""
 
 from dataclasses import dataclass, fields
 
@@ -42,10 +42,10 @@ MOTIFS = 4096
 """Buckets of motif identities; 0 = not known."""
 
 MAX_ATOMS = 4096
-"""Largest molecule that is read, without its plain hydrogens."""
+"""Maximum number of atoms, without plain hydrogens."""
 
 MAX_TEXT = 100_000
-"""Longest SMILES or MOL block, in characters."""
+"""Maximum length of a SMILES or MOL block, in characters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class Molecule:
     """One molecule, ready to be embedded; atoms in the order of the SMILES.
 
     Args:
-        smiles: As it was written, or rdkit's canonical one of a file.
+        smiles: The SMILES as given, or rdkit's canonical one for a file.
         atoms: Buckets of `ATOM_FIELDS`, `(atoms, 10)`.
         bonds: Buckets of `BOND_FIELDS`, `(bonds, 4)`.
         ends: The two atoms of each bond, `(bonds, 2)`.
@@ -78,13 +78,13 @@ class Molecule:
 
     @property
     def nbytes(self) -> int:
-        """About how much memory it takes."""
+        """Approximate memory in bytes."""
         arrays = (self.atoms, self.bonds, self.ends, self.motif, self.motif_ids)
         return len(self.smiles) + sum(array.nbytes for array in arrays)
 
 
 def buckets(values: NDArray[np.int64], low: NDArray[np.int64], sizes: NDArray[np.int64]) -> Fields:
-    """Values of fields to their buckets.
+    """Buckets of field values.
 
     Args:
         values: `(rows, fields)`.

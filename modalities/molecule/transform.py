@@ -1,4 +1,4 @@
-"""Molecules to the tensors of one large graph with no edges between molecules; the same code in training and in use."""
+"""Molecule transform: a batch is one graph without edges between molecules; equal in training and inference."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,25 +21,25 @@ from modalities.molecule.sample import ATOM_FIELDS, ATOM_SIZES, BOND_FIELDS, BON
 
 FINGERPRINTS = (0, 2048, 4096)
 FAMILIES = ("morgan", "feature", "torsion", "motifs", "groups", "fields")
-COUNTED = ("morgan", "feature", "torsion", "groups", "fields")  # what encoder `fingerprints` asks for
-PARSED = ("morgan", "feature", "torsion", "groups")  # what rdkit has to be asked for
+COUNTED = ("morgan", "feature", "torsion", "groups", "fields")  # default families of encoder `fingerprints`
+PARSED = ("morgan", "feature", "torsion", "groups")  # families that need rdkit
 GROUPS = 85
 _CHIRALITY, _STEREO = list(ATOM_FIELDS).index("chirality"), list(BOND_FIELDS).index("stereo")
 _NONE = 1  # the bucket of value 0
 
-Found = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]  # the bins that occur, ascending, and how often
+Found = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]  # occurring bins, ascending, and counts
 
 
 @dataclass(frozen=True)
 class MoleculeSettings:
-    """How molecules become inputs.
+    """Settings of preprocessing.
 
     Args:
-        stereo: False = leave out chirality and the sides of double bonds: stereoisomers become equal.
-        fingerprint: Bins of each hashed family of counts beside the graph: 0 (none), 2048 or 4096.
-        families: What is counted: morgan, feature, torsion, motifs, groups, fields; see
+        stereo: False = ignore chirality and double-bond stereo: stereoisomers become equal.
+        fingerprint: Bins of each hashed fingerprint family, in addition to the graph: 0 (none), 2048 or 4096.
+        families: Fingerprint families: morgan, feature, torsion, motifs, groups, fields; see
             `modalities.molecule.chem.fingerprint`.
-        atom_dropout: Probability that training hides all fields of an atom (Hu et al. 2020, arXiv 1905.12265).
+        atom_dropout: Probability of masking all fields of an atom in training (Hu et al. 2020, arXiv 1905.12265).
     """
 
     stereo: bool = True
@@ -67,11 +67,11 @@ class MoleculeSettings:
 
 
 class Raw(NamedTuple):
-    """The features of one molecule: its graph, and the counts of its fingerprint before they are weighted.
+    """The features of one molecule: its graph, and the unweighted counts of its fingerprint.
 
     Args:
-        sample: Without stereo where the transform leaves it out.
-        found: Of the families that need rdkit, what `modalities.molecule.chem.fingerprint.parsed_counts` returns.
+        sample: The molecule, without stereo if the transform ignores it.
+        found: `modalities.molecule.chem.fingerprint.parsed_counts` of the families that need rdkit.
     """
 
     sample: Molecule
@@ -79,7 +79,7 @@ class Raw(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A molecule after the transform; arrays as in `Molecule`, and what its fingerprint is made of."""
+    """A molecule after the transform: arrays as in `Molecule`, and the counts of its fingerprint."""
 
     atoms: Fields
     bonds: Fields
@@ -90,11 +90,11 @@ class Item(NamedTuple):
 
 
 class MoleculeTransform(Transform):
-    """Drops what is not wanted, and joins.
+    """Preprocess molecules and batch them as one graph.
 
     Args:
         settings: See `MoleculeSettings`.
-        scales: What `fit` learnt before: how often groups and fields occur.
+        scales: Fitted mean and standard deviation of the counts of groups and fields.
 
     Shape:
         For N atoms, M bonds, K motifs in a batch of B molecules of at most L atoms and P motifs: `atoms (N, 10)`,
@@ -127,7 +127,7 @@ class MoleculeTransform(Transform):
         return _OnDisk(self, samples, counts, {text: row for row, text in enumerate(texts)})
 
     def featurise(self, sample: Molecule) -> Raw:
-        """Leave out stereo where it is not wanted, and count what a fingerprint is made of."""
+        """Remove stereo if ignored, and count the fingerprint's families."""
         settings = self.settings
         cleared = self.cleared(sample)
         if not settings.fingerprint:
@@ -136,12 +136,12 @@ class MoleculeTransform(Transform):
         return Raw(cleared, parsed(sample.smiles, settings.fingerprint, settings.families, stereo=settings.stereo))
 
     def fit(self, features: Iterable[Raw]) -> None:
-        """Learn how often groups and fields occur, where they are counted."""
+        """Fit the statistics of groups and fields, if they are counted."""
         if self.settings.fingerprint and not self.scales:
             self.scales = _counting().scale_of(features, self.settings.families)
 
     def __call__(self, features: Raw, rng: np.random.Generator | None = None) -> Item:
-        """Make one item; with `rng`, hide some atoms."""
+        """Compute one item; with `rng`, mask some atoms."""
         sample = features.sample
         atoms = sample.atoms
         if rng is not None and self.settings.atom_dropout:
@@ -151,7 +151,7 @@ class MoleculeTransform(Transform):
         return Item(atoms, sample.bonds, sample.ends, sample.motif, sample.motif_ids, raw)
 
     def cleared(self, sample: Molecule) -> Molecule:
-        """The molecule without stereo, where the settings leave it out."""
+        """The molecule, without stereo if the settings ignore it."""
         if self.settings.stereo:
             return sample
         atoms, bonds = sample.atoms.copy(), sample.bonds.copy()
@@ -159,7 +159,7 @@ class MoleculeTransform(Transform):
         return replace(sample, atoms=atoms, bonds=bonds)
 
     def collate(self, items: Sequence[Item]) -> Inputs:
-        """Lay the molecules side by side, as one graph."""
+        """Batch the molecules as one graph."""
         sizes = np.array([(len(item.atoms), len(item.bonds), len(item.motif_ids)) for item in items])
         atoms, bonds, motifs = sizes.T
         first_atom, first_motif = np.cumsum(atoms) - atoms, np.cumsum(motifs) - motifs
@@ -190,7 +190,7 @@ class MoleculeTransform(Transform):
         return tensors | {"mask": padded_mask(atoms), "motif_mask": padded_mask(motifs)}
 
     def config(self) -> dict[str, Any]:
-        """The settings, and what `fit` learnt."""
+        """The settings and the fitted statistics."""
         return asdict(self.settings) | ({"scales": self.scales} if self.scales else {})
 
     @staticmethod
@@ -200,7 +200,7 @@ class MoleculeTransform(Transform):
         return MoleculeTransform(MoleculeSettings.make(settings), config.get("scales"))
 
     def checked_fingerprint(self, fingerprint: int | None) -> int:
-        """The bins of the fingerprint; an encoder that was told another number stops here.
+        """The bins of the fingerprint, checked against the encoder's argument.
 
         Raises:
             UserError: `fingerprint` is not this transform's.
@@ -213,7 +213,7 @@ class MoleculeTransform(Transform):
 
     @property
     def bins(self) -> int:
-        """Bins of all families together."""
+        """Total number of bins of all families."""
         settings = self.settings
         return sum(family_sizes(settings.fingerprint, settings.families)) if settings.fingerprint else 0
 
@@ -247,6 +247,6 @@ def _counting(name: str = "chem.fingerprint") -> ModuleType:
 
 
 def family_sizes(bins: int, families: Sequence[str]) -> list[int]:
-    """Bins of each family, where the hashed ones have `bins`."""
+    """Number of bins of each family; hashed ones have `bins`."""
     own = {"fields": sum(ATOM_SIZES) + sum(BOND_SIZES), "motifs": MOTIFS, "groups": GROUPS}
     return [own.get(family, bins) for family in families]

@@ -32,10 +32,10 @@ class FeatureStore(Sequence[Molecule]):
     rejected by rdkit keep their index and the reason.
 
     Args:
-        path: A file that `build` made.
+        path: A file written by `build`.
 
     Raises:
-        UserError: it is damaged, foreign, or made by another version of this code or of rdkit.
+        UserError: it is damaged, of another kind, or written by another version of this code or of rdkit.
 
     Example:
         >>> import tempfile

@@ -1,4 +1,4 @@
-"""An rdkit molecule -> fields of its atoms and bonds, all of them independent of the order of the atoms."""
+"""Fields of atoms and bonds of an rdkit molecule, independent of the order of the atoms."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ from modalities.molecule.sample import (
 )
 
 VERSION = 1
-"""Raised whenever the same molecule would give other numbers: what was stored is then made anew."""
+"""Version; raised whenever the same molecule would have other features, so that caches are rebuilt."""
 
 CIP_EFFORT = 100_000
-"""Steps that the CIP rules may take on one molecule, about 0.1 s; most need under 10,000."""
+"""Maximum number of steps of the CIP rules per molecule, about 0.1 s; most need under 10,000."""
 
 _TABLE = Chem.GetPeriodicTable()
 _COMMON = np.array([0, *(_TABLE.GetMostCommonIsotope(number) for number in range(1, 119))])
@@ -38,9 +38,9 @@ def featurise(mol: Chem.Mol, smiles: str, *, stereo: bool = True, parts: bool = 
 
     Args:
         mol: The molecule.
-        smiles: What to call it.
-        stereo: False where it is known to have no stereo centre, or none is wanted: saves the CIP labels.
-        parts: False = one motif for the whole molecule, without identity: saves the cutting.
+        smiles: Its SMILES.
+        stereo: False = no CIP labels, for molecules without stereo centres.
+        parts: False = one motif for the whole molecule, without identity.
     """
     rings = mol.GetRingInfo().BondRings()
     atoms, bonds, ends = graph_fields(mol, rings)
@@ -56,7 +56,7 @@ def graph_fields(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Values of the atoms' and bonds' fields without stereo, and the bonds' ends.
 
-    A call for each atom and field is what costs time: degree, aromaticity and rings come from the bonds at once.
+    Calls per atom and field dominate the time, so degree, aromaticity and rings are computed from the bonds.
     """
     count, links = mol.GetNumAtoms(), mol.GetNumBonds()
     flat = [
@@ -95,7 +95,7 @@ def graph_fields(
 def _labels(mol: Chem.Mol) -> tuple[list[int], list[int]]:
     """CIP labels of atoms and bonds by value (Hanson et al. 2018, doi 10.1021/acs.jcim.8b00324).
 
-    A centre that the rules cannot name, or not within their effort, gets the last value.
+    A centre that the rules cannot label within the limit has the last value.
     """
     centres = [atom for atom in map(mol.GetAtomWithIdx, range(mol.GetNumAtoms())) if atom.GetChiralTag()]
     doubles = [bond for bond in map(mol.GetBondWithIdx, range(mol.GetNumBonds())) if bond.GetStereo() > _SPECIFIED]

@@ -1,4 +1,4 @@
-"""What a molecule holds, counted: environments, torsions, motifs, and the values of its atoms' and bonds' fields."""
+"""Count fingerprints: atom environments, torsions, motifs, functional groups, field values of atoms and bonds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -19,7 +19,7 @@ RADIUS = 3
 DENSE = ("groups", "fields")
 SMOOTH, FAR = 0.02, 5.0
 _GROUPS = [count.__defaults__[-1] for name, count in Descriptors.descList if name.startswith("fr_")]  # patterns
-_TOGETHER = 1024  # molecules counted at once where the number does not matter
+_TOGETHER = 1024  # molecules counted at a time
 _STARTS = np.cumsum([0, *ATOM_SIZES, *BOND_SIZES])[:-1]
 
 Counts = tuple[NDArray[np.int32], NDArray[np.float32]]
@@ -27,12 +27,12 @@ Scale = Sequence[Any]
 
 
 def morgan(smiles: str, bins: int, *, stereo: bool = True) -> Counts:
-    """How often each environment of radius 0..3 occurs (Rogers and Hahn 2010, doi 10.1021/ci100050t).
+    """Morgan count fingerprint of radius 0..3 (Rogers and Hahn 2010, doi 10.1021/ci100050t).
 
     Args:
         smiles: A SMILES that was read before.
-        bins: Environments are hashed to this many.
-        stereo: Tell environments apart by chirality and the sides of double bonds.
+        bins: Number of bins to which environments are hashed.
+        stereo: Distinguish environments by chirality and double-bond stereo.
 
     Returns:
         The bins that occur, ascending, and log(1 + count).
@@ -49,13 +49,13 @@ def morgan(smiles: str, bins: int, *, stereo: bool = True) -> Counts:
 def fingerprints(
     raw: Sequence[Raw], bins: int, families: Sequence[str], scales: Mapping[str, Scale] | None = None
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
-    """Of each molecule, several families of counts side by side, each family of one length, the whole of length one.
+    """Concatenated families of count fingerprints, each family of equal norm, the whole of unit norm.
 
-    The families of few bins, groups and fields, are standardised first: what most molecules have says little.
+    The small families, groups and fields, are standardised first, because most molecules have similar counts.
 
     Args:
-        raw: The molecules; what is made of one does not depend on the others.
-        bins: The hashed families have this many bins each.
+        raw: The molecules, each processed independently.
+        bins: Number of bins of each hashed family.
         families: morgan (environments of radius 0..3), feature (radius 0..2 of acids, donors, rings and the like),
             torsion (four atoms in a row), motifs, groups (rdkit's functional groups), fields (how many atoms and bonds
             have each value of each field).
@@ -92,11 +92,11 @@ def fingerprints(
 
 
 def parsed_counts(smiles: str, bins: int, families: Sequence[str], *, stereo: bool = True) -> dict[str, Found]:
-    """Of the families that need rdkit, the bins that occur, ascending, and how often: raw, so that they can be stored.
+    """Raw counts of the families that need rdkit: occurring bins, ascending, and their counts.
 
     Args:
-        smiles: A SMILES that was read before; it is parsed once.
-        bins: The hashed families have this many bins each.
+        smiles: A valid SMILES; it is parsed once.
+        bins: Number of bins of each hashed family.
         families: Those that need no rdkit (motifs, fields) are left out.
         stereo: As in `fingerprint`.
 
@@ -112,7 +112,7 @@ def parsed_counts(smiles: str, bins: int, families: Sequence[str], *, stereo: bo
 
 
 def dense_counts(raw: Sequence[Raw], family: str) -> NDArray[np.float32]:
-    """How often each group (rdkit's `fr_` descriptors) or each value of each field occurs, a row a molecule."""
+    """Counts of groups (rdkit's `fr_` descriptors) or of field values, one row per molecule."""
     if family == "groups":
         owners, places, often = _joined(raw, family)
         dense = np.zeros((len(raw), GROUPS), np.float32)
@@ -129,7 +129,7 @@ def dense_counts(raw: Sequence[Raw], family: str) -> NDArray[np.float32]:
 
 
 def scale_of(raw: Iterable[Raw], families: Sequence[str]) -> dict[str, Scale]:
-    """Mean and deviation of log(1 + count) of each bin of groups and fields, among the training molecules."""
+    """Mean and standard deviation of log(1 + count) of each bin of groups and fields in the training molecules."""
     rows: dict[str, list[NDArray[np.float32]]] = {family: [] for family in families if family in DENSE}
     stream = iter(raw if rows else ())
     while some := list(islice(stream, _TOGETHER)):
@@ -140,16 +140,16 @@ def scale_of(raw: Iterable[Raw], families: Sequence[str]) -> dict[str, Scale]:
 
 
 def _standardised(logs: NDArray[np.float32], scale: Scale | None) -> tuple[NDArray[Any], ...]:
-    """The entries of a table that say something: rows, columns, values."""
+    """Non-zero standardised entries: rows, columns, values."""
     mean, spread = (np.asarray(column, np.float32) for column in scale or (0.0, 1.0))
-    # A bin that never varied in training says nothing that could have been learnt.
+    # A bin that is constant in training carries no information.
     values = np.where(spread > 0, (logs - mean) / (spread + SMOOTH), 0.0).clip(-FAR, FAR).astype(np.float32)
     owners, places = np.nonzero(values)
     return owners, places, values[owners, places]
 
 
 def _joined(raw: Sequence[Raw], family: str) -> tuple[NDArray[Any], ...]:
-    """The bins that occur in each molecule: whose, which, how often."""
+    """Occurring bins of all molecules: molecule index, bin, count."""
     if family in PARSED:
         found = [one.found[family] for one in raw]
         owners = np.repeat(np.arange(len(raw)), [len(places) for places, _ in found])
@@ -170,7 +170,7 @@ def _parsed(smiles: str) -> Chem.Mol:
 
 
 def _groups(mol: Chem.Mol) -> Found:
-    """What `rdkit.Chem.Fragments` counts, without a Python function a group."""
+    """Counts of `rdkit.Chem.Fragments`, without a Python call per group."""
     with quiet:
         dense = np.array([len(mol.GetSubstructMatches(pattern)) for pattern in _GROUPS], np.int32)
     places = np.flatnonzero(dense).astype(np.int32)

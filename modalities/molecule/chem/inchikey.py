@@ -1,4 +1,4 @@
-"""InChIKeys: which molecules are one and the same, and which differ only by stereo, isotopes or protons."""
+"""InChIKeys: identity of molecules, and groups that differ only by stereo, isotopes or protons."""
 
 import os
 import re
@@ -16,9 +16,9 @@ _KEY = re.compile(r"([A-Z]{14}-[A-Z]{10}-[A-Z])?")
 
 
 def inchikeys(smiles: Iterable[str]) -> list[str]:
-    """The standard InChIKey of each SMILES, "" where rdkit refuses it or InChI knows none (a dummy atom).
+    """The standard InChIKey of each SMILES, "" where rdkit rejects it or InChI has none (a dummy atom).
 
-    About 0.5 ms a molecule; one that was asked for before in this process is not worked out again, see `Kept`.
+    About 0.5 ms per molecule; results are cached in this process, see `Kept`.
 
     Example:
         >>> from modalities.molecule.chem.inchikey import inchikeys
@@ -42,18 +42,19 @@ def inchikeys(smiles: Iterable[str]) -> list[str]:
 
 
 def groups(smiles: Sequence[str], how: str) -> list[str | None]:
-    """What molecules that must not be torn apart have in common.
+    """Group of each molecule that a split must not divide.
 
     Args:
         smiles: The molecules.
         how: inchikey (the molecule itself), connectivity (the first block of its InChIKey: stereoisomers and most
-            states of charge belong together), or none.
+        charge
+            states are one group), or none.
 
     Returns:
-        A name for each; None for a molecule without an InChIKey, which stands alone.
+        Group name of each; None for a molecule without an InChIKey, which is its own group.
 
     Raises:
-        UserError: another way.
+        UserError: `how` is unknown.
 
     Example:
         >>> from modalities.molecule.chem.inchikey import groups
@@ -69,12 +70,12 @@ def groups(smiles: Sequence[str], how: str) -> list[str | None]:
 
 
 class Kept:
-    """A file of InChIKeys in a folder, so that the next process need not work them out.
+    """Disk cache of InChIKeys.
 
-    Inside the `with` block `inchikeys` knows what the file holds; what it learns there is added to the file.
+    Inside the `with` block `inchikeys` uses the file's entries; new ones are added to the file.
 
     Args:
-        folder: Made if missing; None = nothing is kept.
+        folder: Created if missing; None = no cache.
     """
 
     def __init__(self, folder: str | Path | None) -> None:
@@ -95,7 +96,7 @@ class Kept:
         handle, name = tempfile.mkstemp(dir=self.folder, prefix=".inchikeys-")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.writelines(lines)
-        os.replace(name, self._path())  # a reader sees all of it or nothing
+        os.replace(name, self._path())  # atomic for readers
 
     def _path(self) -> Path:
         from rdkit import rdBase

@@ -1,4 +1,4 @@
-"""Cutting a molecule into motifs: BRICS bonds, then bonds between ring systems; each atom ends up in exactly one."""
+"""Motifs of a molecule: cut at BRICS bonds, then between ring systems; each atom is in exactly one motif."""
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
@@ -16,10 +16,10 @@ Rings = Sequence[Sequence[int]]
 def motifs(mol: Chem.Mol, ends: NDArray[np.int64], rings: Rings) -> tuple[Fields, Fields]:
     """The motif of each atom and the identity of each motif.
 
-    Cut where BRICS cuts (Degen et al. 2008, doi 10.1002/cmdc.200800178), then, where a piece holds several ring
-    systems, every bond of a ring on the way from one to another (so does MGSSL, arXiv 2110.00987, to all bonds of a
-    ring). What is cut does not depend on the order of the atoms. The identity is the canonical SMILES of the piece,
-    without stereo, `*` where a bond was cut, hashed into `MOTIFS` buckets.
+    Cut at BRICS bonds (Degen et al. 2008, doi 10.1002/cmdc.200800178); then, in fragments with several ring systems, at
+    every ring bond on a path from one to another (MGSSL, arXiv 2110.00987, cuts all bonds of a ring). The cuts do not
+    depend on the order of the atoms. The identity is the canonical SMILES of the fragment, without stereo, with `*` at
+    cut bonds, hashed into `MOTIFS` buckets.
 
     Args:
         mol: A sanitised molecule.
@@ -40,7 +40,7 @@ def motifs(mol: Chem.Mol, ends: NDArray[np.int64], rings: Rings) -> tuple[Fields
     for piece, atoms in enumerate(members):
         for atom in atoms:
             where[atom] = piece
-    # One writing for all: the pieces stand in it one after the other, each as it would alone.
+    # One SMILES for all: it contains each fragment as if written alone.
     names, seen = Chem.MolToSmiles(pieces, isomericSmiles=False).split("."), 0
     order = list(pieces.GetPropsAsDict(True, True)["_smilesAtomOutputOrder"])
     ids = [0] * len(members)
@@ -127,7 +127,7 @@ def ring_bonds(count: int, pairs: Sequence[Sequence[int]], in_ring: set[int], cu
     systems = {root(pairs[bond][0]) for bond in in_ring}
     if len(systems) < 2:
         return set()
-    # With every ring system as one point, what is left of the molecule is trees: take off ends that are no rings.
+    # With every ring system contracted, the molecule is a forest: remove leaves that are no rings.
     edges = {bond: (root(a), root(b)) for bond, (a, b) in enumerate(pairs) if bond not in in_ring and bond not in cut}
     touching: dict[int, set[int]] = {}
     for bond, points in edges.items():

@@ -1,4 +1,4 @@
-"""Which molecules are nearest to which: the same skeleton first, then shared environments of atoms. NumPy alone."""
+"""Nearest molecules: the same skeleton first, then Tanimoto similarity of atom environments, in NumPy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ BINS = 1024
 
 RADIUS = 2
 ROUNDS = 8
-BLOCK = 1 << 24  # similarities at once, 64 MB
+BLOCK = 1 << 24  # similarities at a time, 64 MB
 
 _FIELDS, _BONDS = list(ATOM_FIELDS), list(BOND_FIELDS)
 _SKELETON = [_FIELDS.index("element")], [_BONDS.index("type")]
@@ -29,17 +29,17 @@ def neighbours(molecules: Sequence[Molecule], count: int) -> NDArray[np.int64]:
     First those of the same skeleton (elements and bonds), which differ by stereo, charge, hydrogens or isotopes; then,
     and among themselves, by the Tanimoto similarity |A and B| / |A or B| of the bits A, B of circular environments
     (Rogers and Hahn 2010, doi 10.1021/ci100050t; radius 0 to 2, with how often each occurs as 1, 2, 4, ...). Equal
-    similarity: the lower place first. Molecules that are equal in every field are no neighbours: they are one.
+    similarity: the lower index first. Molecules that are equal in every field are no neighbours.
 
     Skeletons and equality are told apart by Weisfeiler-Lehman labels (Shervashidze et al. 2011), so a few different
     graphs may pass for one skeleton, or be left out as equal.
 
     Args:
         molecules: All of them, `n`. Time grows with n squared: 3,000 take a second, 33,000 under a minute.
-        count: How many neighbours to name.
+        count: Number of neighbours.
 
     Returns:
-        Places among `molecules`, `(n, count)`, -1 where there are fewer.
+        Indices into `molecules`, `(n, count)`, -1 where there are fewer.
 
     Example:
         >>> from modalities.molecule.read import read_molecule
@@ -60,7 +60,7 @@ def neighbours(molecules: Sequence[Molecule], count: int) -> NDArray[np.int64]:
     rows = max(1, BLOCK // total)
     for start in range(0, total, rows):
         stop = min(start + rows, total)
-        alike = bits[start:stop] @ bits.T  # whole numbers: exact in any order of summation
+        alike = bits[start:stop] @ bits.T  # integers: exact in any order of summation
         union = sizes[start:stop, None] + sizes
         union -= alike
         alike /= union
@@ -72,7 +72,7 @@ def neighbours(molecules: Sequence[Molecule], count: int) -> NDArray[np.int64]:
 
 
 def _largest(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Where the largest values of each row are, the lower place first among equal ones; -1 for one below 0.
+    """Indices of the largest values of each row, the lower index first among equal ones; -1 for values below 0.
 
     Example:
         >>> _largest(np.array([[0.5, 1.0, -2.0, 0.5]], np.float32), 2).tolist()
@@ -81,7 +81,7 @@ def _largest(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     rows, width = values.shape
     found = np.full((rows, count), -1, np.int64)
     last = max(width - count, 0)
-    # The value is the same on every machine, which of several equal ones a partition picks is not.
+    # The value is deterministic, but a partition's choice among equal ones is not.
     least = np.maximum(np.partition(values, last, axis=1)[:, last], 0)
     for row in range(rows):
         places = np.flatnonzero(values[row] >= least[row])
@@ -91,7 +91,7 @@ def _largest(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
 
 
 def _families(names: Hashes) -> dict[int, NDArray[np.int64]]:
-    """Name -> the places that have it, in order."""
+    """Hash -> indices with it, in order."""
     order = np.argsort(names, kind="stable")
     starts = np.flatnonzero(np.diff(names[order], prepend=names[order[0]] - np.uint64(1)))
     return {int(names[part[0]]): part for part in np.split(order, starts[1:])}
@@ -142,13 +142,13 @@ class _Graphs:
         return found
 
     def names(self, atom_fields: Sequence[int], bond_fields: Sequence[int]) -> Hashes:
-        """A number for each molecule, equal for those that are the same graph by these fields."""
+        """Hash of each molecule, equal for equal graphs by these fields."""
         last = self.labels(atom_fields, bond_fields, ROUNDS)[-1]
         return _segment_sums(_mixed(last), np.concatenate(([0], np.cumsum(self.sizes))))
 
 
 def _bits(graphs: _Graphs) -> NDArray[np.float32]:
-    """Fingerprints as zeros and ones, `(molecules, BINS)`: a bit for each environment and each doubling of it."""
+    """Binary fingerprints, `(molecules, BINS)`: a bit for each environment and each power of two of its count."""
     labels = graphs.labels(*_PLAIN, RADIUS)
     label = np.concatenate(labels)
     molecule = np.tile(np.repeat(np.arange(len(graphs.sizes)), graphs.sizes), len(labels))
@@ -172,7 +172,7 @@ def _row_hash(fields: Fields) -> Hashes:
 
 
 def _mixed(values: Hashes) -> Hashes:
-    """Scrambled, one to one (splitmix64, Steele et al. 2014): sums of scrambled labels tell multisets apart."""
+    """Bijective hash (splitmix64, Steele et al. 2014), so that sums of hashed labels distinguish multisets."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""rdkit without its messages."""
+"""Silence rdkit."""
 
 from rdkit import rdBase
 

@@ -1,4 +1,4 @@
-"""An encoder whose vector is a linear map of a molecule's counts, with a graph network beside it if one is wanted."""
+"""Linear encoder of count fingerprints, with an optional graph network."""
 
 from typing import Any
 
@@ -14,19 +14,19 @@ from modalities.molecule.transform import MoleculeTransform
 
 
 class FingerprintLinear(Encoder):
-    r"""One learnt vector a bin of the fingerprint; the molecule is the sum of its bins.
+    r"""Linear map of a count fingerprint: one learnt vector per bin, summed over the molecule's bins.
 
     .. math:: v = \sum_f w_f E_f + \gamma \odot \mathrm{graph}
 
-    `model.cca_init` sets E in closed form. With a `graph`, a hierarchical network gives the tokens (atoms) and
-    parts (motifs), and adds to the vector through a gate, closed by a start in closed form until training opens it.
+    `model.cca_init` sets E. With a `graph`, a hierarchical network returns the tokens (atoms) and parts (motifs), and
+    is added to the vector through a learnt gate, which CCA initialisation sets to 0.
 
     Args:
-        transform: The transform; it must make fingerprints.
+        transform: The transform; it must compute fingerprints.
         width: Size of the vector, and of the graph's nodes.
         graph: Layers of the hierarchical network; 0 = none, and no tokens.
-        dropout: Share of units dropped in training.
-        fingerprint: Bins of each hashed family, 2048 or 4096; None = what the transform makes.
+        dropout: Fraction of units dropped in training.
+        fingerprint: Bins of each hashed family, 2048 or 4096; None = the transform's.
 
     Shape:
         What `MoleculeTransform.collate` makes -> vector `(batch, width)`; with a graph tokens `(batch, atoms, width)`,

@@ -1,4 +1,4 @@
-"""GINE: messages along bonds, a virtual node a molecule."""
+"""GINE: message passing along bonds, with a virtual node per molecule."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from modalities.molecule.sample import ATOM_SIZES, BOND_SIZES
 from modalities.molecule.transform import MoleculeTransform
 
 TYPICAL = 32
-"""Sums over a molecule are divided by this number of atoms, so that they come out of the size of a mean."""
+"""Sums over a molecule are divided by this number of atoms, to have the scale of a mean."""
 
 
 class GineLayer(nn.Module):
@@ -24,8 +24,8 @@ class GineLayer(nn.Module):
         self.bonds, self.mlp = FieldTable(BOND_SIZES, width), perceptron(width, dropout)
 
     def forward(self, atoms: Tensor, inputs: Inputs, context: Tensor | None = None) -> Tensor:
-        """Run the layer; `context`, `(atoms, width)`, is added to what each atom hears."""
-        edges = self.bonds(inputs["bonds"]).repeat(2, 1)  # both ways
+        """Run the layer; `context`, `(atoms, width)`, is added to each atom's messages."""
+        edges = self.bonds(inputs["bonds"]).repeat(2, 1)  # both directions
         heard = self.hear(self.norm(atoms), edges, inputs["ends"])
         return atoms + self.mlp(heard if context is None else heard + context)  # type: ignore[no-any-return]
 
@@ -33,15 +33,15 @@ class GineLayer(nn.Module):
 class Gine(Encoder):
     """Graph isomorphism network with edge features (Hu et al. 2020, arXiv 1905.12265), pre-norm, and a virtual node.
 
-    The virtual node (Gilmer et al. 2017, arXiv 1704.01212) gathers all atoms of a molecule between layers and gives
-    back to each. Tokens are atoms, parts are motifs: the mean of their atoms.
+    The virtual node (Gilmer et al. 2017, arXiv 1704.01212) aggregates all atoms of a molecule between layers and is
+    added to each. Tokens are atoms, parts are motifs: the mean of their atoms.
 
     Args:
         transform: The transform.
         width: Size of a node, and of the vector.
         depth: Layers.
-        dropout: Share of units dropped in training.
-        fingerprint: Bins of the counts joined into the vector, 0, 2048 or 4096; None = what the transform makes.
+        dropout: Fraction of units dropped in training.
+        fingerprint: Bins of the counts joined into the vector, 0, 2048 or 4096; None = the transform's.
 
     Shape:
         What `MoleculeTransform.collate` makes -> vector `(batch, width)`, tokens `(batch, atoms, width)`, parts
@@ -71,7 +71,7 @@ class Gine(Encoder):
         self.arguments = {"width": width, "depth": depth, "dropout": dropout, "fingerprint": bins}
         self.fields = FieldTable(ATOM_SIZES, width)
         self.layers = nn.ModuleList(GineLayer(width, dropout) for _ in range(depth))
-        # After the last layer nobody would hear the virtual node.
+        # After the last layer the virtual node has no effect.
         self.gather = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), perceptron(width, dropout)) for _ in range(depth - 1)
         )

@@ -1,4 +1,4 @@
-"""Atoms, motifs and the molecule as one graph of three storeys, with edges up, down and along."""
+"""Three-level graph (atoms, motifs, molecule) with edges within and between levels."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ from modalities.molecule.transform import MoleculeTransform
 
 
 class Storeys(nn.Module):
-    """One round on all storeys at once, each hearing the others as they were before it.
+    """One synchronous round of message passing on all three levels.
 
-    Atoms hear their neighbours and their motif; motifs the mean of their atoms, the motifs they are bonded to (with the
-    fields of those bonds) and the molecule; the molecule the mean of its motifs.
+    Atoms receive messages from their neighbours and their motif; motifs from the mean of their atoms, bonded motifs
+    (with the fields of those bonds) and the molecule; the molecule from the mean of its motifs.
     """
 
     def __init__(self, width: int, dropout: float) -> None:
@@ -50,18 +50,18 @@ class Storeys(nn.Module):
 class Hierarchical(Encoder):
     """A hierarchical graph network: bonds first, then atoms, motifs and molecule together.
 
-    The three storeys are those of ORMA (arXiv 2411.11875) and HiMol (Zang et al. 2023,
-    doi 10.1038/s42004-023-00825-5); edges go both ways, motifs know their identity, bonds theirs, and the gradient of
-    tokens and of parts reaches the graph. Tokens are atoms, parts are motifs.
+    The three levels are those of ORMA (arXiv 2411.11875) and HiMol (Zang et al. 2023, doi 10.1038/s42004-023-00825-5);
+    edges are bidirectional, motifs and bonds have their identity as features, and the gradient of tokens and of parts
+    reaches the graph. Tokens are atoms, parts are motifs.
 
     Args:
         transform: The transform.
         width: Size of a node, and of the vector.
-        depth: Layers on all three storeys.
-        atom_depth: Layers on atoms alone before those.
-        dropout: Share of units dropped in training.
-        fingerprint: Bins of the counts joined into the vector, 0, 2048 or 4096; None = what the transform makes.
-        branch: False = leave out the counts that the transform makes.
+        depth: Layers on all three levels.
+        atom_depth: Layers on atoms only, before those.
+        dropout: Fraction of units dropped in training.
+        fingerprint: Bins of the counts joined into the vector, 0, 2048 or 4096; None = the transform's.
+        branch: False = ignore the transform's fingerprint.
 
     Shape:
         What `MoleculeTransform.collate` makes -> vector `(batch, width)`, tokens `(batch, atoms, width)`, parts

@@ -1,4 +1,4 @@
-"""What graph encoders are built of: embedded fields, sums along edges, a readout. No batch statistics anywhere."""
+"""Layers of graph encoders: field embeddings, message passing, readout; without batch statistics."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ def padded(values: Tensor, slot: Tensor, mask: Tensor) -> Tokens:
 
 
 class FieldTable(nn.Module):
-    """The sum of one learnt vector a field; that of an unknown value begins at zero.
+    """The sum of one learnt vector per field; that of an unknown value is initialised to zero.
 
     Args:
         sizes: Buckets of each field.
@@ -61,13 +61,13 @@ class FieldTable(nn.Module):
 
 
 def perceptron(width: int, dropout: float, wide: int | None = None) -> nn.Sequential:
-    """Two layers, the first of twice the width, from `wide` numbers where that is another size."""
+    """Two-layer perceptron with hidden size twice the width; `wide` = input size, default `width`."""
     hidden = 2 * width
     return nn.Sequential(nn.Linear(wide or width, hidden), nn.GELU(), nn.Linear(hidden, width), nn.Dropout(dropout))
 
 
 class Neighbours(nn.Module):
-    r"""What each node hears from its neighbours, as in GINE (Hu et al. 2020, arXiv 1905.12265).
+    r"""Message passing of GINE (Hu et al. 2020, arXiv 1905.12265).
 
     .. math:: (1 + \epsilon) h_i + \sum_{j \to i} \mathrm{relu}(h_j + e_{ji})
 
@@ -95,10 +95,10 @@ class Readout(nn.Module):
     """Pooled vectors, and the fingerprint if there is one, to the molecule's vector.
 
     Args:
-        pools: How many pooled vectors there are.
+        pools: Number of pooled vectors.
         width: Size of each, and of the result.
         bins: Bins of the fingerprint, 0 = none.
-        dropout: Share of units dropped in training.
+        dropout: Fraction of units dropped in training.
     """
 
     def __init__(self, pools: int, width: int, bins: int, dropout: float) -> None:

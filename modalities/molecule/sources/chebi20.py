@@ -24,12 +24,12 @@ class Chebi20Source(DescribedMolecules):
             have no such text are left out). Figures on one are not to be compared with figures on the other.
         split: file (default where train.txt is there): a row belongs to the split that its file is named after; own
             (default elsewhere): one part alone is divided, by `held` or by `--data.validation` and `--data.test`.
-        held, held_test: With `split: own`, how many pairs are held out for validation and for testing, whole groups
-            only. They are the same pairs in every run, whatever `add` adds.
+        held, held_test: With `split: own`, numbers of pairs held out for validation and for testing, in whole groups.
+            They are the same pairs in every run, independent of `add`.
         group: inchikey (default), connectivity (its first block: no two stereoisomers in two splits) or none.
-        cache: Folder that keeps InChIKeys from one process to the next (0.5 ms each to work out).
-        add: Folder of PCdes whose pairs train too. Left out are those whose InChIKey some row here has, or some
-            molecule that `corpus_smiles.txt` counts to validation or test.
+        cache: Folder of the disk cache of InChIKeys (0.5 ms each to compute).
+        add: Folder of PCdes, whose pairs are added for training, except those whose InChIKey occurs here or in the
+            validation or test molecules of `corpus_smiles.txt`.
 
     Raises:
         UserError: there is no table, one lacks a column, or an option is unknown.
@@ -79,7 +79,7 @@ class Chebi20Source(DescribedMolecules):
 
 
 def corpus(folder: Path) -> list[Described] | None:
-    """All molecules of the benchmark with their splits, without texts; None where their list is not there."""
+    """All molecules of the benchmark with their splits, without texts; None if their list is missing."""
     path = folder / CORPUS
     if not path.is_file():
         return None
@@ -88,10 +88,10 @@ def corpus(folder: Path) -> list[Described] | None:
 
 
 def scored(folder: Path, splits: tuple[str, ...] | None = ("validation", "test")) -> set[str]:
-    """InChIKeys of what this folder's benchmark scores: of its tables, and of its corpus by split.
+    """InChIKeys of this benchmark's evaluation molecules: of its tables, and of its corpus by split.
 
     Args:
-        folder: Of ChEBI-20.
+        folder: Folder of ChEBI-20.
         splits: The tables that count; None = all of them.
     """
     rows = [
@@ -105,6 +105,6 @@ def scored(folder: Path, splits: tuple[str, ...] | None = ("validation", "test")
 
 
 def without(rows: list[Described], keys: set[str]) -> list[Described]:
-    """The rows whose molecule is none of `keys`; one without an InChIKey stays."""
+    """The rows whose InChIKey is not in `keys`; rows without an InChIKey are kept."""
     found = inchikeys(row.smiles for row in rows)
     return [row for row, key in zip(rows, found, strict=True) if key not in keys]

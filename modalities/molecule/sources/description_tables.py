@@ -1,4 +1,4 @@
-"""Tables of molecules and their descriptions: what the sources `chebi20` and `pcdes` have in common."""
+"""Tables of molecules and descriptions: base of the sources `chebi20` and `pcdes`."""
 
 import hashlib
 import logging
@@ -25,15 +25,15 @@ NEEDED = ("CID", "SMILES", "description")
 
 
 class Described(NamedTuple):
-    """One molecule and what is written about it.
+    """One molecule and its descriptions.
 
     Args:
         id: Its CID.
-        where: Where it stands: `validation.txt:17`.
-        split: The part that it belongs to.
+        where: Location: `validation.txt:17`.
+        split: Its split.
         smiles: Its SMILES.
         texts: Its descriptions.
-        problem: Why the row cannot be read, "" where it can.
+        problem: Why the row cannot be read, "" if it can.
     """
 
     id: str
@@ -49,7 +49,7 @@ class DescribedMolecules(Source):
 
     Class attributes:
         name: The registered name, also the folder's name in `$MMALIGN_DATA`.
-        choices: Option -> the values that it may have, the default first; None = any text.
+        choices: Option -> allowed values, the default first; None = any text.
     """
 
     name: ClassVar[str]
@@ -70,7 +70,7 @@ class DescribedMolecules(Source):
         """All rows, with the splits of their files."""
 
     def added(self) -> list[Described]:
-        """Further rows, for training alone."""
+        """Further rows, for training only."""
         return []
 
     def records(self) -> Sequence[Record]:
@@ -101,7 +101,7 @@ class DescribedMolecules(Source):
         return found
 
     def searched(self) -> list[Described] | None:
-        """The molecules that a benchmark ranks, without texts; None where the folder does not have their list."""
+        """The gallery molecules of the benchmark, without texts; None if the folder has no list of them."""
         return None
 
     def fetch(self, name: str) -> Path | bytes:
@@ -151,20 +151,20 @@ class DescribedMolecules(Source):
 
 
 def tables(folder: Path) -> dict[str, Path]:
-    """Split -> its table, of those that are there."""
+    """Split -> its table, for existing tables."""
     return {split: path for split in SPLITS if (path := folder / f"{split}.txt").is_file()}
 
 
 def read_rows(path: Path, split: str, columns: Sequence[str] = NEEDED) -> Iterator[Described]:
-    """The rows of one table, backslashes mended; a row that cannot be read keeps its place and says why.
+    """The rows of one table with corrected backslashes; unreadable rows are kept with their reason.
 
     Args:
         path: The table.
-        split: What its rows belong to.
+        split: Split of its rows.
         columns: The names of its columns for id, SMILES and text; the last may be missing.
 
     Raises:
-        UserError: a column is not there.
+        UserError: a column is missing.
     """
     table = read_table(path)
     for name in columns:
@@ -188,11 +188,11 @@ def mended(smiles: str) -> str:
 
 
 def held_out(groups: Sequence[str], held: Mapping[str, int]) -> list[str]:
-    """Splits that hold out so many rows, whole groups only, in an order that depends on the groups' names alone.
+    """Splits with given numbers of held-out rows, in whole groups, in an order that depends only on group names.
 
     Args:
-        groups: Of each row.
-        held: Split -> rows that it gets, fewer only where no whole group fits any more; the rest is train.
+        groups: Group of each row.
+        held: Split -> number of rows, fewer only if no further whole group fits; the rest is train.
 
     Example:
         >>> from modalities.molecule.sources.description_tables import held_out
@@ -213,7 +213,7 @@ def held_out(groups: Sequence[str], held: Mapping[str, int]) -> list[str]:
 
 
 def tell(rows: Sequence[Described], kept: Sequence[Described], why: str) -> None:
-    """Say, once for all processes, how many rows are left out."""
+    """Log, once for all processes, the number of rows left out."""
     if distributed.rank() == 0:
         _LOG.warning("%d of %d rows left out: %s", len(rows) - len(kept), len(rows), why)
 

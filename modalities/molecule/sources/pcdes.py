@@ -9,10 +9,10 @@ from modalities.molecule.sources.description_tables import Described, DescribedM
 
 ALL = "align_smiles.txt"
 BOUNDS = {"train": 10_500, "validation": 12_000, "test": 15_000}
-"""Where each split ends in the order of the file of all SMILES."""
+"""End index of each split in the file of all SMILES."""
 
 SHORTEST = 5
-"""Words that a sentence must have to stand alone."""
+"""Minimum number of words of a sentence."""
 
 
 class PcdesSource(DescribedMolecules):
@@ -24,8 +24,8 @@ class PcdesSource(DescribedMolecules):
     Columns: `smiles` and `text`. The id is the CID.
 
     Options:
-        level: paragraph (default) or sentence: a description is cut at its full stops, parts of under five words are
-            dropped, and a row has several texts; one of no longer part stays whole.
+        level: paragraph (default) or sentence: a description is split at its full stops, parts of under five words are
+            dropped, and a row has several texts; a description without a longer part stays whole.
         split, held, held_test, group, cache: As those of `chebi20`.
         exclude: Folder of ChEBI-20: rows are left out whose InChIKey occurs in its validation.txt or test.txt, or
             counts to one of the two in its `corpus_smiles.txt`, so that what trains here may be scored there.
@@ -58,7 +58,7 @@ class PcdesSource(DescribedMolecules):
 
 
 def sentences(text: str) -> list[str]:
-    """A description cut at its full stops, without parts of under five words; whole where nothing else is left.
+    """A description split at its full stops, without parts of under five words; whole if none is left.
 
     Example:
         >>> from modalities.molecule.sources.pcdes import sentences
