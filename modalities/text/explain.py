@@ -1,4 +1,4 @@
-"""The words of a text, and which word pieces each is made of: for pictures of what a text answers to."""
+"""Labels of text tokens: words, and the word pieces that they consist of."""
 
 import re
 from bisect import bisect_right
@@ -24,10 +24,10 @@ _WORD = re.compile(r"\S+")
 
 
 def text_units(sample: str, transform: TextTransform, level: str, count: int) -> TokenLabels | None:
-    """The words up to the last one that the encoder saw; a phrase's share is spread over its pieces.
+    """The words up to the encoder's maximum length; a phrase is divided among its pieces.
 
     Returns:
-        None where the encoder's tokens are fewer than the pieces, or the transform finds no phrases.
+        None if the encoder has fewer tokens than pieces, or the transform finds no phrases.
 
     Example:
         >>> from modalities.text.transform import TextSettings
@@ -58,7 +58,7 @@ def text_units(sample: str, transform: TextTransform, level: str, count: int) ->
 
 
 def ngram_units(sample: str, transform: NgramTransform, level: str, count: int) -> TokenLabels | None:
-    """The words of the levelled text as they are written, each made of its tokens; phrases are not spread."""
+    """The words of the normalised text, each with its tokens; phrases are not divided."""
     text, spans = transform.spelled(sample)
     words = [word.span() for word in _WORD.finditer(text)]
     members = np.zeros((len(words), count))
@@ -71,12 +71,13 @@ def ngram_units(sample: str, transform: NgramTransform, level: str, count: int) 
 
 
 def draw_weighted(sample: str, axes: "Axes", weights: Sequence[float]) -> None:
-    """Write a text with each word on a ground as dark as its weight.
+    """Draw a text with each word on a background shaded by its weight.
 
     Args:
         sample: The text.
-        axes: Where to.
-        weights: Of its first words, as many as `text_units` names, at least 0; the largest takes the full colour.
+        axes: Axes to draw on.
+        weights: Weights of its first words, as many as `text_units` returns, at least 0; the largest has the full
+            colour.
 
     Raises:
         UserError: more weights than words, or one is negative, NaN or infinite.
@@ -91,7 +92,7 @@ def draw_weighted(sample: str, axes: "Axes", weights: Sequence[float]) -> None:
 
 
 def _shares(span: Span, words: Sequence[tuple[int, int]]) -> dict[int, float]:
-    """Words that a piece stands in, each with its share of the piece's letters."""
+    """Words that overlap a piece, each with its fraction of the piece's letters."""
     if span is None:
         return {}
     common = {}
@@ -105,7 +106,7 @@ def _shares(span: Span, words: Sequence[tuple[int, int]]) -> dict[int, float]:
 
 
 def _phrases(sample: str, transform: TextTransform, pieces: int) -> NDArray[np.float64] | None:
-    """`(pieces, phrases)`, the share of each piece in the mean that a phrase is."""
+    """`(pieces, phrases)`: weight of each piece in the phrase's mean."""
     inputs: dict[str, Any] = transform.collate([transform.item(sample)])
     if "phrase" not in inputs:
         return None

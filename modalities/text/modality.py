@@ -42,7 +42,7 @@ class TextModality(Modality):
         """Check a string.
 
         Raises:
-            BadSample: it is none, or holds nothing but white space, or more than `MAX_CHARACTERS`.
+            BadSample: it is no string, only white space, or longer than `MAX_CHARACTERS`.
         """
         wanted = f"a text of 1..{MAX_CHARACTERS} characters"
         if not isinstance(source, str):
@@ -60,10 +60,10 @@ class TextModality(Modality):
     def transform(
         self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any
     ) -> TextTransform | NgramTransform:
-        """The model's own tokenizer where it has one, else one that `fit` trains; phrases where the encoder gives them.
+        """The transform with the model's tokenizer, or one trained by `fit`; with phrases if the encoder needs them.
 
         Raises:
-            UserError: a tokenizer is asked for where the model has its own.
+            UserError: a tokenizer is set although the model has its own.
         """
         settings = ({"phrases": True} if encoder_args.get("phrases") is True else {}) | settings
         if encoder == "tfidf":
@@ -85,14 +85,14 @@ class TextModality(Modality):
         return NgramTransform.restore(config) if config.get("kind") == "tfidf" else TextTransform.restore(config)
 
     def picture(self, sample: str, axes: "Axes") -> None:
-        """Write the text in at most five lines of 32 characters."""
-        # A dollar sign would start matplotlib's mathematics.
+        """Draw the text in at most five lines of 32 characters."""
+        # A dollar sign would start matplotlib's math mode.
         shown = textwrap.wrap(sample, 32, max_lines=5, placeholder=" ...")
         axes.text(0.5, 0.5, "\n".join(shown), ha="center", va="center", wrap=False, parse_math=False)
         axes.set_axis_off()
 
     def weighted_picture(self, sample: str, axes: "Axes", weights: Sequence[float]) -> None:
-        """Write the words, each on a background that is darker for a higher weight; one weight for each word."""
+        """Draw the words, each on a background shaded by its weight; one weight for each word."""
         draw_weighted(sample, axes, weights)
 
     def token_labels(
@@ -104,5 +104,5 @@ class TextModality(Modality):
         return text_units(sample, transform, level, count) if isinstance(transform, TextTransform) else None
 
     def toy_sample(self, label: int, rng: np.random.Generator) -> str:
-        """One of four sentences about the disc or square that the other modalities show for this class."""
+        """One of four sentences that describe the toy class, for instance its colour and shape."""
         return TEMPLATES[rng.integers(len(TEMPLATES))].format(*colour_and_shape(label))

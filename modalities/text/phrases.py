@@ -1,4 +1,4 @@
-"""Phrases, the middle level of a text: found by rules on its characters, pooled from its tokens."""
+"""Phrases, the middle level of a text: segmented by rules on characters, pooled from tokens."""
 
 import re
 from bisect import bisect_left
@@ -10,10 +10,10 @@ from torch import Tensor
 from mmalign.types import Inputs, Tokens
 
 MOST_WORDS = 8
-"""No phrase has more words."""
+"""Maximum number of words of a phrase."""
 
 NAME_LETTERS, LONG_LETTERS = 12, 20
-"""A word is a chemical name from so many characters on: with a digit or bracket inside, and in any case."""
+"""Minimum length of a chemical name: of words with a digit or bracket inside, and of all words."""
 
 OPENERS = frozenset((
     "and", "or", "but", "that", "which", "who", "with", "without", "as", "of", "by", "in", "on", "at", "to", "into",
@@ -21,7 +21,7 @@ OPENERS = frozenset((
     "this", "these", "derives", "derived", "obtained", "formed", "resulting", "carrying", "bearing", "containing",
     "comprising", "consisting", "used", "found", "produced", "isolated",
 ))  # fmt: skip
-"""Words that begin a phrase."""
+"""Words that start a phrase."""
 
 ARTICLES = frozenset(("a", "an", "the"))
 
@@ -29,7 +29,7 @@ TAILS = frozenset((
     "acid", "acids", "ester", "esters", "ether", "anion", "cation", "ion", "salt", "group", "groups", "residue",
     "residues",
 ))  # fmt: skip
-"""Words that stay with the chemical name before them."""
+"""Words that belong to the chemical name before them."""
 
 _WORD = re.compile(r"\S+")
 _MARK = re.compile(r"[0-9()\[\]{}]")
@@ -45,8 +45,8 @@ def pool_phrases(values: Tensor, mask: Tensor, phrases: Tensor, most: int | None
         values: Tokens `(batch, length, width)`; half precision is raised to float32.
         mask: True = real, `(batch, length)`.
         phrases: The phrase of each token in its row, from 0; -1 = in none, `(batch, length)` int64.
-        most: Places for phrases in the result; None = as many as the batch needs on a CPU, `length` on a GPU, which
-            would have to be waited for.
+        most: Number of phrases in the result; None = as many as the batch needs on a CPU, `length` on a GPU, to avoid a
+            synchronisation.
 
     Returns:
         `(batch, most, width)`; the mask is True where a phrase has a real token, values are zero elsewhere.
@@ -59,13 +59,13 @@ def pool_phrases(values: Tensor, mask: Tensor, phrases: Tensor, most: int | None
     """
     batch, length, width = values.shape
     if most is None:
-        # At least one place, so that a row of no phrase is masked rather than of no shape.
+        # At least one, so that a row without phrases is masked rather than empty.
         most = max(int(phrases.max()) + 1, 1) if phrases.device.type == "cpu" and phrases.numel() else max(length, 1)
     if values.dtype in (torch.float16, torch.bfloat16):
         values = values.float()
     real = mask & (phrases >= 0) & (phrases < most)
     rows = torch.arange(batch, device=values.device).unsqueeze(1) * (most + 1)
-    place = (rows + phrases.where(real, most)).flatten()  # the last place of a row takes what is in no phrase
+    place = (rows + phrases.where(real, most)).flatten()  # the last index of a row is for tokens in no phrase
     total = values.new_zeros(batch * (most + 1), width).index_add(0, place, values.reshape(-1, width))
     count = values.new_zeros(batch * (most + 1)).index_add(0, place, torch.ones_like(values[..., 0]).flatten())
     total, count = total.view(batch, most + 1, width)[:, :most], count.view(batch, most + 1)[:, :most]
@@ -73,12 +73,12 @@ def pool_phrases(values: Tensor, mask: Tensor, phrases: Tensor, most: int | None
 
 
 def phrase_ends(text: str) -> list[int]:
-    """Where the phrases of a text end, in characters; each takes the blanks before it.
+    """End offsets of the phrases of a text, in characters; each includes the blanks before it.
 
     A phrase ends after a word with a clause mark (`. ; : , ! ?`) or with a bracket that the word does not open, and
     before a word with a bracket that it does not close; so `(2R,3S)-2,3-dihydroxy` stays whole. It ends before a word
-    of `OPENERS` and before a chemical name, unless it holds nothing but openers and articles so far; after a chemical
-    name and its `TAILS`; and at `MOST_WORDS`. A text without a word has no phrase.
+    of `OPENERS` and before a chemical name, unless it has only openers and articles so far; after a chemical name and
+    its `TAILS`; and at `MOST_WORDS`. A text without a word has no phrase.
 
     Example:
         >>> text = "It is a member of phenols, and derives from a (2R)-2-aminobutanoic acid."
@@ -87,7 +87,12 @@ def phrase_ends(text: str) -> list[int]:
         ['It is a member', 'of phenols,', 'and derives from a (2R)-2-aminobutanoic acid.']
     """
     ends: list[int] = []
-    words, content, over, name = 0, False, True, False  # of the phrase so far; is it over; is it a chemical name
+    words, content, over, name = (
+        0,
+        False,
+        True,
+        False,
+    )  # of the current phrase
     for found in _WORD.finditer(text):
         word = found.group()
         core = word.rstrip(_CLAUSE)
@@ -98,7 +103,7 @@ def phrase_ends(text: str) -> list[int]:
         begins = over or words >= MOST_WORDS or balance > 0 or (name and bare not in TAILS)
         begins = begins or (content and (is_name or bare in OPENERS))
         if mark and ends:
-            begins = False  # a mark standing alone belongs to what it ends
+            begins = False  # a separate punctuation mark belongs to the phrase before it
         if begins or not ends:
             ends.append(found.end())
             words, content, name = 0, False, False
@@ -111,13 +116,13 @@ def phrase_ends(text: str) -> list[int]:
 
 
 def phrase_of_each_piece(ends: Sequence[int], phrase_ends: Sequence[int]) -> list[int]:
-    """The phrase of each piece of a text, counted over the phrases that have one.
+    """Phrase index of each piece of a text, numbered over phrases with at least one piece.
 
-    Class and special tokens belong to no phrase; where a text has nothing else, they are its one phrase.
+    Class and special tokens belong to no phrase, unless a text has only these: then they are one phrase.
 
     Args:
-        ends: Where each piece ends, in characters; -1 for special tokens.
-        phrase_ends: Where each phrase ends.
+        ends: End offset of each piece, in characters; -1 for special tokens.
+        phrase_ends: End offset of each phrase.
 
     Example:
         >>> phrase_of_each_piece([-1, 3, 5, 9, 14], [5, 12, 14])
@@ -140,7 +145,7 @@ def phrase_of_each_piece(ends: Sequence[int], phrase_ends: Sequence[int]) -> lis
 
 
 def phrase_tokens(values: Tensor, inputs: Inputs) -> Tokens:
-    """What an encoder gives as parts: `pool_phrases` of its tokens by what `TextTransform.collate` made."""
+    """Parts of an encoder: `pool_phrases` of its tokens, by the phrase indices of `TextTransform.collate`."""
     return pool_phrases(values, inputs["mask"], inputs["phrase"], inputs["phrase_mask"].shape[1])
 
 

@@ -1,4 +1,4 @@
-"""Texts to weighted n-grams, each belonging to the word in which it begins."""
+"""TF-IDF transform: weighted n-grams, each assigned to the word in which it begins."""
 
 import math
 import re
@@ -25,17 +25,17 @@ _WORD = re.compile(r"[^\W\d_]+|\d|[^\w\s]|_")
 
 @dataclass(frozen=True)
 class NgramSettings:
-    """How texts become n-grams.
+    """Settings of the n-grams.
 
     Args:
-        words: Sizes of the n-grams of words, from and to; a run of letters, a digit and a sign are a word each.
-        letters: Sizes of the n-grams of letters, from and to, spaces among them.
-        share: Part of a text's squared length that its n-grams of letters have.
-        vocabulary: Most n-grams of each of the two families; the most frequent are kept.
-        min_count: Training texts that an n-gram must occur in.
-        max_length: Most words of a text; the rest is cut off.
-        word_dropout: Probability that training leaves out a word; one word always stays.
-        phrases: Find the phrases, for parts.
+        words: Minimum and maximum n of word n-grams; a run of letters, a digit and a sign are a word each.
+        letters: Minimum and maximum n of letter n-grams, spaces included.
+        share: Fraction of a text's squared norm in its letter n-grams.
+        vocabulary: Maximum number of n-grams of each of the two families; the most frequent are kept.
+        min_count: Minimum number of training texts with the n-gram.
+        max_length: Maximum number of words of a text; the rest is truncated.
+        word_dropout: Probability of dropping a word in training; one word always stays.
+        phrases: Segment phrases, for parts.
     """
 
     words: tuple[int, int] = (1, 2)
@@ -76,7 +76,7 @@ class NgramSettings:
 
 
 class Item(NamedTuple):
-    """A text's known n-grams in the order of their words: number, weight, word; each word's phrase; and the text."""
+    """A text's known n-grams in the order of their words: index, weight, word; each word's phrase; and the text."""
 
     grams: NDArray[np.int32]
     weights: NDArray[np.float32]
@@ -87,15 +87,15 @@ class Item(NamedTuple):
 
 
 class NgramTransform(Transform):
-    """TF-IDF weights of word and letter n-grams, with what is known taken from the training texts.
+    """TF-IDF weights of word and letter n-grams, with the vocabulary of the training texts.
 
-    Term frequencies count as 1 + log; each family of n-grams is brought to length one before they are joined, so
-    that a text's bag has squared length one where both families are known.
+    Term frequencies are 1 + log(count); each family of n-grams is normalised before they are concatenated, so that a
+    text's bag has unit norm if both families have known n-grams.
 
     Args:
         settings: See `NgramSettings`.
-        vocabulary: n-gram -> inverse document frequency, of words (joined by a blank) and of letters; None = learn
-            them in `fit`.
+        vocabulary: n-gram -> inverse document frequency, of words (joined by a blank) and of letters; None =
+            computed by `fit`.
 
     Shape:
         `bins (F,)`, `weights (F,)`, `starts (T,)`: the bag of each of T words of the batch; `text (T,)`: whose word
@@ -128,13 +128,13 @@ class NgramTransform(Transform):
 
     @property
     def size(self) -> int:
-        """How many n-grams are known."""
+        """Number of n-grams in the vocabulary."""
         if self.vocabulary is None:
             raise UserError("this text transform knows no n-grams yet: call fit with the training texts first")
         return len(self._idf)
 
     def fit(self, samples: Iterable[str]) -> None:
-        """Count in how many texts each n-gram occurs, unless the vocabulary was given.
+        """Compute the document frequency of each n-gram, unless the vocabulary was given.
 
         Raises:
             UserError: there is no text, or no n-gram occurs often enough.
@@ -152,7 +152,7 @@ class NgramTransform(Transform):
             often = [(gram, count) for gram, count in counter.items() if count >= self.settings.min_count]
             often.sort(key=lambda pair: (-pair[1], pair[0]))
             best = sorted(often[: self.settings.vocabulary])
-            # As scikit-learn smooths it: as though one more text held every n-gram.
+            # Smoothed as in scikit-learn: as if one more text contained every n-gram.
             kept[name] = {gram: 1 + math.log((1 + total) / (1 + count)) for gram, count in best}
         if not kept["words"] and not kept["letters"]:
             raise UserError(
@@ -166,7 +166,7 @@ class NgramTransform(Transform):
         return self._make(sample)
 
     def __call__(self, features: Item, rng: np.random.Generator | None = None) -> Item:
-        """Make the item; with `rng`, leave out some words."""
+        """Compute the item; with `rng`, drop some words."""
         if rng is not None and self.settings.word_dropout:
             return self._make(without_some(features.text, self.settings.word_dropout, rng))
         return features
@@ -188,7 +188,7 @@ class NgramTransform(Transform):
             unique, back, often = np.unique(numbers, return_inverse=True, return_counts=True)
             weights = (1 + np.log(often)) * self._idf[unique]
             weights *= math.sqrt(share) / float(np.linalg.norm(weights))
-            # What occurs n times has its weight spread over the n words.
+            # The weight of an n-gram with n occurrences is divided among them.
             words = np.maximum(np.searchsorted(begins, places, side="right") - 1, 0)
             parts.append((numbers, (weights / often)[back], words))
         if parts:
@@ -222,11 +222,11 @@ class NgramTransform(Transform):
                 yield text[place : place + size], place
 
     def spelled(self, sample: str) -> tuple[str, list[tuple[int, int]]]:
-        """The levelled text, and where each of its words (the tokens) begins and ends there."""
+        """The normalised text, and the character span of each of its words (the tokens)."""
         return _spans(sample, self.settings.max_length)
 
     def collate(self, items: Sequence[Item]) -> Inputs:
-        """Lay the words' bags one after the other."""
+        """Concatenate the words' bags."""
         counts = np.array([item.words_total for item in items])
         first = np.cumsum(counts) - counts
         words = np.concatenate([item.words + start for item, start in zip(items, first, strict=True)])
@@ -252,7 +252,7 @@ class NgramTransform(Transform):
 
 
 def _spans(sample: str, most: int) -> tuple[str, list[tuple[int, int]]]:
-    """The levelled text (NFKC, lower case, single blanks), cut after `most` words, and where its words stand."""
+    """The normalised text (NFKC, lower case, single blanks), truncated after `most` words, and its word spans."""
     text = " ".join(unicodedata.normalize("NFKC", sample).lower().split())
     spans = [found.span() for found in _WORD.finditer(text)][:most]
     return text[: spans[-1][1]] if spans else text, spans

@@ -1,4 +1,4 @@
-"""From a text to padded integers; the same code in training and in use."""
+"""Text transform: tokenise and pad; the same code in training and inference."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,14 +19,14 @@ TOKENIZERS = ("bpe", "iupac")
 
 @dataclass(frozen=True)
 class TextSettings:
-    """How texts become inputs.
+    """Settings of preprocessing.
 
     Args:
-        max_length: Longest text in word pieces, special tokens included; the rest is cut off.
-        vocab_size: Most word pieces of a tokenizer that is trained here.
-        word_dropout: Probability that training leaves out a word; one word always stays.
-        tokenizer: Which one is trained here: bpe, or iupac, which keeps the morphemes of chemical names.
-        phrases: Find the phrases, for encoders that give them as parts.
+        max_length: Maximum length in word pieces, special tokens included; longer texts are truncated.
+        vocab_size: Maximum vocabulary size of a trained tokenizer.
+        word_dropout: Probability of dropping a word in training; one word always stays.
+        tokenizer: Trained tokenizer: bpe, or iupac, which respects the morphemes of chemical names.
+        phrases: Segment phrases, for encoders that return them as parts.
     """
 
     max_length: int = 64
@@ -55,25 +55,25 @@ class TextSettings:
 
 
 class Phrased(NamedTuple):
-    """A text after a transform that finds phrases: its integers, and the phrase of each, -1 = none."""
+    """A text with phrases: its token ids, and the phrase index of each, -1 = none."""
 
     ids: list[int]
     phrases: list[int]
 
 
 class TextTransform(Transform):
-    """Tokenize and pad.
+    """Tokenise and pad.
 
     Args:
         settings: See `TextSettings`.
         tokenizer: None = train one in `fit`.
-        fixed: Pad every batch to `max_length`, as models without a padding mask need; else to its longest text.
-        sealed: It comes from a bundle: an encoder built for it reads no file and no network.
+        fixed: Pad every batch to `max_length`, for models without a padding mask; else to its longest text.
+        sealed: Loaded from a bundle: an encoder built for it reads no file and no network.
 
     Shape:
         text -> item, a list of integers -> `tokens (batch, length)` int64, `mask (batch, length)` bool. With `phrases`
-        items are `Phrased`, and there are also `phrase (batch, length)` int64, the place of the phrase that a token
-        belongs to or -1, and `phrase_mask (batch, phrases)`.
+        items are `Phrased`, and there are also `phrase (batch, length)` int64, the index of each token's phrase or -1,
+        and `phrase_mask (batch, phrases)`.
 
     Example:
         >>> from modalities.text.transform import TextSettings, TextTransform
@@ -95,7 +95,7 @@ class TextTransform(Transform):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer, once there is one."""
+        """The tokenizer; raises an error before it is trained."""
         if self._tokenizer is None:
             raise UserError("this text transform has no tokenizer yet: call fit with the training texts first")
         return self._tokenizer
@@ -145,7 +145,7 @@ class TextTransform(Transform):
         return TextTransform(TextSettings.make(config["settings"]), tokenizer, fixed=config["fixed"], sealed=True)
 
     def checked_length(self, max_length: int | None) -> int:
-        """The longest text; an encoder that was told another length stops here.
+        """The maximum length, checked against the encoder's argument.
 
         Raises:
             UserError: `max_length` is not this transform's.
@@ -157,7 +157,7 @@ class TextTransform(Transform):
         return self.settings.max_length
 
     def checked_phrases(self, phrases: bool) -> bool:
-        """Whether an encoder gives phrases; one that does needs a transform that finds them.
+        """Check that the transform finds phrases if the encoder returns them.
 
         Raises:
             UserError: it does not.
@@ -179,7 +179,7 @@ def phrase_inputs(phrases: Sequence[Sequence[int]], length: int) -> Inputs:
 
 
 def without_some(text: str, share: float, rng: np.random.Generator) -> str:
-    """A text less about that share of its words; one word always stays."""
+    """Word dropout: drop each word with probability `share`; one word always stays."""
     words = text.split()
     keep = rng.random(len(words)) >= share
     keep[rng.integers(len(words))] = True

@@ -1,4 +1,4 @@
-"""Precomputed embeddings: a frozen tower is a column; a bag is several vectors a sample."""
+"""Precomputed embeddings: one vector per sample, or a bag of several vectors per sample."""
 
 from modalities.vector.bag import BagModality
 from modalities.vector.modality import VectorModality

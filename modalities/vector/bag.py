@@ -1,4 +1,4 @@
-"""Bags: several precomputed vectors a sample, such as a teacher's embeddings of the frames of one clip."""
+"""Bags: several precomputed vectors per sample, such as a teacher's embeddings of the frames of one clip."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,11 +22,11 @@ Bag = NDArray[np.float32]
 
 
 class BagTransform(FixedWidthTransform):
-    """Holds every bag to one width, and pads a batch to its largest.
+    """Check the width of every bag, and pad a batch to its largest.
 
     Args:
-        width: Numbers in a vector; None = what `fit` sees.
-        most: Members of a bag that are used: evenly chosen where there are more, at random in training.
+        width: Size of a vector; None = that of the training samples.
+        most: Maximum number of members of a bag: evenly spaced ones are selected, random ones in training.
 
     Shape:
         item `(members, width)` float32 -> `values (batch, members, width)`, `mask (batch, members)`.
@@ -41,7 +41,7 @@ class BagTransform(FixedWidthTransform):
         self.most = most
 
     def __call__(self, features: Bag, rng: np.random.Generator | None = None) -> Bag:
-        """Check the width, and choose members where there are too many."""
+        """Check the width, and select members if there are too many."""
         sample = self.checked(features)
         if len(sample) <= self.most:
             return sample
@@ -66,11 +66,11 @@ class BagTransform(FixedWidthTransform):
 
 
 class Members(Encoder):
-    """The vectors as they are: tokens are the members, the vector is their mean.
+    """Unchanged vectors: tokens are the members, the vector is their mean.
 
     Args:
         transform: The fitted transform.
-        width: Numbers in a vector; None = what the transform learnt.
+        width: Size of a vector; None = the transform's.
 
     Example:
         >>> import torch
@@ -110,7 +110,7 @@ class BagModality(Modality):
         return read_bag(source)
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> BagTransform:
-        """One of the width in the encoder's arguments, or of what it will be fitted on."""
+        """A transform with the width of the encoder's arguments or of the training samples."""
         for name in settings:
             if name != "most":
                 raise UserError(f"bag transform has no setting {name!r}{nearest(name, ['most'])}")
@@ -121,7 +121,7 @@ class BagModality(Modality):
         return BagTransform(config["width"], config["most"])
 
     def picture(self, sample: Bag, axes: "Axes") -> None:
-        """Draw the members as rows of a map."""
+        """Draw the members as rows of a heat map."""
         axes.imshow(sample, aspect="auto", cmap="RdBu", vmin=-abs(sample).max(), vmax=abs(sample).max())
 
     def toy_sample(self, label: int, rng: np.random.Generator) -> Bag:

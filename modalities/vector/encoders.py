@@ -1,4 +1,4 @@
-"""What is done to vectors before the head: nothing, or a perceptron."""
+"""Encoders of precomputed vectors: identity or perceptron."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ def _checked(transform: VectorTransform, width: int | None) -> int:
 
 
 class Identity(Encoder):
-    """The vectors as they are: a frozen tower whose embeddings were computed before.
+    """Unchanged vectors, for precomputed embeddings of a frozen encoder.
 
     Args:
         transform: The fitted transform.
-        width: Numbers in a vector; None = what the transform learnt.
+        width: Size of a vector; None = the transform's.
 
     Shape:
         `values (batch, width)` -> vector `(batch, width)`.
@@ -40,14 +40,14 @@ class Identity(Encoder):
 
 
 class Mlp(Encoder):
-    """Layers of `hidden` units: norm, linear, GELU each, and a norm at the end.
+    """Perceptron: `depth` layers of norm, linear and GELU, and a final norm.
 
     Args:
         transform: The fitted transform.
-        width: Numbers in a vector; None = what the transform learnt.
-        hidden: TokenLabels of each layer.
-        depth: Layers.
-        dropout: Share of units dropped in training.
+        width: Size of a vector; None = the transform's.
+        hidden: Units of each layer.
+        depth: Number of layers.
+        dropout: Fraction of units dropped in training.
 
     Shape:
         `values (batch, width)` -> vector `(batch, hidden)`.

@@ -1,4 +1,4 @@
-"""Vectors of one width, which the training samples determine."""
+"""Transform of vectors of one width, fitted to the training samples."""
 
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -10,10 +10,10 @@ from mmalign.modality import Transform
 
 
 class FixedWidthTransform(Transform):
-    """A transform of arrays `(..., width)`, all of one width.
+    """Base transform of arrays `(..., width)` of one width.
 
     Args:
-        width: Numbers in a vector; None = that of the first training sample.
+        width: Size of a vector; None = that of the first training sample.
 
     Class attributes:
         kind: What a sample is called in messages.
@@ -28,13 +28,13 @@ class FixedWidthTransform(Transform):
 
     @property
     def width(self) -> int:
-        """Numbers in a vector."""
+        """Size of a vector."""
         if self._width is None:
             raise UserError("the width of the vectors is not known yet: call fit, or give args: {width: ...}")
         return self._width
 
     def fit(self, features: Iterable[NDArray[Any]]) -> None:
-        """Learn the width from the first sample, and check that of all others.
+        """Set the width from the first sample, and check that of all others.
 
         Raises:
             UserError: two samples differ in width, or there is none and no width was given.
@@ -51,7 +51,7 @@ class FixedWidthTransform(Transform):
             raise UserError(f"no {self.kind}s to learn the width from: give args: {{width: ...}}")
 
     def checked(self, sample: NDArray[Any]) -> NDArray[Any]:
-        """The sample, of the right width.
+        """The sample, with its width checked.
 
         Raises:
             BadSample: the width is another one.

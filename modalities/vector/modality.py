@@ -31,7 +31,7 @@ class VectorModality(Modality):
         return read_vector(source)
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> VectorTransform:
-        """One of the width in the encoder's arguments, or of what it will be fitted on."""
+        """A transform with the width of the encoder's arguments or of the training samples."""
         for name in settings:
             if name != "noise":
                 raise UserError(f"vector transform has no setting {name!r}{nearest(name, ['noise'])}")
@@ -42,12 +42,12 @@ class VectorModality(Modality):
         return VectorTransform(config["width"], config["noise"])
 
     def picture(self, sample: Vector, axes: "Axes") -> None:
-        """Draw the numbers as a line."""
+        """Draw the values as a line."""
         axes.plot(sample, linewidth=0.8)
         axes.axhline(0, color="grey", linewidth=0.5)
 
     def toy_sample(self, label: int, rng: np.random.Generator) -> Vector:
-        """A direction for each class, and normal noise, of width 16."""
+        """A direction for each class with Gaussian noise, of width 16."""
         colour_and_shape(label)
         direction = np.random.default_rng(label).normal(size=SYNTHETIC_WIDTH)
         return (direction + rng.normal(0, 0.3, SYNTHETIC_WIDTH)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Whatever a person calls a vector -> one row of float32, or `BadSample`."""
+"""Read a vector or a bag from any supported source."""
 
 import io
 from os import PathLike
@@ -13,7 +13,7 @@ from mmalign.errors import BadSample
 Vector = NDArray[np.float32]
 
 MAX_WIDTH = 1 << 20
-"""Longest vector that is read: 4 MB."""
+"""Maximum size of a vector: 4 MB."""
 
 WANTED = f"one row of 1..{MAX_WIDTH} finite numbers"
 
@@ -96,7 +96,7 @@ def read_bag(source: Any) -> NDArray[np.float32]:
 
 def _from_path(name: str) -> Vector:
     path, mark, row = name.rpartition("#")
-    # A file may have the sign in its name: it is a row only where what follows is a number.
+    # A file name may contain the sign: it marks a row only if a number follows.
     if not mark or not row.isdecimal() or Path(name).is_file():
         path, row = name, ""
     if not Path(path).is_file():
@@ -112,12 +112,12 @@ def _from_path(name: str) -> Vector:
 
 
 def _load(file: Path | io.BytesIO, source: str) -> NDArray[Any]:
-    """The array; from a path it stays on the disk until it is looked at, so that its size costs nothing."""
+    """The array; memory-mapped if loaded from a path."""
     try:
         if isinstance(file, Path):
             loaded = np.load(file, mmap_mode="r", allow_pickle=False)
         else:
-            # The header is believed only as far as the bytes go: NumPy reserves memory before it reads.
+            # The header is checked against the file size first: NumPy allocates memory before it reads.
             version = np.lib.format.read_magic(file)
             reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = reader(file)
@@ -130,7 +130,7 @@ def _load(file: Path | io.BytesIO, source: str) -> NDArray[Any]:
             loaded = np.load(file, allow_pickle=False)
     except BadSample:
         raise
-    except Exception as error:  # damaged headers raise whatever the parser happens to
+    except Exception as error:  # parsers of damaged files raise anything
         raise BadSample(source, "a .npy file without pickle", f"{type(error).__name__}: {error}") from error
     if not isinstance(loaded, np.ndarray):
         raise BadSample(source, "a .npy file", "an archive of several")
@@ -144,7 +144,7 @@ def _check(values: NDArray[Any], source: str) -> Vector:
         raise BadSample(source, WANTED, f"shape {values.shape}")
     if not (np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer)):
         raise BadSample(source, WANTED, f"{values.dtype} values")
-    with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite, and is refused as such
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite and are rejected
         row = np.array(values, dtype=np.float32)
     finite = np.isfinite(row)
     if not finite.all():

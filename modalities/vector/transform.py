@@ -1,4 +1,4 @@
-"""Vectors to a batch; the width is learnt once and held ever after."""
+"""Vector transform: check the width, add noise, stack."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,11 +13,11 @@ from modalities.vector.read import Vector
 
 
 class VectorTransform(FixedWidthTransform):
-    """Checks the width, adds noise in training if asked to, and stacks.
+    """Check the width, optionally add noise in training, and stack.
 
     Args:
-        width: Numbers in a vector; None = what `fit` sees.
-        noise: Standard deviation of the normal noise that training adds.
+        width: Size of a vector; None = that of the training samples.
+        noise: Standard deviation of Gaussian noise in training.
 
     Shape:
         item `(width,)` float32 -> `values (batch, width)`.

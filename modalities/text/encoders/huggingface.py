@@ -1,4 +1,4 @@
-"""Any Hugging Face text model as an encoder, from a local folder or from the hub. Code of strangers never runs."""
+"""A Hugging Face text model as an encoder, from a local folder or the hub, without remote code."""
 
 import json
 from collections.abc import Mapping
@@ -21,27 +21,27 @@ UNSAFE = (
     "auto_map", "attn_implementation", "experts_implementation", "quantization_config", "dtype", "torch_dtype",
     "backbone", "backbone_config", "use_pretrained_backbone", "use_timm_backbone",
 )  # fmt: skip
-"""Settings that name code, kernels or models to fetch, or a number format: none describes a text encoder."""
+"""Settings that refer to code, kernels, other models or number formats; removed from a text encoder's config."""
 
 DEFAULT_LENGTH = 128
 
 
 class HuggingFaceText(Encoder):
-    """A text encoder of `transformers`; of an encoder-decoder, the encoder.
+    """A text encoder of `transformers`; for an encoder-decoder model, its encoder.
 
     Args:
         transform: The transform with the model's tokenizer.
         model: A local folder, a hub id, or the configuration itself (without weights).
         pool: mean (over real tokens) or cls (the first token).
         pretrained: Read the weights, from safetensors only.
-        phrases: Give phrases as parts.
+        phrases: Return phrases as parts.
 
     Shape:
         `tokens (batch, length)`, `mask (batch, length)` -> vector `(batch, width)`, tokens `(batch, length, width)`,
         and parts `(batch, phrases, width)` by `phrase` and `phrase_mask`.
 
     Raises:
-        UserError: there is no such model, or its weights are not safetensors, or it needs code of its own.
+        UserError: there is no such model, or its weights are not safetensors, or it needs remote code.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class HuggingFaceText(Encoder):
         self.model = built
 
     def forward(self, inputs: Inputs) -> Features:
-        """Encode `inputs["tokens"]`, of which `inputs["mask"]` says the real ones."""
+        """Encode `inputs["tokens"]` with the mask `inputs["mask"]`."""
         mask = inputs["mask"]
         values = self.model(input_ids=inputs["tokens"], attention_mask=mask.long()).last_hidden_state
         vector = masked_mean(values, mask) if self.arguments["pool"] == "mean" else values[:, 0]
@@ -74,15 +74,15 @@ class HuggingFaceText(Encoder):
         return Features(vector, Tokens(values, mask), parts)
 
     def config(self) -> dict[str, Any]:
-        """The architecture, embedded; weights are in the bundle."""
+        """The architecture; weights are in the bundle."""
         return dict(self.arguments)
 
 
 def huggingface_tokenizer(encoder_args: Mapping[str, Any], max_length: int | None) -> JsonTokenizer:
-    """The tokenizer of a model, cut to `max_length` (None = the model's longest, at most 128).
+    """The tokenizer of a model, truncated to `max_length` (None = the model's maximum, at most 128).
 
     Raises:
-        UserError: the model has no fast tokenizer, or takes no texts so long.
+        UserError: the model has no fast tokenizer, or `max_length` is above its maximum.
     """
     transformers, name = _transformers(), encoder_args.get("model")
     if not isinstance(name, str):
@@ -111,7 +111,7 @@ def _build(transformers: ModuleType, model: Any, description: dict[str, Any], pr
     arguments = dict(description)
     try:
         kind = str(arguments.pop("model_type", ""))
-        if kind.startswith("timm"):  # a picture model in disguise, which would fetch itself
+        if kind.startswith("timm"):  # an image model, which would download itself
             raise UserError(f"{kind!r} is no text model")
         config = transformers.AutoConfig.for_model(kind, **arguments)
         if pretrained and isinstance(model, str):
@@ -131,12 +131,12 @@ def _build(transformers: ModuleType, model: Any, description: dict[str, Any], pr
             built = transformers.AutoModel.from_config(config, trust_remote_code=False)
     except UserError:
         raise
-    except Exception as error:  # some forty libraries' worth of loaders, each with errors of its own
+    except Exception as error:  # the loaders raise many types of errors
         raise UserError(f"cannot build the text model: {str(error).splitlines()[0][:300]}") from error
     if config.is_encoder_decoder:
         built = built.get_encoder()
     if getattr(built, "pooler", None) is not None:
-        built.pooler = None  # made for another loss; left in, it would be trained by nothing
+        built.pooler = None  # belongs to another loss and would stay untrained
     return built
 
 

@@ -1,4 +1,4 @@
-"""The text tower of any open_clip model as an encoder, and its tokenizer."""
+"""The text tower of an open_clip model as an encoder, and its tokenizer."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class OpenClipText(Encoder):
         transform: The transform with the model's tokenizer.
         model: open_clip's name (`ViT-B-32`), a JSON file, a folder with `open_clip_config.json`, or the configuration.
         pretrained: A tag of open_clip's, a local file (safetensors, or tensors only), or None = from scratch.
-        phrases: Give phrases as parts.
+        phrases: Return phrases as parts.
 
     Shape:
         `tokens (batch, length)`, `mask (batch, length)` -> vector `(batch, embed_dim)`; tokens are the last layer's
@@ -58,15 +58,15 @@ class OpenClipText(Encoder):
         return Features(vector, Tokens(tokens, inputs["mask"]), parts)
 
     def config(self) -> dict[str, Any]:
-        """The arguments, the model's description embedded; weights are in the bundle."""
+        """The arguments with the model's description; weights are in the bundle."""
         return dict(self.arguments)
 
 
 def open_clip_tokenizer(encoder_args: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer of a model. One that open_clip does not carry inside is read from the hub or from beside the JSON.
+    """The tokenizer of a model. One not included in open_clip is read from the hub or from the JSON's folder.
 
     Raises:
-        UserError: the model's tokenizer cannot be had, or works in a way that no JSON describes.
+        UserError: the model's tokenizer is not available, or cannot be saved as JSON.
     """
     described = describe(encoder_args.get("model"), encoder_args.get("pretrained"))
     text = _text_config(described)

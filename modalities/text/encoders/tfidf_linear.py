@@ -1,4 +1,4 @@
-"""A text encoder whose vector is a linear map of n-grams, and whose tokens are its words."""
+"""Linear text encoder of TF-IDF n-grams; tokens are words."""
 
 from typing import Any
 
@@ -15,22 +15,21 @@ from modalities.text.tfidf_transform import NgramTransform
 
 
 class NgramBag(Encoder):
-    r"""One learnt vector an n-gram; words are the sums of theirs, the text is the sum of its words.
+    r"""Linear map of TF-IDF n-grams: one vector per n-gram; a word is the sum of its n-grams, a text of its words.
 
     .. math:: v = \sum_g w_g E_g + \gamma \odot \mathrm{mean}(\mathrm{context})
 
-    With a few thousand texts, letters carry what words cannot: the parts of names that no training text holds whole.
-    `model.cca_init` sets E in closed form. Layers over the words (`depth`) add context to the tokens, and to
-    the vector through a gate, closed by a start in closed form until training opens it. Tokens are words, parts are
-    phrases.
+    With a few thousand texts, letter n-grams represent parts of names that occur in no training text as a whole.
+    `model.cca_init` sets E. Transformer layers over the words (`depth`) add context to the tokens, and to the vector
+    through a learnt gate, which CCA initialisation sets to 0. Tokens are words, parts are phrases.
 
     Args:
         transform: The transform, fitted.
         width: Size of the vector and of a token.
         depth: Layers of a transformer over the words; 0 = a word is the sum of its n-grams.
         heads: Attention heads of these layers.
-        dropout: Share of units dropped in training.
-        phrases: Give phrases as parts; None = where the transform finds them.
+        dropout: Fraction of units dropped in training.
+        phrases: Return phrases as parts; None = if the transform finds them.
 
     Shape:
         What `NgramTransform.collate` makes -> vector `(batch, width)`, tokens `(batch, words, width)`.

@@ -1,4 +1,4 @@
-"""A small text transformer from scratch."""
+"""A small text transformer trained from scratch."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ from modalities.text.transform import TextTransform
 
 
 class TextTransformer(Encoder):
-    """Word pieces -> transformer -> mean over the real ones, or the class token. Padding changes nothing.
+    """Transformer over word pieces, with masked mean or class-token pooling; invariant to padding.
 
     Args:
-        transform: The fitted transform; gives the vocabulary and the longest text.
+        transform: The fitted transform; defines the vocabulary and the maximum length.
         width: Size of a token.
         depth: Layers.
         heads: Attention heads; must divide `width`.
         pool: mean or class.
-        dropout: Share of values dropped on each residual branch in training.
-        max_length: Longest text, to fail early when the transform has another; None = the transform's.
-        phrases: Give phrases as parts.
+        dropout: Fraction of values dropped on each residual branch in training.
+        max_length: Maximum length, to fail early if the transform has another; None = the transform's.
+        phrases: Return phrases as parts.
 
     Shape:
         `tokens (batch, length)`, `mask (batch, length)` -> vector `(batch, width)`, tokens `(batch, length, width)`,
@@ -66,7 +66,7 @@ class TextTransformer(Encoder):
         self.layers = Transformer(width, depth=depth, heads=heads, dropout=dropout)
 
     def forward(self, inputs: Inputs) -> Features:
-        """Encode `inputs["tokens"]`, of which `inputs["mask"]` says the real ones."""
+        """Encode `inputs["tokens"]` with the mask `inputs["mask"]`."""
         ids, mask = inputs["tokens"], inputs["mask"]
         values = self.layers(self.pieces(ids) + self.positions[: ids.shape[1]], mask)
         vector = masked_mean(values, mask) if self.arguments["pool"] == "mean" else values[:, 0]

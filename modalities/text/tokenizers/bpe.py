@@ -1,4 +1,4 @@
-"""Text -> integers, by tokenizers whose whole state is JSON."""
+"""Tokenizers with a JSON state."""
 
 import json
 import os
@@ -12,16 +12,16 @@ from mmalign.errors import UserError
 from modalities.text.tokenizers.chemical_names import chemical_normalizer, chemical_pre_tokenizer
 
 PAD, CLASS, SPECIALS = 0, 1, 2
-"""Of a tokenizer trained here: the padding, the class token, and how many numbers are kept for such."""
+"""Ids of padding and class token, and the number of ids reserved for special tokens, of trained tokenizers."""
 
 
 class Pieces(NamedTuple):
-    """A tokenized text with the place of each piece.
+    """A tokenized text with the span of each piece.
 
     Args:
-        ids: What the tokenizer gives, special tokens included.
-        spans: Where each piece begins and ends in `text`, in characters; None for special tokens.
-        text: The text that the spans count in: the sample, or what a cleaning step left of it.
+        ids: Token ids, special tokens included.
+        spans: Character span of each piece in `text`; None for special tokens.
+        text: The text of the spans: the sample, or the sample after cleaning.
     """
 
     ids: list[int]
@@ -30,31 +30,31 @@ class Pieces(NamedTuple):
 
 
 class Tokenizer(Protocol):
-    """What a transform needs."""
+    """Protocol of a tokenizer."""
 
     pad: int
     vocab_size: int
 
     def __call__(self, text: str) -> list[int]:
-        """The integers of one text, special tokens included, cut to the tokenizer's length."""
+        """Token ids of one text, special tokens included, truncated to the tokenizer's length."""
 
     def pieces(self, text: str) -> Pieces:
-        """The same integers, and where in the text each piece stands."""
+        """The same ids, with the span of each piece."""
 
     def config(self) -> dict[str, Any]:
-        """What restores it, as JSON values: `restore_tokenizer(config)`."""
+        """Its state as JSON values, for `restore_tokenizer(config)`."""
 
 
 class BpeTokenizer:
-    """Byte-pair encoding (Sennrich et al. 2016) over bytes: nothing is ever unknown.
+    """Byte-level byte-pair encoding (Sennrich et al. 2016), without unknown tokens.
 
-    Case and Unicode form are levelled (NFKC, lower case), runs of white space become one space; what `train_bpe` makes
-    with `iupac` keeps some capitals, see `chemical_normalizer`. Every text starts with the class token. Special tokens
-    have no spelling, so no text can hold one.
+    Texts are normalised (NFKC, lower case, single spaces); with `train_bpe(iupac=True)` some capitals are kept, see
+    `chemical_normalizer`. Every text starts with the class token. Special tokens have no spelling, so no text can
+    contain one.
 
     Args:
-        tokenizer: The trained part.
-        max_length: Longest result, class token included.
+        tokenizer: The trained tokenizer.
+        max_length: Maximum number of tokens, class token included.
 
     Example:
         >>> from modalities.text.tokenizers.bpe import train_bpe
@@ -70,18 +70,18 @@ class BpeTokenizer:
         self.vocab_size = tokenizer.get_vocab_size() + SPECIALS
 
     def __call__(self, text: str) -> list[int]:
-        """Class token, then pieces."""
+        """Ids of the class token and the pieces."""
         pieces = self.tokenizer.encode(text, add_special_tokens=False).ids
         return [CLASS, *(piece + SPECIALS for piece in pieces[: self.max_length - 1])]
 
     def pieces(self, text: str) -> Pieces:
-        """The same, with places."""
+        """The same ids, with spans."""
         found = self.tokenizer.encode(text, add_special_tokens=False)
         most = self.max_length - 1
         return Pieces([CLASS, *(piece + SPECIALS for piece in found.ids[:most])], [None, *found.offsets[:most]], text)
 
     def config(self) -> dict[str, Any]:
-        """The trained part, and the length."""
+        """The trained tokenizer, and the maximum length."""
         return {"kind": "bpe", "max_length": self.max_length, "json": json.loads(self.tokenizer.to_str())}
 
 
@@ -90,9 +90,9 @@ class JsonTokenizer:
 
     Args:
         description: The content of a `tokenizer.json`.
-        max_length: Longest result, special tokens included.
-        pad: The integer that padding has.
-        clean: One of open_clip's cleaning steps done before: whitespace, lower or canonicalize; "" = none.
+        max_length: Maximum number of tokens, special tokens included.
+        pad: Id of padding.
+        clean: One of open_clip's cleaning steps, applied first: whitespace, lower or canonicalize; "" = none.
         blank: A token that open_clip replaces by 0 for some models; None = nothing.
     """
 
@@ -112,11 +112,11 @@ class JsonTokenizer:
         self.vocab_size = self.tokenizer.get_vocab_size()
 
     def __call__(self, text: str) -> list[int]:
-        """Pieces between the special tokens that the description asks for."""
+        """Ids of the pieces, with the description's special tokens."""
         return self._ids(self.tokenizer.encode(self._cleaned(text)))
 
     def pieces(self, text: str) -> Pieces:
-        """The same, with places."""
+        """The same ids, with spans."""
         cleaned = self._cleaned(text)
         found = self.tokenizer.encode(cleaned)
         marks = zip(found.offsets, found.special_tokens_mask, strict=True)
@@ -129,7 +129,7 @@ class JsonTokenizer:
         return [0 if piece == self.blank else piece for piece in found.ids]
 
     def config(self) -> dict[str, Any]:
-        """The description, and what was asked for."""
+        """The description and the arguments."""
         return {
             "kind": "json",
             "max_length": self.max_length,
@@ -141,10 +141,10 @@ class JsonTokenizer:
 
 
 class ClipTokenizer:
-    """The tokenizer of CLIP, which open_clip carries inside.
+    """The tokenizer of CLIP, included in open_clip.
 
     Args:
-        max_length: Longest result, start and end included.
+        max_length: Maximum number of tokens, start and end included.
         clean: open_clip's cleaning step: lower, whitespace or canonicalize.
     """
 
@@ -163,7 +163,7 @@ class ClipTokenizer:
         return [self.tokenizer.sot_token_id, *pieces, self.tokenizer.eot_token_id]
 
     def pieces(self, text: str) -> Pieces:
-        """The same, with places; the library itself keeps none, so its steps are gone through one by one."""
+        """The same ids, with spans; the library returns none, so its steps are repeated here."""
         inner = self.tokenizer
         cleaned = inner.clean_fn(text)
         ids: list[int] = []
@@ -172,7 +172,7 @@ class ClipTokenizer:
             spelled = word.group().encode()
             done, stop = 0, word.start()
             for piece in inner.bpe("".join(inner.byte_encoder[byte] for byte in spelled)).split(" "):
-                done += len(piece.removesuffix("</w>"))  # one letter a byte
+                done += len(piece.removesuffix("</w>"))  # one letter per byte
                 start, stop = stop, word.start() + len(spelled[:done].decode(errors="ignore"))
                 ids.append(inner.encoder[piece])
                 spans.append((start, stop))
@@ -185,18 +185,18 @@ class ClipTokenizer:
 
 
 def train_bpe(texts: Iterable[str], *, vocab_size: int, max_length: int, iupac: bool = False) -> BpeTokenizer:
-    """Learn pieces from a corpus; equal texts give an equal tokenizer, in any order of the texts.
+    """Train byte-pair encoding on a corpus; the result does not depend on the order of the texts.
 
     Args:
         texts: The corpus.
-        vocab_size: At most so many pieces, among them the 256 bytes and two special tokens.
-        max_length: Longest result.
-        iupac: Cut the names of chemicals into morphemes first, see `chemical_pre_tokenizer`; no piece crosses a cut.
+        vocab_size: Maximum number of pieces, including the 256 bytes and two special tokens.
+        max_length: Maximum number of tokens.
+        iupac: Split chemical names into morphemes first, see `chemical_pre_tokenizer`; no piece crosses a split.
 
     Raises:
         UserError: there is no text.
     """
-    # A worker process that is forked after parallel training would otherwise be warned about on every start.
+    # Otherwise the library warns about every worker process forked after parallel training.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     tokenizer = FastTokenizer(models.BPE())
     if iupac:
@@ -228,7 +228,7 @@ def train_bpe(texts: Iterable[str], *, vocab_size: int, max_length: int, iupac: 
 
 
 def restore_tokenizer(config: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer of which `config` was saved."""
+    """Restore a tokenizer from its saved `config`."""
     kind = config.get("kind")
     if kind == "bpe":
         return BpeTokenizer(_parse(config["json"]), config["max_length"])

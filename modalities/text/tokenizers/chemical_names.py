@@ -1,4 +1,4 @@
-"""Names of chemicals cut into morphemes by one regular expression, which runs inside the tokenizer."""
+"""Segmentation of chemical names into morphemes by one regular expression inside the tokenizer."""
 
 import string
 from collections.abc import Iterable
@@ -56,22 +56,22 @@ MORPHEMES = frozenset((*CHAINS, *PREFIXES, *GROUPS, *RINGS, *NATURAL, *ENDINGS))
 """Matched longest first, from the left; `$`: only where the word ends, or all of it but an `s`."""
 
 TELLING = frozenset(word for word in (*CHAINS, *GROUPS, *RINGS, *NATURAL, "hydro", "cyclo", "deoxy") if len(word) > 3)
-"""Morphemes that English words seldom hold."""
+"""Morphemes that are rare in English words."""
 
 ENGLISH = (
     "method", "formal", "inform", "transform", "isolate", "validate", "decide", "examine", "trial", "proposal",
     "margin", "invalid", "carbohydrate",
 )  # fmt: skip
-"""Words that are made of morphemes by chance, or better left whole."""
+"""English words that consist of morphemes by chance, and words that are kept whole."""
 
 LETTERS = 6
-"""Shorter words are never split."""
+"""Minimum length of a word that is split."""
 
 _END = r"(?=s?\z)"
 
 
 def longest(words: Iterable[str]) -> str:
-    """A regular expression for the longest of some words that stands here, as a tree of letters.
+    """A regular expression for the longest match among some words, as a trie.
 
     Example:
         >>> longest(["an", "ane", "yl"])
@@ -94,7 +94,7 @@ def _branches(node: dict[str, Any]) -> str:
 
 
 def morpheme_pattern() -> str:
-    r"""What cuts a word of a chemical name into morphemes, and matches nowhere in another word.
+    r"""A pattern that splits words of chemical names into morphemes, and does not match in other words.
 
     The text must have been cut into words of lower-case letters before. A word is one of a chemical name where it has
     `LETTERS` letters, is not in `ENGLISH`, and is all morphemes, with `a` or `o` to join them; or where it has a
@@ -123,20 +123,20 @@ def morpheme_pattern() -> str:
     dense = f"(?>{some}|{letter}{least_three}|{letter}{letter}{least_five})+{last}"
     tells = f"(?>(?:(?!{longest(TELLING)})(?>{some}|[a-z]))*){longest(TELLING)}"
     chemical = f"(?=[a-z]{{{LETTERS}}})(?!(?:{'|'.join(ENGLISH)})s?\\z)(?={plain}|(?={dense}){tells})"
-    # \G is where the match before ended: a chain that only a chemical word's first letter can begin.
+    # \G is the end of the previous match: a chain starts only at the first letter of a chemical word.
     return f"(?:\\A{chemical}|\\G(?!\\A))(?:{some}|(?:{letter})+)"
 
 
 def chemical_normalizer() -> normalizers.Normalizer:
-    """Level Unicode form (NFKC), white space and case, but for capitals that stand alone: `R`, `N-`, `D-`, `13C`.
+    """Normalise Unicode (NFKC), white space and case, except isolated capitals: `R`, `N-`, `D-`, `13C`.
 
-    A capital stands alone where no letter is beside it; not as the first word of a text or a sentence ("A", "I").
+    A capital is isolated if no letter is adjacent, except as the first word of a text or a sentence ("A", "I").
 
     Example:
         >>> chemical_normalizer().normalize_str("A (2R)-N-Acetyl Derivative")
         'a (2R)-N-acetyl derivative'
     """
-    # A control character stands for the capital while the others are lowered; the text's own have become blanks.
+    # Control characters mark capitals while the rest is lower-cased; those of the text are replaced by blanks.
     kept = {capital: chr(place) for place, capital in enumerate(string.ascii_uppercase, 1)}
     alone = r"(?<!\p{L})(?!(?:\A|(?<=[.!?] ))[A-Z] )%s(?!\p{L})"
     return normalizers.Sequence(
@@ -152,7 +152,7 @@ def chemical_normalizer() -> normalizers.Normalizer:
 
 
 def chemical_pre_tokenizer() -> pre_tokenizers.PreTokenizer:
-    """Cut at white space (which leaves no trace), around every digit and mark, and between morphemes.
+    """Split at white space (removed), around every digit and punctuation mark, and between morphemes.
 
     Example:
         >>> [piece for piece, _ in chemical_pre_tokenizer().pre_tokenize_str("the 3-hydroxybutanoate(1-)")]
