@@ -46,8 +46,8 @@ class MaskedObjective(_Masked):
         >>> import torch
         >>> from mmalign.types import Tokens
         >>> mask = torch.ones(2, 3, dtype=torch.bool)
-        >>> told, meant = Tokens(torch.full((2, 3, 4), 0.5), mask), Tokens(torch.zeros(2, 3, 4), mask)
-        >>> embedding = Embedding(torch.eye(2), reconstructed=told, original=meant)
+        >>> predicted, target = Tokens(torch.full((2, 3, 4), 0.5), mask), Tokens(torch.zeros(2, 3, 4), mask)
+        >>> embedding = Embedding(torch.eye(2), reconstructed=predicted, original=target)
         >>> MaskedObjective()(embedding, embedding).loss
         tensor(0.2500)
     """
@@ -64,15 +64,15 @@ class MaskedObjective(_Masked):
         """The mean of both views' reconstruction errors, `(own rows,)`."""
         errors = []
         for view in (a, b):
-            told, meant = view.reconstructed, view.original
-            if told is None or meant is None:
+            predicted, target = view.reconstructed, view.original
+            if predicted is None or target is None:
                 raise UserError(
                     f"masked: expected a reconstruction by tower {view.tower or 'a'}, which exists in training only"
                 )
             if self.distance == "mse":
-                errors.append(masked_error(told.values, meant.values, told.mask))
+                errors.append(masked_error(predicted.values, target.values, predicted.mask))
             else:
-                errors.append(masked_chamfer(told.values, meant.values, told.mask, self.coordinates))
+                errors.append(masked_chamfer(predicted.values, target.values, predicted.mask, self.coordinates))
         return (errors[0] + errors[1]) / 2
 
     def extra_repr(self) -> str:

@@ -87,12 +87,7 @@ def phrase_ends(text: str) -> list[int]:
         ['It is a member', 'of phenols,', 'and derives from a (2R)-2-aminobutanoic acid.']
     """
     ends: list[int] = []
-    words, content, over, name = (
-        0,
-        False,
-        True,
-        False,
-    )  # of the current phrase
+    words, content, over, name = 0, False, True, False  # of the current phrase
     for found in _WORD.finditer(text):
         word = found.group()
         core = word.rstrip(_CLAUSE)

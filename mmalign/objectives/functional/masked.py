@@ -30,8 +30,8 @@ def masked_error(reconstructed: Tensor, original: Tensor, mask: Tensor) -> Tenso
         >>> masked_error(torch.tensor([[[2.0], [9.0]]]), torch.zeros(1, 2, 1), torch.tensor([[True, False]]))
         tensor([4.])
     """
-    told, meant = _checked("masked_error", reconstructed, original, mask)
-    return (told - meant).square().sum((1, 2)) / (mask.sum(1).clamp(min=1) * max(told.shape[2], 1))
+    predicted, target = _checked("masked_error", reconstructed, original, mask)
+    return (predicted - target).square().sum((1, 2)) / (mask.sum(1).clamp(min=1) * max(predicted.shape[2], 1))
 
 
 def masked_chamfer(reconstructed: Tensor, original: Tensor, mask: Tensor, coordinates: int = 3) -> Tensor:
@@ -56,9 +56,9 @@ def masked_chamfer(reconstructed: Tensor, original: Tensor, mask: Tensor, coordi
         UserError: inconsistent shapes, or (on the CPU) NaN or infinity.
 
     Example:
-        >>> told = torch.zeros(1, 1, 6)
-        >>> meant = torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0, 2.0]]])
-        >>> masked_chamfer(told, meant, torch.ones(1, 1, dtype=torch.bool))
+        >>> predicted = torch.zeros(1, 1, 6)
+        >>> target = torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0, 2.0]]])
+        >>> masked_chamfer(predicted, target, torch.ones(1, 1, dtype=torch.bool))
         tensor([3.5000])
     """
     if coordinates < 1 or reconstructed.shape[-1] % coordinates:
@@ -66,9 +66,11 @@ def masked_chamfer(reconstructed: Tensor, original: Tensor, mask: Tensor, coordi
             f"masked_chamfer: expected tokens of whole points of {coordinates} coordinates, "
             f"got {reconstructed.shape[-1]} values; set distance mse, or another number of coordinates"
         )
-    told, meant = _checked("masked_chamfer", reconstructed, original, mask)
+    predicted, target = _checked("masked_chamfer", reconstructed, original, mask)
     # Only masked tokens: their sets are small, so that all distances of a set are computed.
-    first, second = (values[mask].view(-1, told.shape[2] // coordinates, coordinates) for values in (told, meant))
+    first, second = (
+        values[mask].view(-1, predicted.shape[2] // coordinates, coordinates) for values in (predicted, target)
+    )
     distances = (first[:, :, None] - second[:, None]).square().sum(3)  # (masked, points, points)
     error: Tensor = distances.amin(2).mean(1) + distances.amin(1).mean(1)
     owner = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]

@@ -63,17 +63,17 @@ def cca_initialise(model: Aligner, data: "Dataset", config: CCAConfig, *, batch_
     features = [_features(model, data, name, batch_size) for name in names]
     records = sorted(set().union(*(indices for _, indices in features)))
     present = np.array([[record in indices for _, indices in features] for record in records])
-    told = present.sum(1) > 1  # of two towers: both, as CCA needs
-    if told.sum() < 2:
+    paired = present.sum(1) > 1  # of two towers: both, as CCA needs
+    if paired.sum() < 2:
         towers = f"both {' and '.join(names)}" if len(names) == 2 else f"two or more of {', '.join(names)}"
-        raise UserError(f"model.cca_init: {told.sum()} training rows have {towers}; expected two or more")
-    chosen = [records[index] for index in np.flatnonzero(told)]
+        raise UserError(f"model.cca_init: {paired.sum()} training rows have {towers}; expected two or more")
+    chosen = [records[index] for index in np.flatnonzero(paired)]
     rows = [values[[indices.get(record, 0) for record in chosen]] for values, indices in features]
     ridge = [config.ridge.get(name, 1.0) for name in names]
     if len(names) == 2:
         maps = list(canonical_maps(rows[0], rows[1], room, ridge=(ridge[0], ridge[1]), power=config.power))
     else:
-        maps = shared_maps(rows, present[told], room, ridge=ridge, power=config.power)
+        maps = shared_maps(rows, present[paired], room, ridge=ridge, power=config.power)
     for name, weight in zip(names, maps, strict=True):
         _set(model, name, weight)
 

@@ -31,8 +31,8 @@ def neighbours(molecules: Sequence[Molecule], count: int) -> NDArray[np.int64]:
     (Rogers and Hahn 2010, doi 10.1021/ci100050t; radius 0 to 2, with how often each occurs as 1, 2, 4, ...). Equal
     similarity: the lower index first. Molecules that are equal in every field are no neighbours.
 
-    Skeletons and equality are told apart by Weisfeiler-Lehman labels (Shervashidze et al. 2011), so a few different
-    graphs may pass for one skeleton, or be left out as equal.
+    Skeletons and equality are compared by Weisfeiler-Lehman labels (Shervashidze et al. 2011), so a few different
+    graphs may count as one skeleton, or be left out as equal.
 
     Args:
         molecules: All of them, `n`. Time grows with n squared: 3,000 take a second, 33,000 under a minute.
