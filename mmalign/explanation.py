@@ -36,7 +36,7 @@ class Side:
 
     @property
     def shown(self) -> Any:
-        """What is drawn."""
+        """The drawn sample."""
         return self.sample if self.units.shown is None else self.units.shown
 
 

@@ -108,7 +108,7 @@ class CheckReport:
 
 
 def check(config: DataConfig, modalities: Mapping[str, Modality], *, sheet: Path | None = None) -> CheckReport:
-    """Read every row and decode every sample; stop at nothing.
+    """Read every row and decode every sample, continuing after errors.
 
     Args:
         config: Where the data come from.

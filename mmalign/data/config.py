@@ -19,10 +19,10 @@ class DataConfig:
     Args:
         source: Registered name of the source: manifest, digits, datasets, webdataset.
         manifest: The table (CSV, TSV, JSONL, Parquet), saved data set, or shards.
-        files: Folder, tar or zip that holds the files which the manifest names; default: the manifest's folder.
+        files: Folder, tar or zip with the files named in the manifest; default: the manifest's folder.
         columns: Tower -> column, such as --data.columns.image file; also id, group, label, split (default: the
             columns of these names).
-        separator: What stands between several captions (or labels) in one cell.
+        separator: Separator between several captions (or labels) in one cell.
         options: Further arguments of the source.
         validation: Fraction held out for validation where the source has no split column; groups are never divided.
         test: Fraction held out for testing where the source has no split column.
@@ -31,15 +31,15 @@ class DataConfig:
             sentence or a file too), group (rows of one group too).
         hard_negatives: A tower, such as molecule: records whose samples of it are similar are drawn into one batch; its
             modality must define `neighbours`. Default: batches are drawn at random.
-        hard_negative_fraction: Fraction of the records whose nearest ones follow them into the batch, in (0, 1]; each
-            record still comes once per epoch.
+        hard_negative_fraction: Fraction of the records that bring their nearest ones into the batch, in (0, 1]; each
+            record is still drawn once per epoch.
         hard_negative_group_size: Maximum number of records that are placed together, at least 2.
         batch_size: Records per step and process.
         drop_last: Leave out the last, smaller batch of an epoch.
         workers: Processes that prepare batches, and that fill the cache; 0 = the training process itself.
         cache_gb: Gigabytes of decoded samples to keep in memory.
-        cache: Folder that keeps what takes long to read (molecules) for the next start, in files named by content and
-            versions; may be deleted between two runs. Default: $MMALIGN_CACHE; without it nothing is kept.
+        cache: Folder for samples that are slow to read (molecules), in files named by content and software versions;
+            may be deleted between runs. Default: $MMALIGN_CACHE; if unset, nothing is cached on disk.
         max_rejected: Fraction of all rows of the source that may be rejected, in [0, 1]; more raise an error. Rows
             without one of the towers are left out and do not count.
         seed: Seed of the order, the augmentation, and the choice among several captions.

@@ -72,7 +72,7 @@ class Split:
         """Every alternative of one tower, collated, without augmentation.
 
         Args:
-            tower: Whose samples.
+            tower: Name of the tower.
             transform: Makes and joins the items.
             batch_size: Items a batch.
 

@@ -84,7 +84,7 @@ def embed_split(
         model: What embeds them.
         data: Opened with the model's modalities, and the split read.
         tower: The tower.
-        split: Whose records.
+        split: Name of the split.
         batch_size: Items a forward pass.
         packed: Keep tokens and parts without padding, see `JaggedTokens`; any rows of the embedding come padded.
         vectors_only: Keep only the vectors.
