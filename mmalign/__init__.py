@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mmalign.evaluation.tasks.few_shot import FewShot
     from mmalign.evaluation.tasks.linear_probe import LinearProbe
     from mmalign.evaluation.tasks.retrieval import Retrieval, retrieval_scores
+    from mmalign.evaluation.tasks.robustness import Robustness
     from mmalign.evaluation.tasks.zero_shot_classification import ZeroShotClassification
     from mmalign.evaluation.tasks.zero_shot_multilabel import ZeroShotMultiLabel
     from mmalign.evaluation.tasks.zero_shot_regression import ZeroShotRegression
@@ -60,6 +61,7 @@ _HOMES = {
     "EvalResult": "evaluation.report.result",
     "EvalSettings": "evaluation.settings",
     "Retrieval": "evaluation.tasks.retrieval",
+    "Robustness": "evaluation.tasks.robustness",
     "ZeroShotClassification": "evaluation.tasks.zero_shot_classification",
     "ZeroShotMultiLabel": "evaluation.tasks.zero_shot_multilabel",
     "ZeroShotRegression": "evaluation.tasks.zero_shot_regression",
@@ -118,6 +120,7 @@ __all__ = [
     "Rejected",
     "RelevanceMatrix",
     "Retrieval",
+    "Robustness",
     "Run",
     "Source",
     "SourceConfig",

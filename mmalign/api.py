@@ -126,8 +126,8 @@ def evaluate(
     Args:
         model: A model, or the path of a bundle or run.
         data: The configuration of the data, or data that are open; the samples of `split` are read here.
-        task: retrieval, zero-shot, multi-label, regression, probe or few-shot; or a task with its settings, such as
-            `Retrieval(gallery="corpus")`.
+        task: retrieval, zero-shot, multi-label, regression, probe, few-shot or robustness; or a task with its
+            settings, such as `Retrieval(gallery="corpus")`.
         pair: The two towers; default: the only pair that the model was trained on.
         device: Device to load a bundle on; a model stays on its own.
         settings: Fields of `EvalSettings` (split, batch_size, bootstrap, seed) and of the task.

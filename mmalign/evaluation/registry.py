@@ -10,6 +10,7 @@ from mmalign.evaluation.settings import EvalSettings, Task
 from mmalign.evaluation.tasks.few_shot import FewShot
 from mmalign.evaluation.tasks.linear_probe import LinearProbe
 from mmalign.evaluation.tasks.retrieval import Retrieval
+from mmalign.evaluation.tasks.robustness import Robustness
 from mmalign.evaluation.tasks.zero_shot_classification import ZeroShotClassification
 from mmalign.evaluation.tasks.zero_shot_multilabel import ZeroShotMultiLabel
 from mmalign.evaluation.tasks.zero_shot_regression import ZeroShotRegression
@@ -17,7 +18,15 @@ from mmalign.registry import nearest
 
 TASKS: dict[str, type[Task]] = {
     task.name: task
-    for task in (Retrieval, ZeroShotClassification, ZeroShotMultiLabel, ZeroShotRegression, LinearProbe, FewShot)
+    for task in (
+        Retrieval,
+        ZeroShotClassification,
+        ZeroShotMultiLabel,
+        ZeroShotRegression,
+        LinearProbe,
+        FewShot,
+        Robustness,
+    )
 }
 
 

@@ -4,6 +4,7 @@ from mmalign.pictures.correspondence import answers, correspondence_figure
 from mmalign.pictures.curves import training_curves
 from mmalign.pictures.figures import save
 from mmalign.pictures.grid import retrieval_grid
+from mmalign.pictures.ladders import ladders
 from mmalign.pictures.matrices import confusion, similarity_matrix
 from mmalign.pictures.risk import dots, predicted_and_true, risk_coverage
 from mmalign.pictures.strips import strips
@@ -13,6 +14,7 @@ __all__ = [
     "confusion",
     "correspondence_figure",
     "dots",
+    "ladders",
     "predicted_and_true",
     "retrieval_grid",
     "risk_coverage",

@@ -101,6 +101,15 @@ def test_few_shot(given: tuple[Path, list[str]]) -> None:
     assert "C = 1;" in result["provenance"]["protocol"]["linear head"]
 
 
+def test_robustness_of_a_modality_without_perturbations(
+    given: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, data = given
+    assert main(["evaluate", str(folder / "bundle"), "--task", "robustness", "--tower", "heart", *data]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the modality 'vector' of the tower 'heart' has no perturbations; modalities that have them: ecg" in said
+
+
 def test_an_option_of_another_task(given: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     folder, data = given
     assert main(["evaluate", str(folder / "bundle"), "--task", "probe", *data, "--top", "0.2"]) == 2

@@ -55,7 +55,7 @@ def single_label_scores(given: Classified, *, resamples: int = 1000, seed: int =
     from sklearn.metrics import balanced_accuracy_score
 
     target = given.truth.long().argmax(dim=1)
-    predicted, rank = _decide(given.scores, target)
+    predicted, rank = decide(given.scores, target)
     names, records = given.names, given.records.numpy()
     columns = {"top1": rank < 1} | ({"top5": rank < 5} if len(names) > 5 else {})
     values = torch.stack([column.double() for column in columns.values()], dim=1)
@@ -145,7 +145,7 @@ def _precisions(truth: Bools, scores: Floats, weights: Floats) -> Floats:
     return over_classes(np.stack(columns, axis=1))
 
 
-def _decide(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def decide(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The predicted class, and the rank of the true one; among equal scores the true class comes last."""
     margin = TIE * scores.abs().amax(dim=1)
     true = scores.gather(1, target[:, None]).squeeze(1)

@@ -1,10 +1,10 @@
-"""Figures of multi-label, probe, few-shot, regression and selective-prediction results."""
+"""Figures of multi-label, probe, few-shot, robustness, regression and selective-prediction results."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mmalign.evaluation.metrics.selective_prediction import variance_of
-from mmalign.pictures import dots, predicted_and_true, risk_coverage, strips
+from mmalign.pictures import dots, ladders, predicted_and_true, risk_coverage, strips
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,6 +39,8 @@ def figures_drawn(result: "EvalResult") -> "Figure | None":
         title = f"Few-shot classification, {split} split: {result.scores['folds']} folds and their mean"
         folds = result.scores["fold_accuracies"]
         return strips(folds, xlabel="accuracy", chance=result.scores["chance"], title=title)
+    if result.task == "robustness" and "curves" in details:
+        return ladders(details["curves"], title=f"Robustness, {split} split ({result.scores['n']} samples)")
     return None
 
 
