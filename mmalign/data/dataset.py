@@ -45,7 +45,7 @@ class Dataset:
         >>> text = mmalign.modality_of("text", mmalign.TowerConfig())
         >>> data = Dataset.open(DataConfig("digits"), {"text": text}, splits=["validation"])
         >>> len(data.split("validation")), len(data.rejected)
-        (180, 0)
+        (359, 0)
     """
 
     config: DataConfig

@@ -6,10 +6,10 @@ from scipy.spatial import cKDTree
 
 Numbers = NDArray[np.float64]
 
-POINTS = 2048
+POINTS = 4096
 """Points that features are taken of; of a larger cloud a fixed choice."""
 
-PAIRS = 8192
+PAIRS = 16384
 """Pairs, and triples, whose distances and angles are counted."""
 
 NEIGHBOURS = 16

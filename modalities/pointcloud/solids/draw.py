@@ -139,7 +139,7 @@ def draw_solid(kind: str, rng: np.random.Generator) -> Solid:
 
     Example:
         >>> draw_solid("table", np.random.default_rng(0)).sentence
-        'two tall tables with three legs'
+        'a tall table with four legs'
     """
     known, large = KINDS[kind], bool(rng.integers(2))
     proportion = float(rng.uniform(0.65, 1.0) if large else rng.uniform(0.0, 0.35))  # nothing between the two words
