@@ -1,4 +1,4 @@
-"""The command line: parsing, nothing else. Each command is one function in `mmalign.commands`."""
+"""The command line: parsing, nothing else. Each command is one function in `mmalign.cli.commands`."""
 
 import os
 import sys
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows `mmalign`; default: this process's own.
 
     Returns:
-        Exit code: 0 done, 1 the data has bad rows (`check`), 2 something to put right, said in one line.
+        Exit code: 0 done, 1 the data has bad rows (`check`), 2 a user error, with a message of one line.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):

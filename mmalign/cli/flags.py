@@ -11,7 +11,7 @@ class EvaluateFlags:
 
     Args:
         bundle: Bundle or run folder.
-        task: retrieval, zero-shot, multi-label, regression, probe, few-shot or robustness; see the flags.
+        task: retrieval, zero-shot, multi-label, regression, probe, few-shot or robustness; each flag names its tasks.
         pair: Two towers, such as [image, text], for models with more than one pair.
         json: Write the result to this file.
         picture: Draw the scores, or the confusion matrix, to this file.

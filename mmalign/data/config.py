@@ -17,7 +17,7 @@ class DataConfig:
     """Where paired samples come from, how they are split, and how batches are drawn from them.
 
     Args:
-        source: Registered name of the source: manifest, digits, datasets, webdataset.
+        source: Registered name of the source, such as manifest, datasets, webdataset or digits; see `mmalign list`.
         manifest: The table (CSV, TSV, JSONL, Parquet), saved data set, or shards.
         files: Folder, tar or zip with the files named in the manifest; default: the manifest's folder.
         columns: Tower -> column, such as --data.columns.image file; also id, group, label, split (default: the
@@ -27,8 +27,8 @@ class DataConfig:
         validation: Fraction held out for validation where the source has no split column; groups are never divided.
         test: Fraction held out for testing where the source has no split column.
         split_seed: Seed of the division into splits.
-        positives: Which rows are positives of each other: record (only its own pair), content (rows that share a
-            sentence or a file too), group (rows of one group too).
+        positives: Positives of a record in a batch: record (itself only), content (also records with an equal sentence
+            or file), group (also records of the same group).
         hard_negatives: A tower, such as molecule: records whose samples of it are similar are drawn into one batch; its
             modality must define `neighbours`. Default: batches are drawn at random.
         hard_negative_fraction: Fraction of the records that bring their nearest ones into the batch, in (0, 1]; each

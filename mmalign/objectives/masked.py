@@ -80,7 +80,7 @@ class MaskedObjective(_Masked):
 
 
 class ComaskedObjective(_Masked):
-    """Two differently masked views agree on the tokens that neither shows (`functional.comasked_distance`; Point-CMAE).
+    """Agreement of two masked views on the tokens masked in both (`functional.comasked_distance`; Point-CMAE).
 
     Compares the decoder's features, token by token, without negatives: a reconstruction term (`masked`) must keep them
     from becoming equal. In validation both views are one, and the loss is 0.

@@ -28,7 +28,7 @@ class EchoModality(Modality):
     """
 
     name = "echo"
-    description = "echocardiogram cines: AVI, MP4, DICOM, NPZ, NPY; a sample is grey frames with their rate"
+    description = "echocardiogram clips: AVI, MP4, DICOM, NPZ, NPY; a sample is grey frames and their rate"
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "frames": Frames,
         "r2plus1d": R2Plus1d,

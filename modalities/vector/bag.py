@@ -102,7 +102,7 @@ class BagModality(Modality):
     """Sets of precomputed embeddings."""
 
     name = "bag"
-    description = "several rows of numbers a sample: matrices, .npy files; a sample is (members, width) float32"
+    description = "several vectors per sample: matrices, .npy files; a sample is (members, width) float32"
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {"members": Members}
 
     def read(self, source: Any) -> Bag:

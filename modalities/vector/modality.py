@@ -23,7 +23,7 @@ class VectorModality(Modality):
     """Precomputed embeddings."""
 
     name = "vector"
-    description = "rows of numbers: lists, Parquet lists, .npy files, matrix.npy#row; a sample is (width,) float32"
+    description = "one vector per sample: lists, Parquet lists, .npy files, matrix.npy#row; a sample is float32"
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {"identity": Identity, "mlp": Mlp}
 
     def read(self, source: Any) -> Vector:

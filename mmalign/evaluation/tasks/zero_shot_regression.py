@@ -41,7 +41,7 @@ class ZeroShotRegression(PromptTask):
         prompts: YAML file of prompts. Or their values and templates.
         prediction: `mean` over all values, or `median` of the values of the best prompts.
         temperature: Temperature of the softmax over values; default: 1 / the objective's learnt scale.
-        top: Fraction of the prompts whose values the median is taken of.
+        top: Fraction of the prompts, the highest-scoring ones, over whose values the median is taken.
         prompt_fraction: Fraction of the prompts to keep, those with the lowest uncertainty; 1: all. Templates are
             selected, by their mean over all values.
         threshold: Also classify the prediction as below this number or not.

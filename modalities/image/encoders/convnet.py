@@ -44,7 +44,7 @@ class ConvNet(Encoder):
         transform: The fitted transform; defines size, mean and standard deviation.
         width: Channels of the stem; stage i has `width * 2 ** (i + 1)`.
         depths: Residual blocks of each stage.
-        size: Side of the image, to fail early if the transform has another; None = the transform's.
+        size: Image size in pixels, checked against the transform's; None = the transform's.
 
     Shape:
         `pixels (batch, 3, size, size)` uint8 -> vector `(batch, width * 2 ** stages)`, one token for each position of

@@ -25,7 +25,7 @@ class ViT(Encoder):
         heads: Attention heads; must divide `width`.
         pool: mean or attention.
         dropout: Fraction of values dropped on each residual branch in training.
-        size: Side of the image, to fail early if the transform has another; None = the transform's.
+        size: Image size in pixels, checked against the transform's; None = the transform's.
 
     Shape:
         `pixels (batch, 3, size, size)` uint8 -> vector `(batch, width)`, tokens `(batch, (size / patch) ** 2, width)`.

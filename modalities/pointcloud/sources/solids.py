@@ -32,7 +32,7 @@ _NAME = re.compile(r"(0|[1-9]\d{0,6})\.(npz|png)")
 
 
 class SolidsSource(Source):
-    """Solids of fourteen kinds, from boxes to staircases, whose proportion, number and parts are known.
+    """Simulated solids of fourteen kinds, from boxes to staircases, with known proportions, number and parts.
 
     Columns: `pointcloud` (a mesh, made when it is needed, the same one each time; y points up), `image` (a view of it,
     64 x 64 pixels), `text` (a sentence such

@@ -23,7 +23,7 @@ class TextTransformer(Encoder):
         heads: Attention heads; must divide `width`.
         pool: mean or class.
         dropout: Fraction of values dropped on each residual branch in training.
-        max_length: Maximum length, to fail early if the transform has another; None = the transform's.
+        max_length: Maximum number of tokens, checked against the transform's; None = the transform's.
         phrases: Return phrases as parts.
 
     Shape:
