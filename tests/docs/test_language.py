@@ -32,6 +32,19 @@ PHRASES = {
     r"answers to an? ": "corresponds to",
     r"does(?: it| the model) know when": "selective prediction",
     r"an hour for": "read",
+    r"sides? (?:exchanged|need)|both sides of": "a and b, both towers, both sets",
+    r"hides? \d|(?:is|are) hidden": "masked",
+    r"mode (?:mean|fdt|codes|probability)": "--score of evaluate, --term of explain",
+    r"(?:terms?|tokens?|positives?|decoders?) of (?:its|their) own": "a separate term, token or positive",
+    r"counted on the screen": "their number is printed",
+    r"similar ones along|forced together": "brings similar records into its batch",
+    r"everything that is registered": "every registered component",
+    r"behind an entry point": "registered as an entry point",
+    r"far behind": "less accurate",
+    r"grains?\b": "level",
+    r"penalty in (?:training )?rows": "in units of training rows",
+    r"learns? nothing": "does nothing",
+    r"trains no vector": "there is no projection head",
 }
 
 
