@@ -73,7 +73,7 @@ def test_encode_names_the_bad_item() -> None:
 
 
 def test_encode_names_an_item_that_the_transform_refuses() -> None:
-    with pytest.raises(BadSample, match="x item 3 .*expected 4 numbers, got 2"):
+    with pytest.raises(BadSample, match="x item 3 .*expected vectors of 4 numbers, got 2"):
         make(("x", "y")).encode("x", [[1.0] * 4] * 3 + [[1.0, 2.0]], batch_size=2)
 
 

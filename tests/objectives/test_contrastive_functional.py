@@ -309,7 +309,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         clip_loss(a, b, 1.0)
     with pytest.raises(UserError, match="together"):
         siglip_loss(a, b, 1.0, 0.0, groups_a=groups)
-    with pytest.raises(UserError, match="one group a row"):
+    with pytest.raises(UserError, match="one group per row"):
         clip_loss(a, b, 1.0, groups_a=groups, groups_b=groups)
     with pytest.raises(UserError, match="one width"):
         clip_loss(a, units(3, 5), 1.0)

@@ -337,7 +337,7 @@ def test_what_does_not_fit_is_refused() -> None:
         pcmepp_loss(*given, scale=1.0, bias=0.0)
     with pytest.raises(UserError, match="together"):
         pcmepp_loss(*given, scale=1.0, bias=0.0, groups_a=torch.arange(3))
-    with pytest.raises(UserError, match="one group a row"):
+    with pytest.raises(UserError, match="one group per row"):
         pcmepp_loss(*given, scale=1.0, bias=0.0, groups_a=torch.arange(4), groups_b=torch.arange(4))
     with pytest.raises(UserError, match="and no groups"):
         pcmepp_loss(*given, scale=1.0, bias=0.0, targets=torch.eye(3))
