@@ -30,7 +30,7 @@ def mmalign(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_list_shows_the_stranger(installed: Path) -> None:
-    listed = json.loads(mmalign(installed, "list", "--json", "true").stdout)
+    listed = json.loads(mmalign(installed, "list", "--json").stdout)
     assert listed["modalities"]["tone"]["from"] == "toy-tones"
     assert listed["objectives"]["margin"]["about"].startswith("Hinge")
     assert "tones" in listed["sources"]
