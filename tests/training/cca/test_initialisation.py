@@ -159,7 +159,7 @@ def test_sides_that_share_too_little() -> None:
         (torch.ones(3, 2), torch.ones(4, 2), "3 and 4"),
         (torch.ones(1, 2), torch.ones(1, 2), "two or more"),
         (torch.full((3, 2), torch.nan), torch.ones(3, 2), "first view.*NaN"),
-        (torch.ones(3, 2), torch.zeros(3, 2), "second view.*zeros"),
+        (torch.ones(3, 2), torch.zeros(3, 2), "second view has only zero features"),
     ],
 )
 def test_rows_that_cannot_be(a: torch.Tensor, b: torch.Tensor, message: str) -> None:
