@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 Numbers = NDArray[np.float64]
 
@@ -60,6 +59,8 @@ def shape_features(points: NDArray[np.float32]) -> Numbers:
     height = (values[:, 2] - low[2]) / scale
     centred = unit - unit.mean(0)
     radius = np.hypot(centred[:, 0], centred[:, 1])
+    from scipy.spatial import cKDTree  # here, so that `mmalign list` need not load SciPy
+
     tree = cKDTree(unit)
     near, index = tree.query(unit, min(NEIGHBOURS, len(unit)))
     area = 4 * len(unit) * float(near[:, 1].mean()) ** 2

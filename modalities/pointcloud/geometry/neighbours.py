@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from modalities.pointcloud.geometry.selection import Selection, checked_clouds
@@ -69,6 +68,8 @@ def nearest_neighbours(
 
 def _by_tree(points: Tensor, queries: Tensor, count: int, mask: Tensor, limit: float) -> Tensor:
     """One tree for each cloud; -1 = no neighbour."""
+    from scipy.spatial import cKDTree  # here, so that `mmalign list` need not load SciPy
+
     indices = np.full((*queries.shape[:2], count), -1, np.int64)
     clouds = zip(points.cpu().numpy(), queries.cpu().numpy(), mask.cpu().numpy(), strict=True)
     for row, (cloud, asked, real) in enumerate(clouds):
