@@ -5,10 +5,11 @@ itself are registered in the same way as those of other packages.
 """
 
 import difflib
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, TypeVar
 
 from mmalign.errors import UserError
@@ -34,10 +35,19 @@ def register(group: str, name: str, thing: Any) -> None:
     Raises:
         UserError: an installed distribution has this name already.
     """
-    if any(point.name == name for point in entry_points(group=f"mmalign.{group}")):
+    if any(point.name == name for point in _installed(group)):
         raise UserError(f"{GROUPS[group]} {name!r} is already registered by an installed package; choose another name")
     _REGISTERED[group, name] = thing
     load.cache_clear()
+
+
+def _installed(group: str) -> EntryPoints:
+    return _scan(tuple(sys.path), f"mmalign.{group}")
+
+
+@cache  # every installed distribution is read: once is enough
+def _scan(path: tuple[str, ...], group: str) -> EntryPoints:
+    return entry_points(group=group)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -82,7 +92,7 @@ def names(group: str) -> dict[str, EntryPoint]:
         True
     """
     found: dict[str, EntryPoint] = {}
-    for point in sorted(entry_points(group=f"mmalign.{group}"), key=lambda point: point.name):
+    for point in sorted(_installed(group), key=lambda point: point.name):
         other = found.setdefault(point.name, point)
         if other.value != point.value:
             raise UserError(
