@@ -1,6 +1,5 @@
 """The global batch of one step: the rows of all processes, gathered when they are read."""
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import overload
 
@@ -42,14 +41,14 @@ class GlobalBatch:
         if len(a) != len(b) or (groups is not None and len(groups) != len(a)):
             came = "" if groups is None else f" and {len(groups)} groups"
             raise UserError(f"expected as many rows of tower a as of tower b, got {len(a)} and {len(b)}{came}")
-        self._own_rows, self._own_groups, self._device = len(a), groups, a.vector.device
-        self.a, self.b = GatheredEmbedding(a, self._gather), GatheredEmbedding(b, self._gather)
+        self._rows, self._own_groups, self._device = _Rows(len(a), a.vector.device), groups, a.vector.device
+        self.a, self.b = GatheredEmbedding(a, self._rows), GatheredEmbedding(b, self._rows)
         self.mixed = mixed
 
-    @cached_property
+    @property
     def counts(self) -> list[int]:
         """Number of rows of each process."""
-        return distributed.row_counts(self._own_rows, self._device)
+        return self._rows.counts
 
     @property
     def size(self) -> int:
@@ -84,7 +83,7 @@ class GlobalBatch:
     def gather(self, rows: Tokens) -> Tokens: ...
     def gather(self, rows: Tensor | Tokens) -> Tensor | Tokens:
         """The same of all rows, for what was computed from the own rows: `(own rows, ...)` -> `(all rows, ...)`."""
-        return self._gather(rows)
+        return self._rows.gather(rows)
 
     def mean(self, losses: Tensor) -> Tensor:
         """Part of the mean over all rows that this process contributes; the parts of all processes sum to the mean.
@@ -94,7 +93,26 @@ class GlobalBatch:
         """
         return losses.sum() / max(self.size, 1)
 
-    def _gather(self, rows: Tensor | Tokens) -> Tensor | Tokens:
+
+class _Rows:
+    """How many rows each process has, and the gather that needs these numbers.
+
+    Batch and embeddings both refer to it and not to each other: a cycle would keep the gathered rows, and the graph of
+    the step, until the garbage collector runs.
+    """
+
+    def __init__(self, own: int, device: torch.device) -> None:
+        self._own, self._device = own, device
+
+    @cached_property
+    def counts(self) -> list[int]:
+        return distributed.row_counts(self._own, self._device)
+
+    @overload
+    def gather(self, rows: Tensor) -> Tensor: ...
+    @overload
+    def gather(self, rows: Tokens) -> Tokens: ...
+    def gather(self, rows: Tensor | Tokens) -> Tensor | Tokens:
         if isinstance(rows, Tokens):
             return distributed.gather_tokens(rows, self.counts)
         return distributed.gather_rows(rows, self.counts)
@@ -105,11 +123,11 @@ class GatheredEmbedding:
 
     Args:
         own: Own rows of the tower.
-        gather: From own rows to all rows.
+        rows: The numbers of rows of all processes.
     """
 
-    def __init__(self, own: Embedding, gather: Callable[[Tensor | Tokens], Tensor | Tokens]) -> None:
-        self._own, self._gather = own, gather
+    def __init__(self, own: Embedding, rows: _Rows) -> None:
+        self._own, self._rows = own, rows
 
     @cached_property
     def vector(self) -> Tensor:
@@ -142,14 +160,14 @@ class GatheredEmbedding:
         return self._tokens("parts")
 
     def _tensor(self, name: str) -> Tensor:
-        gathered = self._gather(self._field(name))
-        assert isinstance(gathered, Tensor)
-        return gathered
+        value = self._field(name)
+        assert isinstance(value, Tensor)
+        return self._rows.gather(value)
 
     def _tokens(self, name: str) -> Tokens:
-        gathered = self._gather(self._field(name))
-        assert isinstance(gathered, Tokens)
-        return gathered
+        value = self._field(name)
+        assert isinstance(value, Tokens)
+        return self._rows.gather(value)
 
     def _field(self, name: str) -> Tensor | Tokens:
         value: Tensor | Tokens | None = getattr(self._own, name)

@@ -1,5 +1,8 @@
 """The rows of all processes, and the contract that an objective's author writes against."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import Tensor
@@ -73,6 +76,20 @@ def test_a_reduced_loss_is_refused(reduced: Tensor) -> None:
 
     with pytest.raises(UserError, match="one loss for each of 5 own rows"):
         Reduced()(embedding(5, 0), embedding(5, 1))
+
+
+def test_the_gathered_rows_are_freed_without_the_garbage_collector() -> None:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        batch = GlobalBatch(Embedding(torch.eye(2)), Embedding(torch.eye(2)))
+        gathered = weakref.ref(batch.a), weakref.ref(batch)
+        assert batch.a.vector.shape == (2, 2)
+        del batch
+        assert [one() for one in gathered] == [None, None]
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def test_mistakes_are_named() -> None:
