@@ -27,5 +27,6 @@ def evaluate(model: Aligner, data: DataConfig | Dataset, task: str | Task, *, pa
     """
     chosen, settings = configure(task, options)
     towers = chosen.towers(model, pair)
-    read = opened(model, data, towers[:1] if chosen.reads_prompts else towers, settings.split)
+    config = data if isinstance(data, DataConfig) else data.config
+    read = opened(model, data, chosen.towers_read(towers, config.towers), settings.split)
     return chosen.run(model, read, towers, settings)

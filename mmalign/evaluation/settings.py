@@ -1,12 +1,13 @@
 """Settings of an evaluation and the base class of its tasks; each field is also a flag of `mmalign evaluate`."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
-from mmalign.evaluation.report.result import EvalResult
+from mmalign.evaluation.report.result import EvalResult, provenance
 from mmalign.model import Aligner
 
 Pair = tuple[str, str]
@@ -28,6 +29,29 @@ class EvalSettings:
     bootstrap: int = 1000
     seed: int = 0
 
+    def provenance(
+        self,
+        model: Aligner,
+        data: Dataset,
+        protocol: Mapping[str, str],
+        *,
+        resamples: int | None = None,
+        prompts_hash: str | None = None,
+    ) -> dict[str, Any]:
+        """Everything needed to reproduce the scores of a task with these settings.
+
+        Args:
+            model: The model.
+            data: The data.
+            protocol: How each score is defined.
+            resamples: Number of resamples, for a task that does not use `bootstrap`.
+            prompts_hash: Hash of the prompts.
+        """
+        used = self.bootstrap if resamples is None else resamples
+        return provenance(
+            model, data, split=self.split, seed=self.seed, protocol=protocol, resamples=used, prompts_hash=prompts_hash
+        )
+
 
 @dataclass(frozen=True)
 class Task(ABC):
@@ -35,11 +59,10 @@ class Task(ABC):
 
     A setting that several tasks take has the same type, default and first sentence in all of them.
 
-    `name` is its name for `--task`. With `reads_prompts`, only the first of its towers reads samples of the data.
+    `name` is its name for `--task`.
     """
 
     name: ClassVar[str]
-    reads_prompts: ClassVar[bool] = False
 
     @abstractmethod
     def towers(self, model: Aligner, pair: Pair) -> tuple[str, ...]:
@@ -48,6 +71,15 @@ class Task(ABC):
         Raises:
             UserError: the pair lacks a tower that the task needs.
         """
+
+    def towers_read(self, towers: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
+        """The towers whose samples are read from the data before `run`; by default all.
+
+        Args:
+            towers: As `towers` returns them.
+            known: Towers for which the data have a column.
+        """
+        return towers
 
     @abstractmethod
     def run(self, model: Aligner, data: Dataset, towers: tuple[str, ...], settings: EvalSettings) -> EvalResult:
@@ -65,7 +97,9 @@ class Task(ABC):
 class PromptTask(Task):
     """A task that compares the samples of one tower with prompts, which the other tower reads."""
 
-    reads_prompts: ClassVar[bool] = True
+    def towers_read(self, towers: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
+        """The tower of the samples: the prompts are not in the data."""
+        return towers[:1]
 
     def towers(self, model: Aligner, pair: Pair) -> tuple[str, ...]:
         """The tower of the samples, and the tower of the prompts: the last one whose samples are strings."""

@@ -27,7 +27,7 @@ class PromptEmbeddings:
     def __init__(self, model: Aligner, tower: str, texts: Iterable[str], *, score: str = "") -> None:
         distinct = list(dict.fromkeys(texts))
         self.tower = tower
-        self._scorel, self._score = model, score
+        self._model, self._score = model, score
         self._index = {text: index for index, text in enumerate(distinct)}
         self._embedding = model.encode(tower, distinct)
 
@@ -58,7 +58,7 @@ class PromptEmbeddings:
         """
         flat = self.of([text for texts in classes for text in texts])
         owner = torch.repeat_interleave(torch.arange(len(classes)), torch.tensor([len(texts) for texts in classes]))
-        if self._scorel.scores_vectors_only(samples.tower, self.tower):
+        if self._model.scores_vectors_only(samples.tower, self.tower):
             mean = Embedding(mean_direction(flat.vector, owner, len(classes)), tower=self.tower)
             return self._finite(samples, self._scores(samples, mean))
         scores = self._finite(samples, self._scores(samples, flat))
@@ -81,8 +81,8 @@ class PromptEmbeddings:
         return sorted(order[: math.ceil(fraction * len(groups))].tolist())
 
     def _scores(self, samples: Embedding, sentences: Embedding) -> Tensor:
-        score = partial(self._scorel.similarity, score=self._score)
-        blocks = score_blocks(samples, sentences, score=score, device=self._scorel.device)
+        score = partial(self._model.similarity, score=self._score)
+        blocks = score_blocks(samples, sentences, score=score, device=self._model.device)
         return torch.cat([block.cpu() for _, block in blocks])
 
     def _finite(self, samples: Embedding, scores: Tensor) -> Tensor:

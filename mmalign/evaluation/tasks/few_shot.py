@@ -13,7 +13,7 @@ from mmalign.evaluation.metrics.weighted import Floats, Ints
 from mmalign.evaluation.probing.features import sample_tower, side_features
 from mmalign.evaluation.probing.folds import Fold, draw_fold, eligible_classes
 from mmalign.evaluation.probing.linear_models import logistic
-from mmalign.evaluation.report.result import EvalResult, provenance
+from mmalign.evaluation.report.result import EvalResult
 from mmalign.evaluation.settings import EvalSettings, Pair, Task
 from mmalign.model import Aligner
 
@@ -121,7 +121,7 @@ class FewShot(Task):
             "fold_accuracies": by_fold,
         }
         protocol = PROTOCOL | {"tower": tower, "features": self.features}
-        origin = provenance(model, data, split=settings.split, seed=settings.seed, protocol=protocol, resamples=0)
+        origin = settings.provenance(model, data, protocol, resamples=0)
         details = {"folds": drawn, "classes": classes, "names": names, "groups": groups}
         return EvalResult(self.name, scores, origin, details)
 

@@ -29,7 +29,7 @@ from mmalign.evaluation.probing.label_fractions import (
     stratified_fraction,
 )
 from mmalign.evaluation.probing.linear_models import Fit, less_error, logistic, mean_area, one_vs_rest, probe, ridge
-from mmalign.evaluation.report.result import EvalResult, provenance
+from mmalign.evaluation.report.result import EvalResult
 from mmalign.evaluation.settings import EvalSettings, Pair, Task
 from mmalign.model import Aligner
 
@@ -165,9 +165,7 @@ class LinearProbe(Task):
             "seeds drawn": str(self.seeds),
             "target": self.target or "labels",
         }
-        origin = provenance(
-            model, data, split=settings.split, seed=settings.seed, protocol=protocol, resamples=settings.bootstrap
-        )
+        origin = settings.provenance(model, data, protocol)
         details = {"truth": truth, "predicted": predicted, "groups": groups}
         return EvalResult("probe", found | {"probes": tables}, origin, details)
 

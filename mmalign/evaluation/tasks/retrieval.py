@@ -22,7 +22,7 @@ from mmalign.evaluation.ranking.ranks import TIES, Ranks, rank_blocks
 from mmalign.evaluation.ranking.relevance import RELEVANCE, RelevanceMatrix
 from mmalign.evaluation.ranking.rerank import reranked_blocks
 from mmalign.evaluation.report.figures import similarity_of
-from mmalign.evaluation.report.result import EvalResult, provenance, rows_of
+from mmalign.evaluation.report.result import EvalResult, rows_of
 from mmalign.evaluation.settings import EvalSettings, Pair, Task
 from mmalign.model import Aligner
 
@@ -134,9 +134,7 @@ class Retrieval(Task):
         protocol |= {"rerank": RERANK.format(self.rerank)} if self.rerank else {}
         protocol |= {"average": AVERAGE.format(", ".join(self.average))} if self.average else {}
         protocol |= {"ensemble": ENSEMBLE.format(len(models))} if self.ensemble else {}
-        kept = provenance(
-            model, data, split=settings.split, seed=settings.seed, protocol=protocol, resamples=settings.bootstrap
-        )
+        kept = settings.provenance(model, data, protocol)
         kept |= {
             "gallery": {name: one.describe_gallery() for name, one in asked.items()},
             "rows": rows_of(data, settings.split),

@@ -1,6 +1,6 @@
 """Robustness: retrieval and zero-shot classification of one tower under perturbations of increasing level."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 
 from mmalign.data.dataset import Dataset
 from mmalign.embedding.jagged import pack
-from mmalign.embedding.loop import EmbeddedSplit, embed_split, opened
+from mmalign.embedding.loop import EmbeddedSplit, embed_split
 from mmalign.embedding.scoring import full_blocks
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics import bootstrap as boot
@@ -24,7 +24,7 @@ from mmalign.evaluation.prompts.class_prompts import Prompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.evaluation.ranking.ranks import rank_blocks
 from mmalign.evaluation.ranking.relevance import RELEVANCE, RelevanceMatrix
-from mmalign.evaluation.report.result import EvalResult, provenance
+from mmalign.evaluation.report.result import EvalResult
 from mmalign.evaluation.settings import EvalSettings, Pair, Task
 from mmalign.model import Aligner
 from mmalign.registry import nearest
@@ -61,7 +61,6 @@ class Robustness(Task):
     """
 
     name: ClassVar[str] = "robustness"
-    reads_prompts: ClassVar[bool] = True  # where the data have the other tower, `run` opens it
 
     tower: str = ""
     perturbations: Sequence[str] = ()
@@ -75,6 +74,10 @@ class Robustness(Task):
         if chosen not in pair:
             raise UserError(f"--tower: expected a tower of the pair {' '.join(pair)}, got {chosen!r}")
         return (chosen, pair[1] if chosen == pair[0] else pair[0])
+
+    def towers_read(self, towers: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
+        """The perturbed tower, and the other one where the data have it."""
+        return towers if towers[1] in known else towers[:1]
 
     def run(self, model: Aligner, data: Dataset, towers: tuple[str, ...], settings: EvalSettings) -> EvalResult:
         """Embed the unperturbed and the perturbed samples, and measure each.
@@ -90,16 +93,14 @@ class Robustness(Task):
         """
         tower, other = towers
         ladder = self._ladder(perturbing(model, tower).perturbations)
-        if other in data.config.towers and other != tower:
-            data = opened(model, data, towers, settings.split)
         clean = embed_split(model, data, tower, settings.split, batch_size=settings.batch_size, packed=True)
         measures = self._measures(model, data, clean, other, settings)
-        rows = {UNPERTURBED: clean} | {
-            f"{name} {level:g}": self._perturbed(model, data, tower, name, level, settings)
-            for name, levels in ladder.items()
-            for level in levels
-        }
-        values = {title: {row: of(embedded) for row, embedded in rows.items()} for title, of in measures.items()}
+        values = {title: {UNPERTURBED: of(clean)} for title, of in measures.items()}
+        for name, levels in ladder.items():
+            for level in levels:  # one embedding at a time: those of token objectives are large
+                embedded = self._perturbed(model, data, tower, name, level, settings)
+                for title, of in measures.items():
+                    values[title][f"{name} {level:g}"] = of(embedded)
         groups = groups_of(data.split(settings.split).records, clean.record_indices)
         tables: dict[str, dict[str, Any]] = {}
         counts = {}
@@ -116,18 +117,14 @@ class Robustness(Task):
             }
             for title in values
         }
-        means = [*ladder, "all"]
-        scores: dict[str, Any] = {"n": len(clean), "groups": len(np.unique(groups)), **counts}
-        scores["levels"] = {row: figures for row, figures in tables.items() if row in rows}
-        scores["means"] = {row: tables[f"mean {row}"] for row in means}
+        means = {row: tables.pop(f"mean {row}") for row in (*ladder, "all")}
+        scores = {"n": len(clean), "groups": len(np.unique(groups)), **counts, "levels": tables, "means": means}
         protocol = PROTOCOL | {
             "tower": tower,
             "score": self.score or "as trained",
             "relevance": f"{self.relevance}: {RELEVANCE[self.relevance]}",
         }
-        origin = provenance(
-            model, data, split=settings.split, seed=settings.seed, protocol=protocol, resamples=settings.bootstrap
-        )
+        origin = settings.provenance(model, data, protocol)
         return EvalResult(self.name, scores, origin, {"curves": curves, "values": values, "groups": groups})
 
     def _ladder(self, known: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:

@@ -16,7 +16,7 @@ from mmalign.evaluation.metrics.selective_prediction import UncertaintyReport, a
 from mmalign.evaluation.metrics.weighted import Ints, mean
 from mmalign.evaluation.prompts.class_prompts import Prompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
-from mmalign.evaluation.report.result import EvalResult, provenance
+from mmalign.evaluation.report.result import EvalResult
 from mmalign.evaluation.settings import EvalSettings, PromptTask
 from mmalign.model import Aligner
 from mmalign.types import Embedding
@@ -104,15 +104,7 @@ class ZeroShotClassification(PromptTask):
             if costly == settings.bootstrap
             else f"{settings.bootstrap}; {costly} for macro_auroc, ece and map, which are slow to compute",
         }
-        origin = provenance(
-            model,
-            data,
-            split=settings.split,
-            seed=settings.seed,
-            protocol=protocol,
-            resamples=settings.bootstrap,
-            prompts_hash=prompts.hash,
-        )
+        origin = settings.provenance(model, data, protocol, prompts_hash=prompts.hash)
         if self.uncertainty:
             report = _uncertainty(
                 embedded.embedding[kept],

@@ -29,7 +29,7 @@ from mmalign.evaluation.metrics.weighted import (
 )
 from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
-from mmalign.evaluation.report.result import EvalResult, provenance
+from mmalign.evaluation.report.result import EvalResult
 from mmalign.evaluation.settings import EvalSettings, PromptTask
 from mmalign.model import Aligner
 from mmalign.types import Embedding
@@ -123,15 +123,7 @@ class ZeroShotMultiLabel(PromptTask):
             "left out": ", ".join(left_out) or "no class",
         }
         protocol |= {"average": AVERAGE.format(", ".join(self.average))} if self.average else {}
-        origin = provenance(
-            model,
-            data,
-            split=settings.split,
-            seed=settings.seed,
-            protocol=protocol,
-            resamples=settings.bootstrap,
-            prompts_hash=prompts.hash,
-        )
+        origin = settings.provenance(model, data, protocol, prompts_hash=prompts.hash)
         details = {
             "margins": (scores - thresholds)[:, both],
             "truth": truth[:, both],

@@ -17,7 +17,7 @@ from mmalign.evaluation.metrics.selective_prediction import variance_of
 from mmalign.evaluation.metrics.weighted import best_threshold
 from mmalign.evaluation.prompts.contrast_prompts import ValuePrompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
-from mmalign.evaluation.report.result import EvalResult, provenance
+from mmalign.evaluation.report.result import EvalResult
 from mmalign.evaluation.settings import EvalSettings, PromptTask
 from mmalign.model import Aligner
 from mmalign.types import Embedding
@@ -84,7 +84,8 @@ class ZeroShotRegression(PromptTask):
         if self.prompt_fraction != 1:
             prompts = prompts.least_uncertain(sentences, self.prompt_fraction)
         embedded = embed_split(model, data, side, settings.split, batch_size=settings.batch_size, average=self.average)
-        every = targets_of(data.split(settings.split).records, embedded.record_indices, self.target)
+        records = data.split(settings.split).records
+        every = targets_of(records, embedded.record_indices, self.target)
         known = ~np.isnan(every)
         scale = model.logit_scale(side, class_side)
         temperature = 1 / scale if self.temperature is None else self.temperature
@@ -95,11 +96,7 @@ class ZeroShotRegression(PromptTask):
             return predict(table, prompts.values, prediction=self.prediction, temperature=temperature, top=self.top)
 
         samples = embedded.embedding[torch.from_numpy(known)]
-        truth, groups, said = (
-            every[known],
-            groups_of(data.split(settings.split).records, embedded.record_indices)[known],
-            predicted(samples),
-        )
+        truth, groups, said = every[known], groups_of(records, embedded.record_indices)[known], predicted(samples)
         if not len(truth):
             raise UserError(f"no record of split {settings.split!r} has the number {self.target!r}")
         tuned = tuning_split(data, settings.split, self.tune_split) if self.threshold is not None else None
@@ -143,15 +140,7 @@ class ZeroShotRegression(PromptTask):
             "cut": f"chosen on {tuned}" if cut is not None else "none chosen",
         }
         protocol |= {"average": AVERAGE.format(", ".join(self.average))} if self.average else {}
-        origin = provenance(
-            model,
-            data,
-            split=settings.split,
-            seed=settings.seed,
-            protocol=protocol,
-            resamples=settings.bootstrap,
-            prompts_hash=prompts.hash,
-        )
+        origin = settings.provenance(model, data, protocol, prompts_hash=prompts.hash)
         details = {"truth": truth, "predicted": said, "groups": groups, "threshold": self.threshold, "cut": cut}
         if self.uncertainty:
             report = number_uncertainty(
