@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmalign.errors import BadSample
+from modalities.common.local_file import demand_file
 from modalities.ecg.formats.lead_checks import find_faults
 from modalities.ecg.formats.leads import complete, lead_of, millivolts
 from modalities.ecg.sample import LEADS, MAX_VALUES, MIN_SECONDS, RATES, Channels, Ecg
@@ -75,11 +76,7 @@ def _from_path(path: Path) -> Channels:
     suffix = path.suffix.lower()
     if suffix in wfdb_files.SUFFIXES or (not path.is_file() and path.with_name(path.name + ".hea").is_file()):
         return wfdb_files.from_path(path)
-    if not path.is_file():  # reading a pipe or a device would not end
-        raise BadSample(path, WANTED, "a folder" if path.is_dir() else "no such file")
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise BadSample(path, f"a file of at most {MAX_BYTES} bytes", f"{size} bytes")
+    demand_file(path, WANTED, most=MAX_BYTES)
     if suffix in tables.READERS:
         return tables.from_path(path)
     return _from_bytes(path.read_bytes(), str(path))

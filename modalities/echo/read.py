@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmalign.errors import BadSample
+from modalities.common.local_file import demand_file
 from modalities.echo.sample import Echo, check_rate, check_size
 
 log = logging.getLogger(__name__)
@@ -65,11 +66,7 @@ def _open(source: Any) -> tuple[str, Echo]:
 def _from_path(path: Path) -> Echo:
     from modalities.echo.formats import arrays
 
-    if not path.is_file():  # reading a pipe or a device would not end
-        raise BadSample(path, WANTED, "a folder" if path.is_dir() else "no such file")
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise BadSample(path, f"a file of at most {MAX_BYTES} bytes", f"{size} bytes")
+    demand_file(path, WANTED, most=MAX_BYTES)
     data = path.read_bytes()
     if data.startswith(b"\x93NUMPY"):
         return arrays.from_npy(path, data)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmalign.errors import BadSample
+from modalities.common.local_file import demand_file
 from modalities.image.augment import Pixels
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
@@ -46,9 +47,7 @@ def read_image(source: Any) -> Pixels:
     """
     if isinstance(source, str | PathLike):
         path = Path(source)
-        # Reading a pipe or a device would not end.
-        if not path.is_file():
-            raise BadSample(path, WANTED, "a folder" if path.is_dir() else "no such file")
+        demand_file(path, WANTED)
         return _decode(path, path)
     if isinstance(source, bytes | bytearray | memoryview):
         return _decode(io.BytesIO(source), f"{len(source)} bytes")

@@ -8,6 +8,7 @@ from typing import Any
 from rdkit import Chem
 
 from mmalign.errors import BadSample
+from modalities.common.local_file import demand_file
 from modalities.molecule.chem.featurise import featurise
 from modalities.molecule.chem.rdkit_log import quiet
 from modalities.molecule.sample import MAX_ATOMS, MAX_TEXT, Molecule
@@ -54,9 +55,7 @@ def read_molecule(source: Any) -> Molecule:
 
 
 def _from_path(path: Path) -> Molecule:
-    # Reading a pipe or a device would not end.
-    if not path.is_file():
-        raise BadSample(path, "a .mol or .sdf file", "a folder" if path.is_dir() else "no such file")
+    demand_file(path, "a .mol or .sdf file")
     with path.open("rb") as file:
         first = file.read(MAX_TEXT + 1).split(b"$$$$")[0]
     return _from_block(_decoded(first, str(path)), str(path))

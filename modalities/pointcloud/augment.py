@@ -1,5 +1,7 @@
 """Augmentation of clouds: rotation about the up axis, noise, size."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,19 @@ def rotation_about(axis: int, angle: float) -> NDArray[np.float64]:
     matrix[one, one] = matrix[other, other] = np.cos(angle)
     matrix[other, one], matrix[one, other] = np.sin(angle), -np.sin(angle)
     return matrix
+
+
+def seen_from(points: NDArray[Any], azimuth: float, elevation: float) -> NDArray[np.float64]:
+    """Points with y up as seen from a direction: x to the right, y up, z towards the viewer, `(n, 3)`.
+
+    Args:
+        points: `(n, 3)`.
+        azimuth: Angle about the up axis, in degrees.
+        elevation: Angle above the horizon, in degrees.
+    """
+    turn = rotation_about(0, np.deg2rad(elevation)) @ rotation_about(1, np.deg2rad(-azimuth))
+    seen: NDArray[np.float64] = points.astype(np.float64) @ turn.T
+    return seen
 
 
 def augment(

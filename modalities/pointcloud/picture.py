@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from modalities.pointcloud.augment import rotation_about
+from modalities.pointcloud.augment import seen_from
 from modalities.pointcloud.sample import PointCloud
 from modalities.pointcloud.transform import turned
 
@@ -41,7 +41,7 @@ def draw_cloud(cloud: PointCloud, axes: "Axes", weights: NDArray[np.float64] | N
     left = 0.0
     size = max(float(np.ptp(points, axis=0).max()), 1e-12)
     for azimuth, elevation in VIEWS:
-        seen = points @ rotation_about(1, np.deg2rad(-azimuth)).T @ rotation_about(0, np.deg2rad(elevation)).T
+        seen = seen_from(points, azimuth, elevation)
         order = np.argsort(seen[:, 2])  # near ones last
         x, y, depth = seen[order].T
         near = ((depth - depth.min()) / max(float(np.ptp(depth)), 1e-12))[:, None]

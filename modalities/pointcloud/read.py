@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
+from modalities.common.local_file import demand_file
 from modalities.pointcloud.formats import arrays, las, meshes
 from modalities.pointcloud.formats.limits import MAX_BYTES
 from modalities.pointcloud.sample import MAX_POINTS, MIN_POINTS, SURFACE_POINTS, Geometry, PointCloud
@@ -62,11 +63,7 @@ def read_pointcloud(source: Any) -> PointCloud:
 def _open(source: Any) -> tuple[str, Geometry]:
     if isinstance(source, str | PathLike):
         path = Path(source)
-        if not path.is_file():  # a pipe or a device would never end
-            raise BadSample(path, WANTED, "a folder" if path.is_dir() else "no such file")
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise BadSample(path, f"a file of at most {MAX_BYTES} bytes", f"{size} bytes")
+        demand_file(path, WANTED, most=MAX_BYTES)
         return str(path), _from_bytes(path.read_bytes(), str(path))
     if isinstance(source, bytes | bytearray | memoryview):
         name = f"{len(source)} bytes"

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from modalities.pointcloud.augment import rotation_about
+from modalities.pointcloud.augment import seen_from
 
 
 def render(
@@ -27,8 +27,7 @@ def render(
         >>> int((render(np.zeros((1, 3), np.float32), 16)[:, :, 0] > 0).sum())
         4
     """
-    turn = rotation_about(0, np.deg2rad(elevation)) @ rotation_about(1, np.deg2rad(-azimuth))
-    seen = (points - points.mean(0)).astype(np.float64) @ turn.T
+    seen = seen_from(points - points.mean(0), azimuth, elevation)
     radius = max(float(np.abs(seen[:, :2]).max()), 1e-12)
     column, row = ((seen[:, :2] * [1, -1] / radius * 0.45 + 0.5) * (size - 1)).astype(int).T
     depth = (seen[:, 2] - seen[:, 2].min()) / max(float(np.ptp(seen[:, 2])), 1e-12)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
+from modalities.common.local_file import demand_file
 
 Vector = NDArray[np.float32]
 
@@ -72,8 +73,7 @@ def read_bag(source: Any) -> NDArray[np.float32]:
     """
     if isinstance(source, str | PathLike):
         name = str(source)
-        if not Path(name).is_file():
-            raise BadSample(name, "a .npy file", "a folder" if Path(name).is_dir() else "no such file")
+        demand_file(Path(name), "a .npy file", name=name)
         values = _load(Path(name), name)
     elif isinstance(source, bytes | bytearray | memoryview):
         name = f"{len(source)} bytes"
@@ -99,8 +99,7 @@ def _from_path(name: str) -> Vector:
     # A file name may contain the sign: it marks a row only if a number follows.
     if not mark or not row.isdecimal() or Path(name).is_file():
         path, row = name, ""
-    if not Path(path).is_file():
-        raise BadSample(name, "a .npy file", "a folder" if Path(path).is_dir() else "no such file")
+    demand_file(Path(path), "a .npy file", name=name)
     if not row:
         return _check(_load(Path(path), name), name)
     matrix = _load(Path(path), name)

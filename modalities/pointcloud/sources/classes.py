@@ -42,6 +42,23 @@ def names_in(path: Path) -> tuple[str, ...]:
         raise UserError(f"{path}: expected a list of names, one a line, got {type(error).__name__}") from error
 
 
+def shapes_folder(config: SourceConfig, source: str) -> Path:
+    """The folder that the user names.
+
+    Raises:
+        UserError: none is named, or it is not there.
+    """
+    given = config.manifest or config.files
+    if not given:
+        raise UserError(f"source {source!r} needs the unpacked data set: --data.manifest FOLDER")
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: expected the folder of source {source!r}, got {'a file' if folder.exists() else 'nothing'}"
+        )
+    return folder
+
+
 class ClassifiedShapes(Source):
     """A source whose rows are a cloud, its class, and the class as a sentence.
 

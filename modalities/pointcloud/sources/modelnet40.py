@@ -6,7 +6,7 @@ from pathlib import Path
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import UserError
 from modalities.common.published_dataset import check_options
-from modalities.pointcloud.sources.classes import ClassifiedShapes, names_in
+from modalities.pointcloud.sources.classes import ClassifiedShapes, names_in, shapes_folder
 from modalities.pointcloud.sources.hdf5_rows import MARK, labels_of
 
 SPLITS = ("train", "test")
@@ -40,23 +40,6 @@ class ModelNet40Source(ClassifiedShapes):
         check_options(config, ())
         folder = shapes_folder(config, "modelnet40")
         super().__init__(config, folder, list(_shapes(folder)))
-
-
-def shapes_folder(config: SourceConfig, source: str) -> Path:
-    """The folder that the user names.
-
-    Raises:
-        UserError: none is named, or it is not there.
-    """
-    given = config.manifest or config.files
-    if not given:
-        raise UserError(f"source {source!r} needs the unpacked data set: --data.manifest FOLDER")
-    folder = Path(given).expanduser()
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder}: expected the folder of source {source!r}, got {'a file' if folder.exists() else 'nothing'}"
-        )
-    return folder
 
 
 def _shapes(folder: Path) -> Iterator[tuple[str, str, str]]:

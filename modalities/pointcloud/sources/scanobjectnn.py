@@ -4,9 +4,8 @@ from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import UserError
 from mmalign.registry import nearest
 from modalities.common.published_dataset import check_options
-from modalities.pointcloud.sources.classes import ClassifiedShapes
+from modalities.pointcloud.sources.classes import ClassifiedShapes, shapes_folder
 from modalities.pointcloud.sources.hdf5_rows import MARK, labels_of
-from modalities.pointcloud.sources.modelnet40 import shapes_folder
 
 CLASSES = (
     "bag", "bin", "box", "cabinet", "chair", "desk", "display", "door", "shelf", "table", "bed", "pillow", "sink",

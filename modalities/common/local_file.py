@@ -1,0 +1,29 @@
+"""The check of a path before a modality reads it."""
+
+from pathlib import Path
+
+from mmalign.errors import BadSample
+
+
+def demand_file(path: Path, wanted: str, *, most: int | None = None, name: str | Path | None = None) -> None:
+    """Refuse a path that is no regular file (reading a pipe or a device would not end), or a file that is too large.
+
+    Args:
+        path: The path.
+        wanted: What the modality reads, for the message.
+        most: Largest size in bytes; None = not limited here.
+        name: What the message calls it; default: the path.
+
+    Raises:
+        BadSample: it is a folder, does not exist, or is too large.
+
+    Example:
+        >>> demand_file(Path("nowhere.png"), "a picture")
+        Traceback (most recent call last):
+        mmalign.errors.BadSample: nowhere.png: expected a picture, got no such file
+    """
+    shown = path if name is None else name
+    if not path.is_file():
+        raise BadSample(shown, wanted, "a folder" if path.is_dir() else "no such file")
+    if most is not None and (size := path.stat().st_size) > most:
+        raise BadSample(shown, f"a file of at most {most} bytes", f"{size} bytes")
