@@ -115,10 +115,14 @@ class Transformer(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, values: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
-        """Run every layer; values at padded positions are undefined. `positions` are added before each layer."""
+        """Run every layer and the norm; values at padded positions are undefined."""
+        return self.norm(self.before_norm(values, mask, positions))  # type: ignore[no-any-return]
+
+    def before_norm(self, values: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+        """Run every layer; `positions` are added before each of them."""
         for block in self.blocks:
             values = block(values if positions is None else values + positions, mask)
-        return self.norm(values)  # type: ignore[no-any-return]
+        return values
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -39,7 +39,5 @@ class MaskedDecoder(nn.Module):
     def forward(self, tokens: Tokens, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Decode."""
         values = torch.where(inputs["hidden"][:, :, None], self.mask_token.to(tokens.values.dtype), tokens.values)
-        positions = self.positions(inputs["centres"])
-        for block in self.layers.blocks:
-            values = block(values + positions, inputs["mask"])
-        return values, self.points(self.layers.norm(values))
+        features = self.layers.before_norm(values, inputs["mask"], self.positions(inputs["centres"]))
+        return features, self.points(self.layers.norm(features))
