@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from mmalign.arguments import Argument, arguments_of
+from mmalign.configuration.arguments import Argument, arguments_of
 
 
 @dataclass

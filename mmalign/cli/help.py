@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import is_dataclass, replace
 from typing import Any, cast, get_args, get_origin
 
-from mmalign.arguments import Argument, arguments_of, type_name
+from mmalign.configuration.arguments import Argument, arguments_of, type_name
 
 DATA = ("source", "manifest", "files", "columns")
 """Keys of `data` that `--help` prints; the others stand in `--help all`."""

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mmalign import recipes, registry
-from mmalign.arguments import Argument, arguments_of, takes_any, type_name
 from mmalign.cli.help import asked_for, describe, show_help
+from mmalign.configuration.arguments import Argument, arguments_of, takes_any, type_name
 from mmalign.errors import UserError
 
 CLOSING = (

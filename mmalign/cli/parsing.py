@@ -7,13 +7,13 @@ import jsonargparse
 import yaml
 
 from mmalign import bundle
-from mmalign.arguments import Argument
 from mmalign.cli.flags import arguments_of_flags
 from mmalign.cli.help import asked_for, data_section, show_help
+from mmalign.configuration.arguments import Argument
+from mmalign.configuration.keys import Section
+from mmalign.configuration.overrides import fold_open_dicts
+from mmalign.configuration.overrides import parse as parse_flags
 from mmalign.data.config import DataConfig
-from mmalign.flags import fold_open_dicts
-from mmalign.flags import parse as parse_flags
-from mmalign.keys import Section
 
 Parsed = Any
 

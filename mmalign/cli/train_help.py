@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from mmalign import recipes
-from mmalign.arguments import Argument, arguments_of
 from mmalign.cli.help import flatten, show_help
+from mmalign.configuration.arguments import Argument, arguments_of
 from mmalign.data.config import DataConfig
 from mmalign.training.build import ModelConfig
 from mmalign.training.run_config import RunConfig

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, get_args, get_origin
 
-from mmalign.arguments import Argument, arguments_of
+from mmalign.configuration.arguments import Argument, arguments_of
 from mmalign.errors import UserError
 from mmalign.evaluation.settings import EvalSettings, Task
 from mmalign.evaluation.tasks.few_shot import FewShot

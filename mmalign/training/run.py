@@ -16,13 +16,13 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from mmalign import bundle, recipes
-from mmalign.arguments import Argument, arguments_of
+from mmalign.configuration.arguments import Argument, arguments_of
+from mmalign.configuration.keys import Section
+from mmalign.configuration.overrides import check_flags, fold_open_dicts
+from mmalign.configuration.overrides import parse as parse_flags
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
-from mmalign.flags import check_flags, fold_open_dicts
-from mmalign.flags import parse as parse_flags
-from mmalign.keys import Section
 from mmalign.registry import missing_extra, nearest
 from mmalign.training.build import ModelConfig, build_model, chunks_of
 from mmalign.training.callbacks import EpochLines, ExactResume, require_format

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmalign import registry
-from mmalign.arguments import Argument, arguments_of, takes_any
+from mmalign.configuration.arguments import Argument, arguments_of, takes_any
 from mmalign.objectives.pairs import PairConfig
 from mmalign.towers import TowerConfig, modality_of
 

@@ -10,8 +10,8 @@ import yaml
 
 from mmalign import recipes
 from mmalign.cli import main
+from mmalign.configuration.overrides import check_flags, fold_open_dicts
 from mmalign.errors import UserError
-from mmalign.flags import check_flags, fold_open_dicts
 from mmalign.training.run import recipe_keys
 from mmalign.training.run_config import registered_arguments
 

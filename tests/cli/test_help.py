@@ -7,10 +7,10 @@ from dataclasses import MISSING, dataclass, field
 
 import pytest
 
-from mmalign.arguments import Argument, arguments_of, takes_any, type_name
 from mmalign.cli import COMMANDS, main
 from mmalign.cli.help import describe, flatten
 from mmalign.cli.train_help import DATA, PARTS, TRAINER
+from mmalign.configuration.arguments import Argument, arguments_of, takes_any, type_name
 from mmalign.data.config import DataConfig
 from mmalign.training.build import ModelConfig
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import pytest
 
-from mmalign.arguments import Argument, arguments_of
+from mmalign.configuration.arguments import Argument, arguments_of
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.evaluation import registry

@@ -7,9 +7,9 @@ from typing import Any
 import jsonargparse
 import yaml
 
-from mmalign.arguments import Argument
+from mmalign.configuration.arguments import Argument
+from mmalign.configuration.keys import OpenKeys, check_configuration, merge
 from mmalign.errors import UserError
-from mmalign.keys import OpenKeys, check_configuration, merge
 
 OPEN_DICTS = ("args", "transform", "options")
 """Keys whose value is a free dictionary, filled by the registered thing that they configure."""
@@ -21,7 +21,7 @@ def parse(parser: jsonargparse.ArgumentParser, arguments: list[str], keys: Mappi
     Args:
         parser: The command's parser.
         arguments: The command line.
-        keys: The command's keys, see `mmalign.keys.check_configuration`; empty = they are checked already.
+        keys: The command's keys, see `mmalign.configuration.keys.check_configuration`; empty = already checked.
 
     Raises:
         UserError: a key does not exist, or a value cannot be used.
@@ -48,7 +48,7 @@ def check_flags(
         keys: Keys of the configuration.
         content: The configuration that the command line overrides.
         file: Its name, for messages.
-        open_keys: The keys of free dictionaries, see `mmalign.keys.check_configuration`.
+        open_keys: The keys of free dictionaries, see `mmalign.configuration.keys.check_configuration`.
 
     Example:
         >>> check_flags(["--sede", "3"], {"seed": Argument("seed", int)})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
-from mmalign.arguments import Argument, arguments_of
+from mmalign.configuration.arguments import Argument, arguments_of
 from mmalign.errors import UserError
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
