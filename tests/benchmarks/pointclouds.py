@@ -20,6 +20,7 @@ import torch
 from sklearn.ensemble import RandomForestClassifier
 
 import mmalign
+from mmalign.evaluation.metrics import bootstrap
 from modalities.pointcloud import MODALITY
 from modalities.pointcloud.features.shape_features import shape_features
 from modalities.pointcloud.transform import turned
@@ -110,13 +111,11 @@ METHODS: dict[str, Callable[[Bench, np.ndarray, int], Any]] = {
 }
 
 
-def interval(values: np.ndarray, groups: list[str], seed: int = 0) -> tuple[float, float]:
+def interval(values: np.ndarray, groups: list[str]) -> tuple[float, float]:
     """95 % percentile interval of a mean, base names drawn."""
-    names, inverse = np.unique(groups, return_inverse=True)
-    total, count = np.bincount(inverse, values), np.bincount(inverse)
-    draws = np.random.default_rng(seed).integers(0, len(names), (RESAMPLES, len(names)))
-    low, high = np.percentile(total[draws].sum(1) / count[draws].sum(1), (2.5, 97.5))
-    return float(low), float(high)
+    _, inverse = np.unique(groups, return_inverse=True)
+    ((low, high),) = bootstrap.means(values[:, None], inverse, resamples=RESAMPLES, seed=0)
+    return low, high
 
 
 def measure(bench: Bench, methods: Iterable[str], seeds: Iterable[int]) -> dict[str, Any]:
