@@ -1,0 +1,1 @@
+"""Video clips and object trajectories: reading, encoders."""
