@@ -7,8 +7,8 @@ import torch
 
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs
-from modalities.echo.encoders.conv_blocks import Residual, check, stages, start, stem
-from modalities.echo.encoders.temporal_pooling import TemporalPool
+from modalities.common.conv_blocks import Residual, check, stages, start, stem
+from modalities.common.temporal_pooling import TemporalPool
 from modalities.echo.transform import EchoTransform, Normalise
 
 
@@ -43,7 +43,7 @@ class Frames(Encoder):
         layers: int = 1,
         heads: int = 4,
     ) -> None:
-        wide = check("frames", width, depths)
+        wide = check("echo frames", width, depths)
         super().__init__(wide, token_width=wide)
         self.arguments = {"width": width, "depths": list(depths), "pool": pool, "layers": layers, "heads": heads}
         self.stride = 1  # frames per token

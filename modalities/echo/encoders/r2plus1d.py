@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
+from modalities.common.conv_blocks import check, convolution, norm, stages, start, stem
 from modalities.common.transformer import masked_mean
-from modalities.echo.encoders.conv_blocks import check, convolution, norm, stages, start, stem
 from modalities.echo.transform import EchoTransform, Normalise
 
 
@@ -94,7 +94,7 @@ class R2Plus1d(Encoder):
         depths: Sequence[int] = (1, 1, 1, 1),
         halvings: int = 2,
     ) -> None:
-        wide = check("r2plus1d", width, depths)
+        wide = check("echo r2plus1d", width, depths)
         if not 0 <= halvings < len(depths):
             raise UserError(f"echo r2plus1d: halvings must be in 0..{len(depths) - 1}, got {halvings}")
         super().__init__(wide, token_width=wide)

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
+from modalities.common.temporal_pooling import TemporalPool
 from modalities.echo import MODALITY
 from modalities.echo.encoders.r2plus1d import OverTime
-from modalities.echo.encoders.temporal_pooling import TemporalPool
 from modalities.echo.picture import draw_strip
 from modalities.echo.sample import Echo
 from modalities.image import MODALITY as IMAGE

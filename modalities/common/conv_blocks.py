@@ -1,4 +1,4 @@
-"""Blocks of the two convolutional encoders, on inputs `(batch * time, channels, height, width)`."""
+"""Blocks of convolutional encoders of frames, on inputs `(batch * time, channels, height, width)`."""
 
 from collections.abc import Callable, Sequence
 
@@ -35,9 +35,9 @@ class Residual(nn.Module):
         return torch.relu(self.second(torch.relu(self.first(x))) + self.shortcut(x))
 
 
-def stem(width: int) -> nn.Sequential:
-    """Downsampling by four: a 5x5 convolution of stride 2, then 2x2 max pooling."""
-    return nn.Sequential(convolution(1, width, 5, 2), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True))
+def stem(width: int, channels: int = 1) -> nn.Sequential:
+    """Downsampling by four: a 5x5 convolution of stride 2, then 2x2 max pooling; `channels` is 1 for grey frames."""
+    return nn.Sequential(convolution(channels, width, 5, 2), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True))
 
 
 def stages(width: int, depths: Sequence[int], make: Callable[[int, int, int, bool], nn.Module]) -> nn.ModuleList:
@@ -60,12 +60,17 @@ def stages(width: int, depths: Sequence[int], make: Callable[[int, int, int, boo
 def check(name: str, width: int, depths: Sequence[int]) -> int:
     """Check width and depths; returns the number of channels of the last stage.
 
+    Args:
+        name: The encoder, for messages: "echo frames".
+        width: Channels of the first stage.
+        depths: Blocks of each stage.
+
     Raises:
         UserError: width or depths are invalid.
     """
     if not depths or min(depths) < 1 or width < 2:
         raise UserError(
-            f"echo {name}: expected depths of at least 1 and a width of at least 2, "
+            f"{name}: expected depths of at least 1 and a width of at least 2, "
             f"got depths={list(depths)} and width={width}"
         )
     return int(width * 2 ** (len(depths) - 1))

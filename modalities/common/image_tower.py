@@ -1,25 +1,44 @@
-"""Any encoder of the image modality, applied per frame."""
+"""Any encoder of the image modality, applied to each frame of a clip."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs
-from modalities.echo.encoders.temporal_pooling import TemporalPool
-from modalities.echo.transform import EchoTransform
+from modalities.common.temporal_pooling import TemporalPool
 from modalities.image import MODALITY as IMAGE
 from modalities.image.transform import ImageSettings, ImageTransform
+
+
+class FrameSettings(Protocol):
+    """Settings of a clip transform that an encoder of frames reads: size, and levels on the scale 0..1."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def mean(self) -> float | tuple[float, float, float]: ...
+    @property
+    def std(self) -> float | tuple[float, float, float]: ...
+
+
+class FrameTransform(Protocol):
+    """A clip transform: its settings, and whether it was loaded from a bundle."""
+
+    @property
+    def settings(self) -> FrameSettings: ...
+    @property
+    def sealed(self) -> bool: ...
 
 
 class ImageTower(Encoder):
     """An image encoder per frame, with grey as three equal channels, and pooling over time.
 
-    With `layers: 0` and `pool: mean` the vector is the mean of the frames' vectors and tokens are those vectors, as
-    from the frozen teacher of EchoingECG (arXiv 2509.25791). With pretrained weights, the transform has their size,
-    mean and standard deviation.
+    With `layers: 0` and `pool: mean` the vector is the mean of the frames' vectors, whatever their order, and tokens
+    are those vectors, as from the frozen teacher of EchoingECG (arXiv 2509.25791). With pretrained weights, the
+    transform has their size, mean and standard deviation.
 
     Args:
         transform: The transform; gives size, mean and standard deviation.
@@ -30,7 +49,8 @@ class ImageTower(Encoder):
         heads: Attention heads; must divide the tower's width where there is attention.
 
     Shape:
-        `frames (batch, time, size, size)` -> vector `(batch, the tower's width)`, a token for each frame.
+        `frames (batch, time, size, size)` or `(batch, time, 3, size, size)` uint8, `mask (batch, time)` -> vector
+        `(batch, the tower's width)`, a token for each frame.
 
     Example:
         >>> from modalities.echo import MODALITY
@@ -41,7 +61,7 @@ class ImageTower(Encoder):
 
     def __init__(
         self,
-        transform: EchoTransform,
+        transform: FrameTransform,
         *,
         tower: str = "convnet",
         args: Mapping[str, Any] | None = None,
@@ -50,7 +70,7 @@ class ImageTower(Encoder):
         heads: int = 4,
     ) -> None:
         _known(tower)
-        inner = IMAGE.encoder(tower, _image_transform(transform), **dict(args or {}))
+        inner = IMAGE.encoder(tower, image_transform(transform), **dict(args or {}))
         super().__init__(inner.width, token_width=inner.width)
         self.arguments = {"tower": tower, "pool": pool, "layers": layers, "heads": heads}
         self.stride = 1  # frames per token
@@ -61,7 +81,9 @@ class ImageTower(Encoder):
         """Encode `inputs["frames"]`."""
         mask = inputs["mask"]
         # Masked frames repeat the last real one, so that batch norm is computed over real images.
-        pixels = inputs["frames"].flatten(0, 1).unsqueeze(1).expand(-1, 3, -1, -1)
+        pixels = inputs["frames"].flatten(0, 1)
+        if pixels.ndim == 3:
+            pixels = pixels.unsqueeze(1).expand(-1, 3, -1, -1)
         values = self.tower({"pixels": pixels}).vector.unflatten(0, mask.shape)
         return self.time(values, mask)  # type: ignore[no-any-return]
 
@@ -87,9 +109,10 @@ def tower_settings(encoder_args: Mapping[str, Any]) -> dict[str, Any]:
 
 def _known(tower: object) -> None:
     if tower not in IMAGE.encoders:
-        raise UserError(f"echo image: tower must be one of {', '.join(IMAGE.encoders)}, got {tower!r}")
+        raise UserError(f"tower must be one of {', '.join(IMAGE.encoders)}, got {tower!r}")
 
 
-def _image_transform(transform: EchoTransform) -> ImageTransform:
+def image_transform(transform: FrameTransform) -> ImageTransform:
+    """The image transform with the size, mean and standard deviation of a clip transform."""
     mean, std = (tuple(np.broadcast_to(getattr(transform.settings, name), 3).tolist()) for name in ("mean", "std"))
     return ImageTransform(ImageSettings(size=transform.settings.size, mean=mean, std=std), sealed=transform.sealed)

@@ -34,9 +34,9 @@ class TemporalPool(nn.Module):
     def __init__(self, width: int, *, pool: str, layers: int, heads: int) -> None:
         super().__init__()
         if pool not in POOLS:
-            raise UserError(f"echo: pool must be mean or attention, got {pool!r}")
+            raise UserError(f"pool must be mean or attention, got {pool!r}")
         if layers < 0 or (layers and width % 2):
-            raise UserError(f"echo: layers must be at least 0 and the width even, got layers={layers}, width={width}")
+            raise UserError(f"layers must be at least 0 and the width even, got layers={layers}, width={width}")
         if pool == "attention" and width % heads:
             raise UserError(f"heads must divide width, got heads={heads} and width={width}")
         self.layers = Transformer(width, depth=layers, heads=heads) if layers else None
