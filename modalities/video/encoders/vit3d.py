@@ -81,9 +81,9 @@ class ViT3d(Encoder):
         frames, mask, times = whole_tubelets(inputs, self.frames)
         pixels = self.normalise(frames.flatten(0, 1)).unflatten(0, mask.shape)
         grid = self.patches(pixels.transpose(1, 2)).flatten(3)  # (batch, width, tubelets, places)
-        when = self.times(time_code(times.unflatten(1, (-1, self.frames)).mean(2), self.width).to(grid.dtype))
+        when = self.times(time_code(torch.unflatten(times, 1, (-1, self.frames)).mean(2), self.width).to(grid.dtype))
         values = grid.permute(0, 2, 3, 1) + self.places + when[:, :, None]
-        real = mask.unflatten(1, (-1, self.frames)).any(2)  # (batch, tubelets)
+        real = torch.unflatten(mask, 1, (-1, self.frames)).any(2)  # (batch, tubelets)
         real = real.repeat_interleave(self.side**2, dim=1)
         vector, tokens = self.layers(values.flatten(1, 2), real)
         return Features(vector, Tokens(tokens, real))
