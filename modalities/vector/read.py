@@ -1,6 +1,5 @@
 """Read a vector or a bag from any supported source."""
 
-import io
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
 from modalities.common.local_file import demand_file
+from modalities.common.npy import array_from, mapped_array
 
 Vector = NDArray[np.float32]
 
@@ -40,7 +40,7 @@ def read_vector(source: Any) -> Vector:
     if isinstance(source, str | PathLike):
         return _from_path(str(source))
     if isinstance(source, bytes | bytearray | memoryview):
-        return _check(_load(io.BytesIO(source), f"{len(source)} bytes"), f"{len(source)} bytes")
+        return _check(array_from(bytes(source), f"{len(source)} bytes"), f"{len(source)} bytes")
     if hasattr(source, "detach"):
         return _check(source.detach().cpu().float().numpy(), "tensor")
     if isinstance(source, np.ndarray | list | tuple):
@@ -74,10 +74,10 @@ def read_bag(source: Any) -> NDArray[np.float32]:
     if isinstance(source, str | PathLike):
         name = str(source)
         demand_file(Path(name), "a .npy file", name=name)
-        values = _load(Path(name), name)
+        values = mapped_array(Path(name), name)
     elif isinstance(source, bytes | bytearray | memoryview):
         name = f"{len(source)} bytes"
-        values = _load(io.BytesIO(source), name)
+        values = array_from(bytes(source), name)
     elif hasattr(source, "detach"):
         name, values = "tensor", source.detach().cpu().float().numpy()
     elif isinstance(source, np.ndarray | list | tuple):
@@ -101,39 +101,13 @@ def _from_path(name: str) -> Vector:
         path, row = name, ""
     demand_file(Path(path), "a .npy file", name=name)
     if not row:
-        return _check(_load(Path(path), name), name)
-    matrix = _load(Path(path), name)
+        return _check(mapped_array(Path(path), name), name)
+    matrix = mapped_array(Path(path), name)
     if matrix.ndim != 2:
         raise BadSample(name, "a matrix, to take a row of", f"shape {matrix.shape}")
     if int(row) >= len(matrix):
         raise BadSample(name, f"a row in 0..{len(matrix) - 1}", f"row {row}")
     return _check(matrix[int(row)], name)
-
-
-def _load(file: Path | io.BytesIO, source: str) -> NDArray[Any]:
-    """The array; memory-mapped if loaded from a path."""
-    try:
-        if isinstance(file, Path):
-            loaded = np.load(file, mmap_mode="r", allow_pickle=False)
-        else:
-            # The header is checked against the file size first: NumPy allocates memory before it reads.
-            version = np.lib.format.read_magic(file)
-            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = reader(file)
-            if (
-                dtype.hasobject
-                or int(np.prod(shape, dtype=object)) * dtype.itemsize > len(file.getbuffer()) - file.tell()
-            ):
-                raise BadSample(source, WANTED, f"shape {shape} of {dtype}, which the file does not hold")
-            file.seek(0)
-            loaded = np.load(file, allow_pickle=False)
-    except BadSample:
-        raise
-    except Exception as error:  # parsers of damaged files raise anything
-        raise BadSample(source, "a .npy file without pickle", f"{type(error).__name__}: {error}") from error
-    if not isinstance(loaded, np.ndarray):
-        raise BadSample(source, "a .npy file", "an archive of several")
-    return loaded
 
 
 def _check(values: NDArray[Any], source: str) -> Vector:

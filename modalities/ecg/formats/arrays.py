@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
+from modalities.common.npy import archive_arrays, array_from
 from modalities.ecg.formats.leads import lead_of
 from modalities.ecg.sample import MAX_VALUES, Channels
 
@@ -82,33 +82,11 @@ def from_mapping(given: Mapping[Any, Any], source: str) -> Channels:
 
 
 def _npy(data: bytes) -> Loaded:
-    return {"signal": _array(io.BytesIO(data), len(data))}
+    return {"signal": array_from(data, "")}
 
 
 def _npz(data: bytes) -> Loaded:
-    import zipfile
-
-    loaded: Loaded = {}
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for name in ("signal", *STATED):
-            member = f"{name}.npy"
-            if member in archive.namelist():
-                size = archive.getinfo(member).file_size
-                if size > MAX_VALUES * 8:
-                    raise BadSample("", f"at most {MAX_VALUES} values", f"{size} bytes of {name}")
-                loaded[name] = _array(io.BytesIO(archive.read(member)), size)
-    return loaded
-
-
-def _array(stream: io.BytesIO, size: int) -> NDArray[Any]:
-    # The header is checked against the file size first: NumPy allocates memory before it reads.
-    version = np.lib.format.read_magic(stream)
-    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = reader(stream)
-    if dtype.hasobject or int(np.prod(shape, dtype=object)) * dtype.itemsize > size - stream.tell():
-        raise BadSample("", "an array without pickle", f"shape {shape} of {dtype}, which the file does not hold")
-    stream.seek(0)
-    return np.asarray(np.load(stream, allow_pickle=False))
+    return dict(archive_arrays(data, ("signal", *STATED), "", most=MAX_VALUES * 8))
 
 
 def _csv(data: bytes) -> Loaded:

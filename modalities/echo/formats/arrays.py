@@ -4,9 +4,7 @@
 - NPY: the frames alone; a file of the same name beside it that ends in `.json` states `{"rate": 50}`.
 """
 
-import io
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
+from modalities.common.npy import archive_arrays, array_from
 from modalities.echo.sample import MAX_VALUES, Echo, check_rate, check_size
 
 ADVICE = 'frames (time, height, width) of uint8 and their rate: {"frames": array, "rate": 50}'
@@ -67,46 +66,9 @@ def from_npy(path: Path, data: bytes) -> Echo:
             raise ValueError
     except (ValueError, RecursionError) as error:
         raise BadSample(side, '{"rate": 50}', "no JSON object") from error
-    return _loaded(lambda: {"frames": _array(data), "rate": stated.get("rate")}, str(path))
+    return from_mapping({"frames": array_from(data, path), "rate": stated.get("rate")}, str(path))
 
 
 def from_npz(data: bytes, source: str) -> Echo:
     """An archive with `frames` and `rate`."""
-    return _loaded(lambda: _members(data), source)
-
-
-def _loaded(load: Any, source: str) -> Echo:
-    try:
-        found = load()
-    except BadSample as error:
-        raise BadSample(source, error.expected, error.came) from error
-    except Exception as error:  # parsers of damaged files raise anything
-        reason = " ".join(str(error).split())[:120]
-        raise BadSample(source, "a readable file", f"{type(error).__name__}: {reason}") from error
-    return from_mapping(found, source)
-
-
-def _members(data: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for name in ("frames", "rate"):
-            member = f"{name}.npy"
-            if member in archive.namelist():
-                size = archive.getinfo(member).file_size
-                if size > 3 * MAX_VALUES + 1024:
-                    raise BadSample("", f"at most {MAX_VALUES} pixels in all frames", f"{size} bytes of {name}")
-                with archive.open(member) as stream:
-                    found[name] = _array(stream.read(size))  # at most the stated size
-    return found
-
-
-def _array(data: bytes) -> NDArray[Any]:
-    # The header is checked against the file size first: NumPy allocates memory before it reads.
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = reader(stream)
-    if dtype.hasobject or int(np.prod(shape, dtype=object)) * dtype.itemsize > len(data) - stream.tell():
-        raise BadSample("", "an array without pickle", f"shape {shape} of {dtype}, which the file does not hold")
-    stream.seek(0)
-    return np.asarray(np.load(stream, allow_pickle=False))
+    return from_mapping(archive_arrays(data, ("frames", "rate"), source, most=3 * MAX_VALUES), source)

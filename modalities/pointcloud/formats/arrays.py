@@ -2,7 +2,6 @@
 
 import io
 import re
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
 from mmalign.registry import missing_extra
+from modalities.common.npy import archive_arrays, array_from
 from modalities.pointcloud.formats.limits import MAX_ROWS, MAX_TEXT_BYTES, check_rows
 from modalities.pointcloud.sample import Geometry
 
@@ -72,42 +72,13 @@ def from_table(values: NDArray[Any], name: str) -> Geometry:
 
 def parse_npy(data: bytes, name: str) -> Geometry:
     """One array of points."""
-    return from_table(_array(io.BytesIO(data), len(data), name), name)
+    return from_table(array_from(data, name), name)
 
 
 def parse_npz(data: bytes, name: str) -> Geometry:
     """Named arrays, see `NAMES`; members of other names are not read."""
-    wanted = {key for names in NAMES.values() for key in names}
-    loaded = {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for member in archive.infolist():
-                key = member.filename.removesuffix(".npy")
-                if key in wanted:
-                    if member.file_size > MAX_ROWS * 24 + 1024:
-                        raise BadSample(name, f"at most {MAX_ROWS} rows in {key}", f"{member.file_size} bytes")
-                    loaded[key] = _array(io.BytesIO(archive.read(member)), member.file_size, name)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise BadSample(name, "a readable NPZ file", f"a damaged one ({type(error).__name__})") from error
-    return from_arrays(loaded, name)
-
-
-def _array(stream: io.BytesIO, size: int, name: str) -> NDArray[Any]:
-    """An array whose header is believed only as far as the bytes go: NumPy reserves memory before it reads."""
-    try:
-        version = np.lib.format.read_magic(stream)
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = reader(stream)
-        if dtype.hasobject:
-            raise BadSample(name, "an array of numbers, without pickle", "one of Python objects")
-        if int(np.prod(shape, dtype=object)) * dtype.itemsize > size - stream.tell():
-            raise BadSample(name, f"values of shape {shape}, as its header declares", f"{size} bytes")
-        stream.seek(0)
-        return np.asarray(np.load(stream, allow_pickle=False))
-    except BadSample:
-        raise
-    except Exception as error:  # damaged headers raise whatever the parser happens to
-        raise BadSample(name, "a readable NPY array", f"a damaged one ({type(error).__name__})") from error
+    wanted = [key for names in NAMES.values() for key in names]
+    return from_arrays(archive_arrays(data, wanted, name, most=MAX_ROWS * 24), name)
 
 
 def parse_h5(data: bytes, name: str) -> Geometry:

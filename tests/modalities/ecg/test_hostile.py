@@ -237,7 +237,7 @@ def test_an_archive_that_unpacks_to_too_much(
 ) -> None:
     np.savez_compressed(tmp_path / "bomb.npz", signal=np.zeros((12, 10_000)), **STATED)
     monkeypatch.setattr("modalities.ecg.formats.arrays.MAX_VALUES", 12 * 9_000)
-    refused(tmp_path / "bomb.npz", "bomb.npz", "at most 108000 values", "bytes of signal")
+    refused(tmp_path / "bomb.npz", "bomb.npz", "at most 864000 bytes in the array 'signal'")
 
 
 def test_a_side_file_wins_over_nothing_but_what_it_states(tmp_path: Path, signal: np.ndarray) -> None:

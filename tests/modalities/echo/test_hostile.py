@@ -348,7 +348,7 @@ def test_archives_that_lie(tmp_path: Path) -> None:
     np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": (2**20, 2**10, 2**10)})
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("frames.npy", head.getvalue() + b"\0" * 100)
-    refused(tmp_path / "a.npz", "which the file does not hold")
+    refused(tmp_path / "a.npz", "bytes of values, as its header states, got")
 
 
 def test_missing_files(tmp_path: Path) -> None:

@@ -70,10 +70,10 @@ def test_rows_of_a_matrix(tmp_path: Path) -> None:
         (np.array([True, False]), "bool values"),
         (np.array([1 + 2j]), "complex"),
         (np.float32(3.0), "float32"),
-        (b"", "a .npy file without pickle"),
-        (b"not numpy at all", "a .npy file without pickle"),
-        (npy(ROW)[:-4], "does not hold"),
-        (npy(np.array([{}], dtype=object), allow_pickle=True), "does not hold"),
+        (b"", "an empty file"),
+        (b"not numpy at all", "without pickle, got a file of another kind"),
+        (npy(ROW)[:-4], "12 bytes of values, as its header states, got 8 bytes"),
+        (npy(np.array([{}], dtype=object), allow_pickle=True), "without pickle, got one of Python objects"),
     ],
 )
 def test_what_is_no_vector(source: object, message: str) -> None:
@@ -86,7 +86,7 @@ def test_a_header_that_promises_too_much() -> None:
     header = npy(ROW)
     lie = header.replace(b"(3,)", b"(9999999999999,)")
     lie = lie[:8] + (len(lie) - 10 - ROW.nbytes).to_bytes(2, "little") + lie[10:]
-    with pytest.raises(BadSample, match="does not hold"):
+    with pytest.raises(BadSample, match="as its header states"):
         MODALITY.read(lie)
 
 
@@ -103,7 +103,7 @@ def test_pickle_is_never_read(tmp_path: Path) -> None:
             with pytest.raises(BadSample):
                 MODALITY.read(source)
     np.savez(tmp_path / "archive.npz", a=ROW)
-    with pytest.raises(BadSample, match="an archive of several"):
+    with pytest.raises(BadSample, match="an NPZ archive of several"):
         MODALITY.read(tmp_path / "archive.npz")
     assert not (tmp_path / "ran").exists()
 
