@@ -1,6 +1,5 @@
 """The source `hearts`: simulated hearts with ECG, echo, report and true ejection fraction."""
 
-import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -11,18 +10,16 @@ import numpy as np
 
 from mmalign.data.sources.base import RESERVED, Record, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
-from mmalign.errors import BadSample, UserError
-from mmalign.registry import nearest
+from mmalign.errors import BadSample
+from modalities.common.simulated import checked_options, fingerprint, split_names
 from modalities.heart.simulator.ecg import ecg_of
 from modalities.heart.simulator.echo import echo_of
 from modalities.heart.simulator.heart import Heart, draw_heart
 from modalities.heart.simulator.report import report_of
 
 COLUMNS = ("ecg", "echo", "text", "label", "id", "group", "split")
-SPLITS = ("train", "validation", "test")
-COUNTS = {"train": 2000, "validation": 0, "test": 500}
-OPTIONS: dict[str, float] = {**COUNTS, "seed": 0, "ecg_noise": 1.0, "poor": 0.12}
-MOST = 1_000_000
+OPTIONS: dict[str, float] = {"train": 2000, "validation": 0, "test": 500, "seed": 0, "ecg_noise": 1.0, "poor": 0.12}
+LIMITS = {"ecg_noise": 100.0, "poor": 1.0}
 VERSION = 1
 """Version in the fingerprint; raised whenever the same heart would be generated differently."""
 
@@ -47,10 +44,10 @@ class HeartsSource(Source):
 
     def __init__(self, config: SourceConfig) -> None:
         super().__init__(config)
-        self.options = _options(config.options)
+        self.options = checked_options("hearts", config.options, OPTIONS, LIMITS)
+        self._splits = split_names(self.options)
         given = SourceConfig(columns=dict(config.columns or self.default_columns))
         self._columns = named_columns(given, COLUMNS, "the hearts")
-        self._counts = [int(self.options[split]) for split in SPLITS]
 
     def heart(self, index: int) -> Heart:
         """Heart number `index`, from 0."""
@@ -59,8 +56,7 @@ class HeartsSource(Source):
         )
 
     def records(self) -> Sequence[Record]:
-        splits = [split for split, count in zip(SPLITS, self._counts, strict=True) for _ in range(count)]
-        return [self._record(index, split) for index, split in enumerate(splits)]
+        return [self._record(index, split) for index, split in enumerate(self._splits)]
 
     def _record(self, index: int, split: str) -> Record:
         heart, name = self.heart(index), str(index)
@@ -79,8 +75,8 @@ class HeartsSource(Source):
     def fetch(self, name: str) -> Path | bytes:
         """The ECG or the echo as an NPZ file; 2 and 20 ms."""
         found = _NAME.fullmatch(name)
-        if found is None or int(found[1]) >= sum(self._counts):
-            raise BadSample(name, f"0.ecg.npz or 0.echo.npz, up to heart {sum(self._counts) - 1}", "another name")
+        if found is None or int(found[1]) >= len(self._splits):
+            raise BadSample(name, f"0.ecg.npz or 0.echo.npz, up to heart {len(self._splits) - 1}", "another name")
         heart, stream = self.heart(int(found[1])), io.BytesIO()
         if found[2] == "ecg":
             ecg = ecg_of(heart)
@@ -91,22 +87,4 @@ class HeartsSource(Source):
         return stream.getvalue()
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(f"hearts {VERSION} {sorted(self.options.items())}".encode())
-        for record in self.records():
-            digest.update(f"{record.id} {sorted(record.values.items())} {record.labels} {record.split}".encode())
-        return digest.hexdigest()
-
-
-def _options(given: Mapping[str, Any]) -> dict[str, float]:
-    for name, value in given.items():
-        if name not in OPTIONS:
-            raise UserError(f"source 'hearts' has no option {name!r}{nearest(name, OPTIONS)}")
-        whole = name in (*COUNTS, "seed")
-        most = {"ecg_noise": 100.0, "poor": 1.0}.get(name, MOST)
-        wanted = f"a {'whole ' if whole else ''}number in 0..{most:g}"
-        if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not 0 <= value <= most:
-            raise UserError(f"--data.options.{name}: expected {wanted}, got {value!r}")
-    options = {**OPTIONS, **given}
-    if not any(options[name] for name in COUNTS):
-        raise UserError("source 'hearts': expected some hearts in train, validation or test, got none")
-    return options
+        return fingerprint("hearts", VERSION, self.options, self.records())

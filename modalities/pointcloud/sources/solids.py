@@ -1,6 +1,5 @@
 """The source `solids`: procedural solids with a mesh, a sentence and a label."""
 
-import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -12,17 +11,14 @@ import numpy as np
 
 from mmalign.data.sources.base import RESERVED, Record, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
-from mmalign.errors import BadSample, UserError
-from mmalign.registry import nearest
+from mmalign.errors import BadSample
+from modalities.common.simulated import checked_options, fingerprint, split_names
 from modalities.pointcloud.render import render_png
 from modalities.pointcloud.solids.draw import KINDS, Solid, draw_solid
 from modalities.pointcloud.surface import sample_surface
 
 COLUMNS = ("pointcloud", "image", "text", "label", "id", "split")
-SPLITS = ("train", "validation", "test")
-COUNTS = {"train": 2000, "validation": 250, "test": 500}
-OPTIONS: dict[str, int] = {**COUNTS, "seed": 0}
-MOST = 1_000_000
+OPTIONS = {"train": 2000, "validation": 250, "test": 500, "seed": 0}
 RENDERED = 8192
 """Points of a rendered view."""
 VERSION = 1
@@ -49,18 +45,17 @@ class SolidsSource(Source):
 
     def __init__(self, config: SourceConfig) -> None:
         super().__init__(config)
-        self.options = _options(config.options)
+        self.options = checked_options("solids", config.options, OPTIONS)
+        self._splits = split_names(self.options)
         given = SourceConfig(columns=dict(config.columns or self.default_columns))
         self._columns = named_columns(given, COLUMNS, "the solids")
-        self._counts = [self.options[split] for split in SPLITS]
 
     def solid(self, index: int) -> Solid:
         """Solid number `index`, from 0."""
         return _draw(self.options["seed"], index)
 
     def records(self) -> Sequence[Record]:
-        splits = [split for split, count in zip(SPLITS, self._counts, strict=True) for _ in range(count)]
-        return [self._record(index, split) for index, split in enumerate(splits)]
+        return [self._record(index, split) for index, split in enumerate(self._splits)]
 
     def _record(self, index: int, split: str) -> Record:
         solid, name = self.solid(index), str(index)
@@ -78,8 +73,8 @@ class SolidsSource(Source):
     def fetch(self, name: str) -> Path | bytes:
         """The mesh as an NPZ file, or its view as a PNG file."""
         found = _NAME.fullmatch(name)
-        if found is None or int(found[1]) >= sum(self._counts):
-            raise BadSample(name, f"0.npz or 0.png to {sum(self._counts) - 1}.npz or .png", "another name")
+        if found is None or int(found[1]) >= len(self._splits):
+            raise BadSample(name, f"0.npz or 0.png to {len(self._splits) - 1}.npz or .png", "another name")
         vertices, faces = self.solid(int(found[1])).mesh
         if found[2] == "png":
             return render_png(sample_surface(vertices, faces, RENDERED)[0].astype(np.float32))
@@ -88,24 +83,9 @@ class SolidsSource(Source):
         return stream.getvalue()
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(f"solids {VERSION} {sorted(self.options.items())}".encode())
-        for record in self.records():
-            digest.update(f"{record.id} {sorted(record.values.items())} {record.labels} {record.split}".encode())
-        return digest.hexdigest()
+        return fingerprint("solids", VERSION, self.options, self.records())
 
 
 @lru_cache(1 << 14)
 def _draw(seed: int, index: int) -> Solid:
     return draw_solid(list(KINDS)[index % len(KINDS)], np.random.default_rng((seed, index)))
-
-
-def _options(given: Mapping[str, Any]) -> dict[str, int]:
-    for name, value in given.items():
-        if name not in OPTIONS:
-            raise UserError(f"source 'solids' has no option {name!r}{nearest(name, OPTIONS)}")
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST:
-            raise UserError(f"--data.options.{name}: expected a whole number in 0..{MOST}, got {value!r}")
-    options = {**OPTIONS, **given}
-    if not any(options[name] for name in COUNTS):
-        raise UserError("source 'solids': expected some solids in train, validation or test, got none")
-    return options

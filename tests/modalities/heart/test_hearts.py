@@ -94,7 +94,7 @@ def test_other_names_are_refused(name: str) -> None:
         ({"seed": "x"}, "got 'x'"),
         ({"poor": 1.5}, "a number in 0..1,"),
         ({"ecg_noise": float("nan")}, "got nan"),
-        ({"train": 0, "validation": 0, "test": 0}, "some hearts"),
+        ({"train": 0, "validation": 0, "test": 0}, "at least one record"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
