@@ -1,0 +1,96 @@
+"""Supervoxels: SLIC on the volume of frames, window by window."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmalign.registry import missing_extra
+from modalities.video.trajectories.merging import merge_similar
+from modalities.video.trajectories.stitching import stitch
+
+ITERATIONS = 5
+"""Iterations of SLIC's k-means."""
+
+MEDIAN = 3
+"""Width in pixels of the median filter before SLIC: fine texture does not divide an object, and edges stay sharp."""
+
+LARGEST_SCALE = 4
+"""Most by which small frames are enlarged."""
+
+SPACING = 1.0
+"""Length of a step in time, in pixels: short, so that a supervoxel lasts for the whole window."""
+
+
+def supervoxels(
+    frames: NDArray[np.uint8],
+    *,
+    segments: int = 64,
+    compactness: float = 0.1,
+    merge: float = 0.1,
+    window: int = 16,
+) -> NDArray[np.int32]:
+    """Trajectories by SLIC supervoxels (Achanta et al. 2012; scikit-image), without weights; deterministic.
+
+    Each window of frames is one volume. SLIC over-segments it, and adjacent supervoxels of similar mean colour are
+    merged, so that a uniform region is one trajectory. Windows share one frame and are stitched, see `stitch`: memory
+    beyond the labels is bounded by the window, and time is linear in the number of frames.
+
+    SLIC places its initial centres on a grid, one layer for the whole window where a cell is as wide as the window is
+    long. Smaller frames are enlarged to that, up to four times.
+
+    Args:
+        frames: Red, green, blue, `(time, height, width, 3)` uint8.
+        segments: Requested number of supervoxels of a window, before merging.
+        compactness: Weight of distance against colour, for colours in 0..1.
+        merge: Adjacent supervoxels whose mean colours (RGB in 0..1) are nearer than this are merged; 0 = none.
+        window: Frames of a window; at least 2.
+
+    Shape:
+        Returns ids from 1, `(time, height, width)`.
+
+    Raises:
+        UserError: scikit-image is not installed.
+        ValueError: the window has fewer than 2 frames.
+
+    Example:
+        >>> frames = np.zeros((4, 16, 16, 3), np.uint8)
+        >>> frames[:, :, 8:] = 200
+        >>> np.unique(supervoxels(frames, segments=4)[:, 0], axis=0).tolist()
+        [[1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2]]
+    """
+    if window < 2:
+        raise ValueError(f"expected a window of at least 2 frames, got {window}")
+    return stitch(_windows(frames, segments, compactness, merge, window))
+
+
+def _windows(
+    frames: NDArray[np.uint8], segments: int, compactness: float, merge: float, window: int
+) -> Iterator[NDArray[np.int32]]:
+    done = 0  # the last frame that has labels
+    while True:
+        first = max(min(done, len(frames) - window), 0)  # the last window is as long as the others
+        yield _segment(frames[first : first + window], segments, compactness, merge)[done - first :]
+        done = first + window - 1
+        if done >= len(frames) - 1:
+            return
+
+
+def _segment(frames: NDArray[np.uint8], segments: int, compactness: float, merge: float) -> NDArray[np.int32]:
+    """SLIC and merging of one window."""
+    try:
+        from scipy.ndimage import median_filter
+        from skimage.segmentation import slic
+    except ImportError as error:
+        raise missing_extra("scikit-image", "video") from error
+
+    time, height, width = frames.shape[:3]
+    segments = max(min(segments, height * width), 1)
+    scale = min(max(int(np.ceil(time * (segments / (height * width)) ** 0.5)), 1), LARGEST_SCALE)
+    colours = median_filter(frames, (1, MEDIAN, MEDIAN, 1)).astype(np.float32) / 255
+    labels = slic(
+        colours.repeat(scale, 1).repeat(scale, 2), n_segments=segments, compactness=compactness, start_label=1,
+        spacing=(SPACING, 1, 1), max_num_iter=ITERATIONS, convert2lab=False, max_size_factor=time * segments,
+        channel_axis=-1,
+    )[:, scale // 2 :: scale, scale // 2 :: scale]  # fmt: skip
+    return merge_similar(np.ascontiguousarray(labels, np.int32), colours, merge)
