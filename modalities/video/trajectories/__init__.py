@@ -5,8 +5,8 @@ from modalities.video.trajectories.grid import grid_tubes
 from modalities.video.trajectories.make import METHODS, make
 from modalities.video.trajectories.maps import trajectory_map
 from modalities.video.trajectories.masks import from_masks
-from modalities.video.trajectories.stitching import stitch
 from modalities.video.trajectories.slic import supervoxels
+from modalities.video.trajectories.stitching import stitch
 
 __all__ = [
     "METHODS", "flow_linked", "from_masks", "grid_tubes", "make", "stitch", "supervoxels", "trajectory_map",

@@ -42,7 +42,7 @@ def flow_linked(frames: NDArray[np.uint8], *, segments: int = 64, merge: float =
     with _one_thread() as cv2:
         estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         labels = np.zeros(frames.shape[:3], np.int32)
-        labels[0], count, before = _superpixels(frames[0], segments, merge), 0, _grey(cv2, frames[0])
+        labels[0], before = _superpixels(frames[0], segments, merge), _grey(cv2, frames[0])
         count = int(labels[0].max())
         for time in range(1, len(frames)):
             grey = _grey(cv2, frames[time])
@@ -74,7 +74,9 @@ def _superpixels(frame: NDArray[np.uint8], segments: int, merge: float) -> NDArr
         raise missing_extra("scikit-image", "video") from error
     pixels = frame.shape[0] * frame.shape[1]
     labels = slic(frame, n_segments=max(min(segments, pixels), 1), compactness=COMPACTNESS, start_label=1)
-    return merge_similar(labels[None].astype(np.int32), frame[None].astype(np.float32) / 255, merge)[0]
+    colours = frame.astype(np.float32) / np.float32(255)
+    merged: NDArray[np.int32] = merge_similar(labels[None].astype(np.int32), colours[None], merge)[0]
+    return merged
 
 
 def _grey(cv2: Any, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -94,9 +96,7 @@ def _flows(
     return backward[centre::scale, centre::scale] / scale, forward[centre::scale, centre::scale] / scale
 
 
-def _carry(
-    labels: NDArray[np.int32], backward: NDArray[np.float32], forward: NDArray[np.float32]
-) -> NDArray[np.int32]:
+def _carry(labels: NDArray[np.int32], backward: NDArray[np.float32], forward: NDArray[np.float32]) -> NDArray[np.int32]:
     """The trajectory that each pixel comes from; 0 = outside of the frame before, or occluded."""
     height, width = labels.shape
     y, x = np.mgrid[:height, :width]
@@ -109,9 +109,7 @@ def _carry(
     return np.where(inside & (error < bound), labels[from_y, from_x], 0)
 
 
-def _continue(
-    superpixels: NDArray[np.int32], carried: NDArray[np.int32], count: int
-) -> tuple[NDArray[np.int32], int]:
+def _continue(superpixels: NDArray[np.int32], carried: NDArray[np.int32], count: int) -> tuple[NDArray[np.int32], int]:
     """The trajectories of this frame's superpixels, by majority; and the number of trajectories so far."""
     known, local = np.unique(carried, return_inverse=True)
     number = int(superpixels.max())

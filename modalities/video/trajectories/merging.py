@@ -4,9 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def merge_similar(
-    labels: NDArray[np.int32], colours: NDArray[np.float32], threshold: float
-) -> NDArray[np.int32]:
+def merge_similar(labels: NDArray[np.int32], colours: NDArray[np.float32], threshold: float) -> NDArray[np.int32]:
     """Merge adjacent segments greedily, the most similar pair first, until no pair is more similar than the threshold.
 
     The distance of two segments is the Euclidean distance of their mean colours; a merged segment has the mean colour
@@ -28,10 +26,9 @@ def merge_similar(
     ids, local = np.unique(labels, return_inverse=True)
     local, count = local.reshape(labels.shape), len(ids)
     sizes = np.bincount(local.ravel(), minlength=count).astype(np.float64)
-    means = np.stack(
-        [np.bincount(local.ravel(), channel.ravel(), count) for channel in np.moveaxis(colours, -1, 0)], axis=1
-    )
-    means /= sizes[:, None]
+    channels = np.moveaxis(colours, -1, 0)
+    sums = np.stack([np.bincount(local.ravel(), channel.ravel(), count) for channel in channels], axis=1)
+    means = sums.astype(np.float64) / sizes[:, None]
     adjacent = np.zeros((count, count), bool)
     for axis in range(3):
         first = np.moveaxis(local, axis, 0)

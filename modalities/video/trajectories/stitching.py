@@ -48,9 +48,7 @@ def stitch(windows: Iterable[NDArray[np.int32]]) -> NDArray[np.int32]:
     return np.concatenate(pieces)
 
 
-def _matches(
-    local: NDArray[np.intp], ids: NDArray[np.int32], before: NDArray[np.int32]
-) -> list[tuple[int, int]]:
+def _matches(local: NDArray[np.intp], ids: NDArray[np.int32], before: NDArray[np.int32]) -> list[tuple[int, int]]:
     """Pairs (index of an id, earlier id) of one frame that two windows share."""
     from scipy.optimize import linear_sum_assignment
 

@@ -7,6 +7,7 @@ from functools import partial
 import cv2
 import numpy as np
 import pytest
+
 from modalities.video.trajectories import flow_linked, grid_tubes, supervoxels
 from tests.modalities.video.trajectories.scenes import dominant, same_partition, scene
 
@@ -24,15 +25,17 @@ def test_each_pixel_has_one_id_and_repeated_calls_agree(maker: Callable[..., np.
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-@pytest.mark.parametrize("speed", [1.0, 2.0])
-def test_a_translating_textured_square_is_one_trajectory(maker: Callable[..., np.ndarray], speed: float) -> None:
-    """The square is about as large as a superpixel; a larger one may be several trajectories."""
-    frames, masks = scene(speeds=(speed,))
-    labels = maker(frames, segments=32)
-    ids = dominant(labels, masks[0])
-    assert len(set(ids)) == 1
-    assert (labels[masks[0]] == ids[0]).mean() > 0.9
-    assert (labels[~masks[0]] == ids[0]).mean() < 0.02  # and the background is another one
+def test_a_translating_textured_square_is_one_trajectory(maker: Callable[..., np.ndarray]) -> None:
+    """The square is about as large as a superpixel (a larger one may be several); in at least 9 of 10 clips."""
+    followed = 0
+    for seed in range(5):
+        for speed in (1.0, 2.0):
+            frames, masks = scene(speeds=(speed,), seed=seed)
+            labels = maker(frames, segments=32)
+            ids = dominant(labels, masks[0])
+            covers, leaks = (labels[masks[0]] == ids[0]).mean(), (labels[~masks[0]] == ids[0]).mean()
+            followed += len(set(ids)) == 1 and covers > 0.8 and leaks < 0.02
+    assert followed >= 9
 
 
 def test_a_fast_square_is_followed_by_flow() -> None:
@@ -117,7 +120,9 @@ def test_flow_restores_the_number_of_threads() -> None:
     assert cv2.getNumThreads() == threads
 
 
-@pytest.mark.parametrize(("shape", "segments", "count"), [((3, 64, 64), 64, 64), ((1, 32, 64), 8, 8), ((2, 2, 3), 64, 6)])
+@pytest.mark.parametrize(
+    ("shape", "segments", "count"), [((3, 64, 64), 64, 64), ((1, 32, 64), 8, 8), ((2, 2, 3), 64, 6)]
+)
 def test_grid_tubes_have_the_requested_number_and_do_not_move(
     shape: tuple[int, int, int], segments: int, count: int
 ) -> None:
