@@ -8,20 +8,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.modality import Transform
 from mmalign.registry import nearest
 from mmalign.types import Inputs
+from modalities.common.framing import CROPS, Framing
 from modalities.echo.augment import gained, moved
 from modalities.echo.sample import RATES, Echo
 
 Item = dict[str, NDArray[Any]]
 Triple = tuple[float, float, float]
 
-CHOICES = {"sampling": ("nearest", "linear"), "crop": ("pad", "centre", "squash"), "short": ("pad", "loop")}
+CHOICES = {"sampling": ("nearest", "linear"), "crop": CROPS, "short": ("pad", "loop")}
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,9 @@ class EchoTransform(Transform):
         """Make the item."""
         s = self.settings
         times, mask = self._times(features.seconds, rng)
-        frames = _resized(_at(features, times, s.sampling), s.size, s.crop)
+        _, height, width = features.frames.shape
+        framing = Framing.square(height, width, s.size, s.crop)
+        frames = framing.bilinear(_at(features, times, s.sampling))
         if rng is not None and (s.shift or s.rotation):
             frames = moved(frames, rng, shift=s.shift, rotation=s.rotation)
         if rng is not None and s.gain:
@@ -182,27 +184,6 @@ def _at(sample: Echo, times: NDArray[np.float64], sampling: str) -> NDArray[np.u
     one, two = (sample.frames[place].astype(np.float32) for place in (before, np.minimum(before + 1, last)))
     blended: NDArray[np.float32] = np.rint(one + weight * (two - one))
     return blended.astype(np.uint8)
-
-
-def _resized(frames: NDArray[np.uint8], size: int, crop: str) -> NDArray[np.uint8]:
-    height, width = frames.shape[1:]
-    if crop == "centre":
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        frames = frames[:, top : top + side, left : left + side]
-    inner = (size, size)
-    if crop == "pad":
-        inner = (max(1, round(size * height / max(height, width))), max(1, round(size * width / max(height, width))))
-    if frames.shape[1:] != inner:
-        tensor = torch.from_numpy(np.ascontiguousarray(frames))[None].float()  # frames as channels
-        small = F.interpolate(tensor, inner, mode="bilinear", antialias=True)[0]
-        frames = small.round_().clamp_(0, 255).to(torch.uint8).numpy()
-    if inner == (size, size):
-        return frames
-    square = np.zeros((len(frames), size, size), np.uint8)
-    top, left = (size - inner[0]) // 2, (size - inner[1]) // 2
-    square[:, top : top + inner[0], left : left + inner[1]] = frames
-    return square
 
 
 def _levels(name: str, value: Any) -> float | Triple:

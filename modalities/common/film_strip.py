@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import UserError
-from modalities.echo.sample import Echo
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,11 +14,19 @@ if TYPE_CHECKING:
 SHADE = "#d62728"
 
 
-def draw_strip(echo: Echo, axes: "Axes", *, count: int = 6, weights: Sequence[float] | None = None) -> None:
+def draw_strip(
+    frames: NDArray[np.uint8],
+    rate: float,
+    axes: "Axes",
+    *,
+    count: int = 6,
+    weights: Sequence[float] | None = None,
+) -> None:
     """Draw evenly spaced frames in a row, the first and the last among them, each with its time.
 
     Args:
-        echo: The clip.
+        frames: Grey `(time, height, width)`, or red, green, blue `(time, height, width, 3)`.
+        rate: Frames per second.
         axes: Axes to draw on.
         count: Frames in the strip; of a shorter clip all are drawn.
         weights: One number of at least 0 for each equal segment of the clip, such as its attention weights: a bar under
@@ -31,19 +38,19 @@ def draw_strip(echo: Echo, axes: "Axes", *, count: int = 6, weights: Sequence[fl
     Example:
         >>> from matplotlib.figure import Figure
         >>> axes = Figure().subplots()
-        >>> draw_strip(Echo(np.zeros((30, 64, 64), np.uint8), 15.0), axes, count=3)
+        >>> draw_strip(np.zeros((30, 64, 64), np.uint8), 15.0, axes, count=3)
         >>> [text.get_text() for text in axes.texts]
         ['0.00 s', '0.93 s', '1.93 s']
     """
-    frames, height, width = echo.frames.shape
-    places = np.linspace(0, frames - 1, min(count, frames)).astype(int)
+    number, height, width = frames.shape[:3]
+    places = np.linspace(0, number - 1, min(count, number)).astype(int)
     gap = max(1, width // 32)
-    strip = np.full((height, len(places) * (width + gap) - gap), 255, np.uint8)
-    shades = None if weights is None else _shades(weights, (places + 0.5) / frames)
+    strip = np.full((height, len(places) * (width + gap) - gap, *frames.shape[3:]), 255, np.uint8)
+    shades = None if weights is None else _shades(weights, (places + 0.5) / number)
     for column, place in enumerate(places):
         left = column * (width + gap)
-        strip[:, left : left + width] = echo.frames[place]
-        axes.text(left + width / 2, -0.02 * height, f"{place / echo.rate:.2f} s", ha="center", va="bottom", fontsize=7)
+        strip[:, left : left + width] = frames[place]
+        axes.text(left + width / 2, -0.02 * height, f"{place / rate:.2f} s", ha="center", va="bottom", fontsize=7)
         if shades is not None:
             axes.fill_between(
                 (left - 0.5, left + width - 0.5), height, 1.08 * height, color=SHADE, alpha=shades[column], linewidth=0

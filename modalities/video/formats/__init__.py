@@ -1,0 +1,1 @@
+"""Files of clips and of segment ids: one module for each kind."""

@@ -1,0 +1,45 @@
+"""The video modality: what the core calls."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from mmalign.modality import Encoder, Modality
+from modalities.video.read import read_video
+from modalities.video.sample import Clip
+from modalities.video.synthetic import synthetic_clip
+from modalities.video.transform import VideoSettings, VideoTransform
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class VideoModality(Modality):
+    """Video clips, with or without the trajectories of their objects."""
+
+    name = "video"
+    description = "video clips: NPZ; an item is 16 frames and, for some encoders, object trajectories"
+    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {}
+
+    def read(self, source: Any) -> Clip:
+        """Decode and check, see `read_video`."""
+        return read_video(source)
+
+    def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> VideoTransform:
+        """The default settings, or the given ones."""
+        return VideoTransform(VideoSettings.make(settings))
+
+    def restore_transform(self, config: Mapping[str, Any]) -> VideoTransform:
+        """From `VideoTransform.config()`."""
+        return VideoTransform(VideoSettings.make(config), sealed=True)
+
+    def picture(self, sample: Clip, axes: "Axes") -> None:
+        """Draw a strip of frames."""
+        from modalities.video.picture import draw_clip
+
+        draw_clip(sample, axes)
+
+    def toy_sample(self, label: int, rng: np.random.Generator) -> Clip:
+        """One of ten kinds of a moving shape, see `synthetic_clip`."""
+        return synthetic_clip(label, rng)

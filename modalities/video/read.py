@@ -1,0 +1,59 @@
+"""Read a clip from any supported source. File formats are recognised by content."""
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from mmalign.errors import BadSample
+from modalities.common.local_file import demand_file
+from modalities.video.formats import arrays
+from modalities.video.sample import Clip, check_clip
+
+MAX_BYTES = 1 << 31
+"""Largest size of a file."""
+
+WANTED = "a video: NPZ"
+
+
+def read_video(source: Any) -> Clip:
+    """Read one clip in colour, at regular times.
+
+    Of a long clip 256 frames are kept, uniformly spaced; of large frames the shorter side is reduced to 256 pixels.
+
+    Args:
+        source: A path or the bytes of an NPZ with `frames` and `rate`, and optionally `labels` and `table`; a mapping
+            of such arrays; or a `Clip`.
+
+    Raises:
+        BadSample: it is no video, is damaged or too large, or its segment ids do not fit its frames.
+
+    Example:
+        >>> import numpy as np
+        >>> clip = read_video({"frames": np.zeros((20, 64, 80, 3), np.uint8), "rate": 10})
+        >>> clip.frames.shape, clip.seconds
+        ((20, 64, 80, 3), 2.0)
+    """
+    if isinstance(source, Clip):
+        return check_clip("clip", source)
+    name, clip = _open(source)
+    return check_clip(name, clip)
+
+
+def _open(source: Any) -> tuple[str, Clip]:
+    if isinstance(source, str | PathLike):
+        path = Path(source)
+        demand_file(path, WANTED, most=MAX_BYTES)
+        return str(path), _from_bytes(path.read_bytes(), str(path))
+    if isinstance(source, bytes | bytearray | memoryview):
+        name = f"{len(source)} bytes"
+        return name, _from_bytes(bytes(source), name)
+    if isinstance(source, Mapping):
+        return "mapping", arrays.from_mapping(source, "mapping")
+    raise BadSample("video", "a path, bytes, or a mapping with frames and rate", f"a {type(source).__name__}")
+
+
+def _from_bytes(data: bytes, name: str) -> Clip:
+    if data.startswith(b"PK\x03\x04"):
+        return arrays.from_npz(data, name)
+    raise BadSample(name, WANTED, f"a file that begins with {data[:12]!r}" if data else "an empty file")
