@@ -63,15 +63,15 @@ class EchoModality(Modality):
 
     def picture(self, sample: Echo, axes: "Axes") -> None:
         """Draw a strip of frames."""
-        from modalities.common.film_strip import draw_strip
+        from modalities.echo.picture import draw_strip
 
-        draw_strip(sample.frames, sample.rate, axes)
+        draw_strip(sample, axes)
 
     def weighted_picture(self, sample: Echo, axes: "Axes", weights: Sequence[float]) -> None:
         """Draw a strip of frames over bars shaded by weight; one weight for each of equal segments of the clip."""
-        from modalities.common.film_strip import draw_strip
+        from modalities.echo.picture import draw_strip
 
-        draw_strip(sample.frames, sample.rate, axes, weights=weights)
+        draw_strip(sample, axes, weights=weights)
 
     def token_labels(
         self, sample: Echo, transform: Transform, encoder: Encoder, level: str, count: int

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mmalign.modality import Encoder, Modality
+from modalities.common.image_tower import ImageTower, tower_settings
+from modalities.video.encoders.vit3d import ViT3d
 from modalities.video.read import read_video
 from modalities.video.sample import Clip
 from modalities.video.synthetic import synthetic_clip
@@ -20,15 +22,19 @@ class VideoModality(Modality):
 
     name = "video"
     description = "video clips: NPZ; an item is 16 frames and, for some encoders, object trajectories"
-    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {}
+    encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
+        "frames": ImageTower,
+        "vit3d": ViT3d,
+    }
 
     def read(self, source: Any) -> Clip:
         """Decode and check, see `read_video`."""
         return read_video(source)
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> VideoTransform:
-        """The default settings, or the given ones."""
-        return VideoTransform(VideoSettings.make(settings))
+        """The settings of an image encoder's weights, overridden by the given ones."""
+        wanted = tower_settings(encoder_args) if encoder == "frames" else {}
+        return VideoTransform(VideoSettings.make(wanted | settings))
 
     def restore_transform(self, config: Mapping[str, Any]) -> VideoTransform:
         """From `VideoTransform.config()`."""

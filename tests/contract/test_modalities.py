@@ -53,6 +53,8 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     ("pointcloud", "pointnet2"): {"width": 8, "groups": [16, 4], "sizes": [6, 4]},
     ("pointcloud", "pointnet"): {"width": 16, "hidden": 16},
     ("pointcloud", "features"): {"width": 16},
+    ("video", "frames"): {"tower": "vit", "args": {"width": 16, "depth": 1, "heads": 2}, "layers": 1, "heads": 2},
+    ("video", "vit3d"): {"width": 16, "depth": 1, "heads": 2, "tubelet": [2, 8]},
     ("echo", "image"): {"tower": "vit", "args": {"width": 16, "depth": 1, "heads": 2}, "layers": 1, "heads": 2},
 }
 LIVELY: dict[str, dict[str, Any]] = {  # all that training may change about a sample
@@ -70,6 +72,7 @@ LIVELY: dict[str, dict[str, Any]] = {  # all that training may change about a sa
         "point_dropout": 0.5,
         "colour_dropout": 0.5,
     },
+    "video": {"frames": 15, "size": 32, "random_crop": 0.5, "flip": True, "colour": 0.3},
     "echo": {"size": 32, "jitter": 0.5, "shift": 0.1, "rotation": 10.0, "gain": 0.2},
 }
 FIXED = {("pointcloud", "features")}

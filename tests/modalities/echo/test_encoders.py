@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
-from modalities.common.film_strip import draw_strip
 from modalities.common.temporal_pooling import TemporalPool
 from modalities.echo import MODALITY
 from modalities.echo.encoders.r2plus1d import OverTime
+from modalities.echo.picture import draw_strip
 from modalities.echo.sample import Echo
 from modalities.image import MODALITY as IMAGE
 
@@ -208,7 +208,7 @@ def test_a_synthetic_heart_shrinks_as_its_class_says(label: int) -> None:
 def drawn(**options: Any) -> Any:
     axes = Figure(figsize=(6, 2)).subplots()
     frames = np.broadcast_to(np.arange(30, dtype=np.uint8)[:, None, None] * 8, (30, 40, 50)).copy()
-    draw_strip(frames, 15.0, axes, **options)
+    draw_strip(Echo(frames, 15.0), axes, **options)
     axes.figure.canvas.draw()
     return axes
 
