@@ -147,6 +147,26 @@ class CachedFeatures(Protocol):
 
 
 @runtime_checkable
+class DiskCached(Protocol):
+    """A modality of files that are slow to read: the core caches samples and their features on disk (`data.cache`).
+
+    Samples and features consist of arrays, numbers, strings, lists, dictionaries and `cached_types`; others are not
+    cached.
+
+    Attributes:
+        cached_types: Dataclasses that occur in samples and features.
+        reading_libraries: Distributions whose versions can change what is read, such as pillow.
+    """
+
+    cached_types: Sequence[type]
+    reading_libraries: Sequence[str]
+
+    def files_read(self, path: Path) -> Sequence[Path]:
+        """All files whose content decides what `read(path)` returns: the file, and those beside it that it reads."""
+        ...
+
+
+@runtime_checkable
 class HardNegatives(Protocol):
     """A modality that finds similar samples, for batches with hard negatives."""
 

@@ -1,4 +1,4 @@
-"""Cache of decoded samples and their features: computed once, kept in memory up to a limit."""
+"""Decoded samples and their features: computed once, kept in memory up to a limit and, where set, on disk."""
 
 import os
 import sys
@@ -14,12 +14,14 @@ from rich.console import Console
 from rich.progress import track
 
 from mmalign.capabilities import CachedFeatures, CachedReading
+from mmalign.data.cached_files import MISSING, cached_files
+from mmalign.data.memory_size import nbytes
 from mmalign.data.sources.base import Record, Rejected, Source
 from mmalign.errors import BadSample, UserError
 from mmalign.modality import Modality, Transform
 
 _CHUNK = 16
-_Key = tuple[int, str, int]  # place of the record, side, alternative
+_Key = tuple[int, str, int]  # index of the record, tower, alternative
 _OVERHEAD = 200  # bytes that Python spends on one entry
 
 
@@ -27,7 +29,7 @@ _OVERHEAD = 200  # bytes that Python spends on one entry
 class _OnDisk:
     """Samples cached on disk by a modality, and their features under the last transform that computed them."""
 
-    side: str
+    tower: str
     samples: Sequence[Any]
     rejected: Mapping[int, BadSample]
     transform: Transform | None = None
@@ -35,12 +37,12 @@ class _OnDisk:
 
 
 class Samples:
-    """The samples of a source, by place of the record, side and alternative.
+    """The samples of a source, by index of the record, tower and alternative.
 
     Args:
         source: The source that fetches files.
         records: All its rows.
-        modalities: Side -> how it is decoded.
+        modalities: Tower -> how it is decoded.
         cache_bytes: Maximum size of decoded data in memory.
         folder: Folder for samples and features on disk, see `CachedReading`; None = no disk cache.
         workers: Maximum number of processes to start for it.
@@ -62,27 +64,28 @@ class Samples:
         self._features: dict[str, tuple[Transform, dict[tuple[int, int], Any]]] = {}
         self._on_disk: list[_OnDisk] = []
         self._rows: dict[_Key, tuple[_OnDisk, int]] = {}
+        self._files = cached_files(self.modalities, folder)
+        self._file_keys: dict[_Key, str | None] = {}
         self._lock = threading.Lock()
 
-    def get(self, place: int, side: str, alternative: int = 0) -> Any:
+    def get(self, index: int, tower: str, alternative: int = 0) -> Any:
         """One decoded sample.
 
         Raises:
-            BadSample: it cannot be decoded; named by row, side and file.
+            BadSample: it cannot be decoded; named by row, tower and file.
         """
-        sample = self._cache.get((place, side, alternative))
+        sample = self._cache.get((index, tower, alternative))
         if sample is not None:
             return sample
-        record = self.records[place]
         try:
-            return self._decode(place, side, alternative)
+            return self._decode(index, tower, alternative)
         except Exception as error:
-            raise self._named(record, side, alternative, error) from error
+            raise self._named(self.records[index], tower, alternative, error) from error
 
     def item(
         self,
-        place: int,
-        side: str,
+        index: int,
+        tower: str,
         transform: Transform,
         *,
         alternative: int = 0,
@@ -91,78 +94,94 @@ class Samples:
         """One sample through a transform.
 
         Raises:
-            BadSample: it cannot be decoded, or the transform refuses it; named by row, side and file.
+            BadSample: it cannot be decoded, or the transform refuses it; named by row, tower and file.
         """
-        features = self.features(place, side, transform, alternative)
+        features = self.features(index, tower, transform, alternative)
         try:
             return transform(features, rng)
         except BadSample as error:
-            raise self._named(self.records[place], side, alternative, error) from error
+            raise self._named(self.records[index], tower, alternative, error) from error
 
-    def features(self, place: int, side: str, transform: Transform, alternative: int = 0) -> Any:
+    def features(self, index: int, tower: str, transform: Transform, alternative: int = 0) -> Any:
         """The features of one sample: from memory, from disk, or computed and then cached in memory if they fit.
 
         Raises:
-            BadSample: it cannot be decoded, or the transform refuses it; named by row, side and file.
+            BadSample: it cannot be decoded, or the transform refuses it; named by row, tower and file.
         """
-        cached = self._features_of(side, transform)
-        if (place, alternative) in cached:
-            return cached[place, alternative]
-        many, row = self._rows.get((place, side, alternative), (None, 0))
-        on_disk = many.features if many is not None and many.transform is transform else None
-        sample = self.get(place, side, alternative) if on_disk is None else None
+        if type(transform).featurise is Transform.featurise:  # the features are the sample
+            return self.get(index, tower, alternative)
+        cached = self._features_of(tower, transform)
+        if (index, alternative) in cached:
+            return cached[index, alternative]
+        key = (index, tower, alternative)
+        many, row = self._rows.get(key, (None, 0))
         try:
-            if on_disk is not None:
-                return on_disk[row]
-            features = transform.featurise(sample)
+            if many is not None and many.features is not None and many.transform is transform:
+                return many.features[row]
+            files, file_key = self._files.get(tower), self._file_key(key)
+            features = MISSING if files is None or file_key is None else files.features(file_key, transform)
+            if features is MISSING:
+                sample = self.get(*key)
+                features = transform.featurise(sample)
+                if features is not sample and files is not None and file_key is not None:
+                    files.keep_features(file_key, transform, features)
         except BadSample as error:
-            raise self._named(self.records[place], side, alternative, error) from error
-        if features is not sample:
-            self._keep(cached, (place, alternative), features)
+            raise self._named(self.records[index], tower, alternative, error) from error
+        self._keep(cached, (index, alternative), features, instead_of=key)
         return features
 
-    def _features_of(self, side: str, transform: Transform) -> dict[tuple[int, int], Any]:
+    def _file_key(self, key: _Key, raw: Any = None) -> str | None:
+        """Key in the cache on disk of the file that a value names; None where files of its tower are not cached."""
+        index, tower, alternative = key
+        if tower not in self._files:
+            return None
+        if key not in self._file_keys:
+            raw = self.raw(self.records[index], tower, alternative) if raw is None else raw
+            self._file_keys[key] = self._files[tower].key(raw)
+        return self._file_keys[key]
+
+    def _features_of(self, tower: str, transform: Transform) -> dict[tuple[int, int], Any]:
         """The features in memory computed by this transform; those of an earlier one are dropped."""
-        owner, features = self._features.get(side, (None, {}))
+        owner, features = self._features.get(tower, (None, {}))
         if owner is not transform:
             with self._lock:
                 self.used_bytes -= sum(nbytes(one) + _OVERHEAD for one in features.values())
             features = {}
-            self._features[side] = (transform, features)
+            self._features[tower] = (transform, features)
         return features
 
-    def raw(self, record: Record, side: str, alternative: int) -> Any:
+    def raw(self, record: Record, tower: str, alternative: int) -> Any:
         """Input of the modality's `read`: the value itself, or the file that it names."""
-        value = record.values[side][alternative]
-        if isinstance(value, str) and not self.modalities[side].value_is_sample:
+        value = record.values[tower][alternative]
+        if isinstance(value, str) and not self.modalities[tower].value_is_sample:
             return self.source.fetch(value)
         return value
 
-    def read_many(self, places: Sequence[int]) -> None:
+    def read_many(self, indices: Sequence[int]) -> None:
         """Read the values of these records at once, if there is a folder and their modality supports it.
 
         Raises:
             UserError: the folder cannot be written.
         """
-        for side, modality in self.modalities.items():
+        for tower, modality in self.modalities.items():
             if self.folder is None or not modality.value_is_sample or not isinstance(modality, CachedReading):
                 continue
             wanted = [
-                (place, side, alternative)
-                for place in places
-                for alternative in range(len(self.records[place].values.get(side, ())))
+                (index, tower, alternative)
+                for index in indices
+                for alternative in range(len(self.records[index].values.get(tower, ())))
             ]
             try:
-                values = [self.raw(self.records[place], side, alternative) for place, _, alternative in wanted]
+                values = [self.raw(self.records[index], tower, alternative) for index, _, alternative in wanted]
                 made = modality.read_many(values, self.folder, self.workers) if wanted else None
             except OSError as error:
                 raise _unwritable(self.folder, error) from error
             if made is not None:
-                many = _OnDisk(side, *made)
+                many = _OnDisk(tower, *made)
                 self._on_disk.append(many)
                 self._rows |= {key: (many, row) for row, key in enumerate(wanted)}
 
-    def featurise_many(self, side: str, transform: Transform) -> None:
+    def featurise_many(self, tower: str, transform: Transform) -> None:
         """Compute the features of all samples that were read at once, if the transform supports it.
 
         Raises:
@@ -171,19 +190,19 @@ class Samples:
         if self.folder is None or not isinstance(transform, CachedFeatures):
             return
         for many in self._on_disk:
-            if many.side == side and many.transform is not transform:
+            if many.tower == tower and many.transform is not transform:
                 try:
                     many.features = transform.featurise_many(many.samples, self.folder, self.workers)
                     many.transform = transform
                 except OSError as error:
                     raise _unwritable(self.folder, error) from error
 
-    def scan(self, places: Sequence[int]) -> dict[int, Rejected]:
+    def scan(self, indices: Sequence[int]) -> dict[int, Rejected]:
         """Decode every sample of these records, cache what fits, and return the unusable records."""
-        self.read_many(places)
-        chunks = [places[start : start + _CHUNK] for start in range(0, len(places), _CHUNK)]
+        self.read_many(indices)
+        chunks = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
         rejected: dict[int, Rejected] = {}
-        tty, console = sys.stderr.isatty() and len(places) > 1000, Console(stderr=True)
+        tty, console = sys.stderr.isatty() and len(indices) > 1000, Console(stderr=True)
         # Decoders release the GIL: two threads already use a second core.
         with ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2))) as pool:
             scanned = pool.map(self._scan_chunk, chunks)
@@ -191,48 +210,66 @@ class Samples:
                 rejected.update(found)
         return rejected
 
-    def _scan_chunk(self, places: Sequence[int]) -> dict[int, Rejected]:
-        found = (self._scan_one(place) for place in places)
-        return {place: problem for place, problem in zip(places, found, strict=True) if problem is not None}
+    def _scan_chunk(self, indices: Sequence[int]) -> dict[int, Rejected]:
+        found = (self._scan_one(index) for index in indices)
+        return {index: problem for index, problem in zip(indices, found, strict=True) if problem is not None}
 
-    def _scan_one(self, place: int) -> Rejected | None:
-        record = self.records[place]
-        for side in self.modalities:
-            for alternative in range(len(record.values.get(side, ()))):
-                many, row = self._rows.get((place, side, alternative), (None, 0))
+    def _scan_one(self, index: int) -> Rejected | None:
+        record = self.records[index]
+        for tower in self.modalities:
+            for alternative in range(len(record.values.get(tower, ()))):
+                many, row = self._rows.get((index, tower, alternative), (None, 0))
+                key = (index, tower, alternative)
                 try:
-                    if many is None:
-                        self._keep(self._cache, (place, side, alternative), self._decode(place, side, alternative))
-                    elif row in many.rejected:
+                    if many is not None and row in many.rejected:
                         raise many.rejected[row]
+                    if many is None and not self._is_on_disk(key):
+                        self._keep(self._cache, key, self._decode(index, tower, alternative))
                 except Exception as error:  # decoders raise anything on untrusted files
-                    return self.rejection(record, side, alternative, error)
+                    return self.rejection(record, tower, alternative, error)
         return None
 
-    def _decode(self, place: int, side: str, alternative: int) -> Any:
-        many, row = self._rows.get((place, side, alternative), (None, 0))
+    def _decode(self, index: int, tower: str, alternative: int) -> Any:
+        many, row = self._rows.get((index, tower, alternative), (None, 0))
         if many is not None:
             return many.samples[row]
-        return self.modalities[side].read(self.raw(self.records[place], side, alternative))
+        raw = self.raw(self.records[index], tower, alternative)
+        files, key = self._files.get(tower), self._file_key((index, tower, alternative), raw)
+        if files is None or key is None:
+            return self.modalities[tower].read(raw)
+        sample = files.sample(key)
+        if sample is MISSING:
+            sample = self.modalities[tower].read(raw)
+            files.keep_sample(key, sample)
+        return sample
 
-    def rejection(self, record: Record, side: str, alternative: int, error: Exception) -> Rejected:
+    def _is_on_disk(self, key: _Key) -> bool:
+        file_key = self._file_key(key)
+        return file_key is not None and self._files[key[1]].cache.has(file_key)
+
+    def rejection(self, record: Record, tower: str, alternative: int, error: Exception) -> Rejected:
         """A failed sample as an entry of `rejected.jsonl`."""
-        value = record.values[side][alternative]
+        value = record.values[tower][alternative]
         expected, came = _words(error)
-        file = value if isinstance(value, str) and not self.modalities[side].value_is_sample else ""
-        return Rejected(record.location, record.id, side, file, f"expected {expected}, got {came}")
+        file = value if isinstance(value, str) and not self.modalities[tower].value_is_sample else ""
+        return Rejected(record.location, record.id, tower, file, f"expected {expected}, got {came}")
 
-    def _named(self, record: Record, side: str, alternative: int, error: Exception) -> BadSample:
-        rejected = self.rejection(record, side, alternative, error)
-        where = " ".join(part for part in (rejected.location, side, rejected.file) if part)
+    def _named(self, record: Record, tower: str, alternative: int, error: Exception) -> BadSample:
+        rejected = self.rejection(record, tower, alternative, error)
+        where = " ".join(part for part in (rejected.location, tower, rejected.file) if part)
         return BadSample(where, *_words(error))
 
-    def _keep(self, where: dict[Any, Any], key: Any, value: Any) -> None:
+    def _keep(self, where: dict[Any, Any], key: Any, value: Any, *, instead_of: _Key | None = None) -> None:
+        """Keep a value if it fits; a sample that only led to these features makes room for them."""
         size = nbytes(value) + _OVERHEAD
         with self._lock:
-            if key not in where and self.used_bytes + size <= self.cache_bytes:
+            sample = None if instead_of is None else self._cache.get(instead_of)
+            freed = 0 if sample is None else nbytes(sample) + _OVERHEAD
+            if key not in where and self.used_bytes + size - freed <= self.cache_bytes:
                 where[key] = value
-                self.used_bytes += size
+                self.used_bytes += size - freed
+                if instead_of is not None:
+                    self._cache.pop(instead_of, None)
 
     def __getstate__(self) -> dict[str, Any]:
         # Spawned workers read samples themselves: sending gigabytes to each would be slower.
@@ -242,25 +279,6 @@ class Samples:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
-
-
-def nbytes(sample: Any) -> int:
-    """Approximate memory of a sample in bytes.
-
-    Example:
-        >>> import numpy as np
-        >>> nbytes((np.zeros((2, 3), dtype=np.uint8), b"ab"))
-        8
-    """
-    if hasattr(sample, "nbytes"):
-        return int(sample.nbytes)
-    if isinstance(sample, bytes | str):
-        return len(sample)
-    if isinstance(sample, Mapping):
-        return sum(nbytes(value) for value in sample.values())
-    if isinstance(sample, list | tuple):
-        return sum(nbytes(value) for value in sample)
-    return sys.getsizeof(sample) + sum(nbytes(value) for value in getattr(sample, "__dict__", {}).values())
 
 
 def _unwritable(folder: Path, error: OSError) -> UserError:

@@ -1,6 +1,7 @@
 """The echo modality: what the core calls."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -36,6 +37,9 @@ class EchoModality(Modality):
         "features": EchoFeatureLinear,
     }
 
+    cached_types: ClassVar[Sequence[type]] = (Echo,)
+    reading_libraries: ClassVar[Sequence[str]] = ("av", "pydicom", "numpy")
+
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
 
@@ -46,6 +50,11 @@ class EchoModality(Modality):
     def read(self, source: Any) -> Echo:
         """Decode and check, see `read_echo`."""
         return read_echo(source, strict=self.strict)
+
+    def files_read(self, path: Path) -> Sequence[Path]:
+        """The clip, and the file with the rate beside an array."""
+        beside = path.with_suffix(".json")
+        return [path, beside] if path.suffix.lower() == ".npy" and beside.is_file() else [path]
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> EchoTransform:
         """The settings of an image encoder's weights or of the features, overridden by the given ones."""

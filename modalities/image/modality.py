@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -39,10 +40,16 @@ class ImageModality(Modality):
         "open_clip": OpenClipImage,
     }
     perturbations: ClassVar[Mapping[str, Sequence[float]]] = PERTURBATIONS
+    cached_types: ClassVar[Sequence[type]] = ()
+    reading_libraries: ClassVar[Sequence[str]] = ("pillow", "numpy")
 
     def read(self, source: Any) -> Pixels:
         """Decode, see `read_image`."""
         return read_image(source)
+
+    def files_read(self, path: Path) -> Sequence[Path]:
+        """The file alone."""
+        return [path]
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> ImageTransform:
         """The settings of the encoder's pretrained weights, overridden by the given ones."""

@@ -1,6 +1,7 @@
 """The point cloud modality: what the core calls."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -35,10 +36,16 @@ class PointCloudModality(Modality):
         "features": ShapeLinear,
     }
     perturbations: ClassVar[Mapping[str, Sequence[float]]] = PERTURBATIONS
+    cached_types: ClassVar[Sequence[type]] = (PointCloud,)
+    reading_libraries: ClassVar[Sequence[str]] = ("trimesh", "laspy", "h5py", "numpy")
 
     def read(self, source: Any) -> PointCloud:
         """Decode, and sample the surface of a mesh, see `read_pointcloud`."""
         return read_pointcloud(source)
+
+    def files_read(self, path: Path) -> Sequence[Path]:
+        """The file alone: no file that it refers to is opened."""
+        return [path]
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> PointCloudTransform:
         """The default settings, or the given ones."""

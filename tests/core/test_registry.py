@@ -34,7 +34,9 @@ def test_first_party_names() -> None:
 
 
 def test_an_unknown_name_lists_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"no modality called 'imgae'; did you mean 'image'\? \(known: .*vector, video\)"):
+    with pytest.raises(
+        UserError, match=r"no modality called 'imgae'; did you mean 'image'\? \(known: .*vector, video\)"
+    ):
         registry.load("modalities", "imgae")
 
 
