@@ -1,0 +1,1 @@
+"""Simulated clips of moving shapes with true masks, for trials without data."""

@@ -1,0 +1,1 @@
+"""Simulated and published data sets of clips and sentences."""
