@@ -1,13 +1,17 @@
 """The video modality: what the core calls."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmalign.modality import Encoder, Modality
+from mmalign.capabilities import TokenLabels
+from mmalign.modality import Encoder, Modality, Transform
 from modalities.common.image_tower import ImageTower, tower_settings
+from modalities.video.encoders.trajtok import TrajTok
+from modalities.video.encoders.trajvit import TrajViT
 from modalities.video.encoders.vit3d import ViT3d
+from modalities.video.explain import ClipUnits, clip_labels
 from modalities.video.read import read_video
 from modalities.video.sample import Clip
 from modalities.video.synthetic import synthetic_clip
@@ -23,8 +27,10 @@ class VideoModality(Modality):
     name = "video"
     description = "video clips: NPZ; an item is 16 frames and, for some encoders, object trajectories"
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
-        "frames": ImageTower,
+        "trajvit": TrajViT,
+        "trajtok": TrajTok,
         "vit3d": ViT3d,
+        "frames": ImageTower,
     }
 
     def read(self, source: Any) -> Clip:
@@ -32,8 +38,10 @@ class VideoModality(Modality):
         return read_video(source)
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> VideoTransform:
-        """The settings of an image encoder's weights, overridden by the given ones."""
+        """The settings of an image encoder's weights, or trajectories, overridden by the given ones."""
         wanted = tower_settings(encoder_args) if encoder == "frames" else {}
+        if encoder in ("", "trajvit"):
+            wanted = {"tracks": "supervoxels"}
         return VideoTransform(VideoSettings.make(wanted | settings))
 
     def restore_transform(self, config: Mapping[str, Any]) -> VideoTransform:
@@ -45,6 +53,18 @@ class VideoModality(Modality):
         from modalities.video.picture import draw_clip
 
         draw_clip(sample, axes)
+
+    def token_labels(
+        self, sample: Clip, transform: Transform, encoder: Encoder, level: str, count: int
+    ) -> TokenLabels | None:
+        """Trajectories, space-time patches or frames, see `clip_labels`."""
+        if not isinstance(transform, VideoTransform):
+            return None
+        return clip_labels(sample, transform, encoder, level, count)
+
+    def weighted_picture(self, sample: ClipUnits, axes: "Axes", weights: Sequence[float]) -> None:
+        """Draw the strip of frames, darker where the unit of a cell has a low weight."""
+        self.picture(sample.lit(weights), axes)
 
     def toy_sample(self, label: int, rng: np.random.Generator) -> Clip:
         """One of ten kinds of a moving shape, see `synthetic_clip`."""

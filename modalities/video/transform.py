@@ -16,12 +16,13 @@ from mmalign.types import Inputs
 from modalities.common.framing import CROPS, Framing
 from modalities.video.augment import View, recoloured
 from modalities.video.bounds import sampled
-from modalities.video.sample import MAX_FRAMES, Clip
+from modalities.video.sample import MAX_FRAMES, Clip, Tracks
+from modalities.video.trajectories import METHODS, make
 
 Item = dict[str, NDArray[Any]]
 Triple = tuple[float, float, float]
 
-TRACKS = ("none",)
+TRACKS = ("none", *METHODS)
 CHOICES = {"crop": CROPS, "tracks": TRACKS}
 INTEGERS = {
     "frames": (1, MAX_FRAMES),
@@ -43,7 +44,8 @@ class VideoSettings:
             (black bars).
         mean: Mean of red, green, blue on the scale 0..1, subtracted.
         std: Standard deviation of red, green, blue; divides the values.
-        tracks: Origin of the trajectories: none.
+        tracks: Origin of the trajectories: none, masks (the clip's own), supervoxels, flow (superpixels linked by
+            optical flow) or grid (fixed patches).
         max_tracks: Largest number of trajectories, kept by area times duration; the others join the background.
         cell: Side of one cell of the grid that trajectories are read on, in pixels; divides `size`.
         segments: Requested number of supervoxels or grid tubes.
@@ -120,7 +122,11 @@ class VideoTransform(Transform):
         self.settings, self.sealed = settings, sealed
 
     def featurise(self, sample: Clip) -> Item:
-        """Sample and resize frames."""
+        """Sample and resize frames, and make trajectories.
+
+        Raises:
+            BadSample: trajectories are to be the clip's own masks, and it has none.
+        """
         s = self.settings
         indices = sampled(len(sample), s.frames)
         height, width = sample.frames.shape[1:3]
@@ -128,7 +134,17 @@ class VideoTransform(Transform):
         padding = (0, s.frames - len(indices))
         frames = np.pad(framing.bilinear(sample.frames[indices]), (padding, *[(0, 0)] * 3), mode="edge")
         times = np.pad(((indices + 0.5) / sample.rate).astype(np.float32), padding, mode="edge")
-        return {"frames": frames, "times": times, "mask": np.arange(s.frames) < len(indices)}
+        mask = np.arange(s.frames) < len(indices)
+        item: Item = {"frames": frames, "times": times, "mask": mask}
+        if s.tracks == "none":
+            return item
+        own = None
+        if sample.tracks is not None:
+            labels = framing.nearest(sample.tracks.labels[indices])
+            table = sample.tracks.table[:, indices]
+            own = Tracks(np.pad(labels, (padding, (0, 0), (0, 0))), np.pad(table, ((0, 0), padding)))
+        tracks = make(frames, mask, method=s.tracks, segments=s.segments, max_tracks=s.max_tracks, tracks=own)
+        return {**item, "tracks": tracks}
 
     def __call__(self, features: Item, rng: np.random.Generator | None = None) -> Item:
         """Make the item; with `rng`, augmented."""

@@ -54,6 +54,8 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     ("pointcloud", "pointnet"): {"width": 16, "hidden": 16},
     ("pointcloud", "features"): {"width": 16},
     ("video", "frames"): {"tower": "vit", "args": {"width": 16, "depth": 1, "heads": 2}, "layers": 1, "heads": 2},
+    ("video", "trajvit"): {"width": 16, "depth": 1, "heads": 2, "cnn_width": 4},
+    ("video", "trajtok"): {"width": 16, "depth": 1, "heads": 2, "cnn_width": 4, "queries": 6},
     ("video", "vit3d"): {"width": 16, "depth": 1, "heads": 2, "tubelet": [2, 8]},
     ("echo", "image"): {"tower": "vit", "args": {"width": 16, "depth": 1, "heads": 2}, "layers": 1, "heads": 2},
 }
