@@ -100,11 +100,17 @@ def fingerprint_of(records: Iterable[Record], stores: Mapping[str, FileStore], c
         digest.update(repr((known, sorted(record.targets.items()))).encode("utf-8", "backslashreplace"))
         for side in sides & set(record.values):
             for name in record.values[side]:
-                digest.update(str(_size(name, stores)).encode())
+                digest.update(str(file_size(name, stores)).encode())
     return digest.hexdigest()
 
 
-def _size(name: str, stores: Mapping[str, FileStore]) -> int:
+def file_size(name: str, stores: Mapping[str, FileStore]) -> int:
+    """The size of a file in bytes; -1 if it is missing.
+
+    Args:
+        name: Its name.
+        stores: Prefix of file names -> store of the files.
+    """
     start = next(start for start in stores if name.startswith(start))
     try:
         found = stores[start].fetch(name.removeprefix(start))
