@@ -21,7 +21,9 @@ def train_command(arguments: list[str]) -> int:
         print("recipes:", ", ".join(recipes.names()), "or a .yaml file\n")
         print("`mmalign train RECIPE --help` prints the flags of a recipe.")
         return 0
-    if arguments[0].startswith("-"):
+    if "--resume" in arguments and arguments[0].startswith("-"):  # the run knows its recipe
+        arguments = ["", *arguments]
+    elif arguments[0].startswith("-"):
         raise UserError(f"expected a recipe first, got {arguments[0]!r} (known: {', '.join(recipes.names())})")
     if wanted:
         from mmalign.cli.train_help import show_train_help

@@ -56,7 +56,7 @@ def check_flags(
         mmalign.errors.UserError: --sede: no such key; did you mean --seed?
     """
     tree: Any = content or {}
-    given = _pairs(arguments)
+    given = pairs_of(arguments)
     for key, value in given:
         tree = merge(tree, key.split("."), True if value is None else _value(value))
     named = [key.split(".") for key, _ in given]
@@ -75,7 +75,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def _pairs(arguments: list[str]) -> list[tuple[str, str | None]]:
+def pairs_of(arguments: list[str]) -> list[tuple[str, str | None]]:
     """Each flag, without its dashes, and its value (None where it has none)."""
     pairs: list[tuple[str, str | None]] = []
     for argument, following in zip(arguments, [*arguments, "--"][1:], strict=True):

@@ -100,29 +100,39 @@ class EpochBatches(Sampler[Any]):
     ) -> None:
         self.indices, self.batch_size, self.neighbours = indices, batch_size, neighbours
         self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
-        self.epoch, self._start = 0, 0
+        self.epoch, self._first, self._begun = 0, 0, 0
 
     @property
     def position(self) -> tuple[int, int]:
-        """The epoch and first batch of the next pass."""
-        return self.epoch, self._start
+        """The epoch and first row of the next pass."""
+        return self.epoch, self._first
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next pass (called by Lightning); it starts at its first batch unless resumed."""
+        """Set the epoch of the next pass (called by Lightning); it starts at its first row unless resumed."""
         if epoch != self.epoch:
-            self.epoch, self._start = epoch, 0
+            self.epoch, self._first, self._begun = epoch, 0, 0
 
-    def resume(self, epoch: int, batch: int) -> None:
-        """Start the next pass, and only that one, at `epoch` and batch `batch`."""
-        self.epoch, self._start = epoch, batch
+    def resume(self, epoch: int, row: int) -> None:
+        """Start the next pass, and only that one, at a row of the order of `epoch`, counted over all processes."""
+        self.epoch, self._first, self._begun = epoch, row, row
 
     def __len__(self) -> int:
         """Number of batches of a full pass, resumed or not."""
         return len(self._bounds())
 
+    def counted(self, row: int) -> int:
+        """Number of batches of a pass before one that starts at this row: those of a full pass less the rest."""
+        return len(self) - len(self._bounds(row))
+
+    def row_after(self, batch: int) -> int:
+        """Rows of the current pass that are seen once `batch` batches of it are counted."""
+        bounds = self._bounds(self._begun)
+        done = batch - self.counted(self._begun)
+        return bounds[min(done, len(bounds)) - 1][1] if done > 0 and bounds else self._begun
+
     def __iter__(self) -> Iterator[Key]:
         # The start is read at the first batch: a loader with workers creates two iterators and uses one.
-        epoch, start, self._start = self.epoch, self._start, 0
+        epoch, first, self._first = self.epoch, self._first, 0
         order = self.indices
         if self.shuffle:
             # Four numbers: an item's generator is seeded with three, and SeedSequence pads with zeros.
@@ -133,16 +143,19 @@ class EpochBatches(Sampler[Any]):
                 rows = rng.permutation(len(order))
                 order = order[self.neighbours.together(rows, self.batch_size * distributed.world_size(), rng)]
         rank, world = distributed.rank(), distributed.world_size()
-        for low, high in self._bounds()[start:]:
+        for low, high in self._bounds(first):
             yield epoch if self.shuffle else NO_EPOCH, np.array_split(order[low:high], world)[rank]
 
-    def _bounds(self) -> list[tuple[int, int]]:
+    def _bounds(self, first: int = 0) -> list[tuple[int, int]]:
+        """First and last row of each batch from the row `first` on."""
         world, count = distributed.world_size(), len(self.indices)
         size = self.batch_size * world
-        starts = list(range(0, count, size))
-        if self.drop_last and count % size:
+        starts, rest = list(range(first, count, size)), (count - first) % size
+        if self.drop_last and rest:
             starts.pop()
-            count -= count % size
-        elif len(starts) > 1 and count % size and count % size < world:
+            count -= rest
+        elif rest < world and rest and len(starts) > 1:
             starts.pop()  # so that every rank has rows
-        return list(pairwise([*starts, count]))
+        elif rest < world and rest and first:
+            starts = []  # fewer rows than ranks are left of a resumed pass
+        return list(pairwise([*starts, count])) if starts else []

@@ -1,7 +1,6 @@
 """Callbacks for bit-exact resumption and for progress lines without a terminal."""
 
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 
 from mmalign.errors import UserError
 from mmalign.training.data_module import TrainingData
+from mmalign.training.resume import OWN, RUN, count_batches, epoch_and_batch, own_part
 from mmalign.version import CHECKPOINT_FORMAT, __version__
 
 
@@ -19,28 +19,38 @@ class ExactResume(pl.Callback):
     On the CPU the weights of a run resumed from any checkpoint equal those of an uninterrupted run to the bit. Only
     tensors and plain values are saved, so that checkpoints load with `weights_only=True`.
 
-    The trainer's data module must be a `TrainingData`.
+    The trainer's data module must be a `TrainingData`. With another batch size or number of processes, the run goes on
+    at the first row that the epoch has not seen.
+
+    Args:
+        recipe: Name of the recipe, saved with each checkpoint.
+        settings: All settings of the run as JSON, saved with each checkpoint.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, recipe: str = "", settings: str = "") -> None:
+        self.recipe, self.settings = recipe, settings
         self._pending: dict[str, Any] | None = None
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the random states and the data's hash."""
+        """Add the random states, the data's hash and the position in the data; and apart from them the settings."""
         _, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - third-party code may use it
-        checkpoint["mmalign"] = {
+        data = _training_data(trainer)
+        checkpoint[OWN] = {
             "format": CHECKPOINT_FORMAT,
             "version": __version__,
-            "data": _training_data(trainer).data.fingerprint(),
+            "data": data.data.fingerprint(),
+            "rows_per_step": data.rows_per_step,
+            "rows_seen": data.rows_seen(epoch_and_batch(checkpoint)[1]),
             "python": random.getstate(),
             "numpy": (torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached),
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
+        checkpoint[RUN] = {"recipe": self.recipe, "settings": self.settings}
 
     def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Set the data to the position of the checkpoint; random states follow at the first batch."""
-        saved = _own_part(checkpoint)
+        saved = own_part(checkpoint)
         data = _training_data(trainer)
         now = data.data.fingerprint()
         if saved["data"] != now:
@@ -48,16 +58,41 @@ class ExactResume(pl.Callback):
                 f"the data has changed since the checkpoint (hash {saved['data']}, now {now}); "
                 "resume with the same manifest and files, or start a new run"
             )
-        loop = checkpoint["loops"]["fit_loop"]
-        epoch = loop["epoch_progress"]["current"]["processed"]
-        progress = loop["epoch_loop.batch_progress"]
-        batch = progress["current"]["processed"]
-        ended = progress["is_last_batch"] or loop["epoch_progress"]["current"]["started"] == epoch
-        # A checkpoint saved by validation or at the end of an epoch already counts that epoch.
-        if ended:
-            epoch, batch = epoch + (loop["epoch_progress"]["current"]["started"] > epoch), 0
-        data.resume(epoch, batch)
+        epoch, batch = epoch_and_batch(checkpoint)
+        before, row = saved.get("rows_per_step", data.rows_per_step), saved.get("rows_seen", batch * data.rows_per_step)
+        row = row if batch else 0
+        if before != data.rows_per_step:
+            self._go_on_with_other_steps(trainer, module, checkpoint, (epoch, row), before)
+        data.resume(epoch, row)
         self._pending = saved
+
+    def _go_on_with_other_steps(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        checkpoint: dict[str, Any],
+        position: tuple[int, int],
+        before: int,
+    ) -> None:
+        """Steps have another number of rows than before: set the counts of batches and the learning rate's schedule."""
+        data, (epoch, row) = _training_data(trainer), position
+        if data.data.config.hard_negatives is not None and row:
+            raise UserError(
+                f"--resume: {before} rows a step were trained, asked for {data.rows_per_step}; with hard negatives the "
+                "order depends on it: resume with the same batch size and number of processes"
+            )
+        if row:
+            count_batches(checkpoint, data.batches_before(row))
+        if trainer.max_epochs and trainer.max_epochs > 0 and trainer.max_steps < 0:
+            rows = len(data.data.split("train"))
+            done = (epoch + row / max(1, rows)) / trainer.max_epochs
+            module.resume_schedule(checkpoint["global_step"], done)  # type: ignore[operator]
+        if trainer.is_global_zero:
+            print(
+                f"resumed with {data.rows_per_step} rows a step (were {before}): "
+                f"epoch {epoch + 1} goes on at row {row}",
+                flush=True,
+            )
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, index: int) -> None:
         """Restore the random states: last, because building loaders and validation also draw numbers."""
@@ -91,30 +126,9 @@ class EpochLines(pl.Callback):
         print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  " + "  ".join(shown), flush=True)
 
 
-def require_format(path: Path) -> None:
-    """Reject a checkpoint of another format before data are read and weights are loaded.
-
-    Raises:
-        UserError: another version of mmalign, or another program, wrote it.
-    """
-    _own_part(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
-
-
 def _training_data(trainer: pl.Trainer) -> TrainingData:
     data: TrainingData = trainer.datamodule  # type: ignore[attr-defined]
     return data
-
-
-def _own_part(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    saved: dict[str, Any] | None = checkpoint.get("mmalign")
-    if saved is None:
-        raise UserError("this checkpoint was not written by mmalign: it has no random states and no data hash")
-    if saved.get("format") != CHECKPOINT_FORMAT:
-        raise UserError(
-            f"expected checkpoint format {CHECKPOINT_FORMAT}, got {saved.get('format', 1)}; it was written by mmalign "
-            f"{saved.get('version', 'before checkpoints had a format')}, this is {__version__}; start a new run"
-        )
-    return saved
 
 
 def _tuples(value: Any) -> Any:

@@ -60,14 +60,7 @@ class TrainingData(pl.LightningDataModule):
                 "lower --data.batch_size or set --data.drop_last false"
             )
         before = self._train
-        self._train = EpochBatches(
-            indices,
-            config.batch_size,
-            shuffle=True,
-            drop_last=config.drop_last,
-            seed=config.seed,
-            neighbours=before.neighbours if before else self._neighbours(),
-        )
+        self._train = self._batches(before.neighbours if before else self._neighbours())
         self._train.resume(*(before.position if before else self._resume))
         return self._pair_loader(self._train)
 
@@ -78,17 +71,41 @@ class TrainingData(pl.LightningDataModule):
             return []
         return self._pair_loader(EpochBatches(indices, self.data.config.batch_size, shuffle=False))
 
-    def resume(self, epoch: int, batch: int) -> None:
-        """Start the next pass of the train loader at this epoch and batch."""
+    def resume(self, epoch: int, row: int) -> None:
+        """Start the next pass of the train loader at a row of this epoch's order, counted over all processes."""
         if self._train is None:
-            self._resume = (epoch, batch)
+            self._resume = (epoch, row)
         else:
-            self._train.resume(epoch, batch)
+            self._train.resume(epoch, row)
+
+    def batches_before(self, row: int) -> int:
+        """Number of batches of an epoch that is resumed at this row before the resumed ones."""
+        return (self._train or self._batches()).counted(row)
+
+    def rows_seen(self, batch: int) -> int:
+        """Rows of the current epoch that are seen once `batch` batches of it are counted."""
+        return 0 if self._train is None else self._train.row_after(batch)
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of a step, over all processes."""
+        return self.data.config.batch_size * distributed.world_size()
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the train loader's next pass."""
         if self._train is not None:
             self._train.set_epoch(epoch)
+
+    def _batches(self, neighbours: Neighbours | None = None) -> EpochBatches:
+        indices, config = np.asarray(self.data.split("train").indices, dtype=np.int64), self.data.config
+        return EpochBatches(
+            indices,
+            config.batch_size,
+            shuffle=True,
+            drop_last=config.drop_last,
+            seed=config.seed,
+            neighbours=neighbours,
+        )
 
     def _neighbours(self) -> Neighbours | None:
         config = self.data.config

@@ -35,6 +35,16 @@ class AlignmentModule(pl.LightningModule):
         self.aligner, self.optimizer_config = aligner, optimizer or OptimizerConfig()
         self._mixup = Mixup(mixup, aligner.modalities, aligner.objective) if mixup and mixup.tower else None
         self._seen, self._since = 0, time.perf_counter()
+        self._resumed = (0, 0.0)
+
+    def resume_schedule(self, step: int, done: float) -> None:
+        """Continue the schedule of a run whose steps had another number of rows.
+
+        Args:
+            step: Optimiser steps so far.
+            done: Fraction of the training that they are.
+        """
+        self._resumed = (step, done)
 
     def setup(self, stage: str) -> None:
         """Reject configurations that would train wrongly."""
@@ -47,9 +57,21 @@ class AlignmentModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, stepped with the optimiser."""
-        steps = self.trainer.estimated_stepping_batches
-        optimizer, schedule = build(self.aligner, self.optimizer_config, int(steps))
+        steps = int(self.trainer.estimated_stepping_batches)
+        optimizer, schedule = build(self.aligner, self.optimizer_config, lambda step: self._at(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _at(self, step: int, steps: int) -> tuple[float, float]:
+        """A step and the number of all steps, in steps of the size that most of the training had until now.
+
+        Steps that are taken after `resume_schedule` count for the same fraction of the training as before.
+        """
+        before, done = self._resumed
+        if not 0 < done < 1 or not before:
+            return step, steps
+        total = before / done
+        left = max(1.0, steps * (1 - done))  # steps of the new size that remain
+        return before + (step - before) * (total - before) / left if step > before else step, total
 
     def on_train_epoch_start(self) -> None:
         """Freeze and unfreeze encoders as configured."""
@@ -58,7 +80,8 @@ class AlignmentModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """The loss of one batch; logs its terms."""
-        self.aligner.set_progress(self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches)))
+        step, steps = self._at(self.trainer.global_step, int(self.trainer.estimated_stepping_batches))
+        self.aligner.set_progress(step / max(1, steps))
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         self._gradient_norms = GradientNorms() if every and self.trainer.global_step % every == 0 else None
         batch = self._mixup(batch) if self._mixup is not None else batch

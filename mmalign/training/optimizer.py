@@ -1,7 +1,7 @@
 """AdamW with weight-decay exemptions, warm-up and cosine decay."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -56,14 +56,22 @@ def parameter_groups(model: Aligner, config: OptimizerConfig) -> list[dict[str, 
     ]
 
 
-def build(model: Aligner, config: OptimizerConfig, steps: int) -> tuple[torch.optim.AdamW, LambdaLR]:
-    """The optimiser, and its schedule over `steps` optimiser steps."""
+def build(
+    model: Aligner, config: OptimizerConfig, at: Callable[[int], tuple[float, float]]
+) -> tuple[torch.optim.AdamW, LambdaLR]:
+    """The optimiser and its schedule.
+
+    Args:
+        model: The model.
+        config: Settings.
+        at: Optimiser step -> the step and the number of all steps, for `factor_at`.
+    """
     groups = parameter_groups(model, config)
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps)
-    return optimizer, LambdaLR(optimizer, lambda step: factor_at(step, steps, config))
+    return optimizer, LambdaLR(optimizer, lambda step: factor_at(*at(step), config))
 
 
-def factor_at(step: int, steps: int, config: OptimizerConfig) -> float:
+def factor_at(step: float, steps: float, config: OptimizerConfig) -> float:
     """Learning rate at a step as a fraction of the peak: linear warm-up, then cosine decay to `final`.
 
     Example:

@@ -1,5 +1,6 @@
 """`mmalign train`: a recipe with overrides, run by LightningCLI, written as a run folder with a bundle."""
 
+import json
 import logging
 import os
 import shlex
@@ -18,16 +19,17 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from mmalign import bundle, recipes
 from mmalign.configuration.arguments import Argument, arguments_of
 from mmalign.configuration.keys import Section
-from mmalign.configuration.overrides import check_flags, fold_open_dicts
+from mmalign.configuration.overrides import check_flags, fold_open_dicts, pairs_of
 from mmalign.configuration.overrides import parse as parse_flags
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.registry import missing_extra, nearest
 from mmalign.training.build import ModelConfig, build_model, chunks_of
-from mmalign.training.callbacks import EpochLines, ExactResume, require_format
+from mmalign.training.callbacks import EpochLines, ExactResume
 from mmalign.training.data_module import TrainingData
 from mmalign.training.module import AlignmentModule
+from mmalign.training.resume import RUN, read_checkpoint, require_same_settings
 from mmalign.training.run_config import RunConfig, registered_arguments
 from mmalign.version import __version__
 
@@ -50,8 +52,8 @@ class TrainCLI(LightningCLI):
             parser.add_argument(f"--{name}", default=argument.default, help=argument.about, **how)
         parser.link_arguments("seed_everything", "data.seed")
 
-    def __init__(self, *args: Any, extra_callbacks: Sequence[pl.Callback] = (), **kwargs: Any) -> None:
-        self.extra_callbacks = extra_callbacks
+    def __init__(self, *args: Any, recipe: str, extra_callbacks: Sequence[pl.Callback] = (), **kwargs: Any) -> None:
+        self.recipe, self.extra_callbacks = recipe, extra_callbacks
         super().__init__(*args, **kwargs)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -65,12 +67,31 @@ class TrainCLI(LightningCLI):
         finished = (self.out / "bundle" / "config.json").exists()
         if self.config.resume and not self.last.is_file():
             raise UserError(f"--resume: no checkpoint at {self.last}; start the run without --resume")
+        self.settings = self.parser.dump(self.config, format="json", skip_validation=True)
         if self.config.resume:
-            require_format(self.last)
+            self._compare(read_checkpoint(self.last))
         if finished and not (self.config.resume or self.config.overwrite):
             raise UserError(f"{self.out} holds a finished run; choose another --out, or --overwrite, or --resume")
         if self.last.exists() and not (finished or self.config.resume or self.config.overwrite):
             raise UserError(f"{self.out} holds an unfinished run; go on with --resume, or start anew with --overwrite")
+
+    def _compare(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse other settings than the checkpoint's before anything is written, and say what a change does."""
+        run = checkpoint.get(RUN)
+        if run is None:  # a checkpoint of before the settings were saved with it
+            return
+        before, now = json.loads(run["settings"]), json.loads(self.settings)
+        if self.recipe and Path(run["recipe"]).name != Path(self.recipe).name:
+            raise UserError(f"--resume: {self.out} was started with recipe {run['recipe']}, not {self.recipe}")
+        self.recipe = run["recipe"]
+        require_same_settings(before, now)
+        old, new = (settings["trainer"]["max_epochs"] for settings in (before, now))
+        if old != new:
+            print(
+                f"resumed for {new} epochs (were {old}): the learning rate follows the schedule of {new} epochs from "
+                "here on",
+                flush=True,
+            )
 
     def instantiate_classes(self) -> None:
         self.config_init = self.parser.instantiate(self.config)
@@ -83,7 +104,7 @@ class TrainCLI(LightningCLI):
         loggers: list[Logger] = [CSVLogger(str(self.out), name="logs")]
         loggers += given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
         loggers += [_logger(name, self.out) for name in self.config.loggers]
-        callbacks: list[pl.Callback] = [ExactResume()]
+        callbacks: list[pl.Callback] = [ExactResume(self.recipe, self.settings)]
         if self.config.ema:
             callbacks.append(EMAWeightAveraging(decay=self.config.ema))
         progress = settings["enable_progress_bar"]
@@ -110,12 +131,16 @@ class TrainCLI(LightningCLI):
 
 
 def parse(recipe: str, arguments: list[str], callbacks: Sequence[pl.Callback] = ()) -> TrainCLI:
-    """Read a recipe and its overrides and build data, model and trainer, without training."""
-    path = recipes.find(recipe)
+    """Read a recipe and its overrides and build data, model and trainer, without training.
+
+    A resumed run starts from its own settings instead of those of the recipe.
+    """
+    path = _run_settings(arguments) or recipes.find(recipe)
     content = _read_yaml(path)
     folded = fold_open_dicts(arguments, content)
     check_flags(folded, recipe_keys(), content, str(path), registered_arguments)
     return TrainCLI(
+        recipe=recipe,
         extra_callbacks=callbacks,
         save_config_callback=None,
         run=False,
@@ -145,6 +170,7 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
     """
     _quieten()
     cli = parse(recipe, arguments, callbacks)
+    recipe = cli.recipe
     out, data_config, config, trainer = cli.out, cli.data_config, cli.model_config, cli.trainer
     out.mkdir(parents=True, exist_ok=True)
     data = Dataset.open(data_config, config.modalities, out=out)
@@ -181,6 +207,21 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
         _say(trainer, f"saved {out / 'bundle'}; next: mmalign evaluate {out} --task {task}")
         _say(trainer, f'in Python: import mmalign; model = mmalign.load("{out}"); model.encode(...)')
     return out
+
+
+def _run_settings(arguments: list[str]) -> Path | None:
+    """The settings of the run that is resumed; None if none is.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    given = dict(pairs_of(arguments))
+    if "resume" not in given or given["resume"] not in (None, "true"):
+        return None
+    out = Path(given.get("out") or RunConfig.out)
+    if not (out / "config.yaml").is_file():
+        raise UserError(f"--resume: no run at {out}; start it without --resume")
+    return out / "config.yaml"
 
 
 def recipe_keys() -> dict[str, Argument]:
@@ -245,6 +286,8 @@ def _quieten() -> None:
         ".*across ranks is zero.*",
         ".*in eval mode at the start of training.*",
         ".*Grad strides do not match bucket view strides.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*your dataloader is not resumable.*",  # it is: `ExactResume`
     ):
         warnings.filterwarnings("ignore", message=text)
     for name in ("pytorch_lightning", "lightning_fabric"):

@@ -54,7 +54,7 @@ def test_near_pictures_are_drawn_together(
         pictures, modalities, hard_negatives="image", hard_negative_fraction=1.0, hard_negative_group_size=4
     )
     assert neighbours_in_batches(data) > alone + 10
-    data.resume(2, 3)
+    data.resume(2, 24)
     assert len(list(data.train_dataloader())) == 2
     assert calls == [16], "compared once, however often a loader is asked for"
 

@@ -97,7 +97,7 @@ def test_resuming_gives_the_same_batches(pictures: Path, modalities: dict[str, M
     data.set_epoch(2)
     whole = list(data.train_dataloader())
     fresh = prepared(pictures, modalities, workers=workers)
-    fresh.resume(2, 1)
+    fresh.resume(2, fresh.rows_per_step)
     loader = fresh.train_dataloader()
     rest = list(loader)
     assert len(rest) == len(whole) - 1

@@ -51,20 +51,45 @@ def test_resuming_continues_the_same_pass() -> None:
     sampler.set_epoch(3)
     whole = batches(sampler)
     fresh = EpochBatches(np.arange(40), 8, shuffle=True, seed=5)
-    fresh.resume(3, 2)
+    fresh.resume(3, 16)
     fresh.set_epoch(3)  # as Lightning does before the pass
     assert len(fresh) == 5
     assert batches(fresh) == whole[2:]
     assert batches(fresh) == whole  # only the next pass was resumed
-    fresh.resume(3, 2)
+    fresh.resume(3, 16)
     fresh.set_epoch(4)
     assert len(batches(fresh)) == 5
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("size", [2, 5, 7, 40])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_another_batch_size_goes_on_at_the_first_row_not_seen(
+    monkeypatch: pytest.MonkeyPatch, world: int, size: int, drop_last: bool
+) -> None:
+    before = EpochBatches(np.arange(40), 6, shuffle=True, seed=5, drop_last=drop_last)
+    before.set_epoch(3)
+    seen = flat(batches(before)[:4])
+    row = before.row_after(4)
+    assert row == len(seen) == 24
+    parts = []
+    for rank in range(world):
+        on_rank(monkeypatch, rank, world)
+        after = EpochBatches(np.arange(40), size, shuffle=True, seed=5, drop_last=drop_last)
+        after.resume(3, row)
+        after.set_epoch(3)
+        parts.append(batches(after))
+        assert after.counted(row) + len(parts[-1]) == len(after), "the epoch has its usual number of batches"
+    rest = [row for step in zip(*parts, strict=True) for row in flat(step)]
+    assert len(set(seen) | set(rest)) == len(seen) + len(rest), "no row is seen twice"
+    left = 40 - 24 - len(rest)
+    assert 0 <= left < (size * world if drop_last else world)
 
 
 def test_an_iterator_that_is_never_used_takes_nothing() -> None:
     # A loader with workers makes two and uses the second.
     sampler = EpochBatches(np.arange(40), 8, shuffle=True)
-    sampler.resume(0, 3)
+    sampler.resume(0, 24)
     unused = iter(sampler)
     assert len(list(iter(sampler))) == 2
     del unused
@@ -172,7 +197,7 @@ def test_near_rows_resume_and_are_shared_between_ranks(monkeypatch: pytest.Monke
     whole.set_epoch(5)
     order = batches(whole)
     fresh = near(250, share=0.7, size=3)
-    fresh.resume(5, 7)
+    fresh.resume(5, 7 * 12)
     assert batches(fresh) == order[7:]
     parts = []
     for rank in range(3):

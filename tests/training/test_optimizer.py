@@ -68,7 +68,7 @@ def test_schedule() -> None:
 
 
 def test_lr_scale_is_per_tower() -> None:
-    optimizer, _ = build(aligner(lr_scale=0.1), OptimizerConfig(lr=1.0, warmup=0), steps=10)
+    optimizer, _ = build(aligner(lr_scale=0.1), OptimizerConfig(lr=1.0, warmup=0), lambda step: (step, 10))
     rates = {id(p): group["initial_lr"] for group in optimizer.param_groups for p in group["params"]}
     model_rates = sorted(set(rates.values()))
     assert model_rates == pytest.approx([0.1, 1.0])
