@@ -65,8 +65,6 @@ class TrainCLI(LightningCLI):
         if not 0 <= self.config.ema < 1:
             raise UserError(f"--ema: expected a decay in [0, 1), 0 = none, got {self.config.ema:g}")
         finished = (self.out / "bundle" / "config.json").exists()
-        if self.config.resume and not self.last.is_file():
-            raise UserError(f"--resume: no checkpoint at {self.last}; start the run without --resume")
         self.settings = self.parser.dump(self.config, format="json", skip_validation=True)
         if self.config.resume:
             self._compare(read_checkpoint(self.last))
@@ -219,9 +217,13 @@ def _run_settings(arguments: list[str]) -> Path | None:
     if "resume" not in given or given["resume"] not in (None, "true"):
         return None
     out = Path(given.get("out") or RunConfig.out)
-    if not (out / "config.yaml").is_file():
-        raise UserError(f"--resume: no run at {out}; start it without --resume")
-    return out / "config.yaml"
+    last, settings = out / "checkpoints" / "last.ckpt", out / "config.yaml"
+    if not last.is_file():
+        raise UserError(f"--resume: no checkpoint at {last}; start the run without --resume")
+    read_checkpoint(last)  # one of another version may have had other settings
+    if not settings.is_file():
+        raise UserError(f"--resume: expected the settings of the run in {settings}, got no such file; start a new run")
+    return settings
 
 
 def recipe_keys() -> dict[str, Argument]:

@@ -129,7 +129,7 @@ def test_the_command_needs_no_recipe(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_a_folder_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--resume", "--out", str(tmp_path / "none")]) == 2
-    assert "--resume: no run at" in capsys.readouterr().err
+    assert "--resume: no checkpoint at" in capsys.readouterr().err
 
 
 def test_null_and_absent_are_equal() -> None:
