@@ -95,6 +95,15 @@ class TrajTok(Encoder):
 
     Raises:
         UserError: an argument does not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> from modalities.video import MODALITY
+        >>> transform = MODALITY.transform("trajtok", {}, size=32)
+        >>> clip = MODALITY.toy_sample(0, np.random.default_rng(0))
+        >>> encoder = MODALITY.encoder("trajtok", transform, width=8, depth=1, heads=2, queries=6)
+        >>> encoder(transform.collate([transform.item(clip)])).parts.values.shape
+        torch.Size([1, 6, 8])
     """
 
     def __init__(

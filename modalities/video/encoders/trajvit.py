@@ -46,6 +46,15 @@ class TrajViT(Encoder):
 
     Raises:
         UserError: an argument does not fit, or the transform makes no trajectories.
+
+    Example:
+        >>> import numpy as np
+        >>> from modalities.video import MODALITY
+        >>> transform = MODALITY.transform("trajvit", {}, size=32, tracks="grid", segments=4)
+        >>> clip = MODALITY.toy_sample(0, np.random.default_rng(0))
+        >>> encoder = MODALITY.encoder("trajvit", transform, width=8, depth=1, heads=2)
+        >>> encoder(transform.collate([transform.item(clip)])).parts.values.shape
+        torch.Size([1, 4, 8])
     """
 
     def __init__(

@@ -39,11 +39,12 @@ class ViT3d(Encoder):
         UserError: an argument does not fit.
 
     Example:
-        >>> from modalities.image import MODALITY
-        >>> frames = torch.zeros(1, 16, 3, 32, 32, dtype=torch.uint8)
-        >>> inputs = {"frames": frames, "mask": torch.ones(1, 16, dtype=torch.bool), "times": torch.zeros(1, 16)}
-        >>> encoder = ViT3d(MODALITY.transform("vit", {}, size=32), width=8, depth=1, heads=2)
-        >>> encoder(inputs).tokens.values.shape
+        >>> import numpy as np
+        >>> from modalities.video import MODALITY
+        >>> transform = MODALITY.transform("vit3d", {}, size=32)
+        >>> clip = MODALITY.toy_sample(0, np.random.default_rng(0))
+        >>> encoder = MODALITY.encoder("vit3d", transform, width=8, depth=1, heads=2)
+        >>> encoder(transform.collate([transform.item(clip)])).tokens.values.shape
         torch.Size([1, 32, 8])
     """
 
