@@ -90,40 +90,71 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
             f"{folder}: expected bundle format {BUNDLE_FORMAT}, got {config.get('format')!r}; it was written by "
             f"mmalign {config.get('mmalign', 'of unknown version')}, this is {__version__}; train the model again"
         )
+    where = folder / "config.json"
+    towers = _towers(config.get("model"), where)
+    restored = {name: _read_json(folder / "transforms" / f"{name}.json") for name in towers}
+    model = rebuild(config["model"], restored, where)
+    file = folder / "model.safetensors"
     try:
-        described = config["model"]
-        towers = {name: TowerConfig(**tower) for name, tower in described["towers"].items()}
-        pairs, dim = [PairConfig(**pair) for pair in described["pairs"]], int(described["dim"])
-        # Bundles written before these existed have neither.
-        codebook = CodebookConfig(**described.get("codebook", {}))
-        gaussian = GaussianConfig(**described.get("gaussian", {}))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{folder / 'config.json'} is not a bundle's configuration: {error!r}") from error
-    transforms = {}
-    for name, tower in towers.items():
-        if not name.replace("_", "").replace("-", "").isalnum():
-            raise UserError(f"{folder / 'config.json'}: {name!r} cannot be a tower's name")
-        if tower.args.get("pretrained"):  # weights come from this folder alone, never from a path or hub it names
-            raise UserError(f"{folder / 'config.json'}: tower {name!r} sets pretrained weights; a bundle has its own")
-        restored = _read_json(folder / "transforms" / f"{name}.json")
-        transforms[name] = modality_of(name, tower).restore_transform(restored)
-    model = Aligner(towers, pairs, dim, transforms, codebook, gaussian)
-    try:
-        weights = load_file(folder / "model.safetensors", device="cpu")
-        missing, unexpected = model.load_state_dict(weights, strict=False)
+        weights = load_file(file, device="cpu")
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{folder / 'model.safetensors'} does not fit its configuration: {reason}") from error
-    if missing or unexpected:
-        raise UserError(
-            f"{folder / 'model.safetensors'} does not fit its configuration: missing {missing[:3]}, "
-            f"unexpected {unexpected[:3]}"
-        )
+        raise UserError(f"{file} does not fit its configuration: {' '.join(str(error).split())}") from error
+    load_weights(model, weights, file)
     model.provenance, model.path = provenance(folder), folder
     try:
         return model.to(device).eval()
     except RuntimeError as error:  # no such device, no driver, or too little memory on it
         raise UserError(f"device {device}: {str(error).splitlines()[0]}") from error
+
+
+def rebuild(described: Any, transforms: Mapping[str, Mapping[str, Any]], where: object) -> Aligner:
+    """A model with random weights from its description: registered names and arguments, no data and no network.
+
+    Args:
+        described: `Aligner.config()`.
+        transforms: Tower -> `config()` of its transform.
+        where: File that contains them, for messages.
+
+    Raises:
+        UserError: the description is damaged, or names pretrained weights.
+    """
+    towers = _towers(described, where)
+    try:
+        pairs, dim = [PairConfig(**pair) for pair in described["pairs"]], int(described["dim"])
+        # Bundles written before these existed have neither.
+        codebook = CodebookConfig(**described.get("codebook", {}))
+        gaussian = GaussianConfig(**described.get("gaussian", {}))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{where} is not a bundle's configuration: {error!r}") from error
+    restored = {name: modality_of(name, tower).restore_transform(transforms[name]) for name, tower in towers.items()}
+    return Aligner(towers, pairs, dim, restored, codebook, gaussian)
+
+
+def load_weights(model: Aligner, weights: Mapping[str, torch.Tensor], where: object) -> None:
+    """Set all weights of a model.
+
+    Raises:
+        UserError: one is missing, does not fit, or belongs to another model.
+    """
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise UserError(f"{where} does not fit its configuration: {' '.join(str(error).split())}") from error
+    if missing or unexpected:
+        raise UserError(f"{where} does not fit its configuration: missing {missing[:3]}, unexpected {unexpected[:3]}")
+
+
+def _towers(described: Any, where: object) -> dict[str, TowerConfig]:
+    try:
+        towers = {name: TowerConfig(**tower) for name, tower in described["towers"].items()}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{where} is not a bundle's configuration: {error!r}") from error
+    for name, tower in towers.items():
+        if not name.replace("_", "").replace("-", "").isalnum():
+            raise UserError(f"{where}: {name!r} cannot be a tower's name")
+        if tower.args.get("pretrained"):  # weights come from this folder alone, never from a path or hub it names
+            raise UserError(f"{where}: tower {name!r} sets pretrained weights; a bundle has its own")
+    return towers
 
 
 def find(path: str | Path) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmalign import bundle, recipes, registry
 from mmalign.api import pair_of
-from mmalign.cli.flags import CheckFlags, DemoFlags, EmbedFlags, EvaluateFlags, ExplainFlags, SearchFlags
+from mmalign.cli.flags import BundleFlags, CheckFlags, DemoFlags, EmbedFlags, EvaluateFlags, ExplainFlags, SearchFlags
 from mmalign.cli.help import asked_for
 from mmalign.cli.parsing import parse, parse_with_data
 from mmalign.errors import UserError
@@ -90,6 +90,15 @@ def embed_command(arguments: list[str]) -> int:
     embedded = embed_split(model, read, parsed.tower, parsed.split, batch_size=parsed.batch_size)
     write_parquet(out or parsed.out, embedded, read, split=parsed.split, bundle_hash=bundle.fingerprint(parsed.bundle))
     print(f"{len(embedded)} vectors of {model.dim} -> {parsed.out}; rejected records: {len(read.rejected)}")
+    return 0
+
+
+def bundle_command(arguments: list[str]) -> int:
+    """Mmalign bundle CHECKPOINT OUT."""
+    parsed = parse("bundle", BundleFlags, arguments)
+    from mmalign.training.checkpoint_bundle import bundle_from_checkpoint
+
+    print(f"saved {bundle_from_checkpoint(parsed.checkpoint, parsed.out)}; next: mmalign evaluate {parsed.out}")
     return 0
 
 

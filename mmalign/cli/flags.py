@@ -65,6 +65,19 @@ class EmbedFlags:
 
 
 @dataclass
+class BundleFlags:
+    """Write the model of a checkpoint as a bundle, without its data and recipe.
+
+    Args:
+        checkpoint: Checkpoint of a run, such as RUN/checkpoints/best.ckpt.
+        out: Folder of the bundle to write.
+    """
+
+    checkpoint: str
+    out: str
+
+
+@dataclass
 class SearchFlags:
     """Find the nearest records of an embedded table.
 

@@ -1,5 +1,6 @@
 """Callbacks for bit-exact resumption and for progress lines without a terminal."""
 
+import json
 import random
 from typing import Any
 
@@ -46,7 +47,11 @@ class ExactResume(pl.Callback):
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        checkpoint[RUN] = {"recipe": self.recipe, "settings": self.settings}
+        model: Any = module.aligner
+        checkpoint[RUN] = {"recipe": self.recipe, "settings": self.settings, "model": json.dumps(model.config())}
+        checkpoint[RUN] |= {
+            "transforms": {tower: json.dumps(one.config()) for tower, one in model.transforms.items()},
+        }
 
     def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Set the data to the position of the checkpoint; random states follow at the first batch."""

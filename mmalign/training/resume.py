@@ -1,6 +1,7 @@
 """What a resumed run may change, and how a run goes on under other settings."""
 
 import json
+import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: another version of mmalign, or another program, wrote it.
     """
-    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+        raise UserError(f"{path}: expected a checkpoint, got a damaged or another file") from error
     own_part(checkpoint)
     return checkpoint
 

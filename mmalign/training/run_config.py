@@ -20,6 +20,10 @@ class RunConfig:
         overwrite: Replace the run in --out.
         ema: Decay of the exponential moving average of the weights; 0 = none.
         checkpoint_every: Optimiser steps between checkpoints; 0 = one per epoch.
+        keep: The weights of the bundle: last, or best by --monitor among the epochs.
+        monitor: The logged value that `keep: best` and `patience` compare: the lower the better for a loss, the higher
+            otherwise.
+        patience: Stop after this number of epochs without a better value of --monitor; 0 = never.
         loggers: Loggers in addition to CSV, such as [tensorboard, wandb].
     """
 
@@ -28,6 +32,9 @@ class RunConfig:
     overwrite: bool = False
     ema: float = 0.0
     checkpoint_every: int = 0
+    keep: str = "last"
+    monitor: str = "val/loss"
+    patience: int = 0
     loggers: list[str] = field(default_factory=list)
 
 

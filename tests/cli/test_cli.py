@@ -12,7 +12,7 @@ from mmalign import recipes
 from mmalign.cli import main
 from mmalign.configuration.overrides import check_flags, fold_open_dicts
 from mmalign.errors import UserError
-from mmalign.training.run import recipe_keys
+from mmalign.training.parsing import recipe_keys
 from mmalign.training.run_config import registered_arguments
 
 TINY = [

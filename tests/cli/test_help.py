@@ -18,6 +18,7 @@ OWN = {
     "evaluate": ["BUNDLE", "--task", "--split", "--json"],
     "check": ["--towers", "--sheet"],
     "embed": ["BUNDLE", "OUT", "--split"],
+    "bundle": ["CHECKPOINT", "OUT"],
     "search": ["BUNDLE", "INDEX", "QUERIES", "--k"],
     "explain": ["BUNDLE", "SAMPLE_A", "OUT", "--term"],
     "list": ["--json"],
