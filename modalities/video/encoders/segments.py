@@ -1,5 +1,6 @@
 """Means over the segments of each frame: one row for each trajectory in each frame."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -37,20 +38,21 @@ class Rows:
         return tokens.new_zeros(*self.present.shape, tokens.shape[1]).masked_scatter(self.present[..., None], tokens)
 
 
-def segment_rows(features: Tensor, segments: Tensor, mask: Tensor, *, place: str = "centroid") -> Rows:
-    r"""Masked average pooling of each segment by scatter (TrajViT, arXiv 2505.23617), in memory of the cells.
+def segment_rows(windows: Iterable[Tensor], segments: Tensor, mask: Tensor, *, place: str = "centroid") -> Rows:
+    r"""Masked average pooling of each segment by scatter (TrajViT, arXiv 2505.23617), in memory of a window's cells.
 
     .. math:: r_{mt} = \frac{1}{|S_{mt}|} \sum_{p \in S_{mt}} F_{tp}
 
     Args:
-        features: Features of the cells of the real frames, in the order of the mask, `(real, height, width, channels)`.
+        windows: Features of the cells of the real frames, in the order of the mask, as one or several tensors of
+            consecutive frames, `(frames, height, width, channels)`.
         segments: Trajectory index of each cell, -1 = none, `(batch, time, height, width)`.
         mask: True = real frame, `(batch, time)`.
         place: centroid or box.
 
     Example:
         >>> features = torch.tensor([[[[1.0], [3.0]], [[5.0], [7.0]]]])  # one frame of 2 x 2 cells
-        >>> rows = segment_rows(features, torch.tensor([[[[0, 0], [-1, 2]]]]), torch.ones(1, 1, dtype=torch.bool))
+        >>> rows = segment_rows([features], torch.tensor([[[[0, 0], [-1, 2]]]]), torch.ones(1, 1, dtype=torch.bool))
         >>> rows.values.flatten().tolist(), rows.coordinates.flatten().tolist(), rows.present.tolist()
         ([2.0, 7.0], [0.5, 0.25, 0.75, 0.75], [[True, False, True]])
     """
@@ -66,10 +68,7 @@ def segment_rows(features: Tensor, segments: Tensor, mask: Tensor, *, place: str
     # Cells of no trajectory go to an additional last row: cheaper than to select the others.
     row = ((present.cumsum(0) - 1)[trajectory] * time + frame[:, None, None]).where(inside, total).flatten()
     sizes = torch.bincount(row, minlength=total + 1)[:total]
-    dtype = torch.promote_types(features.dtype, torch.float32)  # sums of many cells
-    values = torch.zeros(total + 1, features.shape[3], dtype=dtype, device=real.device)
-    values = values.index_add(0, row, features.flatten(0, 2).to(dtype))[:total]
-    values = (values / sizes.clamp(min=1)[:, None]).to(features.dtype)
+    values = _sums(windows, row, total) / sizes.clamp(min=1)[:, None]
     centres = cell_centres(height, width, real.device).expand(len(real), -1, -1, -1).reshape(-1, 2)
     if place == "centroid":
         sums = torch.zeros(total + 1, 2, device=real.device).index_add(0, row, centres)[:total]
@@ -86,6 +85,20 @@ def segment_rows(features: Tensor, segments: Tensor, mask: Tensor, *, place: str
         torch.unflatten(sizes > 0, 0, (-1, time)),
         present.view(batch, count),
     )
+
+
+def _sums(windows: Iterable[Tensor], row: Tensor, total: int) -> Tensor:
+    """Sum of the features of the cells of each row, at least in float32; `row (cells,)`."""
+    sums: Tensor | None = None
+    first = 0
+    for features in windows:
+        cells = features.flatten(0, 2)
+        cells = cells.to(torch.promote_types(cells.dtype, torch.float32))
+        sums = cells.new_zeros(total + 1, cells.shape[1]) if sums is None else sums
+        sums = sums.index_add(0, row[first : first + len(cells)], cells)
+        first += len(cells)
+    assert sums is not None
+    return sums[:total]
 
 
 def cell_centres(height: int, width: int, device: torch.device) -> Tensor:

@@ -148,7 +148,7 @@ class TrajTok(Encoder):
         rows = self._rows(features, mask, inputs["times"])
         tokens = self.trajectories(rows, inputs["times"])
         vector, parts = self.layers(rows.padded(tokens), rows.present)
-        return Features(vector, frame_tokens(features, mask), Tokens(parts, rows.present))
+        return Features(vector, frame_tokens(features.mean((1, 2)), mask), Tokens(parts, rows.present))
 
     def assign(self, inputs: Inputs) -> Tensor:
         """The assignment of the cells to the queries, `(batch, time, cells, cells, queries)`, for pictures."""

@@ -1,8 +1,9 @@
 """A transformer over trajectories: segments followed through the frames of a clip."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
@@ -15,6 +16,9 @@ from modalities.video.encoders.codes import FREQUENCIES
 from modalities.video.encoders.frame_pyramid import FramePyramid
 from modalities.video.encoders.segments import segment_rows
 from modalities.video.encoders.trajectory_tokens import TrajectoryTokens
+
+WINDOW = 1 << 21
+"""Pixels that the network reads at a time, except in training: bounds the memory for long clips."""
 
 
 class TrajViT(Encoder):
@@ -93,25 +97,33 @@ class TrajViT(Encoder):
             raise UserError(
                 "video trajvit: the transform makes no trajectories; set tracks: supervoxels (or masks, ...)"
             )
-        mask, segments = inputs["mask"], inputs["segments"]
-        features = self.cells(self.normalise(inputs["frames"][mask]), segments.shape[3])  # real frames only
-        rows = segment_rows(features, segments, mask, place=self.place)
+        mask, segments, means = inputs["mask"], inputs["segments"], list[Tensor]()
+        windows = self._windows(inputs["frames"][mask], segments.shape[3], means)  # real frames only
+        rows = segment_rows(windows, segments, mask, place=self.place)
         values = rows.padded(self.trajectories(rows, inputs["times"]))
         vector, parts = self.layers(values, rows.present)
-        return Features(vector, frame_tokens(features, mask), Tokens(parts, rows.present))
+        return Features(vector, frame_tokens(torch.cat(means), mask), Tokens(parts, rows.present))
+
+    def _windows(self, frames: Tensor, side: int, means: list[Tensor]) -> Iterator[Tensor]:
+        """Features of the cells, window by window; `means` gets those of each frame."""
+        # In training, the activations of all frames are kept in any case.
+        count = len(frames) if self.training else max(1, WINDOW // (frames.shape[2] * frames.shape[3]))
+        for window in torch.split(frames, count):
+            features = self.cells(self.normalise(window), side)
+            means.append(features.mean((1, 2)))
+            yield features
 
     def config(self) -> dict[str, Any]:
         """The arguments."""
         return dict(self.arguments)
 
 
-def frame_tokens(features: Tensor, mask: Tensor) -> Tokens:
+def frame_tokens(means: Tensor, mask: Tensor) -> Tokens:
     """The mean of the cells of each real frame.
 
     Args:
-        features: `(real, height, width, channels)`, in the order of the mask.
+        means: `(real, channels)`, in the order of the mask.
         mask: True = real frame, `(batch, time)`.
     """
-    means = features.mean((1, 2))
     values = means.new_zeros(*mask.shape, means.shape[1]).masked_scatter(mask[..., None], means)
     return Tokens(values, mask)

@@ -41,7 +41,7 @@ def test_rows_are_means_and_places_of_segments(place: str) -> None:
     segments, mask = inputs["segments"].clone(), inputs["mask"]
     segments[1][segments[1] == 3] = -1  # a gap in the indices of one clip
     features = torch.randn(3, 4, 4, 4, 5, dtype=torch.float64)
-    rows = segment_rows(features[mask], segments, mask, place=place)
+    rows = segment_rows([features[mask]], segments, mask, place=place)
     expected = rows_loop(features, segments, mask)
     names = rows.present.nonzero().tolist()
     assert len(expected) == int(rows.mask.sum()) > 50
@@ -62,7 +62,7 @@ def test_tokens_return_to_their_clips() -> None:
     inputs = video_inputs(batch=2, frames=2, size=16, tracks=3)
     segments = inputs["segments"].clone()
     segments[0][segments[0] == 1] = -1
-    rows = segment_rows(torch.zeros(4, 4, 4, 1), segments, inputs["mask"])
+    rows = segment_rows([torch.zeros(4, 4, 4, 1)], segments, inputs["mask"])
     padded = rows.padded(torch.arange(1.0, 6.0)[:, None])
     assert padded[..., 0].tolist() == [[1, 0, 2], [3, 4, 5]]
 

@@ -65,7 +65,7 @@ def test_padded_trajectories_are_not_read(pool: str) -> None:
 def test_absent_frames_of_a_trajectory_are_not_read() -> None:
     inputs, model = video_inputs(tracks=3), encoder()
     inputs["segments"][:, ::2][inputs["segments"][:, ::2] == 1] = -1
-    pooled = segment_rows(torch.randn(16, 8, 8, 16), inputs["segments"], inputs["mask"])
+    pooled = segment_rows([torch.randn(16, 8, 8, 16)], inputs["segments"], inputs["mask"])
     assert not pooled.mask.all()
     noisy = copy.copy(pooled)
     absent = ~pooled.mask[..., None]
@@ -168,9 +168,23 @@ def test_pooling_needs_memory_of_the_cells_alone() -> None:
     segments = torch.randint(0, 300, (2, 8, 28, 28))
     features = torch.randn(16, 28, 28, 8, requires_grad=True)
     with LargestTensor() as largest:
-        pooled = segment_rows(features, segments, torch.ones(2, 8, dtype=torch.bool))
+        pooled = segment_rows([features], segments, torch.ones(2, 8, dtype=torch.bool))
         pooled.values.square().sum().backward()
     assert features.numel() <= largest.most <= 2 * features.numel()
+
+
+def test_frames_are_read_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine frames in windows of two: the same features, and the network never sees more than a window."""
+    inputs, model, seen = video_inputs(frames=9, real=[9, 6]), encoder(), []
+    whole = model(inputs)
+    model.cells.register_forward_hook(lambda _, given, made: seen.append(len(given[0])))
+    monkeypatch.setattr("modalities.video.encoders.trajvit.WINDOW", 2 * 32 * 32)
+    found = model(inputs)
+    assert seen == [2] * 7 + [1]
+    torch.testing.assert_close(found.vector, whole.vector, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.tokens.values, whole.tokens.values, rtol=0, atol=1e-6)
+    model.train()(inputs)
+    assert seen[8:] == [15]
 
 
 @pytest.mark.parametrize("cnn", ["small", "resnet18"])
