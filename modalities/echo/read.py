@@ -10,6 +10,7 @@ import numpy as np
 
 from mmalign.errors import BadSample
 from modalities.common.local_file import demand_file
+from modalities.common.video_file import CONTAINERS, HEAD, container
 from modalities.echo.sample import Echo, check_rate, check_size
 
 log = logging.getLogger(__name__)
@@ -17,16 +18,17 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 1 << 29
 """Maximum size of a file."""
 
-WANTED = "an echo cine: AVI, MP4, DICOM, NPZ or NPY"
+WANTED = f"an echo cine: DICOM, NPZ, NPY or a video ({CONTAINERS})"
 
 
 def read_echo(source: Any, *, strict: bool = False) -> Echo:
     """Read one clip in grey, at regular times; black corners and overlays are unchanged.
 
     Args:
-        source: A path: AVI, MP4 or MOV, DICOM (its 2D tissue region), NPZ with `frames` and `rate`, or NPY with a
-            `.json` beside it. Or the bytes of one of them but NPY; or `{"frames": array, "rate": 50}` with uint8
-            frames `(time, height, width)` or `(time, height, width, 3)`; or an `Echo`.
+        source: A path: AVI, MP4, MOV, MKV, WebM, MPEG or FLV, DICOM (its 2D tissue region), NPZ with `frames` and
+            `rate`, or NPY with a `.json` beside it. Or the bytes of one of them but NPY; or a mapping
+            `{"frames": array, "rate": 50}` with uint8 frames `(time, height, width)` or `(time, height, width, 3)`; or
+            an `Echo`.
         strict: Reject clips that would raise a warning: contradicting frame rates or regions in the tags, one or two
             missing frames.
 
@@ -80,7 +82,7 @@ def _from_bytes(data: bytes, name: str) -> Echo:
         raise BadSample(name, f"at most {MAX_BYTES} bytes", f"{len(data)} bytes")
     if data[128:132] == b"DICM":
         return dicom.parse(data, name)
-    if video.container(data[:12]):
+    if container(data[:HEAD]):
         return video.parse(data, name)
     if data.startswith(b"PK\x03\x04"):
         return arrays.from_npz(data, name)

@@ -24,7 +24,7 @@ from echo_files import (
 )
 
 from mmalign.errors import BadSample
-from modalities.echo.formats import video
+from modalities.common.video_file import container
 from modalities.echo.read import read_echo
 from modalities.echo.sample import Echo
 
@@ -291,8 +291,11 @@ def test_ffmpeg_is_told_what_a_file_is_and_opens_no_other(monkeypatch: pytest.Mo
         seen["io_open"]("/etc/passwd", 1, {})
 
 
-def test_only_avi_and_mp4_are_opened() -> None:
-    assert video.container(b"\x1aE\xdf\xa3 webm") is None
+@pytest.mark.parametrize(
+    "head", [b"#EXTM3U\n", b"ffconcat version 1.0", b"RIFF0000WAVE", b"<?xml <MPD", b"v=0\r\no=", b""]
+)
+def test_playlists_and_sounds_are_not_opened(head: bytes) -> None:
+    assert container(head.ljust(200)) is None
 
 
 def test_sound_without_pictures(tmp_path: Path) -> None:
