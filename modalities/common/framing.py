@@ -60,7 +60,7 @@ class Framing:
         frames = frames[:, top : top + height, left : left + width]
         if frames.shape[1:3] != self.inner:
             colours = frames.ndim == 4
-            tensor = torch.from_numpy(np.ascontiguousarray(frames))
+            tensor = torch.from_numpy(np.require(frames, requirements=["C", "W"]))
             tensor = (tensor.permute(0, 3, 1, 2) if colours else tensor[None]).float()
             small = F.interpolate(tensor, self.inner, mode="bilinear", antialias=True).round_().clamp_(0, 255)
             small = small.to(torch.uint8)

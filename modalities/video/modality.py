@@ -25,7 +25,9 @@ class VideoModality(Modality):
     """Video clips, with or without the trajectories of their objects."""
 
     name = "video"
-    description = "video clips: NPZ; an item is 16 frames and, for some encoders, object trajectories"
+    description = (
+        "video clips: MP4, MKV, AVI, GIF, WebP, NPZ, folders; an item is 16 frames, for some encoders with trajectories"
+    )
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "trajvit": TrajViT,
         "trajtok": TrajTok,

@@ -8,13 +8,13 @@ from typing import Any
 from mmalign.errors import BadSample
 from modalities.common.local_file import demand_file
 from modalities.common.video_file import CONTAINERS, HEAD, container
-from modalities.video.formats import arrays, video_file
+from modalities.video.formats import arrays, pictures, video_file
 from modalities.video.sample import Clip, check_clip
 
 MAX_BYTES = 1 << 30
 """Largest size of a file that is read into memory."""
 
-WANTED = f"a video: {CONTAINERS}, or NPZ"
+WANTED = f"a video: {CONTAINERS}, GIF, WebP, NPZ or a folder of pictures"
 
 
 def read_video(source: Any) -> Clip:
@@ -23,8 +23,9 @@ def read_video(source: Any) -> Clip:
     Of a long clip 256 frames are kept, uniformly spaced; of large frames the shorter side is reduced to 256 pixels.
 
     Args:
-        source: A path or the bytes of a video (AVI, MP4, MOV, MKV, WebM, MPEG, FLV), or of an NPZ with `frames` and
-            `rate`, and optionally `labels` and `table`; a mapping of such arrays; or a `Clip`.
+        source: A path or the bytes of a video (AVI, MP4, MOV, MKV, WebM, MPEG, FLV), of a GIF or animated WebP, or of
+            an NPZ with `frames` and `rate`, and optionally `labels` and `table`; the path of a folder of pictures, 24 a
+            second; a mapping of such arrays; or a `Clip`.
 
     Raises:
         BadSample: it is no video, is damaged or too large, or its segment ids do not fit its frames.
@@ -44,6 +45,8 @@ def read_video(source: Any) -> Clip:
 def _open(source: Any) -> tuple[str, Clip]:
     if isinstance(source, str | PathLike):
         path = Path(source)
+        if path.is_dir():
+            return str(path), pictures.from_folder(path)
         demand_file(path, WANTED)
         with path.open("rb") as stream:
             head = stream.read(HEAD)
@@ -62,6 +65,8 @@ def _open(source: Any) -> tuple[str, Clip]:
 def _from_bytes(data: bytes, name: str) -> Clip:
     if container(data[:HEAD]):
         return video_file.parse(data, name)
+    if pictures.is_animation(data[:HEAD]):
+        return pictures.from_animation(data, name)
     if data.startswith(b"PK\x03\x04"):
         return arrays.from_npz(data, name)
     raise BadSample(name, WANTED, f"a file that begins with {data[:12]!r}" if data else "an empty file")
