@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from mmalign.objectives.global_batch import GlobalBatch
     from mmalign.objectives.gradient_norms import GradientNorms
     from mmalign.objectives.objective import Objective
-    from mmalign.objectives.pairs import PairConfig, PairSum
+    from mmalign.objectives.pair_config import PairConfig
+    from mmalign.objectives.pairs import PairSum
     from mmalign.searching.nearest import search
     from mmalign.towers import TowerConfig, fit_transforms, modality_of
     from mmalign.training.cca.cca import canonical_maps
@@ -76,7 +77,7 @@ _HOMES = {
     "functional": "objectives",
     "GlobalBatch": "objectives.global_batch",
     "Objective": "objectives.objective",
-    "PairConfig": "objectives.pairs",
+    "PairConfig": "objectives.pair_config",
     "search": "searching.nearest",
     "TowerConfig": "towers",
     "fit_transforms": "towers",

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from mmalign.errors import UserError
 from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.model import Aligner, TowerConfig, modality_of
-from mmalign.objectives.pairs import PairConfig
+from mmalign.objectives.pair_config import PairConfig
 from mmalign.version import BUNDLE_FORMAT, __version__
 
 MAX_JSON_BYTES = 256 * 2**20  # a tokenizer is a few MB
@@ -76,7 +76,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
     Example:
         >>> import tempfile, mmalign
         >>> from mmalign.model import Aligner, TowerConfig, fit_transforms
-        >>> from mmalign.objectives.pairs import PairConfig
+        >>> from mmalign.objectives.pair_config import PairConfig
         >>> towers = {side: TowerConfig(modality="vector", args={"width": 4}) for side in ("left", "right")}
         >>> model = Aligner(towers, [PairConfig("left", "right")], 2, fit_transforms(towers, {"left": [], "right": []}))
         >>> folder = mmalign.save(model, tempfile.mkdtemp())

@@ -18,7 +18,8 @@ from mmalign.inference import as_items, run_batches
 from mmalign.modality import Encoder, Transform
 from mmalign.objectives.correspondence import Correspondence
 from mmalign.objectives.gradient_norms import GradientNorms
-from mmalign.objectives.pairs import PairConfig, PairSum
+from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs import PairSum
 from mmalign.towers import TowerConfig, fit_transforms, freeze_encoder, modality_of
 from mmalign.types import Batch, Embedding, Inputs, LossOutput
 
@@ -158,9 +159,7 @@ class Aligner(nn.Module):
 
     def freeze(self, epoch: int) -> None:
         """Freeze and unfreeze encoders for this epoch (0-based), as configured by `TowerConfig`."""
-        frozen = {
-            n: freeze_encoder(n, tower, self.encoders[n], epoch) for n, tower in self.towers.items() if tower.freeze
-        }
+        frozen = {n: freeze_encoder(n, t, self.encoders[n], epoch) for n, t in self.towers.items() if t.freeze}
         self.frozen = {name for name, whole in frozen.items() if whole}
         self.train(self.training)
 
@@ -209,7 +208,7 @@ class Aligner(nn.Module):
         Args:
             name: The tower.
             batches: Collated inputs, and the index of each item.
-            join: Joins the batches' embeddings; default: `Embedding.cat`.
+            join: Joins the embeddings of batches; by default `Embedding.cat`.
         """
         return run_batches(
             self,
@@ -224,10 +223,10 @@ class Aligner(nn.Module):
         Args:
             a: `n` rows of one tower.
             b: `m` rows of another.
-            score: Another score of the pair's objective, for instance mean or probability of pcmepp.
+            score: Another score of the pair's objective, such as mean or probability of pcmepp.
 
         Shape:
-            `(n, m)`, higher = more similar. For CLIP and SigLIP the cosine, without the learnt scale.
+            `(n, m)`, higher = more similar. The cosine for CLIP, SigLIP and never-paired towers, without learnt scale.
         """
         return self.objective.similarity(a, b, score)
 
@@ -243,18 +242,20 @@ class Aligner(nn.Module):
 
     @property
     def pairs(self) -> list[PairConfig]:
-        """The trained pairs, in the order of the configuration."""
+        """The trained pairs, in the configured order."""
         return list(self.objective.pairs)
 
     def scores_vectors_only(self, a: str, b: str) -> bool:
         """Whether the similarity of these two towers reads only unit vectors, not tokens, variances or codes."""
         return self.objective.scores_of_vectors(a, b)
 
+    def emergent_path(self, a: str, b: str) -> list[str] | None:
+        """The towers that join two never-paired towers, both included; see `PairSum.emergent_path`."""
+        return self.objective.emergent_path(a, b)
+
     def logit_scale(self, a: str, b: str) -> float:
-        """The learnt scale of the similarities in the pair's loss (`1 / temperature`); 1 if it has none."""
-        objective, _ = self.objective.between(a, b)
-        scale = getattr(objective, "scale", 1.0)
-        return float(scale.detach() if isinstance(scale, Tensor) else scale)
+        """The learnt scale of the similarities in the pair's loss, see `PairSum.logit_scale`."""
+        return self.objective.logit_scale(a, b)
 
     def correspondence(self, a: Embedding, b: Embedding, term: str = "") -> Correspondence:
         """Token correspondence of two samples, by the first term of their pair that has one.

@@ -105,6 +105,7 @@ def bundle_command(arguments: list[str]) -> int:
 def search_command(arguments: list[str]) -> int:
     """Mmalign search BUNDLE INDEX.parquet TOWER QUERY [QUERY ...]."""
     parsed, data = parse_with_data("search", SearchFlags, arguments)
+    from mmalign.objectives.shared_space import emergent_note
     from mmalign.pictures import save
     from mmalign.searching.figure import search_figure
     from mmalign.searching.nearest import search, show
@@ -116,6 +117,9 @@ def search_command(arguments: list[str]) -> int:
     table = read_parquet(parsed.index)
     table.require_bundle(bundle.fingerprint(parsed.bundle))
     answers = search(model, parsed.queries, tower=parsed.tower, index=table, k=parsed.k)
+    path = model.emergent_path(parsed.tower, table.embedding.tower)
+    if path and len(path) > 1:
+        print(f"score: {emergent_note(path)}")
     show(parsed.queries, answers)
     if json_path:
         found = [

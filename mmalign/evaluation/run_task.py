@@ -9,6 +9,7 @@ from mmalign.evaluation.registry import configure
 from mmalign.evaluation.report.result import EvalResult
 from mmalign.evaluation.settings import Pair, Task
 from mmalign.model import Aligner
+from mmalign.objectives.shared_space import emergent_note
 
 
 def evaluate(model: Aligner, data: DataConfig | Dataset, task: str | Task, *, pair: Pair, **options: Any) -> EvalResult:
@@ -29,4 +30,7 @@ def evaluate(model: Aligner, data: DataConfig | Dataset, task: str | Task, *, pa
     towers = chosen.towers(model, pair)
     config = data if isinstance(data, DataConfig) else data.config
     read = opened(model, data, chosen.towers_read(towers, config.towers), settings.split)
-    return chosen.run(model, read, towers, settings)
+    result = chosen.run(model, read, towers, settings)
+    if len(towers) == 2 and (path := model.emergent_path(*towers)):
+        result.provenance["protocol"]["similarity"] = emergent_note(path)
+    return result

@@ -1,12 +1,9 @@
 """Pairs of towers, their terms, and the weighted sum of their losses."""
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,31 +13,9 @@ from mmalign.objectives.correspondence import Correspondence
 from mmalign.objectives.gradient_norms import GradientNorms
 from mmalign.objectives.levels import Level
 from mmalign.objectives.objective import Objective
+from mmalign.objectives.pair_config import PairConfig, check_pair, factor_at, labels_of
+from mmalign.objectives.shared_space import cosine, path_between
 from mmalign.types import Batch, Embedding, LossOutput
-
-
-@dataclass
-class PairConfig:
-    """One pair of towers and how it is trained. Several entries for one pair are its terms.
-
-    Args:
-        a: Name of the first tower.
-        b: Name of the second tower.
-        objective: Registered name of the objective.
-        args: Its arguments.
-        weight: Factor of this term's loss in the sum.
-        schedule: Points `[fraction of training, factor]`, interpolated linearly; the factor multiplies the weight:
-            [[0, 0], [0.1, 1]] is a linear warm-up over the first tenth. Empty = 1 throughout.
-        score_weight: Weight of this term's score in the pair's score. Null = 1 for a pair's first term, 0 for others.
-    """
-
-    a: str
-    b: str
-    objective: str = "clip"
-    args: dict[str, Any] = field(default_factory=dict)
-    weight: float = 1.0
-    schedule: list[list[float]] = field(default_factory=list)
-    score_weight: float | None = None
 
 
 class PairSum(nn.Module):
@@ -59,10 +34,10 @@ class PairSum(nn.Module):
         if not pairs:
             raise UserError("a model needs at least one pair, for instance: pairs: [{a: image, b: text}]")
         for pair in pairs:
-            _check(pair)
+            check_pair(pair)
         self.pairs, self.progress = list(pairs), 0.0
         self.objectives = nn.ModuleList(_build(pair, dim) for pair in pairs)
-        self.labels = _labels(self.pairs)
+        self.labels = labels_of(self.pairs)
 
     def needs_of(self, tower: str) -> frozenset[str]:
         """Fields of one tower's embedding that the objectives read; `vector` for a tower in no pair."""
@@ -109,6 +84,27 @@ class PairSum(nn.Module):
             terms.update({f"{label}/{name}": value for name, value in output.terms.items()})
         return LossOutput(torch.stack(losses).sum(), terms)
 
+    def emergent_path(self, a: str, b: str) -> list[str] | None:
+        """The towers that join two towers which were never paired, both included; None where a pair joins them.
+
+        Raises:
+            UserError: neither a pair nor a chain of pairs joins them, or a tower of the chain has no trained vector.
+        """
+        joined = [(pair.a, pair.b) for pair in self.pairs]
+        if (a, b) in joined or (b, a) in joined:
+            return None
+        path = path_between(joined, a, b)
+        if path is None:
+            self.between(a, b)  # raises an error that names the trained pairs
+            raise AssertionError
+        for tower in path:
+            if "vector" not in self.needs_of(tower):
+                raise UserError(
+                    f"{a!r} and {b!r} were never paired, and the objectives of {tower!r} train no vector to compare "
+                    "them by; add a term such as clip"
+                )
+        return path
+
     def between(self, a: str, b: str) -> tuple[Objective, bool]:
         """The first objective of two towers, and whether it takes them in swapped order (b, a)."""
         for pair, objective in self._terms():
@@ -122,6 +118,8 @@ class PairSum(nn.Module):
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Score of every pair of rows: the sum of the terms' scores, weighted by `score_weight`.
 
+        Of towers that were never paired (and of a tower with itself) the cosine of their vectors.
+
         Args:
             a: `n` rows of one tower.
             b: `m` rows of another.
@@ -130,6 +128,8 @@ class PairSum(nn.Module):
         Returns:
             `(n, m)`, higher = more similar.
         """
+        if not score and self.emergent_path(a.tower, b.tower):
+            return cosine(a, b)
         return self._scored(a, b, score, lambda objective, *asked: objective.similarity(*asked))
 
     def similarity_pairwise(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
@@ -140,6 +140,8 @@ class PairSum(nn.Module):
         """
         if len(a) != len(b):
             raise UserError(f"scores of pairs: expected as many rows of both towers, got {len(a)} and {len(b)}")
+        if not score and self.emergent_path(a.tower, b.tower):
+            return cosine(a, b, pairwise=True)
         return self._scored(a, b, score, lambda objective, *asked: objective.similarity_pairwise(*asked))
 
     def _scored(self, a: Embedding, b: Embedding, score: str, similarity: Callable[..., Tensor]) -> Tensor:
@@ -196,8 +198,22 @@ class PairSum(nn.Module):
         found = Correspondence(weights, level_a, level_b, label)
         return found.swapped() if swapped else found
 
+    def logit_scale(self, a: str, b: str) -> float:
+        """The learnt scale of the similarities in the pair's loss (`1 / temperature`); 1 if it has none.
+
+        Of towers that were never paired, the mean of the scales of the pairs that join them.
+        """
+        path = self.emergent_path(a, b)
+        if path is None:
+            scale = getattr(self.between(a, b)[0], "scale", 1.0)
+            return float(scale.detach() if isinstance(scale, Tensor) else scale)
+        scales = [self.logit_scale(one, other) for one, other in pairwise(path)]
+        return sum(scales) / len(scales) if scales else 1.0
+
     def scores_of_vectors(self, a: str, b: str) -> bool:
         """Whether the pair's score reads only vectors, so that a mean vector can represent several samples."""
+        if self.emergent_path(a, b):
+            return True
         first, _ = self.between(a, b)
         used = [
             objective
@@ -210,19 +226,6 @@ class PairSum(nn.Module):
         """Call every objective's `after_step`, which clamps its learnt constants."""
         for _, objective in self._terms():
             objective.after_step()
-
-
-def factor_at(schedule: Sequence[Sequence[float]], progress: float) -> float:
-    """Linear interpolation of a schedule at `progress`; constant outside the points, 1 without points.
-
-    Example:
-        >>> [factor_at([[0.25, 0], [0.75, 1]], place) for place in (0.0, 0.5, 0.9)]
-        [0.0, 0.5, 1.0]
-    """
-    if not schedule:
-        return 1.0
-    places, heights = zip(*schedule, strict=True)
-    return float(np.interp(progress, places, heights))
 
 
 def common_rows(
@@ -250,27 +253,3 @@ def _build(pair: PairConfig, dim: int | None) -> Objective:
     if not isinstance(objective, Objective):
         raise UserError(f"objective {pair.objective!r} is a {type(objective).__name__}, not an Objective")
     return objective
-
-
-def _labels(pairs: Sequence[PairConfig]) -> list[str]:
-    labels: list[str] = []
-    for pair in pairs:
-        label = f"{pair.a}_{pair.b}"
-        if label in labels:
-            label = f"{label}_{pair.objective}"
-        names = [label, *(f"{label}-{again}" for again in range(2, len(pairs) + 2))]
-        labels.append(next(name for name in names if name not in labels))
-    return labels
-
-
-def _check(pair: PairConfig) -> None:
-    for name, value in (("weight", pair.weight), ("score_weight", pair.score_weight)):
-        if value is not None and not math.isfinite(value):
-            raise UserError(f"pair {pair.a}-{pair.b}: {name}: expected a finite number, got {value}")
-    where = f"pair {pair.a}-{pair.b}: schedule"
-    points = all(isinstance(point, Sequence) and len(point) == 2 for point in pair.schedule)
-    if not points or not all(math.isfinite(factor) for _, factor in pair.schedule):
-        raise UserError(f"{where}: expected points [fraction of training, factor], got {pair.schedule}")
-    places = [place for place, _ in pair.schedule]
-    if places != sorted(set(places)) or any(not 0 <= place <= 1 for place in places):
-        raise UserError(f"{where}: expected fractions of training from 0 to 1, ascending, got {places}")

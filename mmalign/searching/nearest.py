@@ -39,6 +39,9 @@ def search(
 ) -> list[list[Hit]]:
     """The best `k` rows of a table for each query.
 
+    The queries' tower may be any that shares a space with the table's, also the same one (molecule to molecule): towers
+    that were never paired, and a tower and itself, are compared by the cosine of their vectors.
+
     A table has vectors only. If the model's score reads more (tokens, variances), vectors are compared by their cosine:
     the means of Gaussians, the normalised means of tokens.
 
@@ -64,8 +67,6 @@ def search(
         raise UserError(
             f"expected embeddings of {model.dim} numbers, as this model makes, got {gallery.vector.shape[1]}"
         )
-    if index.embedding.tower == tower:
-        raise UserError(f"the table holds {tower!r} embeddings; ask with the other tower: scores join two towers")
     embedded = model.encode(tower, queries)
     inner = engine != "torch" and _is_inner_product(model, embedded, gallery)
     if engine == "faiss" and not inner:

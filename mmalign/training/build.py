@@ -9,7 +9,7 @@ from mmalign.errors import UserError
 from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.modality import Modality
 from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
-from mmalign.objectives.pairs import PairConfig
+from mmalign.objectives.pair_config import PairConfig
 from mmalign.training.cca.initialisation import CCAConfig, cca_initialise
 from mmalign.training.mixup import MixupConfig
 from mmalign.training.optimizer import OptimizerConfig

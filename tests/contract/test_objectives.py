@@ -10,7 +10,8 @@ from torch import Tensor
 from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.objectives.objective import Objective
-from mmalign.objectives.pairs import PairConfig, PairSum
+from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs import PairSum
 from mmalign.types import Embedding
 from tests.contract.made import WIDTH, build, learnt, side
 

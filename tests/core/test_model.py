@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from mmalign.errors import BadSample, UserError
 from mmalign.inference import inference
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pairs import PairConfig
+from mmalign.objectives.pair_config import PairConfig
 from mmalign.types import Batch
 
 
@@ -108,6 +108,18 @@ def test_scores_know_their_sides() -> None:
     assert_close(model.similarity(b, a), model.similarity(a, b).T)
     with pytest.raises(UserError, match="no objective joins 'x' and 'z'; this model was trained on: x-y"):
         model.similarity(a, model.encode("z", list(np.eye(4))))
+
+
+def test_towers_that_were_never_paired_share_the_space_of_a_third() -> None:
+    model = make(("x", "y"), ("z", "y"))
+    a, b = model.encode("x", list(np.eye(4))), model.encode("z", list(np.eye(4)[:2]))
+    assert model.emergent_path("x", "z") == ["x", "y", "z"]
+    assert model.emergent_path("x", "y") is None
+    assert_close(model.similarity(a, b), a.vector @ b.vector.T)
+    assert_close(model.similarity_pairwise(a[:2], b), (a.vector[:2] * b.vector).sum(1))
+    assert model.scores_vectors_only("x", "z")
+    assert model.logit_scale("x", "z") == (model.logit_scale("x", "y") + model.logit_scale("z", "y")) / 2
+    assert_close(model.similarity(a, a), a.vector @ a.vector.T)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from mmalign.errors import UserError
 from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.gradient_norms import GradientNorms
 from mmalign.objectives.objective import Objective
-from mmalign.objectives.pairs import PairConfig, PairSum, common_rows, factor_at
+from mmalign.objectives.pair_config import PairConfig, factor_at
+from mmalign.objectives.pairs import PairSum, common_rows
 from mmalign.types import Batch, Embedding, Mixed, Tokens
 
 ROWS, DIM = 6, 5

@@ -17,7 +17,8 @@ from mmalign.objectives.functional.token_correspondence import attention_shares,
 from mmalign.objectives.late_interaction import LateInteractionObjective
 from mmalign.objectives.local import LocalObjective
 from mmalign.objectives.objective import Objective
-from mmalign.objectives.pairs import PairConfig, PairSum
+from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs import PairSum
 from mmalign.objectives.transport import TransportObjective
 from mmalign.types import Embedding, Tokens
 
@@ -178,7 +179,7 @@ def test_the_first_term_that_can_is_asked() -> None:
     with pytest.raises(UserError, match=r"no term 'transprot' .*did you mean 'transport'"):
         model.correspondence(a, b, "transprot")
     with pytest.raises(UserError, match="no objective joins"):
-        model.correspondence(a, a)
+        model.correspondence(a, a)  # a cosine of vectors says nothing about tokens
 
 
 def test_what_cannot_say_names_what_can() -> None:

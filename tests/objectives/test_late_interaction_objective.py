@@ -9,7 +9,8 @@ from torch.testing import assert_close
 from mmalign.errors import UserError
 from mmalign.objectives.functional.similarity_cross_entropy import similarity_cross_entropy
 from mmalign.objectives.late_interaction import LateInteractionObjective
-from mmalign.objectives.pairs import PairConfig, PairSum
+from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs import PairSum
 from mmalign.types import Embedding, Tokens
 from tests.reference import late_interaction as reference
 

@@ -14,7 +14,8 @@ from mmalign.objectives.codebook import FdtObjective
 from mmalign.objectives.contrastive import ClipObjective, SiglipObjective
 from mmalign.objectives.late_interaction import LateInteractionObjective
 from mmalign.objectives.objective import SQUARE, Objective
-from mmalign.objectives.pairs import PairConfig, PairSum
+from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs import PairSum
 from mmalign.objectives.probabilistic import PcmeppObjective
 from mmalign.objectives.transport import TransportObjective
 from mmalign.types import Embedding, Tokens
@@ -108,7 +109,7 @@ def test_modes_turn_with_their_pair() -> None:
     with pytest.raises(UserError, match="as many rows of both towers, got 20 and 3"):
         model.similarity_pairwise(a, b[:3])
     with pytest.raises(UserError, match="no objective joins"):
-        model.similarity_pairwise(a, a)
+        model.similarity_pairwise(a, side(20, 7, 0, "z"))
 
 
 def test_an_objective_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:

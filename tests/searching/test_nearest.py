@@ -64,7 +64,6 @@ def test_a_score_that_is_no_inner_product_is_found_exactly(
     [
         ({"k": 0}, "k: expected at least 1"),
         ({"engine": "annoy"}, "engine: expected auto, faiss or torch"),
-        ({"tower": "right"}, "ask with the other tower"),
         ({"tower": "lfet"}, "did you mean 'left'"),
     ],
 )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MAX_BYTES = 64 * 2**20
-_SHOWN = ("relevance", "ranks", "exclude_seen_groups", "rerank", "ensemble")
+_SHOWN = ("relevance", "ranks", "exclude_seen_groups", "rerank", "ensemble", "similarity")
 
 
 @dataclass

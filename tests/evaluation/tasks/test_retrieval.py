@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import mmalign
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import Record
@@ -17,7 +18,7 @@ from mmalign.evaluation.ranking.ranks import Ranks
 from mmalign.evaluation.ranking.relevance import RelevanceMatrix
 from mmalign.evaluation.tasks.retrieval import retrieval_scores
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pairs import PairConfig
+from mmalign.objectives.pair_config import PairConfig
 from mmalign.types import Embedding
 from tests.evaluation.running import evaluate_retrieval
 
@@ -192,9 +193,17 @@ def test_errors(model: Aligner, paired: Make, random_rows: Rows) -> None:
         evaluate_retrieval(model, data, a="left", b="left", split="test")
     with pytest.raises(UserError, match="no record of split 'validation' has a 'left'"):
         evaluate_retrieval(model, data, a="left", b="right", split="validation")
-    with pytest.raises(UserError, match="no objective joins"):
-        evaluate_retrieval(model, paired([{"right": [1.0] * 8, "words": "two cats"}], ("right", "words")),
-                           a="right", b="words", split="test")  # fmt: skip
+
+
+def test_towers_that_were_never_paired_are_compared_and_the_result_says_so(
+    model: Aligner, paired: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = paired([{"right": [1.0] * 8, "words": "two cats"}], ("right", "words"))
+    result = mmalign.evaluate(model, data, "retrieval", pair=("right", "words"), split="test", bootstrap=10)
+    note = "cosine; right and words were never paired, the space is shared through left"
+    assert result.provenance["protocol"]["similarity"] == note
+    result.show()
+    assert note in " ".join(capsys.readouterr().out.split())
 
 
 def test_first_answers_are_the_best(model: Aligner, paired: Make, random_rows: Rows) -> None:
