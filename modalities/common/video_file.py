@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mmalign.errors import BadSample
 from mmalign.registry import missing_extra
 
-HEAD = 192
+HEAD = 512
 """First bytes of a file that `container` needs."""
 
 CONTAINERS = "AVI, MP4, MOV, MKV, WebM, MPEG or FLV"
@@ -42,7 +42,7 @@ def container(head: bytes) -> str | None:
         return "matroska"
     if head[:4] == b"\0\0\1\xba":
         return "mpeg"
-    if head[:1] == head[TS_PACKET : TS_PACKET + 1] == b"G":
+    if head[: 2 * TS_PACKET + 1 : TS_PACKET] == b"GGG":  # one of them begins a GIF too
         return "mpegts"
     return "flv" if head[:4] == b"FLV\x01" else None
 

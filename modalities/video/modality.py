@@ -1,6 +1,7 @@
 """The video modality: what the core calls."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,8 +13,9 @@ from modalities.video.encoders.trajtok import TrajTok
 from modalities.video.encoders.trajvit import TrajViT
 from modalities.video.encoders.vit3d import ViT3d
 from modalities.video.explain import ClipUnits, clip_labels
+from modalities.video.parts import split_part
 from modalities.video.read import read_video
-from modalities.video.sample import Clip
+from modalities.video.sample import Clip, Tracks
 from modalities.video.synthetic import synthetic_clip
 from modalities.video.transform import VideoSettings, VideoTransform
 
@@ -25,15 +27,24 @@ class VideoModality(Modality):
     """Video clips, with or without the trajectories of their objects."""
 
     name = "video"
-    description = (
-        "video clips: MP4, MKV, AVI, GIF, WebP, NPZ, folders; an item is 16 frames, for some encoders with trajectories"
-    )
+    description = "video clips: MP4, MKV, AVI, GIF, WebP, NPZ, folders; an item is 16 frames, perhaps with trajectories"
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "trajvit": TrajViT,
         "trajtok": TrajTok,
         "vit3d": ViT3d,
         "frames": ImageTower,
     }
+
+    cached_types: ClassVar[Sequence[type]] = (Clip, Tracks)
+    reading_libraries: ClassVar[Sequence[str]] = ("av", "pillow", "numpy")
+
+    def files_read(self, path: Path) -> Sequence[Path]:
+        """The clip, or the pictures of a folder, and the masks beside it."""
+        from modalities.video.formats.masks import mask_files
+        from modalities.video.formats.pictures import pictures_in
+
+        path, _ = split_part(path)
+        return [*(pictures_in(path) if path.is_dir() else [path]), *mask_files(path)]
 
     def read(self, source: Any) -> Clip:
         """Decode and check, see `read_video`."""

@@ -1,14 +1,19 @@
 """Read a clip from any supported source. File formats are recognised by content."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmalign.errors import BadSample
 from modalities.common.local_file import demand_file
 from modalities.common.video_file import CONTAINERS, HEAD, container
-from modalities.video.formats import arrays, pictures, video_file
+from modalities.video.formats import arrays, masks, pictures, video_file
+from modalities.video.parts import Part, split_part
 from modalities.video.sample import Clip, check_clip
 
 MAX_BYTES = 1 << 30
@@ -25,13 +30,13 @@ def read_video(source: Any) -> Clip:
     Args:
         source: A path or the bytes of a video (AVI, MP4, MOV, MKV, WebM, MPEG, FLV), of a GIF or animated WebP, or of
             an NPZ with `frames` and `rate`, and optionally `labels` and `table`; the path of a folder of pictures, 24 a
-            second; a mapping of such arrays; or a `Clip`.
+            second; a mapping of such arrays; or a `Clip`. A path may name a part of a clip, see `split_part`; masks
+            beside the file become its trajectories, see `formats/masks.py`.
 
     Raises:
         BadSample: it is no video, is damaged or too large, or its segment ids do not fit its frames.
 
     Example:
-        >>> import numpy as np
         >>> clip = read_video({"frames": np.zeros((20, 64, 80, 3), np.uint8), "rate": 10})
         >>> clip.frames.shape, clip.seconds
         ((20, 64, 80, 3), 2.0)
@@ -44,16 +49,7 @@ def read_video(source: Any) -> Clip:
 
 def _open(source: Any) -> tuple[str, Clip]:
     if isinstance(source, str | PathLike):
-        path = Path(source)
-        if path.is_dir():
-            return str(path), pictures.from_folder(path)
-        demand_file(path, WANTED)
-        with path.open("rb") as stream:
-            head = stream.read(HEAD)
-        if container(head):
-            return str(path), video_file.parse(path, str(path))  # not read into memory
-        demand_file(path, WANTED, most=MAX_BYTES)
-        return str(path), _from_bytes(path.read_bytes(), str(path))
+        return str(source), _from_path(Path(source), str(source))
     if isinstance(source, bytes | bytearray | memoryview):
         name = f"{len(source)} bytes"
         return name, _from_bytes(bytes(source), name)
@@ -62,11 +58,43 @@ def _open(source: Any) -> tuple[str, Clip]:
     raise BadSample("video", "a path, bytes, or a mapping with frames and rate", f"a {type(source).__name__}")
 
 
+def _from_path(path: Path, name: str) -> Clip:
+    path, part = split_part(path)
+    head = b""
+    if not path.is_dir():
+        demand_file(path, WANTED)
+        with path.open("rb") as stream:
+            head = stream.read(HEAD)
+    if container(head):
+        clip, window = video_file.parse(path, name, part)  # not read into memory
+    elif path.is_dir():
+        clip, window = cut(pictures.from_folder(path), part, name)
+    else:
+        demand_file(path, WANTED, most=MAX_BYTES)
+        clip, window = cut(_from_bytes(path.read_bytes(), name), part, name)
+    files = masks.mask_files(path) if clip.tracks is None else []
+    return masks.with_masks(clip, files, window) if files else clip
+
+
 def _from_bytes(data: bytes, name: str) -> Clip:
     if container(data[:HEAD]):
-        return video_file.parse(data, name)
+        return video_file.parse(data, name)[0]
     if pictures.is_animation(data[:HEAD]):
         return pictures.from_animation(data, name)
     if data.startswith(b"PK\x03\x04"):
         return arrays.from_npz(data, name)
     raise BadSample(name, WANTED, f"a file that begins with {data[:12]!r}" if data else "an empty file")
+
+
+def cut(clip: Clip, part: Part | None, source: str) -> tuple[Clip, tuple[float, float]]:
+    """The frames of a part, with their trajectories, and the part as fractions of the duration.
+
+    Raises:
+        BadSample: it lies behind the end of the clip.
+    """
+    start, stop = (part or Part()).bounds(clip.seconds, source)
+    first = int(start * clip.rate + 1e-6)
+    last = max(first + 1, math.ceil(stop * clip.rate - 1e-6))
+    tracks = None if clip.tracks is None else clip.tracks.at(np.arange(first, min(last, len(clip))))
+    shown = replace(clip, frames=clip.frames[first:last], tracks=tracks) if part else clip
+    return shown, (start / clip.seconds, stop / clip.seconds)

@@ -9,13 +9,14 @@ from pathlib import Path
 from mmalign.data.files.store import MAX_BYTES, FileStore, file_sha256, safe_name
 from mmalign.errors import BadSample
 
-_PART = re.compile(r"#\d+$")
+_PART = re.compile(r"#[\w=.,:]+$")
 
 
 class FolderStore(FileStore):
     """The files below a folder. Links may point inside the folder only.
 
-    A name may end in `#17`: the 17th part of that file (a row of a matrix), for a modality that reads such paths.
+    A name may end in `#17` or `#t=3,9.5`: a part of that file (a row of a matrix, a window in time), for a modality
+    that reads such paths. A name may be a folder, such as the frames of a clip, for a modality that reads folders.
     """
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
@@ -42,10 +43,10 @@ class FolderStore(FileStore):
             raise BadSample(self._where(name), f"a file in {self.path}", came) from error
         if not real.is_relative_to(self._root):
             raise BadSample(self._where(name), f"a file inside {self.path}", "a link that leaves it")
+        if stat.S_ISDIR(status.st_mode):
+            return path
         if not stat.S_ISREG(status.st_mode):
-            raise BadSample(
-                self._where(name), "a regular file", "a folder" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
-            )
+            raise BadSample(self._where(name), "a regular file", "a device or pipe")
         self._check_size(name, status.st_size)
         return path
 

@@ -71,6 +71,12 @@ def safe_name(name: str, inside: Path) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """SHA-256 of a file's bytes; of a folder, of the names and bytes of the files directly in it."""
+    if path.is_dir():
+        root, digest = path.resolve(), hashlib.sha256()
+        for member in sorted(path.iterdir()):
+            if member.is_file() and member.resolve().is_relative_to(root):
+                digest.update(f"{member.name}\0{file_sha256(member)}\0".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,6 +12,7 @@ from mmalign.errors import BadSample
 from modalities.common.video_file import LOST, missing_frames, opened, upright
 from modalities.video.bounds import reduced_size
 from modalities.video.clock import regular
+from modalities.video.parts import Part
 from modalities.video.sample import MAX_FRAMES, MIN_SIDE, Clip, check_rate
 
 MAX_PIXELS = 1 << 25
@@ -52,12 +53,16 @@ class Timeline:
         return int(np.maximum(last - begin, 0).sum())
 
 
-def parse(data: bytes | PathLike[str], source: str) -> Clip:
+def parse(data: bytes | PathLike[str], source: str, part: Part | None = None) -> tuple[Clip, tuple[float, float]]:
     """Decode the video stream at a constant rate, reduced in size, at most `MAX_FRAMES` frames.
 
     Args:
         data: The file's bytes or its path.
         source: Origin of the file, for messages.
+        part: The part to read; None = all.
+
+    Returns:
+        The clip, and the part as fractions of the duration.
 
     Raises:
         BadSample: it is damaged, truncated, too large, or has no video.
@@ -67,9 +72,10 @@ def parse(data: bytes | PathLike[str], source: str) -> Clip:
         timeline = _timeline(file, stream, source)
         faults = _missing(timeline, file, stream, source)
         seconds = float(stream.time_base)
-        indices, rate = regular(timeline.starts.astype(np.float64) * seconds, timeline.end * seconds)
-        wanted = timeline.starts[indices]
-        if len(timeline.starts) > DENSE:
+        starts, end, fractions = _cut(timeline, part or Part(), seconds, source)
+        indices, rate = regular(starts.astype(np.float64) * seconds, end * seconds)
+        wanted = starts[indices]
+        if len(starts) > DENSE:
             wanted = _nearest_keys(wanted, timeline)
         pixels = stream.codec_context.width * stream.codec_context.height
         if timeline.cost(wanted) * pixels > MAX_DECODED:
@@ -77,7 +83,20 @@ def parse(data: bytes | PathLike[str], source: str) -> Clip:
                 source, f"at most {MAX_DECODED} pixels to decode", f"{timeline.cost(wanted)} frames between key frames"
             )
         frames = _Reader(file, stream, timeline, source).read(wanted)
-    return Clip(np.stack(frames), check_rate(source, rate), faults=faults)
+    return Clip(np.stack(frames), check_rate(source, rate), faults=faults), fractions
+
+
+def _cut(
+    timeline: Timeline, part: Part, seconds: float, source: str
+) -> tuple[NDArray[np.int64], int, tuple[float, float]]:
+    """Time stamps in a part, when its last frame disappears, and the part as fractions of the duration."""
+    starts, origin = timeline.starts, int(timeline.starts[0])
+    duration = (timeline.end - origin) * seconds
+    start, stop = part.bounds(duration, source)
+    first = max(int(np.searchsorted(starts, origin + start / seconds + 0.5, side="right")) - 1, 0)
+    last = max(int(np.searchsorted(starts, origin + stop / seconds - 0.5)), first + 1)
+    end = int(starts[last]) if last < len(starts) else timeline.end
+    return starts[first:last], end, (start / duration, stop / duration)
 
 
 def _timeline(file: Any, stream: Any, source: str) -> Timeline:

@@ -62,11 +62,24 @@ def test_names_that_leave_are_refused(store: FileStore, name: str) -> None:
         store.fetch(name)
 
 
-def test_missing_files_and_folders_are_refused(store: FileStore) -> None:
+def test_missing_files_are_refused(store: FileStore) -> None:
     with pytest.raises(BadSample, match="no such"):
         store.fetch("deep/99.bin")
-    with pytest.raises(BadSample, match="a folder|no such member"):
-        store.fetch("deep")
+
+
+def test_a_folder_is_a_value_of_a_folder_alone(store: FileStore) -> None:
+    """For modalities that read folders, such as the frames of a clip; archives have members only."""
+    if isinstance(store, FolderStore):
+        folder = store.fetch("deep")
+        assert folder.is_dir()
+        before = store.fingerprint(["deep"])
+        (folder / "new.bin").write_bytes(b"1")
+        assert store.fingerprint(["deep"]) != before
+        (folder / "new.bin").unlink()
+        assert store.fingerprint(["deep"]) == before
+    else:
+        with pytest.raises(BadSample, match="no such member"):
+            store.fetch("deep")
 
 
 def test_oversized_files_are_refused(store: FileStore) -> None:
