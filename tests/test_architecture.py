@@ -34,7 +34,7 @@ ROWS = [
     {"heads"},
     {"objectives"},
     {"towers", "model"},
-    {"bundle", "selection", "run_folder"},
+    {"bundle"},
     {"embedding"},
     {"evaluation", "pictures"},
     {"searching", "explanation"},

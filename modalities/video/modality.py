@@ -14,6 +14,7 @@ from modalities.video.encoders.trajvit import TrajViT
 from modalities.video.encoders.vit3d import ViT3d
 from modalities.video.explain import ClipUnits, clip_labels
 from modalities.video.parts import split_part
+from modalities.video.perturb import PERTURBATIONS, perturb_video
 from modalities.video.read import read_video
 from modalities.video.sample import Clip, Tracks
 from modalities.video.synthetic import synthetic_clip
@@ -35,6 +36,7 @@ class VideoModality(Modality):
         "frames": ImageTower,
     }
 
+    perturbations: ClassVar[Mapping[str, Sequence[float]]] = PERTURBATIONS
     cached_types: ClassVar[Sequence[type]] = (Clip, Tracks)
     reading_libraries: ClassVar[Sequence[str]] = ("av", "pillow", "numpy")
 
@@ -60,6 +62,10 @@ class VideoModality(Modality):
     def restore_transform(self, config: Mapping[str, Any]) -> VideoTransform:
         """From `VideoTransform.config()`."""
         return VideoTransform(VideoSettings.make(config), sealed=True)
+
+    def perturb(self, sample: Clip, name: str, level: float, rng: np.random.Generator) -> Clip:
+        """Dropped frames, lower frame rate, brightness, noise; see `perturb_video`."""
+        return perturb_video(sample, name, level, rng)
 
     def picture(self, sample: Clip, axes: "Axes") -> None:
         """Draw a strip of frames."""

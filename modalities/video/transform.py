@@ -16,6 +16,7 @@ from mmalign.types import Inputs
 from modalities.common.framing import CROPS, Framing
 from modalities.video.augment import View, recoloured
 from modalities.video.bounds import sampled
+from modalities.video.key_frames import key_frames
 from modalities.video.sample import MAX_FRAMES, Clip, Tracks
 from modalities.video.trajectories import METHODS, make
 
@@ -23,7 +24,8 @@ Item = dict[str, NDArray[Any]]
 Triple = tuple[float, float, float]
 
 TRACKS = ("none", *METHODS)
-CHOICES = {"crop": CROPS, "tracks": TRACKS}
+SAMPLINGS = {"uniform": lambda frames, count: sampled(len(frames), count), "keyframes": key_frames}
+CHOICES = {"sampling": tuple(SAMPLINGS), "crop": CROPS, "tracks": TRACKS}
 INTEGERS = {
     "frames": (1, MAX_FRAMES),
     "size": (8, 1024),
@@ -39,6 +41,7 @@ class VideoSettings:
 
     Args:
         frames: Number of frames of the inputs: the middle of each of as many equal intervals (TrajViT).
+        sampling: uniform, or keyframes (the first frame and those at which the colours change most, see `key_frames`).
         size: Side of the square frames, in pixels.
         crop: Handling of frames that are not square: squash (change the aspect ratio), centre (centre crop) or pad
             (black bars).
@@ -55,6 +58,7 @@ class VideoSettings:
     """
 
     frames: int = 16
+    sampling: str = "uniform"
     size: int = 224
     crop: str = "squash"
     mean: Triple = (0.5, 0.5, 0.5)
@@ -128,7 +132,7 @@ class VideoTransform(Transform):
             BadSample: trajectories are to be the clip's own masks, and it has none.
         """
         s = self.settings
-        indices = sampled(len(sample), s.frames)
+        indices = SAMPLINGS[s.sampling](sample.frames, s.frames)
         height, width = sample.frames.shape[1:3]
         framing = Framing.square(height, width, s.size, s.crop)
         padding = (0, s.frames - len(indices))

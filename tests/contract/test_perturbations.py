@@ -30,6 +30,7 @@ DISTANCES: dict[str, Callable[[Any, Any], float]] = {
     "image": lambda a, b: float(np.abs(a.astype(float) - b).mean() / 255),
     "ecg": ecg_distance,
     "pointcloud": cloud_distance,
+    "video": lambda a, b: float(np.abs(a.frames.astype(float) - b.frames).mean() / 255),
 }
 """How far two samples of a modality are apart; 1 = as different as they may be."""
 
