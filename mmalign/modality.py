@@ -98,11 +98,13 @@ class Modality(ABC):
         description: One line: what it reads and what an item is.
         encoders: Name -> factory `(transform, **args) -> Encoder`. The first one is the default.
         value_is_sample: True if a string is itself a sample (text), False if it is a file name.
+        file_suffixes: Where strings are samples: endings of strings that name a file nevertheless, such as `.sdf`.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
     value_is_sample: ClassVar[bool] = False
+    file_suffixes: ClassVar[tuple[str, ...]] = ()
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]]
 
     @abstractmethod

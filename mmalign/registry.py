@@ -1,7 +1,7 @@
 """Registered names, from entry points: looking up a name imports nothing, loading it imports one module.
 
-Groups: `mmalign.modalities`, `mmalign.objectives`, `mmalign.sources`. The names of mmalign
-itself are registered in the same way as those of other packages.
+Groups: `mmalign.modalities`, `mmalign.objectives`, `mmalign.sources`, and `mmalign.tables` (suffix of a file -> what
+reads it as a table). The names of mmalign itself are registered in the same way as those of other packages.
 """
 
 import difflib
@@ -16,7 +16,7 @@ from mmalign.errors import UserError
 
 T = TypeVar("T")
 
-GROUPS = {"modalities": "modality", "objectives": "objective", "sources": "source"}
+GROUPS = {"modalities": "modality", "objectives": "objective", "sources": "source", "tables": "format of a table"}
 """Entry-point group -> singular noun for messages."""
 
 
@@ -28,9 +28,9 @@ def register(group: str, name: str, thing: Any) -> None:
     """Add a name for this process only; a plugin's own entry points do the same for every process.
 
     Args:
-        group: modalities, objectives or sources.
+        group: modalities, objectives, sources or tables.
         name: The name in recipes and bundles. Registering it again replaces what was there.
-        thing: A modality, an objective class or a source class.
+        thing: A modality, an objective class, a source class, or a function from a path to a `Table`.
 
     Raises:
         UserError: an installed distribution has this name already.

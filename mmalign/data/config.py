@@ -108,15 +108,25 @@ class DataConfig:
         folder = self.cache or os.environ.get("MMALIGN_CACHE")
         return Path(folder).expanduser() if folder else None
 
-    def source_config(self, columns: dict[str, str], towers: dict[str, bool]) -> SourceConfig:
+    def source_config(
+        self, columns: dict[str, str], towers: dict[str, bool], file_suffixes: dict[str, tuple[str, ...]] | None = None
+    ) -> SourceConfig:
         """The part that a source reads.
 
         Args:
             columns: Tower, or reserved name, -> column.
             towers: Tower -> True where a string is itself a sample, False where it names a file.
+            file_suffixes: Tower -> endings of strings that name a file although strings are samples.
         """
         return SourceConfig(
-            self.source, self.manifest, self.files, columns, self.separator, dict(self.options or {}), towers
+            self.source,
+            self.manifest,
+            self.files,
+            columns,
+            self.separator,
+            dict(self.options or {}),
+            towers,
+            file_suffixes or {},
         )
 
 

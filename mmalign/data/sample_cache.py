@@ -153,7 +153,7 @@ class Samples:
     def raw(self, record: Record, tower: str, alternative: int) -> Any:
         """Input of the modality's `read`: the value itself, or the file that it names."""
         value = record.values[tower][alternative]
-        if isinstance(value, str) and not self.modalities[tower].value_is_sample:
+        if isinstance(value, str) and self.source.config.names_file(tower, value):
             return self.source.fetch(value)
         return value
 
@@ -251,7 +251,7 @@ class Samples:
         """A failed sample as an entry of `rejected.jsonl`."""
         value = record.values[tower][alternative]
         expected, came = _words(error)
-        file = value if isinstance(value, str) and not self.modalities[tower].value_is_sample else ""
+        file = value if isinstance(value, str) and self.source.config.names_file(tower, value) else ""
         return Rejected(record.location, record.id, tower, file, f"expected {expected}, got {came}")
 
     def _named(self, record: Record, tower: str, alternative: int, error: Exception) -> BadSample:

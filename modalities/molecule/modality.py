@@ -35,6 +35,7 @@ class MoleculeModality(Modality):
     name = "molecule"
     description = "SMILES strings, .mol and .sdf files; a sample is the fields of its atoms and bonds, and its motifs"
     value_is_sample = True
+    file_suffixes = (".mol", ".sdf")
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "gine": Gine,
         "hierarchical": Hierarchical,

@@ -26,10 +26,10 @@ def read_molecule(source: Any) -> Molecule:
     Args:
         source: A SMILES (a ChemAxon extension in bars may follow it), the text or the bytes of a MOL or SDF file, the
             path of one that ends in `.mol` or `.sdf`, an rdkit molecule, or a `Molecule`, which is returned.
-            Of a file with several molecules the first is taken.
 
     Raises:
-        BadSample: rdkit rejects it, it has no atom, or more than `MAX_ATOMS` atoms or `MAX_TEXT` characters.
+        BadSample: rdkit rejects it, the file contains several molecules, it has no atom, or more than `MAX_ATOMS` atoms
+            or `MAX_TEXT` characters.
 
     Example:
         >>> from modalities.molecule.read import read_molecule
@@ -57,14 +57,24 @@ def read_molecule(source: Any) -> Molecule:
 def _from_path(path: Path) -> Molecule:
     demand_file(path, "a .mol or .sdf file")
     with path.open("rb") as file:
-        first = file.read(MAX_TEXT + 1).split(b"$$$$")[0]
-    return _from_block(_decoded(first, str(path)), str(path))
+        data = file.read(2 * MAX_TEXT)
+    return _from_block(_only(_decoded(data, str(path)), str(path)), str(path))
 
 
 def _from_text(text: str, source: str) -> Molecule:
     if "\n" in text.strip():
-        return _from_block(text.split("$$$$")[0], source or "MOL text")
+        return _from_block(_only(text, source or "MOL text"), source or "MOL text")
     return _from_smiles(text.strip(), source)
+
+
+def _only(text: str, where: str) -> str:
+    """The only record of an SDF."""
+    first, *others = text.split("$$$$")
+    if any(other.strip() for other in others):
+        raise BadSample(
+            where, "one molecule", "several; such a file is a table: --data.manifest FILE.sdf with a row for each"
+        )
+    return first
 
 
 def _from_smiles(text: str, source: str) -> Molecule:

@@ -23,6 +23,7 @@ class SourceConfig:
         separator: Separator between several captions (or labels) in one cell.
         options: Further arguments of the source.
         towers: The model's towers -> True where a string is itself a sample (text), False where it names a file.
+        file_suffixes: Tower -> endings of strings that name a file although strings are samples.
     """
 
     source: str = "manifest"
@@ -32,6 +33,19 @@ class SourceConfig:
     separator: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     towers: dict[str, bool] = field(default_factory=dict)
+    file_suffixes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def names_file(self, tower: str, value: str) -> bool:
+        """Whether a string of this tower names a file of the source, instead of being a sample.
+
+        Example:
+            >>> config = SourceConfig(towers={"molecule": True}, file_suffixes={"molecule": (".sdf",)})
+            >>> config.names_file("molecule", "CCO"), config.names_file("molecule", "a.SDF")
+            (False, True)
+        """
+        if not self.towers.get(tower, True):
+            return True
+        return "\n" not in value and value.lower().endswith(self.file_suffixes.get(tower, ()))
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class ManifestSource(Source):
         return self._store.fetch(name)
 
     def fingerprint(self) -> str:
-        names = file_names(self._records, self.config.towers)
+        names = file_names(self._records, self.config)
         content = self._store.fingerprint(names) if names else ""
         return hashlib.sha256(f"{file_sha256(self.path)} {content}".encode()).hexdigest()
 
@@ -179,16 +179,15 @@ def labels_of(cell: Any, separator: str | None = None) -> tuple[str, ...]:
     return () if label is None else (label,)
 
 
-def file_names(records: Sequence[Record], towers: dict[str, bool]) -> list[str]:
-    """The files that records name: the strings of towers that are not value_is_sample."""
+def file_names(records: Sequence[Record], config: SourceConfig) -> list[str]:
+    """The files that records name."""
     return sorted(
         {
             value
             for record in records
             for tower, values in record.values.items()
-            if not towers.get(tower, True)
             for value in values
-            if isinstance(value, str)
+            if isinstance(value, str) and config.names_file(tower, value)
         }
     )
 

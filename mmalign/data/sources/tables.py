@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mmalign import registry
 from mmalign.errors import UserError
 
 
@@ -49,12 +50,13 @@ def read_table(path: Path) -> Table:
         ".csv": _csv, ".tsv": _tsv, ".tab": _tsv, ".txt": _tsv,
         ".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet, ".pq": _parquet,
     }  # fmt: skip
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise UserError(
-            f"{path}: expected a manifest that ends in {', '.join(readers)}, got {path.suffix or 'no suffix'!r}"
-        )
-    return reader(path)
+    suffix = path.suffix.lower()
+    others = registry.names("tables")
+    if suffix not in readers and suffix[1:] not in others:
+        known = ", ".join([*readers, *(f".{name}" for name in others)])
+        raise UserError(f"{path}: expected a manifest that ends in {known}, got {path.suffix or 'no suffix'!r}")
+    table: Table = readers[suffix](path) if suffix in readers else registry.load("tables", suffix[1:])(path)
+    return table
 
 
 def _text(path: Path) -> str:
