@@ -35,6 +35,9 @@ OPPOSITES = {
 def draw_order(kind: str, rng: np.random.Generator) -> tuple[Scene, Scene]:
     """Draw two scenes with the same frames in opposite orders; they belong to opposite classes.
 
+    Half of the sentences call the subject a shape, and half name no surroundings: a contrastive loss, which would
+    otherwise match most clips by colour and background, needs the events.
+
     Args:
         kind: A key of `OPPOSITES`.
         rng: Source of all randomness.
@@ -42,16 +45,19 @@ def draw_order(kind: str, rng: np.random.Generator) -> tuple[Scene, Scene]:
     Example:
         >>> one, other = draw_order("size", np.random.default_rng(0))
         >>> one.sentence, other.label, one.reverse, other.reverse
-        ('a purple cross shrinks among two other shapes on a plain background', 'grows', True, False)
+        ('a shape shrinks', 'grows', True, False)
     """
     camera, ground = draw_camera(rng), str(rng.choice(GROUNDS))
     colours, shapes = rng.permutation(list(COLOURS))[:3], rng.choice(SHAPES, 3)
     kinds = [(str(colour), str(shape)) for colour, shape in zip(colours, shapes, strict=True)]
     others = draw_distractors(rng, camera, set(kinds))
     end = surroundings(ground, len(others))
-    subject, rear, fore, events = _EVENTS[kind](kinds, camera, rng)
+    subject, rear, fore, events, size = _EVENTS[kind](kinds, camera, rng)
     bodies = (*others, *rear, subject, *fore)
-    forwards, reverse = (f"a {events[way]}{end}" for way in (0, 1))
+    named, where = rng.random(2) < 0.5
+    forwards, reverse = (
+        f"a {f'{size}{subject.name}' if named else 'shape'} {event}{end if where else ''}" for event in events
+    )
     labels = OPPOSITES[kind]
     scene = Scene("order", labels[0], forwards, bodies, 1, ground, camera, False, int(rng.integers(1 << 31)))
     pair = scene, backwards(scene, labels[1], reverse)
@@ -59,7 +65,8 @@ def draw_order(kind: str, rng: np.random.Generator) -> tuple[Scene, Scene]:
 
 
 _Kinds = list[tuple[str, str]]
-_Parts = tuple[Body, list[Body], list[Body], tuple[str, str]]
+_Parts = tuple[Body, list[Body], list[Body], tuple[str, str], str]
+"""The subject; what it passes in front of, and behind; events forwards and backwards; its size in words."""
 
 
 def _move(axis: int, kinds: _Kinds, camera: NDArray[np.float64], rng: np.random.Generator) -> _Parts:
@@ -78,7 +85,7 @@ def _move(axis: int, kinds: _Kinds, camera: NDArray[np.float64], rng: np.random.
         (fore if behind else rear).append(other)
         past = f" {'behind' if behind else 'in front of'} a {other.name}"
     labels = OPPOSITES["sideways" if axis else "vertically"]
-    return subject, rear, fore, (f"{size} {subject.name} {labels[0]}{past}", f"{size} {subject.name} {labels[1]}{past}")
+    return subject, rear, fore, (f"{labels[0]}{past}", f"{labels[1]}{past}"), f"{size} "
 
 
 def _grow(kinds: _Kinds, camera: NDArray[np.float64], rng: np.random.Generator) -> _Parts:
@@ -87,7 +94,7 @@ def _grow(kinds: _Kinds, camera: NDArray[np.float64], rng: np.random.Generator) 
     path = centre + rng.uniform(-4, 4, 2) * np.linspace(-1, 1, FRAMES)[:, None]
     radius = np.linspace(rng.uniform(4, 5.5), rng.uniform(11, 14), FRAMES)
     subject = Body(kinds[0][1], kinds[0][0], path, radius)
-    return subject, [], [], (f"{subject.name} grows", f"{subject.name} shrinks")
+    return subject, [], [], OPPOSITES["size"], ""
 
 
 def _pass(kinds: _Kinds, camera: NDArray[np.float64], rng: np.random.Generator) -> _Parts:
@@ -102,10 +109,11 @@ def _pass(kinds: _Kinds, camera: NDArray[np.float64], rng: np.random.Generator) 
         at = (along_axis, side_by_side) if axis == 0 else (side_by_side, along_axis)
         passed.append(Body(shape, colour, still(at, camera), np.full(FRAMES, rng.uniform(6.5, 8))))
     first, then = (body.name for body in passed)
-    return subject, passed[:1], passed[1:], (
-        f"{subject.name} passes in front of a {first}, then behind a {then}",
-        f"{subject.name} passes behind a {then}, then in front of a {first}",
-    )  # fmt: skip
+    events = (
+        f"passes in front of a {first}, then behind a {then}",
+        f"passes behind a {then}, then in front of a {first}",
+    )
+    return subject, passed[:1], passed[1:], events, ""
 
 
 _EVENTS: dict[str, Callable[[_Kinds, NDArray[np.float64], np.random.Generator], _Parts]] = {

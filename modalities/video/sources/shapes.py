@@ -37,7 +37,8 @@ class ShapesSource(Source):
     Tasks: `appearance`, the class is what moves (30 colours and shapes), among other shapes that do not. `order`, the
     class is an order of events (8 classes): moves left or right, up or down, grows or shrinks, passes in front of one
     shape and then behind another or the reverse. Records 2k and 2k + 1 of a split have the same frames in opposite
-    orders and belong to opposite classes, so that an encoder without time is at chance within a pair. `mixed`
+    orders and belong to opposite classes, so that an encoder without time is at chance within a pair; half of their
+    sentences do not name the colour and shape of what moves. `mixed`
     alternates: two records of appearance, two of order. Classes are equally frequent in each split, up to a few
     records.
 

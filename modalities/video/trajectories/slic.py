@@ -12,14 +12,14 @@ from modalities.video.trajectories.stitching import stitch
 ITERATIONS = 5
 """Iterations of SLIC's k-means."""
 
+MIN_SIZE = 0.2
+"""Smallest supervoxel, relative to the mean size of the initial ones; smaller ones join a neighbour."""
+
 MEDIAN = 3
 """Width in pixels of the median filter before SLIC: fine texture does not divide an object, and edges stay sharp."""
 
-LARGEST_SCALE = 4
-"""Most by which small frames are enlarged."""
-
 SPACING = 1.0
-"""Length of a step in time, in pixels: short, so that a supervoxel lasts for the whole window."""
+"""Length of a step in time, in pixels: short, so that supervoxels are long in time."""
 
 
 def supervoxels(
@@ -33,11 +33,8 @@ def supervoxels(
     """Trajectories by SLIC supervoxels (Achanta et al. 2012; scikit-image), without weights; deterministic.
 
     Each window of frames is one volume. SLIC over-segments it, and adjacent supervoxels of similar mean colour are
-    merged, so that a uniform region is one trajectory. Windows share one frame and are stitched, see `stitch`: memory
-    beyond the labels is bounded by the window, and time is linear in the number of frames.
-
-    SLIC places its initial centres on a grid, one layer for the whole window where a cell is as wide as the window is
-    long. Smaller frames are enlarged to that, up to four times.
+    merged, in space and in time, so that a uniform region is one trajectory. Windows share one frame and are stitched,
+    see `stitch`: memory beyond the labels is bounded by the window, and time is linear in the number of frames.
 
     Args:
         frames: Red, green, blue, `(time, height, width, 3)` uint8.
@@ -86,11 +83,10 @@ def _segment(frames: NDArray[np.uint8], segments: int, compactness: float, merge
 
     time, height, width = frames.shape[:3]
     segments = max(min(segments, height * width), 1)
-    scale = min(max(int(np.ceil(time * (segments / (height * width)) ** 0.5)), 1), LARGEST_SCALE)
     colours = median_filter(frames, (1, MEDIAN, MEDIAN, 1)).astype(np.float32) / 255
     labels = slic(
-        colours.repeat(scale, 1).repeat(scale, 2), n_segments=segments, compactness=compactness, start_label=1,
-        spacing=(SPACING, 1, 1), max_num_iter=ITERATIONS, convert2lab=False, max_size_factor=time * segments,
-        channel_axis=-1,
-    )[:, scale // 2 :: scale, scale // 2 :: scale]  # fmt: skip
+        colours, n_segments=segments, compactness=compactness, start_label=1,
+        spacing=(SPACING, 1, 1), max_num_iter=ITERATIONS, convert2lab=False, min_size_factor=MIN_SIZE,
+        max_size_factor=time * segments, channel_axis=-1,
+    )  # fmt: skip
     return merge_similar(np.ascontiguousarray(labels, np.int32), colours, merge)

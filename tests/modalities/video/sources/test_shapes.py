@@ -29,11 +29,12 @@ def order_scenes(kind: str, count: int = 20) -> list[Scene]:
 
 
 def subject_id(scene: Scene) -> int:
-    """The segment of the body that the sentence begins with."""
-    name = re.match(rf"a (?:small |large )?((?:{'|'.join(COLOURS)}) (?:{'|'.join(SHAPES)}))", scene.sentence)
-    assert name is not None
-    (index,) = (k for k, body in enumerate(scene.bodies) if body.name == name[1])
-    return index + 1
+    """The segment of the one body that moves in the world or changes its size."""
+    moves = [np.ptp(body.path + scene.camera, axis=0).max() + np.ptp(body.radius) for body in scene.bodies]
+    (index,) = np.flatnonzero(np.array(moves) > 1)
+    name = scene.bodies[index].name
+    assert re.match(rf"a (shape|(small |large )?{name}) ", scene.sentence)
+    return int(index) + 1
 
 
 def centroid(labels: np.ndarray, segment: int) -> np.ndarray:
@@ -67,6 +68,13 @@ def test_classes_of_order_have_equal_appearance_in_every_frame_statistic() -> No
         sums.setdefault(record.labels[0], []).append(frames.astype(np.float64).mean(0))
     for label, other in REVERSED.items():
         np.testing.assert_allclose(np.mean(sums[label], 0), np.mean(sums[other], 0), rtol=1e-12)
+
+
+def test_half_of_the_sentences_of_order_name_the_subject_and_half_the_surroundings() -> None:
+    scenes = [scene for kind in OPPOSITES for scene in order_scenes(kind, 50)]
+    assert 0.4 < np.mean([scene.sentence.startswith("a shape ") for scene in scenes]) < 0.6
+    assert 0.4 < np.mean([scene.sentence.endswith("background") for scene in scenes]) < 0.6
+    assert {"a shape moves left", "a shape moves down", "a shape grows"} <= {scene.sentence for scene in scenes}
 
 
 @pytest.mark.parametrize("kind", ["sideways", "vertically"])
