@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING
 from mmalign.version import __version__
 
 if TYPE_CHECKING:
-    from mmalign.api import Run, evaluate, train
+    from mmalign.api import Run, check, train
     from mmalign.bundle import load, save
     from mmalign.capabilities import TokenLabels
-    from mmalign.data.checking import check
+    from mmalign.data.checking import CheckReport
     from mmalign.data.config import DataConfig
     from mmalign.data.dataset import Dataset
     from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
     from mmalign.data.split import Split
     from mmalign.embedding.loop import EmbeddedSplit
+    from mmalign.embedding.table import EmbeddingTable, embed
     from mmalign.errors import BadSample, UserError
     from mmalign.evaluation.ranking.ranks import ranks
     from mmalign.evaluation.ranking.relevance import RelevanceMatrix
     from mmalign.evaluation.report.result import EvalResult
+    from mmalign.evaluation.run_task import evaluate
     from mmalign.evaluation.settings import EvalSettings
     from mmalign.evaluation.tasks.few_shot import FewShot
     from mmalign.evaluation.tasks.linear_probe import LinearProbe
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from mmalign.evaluation.tasks.zero_shot_classification import ZeroShotClassification
     from mmalign.evaluation.tasks.zero_shot_multilabel import ZeroShotMultiLabel
     from mmalign.evaluation.tasks.zero_shot_regression import ZeroShotRegression
-    from mmalign.explanation import explain
+    from mmalign.explanation import Explanation, explain
     from mmalign.modality import Encoder, Modality, Transform
     from mmalign.model import Aligner
     from mmalign.objectives import functional
@@ -39,17 +41,19 @@ if TYPE_CHECKING:
     from mmalign.objectives.pair_config import PairConfig
     from mmalign.objectives.pairs import PairSum
     from mmalign.searching.nearest import search
+    from mmalign.searching.result import SearchResult
     from mmalign.towers import TowerConfig, fit_transforms, modality_of
     from mmalign.training.cca.cca import canonical_maps
+    from mmalign.training.checkpoint_bundle import bundle_from_checkpoint
     from mmalign.types import Batch, Embedding, Features, LossOutput, Tokens
 
 _HOMES = {
     "Run": "api",
-    "evaluate": "api",
+    "check": "api",
     "train": "api",
     "load": "bundle",
     "save": "bundle",
-    "check": "data.checking",
+    "CheckReport": "data.checking",
     "DataConfig": "data.config",
     "Dataset": "data.dataset",
     "Split": "data.split",
@@ -57,9 +61,12 @@ _HOMES = {
     "Rejected": "data.sources.base",
     "Source": "data.sources.base",
     "SourceConfig": "data.sources.base",
+    "EmbeddingTable": "embedding.table",
+    "embed": "embedding.table",
     "BadSample": "errors",
     "UserError": "errors",
     "EvalResult": "evaluation.report.result",
+    "evaluate": "evaluation.run_task",
     "EvalSettings": "evaluation.settings",
     "Retrieval": "evaluation.tasks.retrieval",
     "Robustness": "evaluation.tasks.robustness",
@@ -68,6 +75,7 @@ _HOMES = {
     "ZeroShotRegression": "evaluation.tasks.zero_shot_regression",
     "FewShot": "evaluation.tasks.few_shot",
     "LinearProbe": "evaluation.tasks.linear_probe",
+    "Explanation": "explanation",
     "explain": "explanation",
     "Encoder": "modality",
     "Modality": "modality",
@@ -79,6 +87,7 @@ _HOMES = {
     "Objective": "objectives.objective",
     "PairConfig": "objectives.pair_config",
     "search": "searching.nearest",
+    "SearchResult": "searching.result",
     "TowerConfig": "towers",
     "fit_transforms": "towers",
     "modality_of": "towers",
@@ -87,6 +96,7 @@ _HOMES = {
     "ranks": "evaluation.ranking.ranks",
     "GradientNorms": "objectives.gradient_norms",
     "canonical_maps": "training.cca.cca",
+    "bundle_from_checkpoint": "training.checkpoint_bundle",
     "retrieval_scores": "evaluation.tasks.retrieval",
     "PairSum": "objectives.pairs",
     "Batch": "types",
@@ -100,13 +110,16 @@ __all__ = [
     "Aligner",
     "BadSample",
     "Batch",
+    "CheckReport",
     "DataConfig",
     "Dataset",
     "EmbeddedSplit",
     "Embedding",
+    "EmbeddingTable",
     "Encoder",
     "EvalResult",
     "EvalSettings",
+    "Explanation",
     "Features",
     "FewShot",
     "GlobalBatch",
@@ -123,6 +136,7 @@ __all__ = [
     "Retrieval",
     "Robustness",
     "Run",
+    "SearchResult",
     "Source",
     "SourceConfig",
     "Split",
@@ -135,8 +149,10 @@ __all__ = [
     "ZeroShotMultiLabel",
     "ZeroShotRegression",
     "__version__",
+    "bundle_from_checkpoint",
     "canonical_maps",
     "check",
+    "embed",
     "evaluate",
     "explain",
     "fit_transforms",

@@ -1,25 +1,25 @@
-"""`mmalign.train` and `mmalign.evaluate`: training and evaluation by one call each."""
+"""`mmalign.train`, `Run` and `mmalign.check`: training and the check of the data by one call each."""
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from mmalign import bundle, registry
+from mmalign.data.checking import CheckReport, check_samples
 from mmalign.data.config import DataConfig
-from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
-from mmalign.evaluation.report.result import EvalResult
 from mmalign.model import Aligner
+from mmalign.run_folder import data_settings
+from mmalign.towers import TowerConfig, modality_of
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback
 
+    from mmalign.evaluation.report.result import EvalResult
     from mmalign.evaluation.settings import Task
     from mmalign.objectives.objective import Objective
 
@@ -56,22 +56,29 @@ class Run:
                     epochs.setdefault(int(values["epoch"]), {}).update(values)
         return [epochs[epoch] for epoch in sorted(epochs)]
 
-    def evaluate(self, task: "str | Task" = "retrieval", **settings: Any) -> EvalResult:
+    def evaluate(self, task: "str | Task" = "retrieval", **settings: Any) -> "EvalResult":
         """Evaluate the trained model on the data of this run, as `mmalign.evaluate` does.
 
         Args:
             task: Name of a task, or a task with its settings.
             settings: Keyword arguments of `mmalign.evaluate`, such as `split="test"`.
+
+        Raises:
+            UserError: config.yaml has a data key that this version of mmalign does not have.
         """
-        config = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
-        return evaluate(self.model, DataConfig(**config["data"]), task, **settings)
+        from mmalign.evaluation.run_task import evaluate
+
+        data = data_settings(self.folder)
+        if data is None:
+            raise UserError(f"{self.folder / 'config.yaml'}: expected the configuration of a run, with the key data")
+        return evaluate(self.model, DataConfig(**data), task, **settings)
 
 
 def train(
     recipe: str | Path,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
     *,
-    out: str | Path = "runs/latest",
+    out: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
     callbacks: Sequence["Callback"] = (),
@@ -81,8 +88,9 @@ def train(
 
     Args:
         recipe: Name of a recipe, such as `image-text/demo`, or path of a YAML file.
-        overrides: Keys of the recipe and their values, with dots or nested: `{"model.optimizer.lr": 1e-3}`.
-        out: Run folder.
+        overrides: Keys of the recipe and their values, with dots or nested: `{"model.optimizer.lr": 1e-3}`; or flags
+            as on the command line: `["--model.optimizer.lr", "1e-3"]`.
+        out: Run folder; default: runs/latest.
         overwrite: Replace a finished run in `out`.
         resume: Continue from the last checkpoint in `out`.
         callbacks: Lightning callbacks, in addition to those of the recipe.
@@ -102,63 +110,55 @@ def train(
     """
     from mmalign.training.run import train as run_training
 
-    for name in ("out", "overwrite", "resume"):
-        if name in (overrides or {}):
-            raise UserError(f"train: {name} is an argument of train, not a key of the recipe: train(..., {name}=...)")
     for name, kind in (objectives or {}).items():
         registry.register("objectives", name, kind)
-    arguments = [f"--{key}={_text(value)}" for key, value in _leaves(overrides or {})]
-    arguments += [f"--out={out}", *["--overwrite"] * overwrite, *["--resume"] * resume]
+    arguments = _flags(overrides) if isinstance(overrides, Mapping) else [*overrides]
+    arguments += [*[f"--out={out}"] * (out is not None), *["--overwrite"] * overwrite, *["--resume"] * resume]
     return Run(run_training(str(recipe), arguments, callbacks=callbacks))
 
 
-def evaluate(
-    model: Aligner | str | Path,
-    data: DataConfig | Dataset,
-    task: "str | Task" = "retrieval",
+def check(
+    data: DataConfig,
     *,
-    pair: Sequence[str] = (),
-    device: str = "cpu",
-    **settings: Any,
-) -> EvalResult:
-    """Evaluate a model on a data set.
+    towers: Mapping[str, str] | None = None,
+    reject_warnings: Collection[str] = (),
+    sheet: str | Path | None = None,
+) -> CheckReport:
+    """Read every record of a data set and decode every sample, as `mmalign check` does.
 
     Args:
-        model: A model, or the path of a bundle or run.
-        data: The configuration of the data, or data that are open; the samples of `split` are read here.
-        task: retrieval, zero-shot, multi-label, regression, probe, few-shot or robustness; or a task with its
-            settings, such as `Retrieval(gallery="corpus")`.
-        pair: The two towers; default: the only pair that the model was trained on.
-        device: Device to load a bundle on; a model stays on its own.
-        settings: Fields of `EvalSettings` (split, batch_size, bootstrap, seed) and of the task.
+        data: The configuration of the data.
+        towers: Tower -> modality, where the names differ: `{"left": "image"}`.
+        reject_warnings: Towers that reject samples with a data-quality warning.
+        sheet: Draw sample records to this file (PNG).
 
     Returns:
-        Scores with intervals and provenance; `show()` prints them, `to_json()` returns them.
+        Unusable records, duplicates and leakage between splits; `show()` prints them, `to_json()` returns them.
 
     Raises:
-        UserError: unknown task or option, a tower that the model or the data lacks, or an empty split.
+        UserError: a tower has no modality, the source cannot be opened, or a column is missing.
+
+    Example:
+        >>> check(DataConfig("digits", validation=0.2)).splits
+        {'train': 1438, 'validation': 359}
     """
-    from mmalign.evaluation.run_task import evaluate as run_task
+    known = registry.names("modalities")
+    modalities = {}
+    for tower in data.towers:
+        name = (towers or {}).get(tower, tower)
+        if name not in known:
+            raise UserError(
+                f"no modality for {tower!r}{registry.nearest(name, known)}; name it with --towers.{tower} NAME"
+            )
+        modalities[tower] = modality_of(tower, TowerConfig(modality=name, reject_warnings=tower in reject_warnings))
+    return check_samples(data, modalities, sheet=None if sheet is None else Path(sheet))
 
-    model = model if isinstance(model, Aligner) else bundle.load(model, device=device)
-    return run_task(model, data, task, pair=pair_of(model, pair), **settings)
 
-
-def pair_of(model: Aligner, names: Sequence[str]) -> tuple[str, str]:
-    """The two towers to evaluate: those named, or the only pair that the model was trained on.
-
-    Raises:
-        UserError: the model has several pairs and none is named, or a name is not a tower.
-    """
-    if not names and len({(pair.a, pair.b) for pair in model.pairs}) == 1:
-        return model.pairs[0].a, model.pairs[0].b
-    if len(names) != 2:
-        known = ", ".join(f"{pair.a} {pair.b}" for pair in model.pairs)
-        raise UserError(f"--pair: expected two towers, got {list(names)}; this model was trained on: {known}")
-    for name in names:
-        if name not in model.encoders:
-            raise UserError(f"no tower called {name!r}{registry.nearest(name, model.towers)}")
-    return names[0], names[1]
+def _flags(overrides: Mapping[str, Any]) -> list[str]:
+    for name in ("out", "overwrite", "resume"):
+        if name in overrides:
+            raise UserError(f"train: {name} is an argument of train, not a key of the recipe: train(..., {name}=...)")
+    return [f"--{key}={_text(value)}" for key, value in _leaves(overrides)]
 
 
 def _leaves(tree: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]:

@@ -174,6 +174,11 @@ def provenance(path: str | Path) -> dict[str, Any]:
     return kept if isinstance(kept, dict) else {}
 
 
+def version_of(path: str | Path) -> str:
+    """The version of mmalign that wrote the bundle."""
+    return str(_read_json(find(path) / "config.json").get("mmalign", "of unknown version"))
+
+
 def fingerprint(path: str | Path) -> str:
     """Hash of weights, configuration and transforms; independent of the folder."""
     folder, digest = find(path), hashlib.sha256()

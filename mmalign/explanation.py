@@ -18,7 +18,8 @@ from mmalign.model import Aligner
 from mmalign.objectives.correspondence import Coded
 from mmalign.objectives.functional.token_correspondence import code_shares
 from mmalign.pictures import save
-from mmalign.pictures.correspondence import MOST, Answer, Numbers, answers, correspondence_figure
+from mmalign.pictures.correspondence import MAX_WORDS, Attribution, Numbers, attributions, correspondence_figure
+from mmalign.selection import model_of, pair_of
 from mmalign.types import Embedding, Tokens
 
 if TYPE_CHECKING:
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Side:
+class LabelledSample:
     """One sample of the pair: its tower, the sample as read, and the labels of its tokens."""
 
-    name: str
+    tower: str
     sample: Any
     units: TokenLabels
 
@@ -47,35 +48,35 @@ class Explanation:
     Args:
         model: The model, whose modalities draw.
         drawn: The sample that is drawn, once for each word.
-        asking: The query sample.
-        weights: `(entries of drawn, entries of asking)`, the objective's correspondence.
-        answers: The most informative words, see `pictures.correspondence.answers`.
+        query: The query sample.
+        weights: `(entries of drawn, entries of query)`, the objective's correspondence.
+        attributions: The most informative words, see `pictures.correspondence.attributions`.
         term: The label of the objective's term.
         score: Similarity of the pair.
     """
 
     model: Aligner
-    drawn: Side
-    asking: Side
+    drawn: LabelledSample
+    query: LabelledSample
     weights: Tensor
-    answers: list[Answer]
+    attributions: list[Attribution]
     term: str
     score: float
 
     def figure(self) -> "Figure":
         """The query sample as coloured words, and the other sample drawn once per word."""
-        draw = capability(self.model.modalities[self.drawn.name], Explaining, "explain").weighted_picture
-        ask = self.model.modalities[self.asking.name].picture
+        weighted_picture = capability(self.model.modalities[self.drawn.tower], Explaining, "explain").weighted_picture
+        picture = self.model.modalities[self.query.tower].picture
 
-        def drawn(axes: "Axes", weights: Numbers) -> None:
-            draw(self.drawn.shown, axes, weights.tolist())
+        def draw(axes: "Axes", weights: Numbers) -> None:
+            weighted_picture(self.drawn.shown, axes, weights.tolist())
 
-        def asking(axes: "Axes") -> None:
-            ask(self.asking.shown, axes)
+        def draw_query(axes: "Axes") -> None:
+            picture(self.query.shown, axes)
 
         return correspondence_figure(
-            self.answers, self.drawn.units, self.asking.units, draw=drawn, draw_asking=asking,
-            sides=(self.drawn.name, self.asking.name), title=f"{self.term}: score {self.score:.3f}",
+            self.attributions, self.drawn.units, self.query.units, draw=draw, draw_query=draw_query,
+            towers=(self.drawn.tower, self.query.tower), title=f"{self.term}: score {self.score:.3f}",
         )  # fmt: skip
 
     def draw(self, path: Path | str) -> Path:
@@ -83,99 +84,111 @@ class Explanation:
         return save(self.figure(), path)
 
     def show(self) -> None:
-        """Print the words, each with its fraction of the mass and its strongest unit."""
+        """Print the words: fraction of the mass, largest weights, and term of the mutual information."""
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=Text(f"{self.asking.name} to {self.drawn.name} by {self.term}, score {self.score:.4f}"))
-        for name in ("share", self.asking.name, f"most to ({self.drawn.name})", "nats"):
-            table.add_column(name, justify="right" if name in ("share", "nats") else "left")
-        for one in self.answers:
+        query, drawn = self.query.tower, self.drawn.tower
+        table = Table(title=Text(f"{query} to {drawn} by {self.term}, score {self.score:.4f}"))
+        table.add_column(query)
+        table.add_column("mass", justify="right")
+        table.add_column(f"largest weights ({drawn})")
+        table.add_column("information (nats)", justify="right")
+        for one in self.attributions:
             order = np.argsort(-one.weights, kind="stable")[:3]
-            most = ", ".join(f"{self.drawn.units.labels[i]} {one.weights[i]:.0%}" for i in order if one.weights[i] > 0)
-            table.add_row(f"{one.share:.1%}", Text(one.name[:60]), Text(most), f"{one.said:.4f}")
+            units = [f"{self.drawn.units.labels[i]} {one.weights[i]:.0%}" for i in order if one.weights[i] > 0]
+            table.add_row(Text(one.word[:60]), f"{one.mass:.1%}", Text(", ".join(units)), f"{one.information:.4f}")
         Console().print(table)
 
 
-def explain(model: Aligner, a: Any, b: Any, *, sides: tuple[str, str], term: str = "", most: int = MOST) -> Explanation:
+def explain(
+    model: Aligner | str | Path,
+    a: Any,
+    b: Any,
+    *,
+    pair: Sequence[str] = (),
+    term: str = "",
+    most: int = MAX_WORDS,
+    device: str = "cpu",
+) -> Explanation:
     """Explain the similarity of two samples by the token correspondence of the model's objective.
 
     The query is the sample whose labels are words (else the second one, if the first can be drawn with weights); the
     other sample is drawn.
 
     Args:
-        model: A model with an objective that compares tokens: transport, late_interaction, fdt or local.
-        a: The first sample: a path, a string, an array.
-        b: The second sample.
-        sides: Their towers.
-        term: Term of the pair: the name of its objective, or its label.
+        model: A model with an objective that compares tokens (transport, late_interaction, fdt or local), or the path
+            of its bundle or run.
+        a: Sample of the pair's first tower: a path, a string, an array.
+        b: Sample of the second tower.
+        pair: The two towers; default: the only pair that the model was trained on.
+        term: Term of the pair: the name of its objective, or its label; "" = the first that compares tokens.
         most: Maximum number of words.
+        device: Device to load a bundle on; a model stays on its own.
 
     Raises:
         BadSample: a sample cannot be read.
         UserError: no term compares tokens, or neither modality can be drawn with weights.
     """
-    if not 1 <= most <= MOST:
-        raise UserError(f"most: expected 1 to {MOST}, got {most}")
-    sample_a, sample_b = (model.modalities[side].read(item) for side, item in zip(sides, (a, b), strict=True))
-    with inference(model):
-        one, other = (_embed(model, side, x) for side, x in zip(sides, (sample_a, sample_b), strict=True))
-        score = float(model.similarity(one, other)[0, 0])
-        found = model.correspondence(one, other, term)
-    levels = found.level_a, found.level_b
-    both = [
-        _side(model, side, sample, level, count)
-        for side, sample, level, count in zip(sides, (sample_a, sample_b), levels, found.weights.shape, strict=True)
-    ]
-    first = _drawn(both)
-    drawn, asking = both[first][0], both[1 - first][0]
-    weights = (found.weights if first == 0 else found.weights.T).cpu()
-    best = answers(weights, drawn.units, asking.units, parts=levels[1 - first] == "parts", most=most)
-    return Explanation(model, drawn, asking, weights, best, found.term, score)
+    if not 1 <= most <= MAX_WORDS:
+        raise UserError(f"most: expected 1 to {MAX_WORDS}, got {most}")
+    loaded = model_of(model, device)
+    towers = pair_of(loaded, pair)
+    samples = [loaded.modalities[tower].read(sample) for tower, sample in zip(towers, (a, b), strict=True)]
+    with inference(loaded):
+        embedding_a, embedding_b = (_embed(loaded, *one) for one in zip(towers, samples, strict=True))
+        score = float(loaded.similarity(embedding_a, embedding_b)[0, 0])
+        correspondence = loaded.correspondence(embedding_a, embedding_b, term)
+    levels, weights = (correspondence.level_a, correspondence.level_b), correspondence.weights
+    labelled = [_labelled(loaded, *one) for one in zip(towers, samples, levels, weights.shape, strict=True)]
+    index = _index_of_drawn(labelled)
+    drawn, query = labelled[index][0], labelled[1 - index][0]
+    weights = (weights if index == 0 else weights.T).cpu()
+    parts = levels[1 - index] == "parts"
+    words = attributions(weights, drawn.units, query.units, parts=parts, most=most)
+    return Explanation(loaded, drawn, query, weights, words, correspondence.term, score)
 
 
-def _embed(model: Aligner, name: str, sample: Any) -> Embedding:
+def _embed(model: Aligner, tower: str, sample: Any) -> Embedding:
     """Embed one sample on the model's device; with codes, also the codes of each token."""
-    transform, heads = model.transforms[name], model.heads[name]
-    inputs = transform.collate([transform.item(sample)])
-    moved = inputs_to(inputs, model.device)
+    transform, heads = model.transforms[tower], model.heads[tower]
+    inputs = inputs_to(transform.collate([transform.item(sample)]), model.device)
     assert isinstance(heads, HeadSet)
     if heads.queries is None or model.codebook is None:
-        return model.embed(name, moved)
-    asked: list[Tokens] = []
-    hook = heads.queries.register_forward_hook(lambda _, __, made: asked.append(made))
+        return model.embed(tower, inputs)
+    outputs: list[Tokens] = []
+    hook = heads.queries.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     try:
-        made = model.embed(name, moved)
+        embedding = model.embed(tower, inputs)
     finally:
         hook.remove()
-    assert made.codes is not None
-    queries = asked[0]
-    shares = code_shares(queries.values[0], queries.mask[0], model.codebook.codes, made.codes[0])
-    fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(Embedding)}
+    assert embedding.codes is not None
+    queries = outputs[0]
+    shares = code_shares(queries.values[0], queries.mask[0], model.codebook.codes, embedding.codes[0])
+    fields = {field.name: getattr(embedding, field.name) for field in dataclasses.fields(Embedding)}
     return Coded(**fields, token_codes=Tokens(shares[None], queries.mask))
 
 
-def _side(model: Aligner, name: str, sample: Any, level: str, count: int) -> tuple[Side, bool]:
+def _labelled(model: Aligner, tower: str, sample: Any, level: str, count: int) -> tuple[LabelledSample, bool]:
     """A sample with the labels of its tokens, and whether it can be drawn with weights."""
-    modality, encoder = model.modalities[name], model.encoders[name]
+    modality, encoder = model.modalities[tower], model.encoders[tower]
     assert isinstance(encoder, Encoder)
     if isinstance(modality, Explaining):
-        labels = modality.token_labels(sample, model.transforms[name], encoder, level, count)
+        labels = modality.token_labels(sample, model.transforms[tower], encoder, level, count)
         if labels is not None:
-            return Side(name, sample, labels), True
-    return Side(
-        name, sample, TokenLabels([f"{level[:-1]} {place + 1}" for place in range(count)], np.eye(count))
-    ), False
+            return LabelledSample(tower, sample, labels), True
+    numbered = TokenLabels([f"{level[:-1]} {index + 1}" for index in range(count)], np.eye(count))
+    return LabelledSample(tower, sample, numbered), False
 
 
-def _drawn(sides: Sequence[tuple[Side, bool]]) -> int:
+def _index_of_drawn(samples: Sequence[tuple[LabelledSample, bool]]) -> int:
     """Index of the drawn sample: one that can be drawn, preferably not words, preferably the first."""
-    able = [place for place, (_, drawable) in enumerate(sides) if drawable]
-    if not able:
-        names = " and ".join(side.name for side, _ in sides)
+    drawable = [index for index, (_, can_be_drawn) in enumerate(samples) if can_be_drawn]
+    if not drawable:
+        names = " and ".join(sample.tower for sample, _ in samples)
         raise UserError(
             f"neither of {names} can be drawn with weights: its modality must label the encoder's tokens "
             "(`capabilities.Explaining`: token_labels and weighted_picture)"
         )
-    return min(able, key=lambda place: (sides[place][0].units.spelled, place))
+    return min(drawable, key=lambda index: (samples[index][0].units.spelled, index))

@@ -34,7 +34,7 @@ ROWS = [
     {"heads"},
     {"objectives"},
     {"towers", "model"},
-    {"bundle"},
+    {"bundle", "selection", "run_folder"},
     {"embedding"},
     {"evaluation", "pictures"},
     {"searching", "explanation"},

@@ -11,7 +11,7 @@ class EvaluateFlags:
 
     Args:
         bundle: Bundle or run folder.
-        task: retrieval, zero-shot, multi-label, regression, probe, few-shot or robustness; each flag names its tasks.
+        task: retrieval, zero-shot, multi-label, regression, probe, few-shot or robustness; see `--task NAME --help`.
         pair: Two towers, such as [image, text], for models with more than one pair.
         json: Write the result to this file.
         picture: Draw the scores, or the confusion matrix, to this file.
@@ -149,3 +149,34 @@ def arguments_of_flags(flags: type) -> dict[str, Argument]:
     own = arguments_of(flags)
     first = {name: own.pop(name) for name in ("bundle", "task", "pair")}
     return first | settings() | own
+
+
+def flag_sections(flags: type, task: str = "") -> dict[str, list[Argument]]:
+    """The flags of a command for its help, by title; without positional arguments.
+
+    Args:
+        flags: The dataclass of the command's flags.
+        task: Task of `mmalign evaluate` whose flags come first, without those of other tasks; "" = all tasks.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    own = {name: argument for name, argument in arguments_of(flags).items() if not argument.required}
+    if flags is not EvaluateFlags:
+        return {"flags": list(own.values())}
+    from mmalign.evaluation.registry import TASKS, flags_of, require_task
+    from mmalign.evaluation.settings import EvalSettings
+
+    every = {"flags of every task": [own["task"], own["pair"], *flags_of(EvalSettings).values(), own["device"]]}
+    output = {"output": [own["json"], own["picture"]]}
+    if task:
+        require_task(task)
+        return {f"flags of {task}": list(flags_of(TASKS[task]).values())} | every | output
+    sections, above = every, set[str]()
+    for name, kind in TASKS.items():
+        of_task = flags_of(kind)
+        shared = ", ".join(f"--{flag}" for flag in of_task if flag in above)
+        title = f"flags of {name}" + (f", besides {shared} above" if shared else "")
+        sections[title] = [argument for flag, argument in of_task.items() if flag not in above]
+        above |= set(of_task)
+    return sections | output

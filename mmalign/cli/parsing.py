@@ -1,19 +1,19 @@
 """From the command line of a command to its flags, and to the data set that `--data.*` describes."""
 
-from dataclasses import MISSING
+from dataclasses import replace
 from typing import Any, get_args, get_origin
 
 import jsonargparse
-import yaml
 
 from mmalign import bundle
-from mmalign.cli.flags import arguments_of_flags
+from mmalign.cli.flags import arguments_of_flags, flag_sections
 from mmalign.cli.help import asked_for, data_section, show_help
 from mmalign.configuration.arguments import Argument
 from mmalign.configuration.keys import Section
 from mmalign.configuration.overrides import fold_open_dicts
 from mmalign.configuration.overrides import parse as parse_flags
 from mmalign.data.config import DataConfig
+from mmalign.run_folder import data_settings
 
 Parsed = Any
 
@@ -57,6 +57,21 @@ def parse_with_data(name: str, flags: type, arguments: list[str]) -> tuple[Parse
     return parsed, parser.instantiate(parsed).data
 
 
+def given_settings(flags: Parsed, arguments: list[str]) -> dict[str, Any]:
+    """The settings of a task that the command line names, as keyword arguments of `mmalign.evaluate`.
+
+    Only these: a task refuses a setting of another task, also where it equals the default.
+
+    Args:
+        flags: The parsed flags of `mmalign evaluate`.
+        arguments: The command line.
+    """
+    from mmalign.evaluation.registry import flags as settings
+
+    given = {argument.partition("=")[0].removeprefix("--") for argument in arguments if argument.startswith("--")}
+    return {name: flags[name] for name in settings() if name in given}
+
+
 def _parser(name: str, flags: type) -> jsonargparse.ArgumentParser:
     parser = jsonargparse.ArgumentParser(
         prog=f"mmalign {name}", exit_on_error=False, allow_abbrev=False, add_help=False
@@ -88,20 +103,31 @@ def _help(name: str, flags: type, arguments: list[str], *, data: bool) -> None:
     wanted = asked_for(arguments)
     if not wanted:
         return
-    found = arguments_of_flags(flags).values()
-    positional = [Argument(one.name.upper(), one.kind, MISSING, one.about) for one in found if one.required]
-    sections = {
-        "arguments": positional,
-        "flags": [Argument(f"--{one.name}", one.kind, one.default, one.about) for one in found if not one.required],
-    }
+    positional = [
+        replace(argument, name=argument.name.upper())
+        for argument in arguments_of_flags(flags).values()
+        if argument.required
+    ]
+    sections = {"arguments": positional} if positional else {}
+    for title, group in flag_sections(flags, _task_in(arguments)).items():
+        sections[title] = [replace(argument, name=f"--{argument.name}") for argument in group]
     usage = " ".join([name, *(one.name for one in positional), "[flags]", *["[--data.*]"] * data])
     if data:
         sections["data"] = data_section(DataConfig, whole=wanted == "all")
     more = f"`mmalign {name} --help all` prints every flag." if data and wanted == "own" else ""
     about = (flags.__doc__ or "").split("\n")[0]
-    sections = {title: flags for title, flags in sections.items() if flags}
     show_help(usage, about, sections, whole=wanted == "all", more=more)
     raise SystemExit(0)
+
+
+def _task_in(arguments: list[str]) -> str:
+    """The value of `--task` in a command line whose help is printed; "" = none."""
+    for index, argument in enumerate(arguments):
+        if argument == "--task" and arguments[index + 1 : index + 2] and not arguments[index + 1].startswith("-"):
+            return arguments[index + 1]
+        if argument.startswith("--task="):
+            return argument.removeprefix("--task=")
+    return ""
 
 
 def _run_defaults(path: str, arguments: list[str]) -> dict[str, Any]:
@@ -109,12 +135,6 @@ def _run_defaults(path: str, arguments: list[str]) -> dict[str, Any]:
     folder = bundle.find(path)
     split = bundle.provenance(folder).get("split")
     split = {key: split[key] for key in SPLIT_KEYS if key in split} if isinstance(split, dict) else {}
-    config = folder.parent / "config.yaml"
     named = any(a.split("=")[0] in ("--data.source", "--data.manifest", "--data.files") for a in arguments)
-    if named or not config.is_file():
-        return split
-    try:
-        settings = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
-        return split  # a file that is not a run's, beside the bundle
-    return {**settings, "batch_size": 256} if isinstance(settings, dict) else split
+    settings = None if named else data_settings(folder.parent)
+    return split if settings is None else {**settings, "batch_size": 256}

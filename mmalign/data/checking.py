@@ -107,7 +107,7 @@ class CheckReport:
             console.print(f"... and {self.bad - _SHOWN} more; --json lists all")
 
 
-def check(config: DataConfig, modalities: Mapping[str, Modality], *, sheet: Path | None = None) -> CheckReport:
+def check_samples(config: DataConfig, modalities: Mapping[str, Modality], *, sheet: Path | None = None) -> CheckReport:
     """Read every row and decode every sample, continuing after errors.
 
     Args:

@@ -44,8 +44,8 @@ def configure(task: str | Task, options: Mapping[str, Any]) -> tuple[Task, EvalS
     Raises:
         UserError: unknown task, or an option that the task does not take.
     """
-    if isinstance(task, str) and task not in TASKS:
-        raise UserError(f"--task: no task called {task!r}{nearest(task, TASKS)}")
+    if isinstance(task, str):
+        require_task(task)
     common = names_of(EvalSettings)
     own = names_of(TASKS[task]) if isinstance(task, str) else []
     for name in options:
@@ -62,24 +62,34 @@ def names_of(kind: type[EvalSettings] | type[Task]) -> list[str]:
     return [field.name for field in fields(kind)]
 
 
+def flags_of(kind: type[EvalSettings] | type[Task]) -> dict[str, Argument]:
+    """The settings of a task, or of all tasks, as flags of `mmalign evaluate`, by name."""
+    return {name: _flag(argument) for name, argument in arguments_of(kind).items()}
+
+
 def flags() -> dict[str, Argument]:
-    """Every flag of `mmalign evaluate` that is a setting, by name; its help names the tasks that take it."""
-    found = {name: _flag(argument) for name, argument in arguments_of(EvalSettings).items()}
+    """Every flag of `mmalign evaluate` that is a setting, by name."""
+    settings = flags_of(EvalSettings)
     for task in TASKS.values():
-        for name, argument in arguments_of(task).items():
-            found.setdefault(name, _flag(argument, f" ({', '.join(_taking(name))})"))
-    return found
+        for name, argument in flags_of(task).items():
+            settings.setdefault(name, argument)
+    return settings
 
 
-def _flag(argument: Argument, tasks: str = "") -> Argument:
-    sentence = argument.sentence.rstrip(".")
+def require_task(name: str) -> None:
+    """Raise a `UserError` that names the nearest task if there is none of this name."""
+    if name not in TASKS:
+        raise UserError(f"--task: no task called {name!r}{nearest(name, TASKS)}")
+
+
+def _flag(argument: Argument) -> Argument:
     kinds = [kind for kind in get_args(argument.kind) or (argument.kind,) if kind is not type(None)]
     if get_origin(kinds[0]) is Sequence or get_origin(argument.kind) is Sequence:
         inner = get_args(kinds[0]) or kinds
         kind, default = list[next(one for one in inner if one in SCALARS)], None  # type: ignore[misc]
     else:
         kind, default = next(one for one in kinds if one in SCALARS), argument.default
-    return Argument(argument.name, kind, default, f"{sentence}{tasks}{argument.about[len(sentence) :]}")
+    return Argument(argument.name, kind, default, argument.about)
 
 
 def _taking(name: str) -> list[str]:

@@ -1,5 +1,7 @@
 """Evaluate a model on a data set: one call per task."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mmalign.data.config import DataConfig
@@ -7,30 +9,45 @@ from mmalign.data.dataset import Dataset
 from mmalign.embedding.loop import opened
 from mmalign.evaluation.registry import configure
 from mmalign.evaluation.report.result import EvalResult
-from mmalign.evaluation.settings import Pair, Task
+from mmalign.evaluation.settings import Task
 from mmalign.model import Aligner
 from mmalign.objectives.shared_space import emergent_note
+from mmalign.selection import model_of, pair_of
 
 
-def evaluate(model: Aligner, data: DataConfig | Dataset, task: str | Task, *, pair: Pair, **options: Any) -> EvalResult:
-    """Evaluate a model on data, whose samples are read here.
+def evaluate(
+    model: Aligner | str | Path,
+    data: DataConfig | Dataset,
+    task: str | Task = "retrieval",
+    *,
+    pair: Sequence[str] = (),
+    device: str = "cpu",
+    **settings: Any,
+) -> EvalResult:
+    """Evaluate a model on a data set.
 
     Args:
-        model: The model.
-        data: The configuration of the data, or data that are open.
-        task: Name of a task, or a task with its settings.
-        pair: The two towers. Zero-shot tasks classify samples of one tower by prompts of the other: the one whose
-            samples are strings.
-        options: Fields of `EvalSettings` and, where `task` is a name, of the task.
+        model: A model, or the path of a bundle or run.
+        data: The configuration of the data, or data that are open; the samples of `split` are read here.
+        task: retrieval, zero-shot, multi-label, regression, probe, few-shot or robustness; or a task with its
+            settings, such as `Retrieval(gallery="corpus")`.
+        pair: The two towers; default: the only pair that the model was trained on. Zero-shot tasks classify samples of
+            one tower by prompts of the other: the one whose samples are strings.
+        device: Device to load a bundle on; a model stays on its own.
+        settings: Fields of `EvalSettings` (split, batch_size, bootstrap, seed) and of the task given by name.
+
+    Returns:
+        Scores with intervals and provenance; `show()` prints them, `to_json()` returns them.
 
     Raises:
-        UserError: unknown task, an option that the task does not take, a tower that the data lacks, an empty split.
+        UserError: unknown task or option, a tower that the model or the data lacks, or an empty split.
     """
-    chosen, settings = configure(task, options)
-    towers = chosen.towers(model, pair)
+    loaded = model_of(model, device)
+    chosen, common = configure(task, settings)
+    towers = chosen.towers(loaded, pair_of(loaded, pair))
     config = data if isinstance(data, DataConfig) else data.config
-    read = opened(model, data, chosen.towers_read(towers, config.towers), settings.split)
-    result = chosen.run(model, read, towers, settings)
-    if len(towers) == 2 and (path := model.emergent_path(*towers)):
+    read = opened(loaded, data, chosen.towers_read(towers, config.towers), common.split)
+    result = chosen.run(loaded, read, towers, common)
+    if len(towers) == 2 and (path := loaded.emergent_path(*towers)):
         result.provenance["protocol"]["similarity"] = emergent_note(path)
     return result

@@ -1,6 +1,6 @@
 """Figures: tensors to a matplotlib figure, without global state or windows, in colour-blind safe colours."""
 
-from mmalign.pictures.correspondence import answers, correspondence_figure
+from mmalign.pictures.correspondence import attributions, correspondence_figure
 from mmalign.pictures.curves import training_curves
 from mmalign.pictures.figures import save
 from mmalign.pictures.grid import retrieval_grid
@@ -10,7 +10,7 @@ from mmalign.pictures.risk import dots, predicted_and_true, risk_coverage
 from mmalign.pictures.strips import strips
 
 __all__ = [
-    "answers",
+    "attributions",
     "confusion",
     "correspondence_figure",
     "dots",

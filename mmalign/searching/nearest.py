@@ -1,43 +1,33 @@
 """Search: the nearest rows of an embedding table, exact, by FAISS where it is installed and applicable."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmalign import bundle
 from mmalign.embedding.scoring import TIE, first_answers
+from mmalign.embedding.table import EmbeddingTable
 from mmalign.errors import UserError
 from mmalign.model import Aligner
 from mmalign.registry import missing_extra
-from mmalign.searching.table import EmbeddingTable
+from mmalign.searching.result import Hit, SearchResult
+from mmalign.selection import model_of, require_tower
 from mmalign.types import Embedding
 
 
-class Hit(NamedTuple):
-    """One search result.
-
-    Args:
-        id: Id of the record.
-        score: Similarity with the query, higher = more similar.
-        value: The raw string of the item, a sentence or a file name; None if it was not a string.
-    """
-
-    id: str
-    score: float
-    value: str | None
-
-
 def search(
-    model: Aligner,
-    queries: Any,
+    model: Aligner | str | Path,
+    queries: Sequence[Any],
     *,
     tower: str,
-    index: EmbeddingTable,
+    index: EmbeddingTable | str | Path,
     k: int = 10,
     engine: str = "auto",
-) -> list[list[Hit]]:
-    """The best `k` rows of a table for each query.
+) -> SearchResult:
+    """The `k` nearest rows of a table for each query.
 
     The queries' tower may be any that shares a space with the table's, also the same one (molecule to molecule): towers
     that were never paired, and a tower and itself, are compared by the cosine of their vectors.
@@ -46,57 +36,44 @@ def search(
     the means of Gaussians, the normalised means of tokens.
 
     Args:
-        model: The model of the table.
+        model: The model of the table, or the path of its bundle or run.
         queries: Samples of the queries' tower.
         tower: The queries' tower.
-        index: The embedding table, see `read_parquet`.
+        index: The embedding table, or the path of its file.
         k: Results per query; fewer if the table is shorter.
         engine: `faiss` or `torch`, with equal results; `auto` = FAISS if it is installed and the model's score is the
             inner product of vectors.
 
     Raises:
-        UserError: k is not positive, the table's vectors are not of this model's space, or FAISS is asked for and
-            absent or unsuitable.
+        UserError: k is not positive, the table was computed by another model, or FAISS is requested and absent or
+            unsuitable.
     """
     if k < 1:
         raise UserError(f"k: expected at least 1, got {k}")
     if engine not in ("auto", "faiss", "torch"):
         raise UserError(f"engine: expected auto, faiss or torch, got {engine!r}")
-    gallery = index.embedding
-    if gallery.vector.shape[1] != model.dim:
-        raise UserError(
-            f"expected embeddings of {model.dim} numbers, as this model makes, got {gallery.vector.shape[1]}"
-        )
-    embedded = model.encode(tower, queries)
-    inner = engine != "torch" and _is_inner_product(model, embedded, gallery)
+    loaded = model_of(model)
+    require_tower(loaded, tower)
+    table = index if isinstance(index, EmbeddingTable) else EmbeddingTable.read(index)
+    if loaded.path:
+        table.require_bundle(bundle.fingerprint(loaded.path))
+    gallery = table.embedding
+    if gallery.vector.shape[1] != loaded.dim:
+        raise UserError(f"expected vectors of {loaded.dim} numbers, as of this model, got {gallery.vector.shape[1]}")
+    embedded = loaded.encode(tower, queries)
+    inner = engine != "torch" and _is_inner_product(loaded, embedded, gallery)
     if engine == "faiss" and not inner:
-        raise UserError("engine 'faiss' finds inner products, and this model scores otherwise; use engine 'torch'")
+        raise UserError("engine 'faiss' computes inner products, and this model has another score; use engine 'torch'")
     if inner and (engine == "faiss" or _has_faiss()):
         scores, indices = _faiss(embedded.vector, gallery.vector, k)
     else:
-        score = model.similarity if model.scores_vectors_only(tower, gallery.tower) else _cosines
-        scores, indices = first_answers(embedded, gallery, score=score, k=k, device=model.device)
-    return [
-        [Hit(index.ids[item], score, index.values[item]) for score, item in zip(row_scores, row, strict=True)]
+        score = loaded.similarity if loaded.scores_vectors_only(tower, gallery.tower) else _cosines
+        scores, indices = first_answers(embedded, gallery, score=score, k=k, device=loaded.device)
+    hits = [
+        [Hit(table.ids[item], score, table.values[item]) for score, item in zip(row_scores, row, strict=True)]
         for row_scores, row in zip(scores.tolist(), indices.tolist(), strict=True)
     ]
-
-
-def show(queries: Sequence[str], answers: Sequence[Sequence[Hit]]) -> None:
-    """Print the results of each query as a table."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    for query, hits in zip(queries, answers, strict=True):
-        table = Table(title=Text(str(query)), title_justify="left")
-        for name in ("rank", "score", "id", "value"):
-            table.add_column(name, justify="right" if name in ("rank", "score") else "left")
-        for rank, hit in enumerate(hits, start=1):
-            # Text, not markup: a caption may contain brackets.
-            table.add_row(str(rank), f"{hit.score:.4f}", Text(hit.id), Text(hit.value or ""))
-        console.print(table)
+    return SearchResult(loaded, queries, hits, tower, gallery.tower)
 
 
 def _is_inner_product(model: Aligner, queries: Embedding, gallery: Embedding) -> bool:

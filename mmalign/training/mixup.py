@@ -19,12 +19,12 @@ class MixupConfig:
 
     Args:
         tower: Tower whose samples are mixed; its modality must support it (image does). "" = none.
-        share: Fraction of a batch that is mixed.
+        fraction: Fraction of a batch that is mixed.
         alpha: Parameter of the Beta distribution of the weight of a row's own sample.
     """
 
     tower: str = ""
-    share: float = 0.25
+    fraction: float = 0.25
     alpha: float = 2.0
 
 
@@ -32,13 +32,15 @@ class Mixup:
     """Mixes batches as configured.
 
     Raises:
-        UserError: a share out of its range, an unknown tower, a modality that cannot mix, or a term of that tower
+        UserError: a fraction out of its range, an unknown tower, a modality that cannot mix, or a term of that tower
             without soft targets.
     """
 
     def __init__(self, config: MixupConfig, modalities: dict[str, Modality], pairs: PairSum) -> None:
-        if not 0 <= config.share <= 1 or not config.alpha > 0:
-            raise UserError(f"mixup: expected share in [0, 1] and alpha above 0, got {config.share}, {config.alpha}")
+        if not 0 <= config.fraction <= 1 or not config.alpha > 0:
+            raise UserError(
+                f"mixup: expected fraction in [0, 1] and alpha above 0, got {config.fraction}, {config.alpha}"
+            )
         if config.tower not in modalities:
             raise UserError(f"mixup.tower: expected one of {', '.join(modalities)}, got {config.tower!r}")
         modality = capability(modalities[config.tower], Mixing, "mixup.tower")
@@ -50,7 +52,7 @@ class Mixup:
         """The batch with a fraction of that tower's rows mixed; all randomness from torch's CPU generator."""
         name = self.config.tower
         inputs, rows = batch.inputs.get(name), batch.sample_indices[name]
-        count = 2 * round(self.config.share * len(rows) / 2)
+        count = 2 * round(self.config.fraction * len(rows) / 2)
         if inputs is None or not count:
             return batch
         if isinstance(inputs, list):
@@ -62,9 +64,9 @@ class Mixup:
         partners = partners.to(rows.device)
         made, left = self.modality.mix(inputs, partners, weight.to(rows.device))
         # By row of the batch; rows without this tower are in no pair of it and ignored.
-        groups, shares = batch.groups.clone(), torch.ones(len(batch), device=rows.device)
-        groups[rows], shares[rows] = batch.groups[rows[partners]], left
-        return replace(batch, inputs={**batch.inputs, name: made}, mixed={name: Mixed(groups, shares)})
+        groups, weights = batch.groups.clone(), torch.ones(len(batch), device=rows.device)
+        groups[rows], weights[rows] = batch.groups[rows[partners]], left
+        return replace(batch, inputs={**batch.inputs, name: made}, mixed={name: Mixed(groups, weights)})
 
 
 def _cannot(configs: Sequence[PairConfig], pairs: PairSum, tower: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+import mmalign
 from mmalign import recipes
 from mmalign.cli import main
 from mmalign.configuration.overrides import check_flags, fold_open_dicts
@@ -157,6 +158,38 @@ def test_a_bundle_beside_files_of_somebody_else(run: Path, tmp_path: Path, capsy
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "bundle"), *flags]) == 2
     assert "--data.columns.image" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("neighbours: image", "data.neighbours: no such key"),
+        ("validaton: 0.2", "data.validaton: no such key; did you mean data.validation?"),
+        ("workers: many", "data.workers: expected a whole number, got 'many'"),
+    ],
+)
+def test_a_data_key_of_another_version_is_named(
+    run: Path, tmp_path: Path, line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run / "bundle", tmp_path / "bundle")
+    saved = tmp_path / "bundle" / "config.json"
+    saved.write_text(json.dumps(json.loads(saved.read_text()) | {"mmalign": "0.0.9"}))
+    (tmp_path / "config.yaml").write_text(f"data:\n  source: digits\n  {line}\n")
+    writer = f"; mmalign 0.0.9 wrote this file, this is {mmalign.__version__}"
+    assert main(["evaluate", str(tmp_path), "--bootstrap", "10"]) == 2
+    printed = one_line(capsys)
+    assert f"{tmp_path / 'config.yaml'}: {message}" in printed
+    assert printed.endswith(writer)
+    with pytest.raises(UserError, match="data.*mmalign 0.0.9 wrote this file"):
+        mmalign.Run(tmp_path).evaluate(bootstrap=0)
+    other = ["--data.source", "digits", "--data.validation", "0.2"]
+    assert main(["evaluate", str(tmp_path), "--bootstrap", "10", *other]) == 0, "other data are named: no key is read"
+
+
+def test_a_run_without_configuration_cannot_be_evaluated_on_its_data(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "bundle", tmp_path / "bundle")
+    with pytest.raises(UserError, match=r"config\.yaml: expected the configuration of a run"):
+        mmalign.Run(tmp_path).evaluate(bootstrap=0)
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:

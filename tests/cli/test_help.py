@@ -12,6 +12,9 @@ from mmalign.cli.help import describe, flatten
 from mmalign.cli.train_help import DATA, PARTS, TRAINER
 from mmalign.configuration.arguments import Argument, arguments_of, takes_any, type_name
 from mmalign.data.config import DataConfig
+from mmalign.evaluation.registry import TASKS, names_of
+from mmalign.evaluation.settings import EvalSettings
+from mmalign.evaluation.tasks.few_shot import FewShot
 from mmalign.training.build import ModelConfig
 
 OWN = {
@@ -79,6 +82,33 @@ def test_help_all_adds_every_key_of_the_data(command: str, capsys: pytest.Captur
     short, whole = (flags_in(printed([command, *flags], capsys)) for flags in (["--help"], ["--help", "all"]))
     assert {f"--data.{name}" for name in arguments_of(DataConfig)} <= set(whole)
     assert set(short) < set(whole)
+
+
+@pytest.mark.parametrize("form", [["--task", "few-shot"], ["--task=few-shot"]])
+def test_help_of_one_task_has_its_flags_first_and_none_of_others(
+    form: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = flags_in(printed(["evaluate", *form, "--help"], capsys))
+    assert flags[1 : 1 + len(names_of(FewShot))] == [f"--{name}" for name in names_of(FewShot)]
+    assert {"--split", "--seed", "--json", "--data.source"} <= set(flags)
+    assert not {"--gallery", "--prompts", "--tower"} & set(flags)
+
+
+def test_help_of_evaluate_has_every_flag_once_under_its_task(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(["evaluate", "--help"], capsys)
+    flags = flags_in(text)
+    assert sorted(flags) == sorted(set(flags))
+    expected = {f"--{name}" for kind in (EvalSettings, *TASKS.values()) for name in names_of(kind)}
+    assert expected <= set(flags)
+    titles = [line.rstrip(":") for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles[:3] == ["arguments", "flags of every task", "flags of retrieval"]
+    assert "flags of few-shot, besides --shots, --features above" in titles
+    assert titles[-2:] == ["output", "data"]
+
+
+def test_help_of_an_unknown_task_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--task", "few-shto", "--help"]) == 2
+    assert "did you mean 'few-shot'" in capsys.readouterr().err
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,11 @@
 """The public API: every name of `mmalign`, training and evaluation by one call."""
 
+import ast
 import inspect
 from pathlib import Path
 
 import pytest
+import torch
 from pytorch_lightning import Callback
 
 import mmalign
@@ -76,3 +78,47 @@ def test_objectives_and_callbacks_of_this_process(tmp_path: Path, monkeypatch: p
 def test_a_wrong_key_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(mmalign.UserError, match="--model.dim"):
         mmalign.train("image-text/demo", {"model.dmi": 3}, out=tmp_path)
+
+
+def test_embed_search_and_check_take_paths_and_return_values(tmp_path: Path) -> None:
+    run = mmalign.train("image-text/demo", TINY, out=tmp_path / "run")
+    data = mmalign.DataConfig("digits", validation=0.2)
+    table = mmalign.embed(run.folder, data, "image", split="validation")
+    assert len(table) == 359
+    assert (table.embedding.tower, table.rejected) == ("image", [])
+    assert table.bundle == mmalign.bundle.fingerprint(run.folder)
+    first = mmalign.Dataset.open(data, {"image": run.model.modalities["image"]}).split("validation")
+    assert table.ids[0] == first.records[0].id
+    pixels = next(iter(first.samples("image")))
+    torch.testing.assert_close(table.embedding.vector[:1], run.model.encode("image", [pixels]).vector)
+    table.write(tmp_path / "digits.parquet")
+    queries = ["a handwritten seven", "the digit one"]
+    found = mmalign.search(run.folder, queries, tower="text", index=tmp_path / "digits.parquet", k=3)
+    assert found.hits == mmalign.search(run.model, queries, tower="text", index=table, k=3).hits
+    scores = run.model.similarity(run.model.encode("text", queries), table.embedding)
+    assert [hits[0].id for hits in found.hits] == [table.ids[best] for best in scores.argmax(1).tolist()]
+    assert [one["query"] for one in found.to_json()] == queries
+    with pytest.raises(mmalign.UserError, match="no tower called 'imgae'; did you mean 'image'"):
+        mmalign.embed(run.model, data, "imgae")
+    other = mmalign.train("image-text/demo", {**TINY, "seed_everything": 1}, out=tmp_path / "other")
+    with pytest.raises(mmalign.UserError, match="were made by bundle"):
+        mmalign.search(other.folder, queries, tower="text", index=table)
+    report = mmalign.check(data)
+    assert (report.bad, report.splits) == (0, {"train": 1438, "validation": 359})
+    with pytest.raises(mmalign.UserError, match="no modality for 'left'.*--towers.left NAME"):
+        mmalign.check(mmalign.DataConfig("digits", columns={"left": "image"}))
+    columns = mmalign.DataConfig("digits", columns={"left": "image", "text": "text"})
+    assert mmalign.check(columns, towers={"left": "image"}).towers == {"left": 1797, "text": 1797}
+
+
+def test_commands_import_public_names_only() -> None:
+    """Each command calls one public function: of mmalign only the names of recipes are imported besides."""
+    file = Path(mmalign.__file__).parent / "cli" / "commands.py"
+    modules = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules.append(str(node.module))
+    own = [name for name in modules if name.startswith("mmalign")]
+    assert [name for name in own if not name.startswith("mmalign.cli.")] == ["mmalign", "mmalign.recipes"]

@@ -60,23 +60,23 @@ def test_a_molecule_by_every_objective(
     pytest.importorskip("rdkit")
     phrases = {"phrases": True} if term[1].get("level_b") == "parts" else {}
     model = made("molecule", term, text=phrases)
-    found = explain(model, PHENOL, TEXTS[0], sides=("molecule", "text"))
-    assert (found.drawn.name, found.asking.name) == ("molecule", "text")
+    found = explain(model, PHENOL, TEXTS[0], pair=("molecule", "text"))
+    assert (found.drawn.tower, found.query.tower) == ("molecule", "text")
     assert found.drawn.units.labels[:3] == ("O1", "C2", "C3")
-    assert list(found.asking.units.labels) == TEXTS[0].split()
+    assert list(found.query.units.labels) == TEXTS[0].split()
     a, b = model.encode("molecule", PHENOL), model.encode("text", TEXTS[0])
     assert found.score == pytest.approx(float(model.similarity(a, b)), abs=1e-5)
     if term[0] == "fdt":
         assert float(found.weights.sum()) == pytest.approx(float(a.codes @ b.codes.T), abs=1e-6)
     else:
         assert_close(found.weights, model.objective.correspondence(a, b).weights)
-    for one in found.answers:
+    for one in found.attributions:
         assert one.weights.shape == (14,)
         assert one.weights.sum() == pytest.approx(1)
-    turned = explain(model, TEXTS[0], PHENOL, sides=("text", "molecule"))
-    assert [one.name for one in turned.answers] == [one.name for one in found.answers]
+    turned = explain(model, TEXTS[0], PHENOL, pair=("text", "molecule"))
+    assert [one.word for one in turned.attributions] == [one.word for one in found.attributions]
     assert_close(turned.weights, found.weights, rtol=0, atol=1e-5)
-    assert turned.drawn.name == "molecule", "words ask, the molecule is drawn, whichever comes first"
+    assert turned.drawn.tower == "molecule", "words ask, the molecule is drawn, whichever comes first"
     found.draw(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         assert 500 < max(picture.size) < 4000
@@ -85,13 +85,13 @@ def test_a_molecule_by_every_objective(
 def test_motifs_and_phrases_spread_over_atoms_and_words(made: Callable[..., Aligner]) -> None:
     pytest.importorskip("rdkit")
     model = made("molecule", ("transport", {"level_a": "parts", "level_b": "parts"}), text={"phrases": True})
-    found = explain(model, PHENOL, TEXTS[1], sides=("molecule", "text"))
+    found = explain(model, PHENOL, TEXTS[1], pair=("molecule", "text"))
     sample = load("modalities", "molecule").read(PHENOL)
     assert found.weights.shape == (len(sample.motif_ids), 2)
-    assert {one.name for one in found.answers} == {"an ester,", "of acetic acid"}
-    for side in (found.drawn, found.asking):
+    assert {one.word for one in found.attributions} == {"an ester,", "of acetic acid"}
+    for side in (found.drawn, found.query):
         np.testing.assert_allclose(side.units.members.sum(0), 1)
-    for one in found.answers:
+    for one in found.attributions:
         phrase = 0 if one.units[0] == 0 else 1
         sizes = np.bincount(sample.motif)
         column = found.weights[:, phrase].double().numpy() / float(found.weights[:, phrase].sum())
@@ -101,20 +101,20 @@ def test_motifs_and_phrases_spread_over_atoms_and_words(made: Callable[..., Alig
 def test_a_large_molecule_and_a_long_text(made: Callable[..., Aligner], tmp_path: Path) -> None:
     pytest.importorskip("rdkit")
     model = made("molecule", ("late_interaction", {}))
-    found = explain(model, "C" * 574, "hydroxy $_{ " * 5000, sides=("molecule", "text"))
+    found = explain(model, "C" * 574, "hydroxy $_{ " * 5000, pair=("molecule", "text"))
     assert len(found.drawn.units.labels) == 574
-    assert len(found.asking.units.labels) < 70, "what lies beyond the longest text was not seen"
+    assert len(found.query.units.labels) < 70, "what lies beyond the longest text was not seen"
     found.draw(tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size < 3_000_000
-    one = explain(model, "C", "x", sides=("molecule", "text"))
-    assert [answer.name for answer in one.answers] == ["x"]
+    one = explain(model, "C", "x", pair=("molecule", "text"))
+    assert [one.word for one in one.attributions] == ["x"]
 
 
 @pytest.mark.parametrize("level", ["tokens", "parts"])
 def test_an_ecg_is_shaded_where_its_tokens_or_beats_are(made: Callable[..., Aligner], level: str) -> None:
     model = made("ecg", ("transport", {"level_a": level}))
     sample = load("modalities", "ecg").toy_sample(0, np.random.default_rng(0))
-    found = explain(model, sample, TEXTS[2], sides=("ecg", "text"))
+    found = explain(model, sample, TEXTS[2], pair=("ecg", "text"))
     assert len(found.drawn.units.labels) == 12 * 20
     assert found.drawn.units.labels[21] == "II 0.5-1.0 s"
     members = found.drawn.units.members
@@ -133,11 +133,11 @@ def test_an_ecg_is_shaded_where_its_tokens_or_beats_are(made: Callable[..., Alig
 def test_a_picture_is_lit_where_its_patches_are(made: Callable[..., Aligner], tmp_path: Path) -> None:
     model = made("image", ("late_interaction", {}))
     sample = load("modalities", "image").toy_sample(0, np.random.default_rng(0))
-    found = explain(model, sample, TEXTS[0], sides=("image", "text"), most=2)
+    found = explain(model, sample, TEXTS[0], pair=("image", "text"), most=2)
     assert found.drawn.units.labels[5] == "row 2, column 2"
     figure = found.figure()
     shown = figure.axes[1].images[0].get_array()
-    first = min(found.answers, key=lambda one: one.units)
+    first = min(found.attributions, key=lambda one: one.units)
     row, column = divmod(int(first.weights.argmax()), 4)
     patch = slice(12 * row, 12 * row + 12), slice(12 * column, 12 * column + 12)
     np.testing.assert_array_equal(shown[patch], found.drawn.shown[patch])
@@ -147,13 +147,13 @@ def test_a_picture_is_lit_where_its_patches_are(made: Callable[..., Aligner], tm
 def test_what_cannot_be_explained_says_why(made: Callable[..., Aligner]) -> None:
     pytest.importorskip("rdkit")
     with pytest.raises(UserError, match="objectives that have one: transport, late_interaction, fdt, local"):
-        explain(made("molecule", ("clip", {})), PHENOL, TEXTS[0], sides=("molecule", "text"))
+        explain(made("molecule", ("clip", {})), PHENOL, TEXTS[0], pair=("molecule", "text"))
     two = made("molecule", ("clip", {}), ("transport", {}), ("local", {}))
-    assert explain(two, PHENOL, TEXTS[0], sides=("molecule", "text")).term == "molecule_text_transport"
-    named = explain(two, PHENOL, TEXTS[0], sides=("molecule", "text"), term="local")
+    assert explain(two, PHENOL, TEXTS[0], pair=("molecule", "text")).term == "molecule_text_transport"
+    named = explain(two, PHENOL, TEXTS[0], pair=("molecule", "text"), term="local")
     assert named.term == "molecule_text_local"
     with pytest.raises(UserError, match="most: expected 1 to 6, got 7"):
-        explain(two, PHENOL, TEXTS[0], sides=("molecule", "text"), most=7)
+        explain(two, PHENOL, TEXTS[0], pair=("molecule", "text"), most=7)
 
 
 def test_two_sides_that_cannot_be_drawn() -> None:
@@ -161,12 +161,12 @@ def test_two_sides_that_cannot_be_drawn() -> None:
     pairs = [PairConfig("left", "right", "late_interaction")]
     model = Aligner(towers, pairs, 8, fit_transforms(towers, {"left": [], "right": []}))
     with pytest.raises(UserError, match="neither of left and right can be drawn with weights"):
-        explain(model, [1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], sides=("left", "right"))
+        explain(model, [1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], pair=("left", "right"))
 
 
 def test_a_text_is_drawn_where_the_other_side_cannot_be(made: Callable[..., Aligner], tmp_path: Path) -> None:
-    found = explain(made("vector", ("transport", {})), [1.0, 2.0, 3.0, 4.0], TEXTS[0], sides=("vector", "text"))
-    assert (found.drawn.name, found.asking.units.labels) == ("text", ["token 1"])
+    found = explain(made("vector", ("transport", {})), [1.0, 2.0, 3.0, 4.0], TEXTS[0], pair=("vector", "text"))
+    assert (found.drawn.tower, found.query.units.labels) == ("text", ["token 1"])
     found.draw(tmp_path / "a.png")
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from rich.console import Console
 
 from mmalign import registry
-from mmalign.data.checking import check
+from mmalign.data.checking import check_samples
 from mmalign.data.config import DataConfig
 from mmalign.errors import UserError
 from mmalign.modality import Modality
@@ -22,7 +22,7 @@ def shown(report: Any) -> str:
 
 def test_clean_data(pictures: Path, modalities: dict[str, Modality], tmp_path: Path) -> None:
     data = DataConfig(manifest=str(pictures), columns={"image": "file", "text": "text"}, validation=0.25)
-    report = check(data, modalities, sheet=tmp_path / "sheet.png")
+    report = check_samples(data, modalities, sheet=tmp_path / "sheet.png")
     assert (report.rows, report.bad, report.kinds) == (40, 0, {})
     assert report.towers == {"image": 40, "text": 40}
     assert sum(report.splits.values()) == 40
@@ -39,7 +39,7 @@ def test_what_is_wrong_is_counted_and_shown(pictures: Path, modalities: dict[str
     (tmp_path / "9.png").unlink()
     text = pictures.read_text().replace("11.png,picture 11,class 3", "11.png,picture 11,class 3,more")
     pictures.write_text(text.replace("13.png,picture 13,", "13.png,,"))
-    report = check(DataConfig(manifest=str(pictures), columns={"image": "file", "text": "text"}), modalities)
+    report = check_samples(DataConfig(manifest=str(pictures), columns={"image": "file", "text": "text"}), modalities)
     assert report.bad == 4
     assert report.kinds == {"missing file": 1, "bad sample": 1, "missing value": 1, "bad row": 1}
     assert report.towers == {"image": 36, "text": 36}
@@ -64,7 +64,7 @@ def test_duplicates_and_leakage_are_found_by_content(tmp_path: Path, modalities:
     ]
     (tmp_path / "n.csv").write_text("\n".join(lines))
     data = DataConfig(manifest=str(tmp_path / "n.csv"), columns={"image": "file", "text": "text"})
-    report = check(data, modalities)
+    report = check_samples(data, modalities)
     found = {shared.of: (shared.contents, shared.rows, shared.value_is_sample) for shared in report.duplicates}
     assert found == {"image": (2, 4, False), "text": (2, 4, True)}
     leaks = {shared.of: shared.examples for shared in report.leakage}
@@ -87,7 +87,7 @@ def test_vectors_and_rows_of_a_matrix(tmp_path: Path, modalities: dict[str, Moda
     ]
     (tmp_path / "n.jsonl").write_text("\n".join(map(json.dumps, rows)))
     data = DataConfig(manifest=str(tmp_path / "n.jsonl"), columns={"v": "v", "text": "text"}, validation=0)
-    report = check(
+    report = check_samples(
         data, {"v": registry.load("modalities", "vector"), "text": modalities["text"]}, sheet=tmp_path / "s.png"
     )
     reasons = {problem.location: problem.reason for problem in report.problems}
@@ -99,12 +99,14 @@ def test_vectors_and_rows_of_a_matrix(tmp_path: Path, modalities: dict[str, Moda
 def test_all_rows_bad_still_reports(tmp_path: Path, modalities: dict[str, Modality]) -> None:
     (tmp_path / "n.csv").write_text("file,text\nx.png,a\ny.png,b\n")
     data = DataConfig(manifest=str(tmp_path / "n.csv"), columns={"image": "file", "text": "text"})
-    report = check(data, modalities, sheet=tmp_path / "s.png")
+    report = check_samples(data, modalities, sheet=tmp_path / "s.png")
     assert (report.bad, report.sheet) == (2, None)
     assert not (tmp_path / "s.png").exists()
     shown(report)
     with pytest.raises(UserError, match="no column"):
-        check(DataConfig(manifest=str(tmp_path / "n.csv"), columns={"image": "fil", "text": "text"}), modalities)
+        check_samples(
+            DataConfig(manifest=str(tmp_path / "n.csv"), columns={"image": "fil", "text": "text"}), modalities
+        )
 
 
 def test_real_data_is_clean_and_a_damaged_copy_is_not(
@@ -114,10 +116,10 @@ def test_real_data_is_clean_and_a_damaged_copy_is_not(
     columns = {"image": "file", "text": "captions"}
     settings: dict[str, Any] = {"columns": columns, "cache_gb": 0}
     whole = DataConfig(manifest=str(folder / "captions.jsonl"), files=str(folder / "images_free.tar"), **settings)
-    report = check(whole, modalities)
+    report = check_samples(whole, modalities)
     assert (report.rows, report.bad) == (148, 0)
     cut = tmp_path / "images.tar"
     cut.write_bytes((folder / "images_free.tar").read_bytes()[:8_000_000])
-    damaged = check(DataConfig(manifest=str(folder / "captions.jsonl"), files=str(cut), **settings), modalities)
+    damaged = check_samples(DataConfig(manifest=str(folder / "captions.jsonl"), files=str(cut), **settings), modalities)
     assert 0 < damaged.bad < 148
     assert "damaged" in damaged.problems[-1].reason

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mmalign.data.checking import check
+from mmalign.data.checking import check_samples
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.modality import Modality
@@ -100,7 +100,7 @@ def test_each_is_rejected_with_its_reason_and_the_rest_is_served(
         batch_size=1,
         max_rejected=1,
     )
-    report = check(config, modalities, sheet=tmp_path / "sheet.png")
+    report = check_samples(config, modalities, sheet=tmp_path / "sheet.png")
     found = {problem.location: problem for problem in report.problems}
     for line, case in enumerate(cases, start=2):
         row = f"hostile.tsv:{line}"

@@ -12,9 +12,9 @@ import torch
 
 from mmalign.data.dataset import Dataset
 from mmalign.embedding.loop import EmbeddedSplit, averaged, embed_split
+from mmalign.embedding.table import COLUMNS, EmbeddingTable, embed
 from mmalign.errors import UserError
 from mmalign.model import Aligner
-from mmalign.searching.table import COLUMNS, EmbeddingTable, read_parquet, write_parquet
 from mmalign.types import Embedding, Tokens
 from tests.evaluation.running import evaluate_retrieval
 
@@ -66,8 +66,8 @@ def test_what_has_no_mean_is_refused_and_variances_have_one() -> None:
 def test_parquet_round_trip(model: Aligner, data: Dataset, tmp_path: Path) -> None:
     embedded = embed_split(model, data, "words", "test")
     path = tmp_path / "words.parquet"
-    write_parquet(path, embedded, data, split="test", bundle_hash="abc")
-    table = read_parquet(path)
+    EmbeddingTable.of(embedded, data.split("test").records, bundle="abc").write(path)
+    table = EmbeddingTable.read(path)
     assert (table.ids, table.alternatives) == (["first", "first", "second"], [0, 1, 0])
     assert table.values == ["a red disc", "a blue disc", "two cats"]
     assert table.labels == [("disc", "red"), ("disc", "red"), ()]
@@ -78,8 +78,8 @@ def test_parquet_round_trip(model: Aligner, data: Dataset, tmp_path: Path) -> No
 
 
 def test_vectors_have_no_text(model: Aligner, data: Dataset, tmp_path: Path) -> None:
-    write_parquet(tmp_path / "left.parquet", embed_split(model, data, "left", "test"), data, split="test")
-    assert read_parquet(tmp_path / "left.parquet").values == [None, None]
+    embed(model, data, "left", split="test").write(tmp_path / "left.parquet")
+    assert EmbeddingTable.read(tmp_path / "left.parquet").values == [None, None]
 
 
 def test_another_bundle_is_refused(model: Aligner, data: Dataset, tmp_path: Path) -> None:
@@ -121,27 +121,27 @@ def test_files_of_strangers(tmp_path: Path, change: dict[str, Any], message: str
     columns = {name: value for name, value in (GOOD | change).items() if value is not None}
     pq.write_table(pa.table(columns), tmp_path / "odd.parquet")
     with pytest.raises(UserError, match=message):
-        read_parquet(tmp_path / "odd.parquet")
+        EmbeddingTable.read(tmp_path / "odd.parquet")
 
 
 def test_a_table_with_the_old_column_names_is_refused(tmp_path: Path) -> None:
     old = {"tower": "side", "alternative": "place", "location": "row"}
     pq.write_table(pa.table({old.get(name, name): value for name, value in GOOD.items()}), tmp_path / "old.parquet")
     with pytest.raises(UserError, match=r"got the columns side, place and row .* again with mmalign embed"):
-        read_parquet(tmp_path / "old.parquet")
+        EmbeddingTable.read(tmp_path / "old.parquet")
 
 
 def test_half_precision_and_large_lists_are_read(tmp_path: Path) -> None:
     vectors = pa.array([np.array([1, 0], np.float16), np.array([0, 1], np.float16)], pa.list_(pa.float16()))
     pq.write_table(pa.table(GOOD | {"vector": vectors}), tmp_path / "half.parquet")
-    torch.testing.assert_close(read_parquet(tmp_path / "half.parquet").embedding.vector, torch.eye(2))
+    torch.testing.assert_close(EmbeddingTable.read(tmp_path / "half.parquet").embedding.vector, torch.eye(2))
 
 
 def test_not_parquet(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_text("id,vector\n")
     for name in ("text.parquet", "absent.parquet"):
         with pytest.raises(UserError, match="expected a Parquet file"):
-            read_parquet(tmp_path / name)
+            EmbeddingTable.read(tmp_path / name)
     pq.write_table(pa.table(GOOD).slice(0, 0), tmp_path / "empty.parquet")
     with pytest.raises(UserError, match="embeddings of one tower, got none"):
-        read_parquet(tmp_path / "empty.parquet")
+        EmbeddingTable.read(tmp_path / "empty.parquet")

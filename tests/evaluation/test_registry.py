@@ -84,5 +84,5 @@ def test_types_on_the_command_line() -> None:
 
 def test_a_new_task_is_one_class_and_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.TASKS, "counting", Counting)
-    assert flags()["step"].about == "Step of the count (counting)."
+    assert flags()["step"].about == "Step of the count."
     assert configure("counting", {"step": 5, "split": "test"}) == (Counting(5), EvalSettings("test"))

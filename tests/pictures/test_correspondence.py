@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmalign.capabilities import TokenLabels
 from mmalign.errors import UserError
-from mmalign.pictures import answers, correspondence_figure, save
+from mmalign.pictures import attributions, correspondence_figure, save
 from mmalign.pictures.figures import COLOURS, MAX_PIXELS
 from mmalign.pictures.words import draw_words, shade
 from tests.pictures.test_pictures import assert_readable
@@ -24,18 +24,18 @@ WORDS = TokenLabels(("the", "methyl", "hydroxy", "group"), np.eye(4), spelled=Tr
 def test_words_that_say_most_come_first_by_a_loop() -> None:
     table = torch.rand(3, 4, dtype=torch.float64)
     table[:, 0] = table[:, 1:].sum(1)  # goes where all mass goes: it says nothing
-    found = answers(table, ATOMS, WORDS)
+    found = attributions(table, ATOMS, WORDS)
     mass = (table / table.sum()).numpy()
     said = [
         math.fsum(mass[u, w] * math.log(mass[u, w] / (mass[u].sum() * mass[:, w].sum())) for u in range(3))
         for w in range(4)
     ]
-    assert [one.name for one in found] == [WORDS.labels[w] for w in sorted(range(4), key=lambda w: -said[w])]
-    assert found[-1].name == "the"
+    assert [one.word for one in found] == [WORDS.labels[w] for w in sorted(range(4), key=lambda w: -said[w])]
+    assert found[-1].word == "the"
     for one in found:
-        word = WORDS.labels.index(one.name)
-        assert one.said == pytest.approx(said[word])
-        assert one.share == pytest.approx(mass[:, word].sum())
+        word = WORDS.labels.index(one.word)
+        assert one.information == pytest.approx(said[word])
+        assert one.mass == pytest.approx(mass[:, word].sum())
         np.testing.assert_allclose(one.weights, mass[:, word] / mass[:, word].sum())
         assert one.units == (word,)
 
@@ -45,24 +45,24 @@ def test_mass_of_pieces_and_motifs_reaches_words_and_atoms() -> None:
     words = TokenLabels(("hydro", "xy"), np.array([[0.0, 1.0, 0.5], [0.0, 0.0, 0.5]]))
     atoms = TokenLabels(("O1", "C2", "C3"), np.array([[1.0, 0.0], [0.0, 0.5], [0.0, 0.5]]))
     table = torch.tensor([[5.0, 1.0, 0.0], [5.0, 0.0, 2.0]])
-    found = {one.name: one for one in answers(table, atoms, words)}
+    found = {one.word: one for one in attributions(table, atoms, words)}
     # The class token's mass is nowhere to be seen: 1 + 2 is all there is.
-    assert found["hydro"].share == pytest.approx(2 / 3)
+    assert found["hydro"].mass == pytest.approx(2 / 3)
     np.testing.assert_allclose(found["hydro"].weights, [0.5, 0.25, 0.25])
     np.testing.assert_allclose(found["xy"].weights, [0, 0.5, 0.5])
 
 
 def test_a_phrase_is_one_answer_of_several_words() -> None:
     phrases = TokenLabels(("a", "red", "disc"), np.array([[0.5, 0.0], [0.5, 0.0], [0.0, 1.0]]))
-    found = answers(torch.tensor([[0.5, 0.0], [0.0, 0.5], [0.0, 0.0]]), ATOMS, phrases, parts=True)
-    assert [(one.name, one.units) for one in found] == [("a red", (0, 1)), ("disc", (2,))]
+    found = attributions(torch.tensor([[0.5, 0.0], [0.0, 0.5], [0.0, 0.0]]), ATOMS, phrases, parts=True)
+    assert [(one.word, one.units) for one in found] == [("a red", (0, 1)), ("disc", (2,))]
 
 
 def test_where_nothing_tells_words_apart_the_one_with_most_mass_is_first() -> None:
     one_atom = TokenLabels(("C1",), np.eye(1))
-    found = answers(torch.tensor([[0.1, 0.2, 0.6, 0.1]]), one_atom, WORDS, most=2)
-    assert [one.name for one in found] == ["hydroxy", "methyl"]
-    assert answers(torch.ones(1, 1), one_atom, TokenLabels(("x",), np.eye(1)))[0].weights.tolist() == [1.0]
+    found = attributions(torch.tensor([[0.1, 0.2, 0.6, 0.1]]), one_atom, WORDS, most=2)
+    assert [one.word for one in found] == ["hydroxy", "methyl"]
+    assert attributions(torch.ones(1, 1), one_atom, TokenLabels(("x",), np.eye(1)))[0].weights.tolist() == [1.0]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
@@ -70,14 +70,14 @@ def test_weights_that_are_none(value: float) -> None:
     table = torch.ones(3, 4)
     table[1, 2] = value
     with pytest.raises(UserError, match="a negative one, NaN or infinity"):
-        answers(table, ATOMS, WORDS)
+        attributions(table, ATOMS, WORDS)
 
 
 def test_tables_that_do_not_fit() -> None:
     with pytest.raises(UserError, match=r"weights of 3 x 4.*got \(4, 3\)"):
-        answers(torch.ones(4, 3), ATOMS, WORDS)
+        attributions(torch.ones(4, 3), ATOMS, WORDS)
     with pytest.raises(UserError, match="correspondence of the two samples is zero"):
-        answers(torch.zeros(3, 4), ATOMS, WORDS)
+        attributions(torch.zeros(3, 4), ATOMS, WORDS)
     with pytest.raises(UserError, match="at least one word"):
         correspondence_figure([], ATOMS, WORDS, draw=lambda axes, weights: None)
 
@@ -89,22 +89,22 @@ def bars(axes: Any, weights: np.ndarray) -> None:
 @pytest.mark.parametrize("most", [1, 2, 3, 4, 6])
 def test_one_drawing_a_word_framed_in_its_colour(most: int) -> None:
     table = torch.rand(3, 4)
-    found = answers(table, ATOMS, WORDS, most=most)
+    found = attributions(table, ATOMS, WORDS, most=most)
     drawn: list[np.ndarray] = []
 
     def draw(axes: Any, weights: np.ndarray) -> None:
         drawn.append(weights)
         bars(axes, weights)
 
-    figure = correspondence_figure(found, ATOMS, WORDS, draw=draw, sides=("left", "$right$"), title="t $5")
+    figure = correspondence_figure(found, ATOMS, WORDS, draw=draw, towers=("left", "$right$"), title="t $5")
     assert_readable(figure)
     words, *cells = figure.axes
     assert len(cells) == len(found) == min(most, 4)
     in_order = sorted(found, key=lambda one: one.units)
     for place, (cell, one, weights) in enumerate(zip(cells, in_order, drawn, strict=True)):
-        assert cell.get_title() == f"{one.name}  {one.share:.1%}"
+        assert cell.get_title() == f"{one.word}  {one.mass:.1%}"
         np.testing.assert_array_equal(weights, one.weights)
-        assert cell.get_xlabel() == f"most to {ATOMS.labels[one.weights.argmax()]}: {one.weights.max():.0%}"
+        assert cell.get_xlabel() == f"largest: {ATOMS.labels[one.weights.argmax()]}: {one.weights.max():.0%}"
         frame = cell.spines["left"].get_edgecolor()[:3]
         grounds = [p.get_facecolor()[:3] for p in words.patches if type(p).__name__ == "FancyBboxPatch"]
         np.testing.assert_allclose(frame, [int(COLOURS[place][i : i + 2], 16) / 255 for i in (1, 3, 5)], atol=1e-6)
@@ -115,8 +115,8 @@ def test_one_drawing_a_word_framed_in_its_colour(most: int) -> None:
 def test_a_sample_that_is_not_spelled_is_drawn_itself() -> None:
     asked: list[Any] = []
     units = TokenLabels(("row 1", "row 2", "row 3", "row 4"), np.eye(4))
-    found = answers(torch.rand(3, 4), ATOMS, units)
-    correspondence_figure(found, ATOMS, units, draw=bars, draw_asking=asked.append)
+    found = attributions(torch.rand(3, 4), ATOMS, units)
+    correspondence_figure(found, ATOMS, units, draw=bars, draw_query=asked.append)
     assert len(asked) == 1
 
 
@@ -125,7 +125,7 @@ def test_hostile_words_stay_on_a_bounded_page(tmp_path: Path) -> None:
     many = TokenLabels(labels, np.eye(len(labels)), spelled=True)
     table = torch.zeros(3, len(labels))
     table[0, 4] = table[1, 2] = table[2, 0] = 1.0
-    figure = correspondence_figure(answers(table, ATOMS, many), ATOMS, many, draw=bars, title="x" * 1000)
+    figure = correspondence_figure(attributions(table, ATOMS, many), ATOMS, many, draw=bars, title="x" * 1000)
     assert len(figure.axes[0].patches) < 500
     for ending in (".png", ".svg", ".pdf"):
         file = save(figure, tmp_path / f"a{ending}", dpi=60)

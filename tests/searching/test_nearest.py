@@ -1,15 +1,15 @@
 """Search: FAISS and torch find the same, in the order of the model's score."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
+from mmalign.embedding.table import EmbeddingTable
 from mmalign.errors import UserError
 from mmalign.model import Aligner
-from mmalign.searching.nearest import Hit, search, show
-from mmalign.searching.table import EmbeddingTable
+from mmalign.searching.nearest import search
+from mmalign.searching.result import Hit, SearchResult
 from mmalign.types import Embedding
 
 
@@ -25,8 +25,8 @@ def index() -> EmbeddingTable:
 def test_faiss_and_torch_find_the_same(model: Aligner, index: EmbeddingTable) -> None:
     pytest.importorskip("faiss")
     queries = torch.randn(7, 8).tolist()
-    fast = search(model, queries, tower="left", index=index, k=12, engine="faiss")
-    exact = search(model, queries, tower="left", index=index, k=12, engine="torch")
+    fast = search(model, queries, tower="left", index=index, k=12, engine="faiss").hits
+    exact = search(model, queries, tower="left", index=index, k=12, engine="torch").hits
     assert [[hit.id for hit in row] for row in fast] == [[hit.id for hit in row] for row in exact]
     for one, other in zip(fast, exact, strict=True):
         assert [hit.score for hit in one] == pytest.approx([hit.score for hit in other], abs=1e-5)
@@ -38,7 +38,7 @@ def test_faiss_and_torch_find_the_same(model: Aligner, index: EmbeddingTable) ->
 
 def test_a_short_table_gives_short_answers(model: Aligner, index: EmbeddingTable) -> None:
     for engine in ("torch", "auto"):
-        assert len(search(model, [[1.0] * 8], tower="left", index=index, k=1000, engine=engine)[0]) == 300
+        assert len(search(model, [[1.0] * 8], tower="left", index=index, k=1000, engine=engine).hits[0]) == 300
 
 
 def test_a_score_that_is_no_inner_product_is_found_exactly(
@@ -52,10 +52,10 @@ def test_a_score_that_is_no_inner_product_is_found_exactly(
     objective, _ = model.objective.between("left", "right")
     monkeypatch.setattr(objective, "similarity", distance)
     queries = torch.randn(3, 8).tolist()
-    found = search(model, queries, tower="left", index=index, k=5)
+    found = search(model, queries, tower="left", index=index, k=5).hits
     expected = distance(model.encode("left", queries), index.embedding).topk(5, dim=1).indices.tolist()
     assert [[int(hit.id) for hit in row] for row in found] == expected
-    with pytest.raises(UserError, match="this model scores otherwise"):
+    with pytest.raises(UserError, match="this model has another score"):
         search(model, queries, tower="left", index=index, engine="faiss")
 
 
@@ -74,12 +74,13 @@ def test_errors(model: Aligner, index: EmbeddingTable, change: dict[str, Any], m
 
 def test_a_table_of_another_space(model: Aligner) -> None:
     other = EmbeddingTable(["a"], [0], ["a"], [None], [()], Embedding(torch.ones(1, 5), tower="right"))
-    with pytest.raises(UserError, match="expected embeddings of 8 numbers"):
+    with pytest.raises(UserError, match="expected vectors of 8 numbers"):
         search(model, [[1.0] * 8], tower="left", index=other)
 
 
-def test_show_prints_what_was_found(capsys: pytest.CaptureFixture[str], unit: Callable[..., Any]) -> None:
-    show(["a [red] dog"], [[Hit("n7", 0.25, "a [bold] caption"), Hit("n8", 0.125, None)]])
+def test_show_prints_every_result(model: Aligner, capsys: pytest.CaptureFixture[str]) -> None:
+    hits = [[Hit("n7", 0.25, "a [bold] caption"), Hit("n8", 0.125, None)]]
+    SearchResult(model, ["a [red] dog"], hits, "left", "right").show()
     shown = capsys.readouterr().out
     for text in ("a [red] dog", "n7", "0.2500", "a [bold] caption", "n8"):
         assert text in shown

@@ -27,7 +27,7 @@ def test_what_a_row_is_made_of_is_what_its_labels_say() -> None:
     torch.manual_seed(0)
     rows = [0, 2, 3, 5, 6, 7, 9]
     given = batch(rows)
-    made = mixing(share=0.6)(given)
+    made = mixing(fraction=0.6)(given)
     mixed = made.mixed["image"]
     changed = (mixed.weight < 1).nonzero()[:, 0].tolist()
     assert len(changed) == 4
@@ -62,7 +62,7 @@ def test_both_ways_of_mixing_keep_the_share_that_they_report() -> None:
 
 
 def test_nothing_to_mix() -> None:
-    assert not mixing(share=0.0)(batch([0, 1])).mixed
+    assert not mixing(fraction=0.0)(batch([0, 1])).mixed
     empty = batch([0, 1])
     empty.inputs.pop("image")
     empty.sample_indices["image"] = torch.zeros(0, dtype=torch.int64)
@@ -76,7 +76,7 @@ def test_nothing_to_mix() -> None:
         (MixupConfig("text"), PairConfig("text", "image", "pcmepp"), "does not support Mixing"),
         (MixupConfig("image"), PairConfig("image", "text", "clip"), r"image-text \(clip\)"),
         (MixupConfig("image"), PairConfig("text", "image", "pcmepp"), "tower a"),
-        (MixupConfig("image", share=1.5), PairConfig("image", "text", "pcmepp"), "share"),
+        (MixupConfig("image", fraction=1.5), PairConfig("image", "text", "pcmepp"), "fraction"),
         (MixupConfig("image", alpha=0.0), PairConfig("image", "text", "pcmepp"), "alpha"),
     ],
 )
@@ -89,4 +89,4 @@ def test_chunks_and_mixing_exclude_each_other() -> None:
     chunked = batch([0, 1, 2, 3])
     chunked.inputs["image"] = [chunked.inputs["image"]]
     with pytest.raises(UserError, match="chunk"):
-        mixing(share=1.0)(chunked)
+        mixing(fraction=1.0)(chunked)

@@ -14,7 +14,7 @@ from mmalign.registry import nearest
 from mmalign.types import Embedding
 
 TIES = {
-    "worst": "ties count against the model: among equal scores, irrelevant items come first",
+    "worst": "ties are resolved pessimistically: among equal scores, irrelevant items come first",
     "middle": "ties averaged: equal scores have their mean rank, and hits count by the fraction of orders",
 }
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mmalign import bundle
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.model import Aligner
@@ -46,12 +47,15 @@ class EvalResult:
         return {key: _finite(value) for key, value in plain.items()}
 
     def append_to(self, path: Path | str) -> None:
-        """Append to a results file, a JSON list, newest last.
+        """Append to `results.json` of a bundle or run, a JSON list, newest last.
+
+        Args:
+            path: A bundle, a run, or another results file whose name ends in .json.
 
         Raises:
-            UserError: the file exists and is not a list of results.
+            UserError: there is no bundle, or the file exists and is not a list of results.
         """
-        path = Path(path)
+        path = Path(path) if Path(path).suffix == ".json" else bundle.find(path) / "results.json"
         kept: list[Any] = []
         if path.exists():
             try:
@@ -114,8 +118,6 @@ def provenance(
     prompts_hash: str | None = None,
 ) -> dict[str, Any]:
     """Everything needed to reproduce the scores."""
-    from mmalign import bundle
-
     folder = getattr(model, "path", None)
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -35,8 +35,9 @@ Measure = Callable[[EmbeddedSplit], Floats]
 UNPERTURBED = "unperturbed"
 PROTOCOL = {
     "hit@1": "fraction of the perturbed samples whose first gallery item is relevant; the gallery, of the other tower, "
-    "is not perturbed; ties count against the model",
-    "top1": "fraction of the samples with exactly one label whose class is ranked first; ties count against the model",
+    "is not perturbed; ties are resolved pessimistically",
+    "top1": "fraction of the samples with exactly one label whose class is ranked first; ties are resolved "
+    "pessimistically",
     "difference": "perturbed less unperturbed, of the same samples; means: over the levels of a perturbation, and over "
     "all perturbations",
     "perturbations": "random numbers depend on the seed, the record and the perturbation, not on the level",

@@ -22,7 +22,7 @@ from mmalign.model import Aligner
 from mmalign.types import Embedding
 
 PROTOCOL = {
-    "top1, top5": "ties count against the model; top5 is reported from six classes on",
+    "top1, top5": "ties are resolved pessimistically; top5 is reported from six classes on",
     "balanced_accuracy": "recall of each class, averaged over classes",
     "macro_auroc": "one class against the rest, mean over classes; from softmax probabilities (one label per sample) "
     "or scores (several)",

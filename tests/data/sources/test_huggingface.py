@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmalign.data.checking import check
+from mmalign.data.checking import check_samples
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import SourceConfig
@@ -67,7 +67,7 @@ def test_keys_of_a_dict_are_splits(tmp_path: Path, png: Any, modalities: dict[st
     both = datasets.DatasetDict({"train": table(png, 6), "valid": table(png, 3)})
     both.save_to_disk(str(tmp_path / "d"))
     data = DataConfig(source="datasets", manifest=str(tmp_path / "d"), columns=COLUMNS)
-    report = check(data, modalities)
+    report = check_samples(data, modalities)
     assert report.splits == {"train": 6, "validation": 3}
     assert report.bad == 0
     assert {shared.of: shared.contents for shared in report.leakage} == {"image": 3, "text": 3}
@@ -83,7 +83,7 @@ def test_missing_and_damaged_pictures_are_bad_rows(tmp_path: Path, png: Any, mod
     features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
     datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "d"))
     data = DataConfig(source="datasets", manifest=str(tmp_path / "d"), columns=COLUMNS)
-    found = {problem.location: problem.reason for problem in check(data, modalities).problems}
+    found = {problem.location: problem.reason for problem in check_samples(data, modalities).problems}
     assert list(found) == ["d:1", "d:2"]
     assert found["d:1"] == "expected a value in column 'image', got an empty one"
 
@@ -120,7 +120,7 @@ def test_an_image_folder(tmp_path: Path, png: Any, modalities: dict[str, Modalit
         source="datasets", manifest=str(tmp_path / "pictures"), columns={"image": "image", "label": "label"},
         options={"cache": str(tmp_path / "cache")},
     )  # fmt: skip
-    report = check(data, {"image": modalities["image"]})
+    report = check_samples(data, {"image": modalities["image"]})
     assert (report.rows, report.bad, report.labels) == (3, 0, {"cat": 2, "dog": 1})
     read = Dataset.open(data, {"image": modalities["image"]}, splits=[])
     assert read.store.get(2, "image")[0, 0, 0] == 3

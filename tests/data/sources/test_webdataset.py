@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mmalign.data.checking import check
+from mmalign.data.checking import check_samples
 from mmalign.data.config import DataConfig
 from mmalign.data.sources.base import SourceConfig
 from mmalign.data.sources.webdataset import WebdatasetSource, expand_braces
@@ -58,7 +58,7 @@ def test_members_of_one_key_are_one_row(shards: str, png: Any) -> None:
 
 def test_through_the_data_module(shards: str, modalities: dict[str, Modality]) -> None:
     data = DataConfig(source="webdataset", manifest=shards, columns=COLUMNS, validation=0)
-    report = check(data, modalities)
+    report = check_samples(data, modalities)
     assert (report.rows, report.bad, report.groups) == (6, 0, 3)
 
 
@@ -84,7 +84,7 @@ def test_bad_members_are_bad_rows(tmp_path: Path, png: Any, modalities: dict[str
     }
     shard(tmp_path / "s.tar", members | {"e.png": png(4), "e.txt": b"x", "e.json": b"{"})
     data = DataConfig(source="webdataset", manifest=str(tmp_path / "s.tar"), columns=COLUMNS)
-    found = {problem.location: problem.reason for problem in check(data, modalities).problems}
+    found = {problem.location: problem.reason for problem in check_samples(data, modalities).problems}
     assert sorted(found) == ["s.tar!b", "s.tar!c", "s.tar!d", "s.tar!e"]
     assert found["s.tar!b"] == "expected a value in column 'txt', got an empty one"
     assert found["s.tar!c"] == "expected UTF-8, got the byte 0xe9"

@@ -228,7 +228,7 @@ def test_what_is_printed_is_what_is_kept(
     said = capsys.readouterr().out
     for words in (
         "left -> right: gallery of 6 items, the corpus", "right -> left: gallery of 4 items, the split",
-        "ties count against",
+        "ties are resolved pessimistically",
         "test of manifest: 4 rows, 0 set aside", "seen in training", "no relevant item", "hit@2",
     ):  # fmt: skip
         assert words in said

@@ -53,7 +53,7 @@ def test_provenance(retrieval: EvalResult, zero_shot: EvalResult) -> None:
     assert kept["versions"]["torch"] == str(torch.__version__)
     assert len(kept["data_hash"]) >= 16
     assert (kept["split"], kept["seed"], kept["resamples"]) == ("test", 0, 20)
-    assert "ties count against" in kept["protocol"]["ranks"]
+    assert "ties are resolved pessimistically" in kept["protocol"]["ranks"]
     assert kept["bundle_hash"] is None  # a model that was never saved
     assert len(zero_shot.provenance["prompts_hash"]) == 64
 

@@ -1,0 +1,43 @@
+"""The data settings in a run folder: those of its config.yaml, checked against this version of mmalign."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmalign import bundle
+from mmalign.configuration.arguments import Argument
+from mmalign.configuration.keys import Section, check_configuration
+from mmalign.data.config import DataConfig
+from mmalign.errors import UserError
+from mmalign.version import __version__
+
+
+def data_settings(run: Path) -> dict[str, Any] | None:
+    """The key `data` of a run's config.yaml.
+
+    Args:
+        run: The run folder, which contains config.yaml and the folder bundle.
+
+    Returns:
+        Keyword arguments of `DataConfig`; None if there is no config.yaml, or it is not that of a run.
+
+    Raises:
+        UserError: a key does not exist in this version, or a value has another type; the message names the key, the
+            nearest one and the version of mmalign that wrote the run.
+    """
+    file = run / "config.yaml"
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    if not isinstance(config, Mapping) or not isinstance(config.get("data"), Mapping):
+        return None
+    keys = {"data": Argument("data", Section(DataConfig))}
+    try:
+        check_configuration({"data": config["data"]}, keys, lambda path: f"{file}: {'.'.join(path)}")
+    except UserError as error:
+        writer = bundle.version_of(run)
+        raise UserError(f"{error}; mmalign {writer} wrote this file, this is {__version__}") from error
+    return dict(config["data"])

@@ -1,0 +1,127 @@
+"""The results of a search: as JSON values, as tables on the screen, and as a figure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from mmalign.data.config import DataConfig
+from mmalign.data.dataset import Dataset
+from mmalign.errors import UserError
+from mmalign.modality import Modality
+from mmalign.model import Aligner
+from mmalign.objectives.shared_space import emergent_note
+from mmalign.pictures import retrieval_grid, save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Hit(NamedTuple):
+    """One search result.
+
+    Args:
+        id: Id of the record.
+        score: Similarity with the query, higher = more similar.
+        value: The raw string of the item, a sentence or a file name; None if it was not a string.
+    """
+
+    id: str
+    score: float
+    value: str | None
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The nearest rows of each query.
+
+    Args:
+        model: The model, whose modalities draw.
+        queries: The queries.
+        hits: The results of each query, in descending order of score.
+        tower: The queries' tower.
+        gallery: The tower of the results.
+    """
+
+    model: Aligner
+    queries: Sequence[Any]
+    hits: Sequence[Sequence[Hit]]
+    tower: str
+    gallery: str
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The results as JSON values: one entry per query."""
+        return [
+            {"query": query, "answers": [hit._asdict() for hit in hits]}
+            for query, hits in zip(self.queries, self.hits, strict=True)
+        ]
+
+    def show(self) -> None:
+        """Print the results of each query as a table."""
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        path = self.model.emergent_path(self.tower, self.gallery)
+        if path and len(path) > 1:
+            print(f"score: {emergent_note(path)}")
+        console = Console()
+        for query, hits in zip(self.queries, self.hits, strict=True):
+            table = Table(title=Text(str(query)), title_justify="left")
+            for name in ("rank", "score", "id", "value"):
+                table.add_column(name, justify="right" if name in ("rank", "score") else "left")
+            for rank, hit in enumerate(hits, start=1):
+                # Text, not markup: a caption may contain brackets.
+                table.add_row(str(rank), f"{hit.score:.4f}", Text(hit.id), Text(hit.value or ""))
+            console.print(table)
+
+    def figure(self, data: DataConfig | None = None) -> "Figure":
+        """Draw queries and results, each result with its id and score.
+
+        Args:
+            data: The embedded data; not needed where a string is itself a sample, such as a SMILES.
+
+        Raises:
+            BadSample: a result cannot be read.
+            UserError: the data is needed and does not have the record, or there is too much to draw.
+        """
+        if not self.hits or not self.hits[0]:
+            raise UserError("nothing was found, so there is nothing to draw")
+        modality = self.model.modalities[self.gallery]
+        index_of: dict[str, int] = {}
+        opened: Dataset | None = None
+        if not modality.value_is_sample:
+            if data is None:
+                raise UserError(f"samples of {self.gallery!r} are files: to draw them, give the data that was embedded")
+            opened = Dataset.open(data, {self.gallery: modality}, splits=[])
+            index_of = {record.id: index for index, record in enumerate(opened.records)}
+        return retrieval_grid(
+            [self.model.modalities[self.tower].read(query) for query in self.queries],
+            [[_sample(modality, self.gallery, hit, opened, index_of) for hit in hits] for hits in self.hits],
+            scores=torch.tensor([[hit.score for hit in hits] for hits in self.hits]),
+            right=None,
+            names=[[hit.id for hit in hits] for hits in self.hits],
+            draw_query=self.model.modalities[self.tower].picture,
+            draw_answer=modality.picture,
+            title=f"{self.tower} to {self.gallery}: nearest items, each with score and id",
+        )
+
+    def draw(self, path: Path | str, data: DataConfig | None = None) -> Path:
+        """Save the figure; the arguments are those of `figure`."""
+        return save(self.figure(data), path)
+
+
+def _sample(modality: Modality, gallery: str, hit: Hit, data: Dataset | None, index_of: dict[str, int]) -> Any:
+    if modality.value_is_sample and hit.value is not None:
+        return modality.read(hit.value)
+    index = index_of.get(hit.id)
+    if data is None or index is None or gallery not in data.records[index].values:
+        raise UserError(
+            f"the data has no {gallery} of record {hit.id!r}: name the data that was embedded with --data.source or "
+            "--data.manifest"
+        )
+    values = enumerate(data.records[index].values[gallery])
+    alternative = next((at for at, value in values if isinstance(value, str) and value == hit.value), 0)
+    return data.store.get(index, gallery, alternative)
