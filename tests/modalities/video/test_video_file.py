@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -281,3 +283,20 @@ def test_clock_of_irregular_frames() -> None:
     indices, rate = regular(np.array([0.0, 1e-3, 2e-3, 1e6]), 1e6 + 1e-3)  # a gap of days needs no memory
     assert len(indices) == 256
     assert number_of(FILM[3]) == 3
+
+
+def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
+    """A process that reads 4,000 frames needs little more memory than one that reads 500."""
+    program = (
+        "import resource, sys\n"
+        "from modalities.video.read import read_video\n"
+        "read_video(sys.argv[1])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    peaks = []
+    for count in (500, 4000):
+        path = tmp_path / f"{count}.mp4"
+        path.write_bytes(write_video([numbered(0, 128, 224)] * count, options=FAST | {"g": "10"}))
+        command = [sys.executable, "-c", program, str(path)]
+        peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    assert peaks[1] - peaks[0] < 60_000  # kilobytes; all frames would be 300 MB more
