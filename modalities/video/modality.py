@@ -83,7 +83,10 @@ class VideoModality(Modality):
 
     def weighted_picture(self, sample: ClipUnits, axes: "Axes", weights: Sequence[float]) -> None:
         """Draw the strip of frames, darker where the unit of a cell has a low weight."""
-        self.picture(sample.lit(weights), axes)
+        from modalities.common.film_strip import draw_strip
+
+        lit = sample.lit(weights)
+        draw_strip(lit.frames, lit.rate, axes, count=4)  # drawn once for each word: few and large
 
     def toy_sample(self, label: int, rng: np.random.Generator) -> Clip:
         """One of ten kinds of a moving shape, see `synthetic_clip`."""
