@@ -29,7 +29,7 @@ class DataConfig:
         split_seed: Seed of the division into splits.
         positives: Positives of a record in a batch: record (itself only), content (also records with an equal sentence
             or file), group (also records of the same group).
-        hard_negatives: A tower, such as molecule: records whose samples of it are similar are drawn into one batch; its
+        hard_negatives: A tower, such as text: records whose samples of it are similar are drawn into one batch; its
             modality must define `neighbours`. Default: batches are drawn at random.
         hard_negative_fraction: Fraction of the records that bring their nearest ones into the batch, in (0, 1]; each
             record is still drawn once per epoch.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmalign.capabilities import TokenLabels
 from mmalign.errors import BadSample, UserError
@@ -15,6 +16,7 @@ from modalities.text.encoders.open_clip import OpenClipText, open_clip_tokenizer
 from modalities.text.encoders.tfidf_linear import NgramBag
 from modalities.text.encoders.transformer import TextTransformer
 from modalities.text.explain import draw_weighted, ngram_units, text_units
+from modalities.text.neighbours import neighbours
 from modalities.text.tfidf_transform import NgramSettings, NgramTransform
 from modalities.text.transform import TextSettings, TextTransform
 
@@ -102,6 +104,10 @@ class TextModality(Modality):
         if isinstance(transform, NgramTransform):
             return ngram_units(sample, transform, level, count)
         return text_units(sample, transform, level, count) if isinstance(transform, TextTransform) else None
+
+    def neighbours(self, samples: Sequence[str], count: int) -> NDArray[np.int64]:
+        """Texts that share words and pairs of words, see `neighbours`."""
+        return neighbours(samples, count)
 
     def toy_sample(self, label: int, rng: np.random.Generator) -> str:
         """One of four sentences that describe the toy class, for instance its colour and shape."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from modalities.common.largest import largest
 from modalities.molecule.sample import ATOM_FIELDS, BOND_FIELDS, Fields, Molecule
 
 BINS = 1024
@@ -67,26 +68,7 @@ def neighbours(molecules: Sequence[Molecule], count: int) -> NDArray[np.int64]:
         for row, place in enumerate(range(start, stop)):
             family = families[kin[place]]
             alike[row, family] += np.where(same[family] == same[place], -3, 1)
-        found[start:stop] = _largest(alike, count)
-    return found
-
-
-def _largest(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Indices of the largest values of each row, the lower index first among equal ones; -1 for values below 0.
-
-    Example:
-        >>> _largest(np.array([[0.5, 1.0, -2.0, 0.5]], np.float32), 2).tolist()
-        [[1, 0]]
-    """
-    rows, width = values.shape
-    found = np.full((rows, count), -1, np.int64)
-    last = max(width - count, 0)
-    # The value is deterministic, but a partition's choice among equal ones is not.
-    least = np.maximum(np.partition(values, last, axis=1)[:, last], 0)
-    for row in range(rows):
-        places = np.flatnonzero(values[row] >= least[row])
-        places = places[np.argsort(-values[row, places], kind="stable")][:count]
-        found[row, : len(places)] = places
+        found[start:stop] = largest(alike, count)
     return found
 
 

@@ -1,0 +1,45 @@
+"""Nearest texts by shared words and pairs of words, for batches with hard negatives."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modalities.common.largest import largest
+
+BLOCK = 1 << 24
+"""Similarities at a time, 64 MB."""
+
+
+def neighbours(texts: Sequence[str], count: int) -> NDArray[np.int64]:
+    """The nearest other texts of each, nearest first, by the cosine of TF-IDF weights of words and pairs of words.
+
+    Equal similarity: the lower index first. Texts of equal words, whatever their case and spaces, are no neighbours.
+
+    Args:
+        texts: All of them, `n`. Time grows with n squared.
+        count: Number of neighbours.
+
+    Returns:
+        Indices into `texts`, `(n, count)`, -1 where there are fewer; texts without a common word are no neighbours.
+
+    Example:
+        >>> texts = ["a red disc moves left", "two dogs", "a red disc moves right", "A red disc  moves left"]
+        >>> neighbours(texts, 2).tolist()
+        [[2, -1], [-1, -1], [0, 3], [2, -1]]
+    """
+    found = np.full((len(texts), max(count, 0)), -1, np.int64)
+    if len(texts) < 2 or count < 1:
+        return found
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    kinds: dict[str, int] = {}
+    same = np.array([kinds.setdefault(" ".join(text.lower().split()), len(kinds)) for text in texts])
+    weights = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]", dtype=np.float32).fit_transform(texts)
+    rows = max(1, BLOCK // len(texts))
+    for start in range(0, len(texts), rows):
+        part = slice(start, start + rows)
+        alike = (weights[part] @ weights.T).toarray()
+        alike[(alike <= 0) | (same[part, None] == same)] = -1
+        found[part] = largest(alike, count)
+    return found
