@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mmalign.data.split import Split
     from mmalign.embedding.loop import EmbeddedSplit
     from mmalign.embedding.table import EmbeddingTable, embed
-    from mmalign.errors import BadSample, UserError
+    from mmalign.errors import BadSample, MissingFile, UserError
     from mmalign.evaluation.ranking.ranks import ranks
     from mmalign.evaluation.ranking.relevance import RelevanceMatrix
     from mmalign.evaluation.report.result import EvalResult
@@ -64,6 +64,7 @@ _HOMES = {
     "EmbeddingTable": "embedding.table",
     "embed": "embedding.table",
     "BadSample": "errors",
+    "MissingFile": "errors",
     "UserError": "errors",
     "EvalResult": "evaluation.report.result",
     "evaluate": "evaluation.run_task",
@@ -126,6 +127,7 @@ __all__ = [
     "GradientNorms",
     "LinearProbe",
     "LossOutput",
+    "MissingFile",
     "Modality",
     "Objective",
     "PairConfig",

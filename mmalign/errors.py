@@ -1,4 +1,4 @@
-"""The two errors for users: each states what was expected, what was found, and what to do."""
+"""The errors for users: each states what was expected, what was found, and what to do."""
 
 
 class UserError(ValueError):
@@ -21,3 +21,7 @@ class BadSample(ValueError):
     def __reduce__(self) -> tuple[type["BadSample"], tuple[str, str, str]]:
         """Pickle all arguments: by default the constructor would get the message only."""
         return type(self), (self.source, self.expected, self.came)
+
+
+class MissingFile(BadSample):
+    """A file that a record names and that does not exist; the arguments are those of `BadSample`."""

@@ -76,7 +76,7 @@ class CheckReport:
     @property
     def kinds(self) -> dict[str, int]:
         """Number of unusable rows by kind: missing file, missing value, bad sample, bad row."""
-        return dict(Counter(_kind(problem) for problem in self.problems))
+        return dict(Counter(problem.kind for problem in self.problems))
 
     def to_json(self) -> dict[str, Any]:
         """The whole report as JSON values."""
@@ -102,7 +102,7 @@ class CheckReport:
             table.add_row("sheet", escape(self.sheet))
         console.print(table)
         for problem in self.problems[:_SHOWN]:
-            console.print(f"[red]{_kind(problem)}[/red] {escape(str(problem))}", highlight=False, soft_wrap=True)
+            console.print(f"[red]{problem.kind}[/red] {escape(str(problem))}", highlight=False, soft_wrap=True)
         if self.bad > _SHOWN:
             console.print(f"... and {self.bad - _SHOWN} more; --json lists all")
 
@@ -204,11 +204,3 @@ def _apart(rows: list[int], data: Dataset) -> list[int]:
 
 def _splits(rows: list[int], data: Dataset) -> int:
     return len({data.splits[index] for index in rows})
-
-
-def _kind(problem: Rejected) -> str:
-    if "got no such" in problem.reason:
-        return "missing file"
-    if problem.tower and problem.reason.endswith("got an empty one"):
-        return "missing value"
-    return "bad sample" if problem.tower else "bad row"

@@ -16,8 +16,8 @@ from rich.progress import track
 from mmalign.capabilities import CachedFeatures, CachedReading
 from mmalign.data.cached_files import MISSING, cached_files
 from mmalign.data.memory_size import nbytes
-from mmalign.data.sources.base import Record, Rejected, Source
-from mmalign.errors import BadSample, UserError
+from mmalign.data.sources.base import Record, Rejected, RejectionKind, Source
+from mmalign.errors import BadSample, MissingFile, UserError
 from mmalign.modality import Modality, Transform
 
 _CHUNK = 16
@@ -252,7 +252,8 @@ class Samples:
         value = record.values[tower][alternative]
         expected, came = _words(error)
         file = value if isinstance(value, str) and self.source.config.names_file(tower, value) else ""
-        return Rejected(record.location, record.id, tower, file, f"expected {expected}, got {came}")
+        kind: RejectionKind = "missing file" if isinstance(error, MissingFile) else "bad sample"
+        return Rejected(record.location, record.id, tower, file, f"expected {expected}, got {came}", kind)
 
     def _named(self, record: Record, tower: str, alternative: int, error: Exception) -> BadSample:
         rejected = self.rejection(record, tower, alternative, error)

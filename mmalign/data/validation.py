@@ -53,7 +53,7 @@ def vet(records: Sequence[Record], towers: Sequence[str], columns: Mapping[str, 
             column = f" in column {columns[absent[0]]!r}" if absent[0] in columns else ""
             more = "" if needed == len(towers) else f" (at least {needed} of {', '.join(towers)})"
             reason = f"expected a value{column}{more}, got an empty one"
-            vetted.incomplete[index] = Rejected(record.location, record.id, absent[0], "", reason)
+            vetted.incomplete[index] = Rejected(record.location, record.id, absent[0], "", reason, "missing value")
         elif has_splits and not record.split:
             reason = "expected the name of a split, got an empty one"
             vetted.rejected[index] = Rejected(record.location, record.id, "", "", reason)

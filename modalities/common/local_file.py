@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mmalign.errors import BadSample
+from mmalign.errors import BadSample, MissingFile
 
 
 def demand_file(path: Path, wanted: str, *, most: int | None = None, name: str | Path | None = None) -> None:
@@ -20,10 +20,12 @@ def demand_file(path: Path, wanted: str, *, most: int | None = None, name: str |
     Example:
         >>> demand_file(Path("nowhere.png"), "a picture")
         Traceback (most recent call last):
-        mmalign.errors.BadSample: nowhere.png: expected a picture, got no such file
+        mmalign.errors.MissingFile: nowhere.png: expected a picture, got no such file
     """
     shown = path if name is None else name
+    if path.is_dir():
+        raise BadSample(shown, wanted, "a folder")
     if not path.is_file():
-        raise BadSample(shown, wanted, "a folder" if path.is_dir() else "no such file")
+        raise MissingFile(shown, wanted, "no such file")
     if most is not None and (size := path.stat().st_size) > most:
         raise BadSample(shown, f"a file of at most {most} bytes", f"{size} bytes")

@@ -48,7 +48,7 @@ def test_what_is_wrong_is_counted_and_shown(pictures: Path, modalities: dict[str
         assert part in text
     document = report.to_json()
     assert document["bad"] == 4
-    assert document["problems"][0]["file"] == "5.png"
+    assert (document["problems"][0]["file"], document["problems"][0]["kind"]) == ("5.png", "bad sample")
 
 
 def test_duplicates_and_leakage_are_found_by_content(tmp_path: Path, modalities: dict[str, Modality], png: Any) -> None:

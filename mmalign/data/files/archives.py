@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from mmalign.data.files.store import MAX_BYTES, FileStore, file_sha256, safe_name
-from mmalign.errors import BadSample, UserError
+from mmalign.errors import BadSample, MissingFile, UserError
 
 # A compressed tar may expand to this many times its size plus a gigabyte; beyond that it counts as a bomb.
 _UNFOLD_FACTOR, _UNFOLD_BYTES = 100, 1 << 30
@@ -48,7 +48,7 @@ class ArchiveStore(FileStore):
         if member is None:
             example = next(iter(self._members), "")
             came = "no such member" + (f" (it has for instance {example!r})" if example else " (it is empty)")
-            raise BadSample(self._where(name), f"a member of {self.path.name}", came + self._damage)
+            raise MissingFile(self._where(name), f"a member of {self.path.name}", came + self._damage)
         if member.refusal:
             raise BadSample(self._where(name), "a regular file", member.refusal)
         self._check_size(name, member.size)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mmalign.data.files.store import MAX_BYTES, FileStore, file_sha256, safe_name
-from mmalign.errors import BadSample
+from mmalign.errors import BadSample, MissingFile
 
 _PART = re.compile(r"#[\w=.,:]+$")
 
@@ -38,8 +38,10 @@ class FolderStore(FileStore):
         try:
             real = path.resolve(strict=True)
             status = real.stat()
+        except FileNotFoundError as error:
+            raise MissingFile(self._where(name), f"a file in {self.path}", "no such file") from error
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links that form a loop
-            came = "no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
+            came = f"{type(error).__name__}: {error}"
             raise BadSample(self._where(name), f"a file in {self.path}", came) from error
         if not real.is_relative_to(self._root):
             raise BadSample(self._where(name), f"a file inside {self.path}", "a link that leaves it")

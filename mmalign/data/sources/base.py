@@ -4,7 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+RejectionKind = Literal["bad row", "missing value", "missing file", "bad sample"]
 
 RESERVED = ("id", "group", "label", "split")
 """Names in `columns` that are not towers."""
@@ -58,6 +60,8 @@ class Rejected:
         tower: The tower at fault, "" if it is the row itself.
         file: The file at fault as named in the row, "" if the value is in the row.
         reason: What was expected and what was found.
+        kind: `bad row` = the row itself; of a tower's value: `missing value`, `missing file`, or `bad sample` = it
+            cannot be decoded.
     """
 
     location: str
@@ -65,6 +69,7 @@ class Rejected:
     tower: str
     file: str
     reason: str
+    kind: RejectionKind = "bad row"
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.location, self.tower, self.file) if part) + f": {self.reason}"
@@ -114,7 +119,12 @@ class Source(ABC):
 
     @abstractmethod
     def fetch(self, name: str) -> Path | bytes:
-        """The file that a record names. Raises `BadSample` when it is missing or lies outside the source."""
+        """The file that a record names.
+
+        Raises:
+            MissingFile: there is no such file.
+            BadSample: it lies outside the source, or cannot be read.
+        """
 
     def corpus(self, tower: str) -> Sequence[Record] | None:
         """The full gallery of a tower, where a benchmark defines one beyond the split; optional.

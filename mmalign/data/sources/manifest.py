@@ -104,7 +104,8 @@ def record_of(row: Row, number: int, columns: dict[str, str], config: SourceConf
         found = alternatives(row.cells.get(column), separator)
         blank = next((index for index, value in enumerate(found, start=1) if _is_blank(value)), 0)
         if blank:
-            problem = problem or Rejected(row.where, name, tower, "", _BLANK.format(column, blank, len(found)))
+            reason = _BLANK.format(column, blank, len(found))
+            problem = problem or Rejected(row.where, name, tower, "", reason, "missing value")
         elif found:
             values[tower] = found
     if "id" in columns and not row.problem and _single(row.cells.get(columns["id"])) is None:

@@ -12,7 +12,7 @@ from mmalign.data.files.archives import TarStore
 from mmalign.data.files.store import file_sha256
 from mmalign.data.sources.base import RESERVED, Record, Rejected, Source, SourceConfig
 from mmalign.data.sources.manifest import alternatives, labels_of, max_file_bytes
-from mmalign.errors import BadSample, UserError
+from mmalign.errors import BadSample, MissingFile, UserError
 from mmalign.registry import nearest
 
 _MAX_SHARDS = 100_000
@@ -49,7 +49,7 @@ class WebdatasetSource(Source):
     def fetch(self, name: str) -> bytes:
         shard, _, member = name.partition("!")
         if shard not in self._shards:
-            raise BadSample(name, "a member as shard.tar!name", "no such shard")
+            raise MissingFile(name, "a member as shard.tar!name", "no such shard")
         return self._shards[shard].fetch(member)
 
     def fingerprint(self) -> str:
@@ -71,7 +71,7 @@ class WebdatasetSource(Source):
                     values[tower] = found
             except BadSample as error:
                 reason = f"expected {error.expected}, got {error.came}"
-                problem = problem or Rejected(row, name, tower, error.source, reason)
+                problem = problem or Rejected(row, name, tower, error.source, reason, "bad sample")
         label = reserved.get("label")
         if label is None and "label" not in self.config.columns and "cls" in parts:
             label = self._text(shard, parts["cls"])

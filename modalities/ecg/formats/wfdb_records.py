@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmalign.errors import BadSample
+from mmalign.errors import BadSample, MissingFile
 from mmalign.registry import missing_extra
 from modalities.ecg.sample import MAX_VALUES, Channels
 
@@ -56,12 +56,12 @@ def from_path(path: Path) -> Channels:
     stem = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
     head = stem.with_name(stem.name + ".hea")
     if not head.is_file():
-        raise BadSample(path, f"the header {head.name}, which states rate, gain and leads, beside it", "no such file")
+        raise MissingFile(path, f"the header {head.name}, which states rate, gain and leads, beside it", "no such file")
 
     def fetch(name: str) -> bytes:
         file = head.with_name(name)
         if not file.is_file():
-            raise BadSample(head, f"the signal file {name} beside it", "no such file")
+            raise MissingFile(head, f"the signal file {name} beside it", "no such file")
         if file.stat().st_size > MAX_VALUES * 4:
             raise BadSample(file, f"a file of at most {MAX_VALUES * 4} bytes", f"{file.stat().st_size} bytes")
         return file.read_bytes()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmalign.errors import BadSample
+from mmalign.errors import BadSample, MissingFile
 from modalities.common.npy import archive_arrays, array_from
 from modalities.echo.sample import MAX_VALUES, Echo, check_rate, check_size
 
@@ -59,7 +59,7 @@ def from_npy(path: Path, data: bytes) -> Echo:
     """An array by its path, with its `.json` file."""
     side = path.with_suffix(".json")
     if not side.is_file():
-        raise BadSample(path, f'the rate in {side.name}: {{"rate": 50}}', "no such file")
+        raise MissingFile(path, f'the rate in {side.name}: {{"rate": 50}}', "no such file")
     try:
         stated = json.loads(side.read_bytes()[: 1 << 20])
         if not isinstance(stated, dict):
