@@ -39,6 +39,9 @@ from modalities.video.sources.shapes import ShapesSource
 RECIPE = "video-text/vit3d"
 RESAMPLES = 2000
 WIDTH = {"width": 96, "depth": 2, "heads": 4}
+TOKENS = {**WIDTH, "frequencies": 4}
+"""Arguments of trajvit and trajtok; frequencies that fit frames of 64 pixels, as in the recipes."""
+
 TASKS = ("appearance", "order")
 FRAMES = (16, 64, 256)
 
@@ -53,11 +56,11 @@ def method(encoder: str, args: Mapping[str, Any], **transform: Any) -> dict[str,
 
 
 METHODS: dict[str, dict[str, Any]] = {
-    "trajvit masks": method("trajvit", WIDTH, tracks="masks"),
-    "trajvit supervoxels": method("trajvit", WIDTH, tracks="supervoxels"),
-    "trajvit flow": method("trajvit", WIDTH, tracks="flow"),
-    "trajvit grid": method("trajvit", WIDTH, tracks="grid"),
-    "trajtok": method("trajtok", WIDTH),
+    "trajvit masks": method("trajvit", TOKENS, tracks="masks"),
+    "trajvit supervoxels": method("trajvit", TOKENS, tracks="supervoxels"),
+    "trajvit flow": method("trajvit", TOKENS, tracks="flow"),
+    "trajvit grid": method("trajvit", TOKENS, tracks="grid"),
+    "trajtok": method("trajtok", TOKENS),
     "vit3d": method("vit3d", WIDTH),
     "frames": method("frames", {"tower": "convnet", "args": {"width": 12}, "layers": 0, "pool": "mean"}),
 }
@@ -88,12 +91,13 @@ class Bench:
         self.reversed = np.where(index ^ 1 < len(held), index ^ 1, index) if order else None
 
 
-def train(bench: Bench, name: str, seed: int, epochs: int) -> tuple[mmalign.Aligner, float]:
+def train(bench: Bench, name: str, seed: int, epochs: int, more: Mapping[str, Any]) -> tuple[mmalign.Aligner, float]:
     """A trained model, and the processor time that training took, in seconds."""
     settings: dict[str, Any] = {
         "data.source": "shapes", "data.options": bench.options, "data.validation": 0.0, "seed_everything": seed,
         "trainer.max_epochs": epochs, "trainer.accelerator": "cpu",
     }  # fmt: skip
+    settings |= more
     settings |= {f"model.towers.video.{key}": value for key, value in tower(name, 16, 64).items()}
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
@@ -130,14 +134,16 @@ def ranks(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     return np.asarray(((scores >= best) & ~relevant).sum(1))
 
 
-def accuracy(bench: Bench, methods: Iterable[str], seeds: Sequence[int], epochs: int) -> list[dict[str, Any]]:
+def accuracy(
+    bench: Bench, methods: Iterable[str], seeds: Sequence[int], epochs: int, more: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """A row for each method: every score, its interval, and its paired difference to the reference."""
     values: dict[str, dict[str, np.ndarray]] = {}
     rows = []
     for name in methods:
         runs, seconds = [], []
         for seed in seeds:
-            model, took = train(bench, name, seed, epochs)
+            model, took = train(bench, name, seed, epochs, more)
             runs.append(outcomes(bench, model))
             seconds.append(took)
             shown = "  ".join(f"{score} {value.mean():.3f}" for score, value in runs[-1].items())
@@ -299,6 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--train", type=int, default=2000, help="number of training clips")
     parser.add_argument("--test", type=int, default=500, help="number of held-out clips")
+    parser.add_argument("--set", type=json.loads, default={}, help='settings of all runs: {"data.batch_size": 32}')
     parser.add_argument("--threads", type=int, default=1, help="of torch, in training")
     parser.add_argument(
         "--frames", nargs="*", type=int, default=list(FRAMES), help="of the costs; none: accuracy alone"
@@ -314,7 +321,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     torch.set_num_threads(asked.threads)
     result: dict[str, Any] = {"accuracy": [], "costs": []}
     for task in asked.tasks if asked.seeds else ():
-        result["accuracy"] += accuracy(Bench(task, asked.train, asked.test), asked.methods, asked.seeds, asked.epochs)
+        bench = Bench(task, asked.train, asked.test)
+        result["accuracy"] += accuracy(bench, asked.methods, asked.seeds, asked.epochs, asked.set)
     if result["accuracy"]:
         print(accuracy_table(result["accuracy"]), flush=True)
     result["costs"] = costs(asked.methods, asked.frames, asked.size, asked.repeats)
