@@ -113,7 +113,7 @@ def collect() -> dict[str, Any]:
 
     Example:
         >>> sorted(collect())
-        ['modalities', 'objectives', 'recipes', 'sources']
+        ['modalities', 'objectives', 'recipes', 'sources', 'tables']
     """
     found: dict[str, Any] = {"recipes": recipes.names()}
     for group in registry.GROUPS:

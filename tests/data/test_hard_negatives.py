@@ -93,8 +93,8 @@ def test_rows_without_the_side_have_no_neighbours(
 
 
 def test_what_cannot_be_compared_says_so(pictures: Path, modalities: dict[str, Modality]) -> None:
-    with pytest.raises(UserError, match="'text' does not support HardNegatives"):
-        prepared(pictures, modalities, hard_negatives="text").train_dataloader()
+    with pytest.raises(UserError, match="'image' does not support HardNegatives"):
+        prepared(pictures, modalities, hard_negatives="image").train_dataloader()
     with pytest.raises(UserError, match="no tower 'picture'"):
         prepared(pictures, modalities, hard_negatives="picture").train_dataloader()
     for wrong in ({"hard_negative_fraction": 0.0}, {"hard_negative_fraction": 1.5}, {"hard_negative_group_size": 1}):

@@ -86,6 +86,7 @@ class TrajTok(Encoder):
         cnn_depths: Residual blocks of each of its stages.
         resampler_depth: Layers of a resampler.
         frequencies: Number of frequencies of each coordinate: pi, 2 pi, 4 pi, ...
+        velocity: Also give each row of a trajectory the change of its coordinates per second; not in the paper.
         pool: class (class token) or mean.
         drop_path: Probability that the last layer is skipped in training, less for those before it.
 
@@ -120,6 +121,7 @@ class TrajTok(Encoder):
         cnn_depths: Sequence[int] = (1, 1, 1),
         resampler_depth: int = 2,
         frequencies: int = FREQUENCIES,
+        velocity: bool = True,
         pool: str = "class",
         drop_path: float = 0.0,
     ) -> None:
@@ -132,13 +134,15 @@ class TrajTok(Encoder):
         self.arguments = {
             "queries": queries, "width": width, "depth": depth, "heads": heads, "cell": cell, "cnn": cnn,
             "cnn_width": cnn_width, "cnn_depths": list(cnn_depths), "resampler_depth": resampler_depth,
-            "frequencies": frequencies, "pool": pool, "drop_path": drop_path,
+            "frequencies": frequencies, "velocity": velocity, "pool": pool, "drop_path": drop_path,
         }  # fmt: skip
         self.side = transform.settings.size // cell
         self.normalise = Normalise(image_transform(transform))
         self.layers = PooledTransformer(width, depth=depth, heads=heads, pool=pool, drop_path=drop_path)
         self.cells = FramePyramid(cnn, width, cnn_width, cnn_depths)
-        self.trajectories = TrajectoryTokens(width, heads=heads, depth=resampler_depth, frequencies=frequencies)
+        self.trajectories = TrajectoryTokens(
+            width, heads=heads, depth=resampler_depth, frequencies=frequencies, velocity=velocity
+        )
         self.assignment = SoftAssignment(width, queries=queries, heads=heads, frequencies=frequencies)
 
     def forward(self, inputs: Inputs) -> Features:

@@ -40,6 +40,7 @@ class TrajViT(Encoder):
         resampler_depth: Layers of a resampler.
         place: Place of a segment in a frame: centroid or box.
         frequencies: Number of frequencies of each coordinate: pi, 2 pi, 4 pi, ...
+        velocity: Also give each row of a trajectory the change of its coordinates per second; not in the paper.
         pool: class (class token) or mean.
         drop_path: Probability that the last layer is skipped in training, less for those before it.
 
@@ -74,6 +75,7 @@ class TrajViT(Encoder):
         resampler_depth: int = 2,
         place: str = "centroid",
         frequencies: int = FREQUENCIES,
+        velocity: bool = True,
         pool: str = "class",
         drop_path: float = 0.0,
     ) -> None:
@@ -81,14 +83,14 @@ class TrajViT(Encoder):
         self.arguments = {
             "width": width, "depth": depth, "heads": heads, "cnn": cnn, "cnn_width": cnn_width,
             "cnn_depths": list(cnn_depths), "resampler_depth": resampler_depth, "place": place,
-            "frequencies": frequencies, "pool": pool, "drop_path": drop_path,
+            "frequencies": frequencies, "velocity": velocity, "pool": pool, "drop_path": drop_path,
         }  # fmt: skip
         self.place = place
         self.normalise = Normalise(image_transform(transform))
         self.layers = PooledTransformer(width, depth=depth, heads=heads, pool=pool, drop_path=drop_path)
         self.cells = FramePyramid(cnn, width, cnn_width, cnn_depths)
         self.trajectories = TrajectoryTokens(
-            width, heads=heads, depth=resampler_depth, place=place, frequencies=frequencies
+            width, heads=heads, depth=resampler_depth, place=place, frequencies=frequencies, velocity=velocity
         )
 
     def forward(self, inputs: Inputs) -> Features:

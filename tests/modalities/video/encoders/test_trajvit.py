@@ -138,6 +138,8 @@ def test_axes_are_treated_alike(place: str) -> None:
             module.weight.data = module.weight.data.transpose(2, 3).contiguous()
     columns = swapped.trajectories.position.weight.data.unflatten(1, (-1, 2, 18))  # ..., (x, y), code
     swapped.trajectories.position.weight.data = columns.flip(2).flatten(1)
+    axes = swapped.trajectories.velocity.weight.data.unflatten(1, (-1, 2))
+    swapped.trajectories.velocity.weight.data = axes.flip(2).flatten(1)
     turned = {**inputs, "frames": inputs["frames"].transpose(3, 4), "segments": inputs["segments"].transpose(2, 3)}
     torch.testing.assert_close(swapped(turned).vector, model(inputs).vector, rtol=1e-4, atol=1e-5)
     assert (model(turned).vector - model(inputs).vector).abs().max() > 1e-3
