@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmalign import bundle, registry
+from mmalign.configuration.keys import leaves
 from mmalign.data.checking import CheckReport, check_samples
 from mmalign.data.config import DataConfig
 from mmalign.errors import UserError
@@ -158,15 +159,7 @@ def _flags(overrides: Mapping[str, Any]) -> list[str]:
     for name in ("out", "overwrite", "resume"):
         if name in overrides:
             raise UserError(f"train: {name} is an argument of train, not a key of the recipe: train(..., {name}=...)")
-    return [f"--{key}={_text(value)}" for key, value in _leaves(overrides)]
-
-
-def _leaves(tree: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]:
-    leaves: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        full = f"{path}.{key}" if path else key
-        leaves += _leaves(value, full) if isinstance(value, Mapping) and value else [(full, value)]
-    return leaves
+    return [f"--{key}={_text(value)}" for key, value in leaves(overrides)]
 
 
 def _text(value: Any) -> str:

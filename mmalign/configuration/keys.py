@@ -2,7 +2,7 @@
 
 import difflib
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -158,3 +158,18 @@ def _is_number(value: Any) -> bool:
             return False
         return True
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of a nested configuration, with dots, and its value; an empty dictionary is a value.
+
+    Example:
+        >>> dict(leaves({"model": {"dim": 8, "args": {}}}))
+        {'model.dim': 8, 'model.args': {}}
+    """
+    for key, value in tree.items():
+        full = f"{path}.{key}" if path else key
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, full)
+        else:
+            yield full, value

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmalign.capabilities import DiskCached
 from mmalign.data.disk_cache import DiskCache
+from mmalign.data.files.store import file_sha256
 from mmalign.data.plain_values import from_bytes, to_bytes
 from mmalign.modality import Modality, Transform
 from mmalign.version import __version__
@@ -45,10 +46,9 @@ class CachedFiles:
         elif isinstance(raw, Path):
             try:
                 for file in self.modality.files_read(raw):
-                    with file.open("rb") as stream:
-                        content = hashlib.file_digest(stream, "sha256").digest()
                     # The name counts where it says how to read: a suffix, or a part of the file.
-                    digest.update(content + f"{file.suffix}\0{raw.name.partition('#')[2]}".encode("utf-8", "replace"))
+                    how = f"{file_sha256(file)}\0{file.suffix}\0{raw.name.partition('#')[2]}"
+                    digest.update(how.encode("utf-8", "replace"))
             except OSError:
                 return None
         else:
@@ -73,7 +73,7 @@ class CachedFiles:
 
     @cached_property
     def _settings(self) -> bytes:
-        versions = {name: _version(name) for name in ("mmalign", *self.modality.reading_libraries)}
+        versions = {name: _version(name) for name in self.modality.reading_libraries}
         settings = {name: repr(value) for name, value in sorted(vars(self.modality).items())}
         return json.dumps([type(self.modality).__qualname__, __version__, versions, settings]).encode()
 

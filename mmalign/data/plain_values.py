@@ -29,13 +29,13 @@ def to_bytes(value: Any, types: Sequence[type] = ()) -> bytes | None:
         >>> to_bytes(object()) is None
         True
     """
-    blobs: list[bytes] = []
+    blobs = bytearray()
     try:
         tree = _node(value, {kind: kind.__qualname__ for kind in types}, blobs)
         head = json.dumps(tree, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError):
         return None
-    body = b"".join([len(head).to_bytes(8, "little"), head, *blobs])
+    body = b"".join([len(head).to_bytes(8, "little"), head, blobs])
     return hashlib.blake2b(body, digest_size=CHECKSUM).digest() + body
 
 
@@ -56,7 +56,7 @@ def from_bytes(data: bytes, types: Sequence[type] = ()) -> Any:
     return _value(json.loads(bytes(body[8:start])), {kind.__qualname__: kind for kind in types}, body[start:])
 
 
-def _node(value: Any, types: Mapping[type, str], blobs: list[bytes]) -> list[Any]:
+def _node(value: Any, types: Mapping[type, str], blobs: bytearray) -> list[Any]:
     """`[kind, ...]`; the bytes of arrays are appended to `blobs`."""
     if value is None or (isinstance(value, bool | int | float | str) and not isinstance(value, np.generic)):
         return ["plain", value]
@@ -78,10 +78,10 @@ def _node(value: Any, types: Mapping[type, str], blobs: list[bytes]) -> list[Any
     raise TypeError
 
 
-def _place(data: bytes, blobs: list[bytes]) -> tuple[int, int]:
+def _place(data: bytes, blobs: bytearray) -> tuple[int, int]:
     """Offset and length of the bytes among all blobs."""
-    offset = sum(map(len, blobs))
-    blobs.append(data)
+    offset = len(blobs)
+    blobs += data
     return offset, len(data)
 
 

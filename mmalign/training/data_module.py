@@ -50,13 +50,12 @@ class TrainingData(pl.LightningDataModule):
                 f"training needs two towers per row, the data has {list(data.towers)}; "
                 f"add {' and '.join(f'--data.columns.{tower} COLUMN' for tower in missing)}"
             )
-        indices = np.asarray(data.split("train").indices, dtype=np.int64)
-        step = config.batch_size * distributed.world_size()
-        if not len(indices):
+        rows, step = len(data.split("train")), self.rows_per_step
+        if not rows:
             raise UserError("no training rows; see mmalign check for what each split holds")
-        if len(indices) < (step if config.drop_last else distributed.world_size()):
+        if rows < (step if config.drop_last else distributed.world_size()):
             raise UserError(
-                f"{len(indices)} training rows do not fill one step of {step}; "
+                f"{rows} training rows do not fill one step of {step}; "
                 "lower --data.batch_size or set --data.drop_last false"
             )
         before = self._train

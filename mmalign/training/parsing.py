@@ -45,8 +45,15 @@ class TrainCLI(LightningCLI):
             parser.add_argument(f"--{name}", default=argument.default, help=argument.about, **how)
         parser.link_arguments("seed_everything", "data.seed")
 
-    def __init__(self, *args: Any, recipe: str, extra_callbacks: Sequence[pl.Callback] = (), **kwargs: Any) -> None:
-        self.recipe, self.extra_callbacks = recipe, extra_callbacks
+    def __init__(
+        self,
+        *args: Any,
+        recipe: str,
+        checkpoint: dict[str, Any] | None,
+        extra_callbacks: Sequence[pl.Callback] = (),
+        **kwargs: Any,
+    ) -> None:
+        self.recipe, self.checkpoint, self.extra_callbacks = recipe, checkpoint, extra_callbacks
         super().__init__(*args, **kwargs)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -59,8 +66,8 @@ class TrainCLI(LightningCLI):
             raise UserError(f"--ema: expected a decay in [0, 1), 0 = none, got {self.config.ema:g}")
         finished = (self.out / "bundle" / "config.json").exists()
         self.settings = self.parser.dump(self.config, format="json", skip_validation=True)
-        if self.config.resume:
-            self._compare(read_checkpoint(self.last))
+        if self.checkpoint is not None:
+            self._compare(self.checkpoint)
         if finished and not (self.config.resume or self.config.overwrite):
             raise UserError(f"{self.out} holds a finished run; choose another --out, or --overwrite, or --resume")
         if self.last.exists() and not (finished or self.config.resume or self.config.overwrite):
@@ -129,12 +136,13 @@ def parse(recipe: str, arguments: list[str], callbacks: Sequence[pl.Callback] = 
 
     A resumed run starts from its own settings instead of those of the recipe.
     """
-    path = _run_settings(arguments) or recipes.find(recipe)
+    path, checkpoint = _resumed(arguments) or (recipes.find(recipe), None)
     content = _read_yaml(path)
     folded = fold_open_dicts(arguments, content)
     check_flags(folded, recipe_keys(), content, str(path), registered_arguments)
     return TrainCLI(
         recipe=recipe,
+        checkpoint=checkpoint,
         extra_callbacks=callbacks,
         save_config_callback=None,
         run=False,
@@ -151,8 +159,8 @@ def parse(recipe: str, arguments: list[str], callbacks: Sequence[pl.Callback] = 
     )
 
 
-def _run_settings(arguments: list[str]) -> Path | None:
-    """The settings of the run that is resumed; None if none is.
+def _resumed(arguments: list[str]) -> tuple[Path, dict[str, Any]] | None:
+    """The settings and the last checkpoint of the run that is resumed; None if none is.
 
     Raises:
         UserError: there is no such run.
@@ -164,10 +172,10 @@ def _run_settings(arguments: list[str]) -> Path | None:
     last, settings = out / "checkpoints" / "last.ckpt", out / "config.yaml"
     if not last.is_file():
         raise UserError(f"--resume: no checkpoint at {last}; start the run without --resume")
-    read_checkpoint(last)  # one of another version may have had other settings
+    checkpoint = read_checkpoint(last)  # first: one of another version may have had other settings
     if not settings.is_file():
         raise UserError(f"--resume: expected the settings of the run in {settings}, got no such file; start a new run")
-    return settings
+    return settings, checkpoint
 
 
 def recipe_keys() -> dict[str, Argument]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from mmalign.configuration.keys import leaves
 from mmalign.errors import UserError
 from mmalign.version import CHECKPOINT_FORMAT, __version__
 
@@ -84,21 +85,12 @@ def require_same_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> 
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    old, new = dict(_leaves(before)), dict(_leaves(now))
+    # A key that only one has is a default of another version of a library: null, empty and absent are equal.
+    old, new = ({key: None if value in ({}, []) else value for key, value in leaves(one)} for one in (before, now))
     for key in sorted(old.keys() | new.keys()):
         free = any(key == one or key.startswith(f"{one}.") for one in FREE)
-        # A key that only one has is a default of another version of a library: None and absent are equal.
         if not free and old.get(key) != new.get(key):
             yield key, old.get(key), new.get(key)
-
-
-def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        full = f"{path}.{key}" if path else str(key)
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, full)
-        else:
-            yield full, value or None if isinstance(value, Mapping | list) else value
 
 
 def _shown(value: Any) -> str:

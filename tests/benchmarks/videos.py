@@ -97,8 +97,8 @@ def train(bench: Bench, name: str, seed: int, epochs: int, more: Mapping[str, An
         "data.source": "shapes", "data.options": bench.options, "data.validation": 0.0, "seed_everything": seed,
         "trainer.max_epochs": epochs, "trainer.accelerator": "cpu",
     }  # fmt: skip
-    settings |= more
     settings |= {f"model.towers.video.{key}": value for key, value in tower(name, 16, 64).items()}
+    settings |= more  # last: a key of `args` overrides that of the method
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         model = mmalign.load(mmalign.train(RECIPE, settings, out=f"{folder}/run").bundle)

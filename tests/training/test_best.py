@@ -13,22 +13,7 @@ import mmalign
 from mmalign import UserError
 from mmalign.cli import main
 from mmalign.training.best import mode_of
-
-SMALL: dict[str, Any] = {
-    "model.dim": 8,
-    "model.towers": {
-        "image": {
-            "encoder": "vit",
-            "args": {"patch": 8, "width": 8, "depth": 1, "heads": 2},
-            "transform": {"size": 16},
-        },
-        "text": {"encoder": "transformer", "args": {"width": 8, "depth": 1, "heads": 2}},
-    },
-    "data.batch_size": 200,
-    "trainer.max_epochs": 5,
-    "trainer.accelerator": "cpu",
-    "trainer.enable_progress_bar": False,
-}
+from tests.training.small_run import SMALL
 
 
 class Worse(pl.Callback):
@@ -42,7 +27,9 @@ class Worse(pl.Callback):
 
 
 def train(out: Path, **settings: Any) -> mmalign.Run:
-    return mmalign.train("image-text/demo", {**SMALL, **settings}, out=out, callbacks=[Worse()])
+    return mmalign.train(
+        "image-text/demo", {**SMALL, "trainer.max_epochs": 5, **settings}, out=out, callbacks=[Worse()]
+    )
 
 
 def test_the_best_epoch_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

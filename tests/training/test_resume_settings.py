@@ -11,22 +11,7 @@ import mmalign
 from mmalign import UserError
 from mmalign.cli import main
 from mmalign.training.resume import require_same_settings
-
-SMALL = {
-    "model.dim": 8,
-    "model.towers": {
-        "image": {
-            "encoder": "vit",
-            "args": {"patch": 8, "width": 8, "depth": 1, "heads": 2},
-            "transform": {"size": 16},
-        },
-        "text": {"encoder": "transformer", "args": {"width": 8, "depth": 1, "heads": 2}},
-    },
-    "data.batch_size": 200,
-    "trainer.max_epochs": 2,
-    "trainer.accelerator": "cpu",
-    "trainer.enable_progress_bar": False,
-}
+from tests.training.small_run import SMALL
 
 
 class Stop(pl.Callback):
