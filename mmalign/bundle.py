@@ -77,7 +77,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
         >>> import tempfile, mmalign
         >>> from mmalign.model import Aligner, TowerConfig, fit_transforms
         >>> from mmalign.objectives.pair_config import PairConfig
-        >>> towers = {side: TowerConfig(modality="vector", args={"width": 4}) for side in ("left", "right")}
+        >>> towers = {name: TowerConfig(modality="vector", args={"width": 4}) for name in ("left", "right")}
         >>> model = Aligner(towers, [PairConfig("left", "right")], 2, fit_transforms(towers, {"left": [], "right": []}))
         >>> folder = mmalign.save(model, tempfile.mkdtemp())
         >>> mmalign.load(folder).encode("left", [[1.0, 0.0, 0.0, 0.0]]).vector.shape
@@ -170,8 +170,8 @@ def find(path: str | Path) -> Path:
 
 def provenance(path: str | Path) -> dict[str, Any]:
     """Provenance of the bundle; empty if it has none."""
-    kept = _read_json(find(path) / "config.json").get("provenance")
-    return kept if isinstance(kept, dict) else {}
+    stored = _read_json(find(path) / "config.json").get("provenance")
+    return stored if isinstance(stored, dict) else {}
 
 
 def version_of(path: str | Path) -> str:
@@ -197,7 +197,7 @@ def _card(config: Mapping[str, Any]) -> str:
         for name, tower in model["towers"].items()
     )
     pairs = ", ".join(f"{pair['a']}-{pair['b']} ({pair['objective']})" for pair in model["pairs"])
-    kept = "\n".join(f"- {key}: {value}" for key, value in provenance.items())
+    provenance_list = "\n".join(f"- {key}: {value}" for key, value in provenance.items())
     first = next(iter(model["towers"]))
     return f"""# An mmalign bundle
 
@@ -217,7 +217,7 @@ embedding = model.encode("{first}", ["..."])
 
 Evaluation results: `results.json`.
 
-{kept}
+{provenance_list}
 """
 
 

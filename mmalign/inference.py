@@ -66,11 +66,11 @@ def run_batches(
             yield forward(inputs_to(inputs, device))
 
     with inference(model):
-        made = outputs()
-        first = next(made, None)
+        batch_outputs = outputs()
+        first = next(batch_outputs, None)
         if first is None:
             return None
-        joined = join(chain([first], made))
+        joined = join(chain([first], batch_outputs))
     return joined, torch.cat(indices)
 
 

@@ -91,9 +91,9 @@ def names(group: str) -> dict[str, EntryPoint]:
         >>> "clip" in names("objectives")
         True
     """
-    found: dict[str, EntryPoint] = {}
+    points: dict[str, EntryPoint] = {}
     for point in sorted(_installed(group), key=lambda point: point.name):
-        other = found.setdefault(point.name, point)
+        other = points.setdefault(point.name, point)
         if other.value != point.value:
             raise UserError(
                 f"two distributions register the {GROUPS[group]} "
@@ -101,8 +101,8 @@ def names(group: str) -> dict[str, EntryPoint]:
             )
     for kind, name in _REGISTERED:
         if kind == group:
-            found[name] = EntryPoint(name, f"{_REGISTERED[kind, name].__module__}:{name}", f"mmalign.{group}")
-    return found
+            points[name] = EntryPoint(name, f"{_REGISTERED[kind, name].__module__}:{name}", f"mmalign.{group}")
+    return points
 
 
 @cache

@@ -28,16 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0 done, 1 the data has bad rows (`check`), 2 a user error, with a message of one line.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] in ("-h", "--help", "help"):
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
         print(_usage())
         return 0
-    if given[0] in ("--version", "version"):
+    if words[0] in ("--version", "version"):
         import mmalign
 
         print(f"mmalign {mmalign.__version__}")
         return 0
-    name, rest = given[0], given[1:]
+    name, rest = words[0], words[1:]
     try:
         return _command(name)(rest)
     except (UserError, BadSample) as error:

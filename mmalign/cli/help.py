@@ -17,9 +17,9 @@ _LEFT = 30
 
 def asked_for(arguments: list[str]) -> str:
     """The help that a command line asks for: "own" = a command's own flags, "all" = every flag, "" = none."""
-    for place, argument in enumerate(arguments):
+    for index, argument in enumerate(arguments):
         if argument in ("-h", "--help", "--help=all"):
-            return "all" if "all" in (argument[7:], *arguments[place + 1 : place + 2]) else "own"
+            return "all" if "all" in (argument[7:], *arguments[index + 1 : index + 2]) else "own"
     return ""
 
 
@@ -97,8 +97,8 @@ def flatten(prefix: str, arguments: Iterable[Argument], *, closed: Container[str
 
 def data_section(kind: Any, *, whole: bool) -> list[Argument]:
     """The section of the `--data` flags: the principal ones, or all."""
-    found = flatten("data", arguments_of(kind).values())
-    return found if whole else [flag for flag in found if flag.name[7:] in DATA]
+    flags = flatten("data", arguments_of(kind).values())
+    return flags if whole else [flag for flag in flags if flag.name[7:] in DATA]
 
 
 def _value(argument: Argument) -> str:

@@ -70,8 +70,8 @@ def describe_name(name: str) -> dict[str, Any]:
     groups = {"objective": "objectives", "source": "sources"}
     if first in groups:
         if not second:
-            found = {one: _about(registry.load(groups[first], one)) for one in registry.names(groups[first])}
-            return {"name": name, "about": f"All {groups[first]}.", "prefix": first, "entries": found}
+            entries = {one: _about(registry.load(groups[first], one)) for one in registry.names(groups[first])}
+            return {"name": name, "about": f"All {groups[first]}.", "prefix": first, "entries": entries}
         thing = registry.load(groups[first], second)
         if first == "source":
             return {"name": name, "about": inspect.getdoc(thing) or ""}  # its docstring describes columns and options
@@ -81,8 +81,8 @@ def describe_name(name: str) -> dict[str, Any]:
         raise UserError(f"nothing is registered as {name!r}{registry.nearest(first, [*modalities, *groups])}")
     modality = registry.load("modalities", first)
     if not second:
-        found = {one: _about(factory) for one, factory in modality.encoders.items()}
-        return {"name": name, "about": _about(modality), "prefix": first, "entries": found}
+        entries = {one: _about(factory) for one, factory in modality.encoders.items()}
+        return {"name": name, "about": _about(modality), "prefix": first, "entries": entries}
     if second not in modality.encoders:
         raise UserError(f"modality {first!r} has no encoder {second!r}{registry.nearest(second, modality.encoders)}")
     factory = modality.encoders[second]
@@ -102,10 +102,10 @@ def show_described(described: dict[str, Any]) -> None:
 
 def _arguments(thing: Any, *, skip: int = 0) -> dict[str, Argument]:
     """The arguments that a recipe gives: the first ones, such as the transform, are given by mmalign."""
-    found = [*arguments_of(thing).items()][skip:]
+    arguments = [*arguments_of(thing).items()][skip:]
     if takes_any(thing):
-        found.append(("**", Argument("...", str, "", "Further arguments, see its documentation.")))
-    return dict(found)
+        arguments.append(("**", Argument("...", str, "", "Further arguments, see its documentation.")))
+    return dict(arguments)
 
 
 def collect() -> dict[str, Any]:
@@ -115,9 +115,9 @@ def collect() -> dict[str, Any]:
         >>> sorted(collect())
         ['modalities', 'objectives', 'recipes', 'sources', 'tables']
     """
-    found: dict[str, Any] = {"recipes": recipes.names()}
+    registered: dict[str, Any] = {"recipes": recipes.names()}
     for group in registry.GROUPS:
-        found[group] = {}
+        registered[group] = {}
         for name, point in registry.names(group).items():
             entry = {"from": point.dist.name if point.dist else "", "at": point.value}
             try:
@@ -128,11 +128,11 @@ def collect() -> dict[str, Any]:
                 entry["about"] = _about(thing)
                 if group == "modalities":
                     entry["encoders"] = ", ".join(thing.encoders)
-            found[group][name] = entry
-    return found
+            registered[group][name] = entry
+    return registered
 
 
-def show(found: dict[str, Any]) -> None:
+def show(registered: dict[str, Any]) -> None:
     """Print it as tables."""
     console = Console()
     for group in registry.GROUPS:
@@ -140,12 +140,12 @@ def show(found: dict[str, Any]) -> None:
         columns = ("name", "encoders", "about") if group == "modalities" else ("name", "about")
         for column in columns:
             table.add_column(column)
-        for name, entry in found[group].items():
+        for name, entry in registered[group].items():
             about = entry.get("error") or entry["about"]
             about += "" if entry["from"] == "mmalign" else f" [from {entry['from']}]"
             table.add_row(*([name, entry.get("encoders", ""), about] if group == "modalities" else [name, about]))
         console.print(table, "")
-    console.print("[bold]recipes[/bold]", ", ".join(found["recipes"]))
+    console.print("[bold]recipes[/bold]", ", ".join(registered["recipes"]))
 
 
 def _as_json(argument: Argument) -> dict[str, Any]:

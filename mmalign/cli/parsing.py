@@ -68,8 +68,8 @@ def given_settings(flags: Parsed, arguments: list[str]) -> dict[str, Any]:
     """
     from mmalign.evaluation.registry import flags as settings
 
-    given = {argument.partition("=")[0].removeprefix("--") for argument in arguments if argument.startswith("--")}
-    return {name: flags[name] for name in settings() if name in given}
+    names = {argument.partition("=")[0].removeprefix("--") for argument in arguments if argument.startswith("--")}
+    return {name: flags[name] for name in settings() if name in names}
 
 
 def _parser(name: str, flags: type) -> jsonargparse.ArgumentParser:

@@ -47,8 +47,8 @@ def arguments_of(thing: Callable[..., Any]) -> dict[str, Argument]:
 
     Example:
         >>> from mmalign.training.optimizer import OptimizerConfig
-        >>> found = arguments_of(OptimizerConfig)["lr"]
-        >>> found.default, found.sentence
+        >>> argument = arguments_of(OptimizerConfig)["lr"]
+        >>> argument.default, argument.sentence
         (0.001, 'Peak learning rate.')
     """
     owner = thing.__init__ if inspect.isclass(thing) else thing
@@ -57,15 +57,15 @@ def arguments_of(thing: Callable[..., Any]) -> dict[str, Argument]:
     factories = {}
     if is_dataclass(thing):
         factories = {one.name: one.default_factory for one in fields(thing)}
-    found = {}
+    arguments = {}
     for name, parameter in inspect.signature(thing).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         factory = factories.get(name, MISSING)
         default = parameter.default if factory is MISSING else factory()
         default = MISSING if default is parameter.empty else default
-        found[name] = Argument(name, kinds.get(name, Any), default, about.get(name, ""))
-    return found
+        arguments[name] = Argument(name, kinds.get(name, Any), default, about.get(name, ""))
+    return arguments
 
 
 def takes_any(thing: Callable[..., Any]) -> bool:
@@ -97,7 +97,7 @@ def type_name(kind: Any) -> str:
 
 def _descriptions(docstring: str | None) -> dict[str, str]:
     parsed = docstring_parser.parse(docstring or "", docstring_parser.DocstringStyle.GOOGLE)
-    return {found.arg_name: " ".join((found.description or "").split()) for found in parsed.params}
+    return {parameter.arg_name: " ".join((parameter.description or "").split()) for parameter in parsed.params}
 
 
 def _annotations(thing: Callable[..., Any], owner: Callable[..., Any]) -> dict[str, Any]:

@@ -56,10 +56,10 @@ def check_flags(
         mmalign.errors.UserError: --sede: no such key; did you mean --seed?
     """
     tree: Any = content or {}
-    given = pairs_of(arguments)
-    for key, value in given:
+    pairs = pairs_of(arguments)
+    for key, value in pairs:
         tree = merge(tree, key.split("."), True if value is None else _value(value))
-    named = [key.split(".") for key, _ in given]
+    named = [key.split(".") for key, _ in pairs]
 
     def label(path: tuple[str, ...]) -> str:
         typed = any([*path][: len(key)] == key[: len(path)] for key in named) or not file
@@ -95,7 +95,7 @@ def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:
         >>> fold_open_dicts(["--data.options.k", "3"], {"data": {"options": {"j": 1}}})
         ['--data.options={"j": 1, "k": 3}']
     """
-    kept: list[str] = []
+    unchanged: list[str] = []
     trees: dict[str, Any] = {
         f"{tower}.{key}": {} for tower in _changed(arguments, base) for key in ("args", "transform")
     }
@@ -107,9 +107,9 @@ def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:
         if path[:2] == ["model", "pairs"] and len(path) > 2 and path[2].isdigit():  # one entry of a list
             cut: int | None = 1
         else:
-            cut = next((place for place, part in enumerate(path) if part in OPEN_DICTS), None)
+            cut = next((depth for depth, part in enumerate(path) if part in OPEN_DICTS), None)
         if not key.startswith("--") or cut is None:
-            kept.append(argument)
+            unchanged.append(argument)
             continue
         if not equals:
             if not rest:
@@ -125,17 +125,17 @@ def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:
         if top not in trees:
             trees[top] = json.loads(json.dumps(_at(base, path[: cut + 1])))  # a copy: the recipe is not changed
         trees[top] = merge(trees[top], path[cut + 1 :], parsed)
-    return kept + [f"--{top}={json.dumps(tree)}" for top, tree in trees.items()]
+    return unchanged + [f"--{top}={json.dumps(tree)}" for top, tree in trees.items()]
 
 
 def _changed(arguments: list[str], base: dict[str, Any]) -> list[str]:
     """The towers (`model.towers.x`) that get another encoder than the recipe's."""
     changed = []
-    for place, argument in enumerate(arguments):
+    for index, argument in enumerate(arguments):
         key, equals, value = argument.partition("=")
         path = key.removeprefix("--").split(".")
         if path[:2] == ["model", "towers"] and path[3:] == ["encoder"]:
-            value = value if equals else next(iter(arguments[place + 1 :]), "")
+            value = value if equals else next(iter(arguments[index + 1 :]), "")
             if value != _at(base, path):
                 changed.append(".".join(path[:3]))
     return changed

@@ -27,7 +27,7 @@ class CachedFiles:
 
     Args:
         modality: Decodes the files.
-        cache: Where values are kept.
+        cache: The cache that holds the values.
     """
 
     def __init__(self, modality: DiskCached, cache: DiskCache) -> None:

@@ -93,8 +93,8 @@ class CheckReport:
             table.add_row(name, escape(shown + more) or "none")
         if self.groups:
             table.add_row("groups", str(self.groups))
-        for name, found in (("equal content", self.duplicates), ("in two splits", self.leakage)):
-            for shared in found:
+        for name, groups in (("equal content", self.duplicates), ("in two splits", self.leakage)):
+            for shared in groups:
                 what = " (sentences may be equal)" if shared.value_is_sample else ""
                 line = f"{shared.of}{what}: {shared.contents} in {shared.rows} rows, e.g. {shared.examples[0]}"
                 table.add_row(name, escape(line))
@@ -177,13 +177,13 @@ def draw_sheet(data: Dataset, indices: Sequence[int], path: Path, *, rows: int =
 
 
 def _contents(data: Dataset, record: Record, known: dict[Path, str]) -> dict[str, set[Hashable]]:
-    found = {}
+    contents = {}
     for tower in data.towers:
         raw = [data.store.raw(record, tower, index) for index in range(len(record.values.get(tower, ())))]
-        found[tower] = {
+        contents[tower] = {
             content_sha256(value, known) if isinstance(value, Path) else content_key(value) for value in raw
         }
-    return found
+    return contents
 
 
 def _shared(of: str, value_is_sample: bool, owners: list[list[int]], data: Dataset) -> list[Shared]:

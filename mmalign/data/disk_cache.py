@@ -93,7 +93,7 @@ def _errors_of(folder: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         raise UserError(
             f"--data.cache: expected a cache of mmalign in {folder / FILE}, got a damaged file ({error}); "
-            "delete it, it is made anew"
+            "delete it; it is written again"
         ) from error
     except OSError as error:
         raise UserError(f"--data.cache: expected a folder that can be written, got {folder} ({error})") from error

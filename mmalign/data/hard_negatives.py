@@ -27,10 +27,10 @@ def nearest_rows(split: Split, tower: str, groups: NDArray[np.int64], count: int
     """
     there = [row for row, record in enumerate(split.records) if tower in record.values]
     modality = capability(split.store.modalities[tower], HardNegatives, "--data.hard_negatives")
-    found = modality.neighbours([split.store.get(split.indices[row], tower) for row in there], count)
+    nearest = modality.neighbours([split.store.get(split.indices[row], tower) for row in there], count)
     rows = np.array([*there, -1], dtype=np.int64)  # -1 indexes the last entry, which is -1
     table = np.full((len(split), count), -1, dtype=np.int64)
-    table[there] = rows[found]
+    table[there] = rows[nearest]
     own = groups[list(split.indices)]
     table[own[table] == own[:, None]] = -1
     return table

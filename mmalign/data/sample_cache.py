@@ -173,11 +173,11 @@ class Samples:
             ]
             try:
                 values = [self.raw(self.records[index], tower, alternative) for index, _, alternative in wanted]
-                made = modality.read_many(values, self.folder, self.workers) if wanted else None
+                many_read = modality.read_many(values, self.folder, self.workers) if wanted else None
             except OSError as error:
                 raise _unwritable(self.folder, error) from error
-            if made is not None:
-                many = _OnDisk(tower, *made)
+            if many_read is not None:
+                many = _OnDisk(tower, *many_read)
                 self._on_disk.append(many)
                 self._rows |= {key: (many, row) for row, key in enumerate(wanted)}
 
@@ -206,13 +206,13 @@ class Samples:
         # Decoders release the GIL: two threads already use a second core.
         with ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2))) as pool:
             scanned = pool.map(self._scan_chunk, chunks)
-            for found in track(scanned, "reading", len(chunks), console=console, transient=True, disable=not tty):
-                rejected.update(found)
+            for problems in track(scanned, "reading", len(chunks), console=console, transient=True, disable=not tty):
+                rejected.update(problems)
         return rejected
 
     def _scan_chunk(self, indices: Sequence[int]) -> dict[int, Rejected]:
-        found = (self._scan_one(index) for index in indices)
-        return {index: problem for index, problem in zip(indices, found, strict=True) if problem is not None}
+        problems = (self._scan_one(index) for index in indices)
+        return {index: problem for index, problem in zip(indices, problems, strict=True) if problem is not None}
 
     def _scan_one(self, index: int) -> Rejected | None:
         record = self.records[index]

@@ -51,21 +51,21 @@ class Neighbours:
         """
         leads = (rng.random(len(order)) < self.share).tolist()
         left = [True] * len(order)
-        found: list[int] = []
+        batches: list[int] = []
         for row, lead in zip(order.tolist(), leads, strict=True):
             if not left[row]:
                 continue
             left[row] = False
-            found.append(row)
-            first, room = len(found) - 1, -len(found) % batch
+            batches.append(row)
+            first, room = len(batches) - 1, -len(batches) % batch
             for _ in range(min(self.size - 1, room) if lead else 0):
-                offers = (self._next(member, left) for member in found[first:])
+                offers = (self._next(member, left) for member in batches[first:])
                 rank, near = min(offers, key=lambda offer: offer[0])  # among equal ranks the earliest member's
                 if rank == self.table.shape[1]:
                     break
                 left[near] = False
-                found.append(near)
-        return np.array(found, dtype=np.int64)
+                batches.append(near)
+        return np.array(batches, dtype=np.int64)
 
     def _next(self, row: int, left: list[bool]) -> tuple[int, int]:
         """Rank and index of a row's nearest remaining neighbour; the number of ranks if none remains."""

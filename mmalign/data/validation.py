@@ -21,8 +21,8 @@ class Vetted:
 
 def present_towers(records: Sequence[Record], towers: Sequence[str], columns: Mapping[str, str]) -> list[str]:
     """The towers of the data: those named by a column, and those of which a record has a value."""
-    found = set(columns).union(*(record.values for record in records))
-    return [tower for tower in towers if tower in found]
+    named = set(columns).union(*(record.values for record in records))
+    return [tower for tower in towers if tower in named]
 
 
 def vet(records: Sequence[Record], towers: Sequence[str], columns: Mapping[str, str]) -> Vetted:

@@ -95,10 +95,10 @@ def embed_split(
     """
     batches = data.split(split).batches(tower, model.transforms[tower], batch_size=batch_size)
     join = partial(pack, vectors_only=vectors_only) if packed or vectors_only else None
-    made = model.embed_batches(tower, batches, join)
-    if made is None:
+    embeddings = model.embed_batches(tower, batches, join)
+    if embeddings is None:
         raise UserError(f"no record of split {split!r} has a {tower!r}; see mmalign check for what each split holds")
-    embedded = EmbeddedSplit(*made)
+    embedded = EmbeddedSplit(*embeddings)
     return averaged(embedded) if tower in average else embedded
 
 
@@ -123,9 +123,9 @@ def averaged(embedded: EmbeddedSplit) -> EmbeddedSplit:
 
     def mean(values: Tensor) -> Tensor:
         zero = torch.zeros(len(records), values.shape[1], dtype=values.dtype)
-        found: Tensor = zero.index_add(0, owner, values) / counts[:, None]
-        return found
+        means: Tensor = zero.index_add(0, owner, values) / counts[:, None]
+        return means
 
     vector = torch.nn.functional.normalize(mean(one.vector), dim=1)
-    wide = None if one.log_variance is None else mean(one.log_variance.exp()).log()
-    return EmbeddedSplit(replace(one, vector=vector, log_variance=wide), records)
+    log_variance = None if one.log_variance is None else mean(one.log_variance.exp()).log()
+    return EmbeddedSplit(replace(one, vector=vector, log_variance=log_variance), records)

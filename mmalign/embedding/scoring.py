@@ -73,13 +73,13 @@ def score_blocks(
     tokens, a few hundred samples of similar length are padded and scored at a time.
     """
     step, tiles = max(1, pairs // max(1, len(gallery))), tiles_of(gallery, pairs)
-    kept = [gallery[tile].to(device) for tile in tiles] if len(tiles) == 1 else []
+    on_device = [gallery[tile].to(device) for tile in tiles] if len(tiles) == 1 else []
     for start in range(0, len(queries) if tiles else 0, step):
         rows = queries[start : start + step].to(device)
         # Do not yield under no_grad: a loop that is left early would leave gradients disabled.
         with torch.no_grad():
-            if kept:
-                block = score(rows, kept[0]).float()
+            if on_device:
+                block = score(rows, on_device[0]).float()
             else:
                 block = torch.empty(len(rows), len(gallery), device=device)
                 for tile in tiles:

@@ -97,18 +97,18 @@ class Gpo(nn.Module):
 
     def _weights(self, counts: Tensor, length: int) -> Tensor:
         """Weight of each rank for each sample, `(batch, length)`, from its number of tokens."""
-        place = torch.arange(length, device=counts.device)
+        position = torch.arange(length, device=counts.device)
         half = torch.arange(self.size // 2, device=counts.device)
-        angle = place[:, None] * torch.exp(half * (-math.log(10000.0) * 2 / self.size))
+        angle = position[:, None] * torch.exp(half * (-math.log(10000.0) * 2 / self.size))
         codes = torch.cat([angle.sin(), angle.cos()], 1).to(self.weight.weight.dtype)
         # Reading the occurring sizes from a device would synchronise with it.
         sizes, which = _sizes(counts.clamp(min=1), length, ask=counts.device.type == "cpu")
         # The forward direction does not depend on the size: one pass for all. The backward one starts at each size.
-        last_first = (sizes[:, None] - 1 - place).clamp(min=0)
+        last_first = (sizes[:, None] - 1 - position).clamp(min=0)
         down = self.down(codes[last_first])[0]
         down = down.gather(1, last_first[:, :, None].expand_as(down))
         scores = self.weight((self.up(codes[None])[0] + down) / 2)[:, :, 0] / self.temperature
-        scores = scores.masked_fill(place >= sizes[:, None], -torch.inf)
+        scores = scores.masked_fill(position >= sizes[:, None], -torch.inf)
         weights: Tensor = scores.softmax(1)[which]
         return weights
 
@@ -163,8 +163,8 @@ class UncertaintyToken(nn.Module):
             for part in (self.query(seen[:, :1]), *self.key_value(seen).chunk(2, 2))
         )
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=real[:, None, None])
-        found = token + self.out(mixed.transpose(1, 2).flatten(2))
-        return (found + self.mlp(self.norm_mlp(found)))[:, 0]  # type: ignore[no-any-return]
+        attended = token + self.out(mixed.transpose(1, 2).flatten(2))
+        return (attended + self.mlp(self.norm_mlp(attended)))[:, 0]  # type: ignore[no-any-return]
 
 
 class MeanPooling(nn.Module):

@@ -88,7 +88,7 @@ class HeadSet(nn.Module):
         masked: tuple[Inputs, Tokens] | None = None,
     ) -> Embedding:
         """Compute the embedding's fields; `codebook` is the model's, `masked` the output of `Masking.mask_inputs`."""
-        made = Embedding(features.vector, tower=tower)
+        embedding = Embedding(features.vector, tower=tower)
         tokens = features.tokens
         if tokens is None and self.gives_tokens and self.needs & {"log_variance", "tokens", "codes"}:
             raise UserError("an objective needs tokens, and the encoder (with a token_width) returned none")
@@ -96,21 +96,21 @@ class HeadSet(nn.Module):
             lone = torch.ones(len(features.vector), 1, dtype=torch.bool, device=features.vector.device)
             tokens = Tokens(features.vector[:, None], lone)
         if self.log_variance is not None:
-            made = replace(made, log_variance=self.log_variance(tokens))
+            embedding = replace(embedding, log_variance=self.log_variance(tokens))
         elif self.bag and self.vector is not None:
             members = self.vector(tokens.values.masked_fill(~tokens.mask[:, :, None], 0.0))
-            made = replace(made, log_variance=bag_log_variance(Tokens(members, tokens.mask)))
+            embedding = replace(embedding, log_variance=bag_log_variance(Tokens(members, tokens.mask)))
         if self.tokens is not None:
-            made = replace(made, tokens=self.tokens(tokens))
+            embedding = replace(embedding, tokens=self.tokens(tokens))
         if self.parts is not None:
             if features.parts is None:
                 raise UserError("an objective needs parts, and the encoder returned none for this batch")
-            made = replace(made, parts=self.parts(features.parts))
+            embedding = replace(embedding, parts=self.parts(features.parts))
         if self.decoder is not None and masked is not None:
             inputs, target = masked
             decoded, predicted = self.decoder(tokens, inputs)
-            made = replace(
-                made,
+            embedding = replace(
+                embedding,
                 reconstructed=Tokens(predicted, target.mask),
                 original=target,
                 decoded=Tokens(decoded, target.mask),
@@ -119,8 +119,8 @@ class HeadSet(nn.Module):
             if codebook is None:
                 raise UserError("an objective needs codes: expected the model's codebook, got None")
             codes, grounded = codebook(self.queries(tokens))
-            made = replace(made, codes=codes, grounded=grounded)
-        return replace(made, vector=self._vector(features.vector, made))
+            embedding = replace(embedding, codes=codes, grounded=grounded)
+        return replace(embedding, vector=self._vector(features.vector, embedding))
 
     def empty(self, device: torch.device, tower: str, codebook: Codebook | None) -> Embedding:
         """An embedding without rows, with the same fields as one with rows."""
@@ -144,14 +144,14 @@ class HeadSet(nn.Module):
         level = Tokens(none.new_zeros(0, 0, 0), torch.zeros(0, 0, dtype=torch.bool, device=none.device))
         return dict.fromkeys(("reconstructed", "original", "decoded"), level)
 
-    def _vector(self, features: Tensor, made: Embedding) -> Tensor:
+    def _vector(self, features: Tensor, embedding: Embedding) -> Tensor:
         if self.vector is not None:
             return self.vector(features)  # type: ignore[no-any-return]
-        if made.grounded is not None:
-            return made.grounded
+        if embedding.grounded is not None:
+            return embedding.grounded
         if self.own:
             return F.normalize(features, dim=1, eps=1e-8)
-        level = made.tokens or made.parts
+        level = embedding.tokens or embedding.parts
         assert level is not None
         return F.normalize(level.values.sum(1), dim=1, eps=1e-8)  # padding is zero
 

@@ -43,5 +43,5 @@ class ProjectionHead(nn.Module):
     def forward(self, vector: Tensor) -> Tensor:
         """Project and normalise."""
         projected = self.layers(vector)
-        wide = projected if projected.dtype.itemsize > 4 else projected.float()
-        return F.normalize(wide, dim=-1, eps=1e-8)
+        vectors = projected if projected.dtype.itemsize > 4 else projected.float()
+        return F.normalize(vectors, dim=-1, eps=1e-8)

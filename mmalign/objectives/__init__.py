@@ -1,1 +1,1 @@
-"""Objectives: how two sides of a pair are pulled together, and the score that evaluation uses."""
+"""Objectives: how two towers of a pair are aligned, and the score that evaluation uses."""

@@ -32,8 +32,8 @@ class FdtObjective(Objective):
 
     Example:
         >>> codes = torch.eye(3)
-        >>> side = Embedding(codes, codes=codes, grounded=codes)
-        >>> sorted(FdtObjective()(side, side).terms)
+        >>> embedding = Embedding(codes, codes=codes, grounded=codes)
+        >>> sorted(FdtObjective()(embedding, embedding).terms)
         ['live', 'perplexity', 'scale', 'support']
     """
 
@@ -56,7 +56,7 @@ class FdtObjective(Objective):
         weights = _codes(a), _codes(b)
         grounded = replace(a, vector=_grounded(a)), replace(b, vector=_grounded(b))
         output = self.clip.partial_loss(*grounded, global_batch)
-        used = [code_statistics(side, threshold=1 / side.shape[1] / 100) for side in weights]
+        used = [code_statistics(codes, threshold=1 / codes.shape[1] / 100) for codes in weights]
         means = {name: torch.stack([getattr(one, name) for one in used]).mean() for name in used[0]._fields}
         return LossOutput(output.loss, {**output.terms, **means})
 
@@ -79,19 +79,19 @@ class FdtObjective(Objective):
         self.clip.after_step()
 
 
-def _codes(side: Embedding) -> Tensor:
-    if side.codes is None:
-        raise UserError(f"embeddings of {side.tower or 'this tower'} have no codes: no codebook grounded them")
-    return side.codes
+def _codes(embedding: Embedding) -> Tensor:
+    if embedding.codes is None:
+        raise UserError(f"embeddings of {embedding.tower or 'this tower'} have no codes: no codebook grounded them")
+    return embedding.codes
 
 
-def _grounded(side: Embedding) -> Tensor:
-    if side.grounded is None:
-        raise UserError(f"embeddings of {side.tower or 'this tower'} have no grounded vector beside their codes")
-    return side.grounded
+def _grounded(embedding: Embedding) -> Tensor:
+    if embedding.grounded is None:
+        raise UserError(f"embeddings of {embedding.tower or 'this tower'} have no grounded vector beside their codes")
+    return embedding.grounded
 
 
-def _token_codes(side: Embedding) -> Tokens:
-    if not isinstance(side, Coded) or side.token_codes is None:
+def _token_codes(embedding: Embedding) -> Tokens:
+    if not isinstance(embedding, Coded) or embedding.token_codes is None:
         raise UserError("expected an embedding that keeps the codes of each token; evaluation.explain makes them")
-    return side.token_codes
+    return embedding.token_codes

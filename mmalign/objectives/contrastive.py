@@ -24,8 +24,8 @@ class ClipObjective(ScaledObjective):
 
     Example:
         >>> objective = ClipObjective()
-        >>> side = Embedding(torch.eye(4))
-        >>> float(objective(side, side).terms["scale"])
+        >>> embedding = Embedding(torch.eye(4))
+        >>> float(objective(embedding, embedding).terms["scale"])
         14.28...
     """
 
@@ -70,8 +70,8 @@ class SiglipObjective(ScaledObjective):
 
     Example:
         >>> objective = SiglipObjective()
-        >>> side = Embedding(torch.eye(4))
-        >>> float(objective(side, side).terms["bias"])  # -log 3
+        >>> embedding = Embedding(torch.eye(4))
+        >>> float(objective(embedding, embedding).terms["bias"])  # -log 3
         -1.09...
     """
 

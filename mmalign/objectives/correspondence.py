@@ -22,8 +22,8 @@ class Correspondence(NamedTuple):
 
     Example:
         >>> import torch
-        >>> found = Correspondence(torch.ones(2, 3), "tokens", "parts", "molecule_text_transport")
-        >>> found.swapped().weights.shape, found.swapped().level_a
+        >>> weights = Correspondence(torch.ones(2, 3), "tokens", "parts", "molecule_text_transport")
+        >>> weights.swapped().weights.shape, weights.swapped().level_a
         (torch.Size([3, 2]), 'parts')
     """
 

@@ -10,8 +10,8 @@ class GradientNorms:
     """Norm of each loss term's gradient at the embeddings, recorded in the backward pass.
 
     Example:
-        >>> gradient_norms, side = GradientNorms(), Embedding(torch.eye(2, requires_grad=True))
-        >>> (3 * gradient_norms.watch("x_y", side).vector).sum().backward()
+        >>> gradient_norms, embedding = GradientNorms(), Embedding(torch.eye(2, requires_grad=True))
+        >>> (3 * gradient_norms.watch("x_y", embedding).vector).sum().backward()
         >>> gradient_norms.norms()
         {'x_y': tensor(6.)}
     """

@@ -28,8 +28,9 @@ class LateInteractionObjective(ScaledObjective):
     Example:
         >>> import torch
         >>> from mmalign.types import Tokens
-        >>> side = Embedding(torch.eye(3), tokens=Tokens(torch.eye(3)[:, None], torch.ones(3, 1, dtype=torch.bool)))
-        >>> LateInteractionObjective().similarity(side, side)
+        >>> tokens = Tokens(torch.eye(3)[:, None], torch.ones(3, 1, dtype=torch.bool))
+        >>> embedding = Embedding(torch.eye(3), tokens=tokens)
+        >>> LateInteractionObjective().similarity(embedding, embedding)
         tensor([[1., 0., 0.],
                 [0., 1., 0.],
                 [0., 0., 1.]])
@@ -46,9 +47,9 @@ class LateInteractionObjective(ScaledObjective):
         self.level_a, self.level_b = known(level_a), known(level_b)
         self.needs = frozenset({level_a, level_b})
 
-    def side_needs(self, side: Literal["a", "b"]) -> frozenset[str]:
+    def tower_needs(self, tower: Literal["a", "b"]) -> frozenset[str]:
         """The level of that tower."""
-        return frozenset({self.level_a if side == "a" else self.level_b})
+        return frozenset({self.level_a if tower == "a" else self.level_b})
 
     def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
         """Cross-entropy of `forth` along rows and of `back` along columns, merged over processes."""

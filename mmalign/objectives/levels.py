@@ -14,10 +14,10 @@ def level_of(embedding: Embedding, level: Level) -> Tokens:
     Raises:
         UserError: it has none.
     """
-    found = embedding.tokens if level == "tokens" else embedding.parts
-    if found is None:
+    tokens = embedding.tokens if level == "tokens" else embedding.parts
+    if tokens is None:
         raise UserError(f"embeddings of {embedding.tower or 'this tower'} have no {level}: no head made them")
-    return found
+    return tokens
 
 
 def known(level: str) -> Level:

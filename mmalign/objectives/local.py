@@ -31,8 +31,8 @@ class LocalObjective(Objective):
 
     Example:
         >>> from mmalign.types import Tokens
-        >>> side = Embedding(torch.ones(1, 4) / 2, tokens=Tokens(torch.eye(4)[None], torch.ones(1, 4).bool()))
-        >>> LocalObjective()(side, side).loss
+        >>> embedding = Embedding(torch.ones(1, 4) / 2, tokens=Tokens(torch.eye(4)[None], torch.ones(1, 4).bool()))
+        >>> LocalObjective()(embedding, embedding).loss
         tensor(0.0003)
     """
 

@@ -164,7 +164,7 @@ class Objective(nn.Module):
             diagonals.append(self.similarity(a[rows], b[rows], *named).diagonal())
         return torch.cat(diagonals) if diagonals else self.similarity(a, b, *named).flatten()
 
-    def side_needs(self, side: Literal["a", "b"]) -> frozenset[str]:
+    def tower_needs(self, tower: Literal["a", "b"]) -> frozenset[str]:
         """Fields that it reads of tower a or of tower b, where they differ."""
         return self.needs
 

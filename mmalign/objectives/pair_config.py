@@ -43,8 +43,8 @@ def factor_at(schedule: Sequence[Sequence[float]], progress: float) -> float:
     """
     if not schedule:
         return 1.0
-    places, heights = zip(*schedule, strict=True)
-    return float(np.interp(progress, places, heights))
+    fractions, heights = zip(*schedule, strict=True)
+    return float(np.interp(progress, fractions, heights))
 
 
 def labels_of(pairs: Sequence[PairConfig]) -> list[str]:
@@ -68,6 +68,6 @@ def check_pair(pair: PairConfig) -> None:
     points = all(isinstance(point, Sequence) and len(point) == 2 for point in pair.schedule)
     if not points or not all(math.isfinite(factor) for _, factor in pair.schedule):
         raise UserError(f"{where}: expected points [fraction of training, factor], got {pair.schedule}")
-    places = [place for place, _ in pair.schedule]
-    if places != sorted(set(places)) or any(not 0 <= place <= 1 for place in places):
-        raise UserError(f"{where}: expected fractions of training from 0 to 1, ascending, got {places}")
+    fractions = [fraction for fraction, _ in pair.schedule]
+    if fractions != sorted(set(fractions)) or any(not 0 <= fraction <= 1 for fraction in fractions):
+        raise UserError(f"{where}: expected fractions of training from 0 to 1, ascending, got {fractions}")

@@ -41,8 +41,8 @@ class PairSum(nn.Module):
 
     def needs_of(self, tower: str) -> frozenset[str]:
         """Fields of one tower's embedding that the objectives read; `vector` for a tower in no pair."""
-        read = [objective.side_needs("a") for pair, objective in self._terms() if pair.a == tower]
-        read += [objective.side_needs("b") for pair, objective in self._terms() if pair.b == tower]
+        read = [objective.tower_needs("a") for pair, objective in self._terms() if pair.a == tower]
+        read += [objective.tower_needs("b") for pair, objective in self._terms() if pair.b == tower]
         return frozenset().union(*read) or frozenset({"vector"})
 
     def mask_ratio_of(self, tower: str) -> float:
@@ -194,9 +194,9 @@ class PairSum(nn.Module):
         pair, objective, label = (able or named)[0]  # the base method raises an error that names able objectives
         swapped = (pair.a, pair.b) != (a.tower, b.tower)
         weights = objective.correspondence(b, a) if swapped else objective.correspondence(a, b)
-        level_a, level_b = _level(objective.side_needs("a")), _level(objective.side_needs("b"))
-        found = Correspondence(weights, level_a, level_b, label)
-        return found.swapped() if swapped else found
+        level_a, level_b = _level(objective.tower_needs("a")), _level(objective.tower_needs("b"))
+        correspondence = Correspondence(weights, level_a, level_b, label)
+        return correspondence.swapped() if swapped else correspondence
 
     def logit_scale(self, a: str, b: str) -> float:
         """The learnt scale of the similarities in the pair's loss (`1 / temperature`); 1 if it has none.

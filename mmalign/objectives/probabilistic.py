@@ -42,8 +42,8 @@ class PcmeppObjective(ScaledObjective):
         mean: cosine of the means; probability: of a match.
 
     Example:
-        >>> side = Embedding(torch.eye(3), log_variance=torch.zeros(3, 3))
-        >>> PcmeppObjective().similarity(side, side)  # less the distance: of the means, and six variances of 1
+        >>> embedding = Embedding(torch.eye(3), log_variance=torch.zeros(3, 3))
+        >>> PcmeppObjective().similarity(embedding, embedding)  # minus squared distance and six variances of 1
         tensor([[-6., -8., -8.],
                 [-8., -6., -8.],
                 [-8., -8., -6.]])
@@ -124,8 +124,8 @@ class ProlipObjective(Objective):
         mean: cosine of the means; probability: of a match.
 
     Example:
-        >>> side = Embedding(torch.eye(3), log_variance=torch.zeros(3, 3))
-        >>> ProlipObjective().similarity(side, side)  # the cosine, less half of six variances of 1
+        >>> embedding = Embedding(torch.eye(3), log_variance=torch.zeros(3, 3))
+        >>> ProlipObjective().similarity(embedding, embedding)  # the cosine, less half of six variances of 1
         tensor([[-2., -3., -3.],
                 [-3., -2., -3.],
                 [-3., -3., -2.]])
@@ -187,11 +187,12 @@ def _check(mixed: Mixed, rows: int) -> None:
         raise UserError(f"mixed: expected one group and one weight from 0 to 1 for each of {rows} rows, got {came}")
 
 
-def _gaussian(side: Embedding) -> tuple[Tensor, Tensor]:
-    if side.log_variance is None:
-        raise UserError(f"embeddings of {side.tower or 'this tower'} have no log_variance: no head made them")
-    dtype = torch.promote_types(torch.promote_types(side.vector.dtype, side.log_variance.dtype), torch.float32)
-    return side.vector.to(dtype), side.log_variance.to(dtype)
+def _gaussian(embedding: Embedding) -> tuple[Tensor, Tensor]:
+    if embedding.log_variance is None:
+        raise UserError(f"embeddings of {embedding.tower or 'this tower'} have no log_variance: no head made them")
+    dtype = torch.promote_types(embedding.vector.dtype, embedding.log_variance.dtype)
+    dtype = torch.promote_types(dtype, torch.float32)
+    return embedding.vector.to(dtype), embedding.log_variance.to(dtype)
 
 
 def _logged(prices: tuple[Tensor, Tensor], a: Embedding, b: Embedding) -> dict[str, Tensor]:

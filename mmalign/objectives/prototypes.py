@@ -33,8 +33,8 @@ class PrototypeObjective(Objective):
         >>> objective = PrototypeObjective(prototypes=2, dim=2)
         >>> with torch.no_grad():
         ...     _ = objective.prototypes.copy_(torch.eye(2))
-        >>> side = Embedding(torch.eye(2))
-        >>> objective(side, side).loss  # log(1 + exp(-1 / 0.2))
+        >>> embedding = Embedding(torch.eye(2))
+        >>> objective(embedding, embedding).loss  # log(1 + exp(-1 / 0.2))
         tensor(0.0067, grad_fn=<MulBackward0>)
     """
 

@@ -43,8 +43,8 @@ class ViewsObjective(_Cosine):
 
     Example:
         >>> import torch
-        >>> side = Embedding(torch.nn.functional.normalize(torch.randn(8, 16), dim=1))
-        >>> sorted(ViewsObjective(16)(side, side).terms)
+        >>> embedding = Embedding(torch.nn.functional.normalize(torch.randn(8, 16), dim=1))
+        >>> sorted(ViewsObjective(16)(embedding, embedding).terms)
         ['feature_std', 'prediction_cosine']
     """
 
@@ -67,7 +67,7 @@ class ViewsObjective(_Cosine):
         """
         with torch.autocast(a.vector.device.type, enabled=False):  # the predictor is part of the loss: float32
             dtype = next(self.predictor.parameters()).dtype
-            predicted = [self.predictor(side.vector.to(dtype)) for side in (a, b)]
+            predicted = [self.predictor(view.vector.to(dtype)) for view in (a, b)]
         losses = view_rows(a.vector, b.vector, *predicted)
         # A standard deviation is no sum over rows: each process computes that of all rows and returns its part.
         first, second = global_batch.a.vector, global_batch.b.vector

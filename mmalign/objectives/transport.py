@@ -44,8 +44,9 @@ class TransportObjective(ScaledObjective):
 
     Example:
         >>> import torch
-        >>> side = Embedding(torch.eye(2), tokens=Tokens(torch.eye(2)[:, None], torch.ones(2, 1, dtype=torch.bool)))
-        >>> TransportObjective().similarity(side, side)
+        >>> tokens = Tokens(torch.eye(2)[:, None], torch.ones(2, 1, dtype=torch.bool))
+        >>> embedding = Embedding(torch.eye(2), tokens=tokens)
+        >>> TransportObjective().similarity(embedding, embedding)
         tensor([[1., 0.],
                 [0., 1.]])
     """
@@ -84,9 +85,9 @@ class TransportObjective(ScaledObjective):
             tolerance=tolerance, max_iterations=max_iterations, gradient=gradient,
         )  # fmt: skip
 
-    def side_needs(self, side: Literal["a", "b"]) -> frozenset[str]:
+    def tower_needs(self, tower: Literal["a", "b"]) -> frozenset[str]:
         """Level of tower a or of tower b."""
-        return frozenset({self.level_a if side == "a" else self.level_b})
+        return frozenset({self.level_a if tower == "a" else self.level_b})
 
     def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
         """Cross-entropy of the similarities along rows and columns, columns merged over processes."""

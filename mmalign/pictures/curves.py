@@ -40,8 +40,8 @@ def training_curves(path: Path | str, *, title: str = "") -> "Figure":
     columns = 2 if len(order) == 4 else min(len(order), 3)
     rows = -(-len(order) // columns)
     figure = new_figure(max(5.0, 4.0 * columns), 2.7 * rows + (0.4 if title else 0.0))
-    for place, quantity in enumerate(order):
-        axes = figure.add_subplot(rows, columns, place + 1)
+    for index, quantity in enumerate(order):
+        axes = figure.add_subplot(rows, columns, index + 1)
         for i, (name, points) in enumerate(panels[quantity].items()):
             steps, values = zip(*points, strict=True)
             marker = "o" if len(points) <= 40 else None

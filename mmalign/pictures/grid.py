@@ -25,7 +25,7 @@ def retrieval_grid(
     answers: Sequence[Sequence[Any]],
     *,
     scores: Tensor,
-    right: Tensor | None,
+    relevant: Tensor | None,
     draw_query: Draw,
     draw_answer: Draw,
     names: Sequence[Sequence[str]] = (),
@@ -37,7 +37,7 @@ def retrieval_grid(
         queries: `n` decoded samples.
         answers: The first `k` results of each query, decoded.
         scores: `(n, k)`.
-        right: `(n, k)`, True = relevant: blue frame with a tick; others have a dashed red frame with a cross.
+        relevant: `(n, k)`, True = relevant: blue frame with a tick; others have a dashed red frame with a cross.
             None = relevance unknown: thin frames without marks.
         draw_query: Draws a query on axes: its `Modality.picture`.
         draw_answer: Draws a result on axes.
@@ -49,7 +49,7 @@ def retrieval_grid(
     """
     n, k = scores.shape
     fits = len(queries) == n and all(len(row) == k for row in (*answers, *names)) and len(names) in (0, n)
-    if not fits or (right is not None and right.shape != scores.shape) or not n * k:
+    if not fits or (relevant is not None and relevant.shape != scores.shape) or not n * k:
         raise UserError(f"expected {n} queries with {k} results each, the shape of scores, and at least one of each")
     if n * (k + 1) > MAX_CELLS:
         raise UserError(f"expected at most {MAX_CELLS} cells, got {n} x {k + 1}")
@@ -62,16 +62,16 @@ def retrieval_grid(
         draw_query(queries[row], axes)
         _fit_texts(axes)
         _frame(axes, "query", colour="black", style="-", width=0.8)
-        for place in range(k):
-            axes = figure.add_subplot(grid[row * lines + place // across, 1 + place % across])
-            draw_answer(answers[row][place], axes)
+        for rank in range(k):
+            axes = figure.add_subplot(grid[row * lines + rank // across, 1 + rank % across])
+            draw_answer(answers[row][rank], axes)
             _fit_texts(axes)
-            head = f"{place + 1}.  {float(scores[row, place]):.2f}"
+            head = f"{rank + 1}.  {float(scores[row, rank]):.2f}"
             if names:
-                head = f"{head}\n{label(names[row][place], width=20)}"
-            if right is None:
+                head = f"{head}\n{label(names[row][rank], width=20)}"
+            if relevant is None:
                 _frame(axes, head, colour="black", style="-", width=0.8)
-            elif right[row, place]:
+            elif relevant[row, rank]:
                 _frame(axes, f"{head}  ✓", colour=BLUE, style="-", width=2.2)
             else:
                 _frame(axes, f"{head}  ✗", colour=VERMILION, style="--", width=2.2)

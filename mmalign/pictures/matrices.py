@@ -25,7 +25,7 @@ def similarity_matrix(
     side_a: str = "a",
     side_b: str = "b",
     title: str = "",
-    right: Tensor | None = None,
+    relevant: Tensor | None = None,
 ) -> "Figure":
     """Draw a similarity matrix; adjacent items of one label form a block with one name and a border.
 
@@ -36,7 +36,7 @@ def similarity_matrix(
         side_a: Name of the rows.
         side_b: Name of the columns.
         title: Title of the figure.
-        right: `(n, m)`, True = relevant. With up to 40 rows, the best column of each row gets a white dot if it is
+        relevant: `(n, m)`, True = relevant. With up to 40 rows, the best column of each row gets a white dot if it is
             relevant and a red cross otherwise.
 
     Raises:
@@ -56,8 +56,8 @@ def similarity_matrix(
     _block_axis(axes, "x", blocks_b)
     axes.set_ylabel(label(side_a))
     axes.set_xlabel(label(side_b))
-    if right is not None and n <= _MARKED:
-        _mark_best(axes, scores, right)
+    if relevant is not None and n <= _MARKED:
+        _mark_best(axes, scores, relevant)
     figure.colorbar(drawn, ax=axes, label="score", shrink=0.8)
     _title(figure, title)
     return figure
@@ -80,8 +80,8 @@ def confusion(counts: Tensor, names: Sequence[str], *, title: str = "") -> "Figu
         name if many else f"{label(name, width=26)}  ({int(n)})"
         for name, n in zip(names, total.squeeze(1), strict=True)
     ]
-    side = min(13.0, max(2.0, (0.17 if many else 0.5) * len(names)))
-    figure = _sized(side, side, rows=rows, columns=names)
+    inches = min(13.0, max(2.0, (0.17 if many else 0.5) * len(names)))
+    figure = _sized(inches, inches, rows=rows, columns=names)
     axes = figure.add_subplot()
     drawn = axes.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="equal")
     _block_axis(axes, "y", [(i, i + 1, name) for i, name in enumerate(rows)], width=36)
@@ -137,9 +137,9 @@ def _block_axis(axes: "Axes", which: str, blocks: Sequence[tuple[int, int, str]]
             draw_line(start - 0.5, color="white", linewidth=0.8)
 
 
-def _mark_best(axes: "Axes", scores: Tensor, right: Tensor) -> None:
+def _mark_best(axes: "Axes", scores: Tensor, relevant: Tensor) -> None:
     best = scores.argmax(dim=1).tolist()
-    hit = [bool(right[row, column]) for row, column in enumerate(best)]
+    hit = [bool(relevant[row, column]) for row, column in enumerate(best)]
     for wanted, marker, colour, text in ((True, "o", "white", "best, right"), (False, "X", VERMILION, "best, wrong")):
         points = [(column, row) for row, column in enumerate(best) if hit[row] is wanted]
         if points:

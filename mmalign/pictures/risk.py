@@ -107,10 +107,10 @@ def dots(
         raise UserError("expected at least one row to draw")
     figure = new_figure(6.0, 1.3 + 0.32 * len(rows))
     axes = figure.add_subplot()
-    for place, (_, value, interval) in enumerate(rows):
+    for line, (_, value, interval) in enumerate(rows):
         if len(interval):
-            axes.plot(interval, [place, place], color=BLUE, linewidth=1.6)
-        axes.plot([value], [place], color=BLUE, marker="o", markersize=5)
+            axes.plot(interval, [line, line], color=BLUE, linewidth=1.6)
+        axes.plot([value], [line], color=BLUE, marker="o", markersize=5)
     if chance is not None:
         axes.axvline(chance, color=GREY, linewidth=1.0, linestyle="--")
     axes.set_yticks(range(len(rows)), [label(name, width=36) for name, _, _ in rows], fontsize=8)
@@ -125,10 +125,10 @@ def _risk(axes: "Axes", curves: Mapping[str, Floats], ylabel: str) -> None:
     if not curves or any(not len(curve) for curve in curves.values()):
         raise UserError("risk and coverage: expected at least one curve with points")
     ways = [name for name in curves if name not in _BOUNDS]
-    for place, name in enumerate([*ways, *(name for name in _BOUNDS if name in curves)]):
+    for index, name in enumerate([*ways, *(name for name in _BOUNDS if name in curves)]):
         curve = curves[name]
         coverage = np.arange(1, len(curve) + 1) / len(curve)
-        colour, style = (GREY, _BOUNDS[name]) if name in _BOUNDS else (COLOURS[place % len(COLOURS)], "-")
+        colour, style = (GREY, _BOUNDS[name]) if name in _BOUNDS else (COLOURS[index % len(COLOURS)], "-")
         axes.plot(100 * coverage, curve, linewidth=1.6, color=colour, linestyle=style, label=label(name))
     # The first points average only a few errors; they do not set the scale.
     top = max(float(curve[max(0, len(curve) // 20 - 1) :].max()) for curve in curves.values())

@@ -45,19 +45,19 @@ def draw_words(
         raise UserError(f"expected one background per word, got {len(grounds)} for {len(words)} words")
     x = y = 0.0
     for piece, ground, joined in _pieces(words, grounds, int(1.5 * width)):
-        path, wide = _shape(piece)
+        path, advance = _shape(piece)
         x -= _SPACE if joined else 0.0
-        if x > 0 and x + wide > width:
+        if x > 0 and x + advance > width:
             x, y = 0.0, y - _LINE
         if y <= -_LINE * lines:
             axes.add_patch(PathPatch(_moved(_shape("…")[0], x, y), facecolor="black", linewidth=0))
             break
         if ground is not None:
             style = f"round,pad={_PAD}"
-            axes.add_patch(FancyBboxPatch((x, y - 0.22), wide, 1.0, boxstyle=style, facecolor=ground, linewidth=0))
+            axes.add_patch(FancyBboxPatch((x, y - 0.22), advance, 1.0, boxstyle=style, facecolor=ground, linewidth=0))
         ink = "white" if ground is not None and _dark(ground) else "black"
         axes.add_patch(PathPatch(_moved(path, x, y), facecolor=ink, linewidth=0))
-        x += wide + _SPACE
+        x += advance + _SPACE
     axes.set_aspect("equal", anchor="NW")
     axes.set(xlim=(-0.3, width + 0.3), ylim=(y - 0.6, 1.1), xticks=[], yticks=[])
     axes.set_axis_off()
@@ -75,7 +75,7 @@ def shade(share: float, colour: str) -> str:
 
 
 def _channels(colour: str) -> tuple[int, ...]:
-    return tuple(int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return tuple(int(colour[start : start + 2], 16) for start in (1, 3, 5))
 
 
 def _dark(colour: str) -> bool:

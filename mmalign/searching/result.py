@@ -101,7 +101,7 @@ class SearchResult:
             [self.model.modalities[self.tower].read(query) for query in self.queries],
             [[_sample(modality, self.gallery, hit, opened, index_of) for hit in hits] for hits in self.hits],
             scores=torch.tensor([[hit.score for hit in hits] for hits in self.hits]),
-            right=None,
+            relevant=None,
             names=[[hit.id for hit in hits] for hits in self.hits],
             draw_query=self.model.modalities[self.tower].picture,
             draw_answer=modality.picture,

@@ -62,11 +62,11 @@ class Mixup:
         partners[chosen] = chosen.flip(0)
         weight[chosen] = torch.distributions.Beta(self.config.alpha, self.config.alpha).sample((count,))
         partners = partners.to(rows.device)
-        made, left = self.modality.mix(inputs, partners, weight.to(rows.device))
+        mixed, left = self.modality.mix(inputs, partners, weight.to(rows.device))
         # By row of the batch; rows without this tower are in no pair of it and ignored.
         groups, weights = batch.groups.clone(), torch.ones(len(batch), device=rows.device)
         groups[rows], weights[rows] = batch.groups[rows[partners]], left
-        return replace(batch, inputs={**batch.inputs, name: made}, mixed={name: Mixed(groups, weights)})
+        return replace(batch, inputs={**batch.inputs, name: mixed}, mixed={name: Mixed(groups, weights)})
 
 
 def _cannot(configs: Sequence[PairConfig], pairs: PairSum, tower: str) -> str:

@@ -116,7 +116,7 @@ class AlignmentModule(pl.LightningModule):
         self.log("val/loss", output.loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
         for a, b in {(pair.a, pair.b) for pair in self.aligner.pairs if pair.a != pair.b}:
             held = self._held.setdefault((a, b), [])
-            if sum(len(kept) for kept, _, _ in held) < MAX_VALIDATION_ROWS:
+            if sum(len(rows_of) for rows_of, _, _ in held) < MAX_VALIDATION_ROWS:
                 side_a, side_b, rows = common_rows(embeddings, batch, a, b)
                 held.append((side_a, side_b, batch.groups[rows]))
 

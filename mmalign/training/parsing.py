@@ -98,9 +98,9 @@ class TrainCLI(LightningCLI):
 
     def _trainer_settings(self) -> dict[str, Any]:
         settings = self.config_init["trainer"]
-        given = settings["logger"]
+        logger = settings["logger"]
         loggers: list[Logger] = [CSVLogger(str(self.out), name="logs")]
-        loggers += given if isinstance(given, list) else [given] if isinstance(given, Logger) else []
+        loggers += logger if isinstance(logger, list) else [logger] if isinstance(logger, Logger) else []
         loggers += [_logger(name, self.out) for name in self.config.loggers]
         callbacks: list[pl.Callback] = [ExactResume(self.recipe, self.settings)]
         if self.config.ema:
@@ -165,10 +165,10 @@ def _resumed(arguments: list[str]) -> tuple[Path, dict[str, Any]] | None:
     Raises:
         UserError: there is no such run.
     """
-    given = dict(pairs_of(arguments))
-    if "resume" not in given or given["resume"] not in (None, "true"):
+    values = dict(pairs_of(arguments))
+    if "resume" not in values or values["resume"] not in (None, "true"):
         return None
-    out = Path(given.get("out") or RunConfig.out)
+    out = Path(values.get("out") or RunConfig.out)
     last, settings = out / "checkpoints" / "last.ckpt", out / "config.yaml"
     if not last.is_file():
         raise UserError(f"--resume: no checkpoint at {last}; start the run without --resume")

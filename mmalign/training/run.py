@@ -67,10 +67,10 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
             "split": {key: cli.config.data[key] for key in ("validation", "test", "split_seed", "positives")},
             "mmalign": __version__,
         }
-        kept = restore_best(trainer, module)
-        if kept:
-            provenance["kept"] = kept
-            _say(trainer, f"kept the weights of epoch {kept['epoch']}: {kept['monitor']} {kept['value']:.4g}")
+        best = restore_best(trainer, module)
+        if best:
+            provenance["selected"] = best
+            _say(trainer, f"kept the weights of epoch {best['epoch']}: {best['monitor']} {best['value']:.4g}")
         bundle.save(model, out / "bundle", provenance=provenance)
         task = "retrieval" if len(model.towers) > 1 else "probe"
         _say(trainer, f"saved {out / 'bundle'}; next: mmalign evaluate {out} --task {task}")
@@ -80,11 +80,11 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
 
 def _without_paths(arguments: list[str]) -> list[str]:
     # Bundles are shared: absolute folders are removed, file names are kept.
-    kept = []
+    cleaned = []
     for argument in arguments:
         key, equals, value = argument.rpartition("=")
-        kept.append(f"{key}{equals}{Path(value).name if os.path.isabs(value) else value}")
-    return kept
+        cleaned.append(f"{key}{equals}{Path(value).name if os.path.isabs(value) else value}")
+    return cleaned
 
 
 def _say(trainer: pl.Trainer, line: str) -> None:

@@ -53,14 +53,14 @@ def registered_arguments(kind: type, key: str, values: Mapping[str, Any], name: 
     if key != "args":
         return None
     if kind is PairConfig:
-        found: Any = registry.load("objectives", values.get("objective") or "clip")
+        factory: Any = registry.load("objectives", values.get("objective") or "clip")
         skip = 0
     elif kind is TowerConfig and not (values.get("weights") and not values.get("encoder")):
         modality = modality_of(name, TowerConfig(modality=values.get("modality") or ""))
         encoder = values.get("encoder") or next(iter(modality.encoders))
         if encoder not in modality.encoders:
             return None  # building the model names the nearest one
-        found, skip = modality.encoders[encoder], 1  # mmalign passes the transform
+        factory, skip = modality.encoders[encoder], 1  # mmalign passes the transform
     else:
         return None
-    return None if takes_any(found) else dict([*arguments_of(found).items()][skip:])
+    return None if takes_any(factory) else dict([*arguments_of(factory).items()][skip:])

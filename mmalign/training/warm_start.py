@@ -58,8 +58,8 @@ def load_warm_start(name: str, tower: TowerConfig) -> WarmStart:
     model, modality = bundle.load(tower.weights), modality_of(name, tower)
     same = [other for other, its in model.modalities.items() if its.name == modality.name]
     if name not in same and len(same) != 1:
-        found = ", ".join(f"{other} ({its.name})" for other, its in model.modalities.items())
-        raise UserError(f"towers.{name}.weights: expected a tower of {modality.name!r} in {tower.weights}, got {found}")
+        names = ", ".join(f"{other} ({its.name})" for other, its in model.modalities.items())
+        raise UserError(f"towers.{name}.weights: expected a tower of {modality.name!r} in {tower.weights}, got {names}")
     source = name if name in same else same[0]
     described = model.config()["towers"][source]
     encoder = described["encoder"]

@@ -174,7 +174,7 @@ def test_a_spawned_worker_reads_for_itself(pictures: Path, modalities: dict[str,
     assert same(copy[key], data.train_dataloader().dataset[key])
 
 
-def test_bad_rows_are_set_aside_and_listed(
+def test_bad_rows_are_rejected_and_listed(
     pictures: Path, modalities: dict[str, Modality], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "5.png").write_text("not a picture")

@@ -60,8 +60,8 @@ class Ours(nn.Module):
         self.objective = registry.load("objectives", trial.objective)(**trial.arguments)
         gaussian = GaussianConfig(pool=trial.pool, initial=-1.0)
         self.a, self.b = Sets(5), Sets(3)
-        self.head_a = HeadSet(self.a, 4, self.objective.side_needs("a"), gaussian=gaussian)
-        self.head_b = HeadSet(self.b, 4, self.objective.side_needs("b"), gaussian=gaussian)
+        self.head_a = HeadSet(self.a, 4, self.objective.tower_needs("a"), gaussian=gaussian)
+        self.head_b = HeadSet(self.b, 4, self.objective.tower_needs("b"), gaussian=gaussian)
         codes = "codes" in self.objective.needs
         self.book = Codebook(4, CodebookConfig(codes=7, temperature=0.5, mode="learnt")) if codes else None
 

@@ -201,10 +201,10 @@ def test_what_does_not_fit_is_refused() -> None:
     for arguments, match in [
         ((bad, mask_a, b, mask_b), "NaN or infinity"),
         ((a, mask_a, worse, mask_b), "NaN or infinity"),
-        ((a, mask_a[:, :1], b, mask_b), "side a"),
-        ((a[0], mask_a, b, mask_b), "side a"),
-        ((a[..., None], mask_a, b, mask_b), "side a"),
-        ((a, mask_a, b, mask_b.float()), "side b"),
+        ((a, mask_a[:, :1], b, mask_b), "tower a"),
+        ((a[0], mask_a, b, mask_b), "tower a"),
+        ((a[..., None], mask_a, b, mask_b), "tower a"),
+        ((a, mask_a, b, mask_b.float()), "tower b"),
         ((a, mask_a, b[:, :, :2], mask_b), "one width"),
     ]:
         with pytest.raises(UserError, match=match):

@@ -55,8 +55,8 @@ def test_each_side_may_be_of_another_grain() -> None:
     fine, coarse = level(3, 1, 4), level(2, 2, 1, seed=1)
     objective = LateInteractionObjective(level_b="parts").double()
     assert objective.needs == {"tokens", "parts"}
-    assert objective.side_needs("a") == {"tokens"}
-    assert objective.side_needs("b") == {"parts"}
+    assert objective.tower_needs("a") == {"tokens"}
+    assert objective.tower_needs("b") == {"parts"}
     forth, back = by_loops(fine, coarse)
     scale = 1 / 0.07
     found = objective(side(fine), side(parts=coarse)).loss

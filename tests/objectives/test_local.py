@@ -184,9 +184,9 @@ def test_what_does_not_fit_is_refused() -> None:
     bad, negative = a.clone(), torch.ones(2, 3)
     bad[0, 0, 0], negative[1, 0] = math.nan, -1.0
     for arguments, named, match in [
-        ((bad, mask_a, b, mask_b), {}, "side a: expected finite"),
-        ((a[0], mask_a, b, mask_b), {}, "side a"),
-        ((a, mask_a, b, mask_b.float()), {}, "side b"),
+        ((bad, mask_a, b, mask_b), {}, "tower a: expected finite"),
+        ((a[0], mask_a, b, mask_b), {}, "tower a"),
+        ((a, mask_a, b, mask_b.float()), {}, "tower b"),
         ((a, mask_a, b[:, :, :2], mask_b), {}, "one width"),
         ((a, mask_a, b[:1], mask_b[:1]), {}, "as many samples"),
         ((a, mask_a, b, mask_b), {"temperature": 0.0}, "^temperature"),

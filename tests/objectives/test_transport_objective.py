@@ -208,8 +208,8 @@ def test_tokens_may_meet_parts() -> None:
     fine, coarse = level(*A), level(*B, seed=1)
     objective = TransportObjective(level_b="parts")
     assert objective.needs == {"tokens", "parts"}
-    assert objective.side_needs("a") == {"tokens"}
-    assert objective.side_needs("b") == {"parts"}
+    assert objective.tower_needs("a") == {"tokens"}
+    assert objective.tower_needs("b") == {"parts"}
     assert_close(
         objective.similarity(side(fine), side(parts=coarse)), TransportObjective().similarity(side(fine), side(coarse))
     )
@@ -274,9 +274,9 @@ def test_what_is_not_finite_is_refused(bad: float) -> None:
 
 def test_wrong_shapes_are_named() -> None:
     tokens, mask = torch.zeros(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
-    with pytest.raises(UserError, match=r"side b: expected tokens \(batch, length, dim\)"):
+    with pytest.raises(UserError, match=r"tower b: expected tokens \(batch, length, dim\)"):
         transport_scores(tokens, mask, tokens, mask[:, :2])
-    with pytest.raises(UserError, match=r"side a: .* mask of booleans, got .* of torch.float32"):
+    with pytest.raises(UserError, match=r"tower a: .* mask of booleans, got .* of torch.float32"):
         transport_scores(tokens, mask.float(), tokens, mask)
     with pytest.raises(UserError, match="tokens of one width, got 4 and 3"):
         transport_scores(tokens, mask, tokens[:, :, :3], mask)

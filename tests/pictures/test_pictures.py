@@ -40,7 +40,7 @@ def assert_readable(figure: Figure) -> None:
 def test_similarity_with_a_name_each(count: int) -> None:
     scores = torch.randn(count, count)
     figure = similarity_matrix(scores, [f"{LONG} {i}" for i in range(count)], [f"b {i}" for i in range(count)],
-                               side_a="left", side_b="right", title=LONG, right=torch.eye(count) > 0)  # fmt: skip
+                               side_a="left", side_b="right", title=LONG, relevant=torch.eye(count) > 0)  # fmt: skip
     assert_readable(figure)
     axes, bar = figure.axes
     assert (axes.get_ylabel(), axes.get_xlabel(), bar.get_ylabel()) == ("left", "right", "score")
@@ -59,7 +59,7 @@ def test_blocks_of_one_label_have_one_name() -> None:
 def test_best_answers_are_marked() -> None:
     scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.1, 0.3]])
     right = torch.tensor([[1, 0], [0, 1], [0, 1]]) > 0
-    axes = similarity_matrix(scores, list("xyz"), list("pq"), right=right).axes[0]
+    axes = similarity_matrix(scores, list("xyz"), list("pq"), relevant=right).axes[0]
     marked = {str(dots.get_label()): dots.get_offsets().tolist() for dots in axes.collections}
     assert marked == {"best, right": [[0, 0], [1, 2]], "best, wrong": [[0, 1]]}
 
@@ -97,7 +97,7 @@ def test_grid_drawn_by_modalities() -> None:
     pictures = [(np.random.default_rng(i).random((9, 12, 3)) * 255).astype(np.uint8) for i in range(3)]
     captions = ["one $5 dog", LONG, LONG * 4, "b", "c", "d"]
     figure = retrieval_grid(pictures[:2], [captions[:3], captions[3:]], scores=torch.tensor([[0.9, 0.5, -0.1]] * 2),
-                            right=torch.tensor([[1, 0, 0], [0, 0, 1]]) > 0, draw_query=image.picture,
+                            relevant=torch.tensor([[1, 0, 0], [0, 0, 1]]) > 0, draw_query=image.picture,
                             draw_answer=text.picture, title="left to right")  # fmt: skip
     assert_readable(figure)
     assert len(figure.axes) == 8
@@ -116,9 +116,9 @@ def test_grid_drawn_by_modalities() -> None:
 def test_grid_errors() -> None:
     nothing = {"draw_query": lambda sample, axes: None, "draw_answer": lambda sample, axes: None}
     with pytest.raises(UserError, match="2 queries with 3 results"):
-        retrieval_grid([0, 1], [[0, 1, 2], [0]], scores=torch.zeros(2, 3), right=torch.zeros(2, 3) > 0, **nothing)
+        retrieval_grid([0, 1], [[0, 1, 2], [0]], scores=torch.zeros(2, 3), relevant=torch.zeros(2, 3) > 0, **nothing)
     with pytest.raises(UserError, match="at most 400 cells"):
-        retrieval_grid([0] * 50, [[0] * 9] * 50, scores=torch.zeros(50, 9), right=torch.zeros(50, 9) > 0, **nothing)
+        retrieval_grid([0] * 50, [[0] * 9] * 50, scores=torch.zeros(50, 9), relevant=torch.zeros(50, 9) > 0, **nothing)
 
 
 LOG = """epoch,step,train/loss,val/loss,train/a_b/loss,train/a_b/scale,note
@@ -188,20 +188,20 @@ def test_no_window_and_no_pyplot(tmp_path: Path) -> None:
 def test_grid_with_names_and_no_judgement() -> None:
     text = load("modalities", "text")
     names = [["CHEBI:1", "x" * 90]]
-    figure = retrieval_grid(["a"], [["b", "c"]], scores=torch.tensor([[0.9, 0.5]]), right=None,
+    figure = retrieval_grid(["a"], [["b", "c"]], scores=torch.tensor([[0.9, 0.5]]), relevant=None,
                             names=names, draw_query=text.picture, draw_answer=text.picture)  # fmt: skip
     assert_readable(figure)
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[:2] == ["query", "1.  0.90\nCHEBI:1"]
     assert len(titles[2]) < 40
     with pytest.raises(UserError, match="1 queries with 2 results"):
-        retrieval_grid(["a"], [["b", "c"]], scores=torch.zeros(1, 2), right=None, names=[["one"]],
+        retrieval_grid(["a"], [["b", "c"]], scores=torch.zeros(1, 2), relevant=None, names=[["one"]],
                        draw_query=text.picture, draw_answer=text.picture)  # fmt: skip
 
 
 def test_ten_answers_take_two_lines() -> None:
     text = load("modalities", "text")
-    figure = retrieval_grid(["a", "b"], [list("cdefghijkl")] * 2, scores=torch.rand(2, 10), right=None,
+    figure = retrieval_grid(["a", "b"], [list("cdefghijkl")] * 2, scores=torch.rand(2, 10), relevant=None,
                             draw_query=text.picture, draw_answer=text.picture)  # fmt: skip
     assert_readable(figure)
     shown = [axes.get_subplotspec() for axes in figure.axes]

@@ -37,11 +37,11 @@ def test_the_best_epoch_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[st
     losses = {int(row["epoch"]): row["val/loss"] for row in best.metrics}
     epoch = min(losses, key=lambda epoch: losses[epoch])
     assert epoch == 1, "the third epoch and later ones are spoilt"
-    kept = best.model.provenance["kept"]
-    assert (kept["epoch"], kept["monitor"]) == (2, "val/loss")
-    assert kept["value"] == pytest.approx(losses[1], abs=1e-5)
+    selected = best.model.provenance["selected"]
+    assert (selected["epoch"], selected["monitor"]) == (2, "val/loss")
+    assert selected["value"] == pytest.approx(losses[1], abs=1e-5)
     assert f"kept the weights of epoch 2: val/loss {losses[1]:.4g}" in capsys.readouterr().out
-    assert "kept" not in last.model.provenance
+    assert "selected" not in last.model.provenance
     weights = load_file(best.bundle / "model.safetensors")
     saved = torch.load(tmp_path / "best" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(saved[f"aligner.{name}"], value) for name, value in weights.items())
@@ -52,7 +52,7 @@ def test_the_best_epoch_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_training_stops_when_no_epoch_is_better(tmp_path: Path) -> None:
     run = train(tmp_path / "run", patience=1, keep="best", monitor="val/image_to_text_hit@1")
     assert len(run.metrics) < 5
-    assert run.model.provenance["kept"]["monitor"] == "val/image_to_text_hit@1"
+    assert run.model.provenance["selected"]["monitor"] == "val/image_to_text_hit@1"
 
 
 @pytest.mark.parametrize(

@@ -101,13 +101,13 @@ def record_of(row: Row, number: int, columns: dict[str, str], config: SourceConf
         if tower in RESERVED:
             continue
         separator = config.separator if config.towers.get(tower, True) else None
-        found = alternatives(row.cells.get(column), separator)
-        blank = next((index for index, value in enumerate(found, start=1) if _is_blank(value)), 0)
+        texts = alternatives(row.cells.get(column), separator)
+        blank = next((index for index, value in enumerate(texts, start=1) if _is_blank(value)), 0)
         if blank:
-            reason = _BLANK.format(column, blank, len(found))
+            reason = _BLANK.format(column, blank, len(texts))
             problem = problem or Rejected(row.where, name, tower, "", reason, "missing value")
-        elif found:
-            values[tower] = found
+        elif texts:
+            values[tower] = texts
     if "id" in columns and not row.problem and _single(row.cells.get(columns["id"])) is None:
         problem = problem or Rejected(row.where, name, "", "", f"expected an id in column {columns['id']!r}, got none")
     return Record(
@@ -194,10 +194,10 @@ def file_names(records: Sequence[Record], config: SourceConfig) -> list[str]:
 
 
 def _target_columns(config: SourceConfig, columns: Sequence[str], where: str) -> list[str]:
-    given = config.options.get("targets") or []
-    names = [given] if isinstance(given, str) else given
+    targets = config.options.get("targets") or []
+    names = [targets] if isinstance(targets, str) else targets
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"--data.options.targets: expected a list of columns, got {given!r}")
+        raise UserError(f"--data.options.targets: expected a list of columns, got {targets!r}")
     for name in names:
         if name not in columns:
             raise UserError(f"{where}: no column {name!r}{nearest(name, columns)}; mend --data.options.targets")

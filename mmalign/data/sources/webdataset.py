@@ -67,8 +67,8 @@ class WebdatasetSource(Source):
             try:
                 if tower in RESERVED:
                     reserved[tower] = self._cell(shard, parts, cells, column, value_is_sample=True)
-                elif found := self._values(shard, parts, cells, tower, column):
-                    values[tower] = found
+                elif alternatives := self._values(shard, parts, cells, tower, column):
+                    values[tower] = alternatives
             except BadSample as error:
                 reason = f"expected {error.expected}, got {error.came}"
                 problem = problem or Rejected(row, name, tower, error.source, reason, "bad sample")

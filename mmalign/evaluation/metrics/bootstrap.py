@@ -119,7 +119,7 @@ def weighted(statistic: Callable[[Floats], Floats], records: Ints, *, resamples:
 
 def _percentiles(drawn: Floats) -> list[Interval]:
     tail = 50 * (1 - LEVEL)
-    kept = [column[~np.isnan(column)] for column in drawn.T]
+    defined = [column[~np.isnan(column)] for column in drawn.T]
     return [
-        [float(edge) for edge in np.percentile(column, [tail, 100 - tail])] if len(column) else [] for column in kept
+        [float(edge) for edge in np.percentile(column, [tail, 100 - tail])] if len(column) else [] for column in defined
     ]

@@ -46,7 +46,7 @@ class Classified:
     scale: float = 1.0
 
 
-def single_label_scores(given: Classified, *, resamples: int = 1000, seed: int = 0) -> Found:
+def single_label_scores(classified: Classified, *, resamples: int = 1000, seed: int = 0) -> Found:
     """Compute top1, top5 (from six classes on), balanced_accuracy, macro_auroc and ece of single-label samples.
 
     Returns:
@@ -54,60 +54,60 @@ def single_label_scores(given: Classified, *, resamples: int = 1000, seed: int =
     """
     from sklearn.metrics import balanced_accuracy_score
 
-    target = given.truth.long().argmax(dim=1)
-    predicted, rank = decide(given.scores, target)
-    names, records = given.names, given.records.numpy()
+    target = classified.truth.long().argmax(dim=1)
+    predicted, rank = decide(classified.scores, target)
+    names, records = classified.names, classified.records.numpy()
     columns = {"top1": rank < 1} | ({"top5": rank < 5} if len(names) > 5 else {})
     values = torch.stack([column.double() for column in columns.values()], dim=1)
-    found: dict[str, Any] = dict(zip(columns, values.mean(dim=0).tolist(), strict=True))
+    figures: dict[str, Any] = dict(zip(columns, values.mean(dim=0).tolist(), strict=True))
     with warnings.catch_warnings():
         # A predicted class without samples has no recall and is left out.
         warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
-        found["balanced_accuracy"] = float(balanced_accuracy_score(target.numpy(), predicted.numpy()))
-    probabilities = (given.scale * given.scores.double()).softmax(dim=1)
-    found["macro_auroc"] = macro_auroc(given.truth, probabilities)
+        figures["balanced_accuracy"] = float(balanced_accuracy_score(target.numpy(), predicted.numpy()))
+    probabilities = (classified.scale * classified.scores.double()).softmax(dim=1)
+    figures["macro_auroc"] = macro_auroc(classified.truth, probabilities)
     confidence, right = probabilities.amax(dim=1).numpy(), (predicted == target).numpy()
-    found["ece"] = float(calibration_error(confidence, right)[0])
+    figures["ece"] = float(calibration_error(confidence, right)[0])
 
-    costly = _affordable(given, resamples)
+    costly = _affordable(classified, resamples)
     if resamples:
         intervals = boot.means(values.numpy(), records, resamples=resamples, seed=seed)
-        found |= {f"{name}_ci": interval for name, interval in zip(columns, intervals, strict=True)}
-        found["balanced_accuracy_ci"] = boot.class_means(
+        figures |= {f"{name}_ci": interval for name, interval in zip(columns, intervals, strict=True)}
+        figures["balanced_accuracy_ci"] = boot.class_means(
             values[:, 0].numpy(), target.numpy(), records, resamples=resamples, seed=seed
         )
     if costly:
-        truth, chances = given.truth.numpy(), probabilities.numpy()
+        truth, chances = classified.truth.numpy(), probabilities.numpy()
 
         def statistic(weights: Floats) -> Floats:
             return np.stack([_areas(truth, chances, weights), calibration_error(confidence, right, weights)], axis=1)
 
         area, error = boot.weighted(statistic, records, resamples=costly, seed=seed)
-        found |= {"macro_auroc_ci": area, "ece_ci": error}
+        figures |= {"macro_auroc_ci": area, "ece_ci": error}
     confusion = torch.zeros(len(names), len(names), dtype=torch.long)
     confusion.index_put_((target, predicted), torch.ones_like(target), accumulate=True)
     recall = [int(row[i]) / total if (total := int(row.sum())) else None for i, row in enumerate(confusion)]
-    found["per_class_recall"] = dict(zip(names, recall, strict=True))
+    figures["per_class_recall"] = dict(zip(names, recall, strict=True))
     details = {"confusion": confusion, "probabilities": probabilities, "predicted": predicted}
-    return _ordered(found), details, costly
+    return _ordered(figures), details, costly
 
 
-def multi_label_scores(given: Classified, *, resamples: int = 1000, seed: int = 0) -> Found:
+def multi_label_scores(classified: Classified, *, resamples: int = 1000, seed: int = 0) -> Found:
     """Compute map and macro_auroc of samples with any number of labels; returns as `single_label_scores`."""
-    truth, scores = given.truth.numpy(), given.scores.double().numpy()
-    found: dict[str, Any] = {
-        "map": mean_average_precision(given.truth, given.scores),
-        "macro_auroc": macro_auroc(given.truth, given.scores),
+    truth, scores = classified.truth.numpy(), classified.scores.double().numpy()
+    figures: dict[str, Any] = {
+        "map": mean_average_precision(classified.truth, classified.scores),
+        "macro_auroc": macro_auroc(classified.truth, classified.scores),
     }
-    costly = _affordable(given, resamples)
+    costly = _affordable(classified, resamples)
     if costly:
 
         def statistic(weights: Floats) -> Floats:
             return np.stack([_precisions(truth, scores, weights), _areas(truth, scores, weights)], axis=1)
 
-        intervals = boot.weighted(statistic, given.records.numpy(), resamples=costly, seed=seed)
-        found |= {"map_ci": intervals[0], "macro_auroc_ci": intervals[1]}
-    return _ordered(found), {"scores": given.scores}, costly
+        intervals = boot.weighted(statistic, classified.records.numpy(), resamples=costly, seed=seed)
+        figures |= {"map_ci": intervals[0], "macro_auroc_ci": intervals[1]}
+    return _ordered(figures), {"scores": classified.scores}, costly
 
 
 def macro_auroc(truth: Tensor, scores: Tensor) -> float:
@@ -154,11 +154,11 @@ def decide(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(rank < 1, target, wrong.argmax(dim=1)), rank
 
 
-def _affordable(given: Classified, resamples: int) -> int:
-    costly = min(resamples, _CELLS // max(1, given.scores.numel()))
+def _affordable(classified: Classified, resamples: int) -> int:
+    costly = min(resamples, _CELLS // max(1, classified.scores.numel()))
     return costly if costly >= min(_FEWEST, resamples) else 0
 
 
-def _ordered(found: dict[str, Any]) -> dict[str, Any]:
-    names = [name for name in found if not name.endswith("_ci")]
-    return {key: found[key] for name in names for key in (name, f"{name}_ci") if key in found}
+def _ordered(figures: dict[str, Any]) -> dict[str, Any]:
+    names = [name for name in figures if not name.endswith("_ci")]
+    return {key: figures[key] for name in names for key in (name, f"{name}_ci") if key in figures}

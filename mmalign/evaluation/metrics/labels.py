@@ -46,9 +46,9 @@ def targets_of(records: Sequence[Record], rows: Tensor, name: str) -> Floats:
 
 def groups_of(records: Sequence[Record], rows: Tensor) -> Ints:
     """Resampling unit of each item: the record's group (a patient), or the record itself where it has none."""
-    places: dict[tuple[str, Any], int] = {}
-    keys = [("row", place) if record.group is None else ("group", record.group) for place, record in enumerate(records)]
-    owners = np.array([places.setdefault(key, len(places)) for key in keys], dtype=np.int64)
+    numbers: dict[tuple[str, Any], int] = {}
+    keys = [("row", row) if record.group is None else ("group", record.group) for row, record in enumerate(records)]
+    owners = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
     return np.asarray(owners[rows.numpy()])
 
 

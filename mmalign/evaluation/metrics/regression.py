@@ -130,8 +130,8 @@ def number_figures(
     def statistic(weights: Floats) -> Floats:
         return np.stack([measure(weights) for measure in measures.values()], axis=1)
 
-    found = with_intervals(statistic, list(measures), groups, resamples=resamples, seed=seed)[""]
-    return {name: value for name, value in found.items() if not (isinstance(value, float) and np.isnan(value))}
+    figures = with_intervals(statistic, list(measures), groups, resamples=resamples, seed=seed)[""]
+    return {name: value for name, value in figures.items() if not (isinstance(value, float) and np.isnan(value))}
 
 
 def number_uncertainty(

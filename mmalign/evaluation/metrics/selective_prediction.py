@@ -109,7 +109,9 @@ def assess(
         resamples=resamples,
         seed=seed,
     )
-    filtering = {name: {f"{kept:.0%}": _left(quality, order[name], kept) for kept in KEPT} for name in definitions}
+    filtering = {
+        name: {f"{fraction:.0%}": _left(quality, order[name], fraction) for fraction in KEPT} for name in definitions
+    }
     curves = {name: risk_coverage(error, estimate) for name, estimate in definitions.items()}
     curves |= {"oracle": risk_coverage(error, error), "random": np.full(len(error), error.mean())}
     return UncertaintyReport({"uncertainty": dict(rows), "filtering": filtering}, curves, wanted)
@@ -155,9 +157,9 @@ def risk_coverage(error: Floats, uncertainty: Floats) -> Floats:
         >>> risk_coverage(np.array([1.0, 0.0, 0.0, 1.0]), np.array([0.3, 0.1, 0.1, 0.9]))
         array([0.        , 0.        , 0.33333333, 0.5       ])
     """
-    _, place = np.unique(uncertainty, return_inverse=True)
-    shared = np.bincount(place, weights=error) / np.bincount(place)
-    ordered = shared[np.sort(place)]
+    _, level = np.unique(uncertainty, return_inverse=True)
+    shared = np.bincount(level, weights=error) / np.bincount(level)
+    ordered = shared[np.sort(level)]
     return np.asarray(ordered.cumsum() / np.arange(1, len(error) + 1))
 
 

@@ -25,15 +25,15 @@ def sample_tower(model: Aligner, pair: tuple[str, str]) -> str:
     return (files or [*pair])[0]
 
 
-def side_features(
-    model: Aligner, data: Dataset, side: str, split: str, *, kind: str = "encoder", batch_size: int = 64
+def tower_features(
+    model: Aligner, data: Dataset, tower: str, split: str, *, kind: str = "encoder", batch_size: int = 64
 ) -> tuple[Floats, Tensor]:
     """One vector per item of a split: features `(items, width)`, and the record index of each `(items,)`.
 
     Args:
         model: The model.
         data: The data; the split is read.
-        side: Name of the tower.
+        tower: Name of the tower.
         split: Name of the split.
         kind: encoder, the input of the head, or embedding, the vectors of the shared space.
         batch_size: Items per forward pass.
@@ -45,17 +45,17 @@ def side_features(
         raise UserError(f"no features called {kind!r}{nearest(kind, KINDS)}")
 
     def forward(inputs: Inputs) -> Tensor:
-        output = model.embed(side, inputs) if kind == "embedding" else model.encoders[side](inputs)
+        output = model.embed(tower, inputs) if kind == "embedding" else model.encoders[tower](inputs)
         return output.vector.to("cpu", torch.float32)
 
-    batches = data.split(split).batches(side, model.transforms[side], batch_size=batch_size)
-    made = run_batches(model, batches, forward, lambda outputs: torch.cat([*outputs]))
-    if made is None:
-        raise UserError(f"no record of split {split!r} has a {side!r}; see mmalign check for what each split holds")
-    features = made[0].double().numpy()
+    batches = data.split(split).batches(tower, model.transforms[tower], batch_size=batch_size)
+    collected = run_batches(model, batches, forward, lambda outputs: torch.cat([*outputs]))
+    if collected is None:
+        raise UserError(f"no record of split {split!r} has a {tower!r}; see mmalign check for what each split holds")
+    features = collected[0].double().numpy()
     if not np.isfinite(features).all():
-        raise UserError(f"{side}: expected finite features, got NaN or infinity")
-    return features, made[1]
+        raise UserError(f"{tower}: expected finite features, got NaN or infinity")
+    return features, collected[1]
 
 
 def random_copy(model: Aligner, seed: int) -> Aligner:

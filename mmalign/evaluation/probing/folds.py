@@ -36,7 +36,7 @@ def eligible_classes(classes: Ints, groups: Ints, shots: int, queries: int) -> I
         >>> eligible_classes(classes, groups, shots=1, queries=2).tolist()  # class 1 is a single group
         [0]
     """
-    found = []
+    eligible = []
     for kind in np.unique(classes):
         sizes = np.unique(groups[classes == kind], return_counts=True)[1].tolist()
         sums = 1  # bit s: some of the groups hold s samples together
@@ -45,8 +45,8 @@ def eligible_classes(classes: Ints, groups: Ints, shots: int, queries: int) -> I
         # Totals of the support side from `shots` up to what leaves `queries` samples.
         spare = sum(sizes) - queries - shots + 1
         if spare > 0 and (sums >> shots) & ((1 << spare) - 1):
-            found.append(int(kind))
-    return np.array(found, dtype=np.int64)
+            eligible.append(int(kind))
+    return np.array(eligible, dtype=np.int64)
 
 
 def draw_fold(classes: Ints, groups: Ints, *, ways: int, shots: int, queries: int, seed: tuple[int, int]) -> Fold:
@@ -74,11 +74,11 @@ def draw_fold(classes: Ints, groups: Ints, *, ways: int, shots: int, queries: in
     for _ in range(_TRIES):
         drawn = rng.choice(eligible, ways, replace=False)
         supports = _support_side(classes, groups, drawn, shots, queries, rng)
-        sides = [(classes == kind) & on_side for kind in drawn for on_side in (supports, ~supports)]
-        if all(side.sum() >= need for side, need in zip(sides, (shots, queries) * ways, strict=True)):
+        parts = [(classes == kind) & on_side for kind in drawn for on_side in (supports, ~supports)]
+        if all(members.sum() >= need for members, need in zip(parts, (shots, queries) * ways, strict=True)):
             picked = [
-                rng.permutation(np.flatnonzero(side))[:need]
-                for side, need in zip(sides, (shots, queries) * ways, strict=True)
+                rng.permutation(np.flatnonzero(members))[:need]
+                for members, need in zip(parts, (shots, queries) * ways, strict=True)
             ]
             return Fold(np.stack(picked[::2]), np.stack(picked[1::2]))
     raise UserError(

@@ -28,14 +28,14 @@ def stratified_fraction(strata: Sequence[object], fraction: float, seed: int) ->
     if not 0 < fraction <= 1:
         raise UserError(f"--fractions: expected numbers above 0, at most 1, got {fraction}")
     rng = np.random.default_rng(seed)
-    place = np.empty(len(strata))
+    quantile = np.empty(len(strata))
     members: dict[object, list[int]] = {}
     for row, stratum in enumerate(strata):
         members.setdefault(stratum, []).append(row)
     # Each stratum is spread evenly over [0, 1) in a random order, from a random start: any prefix is stratified.
     for rows in members.values():
-        place[rng.permutation(rows)] = (np.arange(len(rows)) + rng.random()) / len(rows)
-    return np.sort(np.argsort(place, kind="stable")[: max(2, round(fraction * len(place)))])
+        quantile[rng.permutation(rows)] = (np.arange(len(rows)) + rng.random()) / len(rows)
+    return np.sort(np.argsort(quantile, kind="stable")[: max(2, round(fraction * len(quantile)))])
 
 
 def shots_of_classes(truth: Bools, shots: int, seed: int) -> Ints:

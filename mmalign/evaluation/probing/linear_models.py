@@ -46,10 +46,10 @@ def probe(
         Predictions for `judged`, and the chosen strength.
     """
     if held_out is not None:
-        found = [quality(held_out[1], fit(features, truth, held_out[0], strength)) for strength in strengths]
+        qualities = [quality(held_out[1], fit(features, truth, held_out[0], strength)) for strength in strengths]
     else:
-        found = _by_folds(fit, quality, features, truth, groups, strengths)
-    known = [(-value, strength) for value, strength in zip(found, strengths, strict=True) if not np.isnan(value)]
+        qualities = _by_folds(fit, quality, features, truth, groups, strengths)
+    known = [(-value, strength) for value, strength in zip(qualities, strengths, strict=True) if not np.isnan(value)]
     strength = min(known)[1] if known else DEFAULT
     return fit(features, truth, judged, strength), strength
 
@@ -69,8 +69,8 @@ def logistic(features: Floats, truth: Bools, judged: Floats, strength: float) ->
 def one_vs_rest(features: Floats, truth: Bools, judged: Floats, strength: float) -> Floats:
     """Probability of each class, `(m, classes)`; of a class that all or no training rows have, its frequency."""
     said = np.tile(truth.mean(axis=0), (len(judged), 1))
-    for place in np.flatnonzero(with_both(truth)):
-        said[:, place] = _probabilities(features, truth[:, place], judged, strength)[:, 1]
+    for column in np.flatnonzero(with_both(truth)):
+        said[:, column] = _probabilities(features, truth[:, column], judged, strength)[:, 1]
     return said
 
 
@@ -86,7 +86,7 @@ def ridge(features: Floats, truth: Floats, judged: Floats, strength: float) -> F
 
 def mean_area(truth: Bools, said: Floats) -> float:
     """Macro AUROC: the criterion for the penalty of a classifier."""
-    areas = [auroc(truth[:, place], said[:, place])[0] for place in range(truth.shape[1])]
+    areas = [auroc(truth[:, column], said[:, column])[0] for column in range(truth.shape[1])]
     return float(over_classes(np.array(areas)))
 
 
@@ -117,8 +117,8 @@ def _by_folds(
     if len(np.unique(groups)) < 2 * _FOLDS:
         return [float("nan")] * len(strengths)
     folds = list(GroupKFold(_FOLDS).split(features, groups=groups))
-    found = []
+    qualities = []
     for strength in strengths:
         each = [quality(truth[out], fit(features[into], truth[into], features[out], strength)) for into, out in folds]
-        found.append(float(over_classes(np.array(each))))
-    return found
+        qualities.append(float(over_classes(np.array(each))))
+    return qualities

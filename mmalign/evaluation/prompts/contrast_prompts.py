@@ -73,17 +73,17 @@ class ClassPrompts:
             raise UserError(f"prompts {path}: expected {{}} in every template, where the text goes; got {templates}")
         positive: dict[str, tuple[str, ...]] = {}
         negative: dict[str, tuple[str, ...]] = {}
-        for name, given in content.items():
+        for name, entry in content.items():
             if not isinstance(name, str):
                 raise UserError(f"prompts {path}: class {name!r}: expected text (YAML: quote no, yes and numbers)")
-            sides = given if isinstance(given, dict) else {"positive": given}
-            _known(path, sides, ("positive", "negative"))
-            if "positive" not in sides:
-                raise UserError(f"prompts {path}: class {name!r}: expected positive sentences, got {given!r}")
-            for side, kept in (("positive", positive), ("negative", negative)):
-                if side in sides:
-                    texts = _texts(path, f"class {name!r}", sides[side])
-                    kept[name] = tuple(template.replace("{}", text) for template in templates for text in texts)
+            polarities = entry if isinstance(entry, dict) else {"positive": entry}
+            _known(path, polarities, ("positive", "negative"))
+            if "positive" not in polarities:
+                raise UserError(f"prompts {path}: class {name!r}: expected positive sentences, got {entry!r}")
+            for polarity, sentences in (("positive", positive), ("negative", negative)):
+                if polarity in polarities:
+                    texts = _texts(path, f"class {name!r}", polarities[polarity])
+                    sentences[name] = tuple(template.replace("{}", text) for template in templates for text in texts)
         return cls(positive, negative)
 
     def sentences(self) -> list[str]:
@@ -143,7 +143,7 @@ class ValuePrompts:
             steps = (stop - start) / step if step > 0 else -1.0
             if not 0 < steps < MAX_VALUES:
                 raise UserError(f"prompts {path}: values: expected from < to and a step above 0, got {values}")
-            values = [start + place * step for place in range(int(steps + 1e-9) + 1)]
+            values = [start + step_index * step for step_index in range(int(steps + 1e-9) + 1)]
         if not isinstance(values, list):
             raise UserError(f"prompts {path}: values: expected numbers or {{from, to, step}}, got {values!r}")
         templates = tuple(_texts(path, "templates", content.get("templates", [])))
@@ -160,8 +160,8 @@ class ValuePrompts:
     def least_uncertain(self, sentences: PromptEmbeddings, fraction: float) -> "ValuePrompts":
         """Keep a fraction of the templates: those with the lowest uncertainty, mean over all values."""
         by_template = [list(texts) for texts in zip(*(self.texts(value) for value in self.values), strict=True)]
-        kept = sentences.least_uncertain(by_template, fraction)
-        return ValuePrompts(self.values, tuple(self.templates[index] for index in kept))
+        indices = sentences.least_uncertain(by_template, fraction)
+        return ValuePrompts(self.values, tuple(self.templates[index] for index in indices))
 
     @property
     def hash(self) -> str:

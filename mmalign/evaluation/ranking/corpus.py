@@ -29,13 +29,13 @@ class Corpus:
     """The embedded corpus of one tower.
 
     Args:
-        side: Its embeddings; `record_indices` are indices into `records`.
+        embedded: Its embeddings; `record_indices` are indices into `records`.
         records: All corpus records. One with the id of a record of the data also has that record's group and values.
         rejected: Reasons of the records that cannot be used.
         source: The source that lists the corpus.
     """
 
-    side: EmbeddedSplit
+    embedded: EmbeddedSplit
     records: Sequence[Record]
     rejected: Sequence[str]
     source: Source
@@ -45,7 +45,7 @@ class Corpus:
         return self.source.grouped(self.records) if relevance == "group" else self.records
 
 
-def corpora(data: Dataset, sides: Sequence[str], gallery: str) -> dict[str, list[Record]]:
+def corpora(data: Dataset, towers: Sequence[str], gallery: str) -> dict[str, list[Record]]:
     """The corpus of each tower for which the source lists one; empty for `split`.
 
     Raises:
@@ -55,18 +55,18 @@ def corpora(data: Dataset, sides: Sequence[str], gallery: str) -> dict[str, list
         raise UserError(f"--gallery: no gallery called {gallery!r}{nearest(gallery, GALLERIES)}")
     if gallery == "split":
         return {}
-    listed = {side: data.source.corpus(side) for side in sides}
-    found = {side: _joined(list(records), data.records) for side, records in listed.items() if records}
-    if not found:
+    listed = {tower: data.source.corpus(tower) for tower in towers}
+    records_of = {tower: _joined(list(records), data.records) for tower, records in listed.items() if records}
+    if not records_of:
         name = data.config.source
-        raise UserError(f"--gallery corpus: the source {name!r} lists no corpus of {' or '.join(sides)}")
-    return found
+        raise UserError(f"--gallery corpus: the source {name!r} lists no corpus of {' or '.join(towers)}")
+    return records_of
 
 
 def embed_corpus(
     model: Aligner,
     data: Dataset,
-    side: str,
+    tower: str,
     records: Sequence[Record],
     *,
     batch_size: int = 256,
@@ -79,7 +79,7 @@ def embed_corpus(
     Args:
         model: The model, which uses its own transform.
         data: The data set whose source reads the records.
-        side: The tower.
+        tower: Name of the tower.
         records: The corpus.
         batch_size: Samples per forward pass.
         vectors_only: Keep only the vectors.
@@ -87,36 +87,36 @@ def embed_corpus(
     Raises:
         UserError: no record can be used.
     """
-    kept: dict[str, Any] = {"folder": data.config.cache_folder, "workers": data.config.workers}
-    samples = Samples(data.source, records, {side: model.modalities[side]}, cache_bytes=0, **kept)
-    samples.read_many([place for place, record in enumerate(records) if record.problem is None])
-    samples.featurise_many(side, model.transforms[side])
+    cache: dict[str, Any] = {"folder": data.config.cache_folder, "workers": data.config.workers}
+    samples = Samples(data.source, records, {tower: model.modalities[tower]}, cache_bytes=0, **cache)
+    samples.read_many([row for row, record in enumerate(records) if record.problem is None])
+    samples.featurise_many(tower, model.transforms[tower])
     rejected: dict[int, str] = {}
 
     def batches() -> Iterator[tuple[Inputs, Tensor]]:
         for start in range(0, len(records), batch_size):
             indices = range(start, min(start + batch_size, len(records)))
-            items = [item for index in indices for item in _items(model, samples, side, index, rejected)]
+            items = [item for index in indices for item in _items(model, samples, tower, index, rejected)]
             if items:
-                inputs = model.transforms[side].collate([item for _, item in items])
+                inputs = model.transforms[tower].collate([item for _, item in items])
                 yield inputs, torch.tensor([index for index, _ in items])
 
-    made = model.embed_batches(side, batches(), partial(pack, vectors_only=vectors_only))
-    if made is None:
+    embeddings = model.embed_batches(tower, batches(), partial(pack, vectors_only=vectors_only))
+    if embeddings is None:
         why = next(iter(rejected.values()), "none has a value")
-        raise UserError(f"none of the {len(records)} corpus records of {side!r} can be used: {why}")
-    return Corpus(EmbeddedSplit(*made), records, [*rejected.values()], data.source)
+        raise UserError(f"none of the {len(records)} corpus records of {tower!r} can be used: {why}")
+    return Corpus(EmbeddedSplit(*embeddings), records, [*rejected.values()], data.source)
 
 
-def _items(model: Aligner, samples: Samples, side: str, index: int, rejected: dict[int, str]) -> list[tuple[int, Any]]:
+def _items(model: Aligner, samples: Samples, tower: str, index: int, rejected: dict[int, str]) -> list[tuple[int, Any]]:
     """All alternatives of one record; none if one of them cannot be used."""
     record, items = samples.records[index], []
     if record.problem is not None:
         rejected[index] = str(record.problem)
         return []
-    for alternative in range(len(record.values.get(side, ()))):
+    for alternative in range(len(record.values.get(tower, ()))):
         try:
-            items.append((index, samples.item(index, side, model.transforms[side], alternative=alternative)))
+            items.append((index, samples.item(index, tower, model.transforms[tower], alternative=alternative)))
         except BadSample as error:
             rejected[index] = str(error)
             return []

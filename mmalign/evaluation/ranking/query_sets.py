@@ -43,7 +43,7 @@ class QuerySet:
 def query_sets(
     model: Aligner,
     data: Dataset,
-    sides: tuple[str, str],
+    towers: tuple[str, str],
     split: str,
     *,
     gallery: str = "split",
@@ -59,17 +59,20 @@ def query_sets(
     """
     records = data.split(split).records
     known = _seen_groups(data, records, split) if exclude_seen_groups else None
-    lists = {} if gallery == "split" else corpora(_with_source(data, gallery), sides, gallery)
-    kept: dict[str, Any] = {"batch_size": batch_size, "vectors_only": vectors_only}
-    embedded = {side: embed_split(model, data, side, split, packed=True, average=average, **kept) for side in sides}
-    corpus = {side: embed_corpus(model, _with_source(data, gallery), side, lists[side], **kept) for side in lists}
-    found = {}
-    for asking, answering in (sides, sides[::-1]):
+    lists = {} if gallery == "split" else corpora(_with_source(data, gallery), towers, gallery)
+    options: dict[str, Any] = {"batch_size": batch_size, "vectors_only": vectors_only}
+    embedded = {
+        tower: embed_split(model, data, tower, split, packed=True, average=average, **options) for tower in towers
+    }
+    source = _with_source(data, gallery)
+    corpus = {tower: embed_corpus(model, source, tower, records, **options) for tower, records in lists.items()}
+    sets = {}
+    for asking, answering in (towers, towers[::-1]):
         every, listed = embedded[asking], corpus.get(answering)
         queries = every if known is None else _without(every, records, known)
-        items = embedded[answering] if listed is None else listed.side
-        found[f"{asking}_to_{answering}"] = QuerySet(queries, items, listed, len(every) - len(queries))
-    return embedded, found
+        items = embedded[answering] if listed is None else listed.embedded
+        sets[f"{asking}_to_{answering}"] = QuerySet(queries, items, listed, len(every) - len(queries))
+    return embedded, sets
 
 
 def _with_source(data: Dataset, gallery: str) -> Dataset:

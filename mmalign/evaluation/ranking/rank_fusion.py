@@ -51,8 +51,8 @@ def mid_ranks(block: Block) -> torch.Tensor:
     order = _ascending(scores)
     ordered = scores.gather(1, order)
     margin = block.margin if block.margin.shape[1] == 1 else block.margin.gather(1, order)
-    places = torch.arange(size, device=scores.device) + _lean(ordered, margin).double() / 2
-    return torch.empty_like(places).scatter_(1, order, size - places)
+    ranks = torch.arange(size, device=scores.device) + _lean(ordered, margin).double() / 2
+    return torch.empty_like(ranks).scatter_(1, order, size - ranks)
 
 
 def _ascending(scores: torch.Tensor) -> torch.Tensor:
@@ -78,43 +78,43 @@ def _lean(ordered: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
     return ends + starts - 1 - 2 * torch.arange(ordered.shape[1], device=ordered.device)
 
 
-def members(model: Aligner, others: Sequence[str | Path | Aligner], sides: tuple[str, str]) -> list[Aligner]:
+def members(model: Aligner, others: Sequence[str | Path | Aligner], towers: tuple[str, str]) -> list[Aligner]:
     """The model and the other ensemble members, loaded if they are bundles, on the model's device.
 
     Raises:
         UserError: one is no bundle, or lacks a tower.
     """
-    found = [model]
+    models = [model]
     for other in others:
         member = other if isinstance(other, Aligner) else bundle.load(other, device=model.device)
-        missing = [side for side in sides if side not in member.encoders]
+        missing = [tower for tower in towers if tower not in member.encoders]
         if missing:
             raise UserError(
                 f"--ensemble {_name(member)}: has no tower {missing[0]!r}, it has {', '.join(member.towers)}"
             )
-        found.append(member)
-    return found
+        models.append(member)
+    return models
 
 
 def query_sets_of(
-    models: Sequence[Aligner], data: Dataset, sides: tuple[str, str], split: str, *, score: str = "", **options: Any
+    models: Sequence[Aligner], data: Dataset, towers: tuple[str, str], split: str, *, score: str = "", **options: Any
 ) -> list[tuple[dict[str, EmbeddedSplit], dict[str, QuerySet]]]:
     """The query sets of each model, embedded with its own transforms; see `query_sets`.
 
     Raises:
         UserError: one model can use rows that another cannot.
     """
-    made, read = [], [record.id for record in data.split(split).records]
+    sets, read = [], [record.id for record in data.split(split).records]
     for model in models:
         if len(models) > 1:
-            data = opened(model, data, sides, split)
+            data = opened(model, data, towers, split)
             if [record.id for record in data.split(split).records] != read:
                 raise UserError(f"--ensemble {_name(model)}: expected a model that can read the same rows of the data")
-        of_vectors = not score and model.scores_vectors_only(*sides)
-        made.append(query_sets(model, data, sides, split, vectors_only=of_vectors, **options))
-        for name, one in made[0][1].items():
-            _demand_same(one, made[-1][1][name])
-    return made
+        of_vectors = not score and model.scores_vectors_only(*towers)
+        sets.append(query_sets(model, data, towers, split, vectors_only=of_vectors, **options))
+        for name, one in sets[0][1].items():
+            _demand_same(one, sets[-1][1][name])
+    return sets
 
 
 def names(models: Sequence[Aligner]) -> list[dict[str, Any]]:

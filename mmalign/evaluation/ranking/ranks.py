@@ -29,8 +29,8 @@ class Ranks:
     Args:
         queries: Indices of the queries with a relevant item in the gallery, `(n,)`.
         best: Rank of the first relevant item, `(n,)`.
-        right: Number of relevant items in the gallery, `(n,)`.
-        found: Number of relevant items among the first k, `(n, len(ks))`.
+        relevant: Number of relevant items in the gallery, `(n,)`.
+        retrieved: Number of relevant items among the first k, `(n, len(ks))`.
         ks: Values of k.
         gallery: Size of the gallery.
         hits: Probability that one of them is among the first k, `(n, len(ks))`; None: 1 where `best` is below k.
@@ -38,21 +38,21 @@ class Ranks:
 
     queries: Tensor
     best: Tensor
-    right: Tensor
-    found: Tensor
+    relevant: Tensor
+    retrieved: Tensor
     ks: tuple[int, ...]
     gallery: int
     hits: Tensor | None = None
 
-    def hit(self, place: int) -> Tensor:
-        """Whether a relevant item of each query is among the first `ks[place]`, `(n,)` in [0, 1]."""
-        return (self.best < self.ks[place]).double() if self.hits is None else self.hits[:, place]
+    def hit(self, column: int) -> Tensor:
+        """Whether a relevant item of each query is among the first `ks[column]`, `(n,)` in [0, 1]."""
+        return (self.best < self.ks[column]).double() if self.hits is None else self.hits[:, column]
 
 
 def ranks(
     queries: Embedding,
     gallery: Embedding,
-    right: Any,
+    relevant: Any,
     *,
     score: Score,
     ks: Sequence[int] = (1, 5, 10),
@@ -65,7 +65,8 @@ def ranks(
     Args:
         queries: `(n, …)`.
         gallery: `(m, …)`.
-        right: SciPy CSR matrix `(n, m)`, or an object that returns its rows by `right[start:stop]`: nonzero = relevant.
+        relevant: SciPy CSR matrix `(n, m)`, nonzero = relevant; or an object that returns its rows by
+            `relevant[start:stop]`.
         score: `(queries, gallery) -> (queries, gallery)` similarity, higher = more similar.
         ks: Values of k at which relevant items are counted.
         ties: worst or middle.
@@ -78,16 +79,16 @@ def ranks(
     Example:
         >>> from scipy.sparse import csr_array
         >>> e = Embedding(torch.eye(3))
-        >>> found = ranks(e, e, csr_array([[1, 0, 0], [0, 1, 0], [1, 0, 0]]), score=lambda a, b: a.vector @ b.vector.T)
-        >>> found.best  # the third ties with a wrong answer
+        >>> one = ranks(e, e, csr_array([[1, 0, 0], [0, 1, 0], [1, 0, 0]]), score=lambda a, b: a.vector @ b.vector.T)
+        >>> one.best  # the first row of the third query ties with an irrelevant item
         tensor([0, 0, 2])
     """
     blocks = full_blocks(queries, gallery, score=score, pairs=pairs, device=device)
-    return rank_blocks(blocks, right, gallery=len(gallery), ks=ks, ties=ties)
+    return rank_blocks(blocks, relevant, gallery=len(gallery), ks=ks, ties=ties)
 
 
 def rank_blocks(
-    blocks: Iterable[Block], right: Any, *, gallery: int, ks: Sequence[int] = (1, 5, 10), ties: str = "worst"
+    blocks: Iterable[Block], relevant: Any, *, gallery: int, ks: Sequence[int] = (1, 5, 10), ties: str = "worst"
 ) -> Ranks:
     """As `ranks`, from blocks of scores.
 
@@ -98,17 +99,17 @@ def rank_blocks(
         raise UserError(f"--ties: no rule called {ties!r}{nearest(ties, TIES)}")
     parts = []
     for start, scores, margin in blocks:
-        rows = right[start : start + len(scores)]
+        rows = relevant[start : start + len(scores)]
         counts = torch.from_numpy(rows.indptr).long().diff().to(scores.device)
         columns = torch.from_numpy(rows.indices).long().to(scores.device)
         keep = counts > 0
-        places = start + torch.arange(len(scores), device=scores.device)
-        found = _rank_block(scores, margin, counts, columns, tuple(ks), middle=ties == "middle")
-        parts.append([part[keep].cpu() for part in (places, counts, *found)])
+        queries = start + torch.arange(len(scores), device=scores.device)
+        ranked = _rank_block(scores, margin, counts, columns, tuple(ks), middle=ties == "middle")
+        parts.append([part[keep].cpu() for part in (queries, counts, *ranked)])
     if not parts or not sum(len(part[0]) for part in parts):
         raise UserError("no query has a relevant item in the gallery: the split has no record with both towers")
-    places, number, best, found_in, hits = (torch.cat(column) for column in zip(*parts, strict=True))
-    return Ranks(places, best, number, found_in, tuple(ks), gallery, hits)
+    queries, number, best, retrieved, hits = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Ranks(queries, best, number, retrieved, tuple(ks), gallery, hits)
 
 
 def _rank_block(
@@ -128,24 +129,25 @@ def _rank_block(
     lengths = torch.tensor(ks, dtype=torch.float64, device=block.device)
     if middle:
         above = _count(block > (hits + slack).amax(dim=1, keepdim=True))
-        wrong = reach - above - own
-        sure = _surely(lengths - above[:, None], wrong[:, None].double(), own[:, None].double())
+        irrelevant = reach - above - own
+        sure = _surely(lengths - above[:, None], irrelevant[:, None].double(), own[:, None].double())
         shared = sure if hits.shape[1] == 1 else _shared(block, hits, slack, counts, lengths)
-        return above + wrong.double() / (own + 1), shared, sure
+        return above + irrelevant.double() / (own + 1), shared, sure
     best = reach - own
     sure = best[:, None] < lengths
     if hits.shape[1] == 1:
         return best, sure.long(), sure.double()
     masked = block.index_put((rows, columns), block.new_tensor(-torch.inf))
-    return best, _found(masked, low, counts, ks), sure.double()
+    return best, _retrieved(masked, low, counts, ks), sure.double()
 
 
-def _surely(slots: Tensor, wrong: Tensor, right: Tensor) -> Tensor:
-    # Equal scores in any order: one of the first j is relevant with chance 1 - C(wrong, j) / C(wrong + right, j).
-    j = slots.clamp(min=0).minimum(wrong)
-    none = (wrong + 1).lgamma() - (wrong - j + 1).lgamma() + (wrong + right - j + 1).lgamma()
-    none = (none - (wrong + right + 1).lgamma()).exp()
-    return torch.where(slots > wrong, 1.0, torch.where(slots <= 0, 0.0, 1 - none))
+def _surely(slots: Tensor, irrelevant: Tensor, relevant: Tensor) -> Tensor:
+    # Equal scores in any order, i irrelevant and r relevant items: one of the first j is relevant with probability
+    # 1 - C(i, j) / C(i + r, j).
+    j = slots.clamp(min=0).minimum(irrelevant)
+    none = (irrelevant + 1).lgamma() - (irrelevant - j + 1).lgamma() + (irrelevant + relevant - j + 1).lgamma()
+    none = (none - (irrelevant + relevant + 1).lgamma()).exp()
+    return torch.where(slots > irrelevant, 1.0, torch.where(slots <= 0, 0.0, 1 - none))
 
 
 def _shared(block: Tensor, hits: Tensor, slack: Tensor, counts: Tensor, lengths: Tensor) -> Tensor:
@@ -159,20 +161,20 @@ def _shared(block: Tensor, hits: Tensor, slack: Tensor, counts: Tensor, lengths:
     return torch.stack([share.sum(dim=1) for share in shares], dim=1) if shares else above.new_zeros(len(block), 0)
 
 
-def _found(wrong: Tensor, bars: Tensor, counts: Tensor, ks: tuple[int, ...]) -> Tensor:
+def _retrieved(irrelevant: Tensor, bars: Tensor, counts: Tensor, ks: tuple[int, ...]) -> Tensor:
     # The i-th relevant item is among the first k when fewer than k - i irrelevant ones reach its score, that is when
     # the (k - i)-th best irrelevant one is below it: the heads of the two lists are enough.
     longest = max(ks, default=1)
     bars = bars.topk(min(bars.shape[1], longest), dim=1).values
-    wrong = wrong.topk(min(longest, wrong.shape[1]), dim=1).values
-    wrong = torch.nn.functional.pad(wrong, (0, longest - wrong.shape[1]), value=-torch.inf)
+    irrelevant = irrelevant.topk(min(longest, irrelevant.shape[1]), dim=1).values
+    irrelevant = torch.nn.functional.pad(irrelevant, (0, longest - irrelevant.shape[1]), value=-torch.inf)
     real = torch.arange(bars.shape[1], device=bars.device) < counts[:, None]
-    found = wrong.new_zeros(len(wrong), len(ks), dtype=torch.long)
-    for place, k in enumerate(ks):
+    within = irrelevant.new_zeros(len(irrelevant), len(ks), dtype=torch.long)
+    for column, k in enumerate(ks):
         head = min(k, bars.shape[1])
-        below = wrong[:, k - head : k].flip(1) < bars[:, :head]
-        found[:, place] = (below & real[:, :head]).sum(dim=1)
-    return found
+        below = irrelevant[:, k - head : k].flip(1) < bars[:, :head]
+        within[:, column] = (below & real[:, :head]).sum(dim=1)
+    return within
 
 
 def _count(mask: Tensor) -> Tensor:

@@ -51,10 +51,10 @@ class RelevanceMatrix:
         by_id, listed = gallery_records is not None, records if gallery_records is None else gallery_records
         names: dict[Any, int] = {}
         self._queries = _incidence(
-            [_keys(records, row, place, (asking, answering), relevance, by_id) for row, place in _items(queries)], names
+            [_keys(records, *item, (asking, answering), relevance, by_id) for item in _items(queries)], names
         )
         self._gallery = _incidence(
-            [_keys(listed, row, place, (answering, asking), relevance, by_id) for row, place in _items(gallery)], names
+            [_keys(listed, *item, (answering, asking), relevance, by_id) for item in _items(gallery)], names
         )
         self._queries.resize(len(queries), len(names))
         self._gallery = self._gallery.T.tocsr()
@@ -65,12 +65,13 @@ class RelevanceMatrix:
         return relevant
 
 
-def _items(side: EmbeddedSplit) -> Iterable[tuple[int, int]]:
-    return zip(side.record_indices.tolist(), side.alternative_indices.tolist(), strict=True)
+def _items(embedded: EmbeddedSplit) -> Iterable[tuple[int, int]]:
+    """Record index and alternative index of each item."""
+    return zip(embedded.record_indices.tolist(), embedded.alternative_indices.tolist(), strict=True)
 
 
 def _keys(
-    records: Sequence[Record], row: int, place: int, sides: tuple[str, str], relevance: str, by_id: bool
+    records: Sequence[Record], row: int, alternative: int, towers: tuple[str, str], relevance: str, by_id: bool
 ) -> list[Any]:
     record = records[row]
     same: tuple[str, Any] = ("id", record.id) if by_id else ("record", row)
@@ -80,8 +81,8 @@ def _keys(
         return [same]
     # Keys of an item: its own content, and the contents of its record in the other tower. It shares a key with each
     # item whose record has equal content, and with each item equal to one of its record's.
-    own, other = sides
-    contents = [(own, record.values[own][place]), *((other, value) for value in record.values.get(other, ()))]
+    own, other = towers
+    contents = [(own, record.values[own][alternative]), *((other, value) for value in record.values.get(other, ()))]
     return [same, *dict.fromkeys(pair for pair in contents if isinstance(pair[1], str | bytes))]
 
 

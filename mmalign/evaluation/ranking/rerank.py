@@ -58,8 +58,8 @@ def reranked_blocks(
         fine = torch.empty(len(rows), device=rough.device)
         for some in _alike(*sizes, rows, columns).split(PAIRS):  # type: ignore[no-untyped-call]
             with torch.no_grad():
-                made = score(queries[rows[some]].to(device), gallery[columns[some]].to(device))
-            fine[some.to(fine.device)] = made.float()
+                scores = score(queries[rows[some]].to(device), gallery[columns[some]].to(device))
+            fine[some.to(fine.device)] = scores.float()
         demand_finite(fine.view_as(top), queries, gallery, start)
         yield _joined(start, rough, top, fine.view_as(top))
 
@@ -81,8 +81,8 @@ def _alike(of_rows: Tensor | None, of_columns: Tensor | None, rows: Tensor, colu
     return ((of_columns.cpu()[columns] // 8) * 2**20 + of_rows.cpu()[rows]).argsort(stable=True)
 
 
-def _vectors(side: Embedding) -> Embedding:
-    return Embedding(side.vector, tower=side.tower)
+def _vectors(embedding: Embedding) -> Embedding:
+    return Embedding(embedding.vector, tower=embedding.tower)
 
 
 def _cosines(a: Embedding, b: Embedding) -> Tensor:

@@ -63,19 +63,19 @@ def similarity_of(
     shown = _spread(both, classes) if grouped else both[:_ALONE]
     items_a, items_b = _first_items(a, shown), _first_items(b, shown)
     sub_a, sub_b = (EmbeddedSplit(s.embedding[i], s.record_indices[i]) for s, i in ((a, items_a), (b, items_b)))
-    right = RelevanceMatrix(sub_a, sub_b, records, relevance=relevance)[0 : len(shown)].toarray() > 0
+    relevant = RelevanceMatrix(sub_a, sub_b, records, relevance=relevance)[0 : len(shown)].toarray() > 0
     with torch.no_grad():
         scores = model.similarity(sub_a.embedding.to(model.device), sub_b.embedding.to(model.device)).cpu()
-    sides = a.embedding.tower, b.embedding.tower
-    named = {side: [_name(model, records[row], side) for row in shown] for side in sides}
+    towers = a.embedding.tower, b.embedding.tower
+    named = {tower: [_name(model, records[row], tower) for row in shown] for tower in towers}
     blocks = [classes[row] or "(no class)" for row in shown]
     return {
         "scores": scores,
-        "labels_a": blocks if grouped else named[sides[0]],
-        "labels_b": blocks if grouped else named[sides[1]],
-        "side_a": sides[0],
-        "side_b": sides[1],
-        "right": torch.from_numpy(right),
+        "labels_a": blocks if grouped else named[towers[0]],
+        "labels_b": blocks if grouped else named[towers[1]],
+        "side_a": towers[0],
+        "side_b": towers[1],
+        "relevant": torch.from_numpy(relevant),
     }
 
 
@@ -87,11 +87,11 @@ def _spread(rows: Sequence[int], classes: dict[int, str]) -> list[int]:
     return [row for name in sorted(by_class)[:_IN_BLOCKS] for row in by_class[name][:each]]
 
 
-def _first_items(side: EmbeddedSplit, rows: Sequence[int]) -> Tensor:
-    first = {row: item for item, row in reversed(list(enumerate(side.record_indices.tolist())))}
+def _first_items(embedded: EmbeddedSplit, rows: Sequence[int]) -> Tensor:
+    first = {row: item for item, row in reversed(list(enumerate(embedded.record_indices.tolist())))}
     return torch.tensor([first[row] for row in rows], dtype=torch.long)
 
 
-def _name(model: Aligner, record: Record, side: str) -> str:
-    value = record.values[side][0]
-    return value if model.modalities[side].value_is_sample and isinstance(value, str) else record.id
+def _name(model: Aligner, record: Record, tower: str) -> str:
+    value = record.values[tower][0]
+    return value if model.modalities[tower].value_is_sample and isinstance(value, str) else record.id

@@ -56,18 +56,18 @@ class EvalResult:
             UserError: there is no bundle, or the file exists and is not a list of results.
         """
         path = Path(path) if Path(path).suffix == ".json" else bundle.find(path) / "results.json"
-        kept: list[Any] = []
+        results: list[Any] = []
         if path.exists():
             try:
                 if path.stat().st_size > MAX_BYTES:
                     raise UserError(f"{path}: expected at most {MAX_BYTES >> 20} MB of results; move the file away")
-                kept = json.loads(path.read_text(encoding="utf-8"))
+                results = json.loads(path.read_text(encoding="utf-8"))
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{path}: expected a JSON list of results: {error}; move the file away") from error
-        if not isinstance(kept, list):
-            raise UserError(f"{path}: expected a JSON list of results, got {type(kept).__name__}; move the file away")
+        if not isinstance(results, list):
+            raise UserError(f"{path}: expected a JSON list of results, got {type(results).__name__}; move it away")
         partial = path.with_suffix(".partial")
-        text = json.dumps([*kept, self.to_json()], indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps([*results, self.to_json()], indent=2, ensure_ascii=False, allow_nan=False)
         partial.write_text(text + "\n", encoding="utf-8")
         os.replace(partial, path)
 
@@ -138,8 +138,8 @@ def provenance(
 
 def rows_of(data: Dataset, split: str) -> dict[str, Any]:
     """Origin of the records of a split, numbers of used, rejected and incomplete ones, and the first three reasons."""
-    found: dict[str, Any] = {"used": len(data.split(split).records)}
-    aside, incomplete = (
+    counts: dict[str, Any] = {"used": len(data.split(split).records)}
+    rejected, incomplete = (
         [faults[index] for index in sorted(faults) if split in ("all", data.splits[index])]
         for faults in (data.unusable, data.missing)
     )
@@ -147,28 +147,28 @@ def rows_of(data: Dataset, split: str) -> dict[str, Any]:
     source = {"source": config.source, "options": dict(config.options or {})}
     return (
         source
-        | found
+        | counts
         | {
-            "set_aside": len(aside),
+            "rejected": len(rejected),
             "incomplete": len(incomplete),
-            "reasons": [str(one) for one in [*aside, *incomplete][:3]],
+            "reasons": [str(one) for one in [*rejected, *incomplete][:3]],
         }
     )
 
 
-def _notes(kept: Mapping[str, Any]) -> str:
+def _notes(origin: Mapping[str, Any]) -> str:
     """Settings of a retrieval, as lines for the screen."""
-    rows, protocol = kept.get("rows"), kept["protocol"]
+    rows, protocol = origin.get("rows"), origin["protocol"]
     if not rows:
         return ""
     options = ", ".join(f"{name} {value}" for name, value in rows.get("options", {}).items())
     of = f" of {rows['source']}" + (f" ({options})" if options else "") if "source" in rows else ""
-    lines = [f"{kept['split']}{of}: {rows['used']} rows, {rows.get('set_aside', 0)} set aside"]
-    for name, one in kept.get("gallery", {}).items():
+    lines = [f"{origin['split']}{of}: {rows['used']} rows, {rows.get('rejected', 0)} rejected"]
+    for name, one in origin.get("gallery", {}).items():
         bad = f", {one['unusable']} unusable" if one.get("unusable") else ""
         lines.append(f"{name.replace('_to_', ' -> ')}: gallery of {one['size']} items, the {one['set']}{bad}")
     lines += [f"{name}: {protocol[name]}" for name in _SHOWN if name in protocol]
-    lines += [f"bundle {one['hash']}: {one['path']}" for one in kept.get("bundles", ())]
+    lines += [f"bundle {one['hash']}: {one['path']}" for one in origin.get("bundles", ())]
     return "\n".join(lines)
 
 

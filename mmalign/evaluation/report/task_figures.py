@@ -30,11 +30,11 @@ def figures_drawn(result: "EvalResult") -> "Figure | None":
         rows = _rows(result.scores["classes"], "auroc")
         return dots(rows, xlabel="area under the ROC curve", chance=0.5, title=title)
     if result.task == "probe" and "probes" in result.scores:
-        kept = {name: row for name, row in result.scores["probes"].items() if not name.endswith(" gain")}
-        figure = next(iter(next(iter(kept.values()))))
+        models = {name: row for name, row in result.scores["probes"].items() if not name.endswith(" gain")}
+        figure = next(iter(next(iter(models.values()))))
         chance = 0.5 if figure == "macro_auroc" else None
         title = f"Linear probes, {split} split ({result.scores['n']} rows)"
-        return dots(_rows(kept, figure), xlabel=figure.replace("_", " "), chance=chance, title=title)
+        return dots(_rows(models, figure), xlabel=figure.replace("_", " "), chance=chance, title=title)
     if result.task == "few-shot" and "fold_accuracies" in result.scores:
         title = f"Few-shot classification, {split} split: {result.scores['folds']} folds and their mean"
         folds = result.scores["fold_accuracies"]

@@ -10,7 +10,7 @@ from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.labels import groups_of
 from mmalign.evaluation.metrics.weighted import Floats, Ints
-from mmalign.evaluation.probing.features import sample_tower, side_features
+from mmalign.evaluation.probing.features import sample_tower, tower_features
 from mmalign.evaluation.probing.folds import Fold, draw_fold, eligible_classes
 from mmalign.evaluation.probing.linear_models import logistic
 from mmalign.evaluation.report.result import EvalResult
@@ -73,7 +73,7 @@ class FewShot(Task):
                                     ("folds", (self.folds,), 1)):  # fmt: skip
             if min(values) < least:
                 raise UserError(f"--{flag}: expected at least {least}, got {min(values)}")
-        features, rows = side_features(
+        features, rows = tower_features(
             model, data, tower, settings.split, kind=self.features, batch_size=settings.batch_size
         )
         records = data.split(settings.split).records
@@ -84,12 +84,12 @@ class FewShot(Task):
                 f"few-shot needs records with exactly one label, split {settings.split!r} has none; "
                 "name the column with --data.columns.label"
             )
-        named = [labels[row][0] for row, kept in zip(rows.tolist(), single, strict=True) if kept]
+        named = [labels[row][0] for row, one_label in zip(rows.tolist(), single, strict=True) if one_label]
         names = sorted(set(named))
         classes = np.array([names.index(name) for name in named], dtype=np.int64)
         features, groups = features[single], groups_of(records, rows)[single]
         drawn: dict[int, list[Fold]] = {}
-        found: dict[str, Any] = {}
+        by_setting: dict[str, Any] = {}
         by_fold: dict[str, list[float]] = {}
         for number in shots:
             drawn[number] = [
@@ -101,7 +101,7 @@ class FewShot(Task):
             for head, values in zip(HEADS, each.T, strict=True):
                 title = f"{self.ways}-way {number}-shot, {head}"
                 by_fold[title] = values.tolist()
-                found[title] = {
+                by_setting[title] = {
                     "accuracy": float(values.mean()),
                     "sd": float(values.std(ddof=1)) if len(values) > 1 else float("nan"),
                     "lowest": float(values.min()),
@@ -117,7 +117,7 @@ class FewShot(Task):
             "excluded": int((~single).sum()),
             "classes": len(names),
             "groups": len(np.unique(groups)),
-            "accuracy": found,
+            "accuracy": by_setting,
             "fold_accuracies": by_fold,
         }
         protocol = PROTOCOL | {"tower": tower, "features": self.features}

@@ -21,7 +21,7 @@ from mmalign.evaluation.metrics.weighted import (
     over_classes,
     with_both,
 )
-from mmalign.evaluation.probing.features import random_copy, sample_tower, side_features
+from mmalign.evaluation.probing.features import random_copy, sample_tower, tower_features
 from mmalign.evaluation.probing.label_fractions import (
     shots_of_classes,
     strata_of_labels,
@@ -109,7 +109,7 @@ class LinearProbe(Task):
         Raises:
             UserError: no labels or numbers, no training rows, or shots of a number.
         """
-        (side,) = towers
+        (tower,) = towers
         if settings.split in ("train", "all"):
             raise UserError(f"probes are fitted on train: expected another split to evaluate, got {settings.split!r}")
         if self.seeds < 1:
@@ -122,7 +122,9 @@ class LinearProbe(Task):
         held = "validation" if settings.split != "validation" and data.has("validation") else None
 
         def read(source: Aligner, which: str) -> Rows:
-            vectors, rows = side_features(source, data, side, which, kind=self.features, batch_size=settings.batch_size)
+            vectors, rows = tower_features(
+                source, data, tower, which, kind=self.features, batch_size=settings.batch_size
+            )
             truth, known = asked.truth_of(rows, which)
             if not known.any():
                 raise UserError(
@@ -158,16 +160,16 @@ class LinearProbe(Task):
                     "rows": round(np.mean([len(rows) for rows in drawn])),
                     "strength": " ".join(f"{x:g}" for x in sorted(set(strengths))),
                 }
-        found = {"n": len(truth), "groups": len(np.unique(groups)), "training_rows": len(trained["train"].truth)}
+        counts = {"n": len(truth), "groups": len(np.unique(groups)), "training_rows": len(trained["train"].truth)}
         protocol = PROTOCOL | {
             "features": self.features,
-            "side": side,
+            "tower": tower,
             "seeds drawn": str(self.seeds),
             "target": self.target or "labels",
         }
         origin = settings.provenance(model, data, protocol)
         details = {"truth": truth, "predicted": predicted, "groups": groups}
-        return EvalResult("probe", found | {"probes": tables}, origin, details)
+        return EvalResult("probe", counts | {"probes": tables}, origin, details)
 
 
 def _run(
@@ -178,7 +180,7 @@ def _run(
     keys = [(id(source), rows.tobytes()) for source, rows in zip(sources, drawn, strict=True)]
     for key, source, rows in zip(keys, sources, drawn, strict=True):
         if key not in done:
-            into, aside = source["train"], source[held] if held else None
+            into, tuning = source["train"], source[held] if held else None
             done[key] = probe(
                 asked.fit,
                 asked.quality,
@@ -186,7 +188,7 @@ def _run(
                 into.truth[rows],
                 source[split].features,
                 groups=into.groups[rows],
-                held_out=(aside.features, aside.truth) if aside else None,
+                held_out=(tuning.features, tuning.truth) if tuning else None,
             )
     said, strengths = zip(*(done[key] for key in keys), strict=True)
     return list(said), list(strengths)
@@ -226,13 +228,13 @@ def _classes(data: Dataset) -> Probing:
         return truth, np.asarray(truth.any(axis=1) | several)
 
     def measures(truth: Bools, said: Floats, trained: Bools) -> Measures:
-        kept = np.flatnonzero(with_both(truth)).tolist()
-        if not kept:
+        columns = np.flatnonzero(with_both(truth)).tolist()
+        if not columns:
             raise UserError(f"no class of {', '.join(names)} has rows with it and without it in the evaluated split")
         best = said.argmax(axis=1)
 
         def over(one: Callable[[int, Floats], Floats]) -> Callable[[Floats], Floats]:
-            return lambda weights: over_classes(np.stack([one(k, weights) for k in kept], axis=1))
+            return lambda weights: over_classes(np.stack([one(k, weights) for k in columns], axis=1))
 
         def judged(k: int, weights: Floats) -> Floats:
             if several:

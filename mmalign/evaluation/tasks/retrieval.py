@@ -98,10 +98,12 @@ class Retrieval(Task):
             "exclude_seen_groups": self.exclude_seen_groups,
             "batch_size": settings.batch_size,
         }
-        made = query_sets_of(models, data, (a, b), settings.split, score=self.score, average=self.average, **options)
-        sides, asked = made[0]
+        of_models = query_sets_of(
+            models, data, (a, b), settings.split, score=self.score, average=self.average, **options
+        )
+        embeddings, asked = of_models[0]
         scores: dict[str, Any] = {}
-        details: dict[str, Any] = {"embeddings": sides}
+        details: dict[str, Any] = {"embeddings": embeddings}
         for name, one in asked.items():
             listed = None if one.corpus is None else one.corpus.records_for(self.relevance)
             relevant = RelevanceMatrix(
@@ -109,18 +111,18 @@ class Retrieval(Task):
             )
             each = [
                 _blocks(it, of[name], rerank=self.rerank, score=self.score)
-                for it, (_, of) in zip(models, made, strict=True)
+                for it, (_, of) in zip(models, of_models, strict=True)
             ]
             blocks = each[0] if len(each) == 1 else mean_rank_blocks(each)
-            found = rank_blocks(blocks, relevant, gallery=len(one.gallery), ks=lengths, ties=self.ties)
+            ranks = rank_blocks(blocks, relevant, gallery=len(one.gallery), ks=lengths, ties=self.ties)
             scores[name] = retrieval_scores(
-                found, one.queries.record_indices, resamples=settings.bootstrap, seed=settings.seed
+                ranks, one.queries.record_indices, resamples=settings.bootstrap, seed=settings.seed
             )
-            scores[name]["no_relevant_item"] = len(one.queries) - len(found.queries)
+            scores[name]["no_relevant_item"] = len(one.queries) - len(ranks.queries)
             if self.exclude_seen_groups:
                 scores[name]["seen_in_training"] = one.seen
-            details[name] = found
-        details["similarity"] = similarity_of(model, sides[a], sides[b], records, relevance=self.relevance)
+            details[name] = ranks
+        details["similarity"] = similarity_of(model, embeddings[a], embeddings[b], records, relevance=self.relevance)
         protocol = {
             "ranks": f"1 = first; {TIES[self.ties]}",
             **PROTOCOL,
@@ -134,22 +136,22 @@ class Retrieval(Task):
         protocol |= {"rerank": RERANK.format(self.rerank)} if self.rerank else {}
         protocol |= {"average": AVERAGE.format(", ".join(self.average))} if self.average else {}
         protocol |= {"ensemble": ENSEMBLE.format(len(models))} if self.ensemble else {}
-        kept = settings.provenance(model, data, protocol)
-        kept |= {
+        origin = settings.provenance(model, data, protocol)
+        origin |= {
             "gallery": {name: one.describe_gallery() for name, one in asked.items()},
             "rows": rows_of(data, settings.split),
         }
-        kept |= {"bundles": names(models)} if self.ensemble else {}
-        return EvalResult("retrieval", scores, kept, details)
+        origin |= {"bundles": names(models)} if self.ensemble else {}
+        return EvalResult("retrieval", scores, origin, details)
 
 
 def _blocks(model: Aligner, one: QuerySet, *, rerank: int, score: str) -> Iterator[Block]:
-    sides = one.queries.embedding, one.gallery.embedding
+    embeddings = one.queries.embedding, one.gallery.embedding
     if rerank:
         return reranked_blocks(
-            *sides, score=partial(model.similarity_pairwise, score=score), depth=rerank, device=model.device
+            *embeddings, score=partial(model.similarity_pairwise, score=score), depth=rerank, device=model.device
         )
-    return full_blocks(*sides, score=partial(model.similarity, score=score), device=model.device)
+    return full_blocks(*embeddings, score=partial(model.similarity, score=score), device=model.device)
 
 
 def _checked(ks: Sequence[int] | None, gallery: str) -> tuple[int, ...]:
@@ -159,23 +161,23 @@ def _checked(ks: Sequence[int] | None, gallery: str) -> tuple[int, ...]:
     return lengths
 
 
-def retrieval_scores(found: Ranks, records: Tensor, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+def retrieval_scores(ranks: Ranks, records: Tensor, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
     """Scores of a retrieval from the ranks of its relevant items, each with its confidence interval.
 
     Args:
-        found: Ranks of one direction.
+        ranks: Ranks of one direction.
         records: Index of the record of each query, `(queries,)`: records are resampled.
         resamples: 0 = no intervals.
         seed: Seed of the resampling.
     """
-    first = found.best.double() + 1
+    first = ranks.best.double() + 1
     columns: dict[str, Tensor] = {}
-    for place, k in enumerate(found.ks):
-        columns[f"hit@{k}"] = found.hit(place)
-        columns[f"recall@{k}"] = found.found[:, place] / found.right.double()
+    for column, k in enumerate(ranks.ks):
+        columns[f"hit@{k}"] = ranks.hit(column)
+        columns[f"recall@{k}"] = ranks.retrieved[:, column] / ranks.relevant.double()
     columns |= {"mrr": 1 / first, "mean_rank": first}
     values = torch.stack(list(columns.values()), dim=1)
-    owner = records[found.queries].numpy()
+    owner = records[ranks.queries].numpy()
     scores: dict[str, Any] = dict(zip(columns, values.mean(dim=0).tolist(), strict=True))
     scores["median_rank"] = float(np.median(first.numpy()))
     if resamples:
@@ -184,4 +186,4 @@ def retrieval_scores(found: Ranks, records: Tensor, *, resamples: int = 1000, se
         scores["median_rank_ci"] = boot.median(first.numpy(), owner, resamples=resamples, seed=seed)
     order = [*[*columns][:-1], "median_rank", "mean_rank"]
     paired = {key: scores[key] for name in order for key in (name, f"{name}_ci") if key in scores}
-    return paired | {"n": len(first), "gallery": found.gallery}
+    return paired | {"n": len(first), "gallery": ranks.gallery}

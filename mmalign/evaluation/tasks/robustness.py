@@ -141,19 +141,19 @@ class Robustness(Task):
             model, data, tower, settings.split, name=name, level=level, seed=settings.seed,
             batch_size=settings.batch_size,
         )  # fmt: skip
-        made = model.embed_batches(tower, batches, pack)
-        assert made is not None  # the unperturbed samples were embedded
-        return EmbeddedSplit(*made)
+        embeddings = model.embed_batches(tower, batches, pack)
+        assert embeddings is not None  # the unperturbed samples were embedded
+        return EmbeddedSplit(*embeddings)
 
     def _measures(
         self, model: Aligner, data: Dataset, clean: EmbeddedSplit, other: str, settings: EvalSettings
     ) -> dict[str, Measure]:
         tower, records = clean.embedding.tower, data.split(settings.split).records
-        found: dict[str, Measure] = {}
+        measures: dict[str, Measure] = {}
         if other in data.config.towers and other != tower:
             gallery = embed_split(model, data, other, settings.split, batch_size=settings.batch_size, packed=True)
             relevant = RelevanceMatrix(clean, gallery, records, relevance=self.relevance)
-            found["hit@1"] = partial(_hits, model, gallery, relevant, self.score)
+            measures["hit@1"] = partial(_hits, model, gallery, relevant, self.score)
         labels = {label for record in data.records for label in record.labels}
         if labels and other != tower and model.modalities[other].value_is_sample:
             prompts = Prompts.load(self.prompts) if isinstance(self.prompts, str | Path) else self.prompts or Prompts()
@@ -164,13 +164,13 @@ class Robustness(Task):
             held = [records[row].labels for row in clean.record_indices.tolist()]
             classes = np.array([index[one[0]] if len(one) == 1 else -1 for one in held], dtype=np.int64)
             if len(names) > 1 and (classes >= 0).any():
-                found["top1"] = partial(_right, sentences, texts, classes)
-        if not found:
+                measures["top1"] = partial(_right, sentences, texts, classes)
+        if not measures:
             raise UserError(
                 f"robustness: nothing to measure in split {settings.split!r}: expected a column of the tower {other!r}"
                 ", or at least two classes (--data.columns.label) and a tower that reads prompts"
             )
-        return found
+        return measures
 
 
 def _hits(model: Aligner, gallery: EmbeddedSplit, relevant: RelevanceMatrix, score: str, one: EmbeddedSplit) -> Floats:
@@ -178,9 +178,9 @@ def _hits(model: Aligner, gallery: EmbeddedSplit, relevant: RelevanceMatrix, sco
     blocks = full_blocks(
         one.embedding, gallery.embedding, score=partial(model.similarity, score=score), device=model.device
     )
-    found = rank_blocks(blocks, relevant, gallery=len(gallery), ks=(1,))
+    ranks = rank_blocks(blocks, relevant, gallery=len(gallery), ks=(1,))
     values = np.full(len(one), np.nan)
-    values[found.queries.numpy()] = found.hit(0).numpy()
+    values[ranks.queries.numpy()] = ranks.hit(0).numpy()
     return values
 
 
@@ -212,9 +212,9 @@ def _figures(
         if settings.bootstrap
         else [[]] * len(pairs)
     )
-    found: dict[str, dict[str, Any]] = {}
+    figures: dict[str, dict[str, Any]] = {}
     for (row, figure), mean, interval in zip(pairs, table.mean(axis=0).tolist(), intervals, strict=True):
-        found.setdefault(row, {})[figure] = mean
+        figures.setdefault(row, {})[figure] = mean
         if interval:
-            found[row][f"{figure}_ci"] = interval
-    return found
+            figures[row][f"{figure}_ci"] = interval
+    return figures

@@ -63,7 +63,7 @@ class ZeroShotClassification(PromptTask):
         Raises:
             UserError: no labels, fewer than two classes, or a label without a prompt.
         """
-        side, class_side = towers
+        tower, class_tower = towers
         prompts = Prompts.load(self.prompts) if isinstance(self.prompts, str | Path) else self.prompts or Prompts()
         records = data.split(settings.split).records
         # Classes of all splits: reading them decodes no sample.
@@ -73,30 +73,30 @@ class ZeroShotClassification(PromptTask):
                 f"zero-shot needs at least two classes, got {len(names)}; "
                 "name the label column with --data.columns.label"
             )
-        embedded = embed_split(model, data, side, settings.split, batch_size=settings.batch_size)
+        embedded = embed_split(model, data, tower, settings.split, batch_size=settings.batch_size)
         texts = [prompts.texts(name) for name in names]
         sentences = PromptEmbeddings(
-            model, class_side, [text for several in texts for text in several], score=self.score
+            model, class_tower, [text for several in texts for text in several], score=self.score
         )
         scores = sentences.class_scores(embedded.embedding, texts)
-        place = {name: column for column, name in enumerate(names)}
+        columns = {name: column for column, name in enumerate(names)}
         truth = torch.zeros(scores.shape, dtype=torch.bool)
         for item, row in enumerate(embedded.record_indices.tolist()):
             for label in records[row].labels:
-                truth[item, place[label]] = True
-        scale = model.logit_scale(side, class_side)
+                truth[item, columns[label]] = True
+        scale = model.logit_scale(tower, class_tower)
         several = bool((truth.sum(dim=1) > 1).any())
-        kept = torch.arange(len(truth)) if several else truth.any(dim=1).nonzero().squeeze(1)
-        if not len(kept) or not bool(truth.any()):
+        labelled = torch.arange(len(truth)) if several else truth.any(dim=1).nonzero().squeeze(1)
+        if not len(labelled) or not bool(truth.any()):
             raise UserError(
                 f"no sample of split {settings.split!r} has a label; name the column with --data.columns.label"
             )
-        classified = Classified(scores[kept], truth[kept], embedded.record_indices[kept], names, scale)
+        classified = Classified(scores[labelled], truth[labelled], embedded.record_indices[labelled], names, scale)
         measure = multi_label_scores if several else single_label_scores
-        found, details, costly = measure(classified, resamples=settings.bootstrap, seed=settings.seed)
-        found |= {"n": len(kept), "classes": len(names)}
+        figures, details, costly = measure(classified, resamples=settings.bootstrap, seed=settings.seed)
+        figures |= {"n": len(labelled), "classes": len(names)}
         protocol = PROTOCOL | {
-            "classes": _how(model, side, class_side),
+            "classes": _how(model, tower, class_tower),
             "score": self.score or "as trained",
             "scale": f"{scale:.6g}",
             "prompts": f"{len(prompts.templates)} templates",
@@ -107,25 +107,25 @@ class ZeroShotClassification(PromptTask):
         origin = settings.provenance(model, data, protocol, prompts_hash=prompts.hash)
         if self.uncertainty:
             report = _uncertainty(
-                embedded.embedding[kept],
+                embedded.embedding[labelled],
                 classified,
                 details,
-                groups_of(records, embedded.record_indices[kept]),
+                groups_of(records, embedded.record_indices[labelled]),
                 settings.bootstrap,
                 settings.seed,
             )
-            found, details = found | report.tables, details | {"uncertainty": report}
+            figures, details = figures | report.tables, details | {"uncertainty": report}
             origin["protocol"] |= report.protocol
-        return EvalResult("zero-shot", found, origin, details | {"classes": names, "truth": truth[kept]})
+        return EvalResult("zero-shot", figures, origin, details | {"classes": names, "truth": truth[labelled]})
 
 
 def _uncertainty(
-    samples: Embedding, given: Classified, details: Mapping[str, Any], groups: Ints, resamples: int, seed: int
+    samples: Embedding, classified: Classified, details: Mapping[str, Any], groups: Ints, resamples: int, seed: int
 ) -> UncertaintyReport:
     if "predicted" not in details:
         raise UserError("uncertainty of records with several labels: use --task multi-label")
-    wrong = (details["predicted"] != given.truth.long().argmax(dim=1)).double().numpy()
-    definitions = variance_of(samples) | class_uncertainties((given.scale * given.scores.double()).numpy())
+    wrong = (details["predicted"] != classified.truth.long().argmax(dim=1)).double().numpy()
+    definitions = variance_of(samples) | class_uncertainties((classified.scale * classified.scores.double()).numpy())
     return assess(
         definitions, wrong, groups, quality=lambda weights: 1 - mean(wrong, weights), resamples=resamples, seed=seed
     )

@@ -80,15 +80,15 @@ class ZeroShotMultiLabel(PromptTask):
         Raises:
             UserError: no class has both outcomes in the split.
         """
-        side, class_side = towers
+        tower, class_tower = towers
         records = data.split(settings.split).records
         prompts = ClassPrompts.load(self.prompts) if isinstance(self.prompts, str | Path) else self.prompts
         prompts = prompts or _labels_as_they_are(data)
-        sentences = PromptEmbeddings(model, class_side, prompts.sentences(), score=self.score)
+        sentences = PromptEmbeddings(model, class_tower, prompts.sentences(), score=self.score)
         if self.prompt_fraction != 1:
             prompts = prompts.least_uncertain(sentences, self.prompt_fraction)
         names = prompts.names
-        embedded = embed_split(model, data, side, settings.split, batch_size=settings.batch_size, average=self.average)
+        embedded = embed_split(model, data, tower, settings.split, batch_size=settings.batch_size, average=self.average)
         truth, groups = labels_of(records, embedded.record_indices, names), groups_of(records, embedded.record_indices)
         both = with_both(truth)
         if not both.any():
@@ -101,11 +101,11 @@ class ZeroShotMultiLabel(PromptTask):
         tuned = tuning_split(data, settings.split, self.tune_split) if np.isnan(thresholds[both]).any() else None
         if tuned:
             data = data.read(tuned)
-            other = embed_split(model, data, side, tuned, batch_size=settings.batch_size, average=self.average)
+            other = embed_split(model, data, tower, tuned, batch_size=settings.batch_size, average=self.average)
             held = labels_of(data.split(tuned).records, other.record_indices, names)
             known = detection_scores(sentences, other.embedding, prompts)
-            for place in np.flatnonzero(np.isnan(thresholds) & with_both(held)):
-                thresholds[place] = best_threshold(held[:, place], known[:, place])
+            for k in np.flatnonzero(np.isnan(thresholds) & with_both(held)):
+                thresholds[k] = best_threshold(held[:, k], known[:, k])
         tables = class_figures(
             truth, scores, thresholds, names, groups, resamples=settings.bootstrap, seed=settings.seed
         )
@@ -113,10 +113,10 @@ class ZeroShotMultiLabel(PromptTask):
         for name, threshold, column in zip(names, thresholds.tolist(), truth.T, strict=True):
             row = tables.setdefault(name, {})
             row |= {"threshold": threshold, "prevalence": float(column.mean()), "positives": int(column.sum())}
-        left_out = [name for name, kept in zip(names, both.tolist(), strict=True) if not kept]
-        found = macro | {"n": len(truth), "groups": len(np.unique(groups)), "classes": tables, "left_out": left_out}
+        left_out = [name for name, has_both in zip(names, both.tolist(), strict=True) if not has_both]
+        figures = macro | {"n": len(truth), "groups": len(np.unique(groups)), "classes": tables, "left_out": left_out}
         protocol = PROTOCOL | {
-            "sentences": "mean direction" if model.scores_vectors_only(side, class_side) else "mean score",
+            "sentences": "mean direction" if model.scores_vectors_only(tower, class_tower) else "mean score",
             "score": self.score or "as trained",
             "thresholds": f"chosen on {tuned}" if tuned else "none chosen",
             "prompt_fraction": f"{self.prompt_fraction:g}",
@@ -132,7 +132,7 @@ class ZeroShotMultiLabel(PromptTask):
             "embedding": embedded.embedding,
         }
         if self.uncertainty:
-            scale = model.logit_scale(side, class_side)
+            scale = model.logit_scale(tower, class_tower)
             definitions = variance_of(embedded.embedding) | _score_variance(sentences, embedded.embedding, prompts)
             report = detection_uncertainty(
                 details["truth"],
@@ -143,9 +143,9 @@ class ZeroShotMultiLabel(PromptTask):
                 resamples=settings.bootstrap,
                 seed=settings.seed,
             )
-            found, details = found | report.tables, details | {"uncertainty": report}
+            figures, details = figures | report.tables, details | {"uncertainty": report}
             origin["protocol"] |= report.protocol
-        return EvalResult("multi-label", found, origin, details)
+        return EvalResult("multi-label", figures, origin, details)
 
 
 def detection_scores(sentences: PromptEmbeddings, samples: Embedding, prompts: ClassPrompts) -> Floats:
@@ -186,20 +186,22 @@ def class_figures(
     Returns:
         The means as `""`: macro_auroc and so on; a table by class. Metrics undefined for all classes are left out.
     """
-    kept = np.flatnonzero(with_both(truth)).tolist()
+    measured = np.flatnonzero(with_both(truth)).tolist()
 
     def statistic(weights: Floats) -> Floats:
-        columns = np.full((len(weights), len(kept), len(FIGURES)), np.nan)
-        for column, place in enumerate(kept):
-            right, score = truth[:, place], scores[:, place]
+        columns = np.full((len(weights), len(measured), len(FIGURES)), np.nan)
+        for column, k in enumerate(measured):
+            right, score = truth[:, k], scores[:, k]
             columns[:, column, 0] = auroc(right, score, weights)
             columns[:, column, 1] = average_precision(right, score, weights)
-            if not np.isnan(thresholds[place]):
-                columns[:, column, 2] = balanced_accuracy(right, score > thresholds[place], weights)
+            if not np.isnan(thresholds[k]):
+                columns[:, column, 2] = balanced_accuracy(right, score > thresholds[k], weights)
         macro = over_classes(columns.swapaxes(1, 2))
         return np.concatenate([macro, columns.reshape(len(weights), -1)], axis=1)
 
-    titles = [f"macro_{figure}" for figure in FIGURES] + [f"{names[k]}/{figure}" for k in kept for figure in FIGURES]
+    titles = [f"macro_{figure}" for figure in FIGURES] + [
+        f"{names[k]}/{figure}" for k in measured for figure in FIGURES
+    ]
     tables = with_intervals(statistic, titles, groups, resamples=resamples, seed=seed)
     return {row: _defined(figures) for row, figures in tables.items()}
 
@@ -232,10 +234,10 @@ def detection_uncertainty(
     Raises:
         UserError: no class has a threshold.
     """
-    kept = ~np.isnan(margins).any(axis=0)
-    if not kept.any():
+    defined = ~np.isnan(margins).any(axis=0)
+    if not defined.any():
         raise UserError("uncertainty needs predictions of each class: add negative prompts, or set --tune_split")
-    truth, margins = truth[:, kept], margins[:, kept]
+    truth, margins = truth[:, defined], margins[:, defined]
     said = margins > 0
 
     def quality(weights: Floats) -> Floats:

@@ -76,18 +76,18 @@ class ZeroShotRegression(PromptTask):
         Raises:
             UserError: no target or no prompts, no record with the number, or an option out of its range.
         """
-        side, class_side = towers
+        tower, class_tower = towers
         prompts = ValuePrompts.load(self.prompts) if isinstance(self.prompts, str | Path) else self.prompts
         if prompts is None or not self.target:
             raise UserError("regression needs --target NAME, and --prompts FILE with values and templates")
-        sentences = PromptEmbeddings(model, class_side, prompts.sentences(), score=self.score)
+        sentences = PromptEmbeddings(model, class_tower, prompts.sentences(), score=self.score)
         if self.prompt_fraction != 1:
             prompts = prompts.least_uncertain(sentences, self.prompt_fraction)
-        embedded = embed_split(model, data, side, settings.split, batch_size=settings.batch_size, average=self.average)
+        embedded = embed_split(model, data, tower, settings.split, batch_size=settings.batch_size, average=self.average)
         records = data.split(settings.split).records
         every = targets_of(records, embedded.record_indices, self.target)
         known = ~np.isnan(every)
-        scale = model.logit_scale(side, class_side)
+        scale = model.logit_scale(tower, class_tower)
         temperature = 1 / scale if self.temperature is None else self.temperature
 
         def predicted(samples: Embedding) -> Predicted:
@@ -103,7 +103,7 @@ class ZeroShotRegression(PromptTask):
         cut = None
         if tuned is not None and self.threshold is not None:
             data = data.read(tuned)
-            other = embed_split(model, data, side, tuned, batch_size=settings.batch_size, average=self.average)
+            other = embed_split(model, data, tower, tuned, batch_size=settings.batch_size, average=self.average)
             held = targets_of(data.split(tuned).records, other.record_indices, self.target)
             there = ~np.isnan(held)
             above = held[there] >= self.threshold
@@ -125,10 +125,10 @@ class ZeroShotRegression(PromptTask):
             )
             for name, (values, cut) in rows.items()
         }
-        found = tables["model"] | {"n": len(truth), "groups": len(np.unique(groups)), "rows": tables}
+        figures = tables["model"] | {"n": len(truth), "groups": len(np.unique(groups)), "rows": tables}
         if self.threshold is not None:
-            found |= {"threshold": self.threshold, "fraction_below": float((truth < self.threshold).mean())}
-            found |= {} if cut is None else {"cut": cut}
+            figures |= {"threshold": self.threshold, "fraction_below": float((truth < self.threshold).mean())}
+            figures |= {} if cut is None else {"cut": cut}
         protocol = PROTOCOL | {
             "prediction": f"mean of the values by softmax(score / {temperature:.6g}), scores averaged over templates"
             if self.prediction == "mean"
@@ -153,9 +153,9 @@ class ZeroShotRegression(PromptTask):
                 resamples=settings.bootstrap,
                 seed=settings.seed,
             )
-            found, details = found | report.tables, details | {"uncertainty": report}
+            figures, details = figures | report.tables, details | {"uncertainty": report}
             origin["protocol"] |= report.protocol
-        return EvalResult("regression", found, origin, details | {"target": self.target, "embedding": samples})
+        return EvalResult("regression", figures, origin, details | {"target": self.target, "embedding": samples})
 
 
 def _training_mean(data: Dataset, target: str) -> float | None:

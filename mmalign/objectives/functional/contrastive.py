@@ -131,15 +131,15 @@ def partial_clip_loss(
     lse_rows, lse_columns = dot_logsumexp(x, b)
     if merge is not None:
         lse_columns = merge(lse_columns)
-    found = _positives(x, b, rows, groups_a, groups_b)
+    positives = _positives(x, b, rows, groups_a, groups_b)
     # A row without positives may have a log-sum-exp of -inf (no column at all); a product would not keep it out.
-    row_loss = torch.where(found.of_rows[rows] > 0, lse_rows, 0.0).sum()
-    column_loss = torch.where(found.of_columns > 0, lse_columns, 0.0)[columns].sum()
-    count_rows = (found.of_rows > 0).sum().clamp(min=1)
-    count_columns = (found.of_columns > 0).sum().clamp(min=1)
+    row_loss = torch.where(positives.of_rows[rows] > 0, lse_rows, 0.0).sum()
+    column_loss = torch.where(positives.of_columns > 0, lse_columns, 0.0)[columns].sum()
+    count_rows = (positives.of_rows > 0).sum().clamp(min=1)
+    count_columns = (positives.of_columns > 0).sum().clamp(min=1)
     # sum_i mean_{j in P(i)} s_ij and sum_j mean_{i in P(j)} s_ij run over the same pairs with different weights.
-    by_row = (found.dots / found.of_rows[rows].clamp(min=1)).sum()
-    by_column = (found.dots / found.of_own_side.clamp(min=1)).sum()
+    by_row = (positives.dots / positives.of_rows[rows].clamp(min=1)).sum()
+    by_column = (positives.dots / positives.of_own_side.clamp(min=1)).sum()
     return ((row_loss - by_row) / count_rows + (column_loss - by_column) / count_columns) / 2
 
 
@@ -164,8 +164,8 @@ def partial_siglip_loss(
         groups_b: Groups of all columns.
         count: Number of rows of the global batch; default: that of `x`.
     """
-    found = _positives(x, b, rows, groups_a, groups_b)
-    positives = found.dots.sum() + bias.sum() * found.of_rows[rows].sum()
+    positive_pairs = _positives(x, b, rows, groups_a, groups_b)
+    positives = positive_pairs.dots.sum() + bias.sum() * positive_pairs.of_rows[rows].sum()
     if positives.device.type == "cpu" and not bool(positives.isfinite()):
         # The sum over all pairs is finite where every product with an infinite row is -infinity.
         raise not_finite()
@@ -191,8 +191,8 @@ def _positives(x: Tensor, b: Tensor, rows: slice, groups_a: Tensor | None, group
     # The index of a group's first member in the sorted list numbers the groups of b below len(b), without a
     # synchronisation with the GPU for the number of groups.
     sums = torch.zeros_like(b).index_add(0, torch.searchsorted(sorted_b, groups_b), b)
-    place = torch.searchsorted(sorted_b, own).clamp(max=len(b) - 1)
-    dots = (x * sums[place]).sum(1) * (of_rows[rows] > 0)
+    index = torch.searchsorted(sorted_b, own).clamp(max=len(b) - 1)
+    dots = (x * sums[index]).sum(1) * (of_rows[rows] > 0)
     return _Positives(dots, of_rows, of_columns, _occurrences(sorted_a, own))
 
 

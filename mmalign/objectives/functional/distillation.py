@@ -142,7 +142,7 @@ def relation_rows(
     if not 0 < temperature < math.inf:
         raise UserError(f"temperature: expected a number above 0, got {temperature}")
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-    a, all_a, b, all_b = (side.to(dtype) for side in (a, all_a, b.detach(), all_b.detach()))
+    a, all_a, b, all_b = (tensor.to(dtype) for tensor in (a, all_a, b.detach(), all_b.detach()))
     refuse_not_finite("relation_loss", a, all_a, b, all_b)
     itself = torch.arange(rows.start, rows.stop, device=a.device)[:, None] == torch.arange(len(all_a), device=a.device)
     student = torch.where(itself, _FAR, dot_products(a, all_a) / temperature).log_softmax(1)

@@ -173,6 +173,6 @@ def wide(
             raise UserError(f"expected means and log-variances of one shape (rows, dim), got {came}")
     if mean_a.shape[1] != mean_b.shape[1]:
         raise UserError(f"expected a and b of one width, got {mean_a.shape[1]} and {mean_b.shape[1]}")
-    given = (mean_a, log_variance_a, mean_b, log_variance_b)
-    dtype = torch.float64 if any(t.dtype == torch.float64 for t in given) else torch.float32
+    tensors = (mean_a, log_variance_a, mean_b, log_variance_b)
+    dtype = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
     return mean_a.to(dtype), log_variance_a.to(dtype), mean_b.to(dtype), log_variance_b.to(dtype)

@@ -118,11 +118,11 @@ def _dots(a: Tensor, b: Tensor) -> Tensor:
 def _tiles(a: Tensor, b: Tensor) -> Iterator[tuple[slice, slice]]:
     if not a.shape[1] or not b.shape[1]:
         return  # no token: every score is 0
-    side = TILE.get(a.device.type, 4096)
-    high, wide = max(1, side // a.shape[1]), max(1, side // b.shape[1])
-    for top in range(0, len(a), high):
-        for left in range(0, len(b), wide):
-            yield slice(top, min(top + high, len(a))), slice(left, min(left + wide, len(b)))
+    tile = TILE.get(a.device.type, 4096)
+    height, width = max(1, tile // a.shape[1]), max(1, tile // b.shape[1])
+    for top in range(0, len(a), height):
+        for left in range(0, len(b), width):
+            yield slice(top, min(top + height, len(a))), slice(left, min(left + width, len(b)))
 
 
 def _weights(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -133,9 +133,9 @@ def _far(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where(mask, 0.0, _FAR).to(dtype)[:, :, None]
 
 
-def _check(side: str, tokens: Tensor, mask: Tensor) -> None:
+def _check(name: str, tokens: Tensor, mask: Tensor) -> None:
     if tokens.ndim != 3 or mask.shape != tokens.shape[:2]:
         came = f"{tuple(tokens.shape)} with a mask of {tuple(mask.shape)}"
-        raise UserError(f"side {side}: expected tokens (batch, length, dim) and a mask (batch, length), got {came}")
+        raise UserError(f"tower {name}: expected tokens (batch, length, dim) and a mask (batch, length), got {came}")
     if mask.dtype != torch.bool:
-        raise UserError(f"side {side}: expected a mask of True and False, got {mask.dtype}")
+        raise UserError(f"tower {name}: expected a mask of True and False, got {mask.dtype}")

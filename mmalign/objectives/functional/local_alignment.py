@@ -59,7 +59,7 @@ def local_alignment_loss(
 
     Example:
         >>> same, real = torch.eye(4)[None], torch.ones(1, 4).bool()
-        >>> local_alignment_loss(same, real, same, real)  # each token finds itself on the other side
+        >>> local_alignment_loss(same, real, same, real)  # each token finds itself in the other tower
         tensor(0.0003)
         >>> alike = same[:, :1].expand(1, 4, 4)  # nothing to tell apart: 2 log 4
         >>> local_alignment_loss(alike, real, alike, real)
@@ -105,17 +105,17 @@ def local_alignment(
     return torch.where(counts, of_a + of_b, 0.0), counts
 
 
-def unit_tokens(side: str, tokens: Tensor, mask: Tensor) -> Tensor:
+def unit_tokens(name: str, tokens: Tensor, mask: Tensor) -> Tensor:
     """Real tokens normalised, padding zero; float32 (float64 where the tokens are)."""
     if tokens.ndim != 3 or mask.shape != tokens.shape[:2] or mask.dtype != torch.bool:
         came = f"{tuple(tokens.shape)} with a mask of {tuple(mask.shape)}, {mask.dtype}"
         raise UserError(
-            f"side {side}: expected tokens (batch, length, dim) and a mask (batch, length) of booleans, got {came}"
+            f"tower {name}: expected tokens (batch, length, dim) and a mask (batch, length) of booleans, got {came}"
         )
-    wide = torch.where(mask[:, :, None], tokens.to(torch.promote_types(tokens.dtype, torch.float32)), 0.0)
-    if wide.device.type == "cpu" and not bool(wide.isfinite().all()):
-        raise UserError(f"side {side}: expected finite tokens wherever the mask is True, NaN or infinity came")
-    return F.normalize(wide, dim=2, eps=1e-8)
+    values = torch.where(mask[:, :, None], tokens.to(torch.promote_types(tokens.dtype, torch.float32)), 0.0)
+    if values.device.type == "cpu" and not bool(values.isfinite().all()):
+        raise UserError(f"tower {name}: expected finite tokens wherever the mask is True, NaN or infinity came")
+    return F.normalize(values, dim=2, eps=1e-8)
 
 
 def _side(
@@ -130,12 +130,12 @@ def _side(
     return (each * weights).sum(1)  # pads have weight 0
 
 
-def _weights(side: str, weights: Tensor | None, mask: Tensor, dtype: torch.dtype) -> Tensor:
+def _weights(name: str, weights: Tensor | None, mask: Tensor, dtype: torch.dtype) -> Tensor:
     if weights is None:
         return mask.to(dtype) / mask.sum(1, keepdim=True).clamp(min=1)
     if weights.shape != mask.shape:
-        raise UserError(f"weights_{side}: expected shape {tuple(mask.shape)}, got {tuple(weights.shape)}")
+        raise UserError(f"weights_{name}: expected shape {tuple(mask.shape)}, got {tuple(weights.shape)}")
     weights = torch.where(mask, weights.detach().to(dtype), 0.0)
     if weights.device.type == "cpu" and not bool(((weights >= 0) & weights.isfinite()).all()):
-        raise UserError(f"weights_{side}: expected weights of at least 0, got a negative one, NaN or infinity")
+        raise UserError(f"weights_{name}: expected weights of at least 0, got a negative one, NaN or infinity")
     return weights / weights.sum(1, keepdim=True).clamp(min=torch.finfo(dtype).tiny)

@@ -115,6 +115,6 @@ def _checked(name: str, a: Tensor, b: Tensor, mask: Tensor) -> tuple[Tensor, Ten
             f"{tuple(a.shape)}, {tuple(b.shape)} and {tuple(mask.shape)} of {mask.dtype}"
         )
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-    kept = [torch.where(mask[:, :, None], values.to(dtype), 0.0) for values in (a, b)]
-    refuse_not_finite(name, *kept)
-    return kept[0], kept[1]
+    unpadded = [torch.where(mask[:, :, None], values.to(dtype), 0.0) for values in (a, b)]
+    refuse_not_finite(name, *unpadded)
+    return unpadded[0], unpadded[1]

@@ -66,13 +66,13 @@ def prototype_loss(
         >>> prototype_loss(scores, scores, codes_a=codes, codes_b=codes)  # log 4
         tensor(1.3863)
     """
-    given = (scores_a, scores_b, codes_a, codes_b)
-    if scores_a.ndim != 2 or any(tensor.shape != scores_a.shape for tensor in given):
-        came = ", ".join(str(tuple(tensor.shape)) for tensor in given)
+    tensors = (scores_a, scores_b, codes_a, codes_b)
+    if scores_a.ndim != 2 or any(tensor.shape != scores_a.shape for tensor in tensors):
+        came = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         raise UserError(f"expected scores and codes of one shape (rows, prototypes), got {came}")
     if not 0 < temperature < math.inf:
         raise UserError(f"temperature: expected a number above 0, got {temperature}")
-    dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in given) else torch.float32
+    dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
     a, b, of_a, of_b = (tensor.to(dtype) for tensor in (scores_a, scores_b, codes_a.detach(), codes_b.detach()))
     total = (of_b * (a / temperature).log_softmax(1)).sum() + (of_a * (b / temperature).log_softmax(1)).sum()
     if total.device.type == "cpu" and not bool(total.isfinite()):

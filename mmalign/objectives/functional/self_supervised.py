@@ -36,11 +36,12 @@ def view_rows(a: Tensor, b: Tensor, predicted_a: Tensor, predicted_b: Tensor) ->
         >>> view_rows(one, one, one, one), view_rows(one, one, other, other)
         (tensor([-1., -1.]), tensor([-0., -0.]))
     """
-    sides = (a, b, predicted_a, predicted_b)
-    if a.ndim != 2 or any(side.shape != a.shape for side in sides):
-        raise UserError(f"expected four tensors (n, dim) of one shape, got {[tuple(side.shape) for side in sides]}")
-    dtype = torch.float64 if any(side.dtype == torch.float64 for side in sides) else torch.float32
-    a, b, predicted_a, predicted_b = (side.to(dtype) for side in (a.detach(), b.detach(), predicted_a, predicted_b))
+    tensors = (a, b, predicted_a, predicted_b)
+    if a.ndim != 2 or any(tensor.shape != a.shape for tensor in tensors):
+        came = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+        raise UserError(f"expected four tensors (n, dim) of one shape, got {came}")
+    dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
+    a, b, predicted_a, predicted_b = (tensor.to(dtype) for tensor in (a.detach(), b.detach(), predicted_a, predicted_b))
     refuse_not_finite("view_rows", a, b, predicted_a, predicted_b)
     return -(F.cosine_similarity(predicted_a, b) + F.cosine_similarity(predicted_b, a)) / 2
 
@@ -63,9 +64,9 @@ def feature_std(vectors: Tensor) -> Tensor:
         >>> feature_std(torch.eye(2)).round(decimals=4), feature_std(torch.eye(2)[[0, 0, 0]]).round(decimals=4)
         (tensor([0.7071, 0.7071]), tensor([0., 0.]))
     """
-    wide = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
-    variance = wide.var(0, correction=0) if len(wide) else wide.sum(0)
-    return torch.sqrt(wide.shape[1] * variance + TINY)
+    values = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+    variance = values.var(0, correction=0) if len(values) else values.sum(0)
+    return torch.sqrt(values.shape[1] * variance + TINY)
 
 
 def variance_hinge(vectors: Tensor) -> Tensor:

@@ -174,8 +174,8 @@ def _project(x: Tensor, out: Tensor) -> None:
     # The threshold is never more than one below the maximum: nothing lower matters, -inf included.
     ordered = out.clamp(min=-1.0).sort(-1, descending=True).values
     total = ordered.cumsum(-1)
-    place = torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
-    size = (1 + place * ordered > total).sum(-1, keepdim=True).clamp(min=1)
+    rank = torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
+    size = (1 + rank * ordered > total).sum(-1, keepdim=True).clamp(min=1)
     out.sub_((total.gather(-1, size - 1) - 1) / size).clamp_(min=0.0)
 
 
@@ -197,8 +197,8 @@ class _MaxScores(torch.autograd.Function):
                 # (codes, samples, tokens): tokens are contiguous, for a fast maximum over them.
                 scores = memory[: (codes.stop - codes.start) * len(block)].view(-1, len(block))
                 torch.mm(codebook[codes], block.T, out=scores)  # autocast leaves `out=` alone
-                found = scores.view(-1, *pads.shape).masked_fill_(pads, -math.inf).max(2)
-                pooled[samples, codes], winner[codes, samples] = found.values.T, found.indices
+                largest = scores.view(-1, *pads.shape).masked_fill_(pads, -math.inf).max(2)
+                pooled[samples, codes], winner[codes, samples] = largest.values.T, largest.indices
         ctx.save_for_backward(tokens, mask, codebook, winner)
         ctx.chunk = chunk
         return pooled.masked_fill_(~mask.any(1, keepdim=True), 0.0)
@@ -240,11 +240,11 @@ def _to_tokens(grad: Tensor, winner: Tensor, codebook: Tensor, length: int) -> T
     # One bag per token: the codes for which it is maximal, ordered by token.
     count, batch = winner.shape
     out = codebook.new_empty(batch, length, codebook.shape[1])
-    places = torch.arange(length, dtype=winner.dtype, device=winner.device)
+    positions = torch.arange(length, dtype=winner.dtype, device=winner.device)
     for samples in _slices(batch, max(1, _SORTED // count)):
         ordered = winner[:, samples].T.sort(1)
         some = len(ordered.values)
-        starts = torch.searchsorted(ordered.values.contiguous(), places.expand(some, length).contiguous())
+        starts = torch.searchsorted(ordered.values.contiguous(), positions.expand(some, length).contiguous())
         starts += torch.arange(some, device=starts.device)[:, None] * count
         weights = grad[samples].gather(1, ordered.indices)
         bags = F.embedding_bag(

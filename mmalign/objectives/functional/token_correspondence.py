@@ -21,10 +21,10 @@ def alike(tokens_a: Tensor, mask_a: Tensor, tokens_b: Tensor, mask_b: Tensor) ->
     Raises:
         UserError: shapes do not fit, or (on the CPU) a real token holds NaN or infinity.
     """
-    for side, tokens, mask in (("a", tokens_a, mask_a), ("b", tokens_b, mask_b)):
+    for name, tokens, mask in (("a", tokens_a, mask_a), ("b", tokens_b, mask_b)):
         if tokens.ndim != 2 or mask.shape != tokens.shape[:1] or mask.dtype != torch.bool:
             came = f"{tuple(tokens.shape)} with a mask {tuple(mask.shape)} of {mask.dtype}"
-            raise UserError(f"side {side}: expected tokens (length, dim) and a mask (length,) of booleans, got {came}")
+            raise UserError(f"tower {name}: expected tokens (length, dim) and a mask (length,) of booleans, got {came}")
     if tokens_a.shape[1] != tokens_b.shape[1]:
         raise UserError(f"expected tokens of one width, got {tokens_a.shape[1]} and {tokens_b.shape[1]}")
     dtype = torch.promote_types(torch.promote_types(tokens_a.dtype, tokens_b.dtype), torch.float32)
@@ -117,5 +117,5 @@ def code_shares(queries: Tensor, mask: Tensor, codebook: Tensor, weights: Tensor
 
 def _even(each: Tensor, real: Tensor) -> Tensor:
     """Rescale rows or columns that each sum to one, so that the matrix sums to one; 0 at padding."""
-    kept = each.masked_fill(~real, 0.0)
-    return kept / kept.sum().clamp(min=torch.finfo(each.dtype).tiny)
+    unpadded = each.masked_fill(~real, 0.0)
+    return unpadded / unpadded.sum().clamp(min=torch.finfo(each.dtype).tiny)

@@ -102,23 +102,23 @@ def shared_maps(
         raise UserError(
             f"CCA initialisation: expected a ridge of at least 0 for each of {len(views)} views, got {ridge}"
         )
-    kept = present.sum(1) > 1  # a row with one view has no information on shared directions
-    counts = present[kept].sum(1)
-    found, blocks = [], []
+    paired = present.sum(1) > 1  # a row with one view has no information on shared directions
+    counts = present[paired].sum(1)
+    svds, blocks = [], []
     for index, (view, strength) in enumerate(zip(views, ridge, strict=True)):
-        there = present[kept, index]
+        there = present[paired, index]
         if there.sum() < 2:
             raise UserError(f"CCA initialisation: view {index + 1} shares {there.sum()} rows with others; expected two")
-        rows = _rows(view, f"view {index + 1}", kept & present[:, index])[kept]
+        rows = _rows(view, f"view {index + 1}", paired & present[:, index])[paired]
         u, s, v = directions(rows * there[:, None], seed)
-        found.append((u, s / (s**2 + strength), v))
+        svds.append((u, s / (s**2 + strength), v))
         blocks.append(u * (s / (s**2 + strength) ** 0.5) / counts[:, None] ** 0.5)
     joined = np.concatenate(blocks, axis=1)
     mu, common = _strongest(joined, dim)
     mean = counts.mean()
     weight = ((mean * mu - 1) / (mean - 1)).clip(min=0) ** power
     common = common / counts[:, None] ** 0.5
-    return [torch.from_numpy(v @ (shrunk[:, None] * (u.T @ common)) * weight).float() for u, shrunk, v in found]
+    return [torch.from_numpy(v @ (shrunk[:, None] * (u.T @ common)) * weight).float() for u, shrunk, v in svds]
 
 
 def _strongest(joined: NDArray[np.float64], dim: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -130,8 +130,8 @@ def _strongest(joined: NDArray[np.float64], dim: int) -> tuple[NDArray[np.float6
     mu, vectors = mu[::-1], vectors[:, ::-1]
     if n <= m:
         return mu, vectors
-    kept = mu > 1e-9 * mu[0]
-    return mu[kept], joined @ vectors[:, kept] / np.sqrt(mu[kept])
+    strong = mu > 1e-9 * mu[0]
+    return mu[strong], joined @ vectors[:, strong] / np.sqrt(mu[strong])
 
 
 def _rows(values: Any, where: str, counted: NDArray[np.bool_] | None = None) -> Rows:

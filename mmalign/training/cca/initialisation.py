@@ -104,19 +104,19 @@ def _features(model: Aligner, data: "Dataset", name: str, batch_size: int) -> tu
         return vstack(every).tocsr() if issparse(every[0]) else np.concatenate(every)
 
     batches = data.split("train").batches(name, model.transforms[name], batch_size=batch_size)
-    made = run_batches(model, batches, forward, join)
-    if made is None:
+    outputs = run_batches(model, batches, forward, join)
+    if outputs is None:
         raise UserError(f"model.cca_init: no training row has the tower {name!r}")
-    features, owners = made[0], made[1].tolist()
+    features, owners = outputs[0], outputs[1].tolist()
     first = {record: index for index, record in reversed(list(enumerate(owners)))}
     return features, first
 
 
-def _plain(found: Tensor) -> Rows:
-    if found.is_sparse:
-        found = found.coalesce().cpu()
-        return csr_array((found.values().double().numpy(), found.indices().numpy()), shape=tuple(found.shape))
-    return found.double().cpu().numpy()
+def _plain(features: Tensor) -> Rows:
+    if features.is_sparse:
+        features = features.coalesce().cpu()
+        return csr_array((features.values().double().numpy(), features.indices().numpy()), shape=tuple(features.shape))
+    return features.double().cpu().numpy()
 
 
 def _head(model: Aligner, name: str) -> Any:

@@ -33,8 +33,8 @@ def directions(rows: Rows, seed: int) -> tuple[NDArray[Any], NDArray[np.float64]
         return _strongest(rows, seed)
     gram = rows @ rows.T if n <= f else rows.T @ rows
     squares, vectors = np.linalg.eigh(_dense(gram))
-    kept = squares > 1e-9 * squares[-1]
-    s, vectors = np.sqrt(squares[kept]), vectors[:, kept]
+    strong = squares > 1e-9 * squares[-1]
+    s, vectors = np.sqrt(squares[strong]), vectors[:, strong]
     return (vectors, s, (rows.T @ vectors) / s) if n <= f else ((rows @ vectors) / s, s, vectors)
 
 
@@ -56,8 +56,8 @@ def _strongest(rows: Rows, seed: int) -> tuple[NDArray[Any], NDArray[np.float64]
     spanned = qr(spanned, mode="economic", overwrite_a=True)[0]
     small = across @ spanned  # (f, width)
     squares, turn = np.linalg.eigh((small.T @ small).astype(np.float64))
-    kept = (squares > 1e-6 * squares[-1]) & (np.arange(width) >= width - STRONGEST)  # above float32 precision
-    s, turn = np.sqrt(squares[kept]), turn[:, kept]
+    strong = (squares > 1e-6 * squares[-1]) & (np.arange(width) >= width - STRONGEST)  # above float32 precision
+    s, turn = np.sqrt(squares[strong]), turn[:, strong]
     return spanned @ turn.astype(np.float32), s, small @ (turn / s).astype(np.float32)
 
 

@@ -99,7 +99,7 @@ def test_groups_in_a_corpus(model: Aligner, data: Dataset) -> None:
         model, data, a="left", b="right", split="test", bootstrap=0, gallery="corpus", relevance="group"
     )
     # g0: r0 and r1. g1: r3 and w, which also answer the unlisted r2.
-    assert result.details["left_to_right"].right.tolist() == [2, 2, 2, 2]
+    assert result.details["left_to_right"].relevant.tolist() == [2, 2, 2, 2]
 
 
 def test_equal_content_in_a_corpus(model: Aligner, paired: Make, unit: Unit, listing: dict[str, list[Record]]) -> None:
@@ -111,7 +111,7 @@ def test_equal_content_in_a_corpus(model: Aligner, paired: Make, unit: Unit, lis
     pair = evaluate_retrieval(model, data, **ask)
     assert pair.details["left_to_words"].queries.tolist() == [1]
     content = evaluate_retrieval(model, data, **ask, relevance="content")
-    assert content.details["left_to_words"].right.tolist() == [2, 1]
+    assert content.details["left_to_words"].relevant.tolist() == [2, 1]
 
 
 def test_a_candidate_answers_for_its_row(
@@ -123,7 +123,7 @@ def test_a_candidate_answers_for_its_row(
     listing["left"] = [candidate(name, unit(1, i), "left") for i, name in enumerate(["b", "a", "x"])]
     ask = {"a": "words", "b": "left", "split": "test", "bootstrap": 0, "gallery": "corpus"}
     found = evaluate_retrieval(model, paired(rows, ("left", "words")), **ask, relevance="content")
-    assert found.details["words_to_left"].right.tolist() == [2, 2]
+    assert found.details["words_to_left"].relevant.tolist() == [2, 2]
     assert found.scores["words_to_left"]["no_relevant_item"] == 1
 
 
@@ -148,9 +148,9 @@ def test_decoded_corpus_records_are_released(model: Aligner, data: Dataset) -> N
     records = corpora(data, ("left", "right"), "corpus")["right"]
     made = embed_corpus(model, data, "right", records, batch_size=2)
     assert data.store.used_bytes == before
-    assert made.side.record_indices.tolist() == list(range(6))
+    assert made.embedded.record_indices.tolist() == list(range(6))
     direct = model.encode("right", [record.values["right"][0] for record in records])
-    torch.testing.assert_close(made.side.embedding.vector, direct.vector)
+    torch.testing.assert_close(made.embedded.embedding.vector, direct.vector)
 
 
 def test_corpus_is_read_at_once(
@@ -182,10 +182,10 @@ def test_corpus_is_read_at_once(
     asked.clear()  # its own rows
     made = embed_corpus(model, data, "words", records, batch_size=3)
     assert asked == [(tmp_path, texts)]
-    assert made.side.record_indices.tolist() == [0, 1, 3]
+    assert made.embedded.record_indices.tolist() == [0, 1, 3]
     assert "corpus:r2 words: expected a sentence, got nonsense" in made.rejected[0]
-    expected = alone.side.embedding.vector[[0, 1, 3]]
-    torch.testing.assert_close(made.side.embedding.vector, expected)
+    expected = alone.embedded.embedding.vector[[0, 1, 3]]
+    torch.testing.assert_close(made.embedded.embedding.vector, expected)
 
 
 def test_no_corpus(model: Aligner, paired: Make, random_rows: Callable[..., Any]) -> None:
@@ -229,7 +229,7 @@ def test_what_is_printed_is_what_is_kept(
     for words in (
         "left -> right: gallery of 6 items, the corpus", "right -> left: gallery of 4 items, the split",
         "ties are resolved pessimistically",
-        "test of manifest: 4 rows, 0 set aside", "seen in training", "no relevant item", "hit@2",
+        "test of manifest: 4 rows, 0 rejected", "seen in training", "no relevant item", "hit@2",
     ):  # fmt: skip
         assert words in said
     kept = json.loads(json.dumps(result.to_json()))["provenance"]
@@ -237,19 +237,19 @@ def test_what_is_printed_is_what_is_kept(
         "source": "manifest",
         "options": {},
         "used": 4,
-        "set_aside": 0,
+        "rejected": 0,
         "incomplete": 0,
         "reasons": [],
     }
 
 
-def test_rows_set_aside_are_counted(model: Aligner, paired: Make, unit: Unit) -> None:
+def test_rejected_rows_are_counted(model: Aligner, paired: Make, unit: Unit) -> None:
     rows = [{"id": f"r{i}", "left": unit(1, i), "right": unit(1, i)} for i in range(200)]
     rows[7]["id"] = "r6"
     del rows[9]["right"]
     result = evaluate_retrieval(model, paired(rows), a="left", b="right", split="test", bootstrap=0)
     counts = result.provenance["rows"]
-    assert (counts["used"], counts["set_aside"], counts["incomplete"]) == (198, 1, 1)
+    assert (counts["used"], counts["rejected"], counts["incomplete"]) == (198, 1, 1)
     assert "expected an id of its own" in counts["reasons"][0]
     assert "expected a value in column 'right'" in counts["reasons"][1]
 

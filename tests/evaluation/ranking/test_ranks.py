@@ -47,7 +47,7 @@ def check(scores: np.ndarray, right: np.ndarray, ks: tuple[int, ...], pairs: int
             ranks(queries, gallery, csr_array(right), score=inner, ks=ks, pairs=pairs)
         return
     got = ranks(queries, gallery, csr_array(right), score=inner, ks=ks, pairs=pairs)
-    assert list(zip(got.best.tolist(), got.right.tolist(), got.found.tolist(), strict=True)) == expected
+    assert list(zip(got.best.tolist(), got.relevant.tolist(), got.retrieved.tolist(), strict=True)) == expected
     assert got.queries.tolist() == right.any(axis=1).nonzero()[0].tolist()
     assert got.gallery == scores.shape[1]
 
@@ -87,7 +87,7 @@ def test_long_rows_are_counted_exactly() -> None:
 def test_tables_by_hand(row: list[float], right: list[int], best: int, found: list[int]) -> None:
     queries, gallery = table([row])
     got = ranks(queries, gallery, csr_array([right]), score=inner, ks=(1, 2))
-    assert (got.best.tolist(), got.found.tolist()) == ([best], [found])
+    assert (got.best.tolist(), got.retrieved.tolist()) == ([best], [found])
 
 
 def test_last_bits_are_a_tie() -> None:
@@ -107,7 +107,7 @@ def test_chunks_change_nothing() -> None:
     whole = ranks(queries, gallery, right, score=inner)
     for pairs in (1, 33, 70, 500):
         part = ranks(queries, gallery, right, score=inner, pairs=pairs)
-        for name in ("queries", "best", "right", "found"):
+        for name in ("queries", "best", "relevant", "retrieved"):
             torch.testing.assert_close(getattr(part, name), getattr(whole, name))
 
 

@@ -67,7 +67,7 @@ def test_the_whole_gallery_is_the_full_score(ties: str) -> None:
     again = rank_blocks(
         reranked_blocks(queries, gallery, score=MODEL.similarity_pairwise, depth=40), right, gallery=40, ties=ties
     )
-    for name in ("queries", "best", "right", "found", "hits"):
+    for name in ("queries", "best", "relevant", "retrieved", "hits"):
         torch.testing.assert_close(getattr(again, name), getattr(full, name))
 
 

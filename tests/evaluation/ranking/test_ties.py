@@ -58,7 +58,7 @@ def test_equals_the_mean_over_all_orders(data: st.DataObject) -> None:
         best, hits, found = slow(scores[query], right[query].astype(bool), ks)
         assert got.best[query].item() == pytest.approx(best, abs=1e-9)
         assert got.hits[query].tolist() == pytest.approx(hits, abs=1e-9)
-        assert got.found[query].tolist() == pytest.approx(found, abs=1e-9)
+        assert got.retrieved[query].tolist() == pytest.approx(found, abs=1e-9)
 
 
 def test_queries_with_fewer_right_answers_than_their_neighbours() -> None:
@@ -66,7 +66,7 @@ def test_queries_with_fewer_right_answers_than_their_neighbours() -> None:
     for ks in ((1, 2, 3), ()):
         got = ranks(*table(np.zeros((2, 2))), csr_array([[1, 0], [1, 1]]), score=inner, ks=ks, ties="middle")
         assert got.hits is not None
-        assert got.found.tolist() == [[0.5, 1, 1][: len(ks)], [1, 2, 2][: len(ks)]]
+        assert got.retrieved.tolist() == [[0.5, 1, 1][: len(ks)], [1, 2, 2][: len(ks)]]
         assert got.hits.tolist() == [[0.5, 1, 1][: len(ks)], [1, 1, 1][: len(ks)]]
 
 
@@ -91,7 +91,7 @@ def test_without_ties_the_rules_agree() -> None:
     scores, right = rng.permutation(600).reshape(10, 60), csr_array(rng.random((10, 60)) < 0.1)
     worst, middle = (ranks(*table(scores), right, score=inner, ties=ties) for ties in ("worst", "middle"))
     assert worst.best.tolist() == middle.best.tolist()
-    assert worst.found.tolist() == middle.found.tolist()
+    assert worst.retrieved.tolist() == middle.retrieved.tolist()
     assert all(worst.hit(place).tolist() == middle.hit(place).tolist() for place in range(3))
 
 
@@ -118,7 +118,7 @@ def test_scores_that_come_transposed() -> None:
     scores = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 2.0]]).T
     right = csr_array([[1, 1, 0], [0, 1, 1]])
     found = rank_blocks([Block(0, scores, margin_of(scores))], right, gallery=3, ks=(1,), ties="middle")
-    assert found.found.tolist() == [[1], [1]]
+    assert found.retrieved.tolist() == [[1], [1]]
     assert found.best.tolist() == [0, 0]
 
 

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
-from mmalign.evaluation.probing.features import random_copy, side_features
+from mmalign.evaluation.probing.features import random_copy, tower_features
 from mmalign.evaluation.probing.label_fractions import shots_of_classes, strata_of_numbers, stratified_fraction
 from mmalign.evaluation.probing.linear_models import less_error, logistic, mean_area, one_vs_rest, probe, ridge
 from mmalign.evaluation.run_task import evaluate
@@ -174,11 +174,11 @@ def test_a_random_copy_is_of_the_same_make(model: Aligner, paired: Make) -> None
     assert not any(torch.equal(made[1], vector) for vector in (made[0], made[3]))
     data = paired([{"words": "a red disc"}, {"words": "two cats"}], ("words",))
     for kind, width in (("encoder", 16), ("embedding", 8)):
-        features, rows = side_features(model, data, "words", "test", kind=kind)
+        features, rows = tower_features(model, data, "words", "test", kind=kind)
         assert (features.shape, rows.tolist()) == ((2, width), [0, 1])
     np.testing.assert_allclose(features[0], made[0][0], atol=1e-6)
     with pytest.raises(UserError, match="did you mean 'encoder'"):
-        side_features(model, data, "words", "test", kind="encodr")
+        tower_features(model, data, "words", "test", kind="encodr")
 
 
 def test_errors(model: Aligner, paired: Make) -> None:

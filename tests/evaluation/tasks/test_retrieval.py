@@ -236,6 +236,6 @@ def test_real_digits() -> None:
     own = [record.labels[0] for record in data.split("validation").records]
     for place, name in enumerate(own):
         if name in per_class:
-            assert int(ranks.right[place]) == 5 * per_class[name]
+            assert int(ranks.relevant[place]) == 5 * per_class[name]
     assert found.scores["image_to_text"]["hit@1"] < 0.5
     assert found.scores["image_to_text"]["recall@10"] < 0.06  # ten of about 180 right answers at most

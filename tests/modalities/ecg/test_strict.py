@@ -1,4 +1,4 @@
-"""What is doubtful is kept with a warning, or, where the tower is strict, set aside with the reason."""
+"""Doubtful records: a warning, or, where the tower is strict, a rejection with the reason."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ def data(table: Path) -> list[str]:
 
 
 def run(table: Path, out: Path, *more: str) -> list[dict[str, str]]:
-    """What a training set aside."""
+    """The records that a training rejected."""
     brief = ["--data.batch_size=4", "--model.dim=4", "--trainer.max_epochs=1", "--trainer.limit_train_batches=1"]
     train("ecg-text/clip", [*data(table), *brief, f"--out={out}", *more])
     return [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
@@ -52,7 +52,7 @@ def test_a_wrong_unit_is_kept_with_a_warning(table: Path, tmp_path: Path, caplog
     assert len(mmalign.load(tmp_path).encode("ecg", table.parent / "11.npz")) == 1
 
 
-def test_a_wrong_unit_is_set_aside_where_the_tower_is_strict(table: Path, tmp_path: Path) -> None:
+def test_a_strict_tower_rejects_a_wrong_unit(table: Path, tmp_path: Path) -> None:
     (rejected,) = run(table, tmp_path, STRICT)
     assert (rejected["file"], rejected["tower"]) == ("11.npz", "ecg")
     assert "the unit looks like" in rejected["reason"]

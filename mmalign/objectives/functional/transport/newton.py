@@ -122,8 +122,8 @@ class _Path:
         solved = self.error <= torch.where(self.wide == 1, tolerance, self.loose)
         self.since = torch.where(solved, 0, self.since + 1)
         stuck = (self.since >= STUCK) & (self.error > SETTLED * self.mass)
-        wide = torch.where(solved, self.wide * FACTOR, torch.where(stuck, self.wide * BACK, self.wide))
-        self.wide = torch.minimum(wide, self.widest).clamp(min=1.0)
+        widened = torch.where(solved, self.wide * FACTOR, torch.where(stuck, self.wide * BACK, self.wide))
+        self.wide = torch.minimum(widened, self.widest).clamp(min=1.0)
         self.loose = torch.where(stuck, self.loose * TIGHTER, self.loose)
         self.since = torch.where(stuck, 0, self.since)
 

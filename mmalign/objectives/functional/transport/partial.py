@@ -70,13 +70,13 @@ def partial_sinkhorn(
         middle = (real.low + real.high) / 2
         whole = _with_dummies(real, amount, middle)
         begun = None if begun is None else pad(torch.where(real.b > 0, begun - middle[:, None], 0.0), (0, 1))
-        found = solve_problems(whole, begun, tolerance, max_iterations, gradient)
+        solution = solve_problems(whole, begun, tolerance, max_iterations, gradient)
         corner = whole.epsilon * whole.a[:, -1] * whole.b[:, -1]
         solved = Transport(
-            found.plan[:, :-1, :-1], found.value + middle * amount - corner, found.error, found.iterations
+            solution.plan[:, :-1, :-1], solution.value + middle * amount - corner, solution.error, solution.iterations
         )
-        staying = found.potentials[:, -1:] - middle[:, None]
-        solved.potentials = torch.where(real.b > 0, found.potentials[:, :-1] - staying, 0.0)
+        staying = solution.potentials[:, -1:] - middle[:, None]
+        solved.potentials = torch.where(real.b > 0, solution.potentials[:, :-1] - staying, 0.0)
         return solved
 
 

@@ -101,14 +101,14 @@ class Problems:
         """The same in float64."""
         return self._each(Tensor.double)
 
-    def at(self, wide: Tensor) -> "Problems":
+    def at(self, factor: Tensor) -> "Problems":
         """The same problems with epsilon multiplied by `wide`, `(batch,)`."""
-        return replace(self, epsilon=self.epsilon * wide)
+        return replace(self, epsilon=self.epsilon * factor)
 
     def turned(self) -> "Problems":
         """Columns become rows."""
-        sides = self.b, self.a, self.rho_b, self.rho_a
-        return Problems(self.cost.mT, self.epsilon, *sides, self.low, self.high, self.padded)
+        marginals = self.b, self.a, self.rho_b, self.rho_a
+        return Problems(self.cost.mT, self.epsilon, *marginals, self.low, self.high, self.padded)
 
     def rows_from(self, y: Tensor) -> Tensor:
         """Optimal row potentials for column potentials: `x_i = - LSE_j(log b_j + y_j + scores_ij) / (1 + give)`."""
@@ -168,17 +168,17 @@ def clean(cost: Tensor, epsilon: Tensor | float, masses: Sides, masks: Sides, rh
         raise UserError(f"cost: expected (batch, rows, columns), got shape {tuple(cost.shape)}")
     cost = cost.to(torch.promote_types(cost.dtype, torch.float32))
     shapes = cost.shape[:2], (cost.shape[0], cost.shape[2])
-    sides = [_side(name, cost, shape, *of) for name, shape, *of in zip("ab", shapes, masses, masks, strict=True)]
+    marginals = [_side(name, cost, shape, *of) for name, shape, *of in zip("ab", shapes, masses, masks, strict=True)]
     scale = per_problem("epsilon", epsilon, cost)
     rho_a, rho_b = (
         None if rho is None else per_problem(name, rho, cost)
         for name, rho in zip(("rho_a", "rho_b"), rhos, strict=True)
     )
-    (a, b), padded = sides, any(given is not None for given in (*masses, *masks)) or not cost.numel()
+    (a, b), padded = marginals, any(tensor is not None for tensor in (*masses, *masks)) or not cost.numel()
     if padded:
         # If one side has no mass, nothing can move: the other is set to zero too.
         both = (a > 0).any(1, keepdim=True) & (b > 0).any(1, keepdim=True)
-        a, b = (torch.where(both & (side > 0), side, 0.0) for side in (a, b))
+        a, b = (torch.where(both & (mass > 0), mass, 0.0) for mass in (a, b))
     if padded and cost.numel():
         # Entries without mass get the first real cost of their problem: finite, and within the range of the others.
         first = cost.detach()[
@@ -194,18 +194,18 @@ def clean(cost: Tensor, epsilon: Tensor | float, masses: Sides, masks: Sides, rh
     return Problems(cost, scale, a, b, rho_a, rho_b, low, high, padded)
 
 
-def per_problem(name: str, given: Tensor | float, cost: Tensor) -> Tensor:
+def per_problem(name: str, setting: Tensor | float, cost: Tensor) -> Tensor:
     """A number above 0 for each problem, `(batch,)`.
 
     Raises:
         UserError: it is none, or there are more or fewer of them than problems.
     """
-    value = torch.as_tensor(given, dtype=cost.dtype, device=cost.device)
+    value = torch.as_tensor(setting, dtype=cost.dtype, device=cost.device)
     if value.ndim > 1 or (value.ndim == 1 and len(value) not in (1, len(cost))):
         raise UserError(f"{name}: expected a number or one per problem ({len(cost)}), got shape {tuple(value.shape)}")
-    known = not isinstance(given, Tensor) or given.device.type == "cpu"
+    known = not isinstance(setting, Tensor) or setting.device.type == "cpu"
     if known and not bool(((value > 0) & (value < math.inf)).all()):
-        raise UserError(f"{name}: expected a finite number above 0, got {given}")
+        raise UserError(f"{name}: expected a finite number above 0, got {setting}")
     return value.expand(len(cost))
 
 
@@ -226,9 +226,9 @@ def starting(start: Tensor | None, problems: Problems) -> Tensor | None:
 
 
 def _side(name: str, cost: Tensor, shape: tuple[int, ...], mass: Tensor | None, mask: Tensor | None) -> Tensor:
-    for what, given in ((name, mass), (f"mask_{name}", mask)):
-        if given is not None and given.shape != shape:
-            raise UserError(f"{what}: expected shape {tuple(shape)}, got {tuple(given.shape)}")
+    for what, tensor in ((name, mass), (f"mask_{name}", mask)):
+        if tensor is not None and tensor.shape != shape:
+            raise UserError(f"{what}: expected shape {tuple(shape)}, got {tuple(tensor.shape)}")
     if mask is not None and mask.dtype != torch.bool:
         raise UserError(f"mask_{name}: expected True and False, got {mask.dtype}")
     if mass is None:

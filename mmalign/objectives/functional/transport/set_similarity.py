@@ -66,10 +66,10 @@ def transport_scores(
         >>> transport_scores(tokens, real, tokens[:, :1], real[:, :1])  # three tokens must share one
         tensor([[0.3333]])
     """
-    for side, tokens, mask in (("a", tokens_a, mask_a), ("b", tokens_b, mask_b)):
+    for name, tokens, mask in (("a", tokens_a, mask_a), ("b", tokens_b, mask_b)):
         if tokens.ndim != 3 or mask.shape != tokens.shape[:2] or mask.dtype != torch.bool:
             came = f"{tuple(tokens.shape)} with a mask {tuple(mask.shape)} of {mask.dtype}"
-            raise UserError(f"side {side}: expected tokens (batch, length, dim) and a mask of booleans, got {came}")
+            raise UserError(f"tower {name}: expected tokens (batch, length, dim) and a mask of booleans, got {came}")
     if tokens_a.shape[2] != tokens_b.shape[2]:
         raise UserError(f"expected tokens of one width, got {tokens_a.shape[2]} and {tokens_b.shape[2]}")
     dtype = torch.promote_types(torch.promote_types(tokens_a.dtype, tokens_b.dtype), torch.float32)
@@ -161,11 +161,11 @@ def _tiles(tile: Tile, a: Tensor, mask_a: Tensor, b: Tensor, mask_b: Tensor) -> 
     step = max(1, CELLS.get(a.device.type, 2**25) // max(cells, 1))
     if step >= len(a):
         return tile(a, mask_a, b, mask_b)
-    made = []
+    scores = []
     for start in range(0, len(a), step):
         part = a[start : start + step], mask_a[start : start + step], b, mask_b
         if torch.is_grad_enabled():
-            made.append(checkpoint(tile, *part, use_reentrant=False, preserve_rng_state=False))
+            scores.append(checkpoint(tile, *part, use_reentrant=False, preserve_rng_state=False))
         else:
-            made.append(tile(*part))
-    return torch.cat(made)
+            scores.append(tile(*part))
+    return torch.cat(scores)

@@ -130,17 +130,17 @@ def solve_problems(
         raise UserError(f"max_iterations: expected at least 1, got {max_iterations}")
     far = problems.span > REACH
     if not bool(far.any()):
-        found = _alike(problems, start, tolerance, max_iterations, gradient, far=False)
+        solution = _alike(problems, start, tolerance, max_iterations, gradient, far=False)
     else:
         parts = [(False, (~far).nonzero()[:, 0]), (True, far.nonzero()[:, 0])]
         pieces = []
-        for wide, rows in parts:
-            some = problems.take(rows).double() if wide else problems.take(rows)
+        for in_double, rows in parts:
+            some = problems.take(rows).double() if in_double else problems.take(rows)
             begun = None if start is None else start[rows]
-            pieces.append(_alike(some, begun, tolerance, max_iterations, gradient, far=wide))
+            pieces.append(_alike(some, begun, tolerance, max_iterations, gradient, far=in_double))
         order = torch.cat([rows for _, rows in parts]).argsort()
-        found = [torch.cat(piece)[order] for piece in zip(*pieces, strict=True)]
-    *fields, iterations, potentials = found
+        solution = [torch.cat(piece)[order] for piece in zip(*pieces, strict=True)]
+    *fields, iterations, potentials = solution
     plan, value, error, potentials = (tensor.to(problems.cost.dtype) for tensor in (*fields, potentials))
     solved = Transport(plan, value, error, iterations)
     solved.potentials = potentials

@@ -43,8 +43,8 @@ def solve(
             open_ &= ~(problems.error(plan, y) <= tolerance)
         if not far:
             rows = open_.nonzero()[:, 0]
-            found = _multiply(problems.take(rows), y[rows], tolerance, max_iterations)
-            for known, new in zip((x, y, iterations, plan, open_), found, strict=True):
+            solution = _multiply(problems.take(rows), y[rows], tolerance, max_iterations)
+            for known, new in zip((x, y, iterations, plan, open_), solution, strict=True):
                 known[rows] = new
     start = start if far else y
     rows, left = open_.nonzero()[:, 0], max_iterations - (0 if far else PATIENCE)
@@ -101,8 +101,8 @@ def _multiply(
         ends = open_ & ~wrong if done < last else open_
         rows = ends.nonzero()[:, 0]
         if len(rows):
-            places = left[rows]
-            u[places], v[places], iterations[places], slow[places] = loop.u[rows], loop.v[rows], done, wrong[rows]
+            ended = left[rows]
+            u[ended], v[ended], iterations[ended], slow[ended] = loop.u[rows], loop.v[rows], done, wrong[rows]
             open_ = open_ & ~ends
             rows = open_.nonzero()[:, 0]
             if 2 * len(rows) <= len(open_):
