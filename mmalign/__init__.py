@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from mmalign.objectives.objective import Objective
     from mmalign.objectives.pair_config import PairConfig
     from mmalign.objectives.pairs import PairSum
+    from mmalign.plugin import load_plugin
+    from mmalign.registry import register
     from mmalign.searching.nearest import search
     from mmalign.searching.result import SearchResult
     from mmalign.towers import TowerConfig, fit_transforms, modality_of
@@ -87,6 +89,8 @@ _HOMES = {
     "GlobalBatch": "objectives.global_batch",
     "Objective": "objectives.objective",
     "PairConfig": "objectives.pair_config",
+    "load_plugin": "plugin",
+    "register": "registry",
     "search": "searching.nearest",
     "SearchResult": "searching.result",
     "TowerConfig": "towers",
@@ -160,8 +164,10 @@ __all__ = [
     "fit_transforms",
     "functional",
     "load",
+    "load_plugin",
     "modality_of",
     "ranks",
+    "register",
     "retrieval_scores",
     "save",
     "search",

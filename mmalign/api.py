@@ -115,7 +115,7 @@ def train(
         registry.register("objectives", name, kind)
     arguments = _flags(overrides) if isinstance(overrides, Mapping) else [*overrides]
     arguments += [*[f"--out={out}"] * (out is not None), *["--overwrite"] * overwrite, *["--resume"] * resume]
-    return Run(run_training(str(recipe), arguments, callbacks=callbacks))
+    return Run(run_training(str(recipe), arguments, callbacks=[*callbacks, *registry.callbacks()]))
 
 
 def check(

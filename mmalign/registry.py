@@ -2,6 +2,7 @@
 
 Groups: `mmalign.modalities`, `mmalign.objectives`, `mmalign.sources`, and `mmalign.tables` (suffix of a file -> what
 reads it as a table). The names of mmalign itself are registered in the same way as those of other packages.
+`register` adds a name for one process.
 """
 
 import difflib
@@ -20,25 +21,52 @@ GROUPS = {"modalities": "modality", "objectives": "objective", "sources": "sourc
 """Entry-point group -> singular noun for messages."""
 
 
+CALLBACKS = "callbacks"
+"""Group that is registered by `register` alone: an installed package must not add a callback to every training."""
+
 _REGISTERED: dict[tuple[str, str], Any] = {}
 """(group, name) -> what `register` added in this process."""
 
 
 def register(group: str, name: str, thing: Any) -> None:
-    """Add a name for this process only; a plugin's own entry points do the same for every process.
+    """Add a name for this process only; the entry points of an installed package do the same for every process.
 
     Args:
-        group: modalities, objectives, sources or tables.
+        group: modalities, objectives, sources, tables or callbacks.
         name: The name in recipes and bundles. Registering it again replaces what was there.
-        thing: A modality, an objective class, a source class, or a function from a path to a `Table`.
+        thing: A modality, an objective class, a source class, a function from a path to a `Table`, or a Lightning
+            callback, which joins every training of this process.
 
     Raises:
-        UserError: an installed distribution has this name already.
+        UserError: an unknown group, or an installed distribution has this name already.
+
+    Example:
+        >>> import mmalign
+        >>> class Halved(mmalign.Objective): ...
+        >>> mmalign.register("objectives", "halved", Halved)
     """
-    if any(point.name == name for point in _installed(group)):
+    if group not in (*GROUPS, CALLBACKS):
+        raise UserError(f"register: no group called {group!r}{nearest(group, (*GROUPS, CALLBACKS))}")
+    if group in GROUPS and any(point.name == name for point in _installed(group)):
         raise UserError(f"{GROUPS[group]} {name!r} is already registered by an installed package; choose another name")
     _REGISTERED[group, name] = thing
     load.cache_clear()
+
+
+def unregister(group: str, name: str) -> None:
+    """Remove a name that `register` added in this process; nothing happens if there is none."""
+    _REGISTERED.pop((group, name), None)
+    load.cache_clear()
+
+
+def registered() -> dict[tuple[str, str], Any]:
+    """What `register` added in this process: (group, name) -> the registered object."""
+    return dict(_REGISTERED)
+
+
+def callbacks() -> list[Any]:
+    """The Lightning callbacks that `register` added in this process."""
+    return [thing for (group, _), thing in _REGISTERED.items() if group == CALLBACKS]
 
 
 def _installed(group: str) -> EntryPoints:
@@ -116,7 +144,8 @@ def load(group: str, name: str) -> Any:
         return _REGISTERED[group, name]
     known = names(group)
     if name not in known:
-        raise UserError(f"no {GROUPS[group]} called {name!r}{nearest(name, known)}")
+        own = "; if it is your own, name its file with --plugin FILE, or call mmalign.load_plugin"
+        raise UserError(f"no {GROUPS[group]} called {name!r}{nearest(name, known)}{own}")
     point = known[name]
     try:
         return point.load()

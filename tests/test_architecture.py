@@ -27,6 +27,7 @@ ROWS = [
         "capabilities",
         "distributed",
         "recipes",
+        "plugin",
         "inference",
     },
     {"data"},

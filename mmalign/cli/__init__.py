@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, rest = words[0], words[1:]
     try:
-        return _command(name)(rest)
+        return _command(name)(_without_plugins(rest))
     except (UserError, BadSample) as error:
         print(f"mmalign {name}: {error}", file=sys.stderr)
         return 2
@@ -71,10 +71,31 @@ def _command(name: str) -> Callable[[list[str]], int]:
     return command
 
 
+def _without_plugins(arguments: list[str]) -> list[str]:
+    """Import the files that `--plugin` names, and return the other arguments."""
+    rest, files = [], []
+    it = iter(arguments)
+    for argument in it:
+        flag, equals, value = argument.partition("=")
+        if flag != "--plugin":
+            rest.append(argument)
+        elif (file := value if equals else next(it, "")) and not file.startswith("-"):
+            files.append(file)
+        else:
+            raise UserError("--plugin: expected a Python file after it, such as --plugin my_code.py")
+    if files:
+        from mmalign.plugin import load_plugin
+
+        for file in files:
+            load_plugin(file)
+    return rest
+
+
 def _usage() -> str:
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
     more = (
-        "`mmalign COMMAND --help` prints a command's flags, `--help all` every flag, `mmalign --version` the version."
+        "`mmalign COMMAND --help` prints a command's flags, `--help all` every flag, `mmalign --version` the version.\n"
+        "Every command takes --plugin FILE.py: your own modalities, objectives, sources and callbacks."
     )
     return f"usage: mmalign COMMAND ...\n\n{lines}\n\n{more}"

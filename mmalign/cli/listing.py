@@ -119,7 +119,7 @@ def collect() -> dict[str, Any]:
     for group in registry.GROUPS:
         registered[group] = {}
         for name, point in registry.names(group).items():
-            entry = {"from": point.dist.name if point.dist else "", "at": point.value}
+            entry = {"from": point.dist.name if point.dist else "this process", "at": point.value}
             try:
                 thing = registry.load(group, name)
             except UserError as error:
