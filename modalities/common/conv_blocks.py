@@ -50,8 +50,8 @@ def stages(width: int, depths: Sequence[int], make: Callable[[int, int, int, boo
     """
     blocks, wide_in = [], width
     for stage, depth in enumerate(depths):
-        for place in range(depth):
-            begins = stage > 0 and place == 0
+        for block in range(depth):
+            begins = stage > 0 and block == 0
             blocks.append(make(wide_in, width * 2**stage, 2 if begins else 1, begins))
             wide_in = width * 2**stage
     return nn.ModuleList(blocks)

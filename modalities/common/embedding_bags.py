@@ -19,8 +19,8 @@ def bag_inputs(bins: NDArray[np.int32], weights: NDArray[np.float32], owners: ND
         count: Number of bags.
 
     Example:
-        >>> found = bag_inputs(np.array([4, 7, 4]), np.ones(3, np.float32), np.array([0, 2, 2]), 3)
-        >>> found["starts"]
+        >>> result = bag_inputs(np.array([4, 7, 4]), np.ones(3, np.float32), np.array([0, 2, 2]), 3)
+        >>> result["starts"]
         tensor([0, 1, 1])
     """
     return {
@@ -46,8 +46,8 @@ def bag_matrix(inputs: Inputs, rows: Tensor, count: int, size: int) -> Tensor:
     """
     total = inputs["bins"].new_tensor([len(inputs["bins"])])
     lengths = torch.diff(torch.cat((inputs["starts"], total)))
-    places = torch.stack((rows.repeat_interleave(lengths), inputs["bins"]))
-    return torch.sparse_coo_tensor(places, inputs["weights"], (count, size), check_invariants=False).coalesce()
+    indices = torch.stack((rows.repeat_interleave(lengths), inputs["bins"]))
+    return torch.sparse_coo_tensor(indices, inputs["weights"], (count, size), check_invariants=False).coalesce()
 
 
 def padded_slots(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

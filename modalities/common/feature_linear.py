@@ -20,26 +20,27 @@ class FeatureLinear(Encoder):
 
     Args:
         width: Size of the vector and of a token.
-        places: Number of positions.
-        per_place: Features of each position.
+        positions: Number of positions.
+        per_position: Features of each position.
         rest: Features of the whole sample.
 
     Shape:
-        `measures (batch, places * per_place + rest)` -> vector `(batch, width)`, tokens `(batch, places + 1, width)`.
+        `measures (batch, positions * per_position + rest)` -> vector `(batch, width)`, tokens
+        `(batch, positions + 1, width)`.
     """
 
-    def __init__(self, width: int, *, places: int, per_place: int, rest: int) -> None:
+    def __init__(self, width: int, *, positions: int, per_position: int, rest: int) -> None:
         super().__init__(width, token_width=width)
-        self.places, self.per_place = places, per_place
-        self.table = nn.Parameter(torch.randn(places * per_place + rest, width) * width**-0.5)
+        self.positions, self.per_position = positions, per_position
+        self.table = nn.Parameter(torch.randn(positions * per_position + rest, width) * width**-0.5)
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["measures"]`."""
-        values = summed_tokens(inputs["measures"], self.table, self.places, self.per_place)
+        values = summed_tokens(inputs["measures"], self.table, self.positions, self.per_position)
         return Features(values.sum(1), Tokens(values, self.token_mask(inputs, values)))
 
     def token_mask(self, inputs: Inputs, values: Tensor) -> Tensor:
-        """Mask of real tokens, `(batch, places + 1)`; by default all."""
+        """Mask of real tokens, `(batch, positions + 1)`; by default all."""
         return torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
 
     def linear_features(self, inputs: Inputs) -> Tensor:
@@ -57,24 +58,24 @@ class FeatureLinear(Encoder):
         return {"width": self.width}
 
 
-def summed_tokens(measures: Tensor, table: Tensor, places: int, per_place: int) -> Tensor:
+def summed_tokens(measures: Tensor, table: Tensor, positions: int, per_position: int) -> Tensor:
     """A linear map of features as one token for each position and one for the rest; the tokens sum to `m W`.
 
     Args:
-        measures: Features, `(batch, places * per_place + rest)`.
+        measures: Features, `(batch, positions * per_position + rest)`.
         table: W, `(features, width)`.
-        places: Number of positions.
-        per_place: Features of each position.
+        positions: Number of positions.
+        per_position: Features of each position.
 
     Returns:
-        `(batch, places + 1, width)`.
+        `(batch, positions + 1, width)`.
 
     Example:
         >>> summed_tokens(torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]]), torch.ones(5, 1), 2, 2)[0, :, 0]
         tensor([3., 7., 5.])
     """
-    cut, shape = places * per_place, (places, per_place)
-    by_place = torch.einsum(
+    cut, shape = positions * per_position, (positions, per_position)
+    by_position = torch.einsum(
         "bpf,pfw->bpw", torch.unflatten(measures[:, :cut], 1, shape), torch.unflatten(table[:cut], 0, shape)
     )
-    return torch.cat([by_place, (measures[:, cut:] @ table[cut:]).unsqueeze(1)], dim=1)
+    return torch.cat([by_position, (measures[:, cut:] @ table[cut:]).unsqueeze(1)], dim=1)

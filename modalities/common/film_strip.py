@@ -43,14 +43,14 @@ def draw_strip(
         ['0.00 s', '0.93 s', '1.93 s']
     """
     number, height, width = frames.shape[:3]
-    places = np.linspace(0, number - 1, min(count, number)).astype(int)
+    indices = np.linspace(0, number - 1, min(count, number)).astype(int)
     gap = max(1, width // 32)
-    strip = np.full((height, len(places) * (width + gap) - gap, *frames.shape[3:]), 255, np.uint8)
-    shades = None if weights is None else _shades(weights, (places + 0.5) / number)
-    for column, place in enumerate(places):
+    strip = np.full((height, len(indices) * (width + gap) - gap, *frames.shape[3:]), 255, np.uint8)
+    shades = None if weights is None else _shades(weights, (indices + 0.5) / number)
+    for column, index in enumerate(indices):
         left = column * (width + gap)
-        strip[:, left : left + width] = frames[place]
-        axes.text(left + width / 2, -0.02 * height, f"{place / rate:.2f} s", ha="center", va="bottom", fontsize=7)
+        strip[:, left : left + width] = frames[index]
+        axes.text(left + width / 2, -0.02 * height, f"{index / rate:.2f} s", ha="center", va="bottom", fontsize=7)
         if shades is not None:
             axes.fill_between(
                 (left - 0.5, left + width - 0.5), height, 1.08 * height, color=SHADE, alpha=shades[column], linewidth=0
@@ -62,8 +62,8 @@ def draw_strip(
 
 
 def _shades(weights: Sequence[float], shares: NDArray[np.float64]) -> list[float]:
-    given = np.asarray(weights, dtype=np.float64)
-    if given.ndim != 1 or not len(given) or not np.isfinite(given).all() or (given < 0).any():
+    values = np.asarray(weights, dtype=np.float64)
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all() or (values < 0).any():
         raise UserError("expected weights of at least 0, got none, a negative one, NaN or infinity")
-    stretch = np.minimum((shares * len(given)).astype(int), len(given) - 1)
-    return [float(shade) for shade in (given / max(given.max(), 1e-12))[stretch]]
+    stretch = np.minimum((shares * len(values)).astype(int), len(values) - 1)
+    return [float(shade) for shade in (values / max(values.max(), 1e-12))[stretch]]

@@ -41,8 +41,8 @@ class Framing:
             crop: squash (change the aspect ratio), centre (the middle square) or pad (black bars).
         """
         if crop == "centre":
-            side = min(height, width)
-            return Framing(((height - side) // 2, (width - side) // 2, side, side), (size, size), (size, size))
+            length = min(height, width)
+            return Framing(((height - length) // 2, (width - length) // 2, length, length), (size, size), (size, size))
         inner = (size, size)
         if crop == "pad":
             longest = max(height, width)

@@ -16,12 +16,12 @@ def largest(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         [[1, 0]]
     """
     rows, width = values.shape
-    found = np.full((rows, count), -1, np.int64)
+    indices = np.full((rows, count), -1, np.int64)
     last = max(width - count, 0)
     # The value is deterministic, but a partition's choice among equal ones is not.
     least = np.maximum(np.partition(values, last, axis=1)[:, last], 0)
     for row in range(rows):
-        places = np.flatnonzero(values[row] >= least[row])
-        places = places[np.argsort(-values[row, places], kind="stable")][:count]
-        found[row, : len(places)] = places
-    return found
+        columns = np.flatnonzero(values[row] >= least[row])
+        columns = columns[np.argsort(-values[row, columns], kind="stable")][:count]
+        indices[row, : len(columns)] = columns
+    return indices

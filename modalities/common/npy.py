@@ -106,7 +106,7 @@ def archive_arrays(data: bytes, names: Collection[str], name: object, *, most: i
         >>> archive_arrays(stream.getvalue(), ["frames", "rate"], "clip.npz", most=1 << 20)
         {'frames': array([0., 0.])}
     """
-    found: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = set(archive.namelist())
@@ -117,12 +117,12 @@ def archive_arrays(data: bytes, names: Collection[str], name: object, *, most: i
                 if size > most + MAX_HEADER:
                     raise BadSample(name, f"at most {most} bytes in the array {key!r}", f"{size} bytes")
                 with archive.open(f"{key}.npy") as stream:
-                    found[key] = array_from(stream.read(size), name)  # at most the stated size
+                    arrays[key] = array_from(stream.read(size), name)  # at most the stated size
     except BadSample:
         raise
     except Exception as error:  # damaged archives raise whatever the library happens to
         raise BadSample(name, "a readable NPZ file", f"a damaged one ({type(error).__name__})") from error
-    return found
+    return arrays
 
 
 def read_header(head: bytes, size: int, name: object) -> Header:
@@ -139,10 +139,10 @@ def read_header(head: bytes, size: int, name: object) -> Header:
     if not head.startswith(_MAGIC) or len(head) < 12 or head[6] not in (1, 2, 3):
         other = "an NPZ archive of several" if head.startswith(b"PK") else "a file of another kind"
         raise BadSample(name, WANTED, other if head else "an empty file")
-    wide = 2 if head[6] == 1 else 4  # bytes of the header's length: two in version 1
-    length = int.from_bytes(head[8 : 8 + wide], "little")
-    start = 8 + wide + length
-    text = head[8 + wide : start].decode("latin-1")
+    size_bytes = 2 if head[6] == 1 else 4  # bytes of the header's length: two in version 1
+    length = int.from_bytes(head[8 : 8 + size_bytes], "little")
+    start = 8 + size_bytes + length
+    text = head[8 + size_bytes : start].decode("latin-1")
     dtype, order, shape = _DTYPE.search(text), _ORDER.search(text), _SHAPE.search(text)
     if length > MAX_HEADER or start > len(head) or order is None or shape is None:
         raise BadSample(name, WANTED, "one with a damaged header")

@@ -13,15 +13,15 @@ from mmalign.errors import BadSample, UserError
 from mmalign.registry import nearest
 
 
-def folder_of(given: str | None, source: str, flag: str, tables: Sequence[str]) -> Path:
+def folder_of(path: str | None, source: str, flag: str, tables: Sequence[str]) -> Path:
     """The folder of an unpacked release with these tables.
 
     Raises:
         UserError: no folder is given, or a table is missing.
     """
-    if not given:
+    if not path:
         raise UserError(f"source {source!r} needs the unpacked data set: {flag} FOLDER")
-    folder = Path(given).expanduser()
+    folder = Path(path).expanduser()
     folder = folder.parent if folder.name in tables else folder
     for name in tables:
         if table(folder, name) is None:
@@ -48,11 +48,11 @@ def rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> It
             for name in columns:
                 if name not in head:
                     raise UserError(f"{path}: expected a column {name!r}, got {', '.join(head) or 'an empty file'}")
-            places = [(name, head.index(name)) for name in (*columns, *optional) if name in head]
+            indices = [(name, head.index(name)) for name in (*columns, *optional) if name in head]
             for cells in reader:
                 if cells:
-                    found = {name: cells[place].strip() if place < len(cells) else "" for name, place in places}
-                    yield f"{path.name}:{reader.line_num}", found
+                    values = {name: cells[index].strip() if index < len(cells) else "" for name, index in indices}
+                    yield f"{path.name}:{reader.line_num}", values
     except (csv.Error, OSError, EOFError) as error:
         raise UserError(f"{path}: expected a CSV table, got a damaged one: {error}") from error
 
@@ -79,9 +79,19 @@ def number_of(cell: str, low: float, high: float) -> float | None:
     return value if low <= value <= high else None  # False for NaN
 
 
-def chosen(cells: Mapping[str, tuple[Any, ...]], columns: Mapping[str, str]) -> dict[str, tuple[Any, ...]]:
+def tower_values(cells: Mapping[str, tuple[Any, ...]], columns: Mapping[str, str]) -> dict[str, tuple[Any, ...]]:
     """Tower -> values, for the towers whose column has any."""
-    return {side: cells[column] for side, column in columns.items() if side not in RESERVED and cells.get(column)}
+    return {tower: cells[column] for tower, column in columns.items() if tower not in RESERVED and cells.get(column)}
+
+
+def towers_of(column: str, columns: Mapping[str, str]) -> list[str]:
+    """The towers that read a column.
+
+    Example:
+        >>> towers_of("ecg", {"signal": "ecg", "text": "report", "id": "ecg"})
+        ['signal']
+    """
+    return [tower for tower, name in columns.items() if name == column and tower not in RESERVED]
 
 
 def fingerprint_of(records: Iterable[Record], stores: Mapping[str, FileStore], columns: Iterable[str]) -> str:
@@ -94,12 +104,12 @@ def fingerprint_of(records: Iterable[Record], stores: Mapping[str, FileStore], c
         stores: Prefix of file names -> store of the files.
         columns: The towers whose values are file names.
     """
-    digest, sides = hashlib.sha256(), set(columns)
+    digest, towers = hashlib.sha256(), set(columns)
     for record in records:
         known = (record.id, sorted(record.values.items()), record.group, record.labels, record.split)
         digest.update(repr((known, sorted(record.targets.items()))).encode("utf-8", "backslashreplace"))
-        for side in sides & set(record.values):
-            for name in record.values[side]:
+        for tower in towers & set(record.values):
+            for name in record.values[tower]:
                 digest.update(str(file_size(name, stores)).encode())
     return digest.hexdigest()
 
@@ -113,7 +123,7 @@ def file_size(name: str, stores: Mapping[str, FileStore]) -> int:
     """
     start = next(start for start in stores if name.startswith(start))
     try:
-        found = stores[start].fetch(name.removeprefix(start))
+        content = stores[start].fetch(name.removeprefix(start))
     except BadSample:
         return -1  # a missing file changes the fingerprint too
-    return found.stat().st_size if isinstance(found, Path) else len(found)
+    return content.stat().st_size if isinstance(content, Path) else len(content)

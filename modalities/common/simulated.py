@@ -18,13 +18,13 @@ Number = TypeVar("Number", int, float)
 
 
 def checked_options(
-    source: str, given: Mapping[str, Any], defaults: Mapping[str, Number], most: Mapping[str, float] | None = None
+    source: str, settings: Mapping[str, Any], defaults: Mapping[str, Number], most: Mapping[str, float] | None = None
 ) -> dict[str, Number]:
     """The options of a source: those that the user gives, and the defaults of the others.
 
     Args:
         source: Name of the source, for messages.
-        given: Options of the user.
+        settings: Options of the user.
         defaults: Option -> default; the numbers of records are `train`, `validation` and `test`. An option whose
             default is an integer takes integers only.
         most: Option -> largest value; default: `MOST`. The smallest value is 0.
@@ -36,14 +36,14 @@ def checked_options(
         >>> checked_options("hearts", {"test": 5}, {"train": 10, "validation": 0, "test": 2, "seed": 0})
         {'train': 10, 'validation': 0, 'test': 5, 'seed': 0}
     """
-    for name, value in given.items():
+    for name, value in settings.items():
         if name not in defaults:
             raise UserError(f"source {source!r} has no option {name!r}{nearest(name, defaults)}")
         whole, limit = isinstance(defaults[name], int), (most or {}).get(name, MOST)
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not 0 <= value <= limit:
             wanted = f"a {'whole ' if whole else ''}number in 0..{limit:g}"
             raise UserError(f"--data.options.{name}: expected {wanted}, got {value!r}")
-    options = {**defaults, **given}
+    options = {**defaults, **settings}
     if not any(options[split] for split in SPLITS):
         raise UserError(f"source {source!r}: expected at least one record in train, validation or test, got none")
     return options

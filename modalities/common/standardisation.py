@@ -41,10 +41,10 @@ class Standard:
         Raises:
             UserError: there are no rows.
         """
-        kept = list(rows)
-        if not kept:
+        columns = list(rows)
+        if not columns:
             raise UserError("measured: expected training samples to standardise by, got none")
-        values = np.stack(kept)
+        values = np.stack(columns)
         known, filled = np.isfinite(values), np.nan_to_num(values)
         count = known.sum(0).clip(min=1)
         mean = filled.sum(0) / count

@@ -30,36 +30,36 @@ def ecg_units(sample: Ecg, transform: EcgTransform, encoder: Encoder, level: str
     else:
         return None
     settings, item = transform.settings, transform.item(sample)
-    places = -(-settings.length // stride)
+    steps = -(-settings.length // stride)
     if level == "parts":
-        members = _beats(item["beat_of"], item["lead_mask"], places, stride)
+        members = _beats(item["beat_of"], item["lead_mask"], steps, stride)
     elif isinstance(encoder, EcgFeatureLinear):
         members = np.eye(len(LEADS), len(LEADS) + 1)  # the whole-recording token has no position
     elif isinstance(encoder, Patches):
-        members = np.eye(len(LEADS) * places)
+        members = np.eye(len(LEADS) * steps)
     else:
-        members = np.kron(item["lead_mask"][:, None] / item["lead_mask"].sum(), np.eye(places))
+        members = np.kron(item["lead_mask"][:, None] / item["lead_mask"].sum(), np.eye(steps))
     if members.shape[1] != count:
         return None
     seconds = stride / settings.rate
-    times = [f"{place * seconds:.1f}-{(place + 1) * seconds:.1f} s" for place in range(places)]
+    times = [f"{step * seconds:.1f}-{(step + 1) * seconds:.1f} s" for step in range(steps)]
     labels = [f"{lead} {time}" for lead in LEADS for time in times]
-    return TokenLabels(labels, members, shown=window(sample, transform, places * seconds))
+    return TokenLabels(labels, members, shown=window(sample, transform, steps * seconds))
 
 
 def window(sample: Ecg, transform: EcgTransform, seconds: float) -> Ecg:
     """The encoder's input window, padded at the end to `seconds`; in millivolt, unfiltered."""
     crop = next(step for step in transform.settings.steps if isinstance(step, Crop))
-    kept = min(sample.signal.shape[1], round(crop.seconds * sample.rate))
-    first = (sample.signal.shape[1] - kept) // 2
-    part, pad = slice(first, first + kept), ((0, 0), (0, max(0, round(seconds * sample.rate) - kept)))
+    length = min(sample.signal.shape[1], round(crop.seconds * sample.rate))
+    first = (sample.signal.shape[1] - length) // 2
+    part, pad = slice(first, first + length), ((0, 0), (0, max(0, round(seconds * sample.rate) - length)))
     signal, valid = np.pad(sample.signal[:, part], pad), np.pad(sample.valid[:, part], pad)
     return Ecg(signal, sample.rate, sample.leads, valid, sample.faults)
 
 
-def _beats(beat_of: NDArray[np.int64], lead_mask: NDArray[np.bool_], places: int, stride: int) -> NDArray[np.float64]:
-    """`(12 * places, beats)`: fraction of each beat in each segment of each recorded lead."""
-    time = np.zeros((places, int(beat_of.max()) + 1))
+def _beats(beat_of: NDArray[np.int64], lead_mask: NDArray[np.bool_], steps: int, stride: int) -> NDArray[np.float64]:
+    """`(12 * steps, beats)`: fraction of each beat in each segment of each recorded lead."""
+    time = np.zeros((steps, int(beat_of.max()) + 1))
     real = beat_of >= 0
     np.add.at(time, (np.arange(len(beat_of))[real] // stride, beat_of[real]), 1.0)
     return np.kron(lead_mask[:, None] / lead_mask.sum(), time / np.maximum(time.sum(0), 1.0))

@@ -102,8 +102,8 @@ def _shade(
     axes: "Axes", sizes: NDArray[np.float64], lasts: float, start: float, seconds: float, baseline: float
 ) -> None:
     step = lasts / len(sizes)
-    for place, size in enumerate(sizes.tolist()):
-        left, right = max(place * step, start), min((place + 1) * step, start + seconds)
+    for index, size in enumerate(sizes.tolist()):
+        left, right = max(index * step, start), min((index + 1) * step, start + seconds)
         if right > left and size > 0:
             at = MARGIN_MM + left * MM_SECOND, baseline - 0.4 * ROW_MM
             box = Rectangle(at, (right - left) * MM_SECOND, 0.66 * ROW_MM, facecolor=ORANGE, alpha=0.75 * size)

@@ -141,13 +141,13 @@ class Crop(Step):
 
     def __call__(self, window: Window, rng: np.random.Generator | None = None) -> Window:
         length, there = round(self.seconds * window.rate), window.values.shape[1]
-        kept = length
+        samples = length
         if rng is not None and self.random < 1:
-            kept = max(1, int(length * rng.uniform(self.random, 1.0)))
-        kept = min(kept, there)
-        start = (there - kept) // 2 if rng is None else int(rng.integers(there - kept + 1))
-        pad = ((0, 0), (0, length - kept))
-        part = slice(start, start + kept)
+            samples = max(1, int(length * rng.uniform(self.random, 1.0)))
+        samples = min(samples, there)
+        start = (there - samples) // 2 if rng is None else int(rng.integers(there - samples + 1))
+        pad = ((0, 0), (0, length - samples))
+        part = slice(start, start + samples)
         return replace(window, values=np.pad(window.values[:, part], pad), valid=np.pad(window.valid[:, part], pad))
 
 
@@ -188,7 +188,7 @@ STEPS: dict[str, type[Step]] = {kind.name: kind for kind in (Bandpass, Notch, Re
 DEFAULT: tuple[Step, ...] = (Bandpass(), Resample(), Crop(), Normalise())
 
 
-def make_steps(given: Sequence[Any]) -> tuple[Step, ...]:
+def make_steps(settings: Sequence[Any]) -> tuple[Step, ...]:
     """Steps from JSON: `[{"step": "bandpass", "low": 0.5}, ...]`.
 
     Raises:
@@ -198,25 +198,25 @@ def make_steps(given: Sequence[Any]) -> tuple[Step, ...]:
         >>> make_steps([{"step": "resample", "rate": 250}])
         (Resample(rate=250),)
     """
-    if isinstance(given, str | Mapping) or not isinstance(given, Sequence):
-        raise UserError(f"ecg transform: steps must be a list of steps, got {given!r}")
-    return tuple(one if isinstance(one, Step) else _make(one) for one in given)
+    if isinstance(settings, str | Mapping) or not isinstance(settings, Sequence):
+        raise UserError(f"ecg transform: steps must be a list of steps, got {settings!r}")
+    return tuple(one if isinstance(one, Step) else _make(one) for one in settings)
 
 
-def _make(given: Any) -> Step:
-    if not isinstance(given, Mapping) or "step" not in given:
-        raise UserError(f'ecg transform: a step looks like {{"step": "resample", "rate": 100}}, got {given!r}')
-    name = str(given["step"])
+def _make(setting: Any) -> Step:
+    if not isinstance(setting, Mapping) or "step" not in setting:
+        raise UserError(f'ecg transform: a step looks like {{"step": "resample", "rate": 100}}, got {setting!r}')
+    name = str(setting["step"])
     if name not in STEPS:
         raise UserError(f"ecg transform: no step {name!r}{nearest(name, STEPS)}")
     kind = STEPS[name]
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    for key, value in given.items():
+    for key, value in setting.items():
         if key != "step" and key not in known:
             raise UserError(f"ecg transform: step {name} has no argument {key!r}{nearest(key, known)}")
         if key not in ("step", "by") and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise UserError(f"ecg transform, step {name}: {key} must be a number, got {value!r}")
-    return kind(**{key: value for key, value in given.items() if key != "step"})
+    return kind(**{key: value for key, value in setting.items() if key != "step"})
 
 
 def _both_ways(sections: Values, window: Window) -> Values:

@@ -112,9 +112,9 @@ def _finish(channels: Channels, name: str, strict: bool) -> Ecg:
     units = [channels.units] * len(channels.names) if isinstance(channels.units, str) else list(channels.units)
     rows: dict[str, Any] = {}
     for channel, unit, row in zip(channels.names, units, values, strict=True):
-        if (found := lead_of(channel)) is None:
+        if (name_and_sign := lead_of(channel)) is None:
             continue
-        lead, sign = found
+        lead, sign = name_and_sign
         if lead in rows:
             raise BadSample(name, "each lead once", f"{lead} twice")
         if (factor := millivolts(unit)) is None:

@@ -107,7 +107,7 @@ class EcgTransform(Transform):
     def __init__(self, settings: EcgSettings) -> None:
         self.settings = settings
         # The crop is random in training; the steps before it, the slow filters, run once.
-        self._random_from = next(place for place, step in enumerate(settings.steps) if isinstance(step, Crop))
+        self._random_from = next(index for index, step in enumerate(settings.steps) if isinstance(step, Crop))
 
     def featurise(self, sample: Ecg) -> Any:
         """Run the steps before the crop."""
@@ -129,19 +129,19 @@ class EcgTransform(Transform):
         signal = np.zeros((len(LEADS), s.length), np.float32)
         lead_mask, time_mask = np.zeros(len(LEADS), bool), np.zeros(s.length, bool)
         span = window.valid.any(0).sum()
-        kept = (window.valid.sum(1) > 0) & (window.valid.sum(1) >= s.least_valid * span)
-        if not kept.any():
+        usable = (window.valid.sum(1) > 0) & (window.valid.sum(1) >= s.least_valid * span)
+        if not usable.any():
             raise BadSample("ECG", "a lead with a signal in the window", "none")
         if rng is not None and s.lead_dropout:
-            kept = _dropped(kept, rng, s.lead_dropout)
-        rows = [LEADS.index(lead) for lead, there in zip(leads, kept, strict=True) if there]
-        values = np.where(window.valid, window.values, 0.0)[kept]
+            usable = _dropped(usable, rng, s.lead_dropout)
+        rows = [LEADS.index(lead) for lead, there in zip(leads, usable, strict=True) if there]
+        values = np.where(window.valid, window.values, 0.0)[usable]
         if rng is not None and s.scaling:
             values = values * np.exp(rng.uniform(-s.scaling, s.scaling))
         if rng is not None and s.noise:
-            values = np.where(window.valid[kept], values + rng.normal(0, s.noise, values.shape), 0.0)
+            values = np.where(window.valid[usable], values + rng.normal(0, s.noise, values.shape), 0.0)
         signal[rows], lead_mask[rows] = values, True
-        time_mask[:] = window.valid[kept].any(0)
+        time_mask[:] = window.valid[usable].any(0)
         item = {"signal": signal, "lead_mask": lead_mask, "time_mask": time_mask}
         if s.beats:
             item["beat_of"] = beat_of_each_sample(signal, time_mask, s.rate)
@@ -168,8 +168,8 @@ def _bridged(values: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[n
     return values
 
 
-def _dropped(kept: NDArray[np.bool_], rng: np.random.Generator, likely: float) -> NDArray[np.bool_]:
-    stays = kept & (rng.random(len(kept)) >= likely)
+def _dropped(usable: NDArray[np.bool_], rng: np.random.Generator, likely: float) -> NDArray[np.bool_]:
+    stays = usable & (rng.random(len(usable)) >= likely)
     if not stays.any():
-        stays[rng.choice(np.flatnonzero(kept))] = True
+        stays[rng.choice(np.flatnonzero(usable))] = True
     return stays

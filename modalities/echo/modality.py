@@ -66,8 +66,8 @@ class EchoModality(Modality):
     def restore_transform(self, config: Mapping[str, Any]) -> Transform:
         """From `EchoTransform.config()`."""
         if "statistics" in config:
-            given = {name: value for name, value in config.items() if name != "statistics"}
-            return MeasuredTransform(EchoSettings.make(given), config["statistics"])
+            settings = {name: value for name, value in config.items() if name != "statistics"}
+            return MeasuredTransform(EchoSettings.make(settings), config["statistics"])
         return EchoTransform(EchoSettings.make(config), sealed=True)
 
     def picture(self, sample: Echo, axes: "Axes") -> None:
@@ -89,7 +89,7 @@ class EchoModality(Modality):
         stride = getattr(encoder, "stride", None)
         if level != "tokens" or stride is None or not isinstance(transform, EchoTransform):
             return None
-        labels = [f"{place * stride / transform.settings.rate:.2f} s" for place in range(count)]
+        labels = [f"{index * stride / transform.settings.rate:.2f} s" for index in range(count)]
         return TokenLabels(labels, np.eye(count), shown=Echo(transform.item(sample)["frames"], transform.settings.rate))
 
     def toy_sample(self, label: int, rng: np.random.Generator) -> Echo:

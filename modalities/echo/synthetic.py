@@ -28,9 +28,9 @@ def synthetic_echo(label: int, rng: np.random.Generator) -> Echo:
     count = int(rng.integers(24, 49))
     phase = 2 * np.pi * (kind["beats"] * rng.uniform(0.9, 1.1) * np.arange(count) / RATE + rng.random())
     shrink = 1 - kind["shortening"] * rng.uniform(0.85, 1.15) * (1 - np.cos(phase)) / 2
-    place = np.linspace(-1, 1, SIDE, dtype=np.float32)
-    x = place[None, :] - np.float32(rng.uniform(-0.08, 0.08))
-    y = place[:, None] - np.float32(rng.uniform(-0.08, 0.08))
+    line = np.linspace(-1, 1, SIDE, dtype=np.float32)
+    x = line[None, :] - np.float32(rng.uniform(-0.08, 0.08))
+    y = line[:, None] - np.float32(rng.uniform(-0.08, 0.08))
     axis = (kind["size"] * rng.uniform(0.95, 1.05) * shrink).astype(np.float32)[:, None, None]
     radius = np.sqrt((x / (0.6 * axis)) ** 2 + (y / axis) ** 2)  # (time, side, side); 1 = the wall
     wall = np.exp(-(((radius - 1.1) / 0.18) ** 2))
@@ -38,6 +38,6 @@ def synthetic_echo(label: int, rng: np.random.Generator) -> Echo:
     # Speckle is Rayleigh distributed: one fixed field for tissue, plus a little of a new field per frame.
     field = rng.rayleigh(0.8, (SIDE, SIDE)).astype(np.float32)
     flicker = rng.random((count, SIDE, SIDE), dtype=np.float32)
-    sector = np.abs(place[None, :]) < 0.15 + 0.5 * (place[:, None] + 1)
+    sector = np.abs(line[None, :]) < 0.15 + 0.5 * (line[:, None] + 1)
     grey = 200 * np.sqrt(echo * field) * (0.8 + 0.4 * flicker) * sector
     return Echo(grey.clip(0, 255).astype(np.uint8), RATE)

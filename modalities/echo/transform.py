@@ -176,12 +176,12 @@ def _at(sample: Echo, times: NDArray[np.float64], sampling: str) -> NDArray[np.u
     last = len(sample.frames) - 1
     if sampling == "nearest":
         # Times at the border of two frames are rounded consistently.
-        places: NDArray[np.int64] = np.floor(times * sample.rate + 1e-6).astype(np.int64)
-        return np.take(sample.frames, places.clip(0, last), axis=0)
-    places = (times * sample.rate - 0.5).clip(0, last)
-    before = np.floor(places).astype(int)
-    weight = (places - before).astype(np.float32)[:, None, None]
-    one, two = (sample.frames[place].astype(np.float32) for place in (before, np.minimum(before + 1, last)))
+        positions: NDArray[np.int64] = np.floor(times * sample.rate + 1e-6).astype(np.int64)
+        return np.take(sample.frames, positions.clip(0, last), axis=0)
+    positions = (times * sample.rate - 0.5).clip(0, last)
+    before = np.floor(positions).astype(int)
+    weight = (positions - before).astype(np.float32)[:, None, None]
+    one, two = (sample.frames[indices].astype(np.float32) for indices in (before, np.minimum(before + 1, last)))
     blended: NDArray[np.float32] = np.rint(one + weight * (two - one))
     return blended.astype(np.uint8)
 

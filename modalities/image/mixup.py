@@ -29,12 +29,12 @@ def mix_pixels(pixels: Tensor, partners: Tensor, weight: Tensor) -> tuple[Tensor
     count, _, height, width = pixels.shape
     drawn = torch.rand(3, count, device="cpu").to(pixels.device)
     blend, weight = drawn[0] < 0.5, weight.to(pixels.device)
-    side = (1 - weight).sqrt()
+    edge = (1 - weight).sqrt()
     rows = torch.arange(height, device=pixels.device)
     columns = torch.arange(width, device=pixels.device)
     # (batch, length): whether a row (a column) is inside the box.
-    inside_rows = (rows + 0.5 - (drawn[1] * height)[:, None]).abs() < (side * height / 2)[:, None]
-    inside_columns = (columns + 0.5 - (drawn[2] * width)[:, None]).abs() < (side * width / 2)[:, None]
+    inside_rows = (rows + 0.5 - (drawn[1] * height)[:, None]).abs() < (edge * height / 2)[:, None]
+    inside_columns = (columns + 0.5 - (drawn[2] * width)[:, None]).abs() < (edge * width / 2)[:, None]
     box = inside_rows[:, :, None] & inside_columns[:, None, :]
     left = torch.where(blend, weight, 1 - box.float().mean((1, 2)))
     own = torch.where(blend[:, None, None], weight[:, None, None], (~box).float())[:, None]

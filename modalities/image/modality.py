@@ -88,20 +88,20 @@ class ImageModality(Modality):
         self, sample: Pixels, transform: Transform, encoder: Encoder, level: str, count: int
     ) -> TokenLabels | None:
         """Patches of the encoder's input, if its tokens form a square grid."""
-        side = math.isqrt(count)
-        if level != "tokens" or side * side != count:
+        grid = math.isqrt(count)
+        if level != "tokens" or grid * grid != count:
             return None
-        labels = [f"row {row + 1}, column {column + 1}" for row in range(side) for column in range(side)]
+        labels = [f"row {row + 1}, column {column + 1}" for row in range(grid) for column in range(grid)]
         return TokenLabels(labels, np.eye(count), shown=transform.item(sample))
 
     def toy_sample(self, label: int, rng: np.random.Generator) -> Pixels:
         """A disc or a square in one of five colours, at a random position on a noisy grey background, 48 x 48."""
         colour, shape = colour_and_shape(label)
         ground = Image.fromarray(rng.integers(90, 160, (48, 48, 3), dtype=np.uint8))
-        side = int(rng.integers(14, 26))
-        left, top = (int(place) for place in rng.integers(0, 48 - side, 2))
+        edge = int(rng.integers(14, 26))
+        left, top = (int(offset) for offset in rng.integers(0, 48 - edge, 2))
         draw = ImageDraw.Draw(ground)
         (draw.ellipse if shape == "disc" else draw.rectangle)(
-            (left, top, left + side, top + side), fill=COLOURS[colour]
+            (left, top, left + edge, top + edge), fill=COLOURS[colour]
         )
         return np.asarray(ground)

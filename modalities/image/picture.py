@@ -28,13 +28,13 @@ def lit(sample: Pixels, weights: Sequence[float]) -> Pixels:
         [[50, 200], [50, 50]]
     """
     grid = np.asarray(weights, dtype=np.float64)
-    side = math.isqrt(grid.size)
-    if grid.ndim != 1 or not side or side * side != grid.size:
+    edge = math.isqrt(grid.size)
+    if grid.ndim != 1 or not edge or edge * edge != grid.size:
         raise UserError(f"expected weights of a square grid of patches, got {grid.shape}")
     if not np.isfinite(grid).all() or (grid < 0).any():
         raise UserError("expected weights of at least 0, got a negative one, NaN or infinity")
     light = DARKEST + (1 - DARKEST) * grid / max(grid.max(), 1e-12)
     height, width = sample.shape[:2]
-    lamp = np.asarray(Image.fromarray(light.reshape(side, side).astype(np.float32)).resize((width, height), 0))
+    lamp = np.asarray(Image.fromarray(light.reshape(edge, edge).astype(np.float32)).resize((width, height), 0))
     shaded: Pixels = (sample * lamp[:, :, None]).round().astype(np.uint8)
     return shaded

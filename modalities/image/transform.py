@@ -140,9 +140,9 @@ class ImageTransform(Transform):
             return square
         # Resize and crop in one step: only the cropped square is resampled, so that images of extreme aspect ratio cost
         # no more than others.
-        side = min(height, width) * s.size / int(s.size / s.crop_ratio)
-        left, top = (width - side) / 2, (height - side) / 2
-        return _scale(sample, (s.size, s.size), (left, top, left + side, top + side), s.interpolation)
+        edge = min(height, width) * s.size / int(s.size / s.crop_ratio)
+        left, top = (width - edge) / 2, (height - edge) / 2
+        return _scale(sample, (s.size, s.size), (left, top, left + edge, top + edge), s.interpolation)
 
     def collate(self, items: Sequence[Pixels]) -> Inputs:
         """Stack; the memory stays channels-last, which is fastest for convolutions on a CPU."""

@@ -109,8 +109,8 @@ class MoleculeModality(Modality):
         """A chain of 2 to 7 carbons with up to two methyl branches and the end group of the class."""
         colour_and_shape(label)
         carbons = ["C"] * int(rng.integers(2, 8))
-        for place in rng.integers(1, len(carbons), int(rng.integers(0, 3))).tolist():
-            carbons[place] = "C(C)"
+        for index in rng.integers(1, len(carbons), int(rng.integers(0, 3))).tolist():
+            carbons[index] = "C(C)"
         return self.read("".join(carbons) + KINDS[label])
 
 

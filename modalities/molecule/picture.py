@@ -52,7 +52,7 @@ def atom_names(sample: Molecule) -> tuple[str, ...]:
     table = Chem.GetPeriodicTable()
     numbers = (sample.atoms[:, list(ATOM_FIELDS).index("element")] - 1).tolist()  # the bucket of value 0 is 1
     return tuple(
-        f"{table.GetElementSymbol(number) if number > 0 else '*'}{place}" for place, number in enumerate(numbers, 1)
+        f"{table.GetElementSymbol(number) if number > 0 else '*'}{index}" for index, number in enumerate(numbers, 1)
     )
 
 

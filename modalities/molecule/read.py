@@ -166,8 +166,8 @@ def _check_size(mol: Chem.Mol | None, where: str, hydrogens: int = 1) -> None:
 
 def _problem(raw: Chem.Mol | None) -> str:
     """Chemical problem of a parsed molecule, in words."""
-    found = [] if raw is None else [problem.Message() for problem in Chem.DetectChemistryProblems(raw)]
-    return "; ".join(" ".join(message.split()) for message in found[:2])
+    messages = [] if raw is None else [problem.Message() for problem in Chem.DetectChemistryProblems(raw)]
+    return "; ".join(" ".join(message.split()) for message in messages[:2])
 
 
 def _syntax(text: str) -> str:

@@ -96,6 +96,6 @@ def buckets(values: NDArray[np.int64], low: NDArray[np.int64], sizes: NDArray[np
         >>> buckets(np.array([[-1, 0], [3, 4], [0, -2]]), np.array([-1, 0]), np.array([5, 5])).tolist()
         [[1, 1], [0, 0], [2, 0]]
     """
-    places = values - low + 1
-    places[(places < 0) | (places >= sizes)] = 0
-    return places.astype(np.int16)
+    indices = values - low + 1
+    indices[(indices < 0) | (indices >= sizes)] = 0
+    return indices.astype(np.int16)

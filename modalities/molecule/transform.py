@@ -27,7 +27,7 @@ GROUPS = 85
 _CHIRALITY, _STEREO = list(ATOM_FIELDS).index("chirality"), list(BOND_FIELDS).index("stereo")
 _NONE = 1  # the bucket of value 0
 
-Found = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]  # occurring bins, ascending, and counts
+BinCounts = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]  # occurring bins, ascending, and counts
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ class Raw(NamedTuple):
 
     Args:
         sample: The molecule, without stereo if the transform ignores it.
-        found: `modalities.molecule.chem.fingerprint.parsed_counts` of the families that need rdkit.
+        counts: `modalities.molecule.chem.fingerprint.parsed_counts` of the families that need rdkit.
     """
 
     sample: Molecule
-    found: Mapping[str, Found]
+    counts: Mapping[str, BinCounts]
 
 
 class Item(NamedTuple):
@@ -100,7 +100,7 @@ class MoleculeTransform(Transform):
         For N atoms, M bonds, K motifs in a batch of B molecules of at most L atoms and P motifs: `atoms (N, 10)`,
         `bonds (M, 4)` buckets; `ends (2, 2 M)`, from and to, first all bonds one way, then the other; `molecule (N,)`,
         `motif (N,)` of each atom; `motif_ids (K,)`, `motif_molecule (K,)`; `links (2, 2 C)` from motif to motif for
-        each of C bonds between two, `link_bonds (2 C,)`; `slot (N,)`, `motif_slot (K,)`: places in the padded
+        each of C bonds between two, `link_bonds (2 C,)`; `slot (N,)`, `motif_slot (K,)`: indices in the padded
         `mask (B, L)`, `motif_mask (B, P)`. With a fingerprint of F bins present: `bins (F,)`, `weights (F,)`, and
         where each molecule's begin, `starts (B,)`.
 
@@ -145,8 +145,8 @@ class MoleculeTransform(Transform):
         sample = features.sample
         atoms = sample.atoms
         if rng is not None and self.settings.atom_dropout:
-            kept = rng.random((len(atoms), 1)) >= self.settings.atom_dropout
-            atoms = np.where(kept, atoms, 0).astype(np.int16)
+            unmasked = rng.random((len(atoms), 1)) >= self.settings.atom_dropout
+            atoms = np.where(unmasked, atoms, 0).astype(np.int16)
         raw = features if self.settings.fingerprint else None
         return Item(atoms, sample.bonds, sample.ends, sample.motif, sample.motif_ids, raw)
 
@@ -225,7 +225,7 @@ class _OnDisk(Sequence[Raw]):
         self,
         transform: MoleculeTransform,
         graphs: Sequence[Molecule],
-        counts: Sequence[Mapping[str, Found]] | None = None,
+        counts: Sequence[Mapping[str, BinCounts]] | None = None,
         rows: Mapping[str, int] | None = None,
     ) -> None:
         self.transform, self.graphs, self.counts, self.rows = transform, graphs, counts, rows or {}
@@ -235,8 +235,8 @@ class _OnDisk(Sequence[Raw]):
 
     def __getitem__(self, index: Any) -> Any:
         molecule = self.graphs[index]
-        found = {} if self.counts is None else self.counts[self.rows[molecule.smiles]]
-        return Raw(self.transform.cleared(molecule), found)
+        counts = {} if self.counts is None else self.counts[self.rows[molecule.smiles]]
+        return Raw(self.transform.cleared(molecule), counts)
 
 
 def _counting(name: str = "chem.fingerprint") -> ModuleType:

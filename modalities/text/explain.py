@@ -33,19 +33,19 @@ def text_units(sample: str, transform: TextTransform, level: str, count: int) ->
         >>> from modalities.text.transform import TextSettings
         >>> transform = TextTransform(TextSettings())
         >>> transform.fit(["a red disc"] * 4)
-        >>> found = text_units("a red cube", transform, "tokens", len(transform.item("a red cube")))
-        >>> found.labels, found.members.sum(1)  # a class token shows nowhere; "cube" has four pieces
+        >>> result = text_units("a red cube", transform, "tokens", len(transform.item("a red cube")))
+        >>> result.labels, result.members.sum(1)  # a class token shows nowhere; "cube" has four pieces
         (['a', 'red', 'cube'], array([1., 1., 4.]))
     """
-    found = transform.tokenizer.pieces(sample)
-    shown, spans = found.text, found.spans
+    tokens = transform.tokenizer.pieces(sample)
+    shown, spans = tokens.text, tokens.spans
     words = [word.span() for word in _WORD.finditer(shown)]
     pieces = [_shares(span, words) for span in spans]
     last = max((max(shares) for shares in pieces if shares), default=-1)
     members = np.zeros((last + 1, len(pieces)))
-    for place, shares in enumerate(pieces):
+    for index, shares in enumerate(pieces):
         for word, share in shares.items():
-            members[word, place] = share
+            members[word, index] = share
     if level == "parts":
         joined = _phrases(sample, transform, len(pieces))
         if joined is None:
@@ -65,8 +65,8 @@ def ngram_units(sample: str, transform: NgramTransform, level: str, count: int) 
     if level != "tokens" or count < len(spans):
         return None
     starts = [start for start, _ in words]
-    for place, (start, _) in enumerate(spans):
-        members[bisect_right(starts, start) - 1, place] = 1.0
+    for index, (start, _) in enumerate(spans):
+        members[bisect_right(starts, start) - 1, index] = 1.0
     return TokenLabels([text[start:stop] for start, stop in words], members, shown=text, spelled=True)
 
 
@@ -96,13 +96,13 @@ def _shares(span: Span, words: Sequence[tuple[int, int]]) -> dict[int, float]:
     if span is None:
         return {}
     common = {}
-    for place in range(bisect_right(words, span[0], key=lambda word: word[1]), len(words)):
-        start, stop = words[place]
+    for index in range(bisect_right(words, span[0], key=lambda word: word[1]), len(words)):
+        start, stop = words[index]
         if start >= span[1]:
             break
-        common[place] = min(span[1], stop) - max(span[0], start)
+        common[index] = min(span[1], stop) - max(span[0], start)
     total = sum(common.values())
-    return {place: letters / total for place, letters in common.items()} if total else {}
+    return {index: letters / total for index, letters in common.items()} if total else {}
 
 
 def _phrases(sample: str, transform: TextTransform, pieces: int) -> NDArray[np.float64] | None:

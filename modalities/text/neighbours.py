@@ -28,9 +28,9 @@ def neighbours(texts: Sequence[str], count: int) -> NDArray[np.int64]:
         >>> neighbours(texts, 2).tolist()
         [[2, -1], [-1, -1], [0, 3], [2, -1]]
     """
-    found = np.full((len(texts), max(count, 0)), -1, np.int64)
+    nearest = np.full((len(texts), max(count, 0)), -1, np.int64)
     if len(texts) < 2 or count < 1:
-        return found
+        return nearest
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     kinds: dict[str, int] = {}
@@ -41,5 +41,5 @@ def neighbours(texts: Sequence[str], count: int) -> NDArray[np.int64]:
         part = slice(start, start + rows)
         alike = (weights[part] @ weights.T).toarray()
         alike[(alike <= 0) | (same[part, None] == same)] = -1
-        found[part] = largest(alike, count)
-    return found
+        nearest[part] = largest(alike, count)
+    return nearest

@@ -53,8 +53,8 @@ def pool_phrases(values: Tensor, mask: Tensor, phrases: Tensor, most: int | None
 
     Example:
         >>> values = torch.tensor([[[9.0], [1.0], [3.0], [5.0]]])
-        >>> found = pool_phrases(values, torch.ones(1, 4, dtype=torch.bool), torch.tensor([[-1, 0, 0, 1]]))
-        >>> found.values.flatten(), found.mask
+        >>> result = pool_phrases(values, torch.ones(1, 4, dtype=torch.bool), torch.tensor([[-1, 0, 0, 1]]))
+        >>> result.values.flatten(), result.mask
         (tensor([2., 5.]), tensor([[True, True]]))
     """
     batch, length, width = values.shape
@@ -65,9 +65,9 @@ def pool_phrases(values: Tensor, mask: Tensor, phrases: Tensor, most: int | None
         values = values.float()
     real = mask & (phrases >= 0) & (phrases < most)
     rows = torch.arange(batch, device=values.device).unsqueeze(1) * (most + 1)
-    place = (rows + phrases.where(real, most)).flatten()  # the last index of a row is for tokens in no phrase
-    total = values.new_zeros(batch * (most + 1), width).index_add(0, place, values.reshape(-1, width))
-    count = values.new_zeros(batch * (most + 1)).index_add(0, place, torch.ones_like(values[..., 0]).flatten())
+    index = (rows + phrases.where(real, most)).flatten()  # the last index of a row is for tokens in no phrase
+    total = values.new_zeros(batch * (most + 1), width).index_add(0, index, values.reshape(-1, width))
+    count = values.new_zeros(batch * (most + 1)).index_add(0, index, torch.ones_like(values[..., 0]).flatten())
     total, count = total.view(batch, most + 1, width)[:, :most], count.view(batch, most + 1)[:, :most]
     return Tokens(total / count.clamp(min=1).unsqueeze(-1), count > 0)
 
@@ -88,8 +88,8 @@ def phrase_ends(text: str) -> list[int]:
     """
     ends: list[int] = []
     words, content, over, name = 0, False, True, False  # of the current phrase
-    for found in _WORD.finditer(text):
-        word = found.group()
+    for match in _WORD.finditer(text):
+        word = match.group()
         core = word.rstrip(_CLAUSE)
         bare = core.strip("()[]{}").lower()
         mark = not core.strip(_CLOSING)
@@ -100,9 +100,9 @@ def phrase_ends(text: str) -> list[int]:
         if mark and ends:
             begins = False  # a separate punctuation mark belongs to the phrase before it
         if begins or not ends:
-            ends.append(found.end())
+            ends.append(match.end())
             words, content, name = 0, False, False
-        ends[-1] = found.end()
+        ends[-1] = match.end()
         words += bool(bare)
         name = is_name or (name and bare in TAILS)
         content = content or not (bare in OPENERS or bare in ARTICLES or not bare)
@@ -132,9 +132,9 @@ def phrase_of_each_piece(ends: Sequence[int], phrase_ends: Sequence[int]) -> lis
         if end < 0:
             phrases.append(-1)
             continue
-        found = min(bisect_left(phrase_ends, end), final)
-        if found != last:
-            last, number = found, number + 1
+        phrase = min(bisect_left(phrase_ends, end), final)
+        if phrase != last:
+            last, number = phrase, number + 1
         phrases.append(number)
     return phrases if number >= 0 else [0] * len(phrases)
 

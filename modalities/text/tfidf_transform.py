@@ -121,8 +121,8 @@ class NgramTransform(Transform):
         )
         if self.vocabulary is not None:
             first = len(self.vocabulary["words"])
-            self._words = {gram: place for place, gram in enumerate(self.vocabulary["words"])}
-            self._letters = {gram: first + place for place, gram in enumerate(self.vocabulary["letters"])}
+            self._words = {gram: index for index, gram in enumerate(self.vocabulary["words"])}
+            self._letters = {gram: first + index for index, gram in enumerate(self.vocabulary["letters"])}
             frequencies = [value for family in self.vocabulary.values() for value in family.values()]
             self._idf = np.array(frequencies, np.float64)
 
@@ -147,19 +147,19 @@ class NgramTransform(Transform):
             text, spans = _spans(sample, self.settings.max_length)
             counts["words"].update({gram for gram, _ in self._word_grams(text, spans)})
             counts["letters"].update({gram for gram, _ in self._letter_grams(text)})
-        kept = {}
+        vocabulary = {}
         for name, counter in counts.items():
             often = [(gram, count) for gram, count in counter.items() if count >= self.settings.min_count]
             often.sort(key=lambda pair: (-pair[1], pair[0]))
             best = sorted(often[: self.settings.vocabulary])
             # Smoothed as in scikit-learn: as if one more text contained every n-gram.
-            kept[name] = {gram: 1 + math.log((1 + total) / (1 + count)) for gram, count in best}
-        if not kept["words"] and not kept["letters"]:
+            vocabulary[name] = {gram: 1 + math.log((1 + total) / (1 + count)) for gram, count in best}
+        if not vocabulary["words"] and not vocabulary["letters"]:
             raise UserError(
                 f"no n-gram occurs in {self.settings.min_count} of {total} training texts: give more texts, or set "
                 "transform: {min_count: 1}"
             )
-        self._set(kept)
+        self._set(vocabulary)
 
     def featurise(self, sample: str) -> Item:
         """The known n-grams of one text."""
@@ -181,15 +181,15 @@ class NgramTransform(Transform):
         )
         parts = []
         for known, grams, share in families:
-            found = [(known[gram], place) for gram, place in grams if gram in known]
-            if not found:
+            known_grams = [(known[gram], offset) for gram, offset in grams if gram in known]
+            if not known_grams:
                 continue
-            numbers, places = np.array(found, np.int64).T
+            numbers, offsets = np.array(known_grams, np.int64).T
             unique, back, often = np.unique(numbers, return_inverse=True, return_counts=True)
             weights = (1 + np.log(often)) * self._idf[unique]
             weights *= math.sqrt(share) / float(np.linalg.norm(weights))
             # The weight of an n-gram with n occurrences is divided among them.
-            words = np.maximum(np.searchsorted(begins, places, side="right") - 1, 0)
+            words = np.maximum(np.searchsorted(begins, offsets, side="right") - 1, 0)
             parts.append((numbers, (weights / often)[back], words))
         if parts:
             numbers, weights, words = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -212,14 +212,14 @@ class NgramTransform(Transform):
         low, high = self.settings.words
         words = [text[start:end] for start, end in spans]
         for size in range(low, high + 1):
-            for place in range(len(words) - size + 1):
-                yield " ".join(words[place : place + size]), spans[place][0]
+            for index in range(len(words) - size + 1):
+                yield " ".join(words[index : index + size]), spans[index][0]
 
     def _letter_grams(self, text: str) -> Iterable[tuple[str, int]]:
         low, high = self.settings.letters
         for size in range(low, high + 1):
-            for place in range(len(text) - size + 1):
-                yield text[place : place + size], place
+            for index in range(len(text) - size + 1):
+                yield text[index : index + size], index
 
     def spelled(self, sample: str) -> tuple[str, list[tuple[int, int]]]:
         """The normalised text, and the character span of each of its words (the tokens)."""
@@ -254,5 +254,5 @@ class NgramTransform(Transform):
 def _spans(sample: str, most: int) -> tuple[str, list[tuple[int, int]]]:
     """The normalised text (NFKC, lower case, single blanks), truncated after `most` words, and its word spans."""
     text = " ".join(unicodedata.normalize("NFKC", sample).lower().split())
-    spans = [found.span() for found in _WORD.finditer(text)][:most]
+    spans = [match.span() for match in _WORD.finditer(text)][:most]
     return text[: spans[-1][1]] if spans else text, spans

@@ -172,10 +172,10 @@ class TextTransform(Transform):
 def phrase_inputs(phrases: Sequence[Sequence[int]], length: int) -> Inputs:
     """The phrase of each token, `phrase (batch, length)` with -1 = none, and `phrase_mask (batch, phrases)`."""
     counts = torch.tensor([max(one, default=-1) + 1 for one in phrases])
-    places = torch.full((len(phrases), length), -1, dtype=torch.int64)
+    phrase = torch.full((len(phrases), length), -1, dtype=torch.int64)
     for row, one in enumerate(phrases):
-        places[row, : len(one)] = torch.tensor(one)
-    return {"phrase": places, "phrase_mask": torch.arange(int(counts.max())) < counts[:, None]}
+        phrase[row, : len(one)] = torch.tensor(one)
+    return {"phrase": phrase, "phrase_mask": torch.arange(int(counts.max())) < counts[:, None]}
 
 
 def without_some(text: str, share: float, rng: np.random.Generator) -> str:
@@ -183,4 +183,4 @@ def without_some(text: str, share: float, rng: np.random.Generator) -> str:
     words = text.split()
     keep = rng.random(len(words)) >= share
     keep[rng.integers(len(words))] = True
-    return " ".join(word for word, kept in zip(words, keep, strict=True) if kept)
+    return " ".join(word for word, keeps in zip(words, keep, strict=True) if keeps)

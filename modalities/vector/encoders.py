@@ -70,11 +70,11 @@ class Mlp(Encoder):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(hidden)
-        wide = _checked(transform, width)
-        self.arguments = {"width": wide, "hidden": hidden, "depth": depth, "dropout": dropout}
+        output_width = _checked(transform, width)
+        self.arguments = {"width": output_width, "hidden": hidden, "depth": depth, "dropout": dropout}
         layers: list[nn.Module] = []
-        for place in range(depth):
-            size = wide if place == 0 else hidden
+        for layer in range(depth):
+            size = output_width if layer == 0 else hidden
             layers += [nn.LayerNorm(size), nn.Linear(size, hidden), nn.GELU(), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers, nn.LayerNorm(hidden))
 

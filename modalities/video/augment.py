@@ -22,7 +22,7 @@ class View:
 
     Args:
         box: The rectangle.
-        mirrored: Whether left and right change places.
+        mirrored: Whether left and right are swapped.
 
     Example:
         >>> view = View((0, 0, 4, 4), mirrored=True)
@@ -34,18 +34,18 @@ class View:
     mirrored: bool = False
 
     @staticmethod
-    def draw(side: int, rng: np.random.Generator, *, random_crop: float, flip: bool) -> "View":
+    def draw(size: int, rng: np.random.Generator, *, random_crop: float, flip: bool) -> "View":
         """Draw a rectangle of random area and aspect ratio, and whether to mirror.
 
         Args:
-            side: Side of the frames in pixels.
+            size: Side of the frames in pixels.
             rng: Source of all randomness.
             random_crop: Smallest fraction of the area; 1 = the whole frame.
             flip: Mirror with probability one half.
         """
-        box: Box = (0, 0, side, side)
+        box: Box = (0, 0, size, size)
         if random_crop < 1:
-            box = random_box((side, side), rng, scale=(random_crop, 1.0), aspect=ASPECT)
+            box = random_box((size, size), rng, scale=(random_crop, 1.0), aspect=ASPECT)
         return View(box, flip and rng.random() < 0.5)
 
     def frames(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -54,10 +54,10 @@ class View:
         Shape:
             `(time, side, side, 3)` -> the same.
         """
-        side = frames.shape[1]
-        if self.box != (0, 0, side, side):
+        size = frames.shape[1]
+        if self.box != (0, 0, size, size):
             resized = (
-                Image.fromarray(frame).resize((side, side), Image.Resampling.BILINEAR, self.box) for frame in frames
+                Image.fromarray(frame).resize((size, size), Image.Resampling.BILINEAR, self.box) for frame in frames
             )
             frames = np.stack([np.asarray(picture) for picture in resized])
         return frames[:, :, ::-1] if self.mirrored else frames

@@ -21,8 +21,8 @@ def sampled(count: int, most: int = MAX_FRAMES) -> NDArray[np.int64]:
         >>> sampled(3).tolist(), sampled(100, most=4).tolist()
         ([0, 1, 2], [12, 37, 62, 87])
     """
-    kept = min(count, most)
-    return (2 * np.arange(kept) + 1) * count // (2 * kept)
+    number = min(count, most)
+    return (2 * np.arange(number) + 1) * count // (2 * number)
 
 
 def reduced_size(height: int, width: int) -> tuple[int, int]:

@@ -96,8 +96,8 @@ def _cells(inputs: Inputs, encoder: Encoder, level: str) -> NDArray[np.int64] | 
     if level == "tokens" and isinstance(encoder, TrajViT | TrajTok | ImageTower):
         return np.arange(time)[:, None, None]
     if level == "tokens" and isinstance(encoder, ViT3d):
-        places = np.arange(encoder.side**2).reshape(encoder.side, encoder.side)
-        return np.asarray(np.arange(time)[:, None, None] // encoder.frames * encoder.side**2 + places)
+        cells = np.arange(encoder.side**2).reshape(encoder.side, encoder.side)
+        return np.asarray(np.arange(time)[:, None, None] // encoder.frames * encoder.side**2 + cells)
     if level == "parts" and isinstance(encoder, TrajViT):
         return np.asarray(inputs["segments"][0].numpy())
     if level == "parts" and isinstance(encoder, TrajTok):
@@ -125,7 +125,7 @@ def _names(cells: NDArray[np.int64], times: NDArray[np.float32], units: int) -> 
         where = " ".join(names[min(int(3 * at), 2)] for names, at in zip(REGIONS, centre, strict=True))
         words.append(f"{where} {when}")
     total, seen = Counter(words), Counter[str]()
-    for place, word in enumerate(words):
+    for index, word in enumerate(words):
         seen[word] += 1
-        words[place] = f"{word} {seen[word]}" if total[word] > 1 else word
+        words[index] = f"{word} {seen[word]}" if total[word] > 1 else word
     return words

@@ -73,8 +73,8 @@ def measure(
         "embedding texts", texts, lambda: embed_split(model, data, "text", "test", batch_size=256, packed=True)
     )
     found = timed("reading and embedding molecules", len(listed), lambda: embed_corpus(model, data, "molecule", listed))
-    queries, gallery = asked.embedding, found.side.embedding
-    right = RelevanceMatrix(asked, found.side, data.split("test").records, gallery_records=found.records)
+    queries, gallery = asked.embedding, found.embedded.embedding
+    right = RelevanceMatrix(asked, found.embedded, data.split("test").records, gallery_records=found.records)
     cosines = [full_blocks(queries, gallery, score=lambda a, b: a.vector @ b.vector.T) for _ in range(4)]
     options = {"gallery": len(gallery), "ks": (1, 10, 100)}
     timed("ranking by vectors", len(queries), lambda: rank_blocks(cosines[0], right, **options))
@@ -87,7 +87,7 @@ def measure(
     timed("ranking by two models", len(queries), lambda: rank_blocks(together, right, **options))
     tokens = timed("embedding molecules with tokens", len(listed), lambda: embed_corpus(fine, data, "molecule", listed))
     few = embed_split(fine, data, "text", "test", batch_size=256, packed=True).embedding[:rerank_texts]
-    blocks = reranked_blocks(few, tokens.side.embedding, score=fine.similarity_pairwise, depth=rerank)
+    blocks = reranked_blocks(few, tokens.embedded.embedding, score=fine.similarity_pairwise, depth=rerank)
     timed(f"re-ranking {rerank} each by transport", len(few), lambda: rank_blocks(blocks, right, **options))
     clocks = ("seconds", "processor")
     whole = {clock: rows[-1][clock] * len(queries) / len(few) for clock in clocks}

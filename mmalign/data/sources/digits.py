@@ -38,8 +38,8 @@ class DigitsSource(Source):
         super().__init__(config)
         if config.options:
             raise UserError(f"source 'digits' takes no options, got {', '.join(config.options)}")
-        settings = SourceConfig(columns=dict(config.columns or self.default_columns))
-        self._columns = named_columns(settings, ["image", "text", "label", "id", "split"], "the digits")
+        known = ["image", "text", "label", "id", "split"]
+        self._columns = named_columns(config, known, "the digits", self.default_columns)
 
     def records(self) -> Sequence[Record]:
         try:

@@ -73,23 +73,30 @@ def max_file_bytes(config: SourceConfig, *known: str) -> int:
     return int(value * 1e6)
 
 
-def named_columns(config: SourceConfig, columns: Sequence[str], where: str) -> dict[str, str]:
+def named_columns(
+    config: SourceConfig, columns: Sequence[str], where: str, defaults: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Tower or reserved name -> column of a table that has `columns`.
+
+    Args:
+        config: Its `columns` are those that the user names.
+        columns: The columns that there are.
+        where: The table, for messages.
+        defaults: Tower -> column, where the user names none.
 
     Raises:
         UserError: a named column is not there, or no tower has a column.
     """
-    for tower, column in config.columns.items():
+    named = dict(config.columns or defaults or {})
+    for tower, column in named.items():
         if column not in columns:
             raise UserError(
                 f"{where}: no column {column!r}{nearest(column, columns)}; set --data.columns.{tower} to one of them"
             )
-    chosen = dict(config.columns)
-    if not set(chosen) - set(RESERVED):
+    if not set(named) - set(RESERVED):
         towers = " and ".join(f"--data.columns.{tower} COLUMN" for tower in config.towers or ["TOWER"])
         raise UserError(f"{where}: which columns hold the samples? set {towers} (columns: {', '.join(columns)})")
-    chosen.update({name: name for name in RESERVED if name not in chosen and name in columns})
-    return chosen
+    return named | {name: name for name in RESERVED if name not in named and name in columns}
 
 
 def record_of(row: Row, number: int, columns: dict[str, str], config: SourceConfig) -> Record:

@@ -21,7 +21,7 @@ from mmalign.evaluation.metrics.weighted import (
     over_classes,
 )
 
-Found = tuple[dict[str, Any], dict[str, Any], int]
+Scored = tuple[dict[str, Any], dict[str, Any], int]
 
 _CELLS = 5 * 10**8  # samples x classes x resamples: a few minutes on one core
 _FEWEST = 50  # resamples below which an interval is too coarse to report
@@ -46,7 +46,7 @@ class Classified:
     scale: float = 1.0
 
 
-def single_label_scores(classified: Classified, *, resamples: int = 1000, seed: int = 0) -> Found:
+def single_label_scores(classified: Classified, *, resamples: int = 1000, seed: int = 0) -> Scored:
     """Compute top1, top5 (from six classes on), balanced_accuracy, macro_auroc and ece of single-label samples.
 
     Returns:
@@ -92,7 +92,7 @@ def single_label_scores(classified: Classified, *, resamples: int = 1000, seed: 
     return _ordered(figures), details, costly
 
 
-def multi_label_scores(classified: Classified, *, resamples: int = 1000, seed: int = 0) -> Found:
+def multi_label_scores(classified: Classified, *, resamples: int = 1000, seed: int = 0) -> Scored:
     """Compute map and macro_auroc of samples with any number of labels; returns as `single_label_scores`."""
     truth, scores = classified.truth.numpy(), classified.scores.double().numpy()
     figures: dict[str, Any] = {

@@ -111,7 +111,7 @@ class EcgFeatureLinear(FeatureLinear):
     def __init__(self, transform: EcgTransform, *, width: int = 256) -> None:
         if not isinstance(transform, MeasuredTransform):
             raise UserError("ecg: the encoder 'features' needs its own transform: modality.transform('features', {})")
-        super().__init__(width, places=len(LEADS), per_place=LEAD, rest=WHOLE)
+        super().__init__(width, positions=len(LEADS), per_position=LEAD, rest=WHOLE)
 
     def token_mask(self, inputs: Inputs, values: Tensor) -> Tensor:
         """The recorded leads, and the whole-recording token."""

@@ -73,8 +73,8 @@ class Patches(Encoder):
         self.patches = nn.Linear(patch, width)
         self.leads = nn.Parameter(torch.randn(len(LEADS), width) * 0.02)
         self.positions: Tensor
-        places = -(-transform.settings.length // patch)
-        self.register_buffer("positions", sines(places, width), persistent=False)
+        patches = -(-transform.settings.length // patch)
+        self.register_buffer("positions", sines(patches, width), persistent=False)
         self.layers = Transformer(width, depth=depth, heads=heads, dropout=dropout)
         self.pool = AttentionPool(width, heads) if pool == "attention" else None
 
@@ -100,11 +100,11 @@ class Patches(Encoder):
         return seen, Tokens(pieces.flatten(1, 2), hidden)
 
     def _pieces(self, signal: Tensor) -> Tensor:
-        """Patches of each lead, `(batch, 12, places, patch)`."""
+        """Patches of each lead, `(batch, 12, patches, patch)`."""
         return torch.unflatten(F.pad(signal, (0, -signal.shape[2] % self.patch)), 2, (-1, self.patch))
 
     def _mask(self, inputs: Inputs) -> Tensor:
-        """Mask of recorded patches, `(batch, 12 * places)`."""
+        """Mask of recorded patches, `(batch, 12 * patches)`."""
         there = places_mask(inputs["time_mask"], self.patch)
         mask: Tensor = (inputs["lead_mask"][:, :, None] & there[:, None]).flatten(1)
         return mask
@@ -114,8 +114,8 @@ class Patches(Encoder):
         return dict(self.arguments)
 
 
-def sines(places: int, width: int) -> Tensor:
+def sines(length: int, width: int) -> Tensor:
     """Positions as sines and cosines of frequencies `10000 ** (-2 i / width)` (Vaswani et al. 2017, section 3.5)."""
     frequency = 10000.0 ** (-torch.arange(width // 2) / (width // 2))
-    angles = torch.arange(places)[:, None] * frequency
+    angles = torch.arange(length)[:, None] * frequency
     return torch.cat([angles.sin(), angles.cos()], dim=1)

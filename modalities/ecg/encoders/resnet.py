@@ -83,9 +83,9 @@ class ResNet(Encoder):
                 f"ecg resnet: expected depths of at least 1, an odd kernel and a width of at least 2, "
                 f"got depths={list(depths)}, kernel={kernel} and width={width}"
             )
-        wide = width * 2 ** (len(depths) - 1)
+        output_width = width * 2 ** (len(depths) - 1)
         stride = 4 * 2 ** (len(depths) - 1)
-        super().__init__(wide, token_width=wide, part_width=wide if beats else None)
+        super().__init__(output_width, token_width=output_width, part_width=output_width if beats else None)
         self.target_width = len(LEADS) * stride
         need_beats(transform, beats)
         self.stride = stride
@@ -99,8 +99,8 @@ class ResNet(Encoder):
         blocks, wide_in = [], width
         for stage, depth in enumerate(depths):
             wide_out = width * 2**stage
-            for place in range(depth):
-                blocks.append(Residual(wide_in, wide_out, kernel, 2 if stage and not place else 1))
+            for block in range(depth):
+                blocks.append(Residual(wide_in, wide_out, kernel, 2 if stage and not block else 1))
                 wide_in = wide_out
         self.stages = nn.Sequential(*blocks)
         for module in self.modules():
@@ -110,7 +110,7 @@ class ResNet(Encoder):
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["signal"]`."""
         signal = inputs["signal"] * inputs["lead_mask"].unsqueeze(-1)
-        values = self.stages(self.stem(signal)).transpose(1, 2)  # (batch, places, width)
+        values = self.stages(self.stem(signal)).transpose(1, 2)  # (batch, steps, width)
         tokens = Tokens(values, places_mask(inputs["time_mask"], self.stride))
         parts = beat_tokens(tokens, inputs, self.stride) if self.part_width is not None else None
         return Features(masked_mean(values, tokens.mask), tokens, parts)
@@ -132,7 +132,7 @@ class ResNet(Encoder):
 
 
 def places_mask(time_mask: Tensor, stride: int) -> Tensor:
-    """True for each segment of `stride` samples with a real one, `(batch, places)`."""
+    """True for each segment of `stride` samples with a real one, `(batch, steps)`."""
     missing = -time_mask.shape[1] % stride
     return torch.unflatten(F.pad(time_mask, (0, missing)), 1, (-1, stride)).any(2)
 

@@ -66,7 +66,7 @@ def beat_tokens(tokens: Tokens, inputs: Inputs, stride: int) -> Tokens:
     """Mean of the tokens of each beat, weighted by their overlap in time.
 
     Args:
-        tokens: `(batch, rows * places, width)`: `rows` times the same segments in time, each `stride` samples long.
+        tokens: `(batch, rows * steps, width)`: `rows` times the same segments in time, each `stride` samples long.
         inputs: With `beat_of (batch, time)` and `beat_mask (batch, beats)`.
         stride: Samples per segment.
 
@@ -74,12 +74,12 @@ def beat_tokens(tokens: Tokens, inputs: Inputs, stride: int) -> Tokens:
         `(batch, beats, width)`.
     """
     beat_of, beat_mask = inputs["beat_of"], inputs["beat_mask"]
-    places = -(-beat_of.shape[1] // stride)
+    steps = -(-beat_of.shape[1] // stride)
     # One-hot over time, summed within segments; the column of -1 is cut off.
     share = F.one_hot(beat_of + 1, beat_mask.shape[1] + 1)[..., 1:].to(tokens.values.dtype)
-    share = F.pad(share, (0, 0, 0, places * stride - share.shape[1]))
-    share = torch.unflatten(share, 1, (places, stride)).sum(2)
-    rows = tokens.values.shape[1] // places
+    share = F.pad(share, (0, 0, 0, steps * stride - share.shape[1]))
+    share = torch.unflatten(share, 1, (steps, stride)).sum(2)
+    rows = tokens.values.shape[1] // steps
     weight = share.repeat(1, rows, 1) * tokens.mask.unsqueeze(-1)  # (batch, tokens, beats)
     total = weight.sum(1)
     values: Tensor = torch.einsum("btn,btw->bnw", weight, tokens.values) / total.clamp(min=1e-6).unsqueeze(-1)

@@ -28,14 +28,14 @@ Loaded = dict[str, Any]
 def from_path(path: Path) -> Channels:
     """A table by its suffix, with its `.json` file."""
     beside: Loaded = {}
-    side = path.with_suffix(".json")
-    if side.is_file():
+    sidecar = path.with_suffix(".json")
+    if sidecar.is_file():
         try:
-            beside = json.loads(side.read_bytes()[: 1 << 20])
+            beside = json.loads(sidecar.read_bytes()[: 1 << 20])
             if not isinstance(beside, dict):
                 raise ValueError
         except (ValueError, RecursionError) as error:
-            raise BadSample(side, ADVICE, "no JSON object") from error
+            raise BadSample(sidecar, ADVICE, "no JSON object") from error
     return parse(path.read_bytes(), path.suffix.lower(), str(path), beside)
 
 
@@ -52,18 +52,18 @@ def parse(data: bytes, suffix: str, source: str, beside: Loaded | None = None) -
     return from_mapping({**loaded, **stated}, source)
 
 
-def from_mapping(given: Mapping[Any, Any], source: str) -> Channels:
+def from_mapping(mapping: Mapping[Any, Any], source: str) -> Channels:
     """Parse a mapping with `signal`, `rate`, `units` and `leads`; all are required."""
-    missing = [name for name in ("signal", *STATED) if given.get(name) is None]
+    missing = [name for name in ("signal", *STATED) if mapping.get(name) is None]
     if missing:
         raise BadSample(source, ADVICE if "signal" not in missing else f"a signal and {ADVICE}", f"no {missing[0]}")
     try:
-        values = np.asarray(given["signal"])
+        values = np.asarray(mapping["signal"])
         if values.dtype.kind not in "iuf":
             raise ValueError
     except ValueError as error:
         raise BadSample(source, "a signal of numbers, leads by time", "something else") from error
-    rate, units, leads = given["rate"], given["units"], given["leads"]
+    rate, units, leads = mapping["rate"], mapping["units"], mapping["leads"]
     if isinstance(rate, bool) or not isinstance(rate, int | float | np.number | np.ndarray) or np.size(rate) != 1:
         raise BadSample(source, "a rate in Hz", f"{rate!r:.40}")
     names = [leads] if isinstance(leads, str) else [str(lead) for lead in np.asarray(leads).reshape(-1)[:1024]]
@@ -100,17 +100,17 @@ def _csv(data: bytes) -> Loaded:
         raise BadSample("", "a header line with the leads, and numbers below it", "neither")
     mark = max(",;\t", key=lines[0].count)
     names = [name.strip().strip('"') for name in lines[0].split(mark)]
-    kept = [place for place, name in enumerate(names) if lead_of(name)]
+    columns = [column for column, name in enumerate(names) if lead_of(name)]
     if len(names) * len(lines) > MAX_VALUES:
         raise BadSample("", f"at most {MAX_VALUES} values", f"{len(lines)} lines")
-    if not kept:
+    if not columns:
         raise BadSample("", "a header line with the leads", f"{lines[0][:60]!r}")
     # An empty cell is a missing sample; a line that is too short is a damaged file.
-    values = np.genfromtxt(lines[1:], delimiter=mark, usecols=kept, ndmin=2, comments=None)  # type: ignore[call-overload]  # the stub misses None
+    values = np.genfromtxt(lines[1:], delimiter=mark, usecols=columns, ndmin=2, comments=None)  # type: ignore[call-overload]  # the stub misses None
     words = [cell.strip().lower() for line in lines[1:] for cell in line.split(mark)] if np.isnan(values).any() else []
     if any(word and word not in ("nan", "na", "null") and not _is_number(word) for word in words):
         raise BadSample("", "numbers below the header", "words")
-    return {**loaded, "signal": values.T, "leads": [names[place] for place in kept]}
+    return {**loaded, "signal": values.T, "leads": [names[column] for column in columns]}
 
 
 def _is_number(word: str) -> bool:

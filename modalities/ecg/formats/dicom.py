@@ -54,8 +54,8 @@ def _rhythm(file: Any, source: str) -> Channels:
     named = [sum(lead_of(name) is not None for name in _names(group)) for group in groups]
     if not any(named):
         raise BadSample(source, "a DICOM waveform with ECG leads", f"{kind!s:.60} without them")
-    places = [place for place, count in enumerate(named) if count]
-    return _channels(groups[min(places, key=lambda place: abs(seconds[place] - RHYTHM_SECONDS))], source)
+    indices = [index for index, count in enumerate(named) if count]
+    return _channels(groups[min(indices, key=lambda index: abs(seconds[index] - RHYTHM_SECONDS))], source)
 
 
 def _channels(group: Any, source: str) -> Channels:

@@ -32,7 +32,7 @@ def parse(data: bytes, source: str) -> Channels:
         start = 256
         for name, width in _WIDTHS.items():
             starts = range(start, start + count * width, width)
-            fields[name] = [data[place : place + width].decode("ascii", "replace").strip() for place in starts]
+            fields[name] = [data[offset : offset + width].decode("ascii", "replace").strip() for offset in starts]
             start += count * width
         lengths = [int(number) for number in fields["n"]]
         low, high, least, most = (
@@ -47,23 +47,23 @@ def parse(data: bytes, source: str) -> Channels:
     records = held if records == -1 else records
     if min(lengths) < 0 or not 0 < records <= held or records * frame > MAX_VALUES:
         raise BadSample(source, f"{records} records of {frame} samples", f"a truncated file of {held}")
-    leads = [place for place, label in enumerate(fields["label"]) if lead_of(label)]
+    leads = [offset for offset, label in enumerate(fields["label"]) if lead_of(label)]
     if not leads:
         raise BadSample(source, "an EDF file with ECG leads", f"signals {', '.join(fields['label'][:12])}")
-    if len({lengths[place] for place in leads}) > 1:
+    if len({lengths[offset] for offset in leads}) > 1:
         raise BadSample(source, "leads of one rate", "several rates")
     if not (most > least)[leads].all() or (high == low)[leads].any():
         raise BadSample(source, "ranges that are not empty", "an empty one in the header")
     stored = np.frombuffer(data, "<i2", records * frame, size).reshape(records, frame)
     ends = np.cumsum(lengths)
     rows = []
-    for place in leads:
-        digital = stored[:, ends[place] - lengths[place] : ends[place]].reshape(-1).astype(np.float64)
-        gain = (high[place] - low[place]) / (most[place] - least[place])
-        rows.append(low[place] + (digital - least[place]) * gain)
+    for offset in leads:
+        digital = stored[:, ends[offset] - lengths[offset] : ends[offset]].reshape(-1).astype(np.float64)
+        gain = (high[offset] - low[offset]) / (most[offset] - least[offset])
+        rows.append(low[offset] + (digital - least[offset]) * gain)
     return Channels(
         np.stack(rows),
         lengths[leads[0]] / duration,
-        [fields["label"][place] for place in leads],
-        [fields["unit"][place] for place in leads],
+        [fields["label"][offset] for offset in leads],
+        [fields["unit"][offset] for offset in leads],
     )

@@ -45,15 +45,15 @@ def find_faults(signal: NDArray[np.float64], valid: NDArray[np.bool_], leads: Se
         ['aVL and aVF look swapped']
     """
     flat = [lead for lead, row, real in zip(leads, signal, valid, strict=True) if not real.any() or not row.any()]
-    found = [f"lead {lead} is flat or empty" for lead in flat]
+    faults = [f"lead {lead} is flat or empty" for lead in flat]
     if not valid.any():
-        return found
+        return faults
     peak = float(np.abs(signal, where=valid, out=np.zeros_like(signal)).max())
     if peak > LARGEST:
-        found.append(f"values reach {peak:.4g} mV: the unit looks like \u00b5V or raw ADC counts, not mV")
+        faults.append(f"values reach {peak:.4g} mV: the unit looks like \u00b5V or raw ADC counts, not mV")
     elif peak < SMALLEST:
-        found.append(f"values stay below {SMALLEST} mV: the unit looks like V, not mV")
-    return found + _order(signal, valid, [lead for lead in leads if lead not in flat], leads)
+        faults.append(f"values stay below {SMALLEST} mV: the unit looks like V, not mV")
+    return faults + _order(signal, valid, [lead for lead in leads if lead not in flat], leads)
 
 
 def _order(
@@ -93,9 +93,9 @@ def _residual(covariance: NDArray[np.float64], weights: NDArray[np.float64]) -> 
 def _changes(names: Sequence[str]) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Each single fault as text, and the matrix that reverts it."""
     identity = np.eye(len(names))
-    for place, lead in enumerate(names):
+    for index, lead in enumerate(names):
         change = identity.copy()
-        change[place, place] = -1
+        change[index, index] = -1
         yield f"{lead} looks inverted", change
     for one, two in combinations(range(len(names)), 2):
         change = identity.copy()

@@ -7,9 +7,17 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from mmalign.data.files.open import open_store
-from mmalign.data.sources.base import RESERVED, Record, Rejected, Source, SourceConfig
+from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
-from modalities.common.published_dataset import check_options, chosen, fingerprint_of, folder_of, rows, table
+from modalities.common.published_dataset import (
+    check_options,
+    fingerprint_of,
+    folder_of,
+    rows,
+    table,
+    tower_values,
+    towers_of,
+)
 
 TABLES = ("record_list.csv", "machine_measurements.csv")
 COLUMNS = ("ecg", "text", "id", "group")
@@ -56,10 +64,9 @@ class MimicEcgSource(Source):
     def __init__(self, config: SourceConfig) -> None:
         super().__init__(config)
         check_options(config, ())
-        given = SourceConfig(columns=dict(config.columns or self.default_columns))
-        self._columns = named_columns(given, COLUMNS, "MIMIC-IV-ECG")
-        texts = [side for side, column in self._columns.items() if column == "text" and side not in RESERVED]
-        self._files = [side for side, column in self._columns.items() if column == "ecg" and side not in RESERVED]
+        self._columns = named_columns(config, COLUMNS, "MIMIC-IV-ECG", self.default_columns)
+        texts = towers_of("text", self._columns)
+        self._files = towers_of("ecg", self._columns)
         self._needed = texts
         needed = TABLES if texts else TABLES[:1]
         self.folder = folder_of(config.manifest or config.files, "mimic-ecg", "--data.manifest", needed)
@@ -68,16 +75,16 @@ class MimicEcgSource(Source):
     @cached_property
     def _records(self) -> list[Record]:
         texts = reports(self.folder) if self._needed else {}
-        found = []
+        records = []
         for study in studies(self.folder):
             text = texts.get(study.id, "")
             if self._needed and not text:
                 continue
             problem = Rejected(study.row, study.id, "", "", study.problem) if study.problem else None
             cells = {"ecg": (study.file,), "text": (text,), "id": (study.id,), "group": (study.subject,)}
-            values = chosen(cells, self._columns)
-            found.append(Record(study.id, study.row, values, study.subject or None, problem=problem))
-        return found
+            values = tower_values(cells, self._columns)
+            records.append(Record(study.id, study.row, values, study.subject or None, problem=problem))
+        return records
 
     def records(self) -> Sequence[Record]:
         return self._records
@@ -107,12 +114,12 @@ def reports(folder: Path) -> dict[str, str]:
     """Study -> the machine's report; studies without a line of it are absent."""
     path = table(folder, TABLES[1])
     assert path is not None  # checked by `folder_of`
-    found = {}
+    texts = {}
     for _, cells in rows(path, ("study_id", *REPORT[:1]), REPORT[1:]):
         lines = [cells[name].rstrip(" .") for name in REPORT if cells.get(name)]
         if text := " ".join(f"{line}." for line in lines if line):
-            found[cells["study_id"]] = text
-    return found
+            texts[cells["study_id"]] = text
+    return texts
 
 
 def time_of(cell: str) -> datetime | None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mmalign.data.files.open import open_store
-from mmalign.data.sources.base import RESERVED, Record, Rejected, Source, SourceConfig
+from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import UserError
 from mmalign.registry import nearest
+from modalities.common.published_dataset import tower_values, towers_of
 
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
 COLUMNS = ("ecg", "text", "report", "label", "group", "id", "split")
@@ -50,17 +51,16 @@ class PtbxlSource(Source):
             if value not in OPTIONS[name]:
                 raise UserError(f"--data.options.{name}: expected one of {OPTIONS[name]}, got {value!r}")
         self.folder = _folder(config)
-        given = SourceConfig(columns=dict(config.columns or self.default_columns))
-        self._columns = named_columns(given, COLUMNS, "PTB-XL")
+        self._columns = named_columns(config, COLUMNS, "PTB-XL", self.default_columns)
         self._file = "filename_lr" if config.options.get("rate", 100) == 100 else "filename_hr"
         self._statements = {row[""]: row for row in _rows(self.folder / TABLES[1], ("", "description"))}
         self._store = open_store(self.folder)
 
     def records(self) -> Sequence[Record]:
         needed = ("ecg_id", "patient_id", "report", "scp_codes", "strat_fold", self._file)
-        found = [self._record(row, line) for line, row in enumerate(_rows(self.folder / TABLES[0], needed), start=2)]
-        sides = [side for side, column in self._columns.items() if column == "report" and side not in RESERVED]
-        return [record for record in found if all(side in record.values for side in sides)]
+        records = [self._record(row, line) for line, row in enumerate(_rows(self.folder / TABLES[0], needed), start=2)]
+        report_towers = towers_of("report", self._columns)
+        return [record for record in records if all(tower in record.values for tower in report_towers)]
 
     def _record(self, row: dict[str, str], line: int) -> Record:
         where, name = f"{TABLES[0]}:{line}", row["ecg_id"]
@@ -81,25 +81,23 @@ class PtbxlSource(Source):
             "label": labels,
             "id": (name,),
         }
-        values = {
-            side: cells[column] for side, column in self._columns.items() if side not in RESERVED and cells.get(column)
-        }
         patient = row["patient_id"].removesuffix(".0")
+        values = tower_values(cells, self._columns)
         return Record(name, where, values, patient or None, labels, SPLITS.get(row["strat_fold"], ""), problem)
 
     def sentence(self, codes: Mapping[str, float]) -> str:
         """SCP-ECG statements in English, as one text: diagnoses first, then form and rhythm."""
-        found = [(self._statements[code], likely) for code, likely in codes.items() if code in self._statements]
+        statements = [(self._statements[code], likely) for code, likely in codes.items() if code in self._statements]
         order = ("diagnostic", "form", "rhythm")
-        found.sort(key=lambda one: next((place for place, kind in enumerate(order) if one[0].get(kind)), len(order)))
+        statements.sort(key=lambda one: next((rank for rank, kind in enumerate(order) if one[0].get(kind)), len(order)))
         # A likelihood of 0 means none was given: only 1 to 49 marks an uncertain statement.
-        words = [("possibly " if 0 < likely < 50 else "") + row["description"].strip() for row, likely in found]
+        words = [("possibly " if 0 < likely < 50 else "") + row["description"].strip() for row, likely in statements]
         return " ".join(f"{word[:1].upper()}{word[1:]}." for word in words if word)
 
     def _labels(self, codes: Mapping[str, float]) -> tuple[str, ...]:
         rows = (self._statements.get(code, {}) for code in codes)
-        found = {row.get("diagnostic_class") for row in rows if row.get("diagnostic")}
-        return tuple(name for name in SUPERCLASSES if name in found)
+        classes = {row.get("diagnostic_class") for row in rows if row.get("diagnostic")}
+        return tuple(name for name in SUPERCLASSES if name in classes)
 
     def fetch(self, name: str) -> Path | bytes:
         return self._store.fetch(name)
@@ -117,13 +115,13 @@ class PtbxlSource(Source):
 
 
 def _folder(config: SourceConfig) -> Path:
-    given = config.manifest or config.files
-    if given is None:
+    path = config.manifest or config.files
+    if path is None:
         root = os.environ.get("MMALIGN_DATA")
         if not root:
             raise UserError(f"source 'ptbxl' needs {ADVICE}: --data.manifest FOLDER, or MMALIGN_DATA with ptbxl_500")
-        given = str(Path(root) / "ptbxl_500")
-    folder = Path(given).expanduser()
+        path = str(Path(root) / "ptbxl_500")
+    folder = Path(path).expanduser()
     folder = folder.parent if folder.name == TABLES[0] else folder
     for name in TABLES:
         if not (folder / name).is_file():

@@ -106,4 +106,4 @@ class EchoFeatureLinear(FeatureLinear):
     def __init__(self, transform: EchoTransform, *, width: int = 256) -> None:
         if not isinstance(transform, MeasuredTransform):
             raise UserError("echo: the encoder 'features' needs its own transform: modality.transform('features', {})")
-        super().__init__(width, places=CELLS, per_place=len(CELL), rest=len(WHOLE))
+        super().__init__(width, positions=CELLS, per_position=len(CELL), rest=len(WHOLE))

@@ -43,14 +43,14 @@ class Frames(Encoder):
         layers: int = 1,
         heads: int = 4,
     ) -> None:
-        wide = check("echo frames", width, depths)
-        super().__init__(wide, token_width=wide)
+        output_width = check("echo frames", width, depths)
+        super().__init__(output_width, token_width=output_width)
         self.arguments = {"width": width, "depths": list(depths), "pool": pool, "layers": layers, "heads": heads}
         self.stride = 1  # frames per token
         self.normalise = Normalise(transform)
         self.stem = stem(width)
         self.stages = stages(width, depths, lambda wide_in, wide_out, stride, _: Residual(wide_in, wide_out, stride))
-        self.time = TemporalPool(wide, pool=pool, layers=layers, heads=heads)
+        self.time = TemporalPool(output_width, pool=pool, layers=layers, heads=heads)
         start(self)
 
     def forward(self, inputs: Inputs) -> Features:

@@ -35,7 +35,7 @@ class OverTime(nn.Module):
         clips = torch.unflatten(x * mask.flatten()[:, None, None, None], 0, mask.shape)
         around = F.pad(clips, (0, 0, 0, 0, 0, 0, 1, 1))  # a frame of zeros on both ends
         time = mask.shape[1]
-        three = torch.cat([around[:, place : place + time : self.stride] for place in range(3)], dim=2)
+        three = torch.cat([around[:, start : start + time : self.stride] for start in range(3)], dim=2)
         # Channels last, as in the convolutions before and after it.
         return self.norm(self.mix(three.flatten(0, 1).contiguous(memory_format=torch.channels_last)))  # type: ignore[no-any-return]
 
@@ -94,10 +94,10 @@ class R2Plus1d(Encoder):
         depths: Sequence[int] = (1, 1, 1, 1),
         halvings: int = 2,
     ) -> None:
-        wide = check("echo r2plus1d", width, depths)
+        output_width = check("echo r2plus1d", width, depths)
         if not 0 <= halvings < len(depths):
             raise UserError(f"echo r2plus1d: halvings must be in 0..{len(depths) - 1}, got {halvings}")
-        super().__init__(wide, token_width=wide)
+        super().__init__(output_width, token_width=output_width)
         self.arguments = {"width": width, "depths": list(depths), "halvings": halvings}
         self.stride = 2**halvings  # frames per token
         self.normalise = Normalise(transform)

@@ -36,8 +36,8 @@ def measure(frames: NDArray[np.uint8], rate: float) -> tuple[Values, Values]:
     """
     pixels = frames.astype(np.float64)
     count, size = pixels.shape[:2]
-    side = size // GRID
-    cells = pixels.reshape(count, GRID, side, GRID, side).mean((2, 4)).reshape(count, -1)
+    cell = size // GRID
+    cells = pixels.reshape(count, GRID, cell, GRID, cell).mean((2, 4)).reshape(count, -1)
     change = cells - cells.mean(0)
     window = np.hanning(count)
     waves = np.exp(-2j * np.pi * HERTZ[:, None] * np.arange(count) / rate) * window
@@ -61,5 +61,5 @@ def measure(frames: NDArray[np.uint8], rate: float) -> tuple[Values, Values]:
 def _smooth(pixels: NDArray[Any]) -> NDArray[Any]:
     """Mean over 3x3 pixels, which suppresses speckle."""
     height, width = pixels.shape[1:]
-    wide = np.pad(pixels, ((0, 0), (1, 1), (1, 1)), mode="edge")
-    return np.asarray(sum(wide[:, i : i + height, j : j + width] for i in range(3) for j in range(3)) / 9)
+    padded = np.pad(pixels, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    return np.asarray(sum(padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)) / 9)

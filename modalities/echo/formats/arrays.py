@@ -21,19 +21,19 @@ LUMA = (0.299, 0.587, 0.114)
 """Luma weights of red, green and blue: ITU-R BT.601, as in DICOM and JPEG."""
 
 
-def from_mapping(given: Mapping[Any, Any], source: str) -> Echo:
+def from_mapping(mapping: Mapping[Any, Any], source: str) -> Echo:
     """Parse a mapping with `frames` and `rate`; both are required."""
-    missing = [name for name in ("frames", "rate") if given.get(name) is None]
+    missing = [name for name in ("frames", "rate") if mapping.get(name) is None]
     if missing:
         raise BadSample(source, ADVICE, f"no {missing[0]}")
     try:
-        frames = np.asarray(given["frames"])
+        frames = np.asarray(mapping["frames"])
     except (TypeError, ValueError, RuntimeError) as error:
         raise BadSample(source, ADVICE, "frames that are no array") from error
     if frames.dtype != np.uint8 or not (frames.ndim == 3 or (frames.ndim == 4 and frames.shape[3] == 3)):
         raise BadSample(source, ADVICE, f"frames {frames.shape} of {frames.dtype}")
     check_size(source, *frames.shape[:3])
-    rate = given["rate"]
+    rate = mapping["rate"]
     if isinstance(rate, bool) or not isinstance(rate, int | float | np.number | np.ndarray) or np.size(rate) != 1:
         raise BadSample(source, "a rate in frames a second", f"{rate!r:.40}")
     number = np.asarray(rate).reshape(-1)[0]
@@ -51,21 +51,21 @@ def grey_of(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         array([[76,  7]], dtype=uint8)
     """
     # Integers in units of 1/65536: the weights sum exactly to one, so that grey is unchanged.
-    red, green, blue = (frame[..., place].astype(np.uint32) for place in range(3))
+    red, green, blue = (frame[..., channel].astype(np.uint32) for channel in range(3))
     return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).astype(np.uint8)
 
 
 def from_npy(path: Path, data: bytes) -> Echo:
     """An array by its path, with its `.json` file."""
-    side = path.with_suffix(".json")
-    if not side.is_file():
-        raise MissingFile(path, f'the rate in {side.name}: {{"rate": 50}}', "no such file")
+    sidecar = path.with_suffix(".json")
+    if not sidecar.is_file():
+        raise MissingFile(path, f'the rate in {sidecar.name}: {{"rate": 50}}', "no such file")
     try:
-        stated = json.loads(side.read_bytes()[: 1 << 20])
+        stated = json.loads(sidecar.read_bytes()[: 1 << 20])
         if not isinstance(stated, dict):
             raise ValueError
     except (ValueError, RecursionError) as error:
-        raise BadSample(side, '{"rate": 50}', "no JSON object") from error
+        raise BadSample(sidecar, '{"rate": 50}', "no JSON object") from error
     return from_mapping({"frames": array_from(data, path), "rate": stated.get("rate")}, str(path))
 
 

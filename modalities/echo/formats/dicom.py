@@ -69,8 +69,9 @@ def parse(data: bytes, source: str) -> Echo:
 def _cine(file: Any, source: str) -> Echo:
     modality, kind = file.get("Modality"), file.get("SOPClassUID", "")
     if modality != "US" and not (not modality and kind in KINDS):
-        found = f"modality {str(modality)!r:.20}" if modality else f"{getattr(kind, 'name', 'another object')!s:.60}"
-        raise BadSample(source, "a DICOM ultrasound cine", found)
+        name = getattr(kind, "name", "another object")
+        came = f"modality {str(modality)!r:.20}" if modality else f"{name!s:.60}"
+        raise BadSample(source, "a DICOM ultrasound cine", came)
     if "PixelData" not in file:
         locked = "EncryptedAttributesSequence" in file
         raise BadSample(
@@ -78,7 +79,7 @@ def _cine(file: Any, source: str) -> Echo:
         )
     frames, height, width = int(file.get("NumberOfFrames") or 1), int(file.Rows), int(file.Columns)
     check_size(source, frames, height, width)
-    places, rate, faults = _clock(file, frames, source)
+    indices, rate, faults = _clock(file, frames, source)
     box, more = _region(file, height, width, source)
     grey = np.empty((frames, box.bottom - box.top, box.right - box.left), np.uint8)
     count = 0
@@ -88,9 +89,9 @@ def _cine(file: Any, source: str) -> Echo:
         grey[count - 1] = frame[box.top : box.bottom, box.left : box.right]
     if count != frames:
         raise BadSample(source, f"{frames} frames, as it states", "fewer" if count < frames else "more")
-    if not np.array_equal(places, np.arange(frames)):
-        check_size(source, len(places), *grey.shape[1:])
-        grey = grey[places]
+    if not np.array_equal(indices, np.arange(frames)):
+        check_size(source, len(indices), *grey.shape[1:])
+        grey = grey[indices]
     return Echo(grey, check_rate(source, rate), faults + more)
 
 
@@ -99,8 +100,8 @@ def _clock(file: Any, frames: int, source: str) -> tuple[NDArray[np.int64], floa
     vector = file.get("FrameTimeVector")
     if vector is not None and np.size(vector) == frames:
         steps = np.asarray(vector, dtype=np.float64) / 1000  # milliseconds since the frame before; the first is 0
-        places, rate = even(np.cumsum(np.r_[0.0, steps[1:]]).tolist(), source)
-        return places, rate, ()
+        indices, rate = even(np.cumsum(np.r_[0.0, steps[1:]]).tolist(), source)
+        return indices, rate, ()
     stated = {
         name: 1000 / value if name == "FrameTime" else value
         for name in ("FrameTime", "CineRate", "RecommendedDisplayFrameRate")

@@ -49,7 +49,7 @@ def grey_frames(file: Any, source: str) -> Iterator[Frame]:
         return
     decoder, file = _decoder(syntax, source), _checked(file, source)
     # pydicom 3.0 takes the frames after the first for another layout when it iterates over uncompressed YBR_FULL_422.
-    each = (decoder.as_array(file, index=place, raw=True) for place in range(int(file.NumberOfFrames)))
+    each = (decoder.as_array(file, index=index, raw=True) for index in range(int(file.NumberOfFrames)))
     for frame, meta in decoder.iter_array(file, raw=True) if syntax.is_encapsulated else each:
         if table is not None:
             yield table[frame]

@@ -28,8 +28,8 @@ def even(times: Sequence[float], source: object) -> tuple[NDArray[np.int64], flo
         BadSample: the times do not increase, or have implausible gaps.
 
     Example:
-        >>> places, rate = even([0.0, 0.1, 0.2, 0.4, 0.5], "clip.avi")
-        >>> places.tolist(), round(rate, 3)
+        >>> indices, rate = even([0.0, 0.1, 0.2, 0.4, 0.5], "clip.avi")
+        >>> indices.tolist(), round(rate, 3)
         ([0, 1, 2, 2, 3, 4], 10.0)
     """
     shown = np.asarray(times, dtype=np.float64)

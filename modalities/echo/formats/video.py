@@ -42,10 +42,10 @@ def _decode(file: Any, stream: Any, source: str) -> Echo:
         times.append(frame.time)
     check_size(source, len(frames), context.height, context.width)
     faults = missing_frames(len(frames), stated, source)
-    places, rate = _clock(times, stream, source)
-    if len(places) * frames[0].size > MAX_VALUES:
-        raise BadSample(source, f"at most {MAX_VALUES} pixels in all frames", f"{len(places)} frames")
-    return Echo(np.stack([frames[place] for place in places]), check_rate(source, rate), faults)
+    indices, rate = _clock(times, stream, source)
+    if len(indices) * frames[0].size > MAX_VALUES:
+        raise BadSample(source, f"at most {MAX_VALUES} pixels in all frames", f"{len(indices)} frames")
+    return Echo(np.stack([frames[index] for index in indices]), check_rate(source, rate), faults)
 
 
 def _clock(times: list[float | None], stream: Any, source: str) -> tuple[NDArray[np.int64], float]:
@@ -53,6 +53,6 @@ def _clock(times: list[float | None], stream: Any, source: str) -> tuple[NDArray
     known = [time for time in times if time is not None]
     if len(known) < len(times):
         return np.arange(len(times)), stated
-    places, rate = even(known, source)
+    indices, rate = even(known, source)
     # Time stamps are rounded to the container's ticks: the stated rate is more precise if they agree.
-    return places, stated if abs(rate - stated) <= 0.02 * stated else rate
+    return indices, stated if abs(rate - stated) <= 0.02 * stated else rate

@@ -29,12 +29,12 @@ def waves_of(heart: Heart, delay: float) -> list[Wave]:
     p: Wave = (-USUAL_PR - delay, 0.035, (0.07, 0.12, -0.02))
     if heart.conduction == "left bundle branch block":
         # No septal q, a broad notched R to the left and to the back, T against it.
-        wide = 1.35 + 0.35 * q
+        width = 1.35 + 0.35 * q
         t = 0.25 * v * (0.5 + 0.5 * abs(heart.repolarisation))
         return [
             p,
-            (-0.022 * wide, 0.016 * wide, (0.55 * v, 0.30 * v, 0.30 + back / 2)),
-            (0.022 * wide, 0.018 * wide, (0.70 * v, 0.25 * v, 0.45 + back / 2)),
+            (-0.022 * width, 0.016 * width, (0.55 * v, 0.30 * v, 0.30 + back / 2)),
+            (0.022 * width, 0.018 * width, (0.70 * v, 0.25 * v, 0.45 + back / 2)),
             (0.29 * root, 0.065 * root, (-t, -0.5 * t, -0.8 * t)),
         ]
     t = heart.repolarisation
@@ -77,9 +77,9 @@ def ecg_of(heart: Heart) -> Ecg:
     white, smooth = rng.normal(0, 1, (2, 8, len(time)))
     smooth = ndimage.gaussian_filter1d(smooth, 2.0) * 2.66  # of unit variance again
     eight += heart.noise * (np.sqrt(0.5) * (white + smooth) + 2 * drift * rng.random((8, 1)))
-    kept = len(LIMB_WEIGHTS) if heart.poor == "leads" else len(LEADS)
-    signal = np.concatenate([LIMB_WEIGHTS @ eight[:2], eight[2:]])[:kept].astype(np.float32)
-    return Ecg(signal, RATE, LEADS[:kept], np.ones(signal.shape, bool))
+    leads = len(LIMB_WEIGHTS) if heart.poor == "leads" else len(LEADS)
+    signal = np.concatenate([LIMB_WEIGHTS @ eight[:2], eight[2:]])[:leads].astype(np.float32)
+    return Ecg(signal, RATE, LEADS[:leads], np.ones(signal.shape, bool))
 
 
 def _turned(angles: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -39,8 +39,8 @@ def contraction(heart: Heart, time: NDArray[np.float64], beats: NDArray[np.float
         time: Times in seconds.
         beats: Times of the R waves, ascending, covering `time`.
     """
-    place = np.searchsorted(beats, time, side="right") - 1
-    since, interval = time - beats[place], np.diff(beats)[place]
+    beat = np.searchsorted(beats, time, side="right") - 1
+    since, interval = time - beats[beat], np.diff(beats)[beat]
     root = np.sqrt(interval)
     systole, early, kick = 0.34 * root, 0.22 * root, 0.14 * root
     lead = 0.12 if heart.conduction == "first-degree AV block" else 0.0

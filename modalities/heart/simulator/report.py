@@ -51,8 +51,8 @@ def report_of(heart: Heart) -> str:
     """
     rng = heart.stream("report")
     parts = {"fraction": _fraction(heart, rng), "rate": _rate(heart, rng), "conduction": _conduction(heart, rng)}
-    kept = [name for name, likely in LEFT_OUT.items() if rng.random() >= likely] or ["fraction"]
-    return " ".join(parts[name] for name in rng.permutation(kept).tolist())
+    findings = [name for name, likely in LEFT_OUT.items() if rng.random() >= likely] or ["fraction"]
+    return " ".join(parts[name] for name in rng.permutation(findings).tolist())
 
 
 def _fraction(heart: Heart, rng: np.random.Generator) -> str:

@@ -6,9 +6,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mmalign.data.files.open import open_store
-from mmalign.data.sources.base import RESERVED, Record, Rejected, Source, SourceConfig
+from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
-from modalities.common.published_dataset import check_options, chosen, fingerprint_of, folder_of, number_of, rows, table
+from modalities.common.published_dataset import (
+    check_options,
+    fingerprint_of,
+    folder_of,
+    number_of,
+    rows,
+    table,
+    tower_values,
+    towers_of,
+)
 from modalities.heart.simulator.ejection_fraction import class_of, sentence_of
 
 LIST = "FileList.csv"
@@ -36,8 +45,7 @@ class EchonetSource(Source):
     def __init__(self, config: SourceConfig) -> None:
         super().__init__(config)
         check_options(config, ())
-        given = SourceConfig(columns=dict(config.columns or self.default_columns))
-        self._columns = named_columns(given, COLUMNS, "EchoNet-Dynamic")
+        self._columns = named_columns(config, COLUMNS, "EchoNet-Dynamic", self.default_columns)
         self.folder = folder_of(config.manifest or config.files, "echonet-dynamic", "--data.manifest", (LIST,))
         self._store = open_store(self.folder)
 
@@ -60,13 +68,14 @@ class EchonetSource(Source):
         for column, target in VOLUMES.items():
             if (volume := number_of(cells.get(column, ""), 0, 10_000)) is not None:
                 targets[target] = volume
-        found: dict[str, tuple[Any, ...]] = {
+        columns: dict[str, tuple[Any, ...]] = {
             "echo": (f"Videos/{name}.avi",) if name else (),
             "text": () if fraction is None else (sentence_of(fraction),),
             "label": labels,
             **dict.fromkeys(("id", "group"), (name,)),
         }
-        return Record(name, row, chosen(found, self._columns), name or None, labels, cells["Split"], problem, targets)
+        values = tower_values(columns, self._columns)
+        return Record(name, row, values, name or None, labels, cells["Split"], problem, targets)
 
     def records(self) -> Sequence[Record]:
         return self._records
@@ -75,5 +84,5 @@ class EchonetSource(Source):
         return self._store.fetch(name)
 
     def fingerprint(self) -> str:
-        files = [side for side, column in self._columns.items() if column == "echo" and side not in RESERVED]
+        files = towers_of("echo", self._columns)
         return fingerprint_of(self._records, {"": self._store}, files)

@@ -11,11 +11,20 @@ from typing import Any, ClassVar
 
 from mmalign.data.files.open import open_store
 from mmalign.data.files.store import FileStore
-from mmalign.data.sources.base import RESERVED, Record, Rejected, Source, SourceConfig
+from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import missing_extra
-from modalities.common.published_dataset import check_options, chosen, fingerprint_of, folder_of, number_of, rows, table
+from modalities.common.published_dataset import (
+    check_options,
+    fingerprint_of,
+    folder_of,
+    number_of,
+    rows,
+    table,
+    tower_values,
+    towers_of,
+)
 from modalities.ecg.sources.mimic import TABLES, reports, studies, time_of
 from modalities.heart.simulator.ejection_fraction import class_of, sentence_of
 
@@ -55,25 +64,20 @@ class MimicEcgEchoSource(Source):
     def __init__(self, config: SourceConfig) -> None:
         super().__init__(config)
         check_options(config, OPTIONS)
-        given = SourceConfig(columns=dict(config.columns or self.default_columns))
-        self._columns = named_columns(given, COLUMNS, "MIMIC-IV-ECG with MIMIC-IV-ECHO")
+        self._columns = named_columns(config, COLUMNS, "MIMIC-IV-ECG with MIMIC-IV-ECHO", self.default_columns)
         self._window = timedelta(days=_number(config, "window_days", 1, 0, 3650))
         self._most = int(_number(config, "clips_per_study", 4, 1, 10_000))
-        needed = TABLES if "text" in self._sides() else TABLES[:1]
+        needed = TABLES if towers_of("text", self._columns) else TABLES[:1]
         self.folder = folder_of(config.manifest or config.files, config.source, "--data.manifest", needed)
         self.echo_folder = folder_of(config.options.get("echo"), config.source, "--data.options.echo", (RECORDS,))
         self._cines: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._stores: dict[str, FileStore] = {ECG: open_store(self.folder), ECHO: open_store(self.echo_folder)}
 
-    def _sides(self) -> dict[str, str]:
-        """Column -> side."""
-        return {column: side for side, column in self._columns.items() if side not in RESERVED}
-
     @cached_property
     def _records(self) -> list[Record]:
-        texts = reports(self.folder) if "text" in self._sides() else {}
+        texts = reports(self.folder) if towers_of("text", self._columns) else {}
         echoes, fractions = self._echoes(), self._fractions()
-        found = []
+        records = []
         for study in studies(self.folder):
             near = _within(echoes.get(study.subject, []), study.time, self._window)
             clips = [ECHO + name for echo in near for name in self._clips(echo)]
@@ -92,9 +96,9 @@ class MimicEcgEchoSource(Source):
                 "group": (study.subject,),
             }
             targets = {} if fraction is None else {"ejection_fraction": fraction}
-            values = chosen(cells, self._columns)
-            found.append(Record(study.id, study.row, values, study.subject or None, labels, None, problem, targets))
-        return found
+            values = tower_values(cells, self._columns)
+            records.append(Record(study.id, study.row, values, study.subject or None, labels, None, problem, targets))
+        return records
 
     def records(self) -> Sequence[Record]:
         return self._records
@@ -106,7 +110,7 @@ class MimicEcgEchoSource(Source):
         raise BadSample(name, f"a name that begins with {ECG} or {ECHO}", "another")
 
     def fingerprint(self) -> str:
-        files = [side for side, column in self._columns.items() if column in ("ecg", "echo")]
+        files = [tower for tower, column in self._columns.items() if column in ("ecg", "echo")]
         return fingerprint_of(self._records, self._stores, files)
 
     def _echoes(self) -> Timed:
@@ -122,16 +126,16 @@ class MimicEcgEchoSource(Source):
                 came = cells["acquisition_datetime"][:40]
                 raise UserError(f"{row}: expected acquisition_datetime as 2180-07-23 08:44:00, got {came!r}")
             by_study[cells["subject_id"], cells["study_id"]].append((time, name))
-        found: Timed = defaultdict(list)
+        studies: Timed = defaultdict(list)
         for (subject, _), clips in by_study.items():
-            found[subject].append((min(clips)[0], tuple(sorted(name for _, name in clips))))
-        return found
+            studies[subject].append((min(clips)[0], tuple(sorted(name for _, name in clips))))
+        return studies
 
     def _wanted(self) -> set[str] | None:
-        given = self.config.options.get("clips")
-        if given is None:
+        table = self.config.options.get("clips")
+        if table is None:
             return None
-        path = Path(str(given)).expanduser()
+        path = Path(str(table)).expanduser()
         if not path.is_file():
             raise UserError(f"--data.options.clips: expected a CSV with a column dicom_filepath, got no file {path}")
         return {cells["dicom_filepath"] for _, cells in rows(path, ("dicom_filepath",))}
@@ -151,8 +155,8 @@ class MimicEcgEchoSource(Source):
         except ModuleNotFoundError as error:
             raise missing_extra("pydicom", "echo") from error
         try:
-            found = self._stores[ECHO].fetch(name)
-            stream = BytesIO(found) if isinstance(found, bytes) else found
+            content = self._stores[ECHO].fetch(name)
+            stream = BytesIO(content) if isinstance(content, bytes) else content
             header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
             return int(header.get("NumberOfFrames") or 1) > 1
         except Exception:  # the modality's reader reports the reason
@@ -161,17 +165,17 @@ class MimicEcgEchoSource(Source):
     def _fractions(self) -> Timed:
         """Patient -> time and value of each ejection fraction at rest."""
         path = table(self.echo_folder, MEASUREMENTS)
-        found: Timed = defaultdict(list)
+        fractions: Timed = defaultdict(list)
         if path is None:
-            return found
+            return fractions
         needed = ("subject_id", "measurement_datetime", "measurement", "result")
         for _, cells in rows(path, needed, ("test_type",)):
             if cells["measurement"].lower() != "lvef" or cells.get("test_type", "tte").lower() != "tte":
                 continue
             time, value = time_of(cells["measurement_datetime"]), number_of(cells["result"], 1, 100)
             if time is not None and value is not None:
-                found[cells["subject_id"]].append((time, value))
-        return found
+                fractions[cells["subject_id"]].append((time, value))
+        return fractions
 
 
 def _within(timed: Sequence[tuple[datetime, Any]], time: datetime | None, window: timedelta) -> list[Any]:

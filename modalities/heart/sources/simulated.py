@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mmalign.data.sources.base import RESERVED, Record, Source, SourceConfig
+from mmalign.data.sources.base import Record, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import BadSample
+from modalities.common.published_dataset import tower_values
 from modalities.common.simulated import checked_options, fingerprint, split_names
 from modalities.heart.simulator.ecg import ecg_of
 from modalities.heart.simulator.echo import echo_of
@@ -46,8 +47,7 @@ class HeartsSource(Source):
         super().__init__(config)
         self.options = checked_options("hearts", config.options, OPTIONS, LIMITS)
         self._splits = split_names(self.options)
-        given = SourceConfig(columns=dict(config.columns or self.default_columns))
-        self._columns = named_columns(given, COLUMNS, "the hearts")
+        self._columns = named_columns(config, COLUMNS, "the hearts", self.default_columns)
 
     def heart(self, index: int) -> Heart:
         """Heart number `index`, from 0."""
@@ -67,18 +67,19 @@ class HeartsSource(Source):
             "text": (report_of(heart),) if "text" in self._columns.values() else (),
             "label": labels,
             "split": (split,),
+            **dict.fromkeys(("id", "group"), (name,)),
         }
-        values = {side: cells.get(column, (name,)) for side, column in self._columns.items() if side not in RESERVED}
+        values = tower_values(cells, self._columns)
         truth = {"ejection_fraction": heart.ejection_fraction, "heart_rate": heart.rate}
         return Record(name, f"hearts:{name}", values, name, labels, split, targets=truth)
 
     def fetch(self, name: str) -> Path | bytes:
         """The ECG or the echo as an NPZ file; 2 and 20 ms."""
-        found = _NAME.fullmatch(name)
-        if found is None or int(found[1]) >= len(self._splits):
+        match = _NAME.fullmatch(name)
+        if match is None or int(match[1]) >= len(self._splits):
             raise BadSample(name, f"0.ecg.npz or 0.echo.npz, up to heart {len(self._splits) - 1}", "another name")
-        heart, stream = self.heart(int(found[1])), io.BytesIO()
-        if found[2] == "ecg":
+        heart, stream = self.heart(int(match[1])), io.BytesIO()
+        if match[2] == "ecg":
             ecg = ecg_of(heart)
             np.savez(stream, signal=ecg.signal, rate=ecg.rate, units="mV", leads=np.array(ecg.leads))
         else:

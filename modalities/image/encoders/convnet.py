@@ -70,8 +70,8 @@ class ConvNet(Encoder):
         blocks = []
         for depth, (wide_in, wide_out) in zip(depths, pairwise(widths), strict=True):
             blocks += [
-                Residual(wide_in if place == 0 else wide_out, wide_out, 2 if place == 0 else 1)
-                for place in range(depth)
+                Residual(wide_in if block == 0 else wide_out, wide_out, 2 if block == 0 else 1)
+                for block in range(depth)
             ]
         self.stages = nn.Sequential(*blocks)
         for module in self.modules():
@@ -81,7 +81,7 @@ class ConvNet(Encoder):
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["pixels"]`."""
         grid = self.stages(self.stem(self.normalise(inputs["pixels"])))
-        tokens = grid.flatten(2).transpose(1, 2)  # (batch, places, width)
+        tokens = grid.flatten(2).transpose(1, 2)  # (batch, positions, width)
         return Features(tokens.mean(1), Tokens(tokens, tokens.new_ones(tokens.shape[:2], dtype=torch.bool)))
 
     def config(self) -> dict[str, Any]:

@@ -91,18 +91,18 @@ def timm_settings(encoder_args: Mapping[str, Any]) -> dict[str, Any]:
     """
     timm = _timm()
     name = _known(timm, encoder_args.get("model"))
-    found = timm.get_pretrained_cfg(name)
+    published = timm.get_pretrained_cfg(name)
     settings: dict[str, Any] = {"crop": "centre"}
-    if found is not None:
+    if published is not None:
         settings |= {
-            "size": found.input_size[-1],
-            "mean": found.mean,
-            "std": found.std,
-            "interpolation": found.interpolation,
-            "crop_ratio": found.crop_pct,
+            "size": published.input_size[-1],
+            "mean": published.mean,
+            "std": published.std,
+            "interpolation": published.interpolation,
+            "crop_ratio": published.crop_pct,
         }
-        if found.crop_mode in ("squash", "border"):
-            settings["crop"] = {"squash": "squash", "border": "pad"}[found.crop_mode]
+        if published.crop_mode in ("squash", "border"):
+            settings["crop"] = {"squash": "squash", "border": "pad"}[published.crop_mode]
     size = (encoder_args.get("args") or {}).get("img_size")
     return settings | ({"size": size} if size else {})
 
@@ -110,10 +110,10 @@ def timm_settings(encoder_args: Mapping[str, Any]) -> dict[str, Any]:
 def _build(timm: ModuleType, model: str, pretrained: bool | str, args: dict[str, Any]) -> Any:
     _known(timm, model)
     overlay: dict[str, Any] | None = None
-    given: set[str] = set()
+    names: set[str] = set()
     if isinstance(pretrained, str | Path):
         state = read_weights(pretrained)
-        overlay, given = {"state_dict": state}, set(state)
+        overlay, names = {"state_dict": state}, set(state)
     try:
         built = timm.create_model(
             model, pretrained=bool(pretrained), num_classes=0, pretrained_cfg_overlay=overlay, **args
@@ -121,7 +121,7 @@ def _build(timm: ModuleType, model: str, pretrained: bool | str, args: dict[str,
     except (RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
         raise UserError(f"timm cannot build {model!r} with {args}: {str(error).splitlines()[0]}") from error
     if overlay is not None:  # timm adapts sizes, and does not report missing tensors
-        lacking = [name for name, _ in built.named_parameters() if name not in given]
+        lacking = [name for name, _ in built.named_parameters() if name not in names]
         if lacking:
             raise UserError(f"the weights in {pretrained} lack {len(lacking)} tensors of {model}, such as {lacking[0]}")
     return built

@@ -80,7 +80,7 @@ class ViT(Encoder):
         return dict(self.arguments)
 
 
-def sines(side: int, width: int) -> Tensor:
+def sines(grid: int, width: int) -> Tensor:
     """Sinusoidal position embeddings of a square grid: a quarter of the width each for sin and cos of row and column.
 
     Frequencies are `10000 ** (-4 i / width)`, as in Vaswani et al. 2017, section 3.5.
@@ -89,7 +89,7 @@ def sines(side: int, width: int) -> Tensor:
         `(side * side, width)`, row by row.
     """
     frequency = 10000.0 ** (-torch.arange(width // 4) / (width // 4))
-    angles = torch.arange(side)[:, None] * frequency  # (side, width / 4)
+    angles = torch.arange(grid)[:, None] * frequency  # (side, width / 4)
     axis = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, width / 2)
-    rows = axis[:, None].expand(side, side, -1)
-    return torch.cat([rows, rows.transpose(0, 1)], dim=2).reshape(side * side, width)
+    rows = axis[:, None].expand(grid, grid, -1)
+    return torch.cat([rows, rows.transpose(0, 1)], dim=2).reshape(grid * grid, width)

@@ -12,7 +12,7 @@ from modalities.molecule.cache import ragged_file as ragged
 from modalities.molecule.cache.graph_cache import versions
 from modalities.molecule.cache.ragged_file import Part, Section
 from modalities.molecule.chem.fingerprint import parsed_counts
-from modalities.molecule.transform import PARSED, Found, family_sizes
+from modalities.molecule.transform import PARSED, BinCounts, family_sizes
 
 MAGIC = b"mmalign counts 1\n"
 VERSION = 1
@@ -50,8 +50,8 @@ class CountStore:
             header, self._arrays, self._offsets = ragged.read(self.path, MAGIC, sections_of(self.families), head)
             self.rejected = {int(row): BadSample(*reason) for row, reason in header["rejected"].items()}
             for family, size in sizes.items():
-                found = self._arrays[f"{family}_bins"], self._arrays[f"{family}_counts"]
-                if not ((found[0] < size).all() and (found[1] > 0).all()):
+                arrays = self._arrays[f"{family}_bins"], self._arrays[f"{family}_counts"]
+                if not ((arrays[0] < size).all() and (arrays[1] > 0).all()):
                     raise ValueError(f"bins or counts of {family} out of range")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise UserError(
@@ -95,7 +95,7 @@ class CountStore:
     def __len__(self) -> int:
         return len(next(iter(self._offsets.values()))) - 1
 
-    def __getitem__(self, row: int) -> dict[str, Found]:
+    def __getitem__(self, row: int) -> dict[str, BinCounts]:
         """Family -> occurring bins, ascending, and their counts.
 
         Raises:
@@ -103,12 +103,12 @@ class CountStore:
         """
         if row in self.rejected:
             raise self.rejected[row]
-        found = {}
+        counts = {}
         for family in self.families:
             first, last = self._offsets[f"{family}_bins"][row : row + 2]
-            places, often = (self._arrays[f"{family}_{what}"][first:last] for what in ("bins", "counts"))
-            found[family] = places, often
-        return found
+            bins, often = (self._arrays[f"{family}_{what}"][first:last] for what in ("bins", "counts"))
+            counts[family] = bins, often
+        return counts
 
 
 def counted_families(families: Sequence[str]) -> tuple[str, ...]:
@@ -130,16 +130,16 @@ def counted(rows: Sequence[str], *, bins: int, families: Sequence[str], stereo: 
     values = {name: bytearray() for name in sections_of(families)}
     lengths: dict[str, list[int]] = {f"{family}_bins": [] for family in families}
     rejected = {}
-    for place, smiles in enumerate(rows):
+    for index, smiles in enumerate(rows):
         try:
-            found = parsed_counts(smiles, bins, families, stereo=stereo)
+            counts = parsed_counts(smiles, bins, families, stereo=stereo)
         except BadSample as error:
-            rejected[place] = [error.source, error.expected, error.came]
-            found = {}
+            rejected[index] = [error.source, error.expected, error.came]
+            counts = {}
         for family in families:
-            for (what, kind), array in zip(_ARRAYS, found.get(family, ((), ())), strict=True):
+            for (what, kind), array in zip(_ARRAYS, counts.get(family, ((), ())), strict=True):
                 values[f"{family}_{what}"] += np.asarray(array, kind).tobytes()
-            lengths[f"{family}_bins"].append(len(found[family][0]) if found else 0)
+            lengths[f"{family}_bins"].append(len(counts[family][0]) if counts else 0)
     return Part(lengths, {name: bytes(data) for name, data in values.items()}, rejected)
 
 

@@ -75,9 +75,9 @@ class FeatureStore(Sequence[Molecule]):
             UserError: an entry is no text, or is a file name, whose content the hash would not cover.
         """
         rows = list(smiles)
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             if not is_smiles(row):
-                raise UserError(f"a store is made of SMILES; entry {place} is {row!r}: read files one by one instead")
+                raise UserError(f"a store is made of SMILES; entry {index} is {row!r}: read files one by one instead")
         path = Path(folder) / f"{ragged.key(MAGIC, versions(), rows)}.molecules"
         if path.is_file():
             try:
@@ -102,30 +102,30 @@ class FeatureStore(Sequence[Molecule]):
             BadSample: rdkit rejected this one.
         """
         if isinstance(row, slice):
-            return [self[place] for place in range(*row.indices(len(self)))]
-        place = int(row) + len(self) * (row < 0)
-        if not 0 <= place < len(self):
+            return [self[index] for index in range(*row.indices(len(self)))]
+        index = int(row) + len(self) * (row < 0)
+        if not 0 <= index < len(self):
             raise IndexError(f"row {row} of {len(self)} molecules")
-        if place in self.rejected:
-            raise self.rejected[place]
-        found = {}
+        if index in self.rejected:
+            raise self.rejected[index]
+        fields = {}
         for name, array in self._arrays.items():
             offsets = self._offsets[SECTIONS[name].by]
-            found[name] = array[offsets[place] : offsets[place + 1]]
-        text = found.pop("smiles").tobytes().decode()
+            fields[name] = array[offsets[index] : offsets[index + 1]]
+        text = fields.pop("smiles").tobytes().decode()
         # Copies, because a sample is kept and pickled without the file.
-        return Molecule(text, **{name: np.array(values) for name, values in found.items()})
+        return Molecule(text, **{name: np.array(values) for name, values in fields.items()})
 
     def __iter__(self) -> Iterator[Molecule]:
         """The accepted molecules, in order."""
-        return (self[place] for place in range(len(self)) if place not in self.rejected)
+        return (self[index] for index in range(len(self)) if index not in self.rejected)
 
     def texts(self) -> list[str]:
         """The SMILES of the accepted molecules, in order."""
         ends = self._offsets["smiles"].tolist()
         whole = self._arrays["smiles"].tobytes()
         return [
-            whole[ends[place] : ends[place + 1]].decode() for place in range(len(self)) if place not in self.rejected
+            whole[ends[index] : ends[index + 1]].decode() for index in range(len(self)) if index not in self.rejected
         ]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -155,11 +155,11 @@ def featurised(rows: Sequence[str]) -> Part:
     values = {name: bytearray() for name in SECTIONS}
     lengths: dict[str, list[int]] = {name: [] for name in OFFSETS}
     rejected = {}
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         try:
             molecule = read_molecule(row)
         except BadSample as error:
-            rejected[place] = [error.source, error.expected, error.came]
+            rejected[index] = [error.source, error.expected, error.came]
             for name in OFFSETS:
                 lengths[name].append(0)
             continue

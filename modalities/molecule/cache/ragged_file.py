@@ -102,7 +102,7 @@ def write(
     with ExitStack() as stack:
         files = {name: stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) for name in sections}
         for part in parts:
-            rejected |= {str(count + place): list(reason) for place, reason in part.rejected.items()}
+            rejected |= {str(count + index): list(reason) for index, reason in part.rejected.items()}
             for name in offsets:
                 lengths[name] += part.lengths[name]
             for name, file in files.items():
@@ -125,14 +125,14 @@ def write(
         header["sha256"] = digest.hexdigest()
         text = json.dumps(header, ensure_ascii=True).encode()
         start = magic + len(text).to_bytes(8, "little") + text
-        handle, made = tempfile.mkstemp(dir=path.parent, prefix=".molecules-")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".molecules-")
         try:
             with os.fdopen(handle, "wb") as whole:
                 whole.write(start + bytes(-len(start) % ALIGNED))
                 _pour(pieces, whole.write)
-            os.replace(made, path)  # atomic for readers
+            os.replace(temporary, path)  # atomic for readers
         except BaseException:
-            Path(made).unlink(missing_ok=True)
+            Path(temporary).unlink(missing_ok=True)
             raise
 
 

@@ -86,7 +86,7 @@ def graph_fields(
     ends, bonds[:, :2] = table[:, :2], table[:, 2:]
     atoms[:, 6] = np.bincount(ends.ravel(), minlength=count)
     if rings:
-        bonds[[place for ring in rings for place in ring], 2] = 1
+        bonds[[index for ring in rings for index in ring], 2] = 1
         atoms[ends[bonds[:, 0] == _AROMATIC], 7] = 1
         atoms[ends[bonds[:, 2] == 1], 8] = 1
     return atoms, bonds, ends

@@ -13,7 +13,7 @@ from rdkit.Chem import Descriptors, rdFingerprintGenerator
 from mmalign.errors import BadSample
 from modalities.molecule.chem.rdkit_log import quiet
 from modalities.molecule.sample import ATOM_SIZES, BOND_SIZES, MOTIFS
-from modalities.molecule.transform import GROUPS, PARSED, Found, Raw, family_sizes
+from modalities.molecule.transform import GROUPS, PARSED, BinCounts, Raw, family_sizes
 
 RADIUS = 3
 DENSE = ("groups", "fields")
@@ -38,12 +38,12 @@ def morgan(smiles: str, bins: int, *, stereo: bool = True) -> Counts:
         The bins that occur, ascending, and log(1 + count).
 
     Example:
-        >>> places, counts = morgan("CC", 2048)
+        >>> indices, counts = morgan("CC", 2048)
         >>> np.expm1(counts).round().tolist()
         [2.0, 1.0]
     """
-    places, found = _hashed(_parsed(smiles), "morgan", bins, stereo)
-    return places.astype(np.int32), np.log1p(found.astype(np.float32))
+    indices, counts = _hashed(_parsed(smiles), "morgan", bins, stereo)
+    return indices.astype(np.int32), np.log1p(counts.astype(np.float32))
 
 
 def fingerprints(
@@ -69,29 +69,29 @@ def fingerprints(
         >>> from modalities.molecule.read import read_molecule
         >>> families = ["morgan", "fields"]
         >>> ethanol = Raw(read_molecule("CCO"), parsed_counts("CCO", 2048, families))
-        >>> places, weights, owners = fingerprints([ethanol, ethanol], 2048, families)
-        >>> round(float((weights[owners == 1] ** 2).sum()), 6), int(places.max()) < 2048 + 250
+        >>> indices, weights, owners = fingerprints([ethanol, ethanol], 2048, families)
+        >>> round(float((weights[owners == 1] ** 2).sum()), 6), int(indices.max()) < 2048 + 250
         (1.0, True)
     """
     parts, start, known = [], 0, np.zeros(len(raw))
     for family, size in zip(families, family_sizes(bins, families), strict=True):
         if family in DENSE:
-            owners, places, logs = _standardised(np.log1p(dense_counts(raw, family)), (scales or {}).get(family))
+            owners, indices, logs = _standardised(np.log1p(dense_counts(raw, family)), (scales or {}).get(family))
         else:
-            owners, places, often = _joined(raw, family)
+            owners, indices, often = _joined(raw, family)
             logs = np.log1p(often.astype(np.float32))
         lengths = np.sqrt(np.bincount(owners, logs.astype(np.float64) ** 2, len(raw)))
         known += lengths > 0
-        parts.append((owners, places + start, logs / lengths[owners]))
+        parts.append((owners, indices + start, logs / lengths[owners]))
         start += size
-    owners, places, weights = (np.concatenate(column) for column in zip(*parts, strict=True))
+    owners, indices, weights = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(owners, kind="stable")
     owners = owners[order]
     weights = weights[order] / np.sqrt(known[owners])
-    return places[order].astype(np.int32), weights.astype(np.float32), owners.astype(np.int32)
+    return indices[order].astype(np.int32), weights.astype(np.float32), owners.astype(np.int32)
 
 
-def parsed_counts(smiles: str, bins: int, families: Sequence[str], *, stereo: bool = True) -> dict[str, Found]:
+def parsed_counts(smiles: str, bins: int, families: Sequence[str], *, stereo: bool = True) -> dict[str, BinCounts]:
     """Raw counts of the families that need rdkit: occurring bins, ascending, and their counts.
 
     Args:
@@ -114,17 +114,17 @@ def parsed_counts(smiles: str, bins: int, families: Sequence[str], *, stereo: bo
 def dense_counts(raw: Sequence[Raw], family: str) -> NDArray[np.float32]:
     """Counts of groups (rdkit's `fr_` descriptors) or of field values, one row per molecule."""
     if family == "groups":
-        owners, places, often = _joined(raw, family)
+        owners, indices, often = _joined(raw, family)
         dense = np.zeros((len(raw), GROUPS), np.float32)
-        dense[owners, places] = often
+        dense[owners, indices] = often
         return dense
     size = sum(ATOM_SIZES) + sum(BOND_SIZES)
     table = np.zeros(size * len(raw), np.int64)
     for name, first in (("atoms", _STARTS[: len(ATOM_SIZES)]), ("bonds", _STARTS[len(ATOM_SIZES) :])):
         fields = [getattr(one.sample, name) for one in raw]
         owners = np.repeat(np.arange(len(raw)), [len(rows) for rows in fields])
-        places = np.concatenate(fields) + (first + size * owners[:, None])
-        table += np.bincount(places.ravel(), minlength=len(table))
+        indices = np.concatenate(fields) + (first + size * owners[:, None])
+        table += np.bincount(indices.ravel(), minlength=len(table))
     return table.reshape(-1, size).astype(np.float32)
 
 
@@ -133,9 +133,9 @@ def scale_of(raw: Iterable[Raw], families: Sequence[str]) -> dict[str, Scale]:
     rows: dict[str, list[NDArray[np.float32]]] = {family: [] for family in families if family in DENSE}
     stream = iter(raw if rows else ())
     while some := list(islice(stream, _TOGETHER)):
-        for family, found in rows.items():
-            found.append(np.log1p(dense_counts(some, family)))
-    table = {family: np.concatenate(found) for family, found in rows.items() if found}
+        for family, tables in rows.items():
+            tables.append(np.log1p(dense_counts(some, family)))
+    table = {family: np.concatenate(tables) for family, tables in rows.items() if tables}
     return {family: [logs.mean(0).tolist(), logs.std(0).tolist()] for family, logs in table.items()}
 
 
@@ -144,17 +144,17 @@ def _standardised(logs: NDArray[np.float32], scale: Scale | None) -> tuple[NDArr
     mean, spread = (np.asarray(column, np.float32) for column in scale or (0.0, 1.0))
     # A bin that is constant in training carries no information.
     values = np.where(spread > 0, (logs - mean) / (spread + SMOOTH), 0.0).clip(-FAR, FAR).astype(np.float32)
-    owners, places = np.nonzero(values)
-    return owners, places, values[owners, places]
+    owners, indices = np.nonzero(values)
+    return owners, indices, values[owners, indices]
 
 
 def _joined(raw: Sequence[Raw], family: str) -> tuple[NDArray[Any], ...]:
     """Occurring bins of all molecules: molecule index, bin, count."""
     if family in PARSED:
-        found = [one.found[family] for one in raw]
-        owners = np.repeat(np.arange(len(raw)), [len(places) for places, _ in found])
-        places, often = (np.concatenate(column) for column in zip(*found, strict=True))
-        return owners, places.astype(np.int64), often
+        counts = [one.counts[family] for one in raw]
+        owners = np.repeat(np.arange(len(raw)), [len(indices) for indices, _ in counts])
+        indices, often = (np.concatenate(column) for column in zip(*counts, strict=True))
+        return owners, indices.astype(np.int64), often
     owners = np.repeat(np.arange(len(raw)), [len(one.sample.motif_ids) for one in raw])
     ids = np.concatenate([one.sample.motif_ids for one in raw])
     pairs, often = np.unique(owners * MOTIFS + ids, return_counts=True)
@@ -169,19 +169,19 @@ def _parsed(smiles: str) -> Chem.Mol:
         return mol
 
 
-def _groups(mol: Chem.Mol) -> Found:
+def _groups(mol: Chem.Mol) -> BinCounts:
     """Counts of `rdkit.Chem.Fragments`, without a Python call per group."""
     with quiet:
         dense = np.array([len(mol.GetSubstructMatches(pattern)) for pattern in _GROUPS], np.int32)
-    places = np.flatnonzero(dense).astype(np.int32)
-    return places, dense[places]
+    indices = np.flatnonzero(dense).astype(np.int32)
+    return indices, dense[indices]
 
 
-def _hashed(mol: Chem.Mol, family: str, bins: int, stereo: bool) -> Found:
+def _hashed(mol: Chem.Mol, family: str, bins: int, stereo: bool) -> BinCounts:
     with quiet:
         dense = _generator(family, bins, stereo).GetCountFingerprintAsNumPy(mol)
-    places = np.flatnonzero(dense).astype(np.int32)
-    return places, dense[places].astype(np.int32)
+    indices = np.flatnonzero(dense).astype(np.int32)
+    return indices, dense[indices].astype(np.int32)
 
 
 @cache

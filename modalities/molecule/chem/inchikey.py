@@ -31,14 +31,14 @@ def inchikeys(smiles: Iterable[str]) -> list[str]:
         from modalities.molecule.chem.rdkit_log import quiet
     except ModuleNotFoundError as error:
         raise missing_extra(error.name or "rdkit", "molecule") from error
-    found = []
+    keys = []
     with quiet:
         for text in smiles:
             if text not in _remembered:
                 mol = Chem.MolFromSmiles(text)
                 _remembered[text] = Chem.MolToInchiKey(mol) if mol is not None else ""  # type: ignore[no-untyped-call]
-            found.append(_remembered[text])
-    return found
+            keys.append(_remembered[text])
+    return keys
 
 
 def groups(smiles: Sequence[str], how: str) -> list[str | None]:

@@ -67,7 +67,7 @@ def brics_bonds(mol: Chem.Mol, pairs: Sequence[Sequence[int]], in_ring: set[int]
         degree[a] += 1
         degree[b] += 1
     open_bonds = [
-        place for place, (a, b) in enumerate(pairs) if degree[a] > 1 and degree[b] > 1 and place not in in_ring
+        index for index, (a, b) in enumerate(pairs) if degree[a] > 1 and degree[b] > 1 and index not in in_ring
     ]
     if not open_bonds:
         return set()
@@ -79,13 +79,13 @@ def brics_bonds(mol: Chem.Mol, pairs: Sequence[Sequence[int]], in_ring: set[int]
             continue
         for (atom,) in mol.GetSubstructMatches(pattern, maxMatches=len(degree)):
             labels.setdefault(atom, []).append(name)
-    found = set()
-    for place in open_bonds:
-        a, b = pairs[place]
+    bonds = set()
+    for index in open_bonds:
+        a, b = pairs[index]
         kinds = {kind for x in labels.get(a, ()) for y in labels.get(b, ()) if (kind := partners.get((x, y)))}
-        if kinds and _KINDS.get(mol.GetBondWithIdx(place).GetBondType()) in kinds:
-            found.add(place)
-    return found
+        if kinds and _KINDS.get(mol.GetBondWithIdx(index).GetBondType()) in kinds:
+            bonds.add(index)
+    return bonds
 
 
 _KINDS = {Chem.BondType.SINGLE: "-", Chem.BondType.DOUBLE: "="}

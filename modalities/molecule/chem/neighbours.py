@@ -50,9 +50,9 @@ def neighbours(molecules: Sequence[Molecule], count: int) -> NDArray[np.int64]:
         [2, 3, 0, 1, 2, 0]
     """
     total = len(molecules)
-    found = np.full((total, count), -1, np.int64)
+    nearest = np.full((total, count), -1, np.int64)
     if total < 2 or count < 1:
-        return found
+        return nearest
     graphs = _Graphs.of(molecules)
     bits = _bits(graphs)
     sizes = bits.sum(1)
@@ -65,11 +65,11 @@ def neighbours(molecules: Sequence[Molecule], count: int) -> NDArray[np.int64]:
         union = sizes[start:stop, None] + sizes
         union -= alike
         alike /= union
-        for row, place in enumerate(range(start, stop)):
-            family = families[kin[place]]
-            alike[row, family] += np.where(same[family] == same[place], -3, 1)
-        found[start:stop] = largest(alike, count)
-    return found
+        for row, index in enumerate(range(start, stop)):
+            family = families[kin[index]]
+            alike[row, family] += np.where(same[family] == same[index], -3, 1)
+        nearest[start:stop] = largest(alike, count)
+    return nearest
 
 
 def _families(names: Hashes) -> dict[int, NDArray[np.int64]]:
@@ -117,11 +117,11 @@ class _Graphs:
     def labels(self, atom_fields: Sequence[int], bond_fields: Sequence[int], rounds: int) -> list[Hashes]:
         """Weisfeiler-Lehman labels of the atoms after 0, 1, ... rounds, from these fields."""
         links = _row_hash(self.bonds[:, bond_fields])
-        found = [_row_hash(self.atoms[:, atom_fields])]
+        levels = [_row_hash(self.atoms[:, atom_fields])]
         for _ in range(rounds):
-            around = _segment_sums(_mixed(found[-1][self.source] * np.uint64(3) + links), self.into)
-            found.append(_mixed(found[-1] + around))
-        return found
+            around = _segment_sums(_mixed(levels[-1][self.source] * np.uint64(3) + links), self.into)
+            levels.append(_mixed(levels[-1] + around))
+        return levels
 
     def names(self, atom_fields: Sequence[int], bond_fields: Sequence[int]) -> Hashes:
         """Hash of each molecule, equal for equal graphs by these fields."""
@@ -139,18 +139,18 @@ def _bits(graphs: _Graphs) -> NDArray[np.float32]:
     new = np.concatenate(([True], (label[1:] != label[:-1]) | (molecule[1:] != molecule[:-1])))
     starts = np.flatnonzero(new)
     times = np.arange(len(label)) - np.repeat(starts, np.diff(starts, append=len(label))) + 1
-    kept = times & (times - 1) == 0  # the first, second, fourth, eighth ... time that it occurs
-    bins = _mixed(label[kept] + times[kept].astype(np.uint64)) % np.uint64(BINS)
+    powers = times & (times - 1) == 0  # the first, second, fourth, eighth ... time that it occurs
+    bins = _mixed(label[powers] + times[powers].astype(np.uint64)) % np.uint64(BINS)
     bits = np.zeros((len(graphs.sizes), BINS), np.float32)
-    bits[molecule[kept], bins.astype(np.int64)] = 1
+    bits[molecule[powers], bins.astype(np.int64)] = 1
     return bits
 
 
 def _row_hash(fields: Fields) -> Hashes:
-    found = np.zeros(len(fields), np.uint64)
+    hashes = np.zeros(len(fields), np.uint64)
     for column in fields.T:
-        found = _mixed(found + column.astype(np.uint64))
-    return found
+        hashes = _mixed(hashes + column.astype(np.uint64))
+    return hashes
 
 
 def _mixed(values: Hashes) -> Hashes:

@@ -66,8 +66,8 @@ class FingerprintLinear(Encoder):
         vector = bag_sums(self.table, inputs)
         if self.graph is None:
             return Features(vector)
-        found = self.graph(inputs)
-        return Features(vector + self.gate * found.vector, found.tokens, found.parts)
+        features = self.graph(inputs)
+        return Features(vector + self.gate * features.vector, features.tokens, features.parts)
 
     def linear_features(self, inputs: Inputs) -> Tensor:
         """A molecule's bins by weight, `(batch, bins)`, sparse."""

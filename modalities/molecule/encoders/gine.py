@@ -83,10 +83,10 @@ class Gine(Encoder):
         molecule, mask, batch = inputs["molecule"], inputs["mask"], len(inputs["mask"])
         atoms = self.fields(inputs["atoms"])
         virtual = atoms.new_zeros(batch, self.width)
-        for place, layer in enumerate(self.layers):
-            atoms = layer(atoms, inputs, virtual[molecule] if place else None)
-            if place < len(self.gather):
-                virtual = virtual + self.gather[place](virtual + add_by(atoms, molecule, batch) / TYPICAL)
+        for index, layer in enumerate(self.layers):
+            atoms = layer(atoms, inputs, virtual[molecule] if index else None)
+            if index < len(self.gather):
+                virtual = virtual + self.gather[index](virtual + add_by(atoms, molecule, batch) / TYPICAL)
         atoms = self.norm(atoms)
         total = add_by(atoms, molecule, batch) / TYPICAL
         vector = self.readout([mean_by(atoms, molecule, batch), total], inputs)

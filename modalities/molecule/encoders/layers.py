@@ -60,10 +60,10 @@ class FieldTable(nn.Module):
         return F.embedding_bag(values + self.offsets, self.weight, mode="sum")
 
 
-def perceptron(width: int, dropout: float, wide: int | None = None) -> nn.Sequential:
-    """Two-layer perceptron with hidden size twice the width; `wide` = input size, default `width`."""
+def perceptron(width: int, dropout: float, inputs: int | None = None) -> nn.Sequential:
+    """Two-layer perceptron with hidden size twice the width; `inputs` = input size, default `width`."""
     hidden = 2 * width
-    return nn.Sequential(nn.Linear(wide or width, hidden), nn.GELU(), nn.Linear(hidden, width), nn.Dropout(dropout))
+    return nn.Sequential(nn.Linear(inputs or width, hidden), nn.GELU(), nn.Linear(hidden, width), nn.Dropout(dropout))
 
 
 class Neighbours(nn.Module):
@@ -110,7 +110,7 @@ class Readout(nn.Module):
 
     def forward(self, pooled: Sequence[Tensor], inputs: Inputs) -> Tensor:
         """Join."""
-        found = list(pooled)
+        parts = list(pooled)
         if self.table is not None and self.branch is not None:
-            found.append(self.branch(bag_sums(self.table, inputs)))
-        return self.norm(self.join(torch.cat(found, dim=1)))  # type: ignore[no-any-return]
+            parts.append(self.branch(bag_sums(self.table, inputs)))
+        return self.norm(self.join(torch.cat(parts, dim=1)))  # type: ignore[no-any-return]

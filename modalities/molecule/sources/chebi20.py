@@ -38,8 +38,8 @@ class Chebi20Source(DescribedMolecules):
     name: ClassVar[str] = "chebi20"
     choices: ClassVar = {"text": ("masked", "named"), "add": None}
 
-    def _options(self, given: Any) -> None:
-        super()._options(given)
+    def _options(self, settings: Any) -> None:
+        super()._options(settings)
         if self.options["add"] and self.options["split"] == "own" and not any(self.held.values()):
             raise UserError(
                 "--data.options.add: added pairs are for training alone; say how many of the others are not, by "
@@ -57,14 +57,14 @@ class Chebi20Source(DescribedMolecules):
         if not self.options["add"]:
             return []
         folder = Path(self.options["add"]).expanduser()
-        found = [row for path in tables(folder).values() for row in read_rows(path, "train")]
-        if not found:
+        added = [row for path in tables(folder).values() for row in read_rows(path, "train")]
+        if not added:
             raise UserError(
                 f"--data.options.add: expected a folder of PCdes with train, validation or test.txt: {folder}"
             )
-        kept = without(found, here := scored(self.folder, splits=None))
-        tell(found, kept, f"added pairs whose molecule is among {len(here)} here")
-        return [row._replace(id=f"pcdes {row.id}") for row in kept]
+        unscored = without(added, here := scored(self.folder, splits=None))
+        tell(added, unscored, f"added pairs whose molecule is among {len(here)} here")
+        return [row._replace(id=f"pcdes {row.id}") for row in unscored]
 
     def _named(self, rows: list[Described]) -> list[Described]:
         texts: dict[str, tuple[str, ...]] = {}
@@ -73,9 +73,9 @@ class Chebi20Source(DescribedMolecules):
             if not path.is_file():
                 raise UserError(f"--data.options.text named: {path} is missing; it holds the texts with names")
             texts |= {row.id: row.texts for row in read_rows(path, split, NAMED) if row.texts}
-        found = [row._replace(texts=texts[row.id]) for row in rows if row.id in texts]
-        tell(rows, found, "no text with names")
-        return found
+        named = [row._replace(texts=texts[row.id]) for row in rows if row.id in texts]
+        tell(rows, named, "no text with names")
+        return named
 
 
 def corpus(folder: Path) -> list[Described] | None:
@@ -106,5 +106,5 @@ def scored(folder: Path, splits: tuple[str, ...] | None = ("validation", "test")
 
 def without(rows: list[Described], keys: set[str]) -> list[Described]:
     """The rows whose InChIKey is not in `keys`; rows without an InChIKey are kept."""
-    found = inchikeys(row.smiles for row in rows)
-    return [row for row, key in zip(rows, found, strict=True) if key not in keys]
+    inchi_keys = inchikeys(row.smiles for row in rows)
+    return [row for row, key in zip(rows, inchi_keys, strict=True) if key not in keys]

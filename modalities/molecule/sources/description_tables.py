@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from mmalign import distributed
-from mmalign.data.sources.base import RESERVED, Record, Rejected, Source, SourceConfig
+from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.data.sources.tables import Row, read_table
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import nearest
+from modalities.common.published_dataset import tower_values
 from modalities.molecule.chem.inchikey import GROUPS, Kept, groups
 
 _LOG = logging.getLogger("mmalign")
@@ -61,8 +62,7 @@ class DescribedMolecules(Source):
         self.folder = _folder(config, self.name)
         self.tables = tables(self.folder)
         self._options(config.options)
-        given = SourceConfig(columns=dict(config.columns or self.default_columns), towers=config.towers)
-        self._columns = named_columns(given, COLUMNS, self.name)
+        self._columns = named_columns(config, COLUMNS, self.name, self.default_columns)
         self._records: list[Record] | None = None
 
     @abstractmethod
@@ -79,26 +79,26 @@ class DescribedMolecules(Source):
                 rows, added = self.described(), self.added()
                 named = groups([row.smiles for row in [*rows, *added]], self.options["group"])
             splits = [*self._splits(rows, named[: len(rows)]), *("train" for _ in added)]
-            found = zip([*rows, *added], named, splits, strict=True)
-            self._records = [self._record(row, group, split) for row, group, split in found]
+            described = zip([*rows, *added], named, splits, strict=True)
+            self._records = [self._record(row, group, split) for row, group, split in described]
         return self._records
 
     def corpus(self, tower: str) -> Sequence[Record] | None:
-        found = self.searched() if self._columns.get(tower) == "smiles" else None
-        if found is None:
+        searched = self.searched() if self._columns.get(tower) == "smiles" else None
+        if searched is None:
             return None
-        return [Record(row.id, row.where, {tower: (row.smiles,)}, split=row.split or None) for row in found]
+        return [Record(row.id, row.where, {tower: (row.smiles,)}, split=row.split or None) for row in searched]
 
     def grouped(self, corpus: Sequence[Record]) -> Sequence[Record]:
         """Half a millisecond each, of those that do not stand for a row of the tables."""
-        side = next(side for side, column in self._columns.items() if column == "smiles")
-        missing = [place for place, one in enumerate(corpus) if one.group is None]
+        tower = next(tower for tower, column in self._columns.items() if column == "smiles")
+        missing = [index for index, one in enumerate(corpus) if one.group is None]
         with Kept(self.options["cache"]):
-            named = groups([corpus[place].values[side][0] for place in missing], self.options["group"])
-        found = list(corpus)
-        for place, group in zip(missing, named, strict=True):
-            found[place] = replace(found[place], group=group)
-        return found
+            named = groups([corpus[index].values[tower][0] for index in missing], self.options["group"])
+        records = list(corpus)
+        for index, group in zip(missing, named, strict=True):
+            records[index] = replace(records[index], group=group)
+        return records
 
     def searched(self) -> list[Described] | None:
         """The gallery molecules of the benchmark, without texts; None if the folder has no list of them."""
@@ -113,14 +113,14 @@ class DescribedMolecules(Source):
             digest.update(repr((record.id, record.values, record.group, record.split)).encode())
         return digest.hexdigest()
 
-    def _options(self, given: Mapping[str, Any]) -> None:
+    def _options(self, settings: Mapping[str, Any]) -> None:
         own = "file" if "train" in self.tables else "own"
         known: dict[str, tuple[str, ...] | None] = {
             **self.choices, "group": GROUPS, "split": (own, "own" if own == "file" else "file"),
             "cache": None,
         }  # fmt: skip
         self.options: dict[str, Any] = {name: values[0] if values else None for name, values in known.items()}
-        for name, value in given.items():
+        for name, value in settings.items():
             if name in ("held", "held_test"):
                 if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                     raise UserError(f"--data.options.{name}: expected how many pairs are held out, got {value!r}")
@@ -143,9 +143,7 @@ class DescribedMolecules(Source):
 
     def _record(self, row: Described, group: str | None, split: str | None) -> Record:
         cells = {"smiles": (row.smiles,) if row.smiles else (), "text": row.texts}
-        values = {
-            side: cells[column] for side, column in self._columns.items() if side not in RESERVED and cells.get(column)
-        }
+        values = tower_values(cells, self._columns)
         problem = Rejected(row.where, row.id, "", "", row.problem) if row.problem else None
         return Record(row.id, row.where, values, group, split=split, problem=problem)
 
@@ -212,10 +210,10 @@ def held_out(groups: Sequence[str], held: Mapping[str, int]) -> list[str]:
     return [split_of[group] for group in groups]
 
 
-def tell(rows: Sequence[Described], kept: Sequence[Described], why: str) -> None:
+def tell(rows: Sequence[Described], remaining: Sequence[Described], why: str) -> None:
     """Log, once for all processes, the number of rows left out."""
     if distributed.rank() == 0:
-        _LOG.warning("%d of %d rows left out: %s", len(rows) - len(kept), len(rows), why)
+        _LOG.warning("%d of %d rows left out: %s", len(rows) - len(remaining), len(rows), why)
 
 
 def _cell(row: Row, name: str) -> str:
@@ -223,13 +221,13 @@ def _cell(row: Row, name: str) -> str:
 
 
 def _folder(config: SourceConfig, name: str) -> Path:
-    given = config.manifest or config.files
-    if given is None:
+    path = config.manifest or config.files
+    if path is None:
         root = os.environ.get("MMALIGN_DATA")
         if not root:
             raise UserError(f"source {name!r} needs a folder: --data.manifest FOLDER, or MMALIGN_DATA with {name}")
-        given = str(Path(root) / name)
-    folder = Path(given).expanduser()
+        path = str(Path(root) / name)
+    folder = Path(path).expanduser()
     if not tables(folder):
         files = ", ".join(f"{split}.txt" for split in SPLITS)
         raise UserError(f"{folder}: expected a folder with one of {files} at least, got none of them")

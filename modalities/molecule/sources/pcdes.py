@@ -43,9 +43,9 @@ class PcdesSource(DescribedMolecules):
             rows = [row._replace(texts=tuple(part for text in row.texts for part in sentences(text))) for row in rows]
         if not self.options["exclude"]:
             return rows
-        kept = without(rows, scored(Path(self.options["exclude"]).expanduser()))
-        tell(rows, kept, "ChEBI-20 scores their molecules")
-        return kept
+        unscored = without(rows, scored(Path(self.options["exclude"]).expanduser()))
+        tell(rows, unscored, "ChEBI-20 scores their molecules")
+        return unscored
 
     def searched(self) -> list[Described] | None:
         path = self.folder / ALL
@@ -53,7 +53,7 @@ class PcdesSource(DescribedMolecules):
             return None
         lines = path.read_text(encoding="utf-8").splitlines()
         return [
-            Described(str(place), f"{ALL}:{place + 1}", _split(place), line, ()) for place, line in enumerate(lines)
+            Described(str(index), f"{ALL}:{index + 1}", _split(index), line, ()) for index, line in enumerate(lines)
         ]
 
 
@@ -69,5 +69,5 @@ def sentences(text: str) -> list[str]:
     return parts or [text]
 
 
-def _split(place: int) -> str:
-    return next((split for split, end in BOUNDS.items() if place < end), "")
+def _split(index: int) -> str:
+    return next((split for split, end in BOUNDS.items() if index < end), "")

@@ -149,7 +149,7 @@ class ShapeLinear(FeatureLinear):
                 "pointcloud: the encoder 'features' needs its own transform: modality.transform('features', {})"
             )
         thresholds = transform.settings.thresholds
-        super().__init__(width, places=0, per_place=0, rest=WIDTH * thresholds)
+        super().__init__(width, positions=0, per_position=0, rest=WIDTH * thresholds)
         self.counts = [count * thresholds for count in FAMILIES.values()]
 
     def forward(self, inputs: Inputs) -> Features:

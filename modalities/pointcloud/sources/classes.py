@@ -9,7 +9,7 @@ from mmalign.data.files.open import open_store
 from mmalign.data.sources.base import Record, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import UserError
-from modalities.common.published_dataset import chosen
+from modalities.common.published_dataset import tower_values
 from modalities.pointcloud.sources.hdf5_rows import MARK, cloud_of_row
 
 COLUMNS: tuple[str, ...] = ("pointcloud", "text", "label", "id", "split")
@@ -75,8 +75,7 @@ class ClassifiedShapes(Source):
 
     def __init__(self, config: SourceConfig, folder: Path, shapes: Sequence[tuple[str, str, str]]) -> None:
         super().__init__(config)
-        given = SourceConfig(columns=dict(config.columns or self.default_columns))
-        self._columns = named_columns(given, self.columns, self.kind)
+        self._columns = named_columns(config, self.columns, self.kind, self.default_columns)
         self.folder, self._store = folder, open_store(folder)
         self._shapes = list(shapes)
         self._files = {name.partition(MARK)[0] for name, _, _ in self._shapes}
@@ -92,7 +91,7 @@ class ClassifiedShapes(Source):
             "pointcloud": (name,), "text": (sentence_of(words),), "label": (words,), "id": (name,), "split": (split,),
         }  # fmt: skip
         cells |= self.further_cells(name, label)
-        return Record(name, name, chosen(cells, self._columns), None, (words,), split)
+        return Record(name, name, tower_values(cells, self._columns), None, (words,), split)
 
     def further_cells(self, name: str, label: str) -> dict[str, tuple[Any, ...]]:
         """Other columns, or other values, of a row; by default none."""

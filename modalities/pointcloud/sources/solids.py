@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mmalign.data.sources.base import RESERVED, Record, Source, SourceConfig
+from mmalign.data.sources.base import Record, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import BadSample
+from modalities.common.published_dataset import tower_values
 from modalities.common.simulated import checked_options, fingerprint, split_names
 from modalities.pointcloud.render import render_png
 from modalities.pointcloud.solids.draw import KINDS, Solid, draw_solid
@@ -47,8 +48,7 @@ class SolidsSource(Source):
         super().__init__(config)
         self.options = checked_options("solids", config.options, OPTIONS)
         self._splits = split_names(self.options)
-        given = SourceConfig(columns=dict(config.columns or self.default_columns))
-        self._columns = named_columns(given, COLUMNS, "the solids")
+        self._columns = named_columns(config, COLUMNS, "the solids", self.default_columns)
 
     def solid(self, index: int) -> Solid:
         """Solid number `index`, from 0."""
@@ -65,8 +65,9 @@ class SolidsSource(Source):
             "text": (solid.sentence,),
             "label": (solid.kind,),
             "split": (split,),
+            "id": (name,),
         }
-        values = {side: cells.get(column, (name,)) for side, column in self._columns.items() if side not in RESERVED}
+        values = tower_values(cells, self._columns)
         targets = {"count": float(solid.count)} | ({"parts": float(solid.parts)} if solid.parts else {})
         return Record(name, f"solids:{name}", values, None, (solid.kind,), split, targets=targets)
 

@@ -153,8 +153,8 @@ def _describe(transformers: ModuleType, name: str) -> dict[str, Any]:
 
 def _clean(values: Any) -> Any:
     if isinstance(values, Mapping):
-        kept = {k: v for k, v in values.items() if k not in UNSAFE and not str(k).startswith("_")}
-        return {str(k): _clean(v) for k, v in kept.items() if k != "transformers_version"}
+        safe = {k: v for k, v in values.items() if k not in UNSAFE and not str(k).startswith("_")}
+        return {str(k): _clean(v) for k, v in safe.items() if k != "transformers_version"}
     return [_clean(value) for value in values] if isinstance(values, list | tuple) else values
 
 

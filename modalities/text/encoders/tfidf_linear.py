@@ -53,13 +53,13 @@ class NgramBag(Encoder):
         dropout: float = 0.1,
         phrases: bool | None = None,
     ) -> None:
-        found = transform.settings.phrases
-        if phrases and not found:
+        has_phrases = transform.settings.phrases
+        if phrases and not has_phrases:
             raise UserError("text: the encoder gives phrases, its transform does not find them: set phrases: true")
-        super().__init__(width, token_width=width, part_width=width if found else None)
-        self.arguments = {"width": width, "depth": depth, "heads": heads, "dropout": dropout, "phrases": found}
+        super().__init__(width, token_width=width, part_width=width if has_phrases else None)
+        self.arguments = {"width": width, "depth": depth, "heads": heads, "dropout": dropout, "phrases": has_phrases}
         self.table = nn.Parameter(torch.randn(transform.size, width) * width**-0.5)
-        self.phrases = found
+        self.phrases = has_phrases
         self.layers = Transformer(width, depth=depth, heads=heads, dropout=dropout) if depth else None
         if depth:
             self.positions = nn.Parameter(torch.randn(transform.settings.max_length, width) * 0.02)

@@ -76,9 +76,10 @@ class BpeTokenizer:
 
     def pieces(self, text: str) -> Pieces:
         """The same ids, with spans."""
-        found = self.tokenizer.encode(text, add_special_tokens=False)
+        encoding = self.tokenizer.encode(text, add_special_tokens=False)
         most = self.max_length - 1
-        return Pieces([CLASS, *(piece + SPECIALS for piece in found.ids[:most])], [None, *found.offsets[:most]], text)
+        ids = [CLASS, *(piece + SPECIALS for piece in encoding.ids[:most])]
+        return Pieces(ids, [None, *encoding.offsets[:most]], text)
 
     def config(self) -> dict[str, Any]:
         """The trained tokenizer, and the maximum length."""
@@ -118,15 +119,15 @@ class JsonTokenizer:
     def pieces(self, text: str) -> Pieces:
         """The same ids, with spans."""
         cleaned = self._cleaned(text)
-        found = self.tokenizer.encode(cleaned)
-        marks = zip(found.offsets, found.special_tokens_mask, strict=True)
-        return Pieces(self._ids(found), [None if special else span for span, special in marks], cleaned)
+        encoding = self.tokenizer.encode(cleaned)
+        marks = zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
+        return Pieces(self._ids(encoding), [None if special else span for span, special in marks], cleaned)
 
     def _cleaned(self, text: str) -> str:
         return _clean_step(self.clean)(text) if self.clean else text
 
-    def _ids(self, found: Encoding) -> list[int]:
-        return [0 if piece == self.blank else piece for piece in found.ids]
+    def _ids(self, encoding: Encoding) -> list[int]:
+        return [0 if piece == self.blank else piece for piece in encoding.ids]
 
     def config(self) -> dict[str, Any]:
         """The description and the arguments."""

@@ -137,16 +137,16 @@ def chemical_normalizer() -> normalizers.Normalizer:
         'a (2R)-N-acetyl derivative'
     """
     # Control characters mark capitals while the rest is lower-cased; those of the text are replaced by blanks.
-    kept = {capital: chr(place) for place, capital in enumerate(string.ascii_uppercase, 1)}
+    marks = {capital: chr(code) for code, capital in enumerate(string.ascii_uppercase, 1)}
     alone = r"(?<!\p{L})(?!(?:\A|(?<=[.!?] ))[A-Z] )%s(?!\p{L})"
     return normalizers.Sequence(
         [
             normalizers.NFKC(),
             normalizers.Replace(Regex(r"[\s\x00-\x1f]+"), " "),
             normalizers.Strip(),
-            *(normalizers.Replace(Regex(alone % capital), mark) for capital, mark in kept.items()),
+            *(normalizers.Replace(Regex(alone % capital), mark) for capital, mark in marks.items()),
             normalizers.Lowercase(),
-            *(normalizers.Replace(mark, capital) for capital, mark in kept.items()),
+            *(normalizers.Replace(mark, capital) for capital, mark in marks.items()),
         ]
     )
 

@@ -37,9 +37,9 @@ class SmallStages(nn.Module):
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Run every stage."""
         maps, x = [], self.stem(pixels.contiguous(memory_format=torch.channels_last))
-        for place, block in enumerate(self.blocks):
+        for index, block in enumerate(self.blocks):
             x = block(x)
-            if place in self.ends:
+            if index in self.ends:
                 maps.append(x)
         return maps
 
@@ -74,15 +74,15 @@ class FramePyramid(nn.Module):
         self.linear = nn.ModuleList(nn.Linear(channels, width) for channels in widths)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, pixels: Tensor, side: int) -> Tensor:
+    def forward(self, pixels: Tensor, grid: int) -> Tensor:
         """Features of the cells."""
         total: Tensor | None = None
         for feature_map, linear in zip(self.network(pixels), self.linear, strict=True):
             values = self.norm(linear(feature_map.permute(0, 2, 3, 1)))
-            if values.shape[1] != side:
+            if values.shape[1] != grid:
                 channels_first = values.permute(0, 3, 1, 2)
-                finer = values.shape[1] > side
-                values = F.interpolate(channels_first, (side, side), mode="bilinear", antialias=finer)
+                finer = values.shape[1] > grid
+                values = F.interpolate(channels_first, (grid, grid), mode="bilinear", antialias=finer)
                 values = values.permute(0, 2, 3, 1)
             total = values if total is None else total + values
         assert total is not None

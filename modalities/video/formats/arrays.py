@@ -22,7 +22,7 @@ def from_npz(data: bytes, source: str) -> Clip:
     return from_mapping(archive_arrays(data, ("frames", "rate", "labels", "table"), source, most=MAX_BYTES), source)
 
 
-def from_mapping(given: Mapping[Any, Any], source: str) -> Clip:
+def from_mapping(mapping: Mapping[Any, Any], source: str) -> Clip:
     """Parse a mapping with `frames` and `rate`; both are required.
 
     Frames are colour, or grey without the last dimension. `labels` are segment ids `(time, height, width)`, of the same
@@ -31,30 +31,30 @@ def from_mapping(given: Mapping[Any, Any], source: str) -> Clip:
     Raises:
         BadSample: one is missing or not as described.
     """
-    missing = [name for name in ("frames", "rate") if given.get(name) is None]
+    missing = [name for name in ("frames", "rate") if mapping.get(name) is None]
     if missing:
         raise BadSample(source, ADVICE, f"no {missing[0]}")
-    frames = _array(given["frames"], "frames", source)
+    frames = _array(mapping["frames"], "frames", source)
     if frames.dtype != np.uint8 or not (frames.ndim == 3 or (frames.ndim == 4 and frames.shape[3] == 3)):
         raise BadSample(source, ADVICE, f"frames {frames.shape} of {frames.dtype}")
     if not len(frames) or min(frames.shape[1:3]) < MIN_SIDE:
         raise BadSample(source, f"frames of at least {MIN_SIDE} pixels a side", f"shape {frames.shape}")
-    rate = _rate(given["rate"], source)
+    rate = _rate(mapping["rate"], source)
     tracks = None
-    if given.get("labels") is not None:
-        labels = _array(given["labels"], "labels", source)
-        table = None if given.get("table") is None else _array(given["table"], "table", source)
+    if mapping.get("labels") is not None:
+        labels = _array(mapping["labels"], "labels", source)
+        table = None if mapping.get("table") is None else _array(mapping["table"], "table", source)
         if labels.shape[:1] != frames.shape[:1]:
             raise BadSample(source, f"labels of {len(frames)} frames", f"shape {labels.shape}")
         tracks = make_tracks(labels, table, source)
-    elif given.get("table") is not None:
+    elif mapping.get("table") is not None:
         raise BadSample(source, "labels beside the table", "a table alone")
-    kept = sampled(len(frames))
-    frames = frames if len(kept) == len(frames) else frames[kept]
+    indices = sampled(len(frames))
+    frames = frames if len(indices) == len(frames) else frames[indices]
     frames = np.repeat(frames[..., None], 3, axis=3) if frames.ndim == 3 else frames
-    if tracks is not None and len(kept) < len(tracks.labels):
-        tracks = tracks.at(kept)
-    return bounded(frames, rate * len(kept) / len(given["frames"]), tracks)
+    if tracks is not None and len(indices) < len(tracks.labels):
+        tracks = tracks.at(indices)
+    return bounded(frames, rate * len(indices) / len(mapping["frames"]), tracks)
 
 
 def make_tracks(labels: NDArray[Any], table: NDArray[Any] | None, source: str) -> Tracks:

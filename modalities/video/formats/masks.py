@@ -99,9 +99,9 @@ def _read(files: list[Path], name: str) -> tuple[Tracks, bool]:
 def _palettes(files: list[Path]) -> list[NDArray[np.uint8]]:
     from PIL import Image
 
-    kept = [files[index] for index in sampled(len(files)).tolist()]
+    sampled_files = [files[index] for index in sampled(len(files)).tolist()]
     labels: list[NDArray[np.uint8]] = []
-    for file in kept:
+    for file in sampled_files:
         demand_file(file, "a PNG with a palette", most=1 << 26)
         try:
             with Image.open(file, formats=("PNG",)) as image:

@@ -99,10 +99,10 @@ def from_folder(folder: Path) -> Clip:
     files = pictures_in(folder)
     if not 1 <= len(files) <= MAX_PICTURES:
         raise BadSample(folder, f"a folder of 1 to {MAX_PICTURES} pictures", str(len(files)))
-    kept = sampled(len(files))
+    indices = sampled(len(files))
     frames: list[NDArray[np.uint8]] = []
     size: tuple[int, ...] = ()
-    for index in kept.tolist():
+    for index in indices.tolist():
         if not files[index].resolve().is_relative_to(folder.resolve()):
             raise BadSample(files[index], "a picture inside its folder", "a link that leaves it")
         pixels = read_image(files[index])
@@ -112,4 +112,4 @@ def from_folder(folder: Path) -> Clip:
                 files[index], f"pictures of one size of at least {MIN_SIDE} pixels a side", f"{pixels.shape}"
             )
         frames.append(bounded(pixels[None], 1.0, None).frames[0])
-    return Clip(np.stack(frames), FOLDER_RATE * len(kept) / len(files))
+    return Clip(np.stack(frames), FOLDER_RATE * len(indices) / len(files))

@@ -104,8 +104,8 @@ def _pass(kinds: _Kinds, camera: NDArray[np.float64], rng: np.random.Generator) 
     path = along(axis, middle - way * 24, middle + way * 24, across, rng.uniform(-2, 2))
     subject = Body(kinds[0][1], kinds[0][0], path, np.full(FRAMES, rng.uniform(5, 6.5)))
     passed = []
-    for (colour, shape), side in zip(kinds[1:], (-1, 1), strict=True):
-        along_axis, side_by_side = middle + side * way * 12, across + rng.uniform(-2, 2)
+    for (colour, shape), sign in zip(kinds[1:], (-1, 1), strict=True):
+        along_axis, side_by_side = middle + sign * way * 12, across + rng.uniform(-2, 2)
         at = (along_axis, side_by_side) if axis == 0 else (side_by_side, along_axis)
         passed.append(Body(shape, colour, still(at, camera), np.full(FRAMES, rng.uniform(6.5, 8))))
     first, then = (body.name for body in passed)

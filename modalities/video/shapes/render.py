@@ -53,9 +53,9 @@ def render(scene: Scene) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def _mask(body: Body) -> NDArray[np.bool_]:
-    places = np.arange(SIDE, dtype=np.float32)
+    axis_values = np.arange(SIDE, dtype=np.float32)
     radius = body.radius[:, None]
-    rows, columns = (((places - body.path[:, axis, None]) / radius).astype(np.float32) for axis in (0, 1))
+    rows, columns = (((axis_values - body.path[:, axis, None]) / radius).astype(np.float32) for axis in (0, 1))
     return _INSIDE[body.shape](rows[:, :, None], columns[:, None, :])
 
 

@@ -95,9 +95,9 @@ def draw_camera(rng: np.random.Generator) -> NDArray[np.float64]:
     return np.linspace(-1, 1, FRAMES)[:, None] * end
 
 
-def still(place: tuple[float, float], camera: NDArray[np.float64]) -> NDArray[np.float64]:
+def still(position: tuple[float, float], camera: NDArray[np.float64]) -> NDArray[np.float64]:
     """The path in the picture of what stays at a row and column of the world."""
-    return np.array(place) - camera
+    return np.array(position) - camera
 
 
 def draw_distractors(

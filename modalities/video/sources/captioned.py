@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from mmalign.data.files.open import open_store
-from mmalign.data.sources.base import RESERVED, Record, Rejected, Source, SourceConfig
+from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import UserError
-from modalities.common.published_dataset import chosen, file_size, fingerprint_of
+from modalities.common.published_dataset import file_size, fingerprint_of, tower_values, towers_of
 
 COLUMNS = ("video", "text", "id", "group", "split")
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".gif", ".npz")
@@ -57,9 +57,8 @@ class CaptionedVideos(Source):
 
     def __init__(self, config: SourceConfig, folder: Path, captioned: Iterable[Captioned]) -> None:
         super().__init__(config)
-        given = SourceConfig(columns=dict(config.columns or self.default_columns))
-        self._columns = named_columns(given, COLUMNS, self.kind)
-        self._towers = [tower for tower, column in self._columns.items() if column == "video" and tower not in RESERVED]
+        self._columns = named_columns(config, COLUMNS, self.kind, self.default_columns)
+        self._towers = towers_of("video", self._columns)
         self._store = open_store(config.files or folder)
         self._where = str(config.files or folder)
         files = _by_stem(self._store.names()) if self._towers else {}
@@ -69,7 +68,7 @@ class CaptionedVideos(Source):
             raise UserError(f"{folder}: expected captions of {self.kind}, got none")
 
     def _record(self, row: Captioned, files: Mapping[str, str], seen: set[str]) -> Record:
-        file = next((found for name in row.names if (found := _find(name, files))), "")
+        file = next((match for name in row.names if (match := _find(name, files))), "")
         problem, tower = row.problem, ""
         if not problem and row.id in seen:
             problem = f"expected each id once, got {row.id[:80]!r} again"
@@ -84,7 +83,7 @@ class CaptionedVideos(Source):
         return Record(
             row.id,
             row.location,
-            chosen(cells, self._columns),
+            tower_values(cells, self._columns),
             row.group,
             split=row.split,
             problem=Rejected(row.location, row.id, tower, "", problem) if problem else None,
@@ -96,17 +95,17 @@ class CaptionedVideos(Source):
     def fetch(self, name: str) -> Path | bytes:
         """The file, and behind its name the part of it that is meant, if any."""
         file, span, times = name.partition(SPAN)
-        found = self._store.fetch(file)
+        content = self._store.fetch(file)
         if not span:
-            return found
-        if isinstance(found, bytes):
+            return content
+        if isinstance(content, bytes):
             raise UserError(f"{self._where}: parts of videos are read from a folder; unpack the archive")
-        return found.with_name(f"{found.name}{SPAN}{times}")
+        return content.with_name(f"{content.name}{SPAN}{times}")
 
     def fingerprint(self) -> str:
         """Of all rows, and of the sizes of the videos; their content is not read."""
         values = (row.values.get(tower, ()) for row in self._records for tower in self._towers)
-        names = {value.partition(SPAN)[0] for found in values for value in found}
+        names = {value.partition(SPAN)[0] for alternatives in values for value in alternatives}
         digest = hashlib.sha256(fingerprint_of(self._records, {}, ()).encode())
         for name in sorted(names):
             digest.update(f"{name} {file_size(name, {'': self._store})}".encode("utf-8", "backslashreplace"))
@@ -129,10 +128,10 @@ def annotation_files(config: SourceConfig, names: Mapping[str, str]) -> tuple[Pa
     path = Path(config.manifest).expanduser()
     if not path.is_dir():
         return path.parent, [(path, names.get(path.name))]
-    found: list[tuple[Path, str | None]] = [(path / name, names[name]) for name in names if (path / name).is_file()]
-    if not found:
+    files: list[tuple[Path, str | None]] = [(path / name, names[name]) for name in names if (path / name).is_file()]
+    if not files:
         raise UserError(f"{path}: expected {' or '.join(names) or 'a JSON file, not a folder'}, got none")
-    return path, found
+    return path, files
 
 
 def captions(value: Any) -> tuple[str, ...]:
@@ -148,12 +147,12 @@ def captions(value: Any) -> tuple[str, ...]:
 
 def _by_stem(names: Sequence[str]) -> dict[str, str]:
     """Name of a video without folder and ending, and its whole name -> its whole name."""
-    found: dict[str, str] = {}
+    by_stem: dict[str, str] = {}
     videos = [path for name in names if (path := PurePosixPath(name)).suffix.lower() in SUFFIXES]
     for path in sorted(videos, key=lambda path: (SUFFIXES.index(path.suffix.lower()), str(path))):
-        found.setdefault(path.stem, str(path))
-        found.setdefault(path.name, str(path))
-    return found | {name: name for name in names}
+        by_stem.setdefault(path.stem, str(path))
+        by_stem.setdefault(path.name, str(path))
+    return by_stem | {name: name for name in names}
 
 
 def _find(name: str, files: Mapping[str, str]) -> str:

@@ -52,9 +52,9 @@ def _gather(file: str, sentences: list[Any], texts: dict[str, list[str]]) -> Ite
     """Add each sentence to its video; the rows that cannot be used."""
     for index, row in enumerate(sentences):
         name = row.get("video_id") if isinstance(row, Mapping) else None
-        found = captions(row.get("caption")) if isinstance(row, Mapping) else ()
-        if isinstance(name, str) and name and found:
-            texts.setdefault(name, []).extend(found)
+        texts_of_row = captions(row.get("caption")) if isinstance(row, Mapping) else ()
+        if isinstance(name, str) and name and texts_of_row:
+            texts.setdefault(name, []).extend(texts_of_row)
         else:
             location = f"{file}:sentences[{index}]"
             yield Captioned(location, location, (), (), problem="expected a video_id and a caption, got other values")
@@ -69,9 +69,9 @@ def _splits(videos: Any) -> dict[str, str]:
 def _videos(
     file: str, texts: Mapping[str, list[str]], splits: Mapping[str, str], test: Mapping[str, str] | None
 ) -> Iterator[Captioned]:
-    for name, found in texts.items():
+    for name, sentences in texts.items():
         split = splits.get(name) if test is None else "test" if name in test else "train"
-        chosen = (test[name],) if test and test.get(name) else tuple(found)
+        chosen = (test[name],) if test and test.get(name) else tuple(sentences)
         yield Captioned(name, f"{file}:{name}", (name,), chosen, split)
     for name in test or {}:
         if name not in texts:

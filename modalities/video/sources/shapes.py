@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mmalign.data.sources.base import RESERVED, Record, Source, SourceConfig
+from mmalign.data.sources.base import Record, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import nearest
+from modalities.common.published_dataset import tower_values
 from modalities.common.simulated import SPLITS, checked_options, fingerprint, split_names
 from modalities.video.shapes.appearance import KINDS, draw_appearance
 from modalities.video.shapes.order import OPPOSITES, draw_order
@@ -52,15 +53,14 @@ class ShapesSource(Source):
 
     def __init__(self, config: SourceConfig) -> None:
         super().__init__(config)
-        given = dict(config.options)
-        self.task = given.pop("task", TASKS[0])
+        settings = dict(config.options)
+        self.task = settings.pop("task", TASKS[0])
         if self.task not in TASKS:
             known = ", ".join(TASKS)
             raise UserError(f"--data.options.task: expected {known}, got {self.task!r}{nearest(str(self.task), TASKS)}")
-        self.options = checked_options("shapes", given, OPTIONS)
+        self.options = checked_options("shapes", settings, OPTIONS)
         self._splits = split_names(self.options)
-        columns = SourceConfig(columns=dict(config.columns or self.default_columns))
-        self._columns = named_columns(columns, COLUMNS, "the shapes")
+        self._columns = named_columns(config, COLUMNS, "the shapes", self.default_columns)
 
     def scene(self, index: int) -> Scene:
         """The description of clip number `index`, from 0."""
@@ -76,17 +76,18 @@ class ShapesSource(Source):
         cells: dict[str, tuple[Any, ...]] = {
             "video": (f"{name}.npz",), "text": (scene.sentence,), "label": (scene.label,), "task": (scene.task,),
             "split": (split,),
+            "id": (name,),
         }  # fmt: skip
-        values = {side: cells.get(column, (name,)) for side, column in self._columns.items() if side not in RESERVED}
+        values = tower_values(cells, self._columns)
         labels = (scene.task,) if self._columns.get("label") == "task" else (scene.label,)
         return Record(name, f"shapes:{name}", values, None, labels, split, targets={"count": float(scene.subjects)})
 
     def fetch(self, name: str) -> Path | bytes:
         """The clip as an NPZ file with `frames`, `rate` and `labels`; 3 ms."""
-        found = _NAME.fullmatch(name)
-        if found is None or int(found[1]) >= len(self._splits):
+        match = _NAME.fullmatch(name)
+        if match is None or int(match[1]) >= len(self._splits):
             raise BadSample(name, f"0.npz to {len(self._splits) - 1}.npz", "another name")
-        frames, labels = render(self.scene(int(found[1])))
+        frames, labels = render(self.scene(int(match[1])))
         stream = io.BytesIO()
         np.savez(stream, frames=frames, rate=RATE, labels=labels)
         return stream.getvalue()
@@ -98,10 +99,10 @@ class ShapesSource(Source):
 @lru_cache(1 << 12)
 def _draw(seed: int, task: str, split: int, index: int) -> Scene:
     """Clip number `index` of a split."""
-    block, place = divmod(index, 4)
-    appearance = task == "appearance" or (task == "mixed" and place < 2)
+    block, offset = divmod(index, 4)
+    appearance = task == "appearance" or (task == "mixed" and offset < 2)
     if appearance:
-        number = index if task == "appearance" else 2 * block + place
+        number = index if task == "appearance" else 2 * block + offset
         return draw_appearance(number % len(KINDS), np.random.default_rng((seed, split, index)))
     pair = index // 2
     kind = list(OPPOSITES)[(pair if task == "order" else block) % len(OPPOSITES)]

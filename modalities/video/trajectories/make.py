@@ -51,9 +51,9 @@ def make(
     if method not in METHODS:
         raise UserError(f"no way {method!r} to make trajectories{nearest(method, METHODS)}: {', '.join(METHODS)}")
     real = np.ones(len(frames), bool) if mask is None else mask
-    found = np.zeros(frames.shape[:3], np.int32)
+    maps = np.zeros(frames.shape[:3], np.int32)
     if not real.any():
-        return found
+        return maps
     seen = frames[real]
     if method == "masks":
         own = _own(tracks, frames.shape[:3]).at(np.flatnonzero(real))
@@ -61,8 +61,8 @@ def make(
         own = Tracks.from_labels(grid_tubes(seen.shape[:3], segments=segments))
     else:
         own = Tracks.from_labels((supervoxels if method == "supervoxels" else flow_linked)(seen, segments=segments))
-    found[real] = trajectory_map(own, max_tracks)
-    return found
+    maps[real] = trajectory_map(own, max_tracks)
+    return maps
 
 
 def _own(tracks: Tracks | None, shape: tuple[int, ...]) -> Tracks:
