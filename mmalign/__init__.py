@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mmalign.api import Run, check, train
     from mmalign.bundle import load, save
     from mmalign.capabilities import TokenLabels
+    from mmalign.classification import Classification, classify
     from mmalign.data.checking import CheckReport
     from mmalign.data.config import DataConfig
     from mmalign.data.dataset import Dataset
@@ -55,6 +56,8 @@ _HOMES = {
     "train": "api",
     "load": "bundle",
     "save": "bundle",
+    "Classification": "classification",
+    "classify": "classification",
     "CheckReport": "data.checking",
     "DataConfig": "data.config",
     "Dataset": "data.dataset",
@@ -116,6 +119,7 @@ __all__ = [
     "BadSample",
     "Batch",
     "CheckReport",
+    "Classification",
     "DataConfig",
     "Dataset",
     "EmbeddedSplit",
@@ -158,6 +162,7 @@ __all__ = [
     "bundle_from_checkpoint",
     "canonical_maps",
     "check",
+    "classify",
     "embed",
     "evaluate",
     "explain",

@@ -38,7 +38,7 @@ ROWS = [
     {"bundle", "selection", "run_folder"},
     {"embedding"},
     {"evaluation", "pictures"},
-    {"searching", "explanation"},
+    {"searching", "explanation", "classification"},
     {"training"},
     {"api"},
     {"cli", "__main__"},

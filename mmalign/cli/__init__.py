@@ -12,6 +12,7 @@ COMMANDS = {
     "check": "check data before training: unusable records, duplicates, leakage, a sheet of samples",
     "embed": "embed one tower of a data set into a Parquet table",
     "bundle": "write the model of a checkpoint as a bundle",
+    "classify": "zero-shot classification of files without labels, by prompts; CSV",
     "search": "find the nearest records of an embedded table",
     "explain": "draw which words of one sample correspond to which atoms, patches or beats of another",
     "list": "list modalities, encoders, objectives, sources and recipes, with their arguments",

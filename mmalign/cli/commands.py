@@ -5,10 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import mmalign
-from mmalign.cli.flags import BundleFlags, CheckFlags, DemoFlags, EmbedFlags, EvaluateFlags, ExplainFlags, SearchFlags
+from mmalign.cli.flags import (
+    BundleFlags,
+    CheckFlags,
+    ClassifyFlags,
+    DemoFlags,
+    EmbedFlags,
+    EvaluateFlags,
+    ExplainFlags,
+    SearchFlags,
+)
 from mmalign.cli.help import asked_for
 from mmalign.cli.parsing import given_settings, parse, parse_with_data
-from mmalign.cli.targets import picture_target, target
+from mmalign.cli.targets import picture_target, rows_target, target
 from mmalign.recipes import names as recipe_names
 
 
@@ -36,13 +45,16 @@ def train_command(arguments: list[str]) -> int:
 def evaluate_command(arguments: list[str]) -> int:
     """Mmalign evaluate BUNDLE --task TASK [--data.*]."""
     flags, data = parse_with_data("evaluate", EvaluateFlags, arguments)
-    json_file, picture = target(flags.json), target(flags.picture)
+    json_file, rows_file, picture = target(flags.json), rows_target(flags.rows, flags.task), target(flags.picture)
     settings = given_settings(flags, arguments)
     result = mmalign.evaluate(flags.bundle, data, flags.task, pair=flags.pair, device=flags.device, **settings)
     result.show()
     if json_file:
         _write_json(json_file, result.to_json())
         print(f"written: {json_file}")
+    if rows_file:
+        result.write_rows(rows_file)
+        print(f"written: {rows_file}")
     if picture:
         result.draw(picture)
         print(f"drawn: {picture}")
@@ -79,6 +91,21 @@ def bundle_command(arguments: list[str]) -> int:
     flags = parse("bundle", BundleFlags, arguments)
     print(f"saved {mmalign.bundle_from_checkpoint(flags.checkpoint, flags.out)}; next: mmalign evaluate {flags.out}")
     return 0
+
+
+def classify_command(arguments: list[str]) -> int:
+    """Mmalign classify BUNDLE FILE [FILE ...] --classes A B | --prompts FILE ; exit code 1 when files are bad."""
+    flags = parse("classify", ClassifyFlags, arguments)
+    out = target(flags.out)
+    result = mmalign.classify(
+        flags.bundle, flags.samples, flags.classes or (),
+        prompts=flags.prompts, pair=flags.pair, score=flags.score, batch_size=flags.batch_size, device=flags.device,
+    )  # fmt: skip
+    result.show()
+    if out:
+        result.write(out)
+        print(f"written: {out}")
+    return 1 if result.problems else 0
 
 
 def search_command(arguments: list[str]) -> int:

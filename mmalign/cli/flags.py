@@ -14,6 +14,7 @@ class EvaluateFlags:
         task: retrieval, zero-shot, multi-label, regression, probe, few-shot or robustness; see `--task NAME --help`.
         pair: Two towers, such as [image, text], for models with more than one pair.
         json: Write the result to this file.
+        rows: Write one row per query or sample to this file (.parquet or .csv): rank, scores, truth, prediction.
         picture: Draw the scores, or the confusion matrix, to this file.
         device: cpu, cuda or cuda:1.
     """
@@ -22,6 +23,7 @@ class EvaluateFlags:
     task: str = "retrieval"
     pair: list[str] = field(default_factory=list)
     json: str | None = None
+    rows: str | None = None
     picture: str | None = None
     device: str = "cpu"
 
@@ -61,6 +63,33 @@ class EmbedFlags:
     out: str
     split: str = "all"
     batch_size: int = 256
+    device: str = "cpu"
+
+
+@dataclass
+class ClassifyFlags:
+    """Classify files without labels by prompts (zero-shot), and write a CSV table.
+
+    Args:
+        bundle: Bundle or run folder.
+        samples: Files or folders of files; or the samples themselves where these are strings, such as SMILES.
+        classes: Names of the classes; default: those of the prompts.
+        prompts: YAML file of prompts; default: the names of the classes are the prompts.
+        pair: Two towers, such as [image, text], for models with more than one pair.
+        score: Another score of the pair's objective, such as mean or codes; "" = as trained.
+        out: Write one row per sample to this file (CSV): class, probabilities, entropy, and why it cannot be read.
+        batch_size: Samples per forward pass.
+        device: cpu, cuda or cuda:1.
+    """
+
+    bundle: str
+    samples: list[str]
+    classes: list[str] | None = None
+    prompts: str | None = None
+    pair: list[str] = field(default_factory=list)
+    score: str = ""
+    out: str | None = None
+    batch_size: int = 64
     device: str = "cpu"
 
 
@@ -168,7 +197,7 @@ def flag_sections(flags: type, task: str = "") -> dict[str, list[Argument]]:
     from mmalign.evaluation.settings import EvalSettings
 
     every = {"flags of every task": [own["task"], own["pair"], *flags_of(EvalSettings).values(), own["device"]]}
-    output = {"output": [own["json"], own["picture"]]}
+    output = {"output": [own["json"], own["rows"], own["picture"]]}
     if task:
         require_task(task)
         return {f"flags of {task}": list(flags_of(TASKS[task]).values())} | every | output

@@ -80,12 +80,17 @@ def _parser(name: str, flags: type) -> jsonargparse.ArgumentParser:
         if argument.required:
             several = {"type": str, "nargs": "+"} if get_origin(argument.kind) is list else {"type": argument.kind}
             parser.add_argument(argument.name, **several)
-        elif argument.default is None and get_origin(argument.kind) is list:
-            parser.add_argument(f"--{argument.name}", default=None, nargs="+", type=get_args(argument.kind)[0])
+        elif argument.default is None and (items := _items_of(argument.kind)):
+            parser.add_argument(f"--{argument.name}", default=None, nargs="+", type=items)
         else:
             kind = argument.kind | None if argument.default is None else argument.kind
             parser.add_argument(f"--{argument.name}", default=argument.default, type=kind)
     return parser
+
+
+def _items_of(kind: Any) -> Any:
+    """The type of the items of a list, or of a list or null; None for other types."""
+    return next((get_args(one)[0] for one in (kind, *get_args(kind)) if get_origin(one) is list), None)
 
 
 def _switched_on(flags: type, arguments: list[str]) -> list[str]:

@@ -38,3 +38,21 @@ def picture_target(path: str | None) -> Path | None:
     from mmalign.pictures.figures import known_format
 
     return None if path is None else target(str(known_format(path)))
+
+
+def rows_target(path: str | None, task: str) -> Path | None:
+    """A file for the rows of a task's result; its folder is made.
+
+    Raises:
+        UserError: the task has no rows, the file is a folder, or it ends neither in .parquet nor in .csv.
+    """
+    from mmalign.evaluation.registry import TASKS, require_task
+    from mmalign.evaluation.report.rows import rows_file
+
+    if path is None:
+        return None
+    require_task(task)
+    if not TASKS[task].has_rows:
+        have = ", ".join(name for name, one in TASKS.items() if one.has_rows)
+        raise UserError(f"--rows: the task {task!r} has no results by query or sample; these have: {have}")
+    return target(str(rows_file(path)))

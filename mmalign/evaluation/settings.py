@@ -59,10 +59,11 @@ class Task(ABC):
 
     A setting that several tasks take has the same type, default and first sentence in all of them.
 
-    `name` is its name for `--task`.
+    `name` is its name for `--task`; `has_rows` says whether its result has a row per query or sample.
     """
 
     name: ClassVar[str]
+    has_rows: ClassVar[bool] = False
 
     @abstractmethod
     def towers(self, model: Aligner, pair: Pair) -> tuple[str, ...]:
@@ -103,7 +104,21 @@ class PromptTask(Task):
 
     def towers(self, model: Aligner, pair: Pair) -> tuple[str, ...]:
         """The tower of the samples, and the tower of the prompts: the last one whose samples are strings."""
-        readers = [tower for tower in pair if model.modalities[tower].value_is_sample]
-        if not readers:
-            raise UserError(f"{self.name} needs a tower that reads strings, to embed prompts; {pair} read none")
-        return (pair[0] if readers[-1] == pair[1] else pair[1], readers[-1])
+        return prompt_towers(model, pair, self.name)
+
+
+def prompt_towers(model: Aligner, pair: Pair, what: str) -> Pair:
+    """The tower of the samples, and the tower of the prompts: the last one of a pair whose samples are strings.
+
+    Args:
+        model: The model.
+        pair: Two of its towers.
+        what: What needs prompts, for the message.
+
+    Raises:
+        UserError: the samples of neither tower are strings.
+    """
+    readers = [tower for tower in pair if model.modalities[tower].value_is_sample]
+    if not readers:
+        raise UserError(f"{what} needs a tower that reads strings, to embed prompts; {pair} read none")
+    return (pair[0] if readers[-1] == pair[1] else pair[1], readers[-1])

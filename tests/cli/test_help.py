@@ -22,6 +22,7 @@ OWN = {
     "check": ["--towers", "--sheet"],
     "embed": ["BUNDLE", "OUT", "--split"],
     "bundle": ["CHECKPOINT", "OUT"],
+    "classify": ["BUNDLE", "SAMPLES", "--classes", "--prompts", "--out"],
     "search": ["BUNDLE", "INDEX", "QUERIES", "--k"],
     "explain": ["BUNDLE", "SAMPLE_A", "OUT", "--term"],
     "list": ["--json"],

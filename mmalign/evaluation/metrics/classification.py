@@ -110,6 +110,35 @@ def multi_label_scores(classified: Classified, *, resamples: int = 1000, seed: i
     return _ordered(figures), {"scores": classified.scores}, costly
 
 
+def class_columns(classified: Classified) -> dict[str, Any]:
+    """One row per sample with one label: truth, prediction, their probabilities, the rank of the truth, the entropy."""
+    target = classified.truth.long().argmax(dim=1)
+    predicted, rank = decide(classified.scores, target)
+    logits = classified.scale * classified.scores.double()
+    probabilities = logits.softmax(dim=1)
+    names = classified.names
+
+    def of(classes: Tensor) -> Any:
+        return probabilities.gather(1, classes[:, None]).squeeze(1).numpy()
+
+    return {
+        "truth": [names[k] for k in target.tolist()],
+        "prediction": [names[k] for k in predicted.tolist()],
+        "probability": of(predicted),
+        "truth_probability": of(target),
+        "truth_rank": (rank + 1).numpy(),
+        "entropy": -torch.special.xlogy(probabilities, probabilities).sum(dim=1).numpy(),
+    }
+
+
+def label_columns(classified: Classified) -> dict[str, Any]:
+    """One row per sample with any number of labels: `truth/CLASS` and `score/CLASS` of each class."""
+    columns: dict[str, Any] = {}
+    for k, name in enumerate(classified.names):
+        columns |= {f"truth/{name}": classified.truth[:, k].numpy(), f"score/{name}": classified.scores[:, k].numpy()}
+    return columns
+
+
 def macro_auroc(truth: Tensor, scores: Tensor) -> float:
     """One-vs-rest AUROC, mean over classes that have both outcomes; NaN if none has.
 

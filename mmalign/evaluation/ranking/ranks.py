@@ -1,6 +1,6 @@
 """Ranks of relevant items by counting, one block of queries at a time, without the full score matrix."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,9 +88,24 @@ def ranks(
 
 
 def rank_blocks(
-    blocks: Iterable[Block], relevant: Any, *, gallery: int, ks: Sequence[int] = (1, 5, 10), ties: str = "worst"
+    blocks: Iterable[Block],
+    relevant: Any,
+    *,
+    gallery: int,
+    ks: Sequence[int] = (1, 5, 10),
+    ties: str = "worst",
+    observe: Callable[[Tensor, Tensor, Tensor, Tensor], None] | None = None,
 ) -> Ranks:
     """As `ranks`, from blocks of scores.
+
+    Args:
+        blocks: Scores of consecutive queries with the gallery.
+        relevant: As in `ranks`.
+        gallery: Size of the gallery.
+        ks: Values of k at which relevant items are counted.
+        ties: worst or middle.
+        observe: Called with each block's scores, counts and indices of relevant items, and best ranks, see
+            `FirstItems.add`.
 
     Raises:
         UserError: an unknown rule for ties, or no query has a relevant item.
@@ -105,6 +120,8 @@ def rank_blocks(
         keep = counts > 0
         queries = start + torch.arange(len(scores), device=scores.device)
         ranked = _rank_block(scores, margin, counts, columns, tuple(ks), middle=ties == "middle")
+        if observe is not None:
+            observe(scores, counts, columns, ranked[0])
         parts.append([part[keep].cpu() for part in (queries, counts, *ranked)])
     if not parts or not sum(len(part[0]) for part in parts):
         raise UserError("no query has a relevant item in the gallery: the split has no record with both towers")

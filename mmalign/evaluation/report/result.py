@@ -34,12 +34,14 @@ class EvalResult:
         scores: Numbers by name, intervals beside them as `<name>_ci: [low, high]`; in retrieval by direction.
         provenance: Versions, seed, hashes of data, prompts and bundle, split, protocol, date.
         details: Tensors for figures; never saved.
+        rows: One row per query or sample, as columns by name; empty for tasks without them.
     """
 
     task: str
     scores: dict[str, Any]
     provenance: dict[str, Any]
     details: dict[str, Any] = field(default_factory=dict, repr=False)
+    rows: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON values: task, scores, provenance; undefined scores are null."""
@@ -99,6 +101,16 @@ class EvalResult:
         from mmalign.evaluation.report.tables import inner_tables
 
         Console().print(self.table(), *(inner_tables(self.scores) if self.task != "retrieval" else ()))
+
+    def write_rows(self, path: Path | str) -> None:
+        """Write one row per query or sample to a Parquet or CSV file: rank, scores, truth, prediction, uncertainty.
+
+        Raises:
+            UserError: the task has no rows, or the file ends neither in .parquet nor in .csv.
+        """
+        from mmalign.evaluation.report.rows import write_rows
+
+        write_rows(self.rows, path)
 
     def draw(self, path: Path | str) -> None:
         """Draw the task's figure, for instance similarity matrix (retrieval) or confusion matrix (zero-shot)."""

@@ -16,6 +16,7 @@ from mmalign.embedding.scoring import Block, full_blocks
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics import bootstrap as boot
 from mmalign.evaluation.ranking.corpus import GALLERIES
+from mmalign.evaluation.ranking.first_items import FirstItems, joined, retrieval_rows
 from mmalign.evaluation.ranking.query_sets import QuerySet
 from mmalign.evaluation.ranking.rank_fusion import mean_rank_blocks, members, names, query_sets_of
 from mmalign.evaluation.ranking.ranks import TIES, Ranks, rank_blocks
@@ -61,6 +62,7 @@ class Retrieval(Task):
     """
 
     name: ClassVar[str] = "retrieval"
+    has_rows: ClassVar[bool] = True
 
     relevance: str = "record"
     gallery: str = "split"
@@ -104,6 +106,7 @@ class Retrieval(Task):
         embeddings, asked = of_models[0]
         scores: dict[str, Any] = {}
         details: dict[str, Any] = {"embeddings": embeddings}
+        rows = []
         for name, one in asked.items():
             listed = None if one.corpus is None else one.corpus.records_for(self.relevance)
             relevant = RelevanceMatrix(
@@ -114,7 +117,16 @@ class Retrieval(Task):
                 for it, (_, of) in zip(models, of_models, strict=True)
             ]
             blocks = each[0] if len(each) == 1 else mean_rank_blocks(each)
-            ranks = rank_blocks(blocks, relevant, gallery=len(one.gallery), ks=lengths, ties=self.ties)
+            first = FirstItems()
+            ranks = rank_blocks(
+                blocks, relevant, gallery=len(one.gallery), ks=lengths, ties=self.ties, observe=first.add
+            )
+            rows.append(
+                retrieval_rows(
+                    name, ranks, first, one.queries, one.gallery,
+                    records=records, gallery_records=records if one.corpus is None else one.corpus.records,
+                )
+            )  # fmt: skip
             scores[name] = retrieval_scores(
                 ranks, one.queries.record_indices, resamples=settings.bootstrap, seed=settings.seed
             )
@@ -142,7 +154,7 @@ class Retrieval(Task):
             "rows": rows_of(data, settings.split),
         }
         origin |= {"bundles": names(models)} if self.ensemble else {}
-        return EvalResult("retrieval", scores, origin, details)
+        return EvalResult("retrieval", scores, origin, details, joined(rows))
 
 
 def _blocks(model: Aligner, one: QuerySet, *, rerank: int, score: str) -> Iterator[Block]:

@@ -8,15 +8,22 @@ from typing import Any, ClassVar
 import torch
 
 from mmalign.data.dataset import Dataset
-from mmalign.embedding.loop import embed_split
+from mmalign.embedding.loop import EmbeddedSplit, embed_split
 from mmalign.errors import UserError
-from mmalign.evaluation.metrics.classification import Classified, multi_label_scores, single_label_scores
+from mmalign.evaluation.metrics.classification import (
+    Classified,
+    class_columns,
+    label_columns,
+    multi_label_scores,
+    single_label_scores,
+)
 from mmalign.evaluation.metrics.labels import groups_of
 from mmalign.evaluation.metrics.selective_prediction import UncertaintyReport, assess, class_uncertainties, variance_of
 from mmalign.evaluation.metrics.weighted import Ints, mean
 from mmalign.evaluation.prompts.class_prompts import Prompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.evaluation.report.result import EvalResult
+from mmalign.evaluation.report.rows import item_columns
 from mmalign.evaluation.settings import EvalSettings, PromptTask
 from mmalign.model import Aligner
 from mmalign.types import Embedding
@@ -49,6 +56,7 @@ class ZeroShotClassification(PromptTask):
     """
 
     name: ClassVar[str] = "zero-shot"
+    has_rows: ClassVar[bool] = True
 
     prompts: str | Path | Prompts | None = None
     uncertainty: bool = False
@@ -116,7 +124,10 @@ class ZeroShotClassification(PromptTask):
             )
             figures, details = figures | report.tables, details | {"uncertainty": report}
             origin["protocol"] |= report.protocol
-        return EvalResult("zero-shot", figures, origin, details | {"classes": names, "truth": truth[labelled]})
+        kept = EmbeddedSplit(embedded.embedding[labelled], embedded.record_indices[labelled])
+        rows = item_columns(kept, records) | (label_columns if several else class_columns)(classified)
+        rows |= variance_of(kept.embedding)
+        return EvalResult("zero-shot", figures, origin, details | {"classes": names, "truth": truth[labelled]}, rows)
 
 
 def _uncertainty(

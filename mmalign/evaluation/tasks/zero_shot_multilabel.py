@@ -30,6 +30,7 @@ from mmalign.evaluation.metrics.weighted import (
 from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.evaluation.report.result import EvalResult
+from mmalign.evaluation.report.rows import item_columns
 from mmalign.evaluation.settings import EvalSettings, PromptTask
 from mmalign.model import Aligner
 from mmalign.types import Embedding
@@ -62,6 +63,7 @@ class ZeroShotMultiLabel(PromptTask):
     """
 
     name: ClassVar[str] = "multi-label"
+    has_rows: ClassVar[bool] = True
 
     prompts: str | Path | ClassPrompts | None = None
     prompt_fraction: float = 1.0
@@ -145,7 +147,11 @@ class ZeroShotMultiLabel(PromptTask):
             )
             figures, details = figures | report.tables, details | {"uncertainty": report}
             origin["protocol"] |= report.protocol
-        return EvalResult("multi-label", figures, origin, details)
+        rows = item_columns(embedded, records) | variance_of(embedded.embedding)
+        for name, label, score, threshold in zip(names, truth.T, scores.T, thresholds.tolist(), strict=True):
+            rows |= {f"truth/{name}": label, f"score/{name}": score}
+            rows |= {} if np.isnan(threshold) else {f"prediction/{name}": score > threshold}
+        return EvalResult("multi-label", figures, origin, details, rows)
 
 
 def detection_scores(sentences: PromptEmbeddings, samples: Embedding, prompts: ClassPrompts) -> Floats:

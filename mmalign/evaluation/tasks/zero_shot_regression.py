@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mmalign.data.dataset import Dataset
-from mmalign.embedding.loop import AVERAGE, embed_split
+from mmalign.embedding.loop import AVERAGE, EmbeddedSplit, embed_split
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.labels import groups_of, targets_of, tuning_split
 from mmalign.evaluation.metrics.regression import Predicted, number_figures, number_uncertainty, predict
@@ -18,6 +18,7 @@ from mmalign.evaluation.metrics.weighted import best_threshold
 from mmalign.evaluation.prompts.contrast_prompts import ValuePrompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.evaluation.report.result import EvalResult
+from mmalign.evaluation.report.rows import item_columns
 from mmalign.evaluation.settings import EvalSettings, PromptTask
 from mmalign.model import Aligner
 from mmalign.types import Embedding
@@ -53,6 +54,7 @@ class ZeroShotRegression(PromptTask):
     """
 
     name: ClassVar[str] = "regression"
+    has_rows: ClassVar[bool] = True
 
     target: str = ""
     prompts: str | Path | ValuePrompts | None = None
@@ -155,7 +157,16 @@ class ZeroShotRegression(PromptTask):
             )
             figures, details = figures | report.tables, details | {"uncertainty": report}
             origin["protocol"] |= report.protocol
-        return EvalResult("regression", figures, origin, details | {"target": self.target, "embedding": samples})
+        kept = EmbeddedSplit(samples, embedded.record_indices[torch.from_numpy(known)])
+        columns = item_columns(kept, records) | {
+            "truth": truth,
+            "prediction": said.values,
+            "error": said.values - truth,
+        }
+        columns |= said.uncertainties() | variance_of(samples)
+        return EvalResult(
+            "regression", figures, origin, details | {"target": self.target, "embedding": samples}, columns
+        )
 
 
 def _training_mean(data: Dataset, target: str) -> float | None:
