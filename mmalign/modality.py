@@ -72,6 +72,9 @@ class Encoder(nn.Module):
         part_width: Size of one part, None if this encoder returns no parts.
     """
 
+    arguments: dict[str, Any]
+    """The constructor's arguments without the transform, as JSON values; set by the constructor, see `config`."""
+
     def __init__(
         self,
         width: int,
@@ -86,8 +89,13 @@ class Encoder(nn.Module):
         raise TypeError(f"{type(self).__name__} must define forward(inputs) -> Features")
 
     def config(self) -> dict[str, Any]:
-        """Arguments, as JSON values, that rebuild this architecture without network and pretrained weights."""
-        raise TypeError(f"{type(self).__name__} must define config() -> dict")
+        """Arguments, as JSON values, that rebuild this architecture without network and pretrained weights.
+
+        By default a copy of `arguments`.
+        """
+        if "arguments" not in self.__dict__:
+            raise TypeError(f"{type(self).__name__} must set self.arguments, or define config() -> dict")
+        return dict(self.arguments)
 
 
 class Modality(ABC):

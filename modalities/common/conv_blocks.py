@@ -1,4 +1,4 @@
-"""Blocks of convolutional encoders of frames, on inputs `(batch * time, channels, height, width)`."""
+"""Parts of convolutional encoders; most work on frames, `(batch * time, channels, height, width)`."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ from mmalign.errors import UserError
 
 
 def norm(width: int) -> nn.GroupNorm:
-    """Group norm, computed per frame, so that a frame does not depend on padding or the rest of the batch."""
+    """Group norm, computed per sample or frame, so that it does not depend on padding or the rest of the batch."""
     return nn.GroupNorm(next(count for count in (8, 4, 2, 1) if width % count == 0), width)
 
 
@@ -41,7 +41,7 @@ def stem(width: int, channels: int = 1) -> nn.Sequential:
 
 
 def stages(width: int, depths: Sequence[int], make: Callable[[int, int, int, bool], nn.Module]) -> nn.ModuleList:
-    """A sequence of blocks: each stage has twice the channels of the previous one and half its height and width.
+    """A sequence of blocks: each stage has twice the channels of the previous one and half its size.
 
     Args:
         width: Channels of the first stage.
@@ -76,8 +76,8 @@ def check(name: str, width: int, depths: Sequence[int]) -> int:
     return int(width * 2 ** (len(depths) - 1))
 
 
-def start(module: nn.Module) -> None:
-    """Kaiming initialisation of every convolution in a network."""
+def kaiming_(module: nn.Module) -> None:
+    """Kaiming initialisation of every convolution in a network (He et al. 2015, arXiv 1502.01852)."""
     for part in module.modules():
-        if isinstance(part, nn.Conv2d):
+        if isinstance(part, nn.Conv1d | nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")

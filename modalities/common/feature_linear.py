@@ -1,7 +1,5 @@
 """A linear encoder of hand-crafted features: one token for each position (a lead, a cell), and one for the rest."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +29,7 @@ class FeatureLinear(Encoder):
 
     def __init__(self, width: int, *, positions: int, per_position: int, rest: int) -> None:
         super().__init__(width, token_width=width)
+        self.arguments = {"width": width}
         self.positions, self.per_position = positions, per_position
         self.table = nn.Parameter(torch.randn(positions * per_position + rest, width) * width**-0.5)
 
@@ -52,10 +51,6 @@ class FeatureLinear(Encoder):
         """Set W, `(features, width)`."""
         with torch.no_grad():
             self.table.copy_(weight)
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return {"width": self.width}
 
 
 def summed_tokens(measures: Tensor, table: Tensor, positions: int, per_position: int) -> Tensor:

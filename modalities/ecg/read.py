@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Mapping
 from functools import cache
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmalign.errors import BadSample
+from modalities.common.any_source import beginning, read_any
 from modalities.common.local_file import demand_file
 from modalities.ecg.formats.lead_checks import find_faults
 from modalities.ecg.formats.leads import complete, lead_of, millivolts
@@ -55,17 +55,17 @@ def _open(source: Any) -> tuple[str, Channels]:
     from modalities.ecg.formats import arrays as tables
     from modalities.ecg.formats import wfdb_records as wfdb_files
 
-    if isinstance(source, str | PathLike):
-        return str(source), _from_path(Path(source))
-    if isinstance(source, bytes | bytearray | memoryview):
-        name = f"{len(source)} bytes"
-        return name, _from_bytes(bytes(source), name)
-    if isinstance(source, Mapping):
-        if any(str(key).endswith(".hea") for key in source):
-            return wfdb_files.from_files(source)
-        return "ECG", tables.from_mapping(source, "ECG")
-    raise BadSample(
-        "ECG", "a path, bytes, or a mapping with signal, rate, units and leads", f"a {type(source).__name__}"
+    if isinstance(source, Mapping) and any(str(key).endswith(".hea") for key in source):
+        return wfdb_files.from_files(source)
+    expected = "a path, bytes, or a mapping with signal, rate, units and leads"
+    return read_any(
+        source,
+        kind="ECG",
+        expected=expected,
+        path=_from_path,
+        data=_from_bytes,
+        mapping=tables.from_mapping,
+        most=MAX_BYTES,
     )
 
 
@@ -86,8 +86,6 @@ def _from_bytes(data: bytes, name: str) -> Channels:
     from modalities.ecg.formats import arrays as tables
     from modalities.ecg.formats import dicom, edf
 
-    if len(data) > MAX_BYTES:
-        raise BadSample(name, f"at most {MAX_BYTES} bytes", f"{len(data)} bytes")
     if data[128:132] == b"DICM":
         return dicom.parse(data, name)
     if data[:8] == b"0       " or data[:8] == b"\xffBIOSEMI":
@@ -95,7 +93,7 @@ def _from_bytes(data: bytes, name: str) -> Channels:
     for magic, suffix in ((b"PK\x03\x04", ".npz"), (b"PAR1", ".parquet"), (b"\x93NUMPY", ".npy")):
         if data.startswith(magic):
             return tables.parse(data, suffix, name)
-    raise BadSample(name, WANTED, f"one that begins with {data[:12]!r}" if data else "an empty file")
+    raise BadSample(name, WANTED, beginning(data))
 
 
 def _finish(channels: Channels, name: str, strict: bool) -> Ecg:

@@ -1,14 +1,13 @@
 """Read an echocardiogram clip from any supported source. File formats are recognised by content."""
 
 import logging
-from collections.abc import Mapping
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmalign.errors import BadSample
+from modalities.common.any_source import beginning, read_any
 from modalities.common.local_file import demand_file
 from modalities.common.video_file import CONTAINERS, HEAD, container
 from modalities.echo.sample import Echo, check_rate, check_size
@@ -55,14 +54,16 @@ def _open(source: Any) -> tuple[str, Echo]:
         check_size("echo", *np.shape(source.frames))
         check_rate("echo", source.rate)
         return "echo", source
-    if isinstance(source, str | PathLike):
-        return str(source), _from_path(Path(source))
-    if isinstance(source, bytes | bytearray | memoryview):
-        name = f"{len(source)} bytes"
-        return name, _from_bytes(bytes(source), name)
-    if isinstance(source, Mapping):
-        return "echo", arrays.from_mapping(source, "echo")
-    raise BadSample("echo", "a path, bytes, or a mapping with frames and rate", f"a {type(source).__name__}")
+    expected = "a path, bytes, or a mapping with frames and rate"
+    return read_any(
+        source,
+        kind="echo",
+        expected=expected,
+        path=_from_path,
+        data=_from_bytes,
+        mapping=arrays.from_mapping,
+        most=MAX_BYTES,
+    )
 
 
 def _from_path(path: Path) -> Echo:
@@ -78,12 +79,10 @@ def _from_path(path: Path) -> Echo:
 def _from_bytes(data: bytes, name: str) -> Echo:
     from modalities.echo.formats import arrays, dicom, video
 
-    if len(data) > MAX_BYTES:
-        raise BadSample(name, f"at most {MAX_BYTES} bytes", f"{len(data)} bytes")
     if data[128:132] == b"DICM":
         return dicom.parse(data, name)
     if container(data[:HEAD]):
         return video.parse(data, name)
     if data.startswith(b"PK\x03\x04"):
         return arrays.from_npz(data, name)
-    raise BadSample(name, WANTED, f"one that begins with {data[:12]!r}" if data else "an empty file")
+    raise BadSample(name, WANTED, beginning(data))

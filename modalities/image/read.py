@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmalign.errors import BadSample
+from modalities.common.any_source import beginning
 from modalities.common.local_file import demand_file
 from modalities.image.augment import Pixels
 
@@ -148,4 +149,4 @@ def _glimpse(file: Path | io.BytesIO) -> str:
             head = stream.read(12)
     else:
         head = file.getvalue()[:12]
-    return f"a file that begins with {head!r}" if head else "an empty file"
+    return beginning(head)

@@ -14,6 +14,7 @@ from mmalign.errors import UserError
 from mmalign.modality import Transform
 from mmalign.registry import nearest
 from mmalign.types import Inputs
+from modalities.common.agreed import agreed
 from modalities.image.augment import Pixels, jitter, random_box, turn
 
 FILTERS = {
@@ -160,9 +161,7 @@ class ImageTransform(Transform):
         Raises:
             UserError: `size` is not this transform's.
         """
-        if size is not None and size != self.settings.size:
-            raise UserError(f"the encoder takes pictures of size {size}, its transform makes {self.settings.size}")
-        return self.settings.size
+        return agreed(size, self.settings.size, "pictures of size {}")
 
 
 class Normalise(nn.Module):

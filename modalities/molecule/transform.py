@@ -16,6 +16,7 @@ from mmalign.errors import UserError
 from mmalign.modality import Transform
 from mmalign.registry import missing_extra
 from mmalign.types import Inputs
+from modalities.common.agreed import agreed
 from modalities.common.embedding_bags import bag_inputs, padded_mask, padded_slots
 from modalities.molecule.sample import ATOM_FIELDS, ATOM_SIZES, BOND_FIELDS, BOND_SIZES, MOTIFS, Fields, Molecule
 
@@ -205,11 +206,7 @@ class MoleculeTransform(Transform):
         Raises:
             UserError: `fingerprint` is not this transform's.
         """
-        if fingerprint is not None and fingerprint != self.settings.fingerprint:
-            raise UserError(
-                f"the encoder takes fingerprints of {fingerprint} bins, its transform makes {self.settings.fingerprint}"
-            )
-        return self.settings.fingerprint
+        return agreed(fingerprint, self.settings.fingerprint, "fingerprints of {} bins")
 
     @property
     def bins(self) -> int:

@@ -11,6 +11,7 @@ from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.modality import Transform
 from mmalign.types import Inputs
+from modalities.common.agreed import agreed
 from modalities.text.phrases import phrase_ends, phrase_of_each_piece
 from modalities.text.tokenizers.bpe import SPECIALS, Tokenizer, restore_tokenizer, train_bpe
 
@@ -150,11 +151,7 @@ class TextTransform(Transform):
         Raises:
             UserError: `max_length` is not this transform's.
         """
-        if max_length is not None and max_length != self.settings.max_length:
-            raise UserError(
-                f"the encoder takes texts of length {max_length}, its transform makes {self.settings.max_length}"
-            )
-        return self.settings.max_length
+        return agreed(max_length, self.settings.max_length, "texts of length {}")
 
     def checked_phrases(self, phrases: bool) -> bool:
         """Check that the transform finds phrases if the encoder returns them.

@@ -82,9 +82,9 @@ class Members(Encoder):
     """
 
     def __init__(self, transform: BagTransform, *, width: int | None = None) -> None:
-        if width is not None and width != transform.width:
-            raise UserError(f"the encoder takes vectors of width {width}, the data has {transform.width}")
-        super().__init__(transform.width, token_width=transform.width)
+        size = transform.checked_width(width)
+        super().__init__(size, token_width=size)
+        self.arguments = {"width": size}
 
     def forward(self, inputs: Inputs) -> Features:
         """Hand over."""
@@ -92,10 +92,6 @@ class Members(Encoder):
         real = mask[:, :, None]
         mean = values.masked_fill(~real, 0.0).sum(1) / real.sum(1).clamp(min=1)
         return Features(mean, Tokens(values, mask))
-
-    def config(self) -> dict[str, Any]:
-        """The width."""
-        return {"width": self.width}
 
 
 class BagModality(Modality):

@@ -1,19 +1,10 @@
 """Encoders of precomputed vectors: identity or perceptron."""
 
-from typing import Any
-
 from torch import nn
 
-from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs
 from modalities.vector.transform import VectorTransform
-
-
-def _checked(transform: VectorTransform, width: int | None) -> int:
-    if width is not None and width != transform.width:
-        raise UserError(f"the encoder takes vectors of width {width}, the data has {transform.width}")
-    return transform.width
 
 
 class Identity(Encoder):
@@ -28,15 +19,12 @@ class Identity(Encoder):
     """
 
     def __init__(self, transform: VectorTransform, *, width: int | None = None) -> None:
-        super().__init__(_checked(transform, width))
+        super().__init__(transform.checked_width(width))
+        self.arguments = {"width": self.width}
 
     def forward(self, inputs: Inputs) -> Features:
         """Hand over."""
         return Features(inputs["values"])
-
-    def config(self) -> dict[str, Any]:
-        """The width."""
-        return {"width": self.width}
 
 
 class Mlp(Encoder):
@@ -70,7 +58,7 @@ class Mlp(Encoder):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(hidden)
-        output_width = _checked(transform, width)
+        output_width = transform.checked_width(width)
         self.arguments = {"width": output_width, "hidden": hidden, "depth": depth, "dropout": dropout}
         layers: list[nn.Module] = []
         for layer in range(depth):
@@ -81,7 +69,3 @@ class Mlp(Encoder):
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["values"]`."""
         return Features(self.layers(inputs["values"]))
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return dict(self.arguments)

@@ -33,6 +33,16 @@ class FixedWidthTransform(Transform):
             raise UserError("the width of the vectors is not known yet: call fit, or give args: {width: ...}")
         return self._width
 
+    def checked_width(self, width: int | None) -> int:
+        """The width, checked against the encoder's argument.
+
+        Raises:
+            UserError: `width` is not this transform's.
+        """
+        if width is not None and width != self.width:
+            raise UserError(f"the encoder takes vectors of width {width}, the data has {self.width}")
+        return self.width
+
     def fit(self, features: Iterable[NDArray[Any]]) -> None:
         """Set the width from the first sample, and check that of all others.
 

@@ -1,15 +1,14 @@
 """Read a clip from any supported source. File formats are recognised by content."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmalign.errors import BadSample
+from modalities.common.any_source import beginning, read_any
 from modalities.common.local_file import demand_file
 from modalities.common.video_file import CONTAINERS, HEAD, container
 from modalities.video.formats import arrays, masks, pictures, video_file
@@ -48,17 +47,20 @@ def read_video(source: Any) -> Clip:
 
 
 def _open(source: Any) -> tuple[str, Clip]:
-    if isinstance(source, str | PathLike):
-        return str(source), _from_path(Path(source), str(source))
-    if isinstance(source, bytes | bytearray | memoryview):
-        name = f"{len(source)} bytes"
-        return name, _from_bytes(bytes(source), name)
-    if isinstance(source, Mapping):
-        return "mapping", arrays.from_mapping(source, "mapping")
-    raise BadSample("video", "a path, bytes, or a mapping with frames and rate", f"a {type(source).__name__}")
+    expected = "a path, bytes, or a mapping with frames and rate"
+    return read_any(
+        source,
+        kind="video",
+        expected=expected,
+        path=_from_path,
+        data=_from_bytes,
+        mapping=arrays.from_mapping,
+        most=MAX_BYTES,
+    )
 
 
-def _from_path(path: Path, name: str) -> Clip:
+def _from_path(path: Path) -> Clip:
+    name = str(path)
     path, part = split_part(path)
     head = b""
     if not path.is_dir():
@@ -83,7 +85,7 @@ def _from_bytes(data: bytes, name: str) -> Clip:
         return pictures.from_animation(data, name)
     if data.startswith(b"PK\x03\x04"):
         return arrays.from_npz(data, name)
-    raise BadSample(name, WANTED, f"a file that begins with {data[:12]!r}" if data else "an empty file")
+    raise BadSample(name, WANTED, beginning(data))
 
 
 def cut(clip: Clip, part: Part | None, source: str) -> tuple[Clip, tuple[float, float]]:

@@ -1,7 +1,5 @@
 """A transformer whose tokens are (lead, time) patches: one checkpoint for 1 to 12 leads."""
 
-from typing import Any
-
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
@@ -11,7 +9,7 @@ from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
 from modalities.common.masking import hidden_tokens
 from modalities.common.transformer import AttentionPool, Transformer, masked_mean
-from modalities.ecg.encoders.resnet import need_beats, places_mask
+from modalities.ecg.encoders.resnet import need_beats, steps_mask
 from modalities.ecg.features.beats import beat_tokens
 from modalities.ecg.sample import LEADS
 from modalities.ecg.transform import EcgTransform
@@ -105,13 +103,9 @@ class Patches(Encoder):
 
     def _mask(self, inputs: Inputs) -> Tensor:
         """Mask of recorded patches, `(batch, 12 * patches)`."""
-        there = places_mask(inputs["time_mask"], self.patch)
+        there = steps_mask(inputs["time_mask"], self.patch)
         mask: Tensor = (inputs["lead_mask"][:, :, None] & there[:, None]).flatten(1)
         return mask
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return dict(self.arguments)
 
 
 def sines(length: int, width: int) -> Tensor:

@@ -1,7 +1,6 @@
 """A one-dimensional residual network over the twelve leads."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -10,6 +9,7 @@ from torch.nn import functional as F
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
+from modalities.common.conv_blocks import check, kaiming_, norm, stages
 from modalities.common.masking import hidden_tokens
 from modalities.common.transformer import masked_mean
 from modalities.ecg.features.beats import beat_tokens
@@ -18,13 +18,8 @@ from modalities.ecg.transform import EcgTransform
 
 
 def _convolution(wide_in: int, wide_out: int, kernel: int, stride: int = 1, *, act: bool = True) -> nn.Sequential:
-    # Group norm is computed per sample: a batch in chunks has the same gradient as the whole batch.
-    groups = next(count for count in (8, 4, 2, 1) if wide_out % count == 0)
-    layers: list[nn.Module] = [
-        nn.Conv1d(wide_in, wide_out, kernel, stride, padding=kernel // 2, bias=False),
-        nn.GroupNorm(groups, wide_out),
-    ]
-    return nn.Sequential(*layers, *([nn.ReLU()] if act else []))
+    convolution = nn.Conv1d(wide_in, wide_out, kernel, stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolution, norm(wide_out), *([nn.ReLU()] if act else []))
 
 
 class Residual(nn.Module):
@@ -78,12 +73,9 @@ class ResNet(Encoder):
         kernel: int = 5,
         beats: bool = False,
     ) -> None:
-        if not depths or min(depths) < 1 or kernel % 2 == 0 or width < 2:
-            raise UserError(
-                f"ecg resnet: expected depths of at least 1, an odd kernel and a width of at least 2, "
-                f"got depths={list(depths)}, kernel={kernel} and width={width}"
-            )
-        output_width = width * 2 ** (len(depths) - 1)
+        output_width = check("ecg resnet", width, depths)
+        if kernel < 1 or kernel % 2 == 0:
+            raise UserError(f"ecg resnet: expected an odd kernel, got kernel={kernel}")
         stride = 4 * 2 ** (len(depths) - 1)
         super().__init__(output_width, token_width=output_width, part_width=output_width if beats else None)
         self.target_width = len(LEADS) * stride
@@ -96,22 +88,18 @@ class ResNet(Encoder):
             _convolution(width // 2, width, kernel),
             nn.MaxPool1d(3, 2, padding=1),
         )
-        blocks, wide_in = [], width
-        for stage, depth in enumerate(depths):
-            wide_out = width * 2**stage
-            for block in range(depth):
-                blocks.append(Residual(wide_in, wide_out, kernel, 2 if stage and not block else 1))
-                wide_in = wide_out
-        self.stages = nn.Sequential(*blocks)
-        for module in self.modules():
-            if isinstance(module, nn.Conv1d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+        def make(wide_in: int, wide_out: int, stride: int, _: bool) -> nn.Module:
+            return Residual(wide_in, wide_out, kernel, stride)
+
+        self.stages = nn.Sequential(*stages(width, depths, make))
+        kaiming_(self)
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["signal"]`."""
         signal = inputs["signal"] * inputs["lead_mask"].unsqueeze(-1)
         values = self.stages(self.stem(signal)).transpose(1, 2)  # (batch, steps, width)
-        tokens = Tokens(values, places_mask(inputs["time_mask"], self.stride))
+        tokens = Tokens(values, steps_mask(inputs["time_mask"], self.stride))
         parts = beat_tokens(tokens, inputs, self.stride) if self.part_width is not None else None
         return Features(masked_mean(values, tokens.mask), tokens, parts)
 
@@ -121,17 +109,13 @@ class ResNet(Encoder):
         """Mask random segments of time in all leads with zeros; a segment is one position of the last feature map."""
         signal: Tensor = inputs["signal"] * inputs["lead_mask"].unsqueeze(-1)
         pieces = torch.unflatten(F.pad(signal, (0, -signal.shape[2] % self.stride)), 2, (-1, self.stride))
-        hidden = hidden_tokens(places_mask(inputs["time_mask"], self.stride), mask_ratio, generator)
+        hidden = hidden_tokens(steps_mask(inputs["time_mask"], self.stride), mask_ratio, generator)
         shown = pieces.masked_fill(hidden[:, None, :, None], 0.0).flatten(2)
         seen = {**inputs, "signal": shown[:, :, : signal.shape[2]]}
         return seen, Tokens(pieces.transpose(1, 2).flatten(2), hidden)
 
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return dict(self.arguments)
 
-
-def places_mask(time_mask: Tensor, stride: int) -> Tensor:
+def steps_mask(time_mask: Tensor, stride: int) -> Tensor:
     """True for each segment of `stride` samples with a real one, `(batch, steps)`."""
     missing = -time_mask.shape[1] % stride
     return torch.unflatten(F.pad(time_mask, (0, missing)), 1, (-1, stride)).any(2)

@@ -1,13 +1,12 @@
 """A small residual network per frame, then pooling over time."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs
-from modalities.common.conv_blocks import Residual, check, stages, start, stem
+from modalities.common.conv_blocks import Residual, check, kaiming_, stages, stem
 from modalities.common.temporal_pooling import TemporalPool
 from modalities.echo.transform import EchoTransform, Normalise
 
@@ -51,7 +50,7 @@ class Frames(Encoder):
         self.stem = stem(width)
         self.stages = stages(width, depths, lambda wide_in, wide_out, stride, _: Residual(wide_in, wide_out, stride))
         self.time = TemporalPool(output_width, pool=pool, layers=layers, heads=heads)
-        start(self)
+        kaiming_(self)
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["frames"]`."""
@@ -61,7 +60,3 @@ class Frames(Encoder):
         for block in self.stages:
             pictures = block(pictures)
         return self.time(pictures.mean((2, 3)).unflatten(0, mask.shape), mask)  # type: ignore[no-any-return]
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return dict(self.arguments)

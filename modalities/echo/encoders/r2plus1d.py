@@ -1,7 +1,6 @@
 """R(2+1)D: a residual network with alternating spatial and temporal convolutions."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +9,7 @@ from torch.nn import functional as F
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.conv_blocks import check, convolution, norm, stages, start, stem
+from modalities.common.conv_blocks import check, convolution, kaiming_, norm, stages, stem
 from modalities.common.transformer import masked_mean
 from modalities.echo.transform import EchoTransform, Normalise
 
@@ -108,7 +107,7 @@ class R2Plus1d(Encoder):
             return Block(wide_in, wide_out, stride, halve=begins and next(left, None) is not None)
 
         self.stages = stages(width, depths, make)
-        start(self)
+        kaiming_(self)
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["frames"]`."""
@@ -119,7 +118,3 @@ class R2Plus1d(Encoder):
             pictures, mask = block(pictures, mask)
         values = pictures.mean((2, 3)).unflatten(0, mask.shape)
         return Features(masked_mean(values, mask), Tokens(values, mask))
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return dict(self.arguments)

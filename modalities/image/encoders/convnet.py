@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
+from modalities.common.conv_blocks import kaiming_
 from modalities.image.transform import ImageTransform, Normalise
 
 
@@ -74,16 +74,10 @@ class ConvNet(Encoder):
                 for block in range(depth)
             ]
         self.stages = nn.Sequential(*blocks)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        kaiming_(self)
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["pixels"]`."""
         grid = self.stages(self.stem(self.normalise(inputs["pixels"])))
         tokens = grid.flatten(2).transpose(1, 2)  # (batch, positions, width)
         return Features(tokens.mean(1), Tokens(tokens, tokens.new_ones(tokens.shape[:2], dtype=torch.bool)))
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return dict(self.arguments)

@@ -78,10 +78,6 @@ class TimmImage(Encoder):
             return features.flatten(1, 2)
         return features.flatten(2).transpose(1, 2)
 
-    def config(self) -> dict[str, Any]:
-        """The arguments, without weights: those are in the bundle."""
-        return dict(self.arguments)
-
 
 def timm_settings(encoder_args: Mapping[str, Any]) -> dict[str, Any]:
     """The transform's settings that a timm model was trained with.

@@ -1,7 +1,5 @@
 """A small vision transformer trained from scratch."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -74,10 +72,6 @@ class ViT(Encoder):
         mask = values.new_ones(values.shape[:2], dtype=torch.bool)
         vector = self.pool(values, mask) if self.pool is not None else masked_mean(values, mask)
         return Features(vector, Tokens(values, mask))
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return dict(self.arguments)
 
 
 def sines(grid: int, width: int) -> Tensor:

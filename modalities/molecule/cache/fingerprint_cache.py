@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mmalign.errors import BadSample, UserError
+from mmalign.errors import BadSample
 from modalities.molecule.cache import ragged_file as ragged
 from modalities.molecule.cache.graph_cache import versions
 from modalities.molecule.cache.ragged_file import Part, Section
@@ -45,7 +45,7 @@ class CountStore:
         self.path = Path(path)
         self.families = counted_families(families)
         sizes = dict(zip(self.families, family_sizes(bins, self.families), strict=True))
-        try:
+        with ragged.usable(self.path, "counts"):
             head = _head(bins, self.families, stereo)
             header, self._arrays, self._offsets = ragged.read(self.path, MAGIC, sections_of(self.families), head)
             self.rejected = {int(row): BadSample(*reason) for row, reason in header["rejected"].items()}
@@ -53,11 +53,6 @@ class CountStore:
                 arrays = self._arrays[f"{family}_bins"], self._arrays[f"{family}_counts"]
                 if not ((arrays[0] < size).all() and (arrays[1] > 0).all()):
                     raise ValueError(f"bins or counts of {family} out of range")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise UserError(
-                f"{self.path} is no store of counts that can be used ({type(error).__name__}: {error}); "
-                "delete it and build it again"
-            ) from error
 
     @classmethod
     def build(
@@ -83,14 +78,13 @@ class CountStore:
         wanted = counted_families(families)
         head = _head(bins, wanted, stereo)
         path = Path(folder) / f"{ragged.key(MAGIC, head, smiles)}.counts"
-        if path.is_file():
-            try:
-                return cls(path, bins=bins, families=wanted, stereo=stereo)
-            except UserError:
-                pass  # damaged: rebuilt below and replaced atomically
-        work = partial(counted, bins=bins, families=wanted, stereo=stereo)
-        ragged.write(path, MAGIC, sections_of(wanted), head, ragged.parts_of(work, smiles, workers))
-        return cls(path, bins=bins, families=wanted, stereo=stereo)
+        settings: dict[str, Any] = {"bins": bins, "families": wanted, "stereo": stereo}
+
+        def write() -> None:
+            parts = ragged.parts_of(partial(counted, **settings), smiles, workers)
+            ragged.write(path, MAGIC, sections_of(wanted), head, parts)
+
+        return ragged.opened_or_built(path, partial(cls, **settings), write)
 
     def __len__(self) -> int:
         return len(next(iter(self._offsets.values()))) - 1

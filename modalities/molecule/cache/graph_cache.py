@@ -48,7 +48,7 @@ class FeatureStore(Sequence[Molecule]):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        try:
+        with ragged.usable(self.path, "molecules"):
             header, self._arrays, self._offsets = ragged.read(self.path, MAGIC, SECTIONS, versions())
             _check(self._arrays, self._offsets)
             self.rejected: Mapping[int, BadSample] = {
@@ -56,11 +56,6 @@ class FeatureStore(Sequence[Molecule]):
             }
             if sorted(self.rejected) != np.flatnonzero(np.diff(self._offsets["atoms"]) == 0).tolist():
                 raise ValueError("molecules without atoms that no reason is given for")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise UserError(
-                f"{self.path} is no store of molecules that can be used ({type(error).__name__}: {error}); "
-                "delete it and build it again"
-            ) from error
 
     @classmethod
     def build(cls, smiles: Iterable[str], folder: str | Path, workers: int = 0) -> "FeatureStore":
@@ -79,13 +74,11 @@ class FeatureStore(Sequence[Molecule]):
             if not is_smiles(row):
                 raise UserError(f"a store is made of SMILES; entry {index} is {row!r}: read files one by one instead")
         path = Path(folder) / f"{ragged.key(MAGIC, versions(), rows)}.molecules"
-        if path.is_file():
-            try:
-                return cls(path)
-            except UserError:
-                pass  # damaged: rebuilt below and replaced atomically
-        ragged.write(path, MAGIC, SECTIONS, versions(), ragged.parts_of(featurised, rows, workers))
-        return cls(path)
+
+        def write() -> None:
+            ragged.write(path, MAGIC, SECTIONS, versions(), ragged.parts_of(featurised, rows, workers))
+
+        return ragged.opened_or_built(path, cls, write)
 
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":

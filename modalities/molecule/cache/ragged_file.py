@@ -7,13 +7,15 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mmalign.errors import UserError
 
 MAX_HEADER = 1 << 26
 ALIGNED = 64
@@ -21,6 +23,7 @@ CHUNK = 500  # rows per unit of work of a process
 _PROCESSES_FROM = 2000  # minimum number of rows for several processes
 
 Arrays = dict[str, NDArray[Any]]
+T = TypeVar("T")
 
 
 class Section(NamedTuple):
@@ -201,6 +204,43 @@ def _views(header: dict[str, Any], body: NDArray[np.uint8], sections: Mapping[st
         for name, section in sections.items()
     }
     return arrays, offsets
+
+
+@contextmanager
+def usable(path: Path, kind: str) -> Iterator[None]:
+    """Turn every fault of a file into one error.
+
+    Args:
+        path: The file.
+        kind: What it is, for the message: "molecules".
+
+    Raises:
+        UserError: an error of reading or of checking was raised inside.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise UserError(
+            f"{path} is no store of {kind} that can be used ({type(error).__name__}: {error}); "
+            "delete it and build it again"
+        ) from error
+
+
+def opened_or_built(path: Path, open_file: Callable[[Path], T], build: Callable[[], object]) -> T:
+    """Open a file; if it is missing or unusable, build it first.
+
+    Args:
+        path: The file.
+        open_file: Opens and checks it; raises `UserError` if it is unusable.
+        build: Writes it, replacing a damaged one atomically.
+    """
+    if path.is_file():
+        try:
+            return open_file(path)
+        except UserError:
+            pass  # damaged: built again below
+    build()
+    return open_file(path)
 
 
 def key(magic: bytes, head: Mapping[str, Any], rows: Iterable[str]) -> str:

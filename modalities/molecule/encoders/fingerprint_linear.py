@@ -1,7 +1,5 @@
 """Linear encoder of count fingerprints, with an optional graph network."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -80,7 +78,3 @@ class FingerprintLinear(Encoder):
             self.table.copy_(weight)
             if self.graph is not None:
                 self.gate.zero_()
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return dict(self.arguments)

@@ -1,7 +1,5 @@
 """GINE: message passing along bonds, with a virtual node per molecule."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from mmalign.errors import UserError
@@ -96,7 +94,3 @@ class Gine(Encoder):
             padded(atoms, inputs["slot"], mask),
             padded(motifs, inputs["motif_slot"], inputs["motif_mask"]),
         )
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return dict(self.arguments)

@@ -1,7 +1,5 @@
 """Three-level graph (atoms, motifs, molecule) with edges within and between levels."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from mmalign.errors import UserError
@@ -116,7 +114,3 @@ class Hierarchical(Encoder):
             padded(atoms, inputs["slot"], inputs["mask"]),
             padded(motifs, inputs["motif_slot"], inputs["motif_mask"]),
         )
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return dict(self.arguments)

@@ -154,7 +154,3 @@ class PointTransformer(Encoder):
         low = torch.finfo(tokens.dtype).min
         largest = tokens.masked_fill(~mask[:, :, None], low).amax(1) if tokens.shape[1] else torch.zeros_like(first)
         return torch.cat([first, largest.masked_fill(~mask.any(1, keepdim=True), 0.0)], dim=1)
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return dict(self.arguments)

@@ -73,10 +73,6 @@ class HuggingFaceText(Encoder):
         parts = phrase_tokens(values, inputs) if self.part_width is not None else None
         return Features(vector, Tokens(values, mask), parts)
 
-    def config(self) -> dict[str, Any]:
-        """The architecture; weights are in the bundle."""
-        return dict(self.arguments)
-
 
 def huggingface_tokenizer(encoder_args: Mapping[str, Any], max_length: int | None) -> JsonTokenizer:
     """The tokenizer of a model, truncated to `max_length` (None = the model's maximum, at most 128).

@@ -1,7 +1,5 @@
 """Linear text encoder of TF-IDF n-grams; tokens are words."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -91,7 +89,3 @@ class NgramBag(Encoder):
             self.table.copy_(weight)
             if self.layers is not None:
                 self.gate.zero_()
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return dict(self.arguments)

@@ -1,7 +1,5 @@
 """A small text transformer trained from scratch."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -72,7 +70,3 @@ class TextTransformer(Encoder):
         vector = masked_mean(values, mask) if self.arguments["pool"] == "mean" else values[:, 0]
         parts = phrase_tokens(values, inputs) if self.part_width is not None else None
         return Features(vector, Tokens(values, mask), parts)
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return dict(self.arguments)

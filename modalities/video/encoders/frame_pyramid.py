@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from mmalign import registry
 from mmalign.errors import UserError
-from modalities.common.conv_blocks import Residual, check, stages, start, stem
+from modalities.common.conv_blocks import Residual, check, kaiming_, stages, stem
 
 NETWORKS = ("small", "resnet18", "resnet50")
 
@@ -32,7 +32,7 @@ class SmallStages(nn.Module):
         self.blocks = stages(width, depths, lambda wide_in, wide_out, stride, _: Residual(wide_in, wide_out, stride))
         self.ends = [sum(depths[: stage + 1]) - 1 for stage in range(len(depths))]
         self.widths = [width * 2**stage for stage in range(len(depths))]
-        start(self)
+        kaiming_(self)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Run every stage."""

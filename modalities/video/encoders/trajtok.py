@@ -1,7 +1,6 @@
 """Trajectories by learnt soft assignment of cells to queries, without masks."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -179,7 +178,3 @@ class TrajTok(Encoder):
         real = mask[:, None].expand(-1, mass.shape[1], -1)
         weights = mass / mass.amax(2, keepdim=True).clamp(min=1e-6)
         return Rows(values.flatten(0, 1), coordinates.flatten(0, 1), real.flatten(0, 1), present, weights.flatten(0, 1))
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return dict(self.arguments)

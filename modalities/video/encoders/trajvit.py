@@ -1,7 +1,6 @@
 """A transformer over trajectories: segments followed through the frames of a clip."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -114,10 +113,6 @@ class TrajViT(Encoder):
             features = self.cells(self.normalise(window), side)
             means.append(features.mean((1, 2)))
             yield features
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return dict(self.arguments)
 
 
 def frame_tokens(means: Tensor, mask: Tensor) -> Tokens:

@@ -1,7 +1,6 @@
 """A vision transformer over space-time patches."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,10 +87,6 @@ class ViT3d(Encoder):
         real = real.repeat_interleave(self.side**2, dim=1)
         vector, tokens = self.layers(values.flatten(1, 2), real)
         return Features(vector, Tokens(tokens, real))
-
-    def config(self) -> dict[str, Any]:
-        """The arguments."""
-        return dict(self.arguments)
 
 
 def whole_tubelets(inputs: Inputs, size: int) -> tuple[Tensor, Tensor, Tensor]:
