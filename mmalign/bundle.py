@@ -22,8 +22,10 @@ from safetensors.torch import load_file, save_file
 
 from mmalign.errors import UserError
 from mmalign.heads import CodebookConfig, GaussianConfig
+from mmalign.lora import merged_state
 from mmalign.model import Aligner, TowerConfig, modality_of
 from mmalign.objectives.pair_config import PairConfig
+from mmalign.towers import restore_tower
 from mmalign.version import BUNDLE_FORMAT, __version__
 
 MAX_JSON_BYTES = 256 * 2**20  # a tokenizer is a few MB
@@ -44,14 +46,15 @@ def save(model: Aligner, path: str | Path, *, provenance: Mapping[str, Any] | No
     (folder / "transforms").mkdir(parents=True, exist_ok=True)
     for name, transform in model.transforms.items():
         _write_json(folder / "transforms" / f"{name}.json", transform.config())
-    weights = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    described, state = _merged(model)
+    weights = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     config = {
         "format": BUNDLE_FORMAT,
         "mmalign": __version__,
         "torch": torch.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": model.config(),
+        "model": described,
         "provenance": dict(provenance or {}),
     }
     _write_json(folder / "config.json", config)
@@ -107,6 +110,17 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
         raise UserError(f"device {device}: {str(error).splitlines()[0]}") from error
 
 
+def _merged(model: Aligner) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Description and weights, with LoRA adapters merged: loading needs no peft, and inference costs nothing more."""
+    described, state = model.config(), model.state_dict()
+    for name in model.adapted:
+        del described["towers"][name]["lora"]
+        prefix = f"encoders.{name}."
+        merged = {prefix + key: value for key, value in merged_state(model.encoders[name]).items()}
+        state = {key: value for key, value in state.items() if not key.startswith(prefix)} | merged
+    return described, state
+
+
 def rebuild(described: Any, transforms: Mapping[str, Mapping[str, Any]], where: object) -> Aligner:
     """A model with random weights from its description: registered names and arguments, no data and no network.
 
@@ -127,7 +141,9 @@ def rebuild(described: Any, transforms: Mapping[str, Mapping[str, Any]], where: 
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{where} is not a bundle's configuration: {error!r}") from error
     restored = {name: modality_of(name, tower).restore_transform(transforms[name]) for name, tower in towers.items()}
-    return Aligner(towers, pairs, dim, restored, codebook, gaussian)
+    model = Aligner(towers, pairs, dim, restored, codebook, gaussian)
+    model.adapt()  # of a checkpoint; a bundle has adapters merged
+    return model
 
 
 def load_weights(model: Aligner, weights: Mapping[str, torch.Tensor], where: object) -> None:
@@ -146,7 +162,7 @@ def load_weights(model: Aligner, weights: Mapping[str, torch.Tensor], where: obj
 
 def _towers(described: Any, where: object) -> dict[str, TowerConfig]:
     try:
-        towers = {name: TowerConfig(**tower) for name, tower in described["towers"].items()}
+        towers = {name: restore_tower(tower) for name, tower in described["towers"].items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{where} is not a bundle's configuration: {error!r}") from error
     for name, tower in towers.items():

@@ -267,6 +267,15 @@ class Decoding(Protocol):
 
 
 @runtime_checkable
+class PretrainedLogits(Protocol):
+    """An encoder of a pretrained model that was trained with a learnt scale of its similarities, such as CLIP's."""
+
+    def pretrained_logits(self) -> tuple[float, float | None] | None:
+        """Scale and bias (None = none) of the model's logits; None if the model is not known here."""
+        ...
+
+
+@runtime_checkable
 class LinearFeatures(Protocol):
     """An encoder whose vector is a linear map of its inputs (n-grams, fingerprints): CCA initialisation sets that map.
 

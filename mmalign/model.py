@@ -15,12 +15,13 @@ from mmalign.errors import BadSample, UserError
 from mmalign.heads import Codebook, CodebookConfig, GaussianConfig, HeadSet
 from mmalign.heads.gaussian import Pool
 from mmalign.inference import as_items, run_batches
+from mmalign.lora import add_lora, keep_statistics
 from mmalign.modality import Encoder, Transform
 from mmalign.objectives.correspondence import Correspondence
 from mmalign.objectives.gradient_norms import GradientNorms
 from mmalign.objectives.pair_config import PairConfig
 from mmalign.objectives.pairs import PairSum
-from mmalign.towers import TowerConfig, fit_transforms, freeze_encoder, modality_of
+from mmalign.towers import TowerConfig, describe_tower, fit_transforms, freeze_encoder, identity_width, modality_of
 from mmalign.types import Batch, Embedding, Inputs, LossOutput
 
 __all__ = ["Aligner", "TowerConfig", "fit_transforms", "modality_of"]
@@ -32,7 +33,7 @@ class Aligner(nn.Module):
     Args:
         towers: Name -> configuration; `encode` and the data's columns use the same names.
         pairs: Pairs of towers and their objectives.
-        dim: Size of the shared space.
+        dim: Size of the shared space; None = the width of the encoders with head identity.
         transforms: Name -> fitted transform, see `fit_transforms`.
         codebook: Codebook shared by all towers; built if an objective needs codes.
         gaussian: Log-variance heads; built if an objective needs them.
@@ -51,7 +52,7 @@ class Aligner(nn.Module):
         self,
         towers: Mapping[str, TowerConfig],
         pairs: Sequence[PairConfig],
-        dim: int,
+        dim: int | None,
         transforms: Mapping[str, Transform],
         codebook: CodebookConfig | None = None,
         gaussian: GaussianConfig | None = None,
@@ -61,26 +62,33 @@ class Aligner(nn.Module):
             for name in (pair.a, pair.b):
                 if name not in towers:
                     raise UserError(f"a pair names the tower {name!r}{registry.nearest(name, towers)}")
-        self.towers, self.dim = dict(towers), dim
+        self.towers = dict(towers)
         self.provenance: dict[str, Any] = {}  # filled by `mmalign.load`, as is `path`
         self.path: Path | None = None
         self.modalities = {name: modality_of(name, tower) for name, tower in towers.items()}
         self.transforms = dict(transforms)
+        # Where dim is set, encoders are built last: their random weights depend on the order.
+        built = {name: self._encoder(name) for name in towers} if dim is None else {}
+        self.dim = dim = identity_width(towers, built) if dim is None else dim
         self.encoders, self.heads = nn.ModuleDict(), nn.ModuleDict()
         self.objective = PairSum(pairs, dim)
         self.frozen: set[str] = set()
+        self.adapted: set[str] = set()
         self.codebook_config, self.gaussian_config = codebook or CodebookConfig(), gaussian or GaussianConfig()
         needs = {name: self.objective.needs_of(name) for name in towers}
         # One codebook for all towers: the codes are shared by the modalities.
         wanted = any("codes" in needed for needed in needs.values())
         self.codebook = Codebook(dim, self.codebook_config) if wanted else None
         for name, tower in towers.items():
-            encoder = self.modalities[name].encoder(tower.encoder, self.transforms[name], **tower.args)
-            self.encoders[name] = encoder
+            self.encoders[name] = encoder = built.get(name) or self._encoder(name)
             kind = replace(self.gaussian_config, pool=cast(Pool, tower.uncertainty or self.gaussian_config.pool))
             self.heads[name] = HeadSet(encoder, dim, needs[name], tower.head, kind)
         self._mask_ratios = {name: self.objective.mask_ratio_of(name) for name in towers}
         self._twice = {pair.a for pair in pairs if pair.a == pair.b}
+
+    def _encoder(self, name: str) -> Encoder:
+        tower = self.towers[name]
+        return self.modalities[name].encoder(tower.encoder, self.transforms[name], **tower.args)
 
     def embed(self, name: str, inputs: Inputs) -> Embedding:
         """Run one tower on collated inputs."""
@@ -121,14 +129,8 @@ class Aligner(nn.Module):
     def _empty(self, name: str) -> Embedding:
         heads = self.heads[name]
         assert isinstance(heads, HeadSet)
-        none = heads.empty(self.device, name, self.codebook)
-        if not (self.training and torch.is_grad_enabled()):
-            return none
-        # A graph to all parameters of the tower, as with rows: all processes must communicate in the same order in
-        # backward, first the gradients of gathered rows, then those of the weights.
-        tower = [self.encoders[name], heads, *([self.codebook] if none.codes is not None else [])]
-        linked = [0.0 * p.sum() for part in tower if part is not None for p in part.parameters() if p.requires_grad]
-        return none.map(lambda value: value + torch.stack(linked).sum()) if linked else none
+        linked = self.encoders[name] if self.training and torch.is_grad_enabled() else None
+        return heads.empty(self.device, name, self.codebook, linked)
 
     def loss(self, batch: Batch, gradient_norms: GradientNorms | None = None) -> LossOutput:
         """Embed a batch and sum the pairs' objectives; `gradient_norms` records each term's gradient norm in backward.
@@ -155,7 +157,14 @@ class Aligner(nn.Module):
         super().train(mode)
         for name in self.frozen:
             self.encoders[name].eval()
+        for name in self.adapted:
+            keep_statistics(self.encoders[name])
         return self
+
+    def adapt(self) -> None:
+        """Add the configured LoRA adapters; what the model computes does not change before they are trained."""
+        self.adapted = {n for n, t in self.towers.items() if t.lora and add_lora(n, t.lora, self.encoders[n])}
+        self.train(self.training)
 
     def freeze(self, epoch: int) -> None:
         """Freeze and unfreeze encoders for this epoch (0-based), as configured by `TowerConfig`."""
@@ -257,6 +266,10 @@ class Aligner(nn.Module):
         """The learnt scale of the similarities in the pair's loss, see `PairSum.logit_scale`."""
         return self.objective.logit_scale(a, b)
 
+    def logit_bias(self, a: str, b: str) -> float:
+        """The learnt bias of the logits in the pair's loss (SigLIP), see `PairSum.logit_bias`."""
+        return self.objective.logit_bias(a, b)
+
     def correspondence(self, a: Embedding, b: Embedding, term: str = "") -> Correspondence:
         """Token correspondence of two samples, by the first term of their pair that has one.
 
@@ -264,29 +277,17 @@ class Aligner(nn.Module):
             a: One row of one tower.
             b: One row of another.
             term: Another term: the name of its objective, or its label where several have that name.
-
-        Raises:
-            UserError: no term compares tokens.
         """
         return self.objective.correspondence(a, b, term)
 
     def config(self) -> dict[str, Any]:
         """Configuration that rebuilds this model without network, data or pretrained weights, as JSON values."""
-        towers = {}
-        for name, tower in self.towers.items():
-            encoder = self.encoders[name]
-            assert isinstance(encoder, Encoder)
-            towers[name] = {
-                "modality": tower.modality or name,
-                "reject_warnings": tower.reject_warnings,
-                "encoder": tower.encoder or next(iter(self.modalities[name].encoders)),
-                "args": encoder.config(),
-                "head": tower.head,
-                "uncertainty": tower.uncertainty,
-            }
         return {
             "dim": self.dim,
-            "towers": towers,
+            "towers": {
+                name: describe_tower(name, tower, encoder, self.modalities[name], adapted=name in self.adapted)
+                for (name, tower), encoder in zip(self.towers.items(), self.encoders.values(), strict=True)
+            },
             "pairs": [asdict(pair) for pair in self.pairs],
             "codebook": asdict(self.codebook_config),
             "gaussian": asdict(self.gaussian_config),

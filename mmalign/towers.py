@@ -1,7 +1,7 @@
 """Configuration of one tower: modality, encoder, transform, freezing."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from functools import cache
 from typing import Any
@@ -11,7 +11,8 @@ from torch import nn
 from mmalign import registry
 from mmalign.capabilities import StrictReading, capability
 from mmalign.errors import UserError
-from mmalign.modality import Modality, Transform
+from mmalign.lora import LoraConfig
+from mmalign.modality import Encoder, Modality, Transform
 
 
 @dataclass
@@ -27,12 +28,15 @@ class TowerConfig:
         transform: The transform's settings; they override those that the encoder requires.
         weights: Warm start: bundle or run to load encoder weights and preprocessing from. `args` and `transform` given
             here override the loaded ones.
-        head: Projection into the shared space: linear, mlp or identity.
+        head: Projection into the shared space: linear, mlp, identity, or identity_init (linear, starting as the
+            identity, to train a projection of a pretrained space).
         uncertainty: Pooling of this tower's log-variance head; default: the model's `gaussian.pool`.
         freeze: Freeze the encoder: no gradient, no optimiser state, always in eval mode (LiT).
         trainable: Parameter names (shell patterns, such as `blocks.11.*`) that stay trainable in a frozen encoder.
         unfreeze_epoch: Epoch (0-based) from which a frozen encoder is trained; null = never. One process only: DDP
             fixes its list of parameters at the start.
+        lora: Low-rank adapters of this encoder, the only weights of it that are trained: `{rank: 8, alpha: 16}`; null =
+            none. Needs peft. The saved model has them merged into its weights.
         lr_scale: Factor of the learning rate for this encoder.
         chunk: Gradient caching for large batches: rows per forward pass in training; null = the whole batch. Each chunk
             runs twice, with the memory of one chunk and the gradient of the whole batch.
@@ -49,6 +53,7 @@ class TowerConfig:
     freeze: bool = False
     trainable: list[str] = field(default_factory=list)
     unfreeze_epoch: int | None = None
+    lora: LoraConfig | None = None
     lr_scale: float = 1.0
     chunk: int | None = None
 
@@ -113,8 +118,10 @@ def freeze_encoder(name: str, tower: TowerConfig, encoder: nn.Module, epoch: int
         Whether the encoder is frozen in this epoch; its `trainable` parameters are trained regardless.
 
     Raises:
-        UserError: a pattern of `trainable` matches no parameter.
+        UserError: a pattern of `trainable` matches no parameter, or the tower has LoRA adapters.
     """
+    if tower.lora is not None:
+        raise UserError(f"towers.{name}: lora freezes the encoder's own weights; leave freeze out")
     thawed = tower.unfreeze_epoch is not None and epoch >= tower.unfreeze_epoch
     matched = set()
     for key, parameter in encoder.named_parameters():
@@ -127,3 +134,38 @@ def freeze_encoder(name: str, tower: TowerConfig, encoder: nn.Module, epoch: int
             f"instance, {', '.join(key for key, _ in list(encoder.named_parameters())[-3:])}"
         )
     return not thawed
+
+
+def identity_width(towers: Mapping[str, TowerConfig], encoders: Mapping[str, Encoder]) -> int:
+    """The size of the shared space where the recipe leaves it out: the width of the encoders with head identity.
+
+    Raises:
+        UserError: there is no such tower, or their widths differ.
+    """
+    widths = {name: encoders[name].width for name, t in towers.items() if t.head in ("identity", "identity_init")}
+    if len(set(widths.values())) != 1:
+        found = ", ".join(f"{name} {width}" for name, width in widths.items()) or "no such tower"
+        raise UserError(f"model.dim: null needs encoders of one width with head identity, got {found}; set a number")
+    return next(iter(widths.values()))
+
+
+def describe_tower(
+    name: str, tower: TowerConfig, encoder: nn.Module, modality: Modality, *, adapted: bool
+) -> dict[str, Any]:
+    """What rebuilds a tower without network, data or pretrained weights, as JSON values for `TowerConfig`."""
+    assert isinstance(encoder, Encoder)
+    described = {
+        "modality": tower.modality or name,
+        "reject_warnings": tower.reject_warnings,
+        "encoder": tower.encoder or next(iter(modality.encoders)),
+        "args": encoder.config(),
+        "head": tower.head,
+        "uncertainty": tower.uncertainty,
+    }
+    return described | ({"lora": asdict(tower.lora)} if adapted and tower.lora is not None else {})
+
+
+def restore_tower(described: Mapping[str, Any]) -> TowerConfig:
+    """From the output of `describe_tower`."""
+    lora = described.get("lora")
+    return TowerConfig(**{**described, "lora": None if lora is None else LoraConfig(**lora)})

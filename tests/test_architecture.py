@@ -34,7 +34,7 @@ ROWS = [
     {"functional"},  # equations alone: heads and objectives both stand on them
     {"heads"},
     {"objectives"},
-    {"towers", "model"},
+    {"lora", "towers", "model"},
     {"bundle", "selection", "run_folder"},
     {"embedding"},
     {"evaluation", "pictures"},
@@ -44,7 +44,7 @@ ROWS = [
     {"cli", "__main__"},
 ]
 ROW_OF = {room: place for place, rooms in enumerate(ROWS) for room in rooms}
-HEAVY = {"rdkit", "torch_geometric", "timm", "open_clip", "transformers", "wfdb", "gradio", "pytorch_lightning"}
+HEAVY = {"peft", "rdkit", "torch_geometric", "timm", "open_clip", "transformers", "wfdb", "gradio", "pytorch_lightning"}
 
 
 def room_of(path: Path) -> str:

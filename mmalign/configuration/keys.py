@@ -57,7 +57,8 @@ def check_configuration(
             key = str(name).removesuffix("+")  # `--trainer.callbacks+` appends
             if key not in keys:
                 shown = label((*path, str(name)))
-                close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+                longer = [known for known in keys if known.startswith(f"{key}_")]
+                close = longer or difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
                 dashes = "--" if shown.startswith("--") else ""
                 hint = (
                     f"; did you mean {dashes}{'.'.join((*path, close[0]))}?"

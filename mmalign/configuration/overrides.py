@@ -11,7 +11,7 @@ from mmalign.configuration.arguments import Argument
 from mmalign.configuration.keys import OpenKeys, check_configuration, merge
 from mmalign.errors import UserError
 
-OPEN_DICTS = ("args", "transform", "options")
+OPEN_DICTS = ("args", "transform", "options", "encoder_args")
 """Keys whose value is a free dictionary, filled by the registered thing that they configure."""
 
 

@@ -122,14 +122,20 @@ class HeadSet(nn.Module):
             embedding = replace(embedding, codes=codes, grounded=grounded)
         return replace(embedding, vector=self._vector(features.vector, embedding))
 
-    def empty(self, device: torch.device, tower: str, codebook: Codebook | None) -> Embedding:
-        """An embedding without rows, with the same fields as one with rows."""
+    def empty(
+        self, device: torch.device, tower: str, codebook: Codebook | None, encoder: nn.Module | None = None
+    ) -> Embedding:
+        """An embedding without rows, with the same fields as one with rows.
+
+        With `encoder` it has a graph to all parameters of the tower, as with rows: all processes must communicate in
+        the same order in backward, first the gradients of gathered rows, then those of the weights.
+        """
         dtype = next((torch.promote_types(p.dtype, torch.float32) for p in self.parameters()), torch.float32)
         none, level = torch.zeros(0, self.dim, dtype=dtype, device=device), None
         if self.tokens is not None or self.parts is not None:
             level = Tokens(none.view(0, 0, self.dim), torch.zeros(0, 0, dtype=torch.bool, device=device))
         codes = none.new_zeros(0, codebook.config.codes) if self.queries is not None and codebook is not None else None
-        return Embedding(
+        made = Embedding(
             none,
             log_variance=none if "log_variance" in self.needs else None,
             tokens=level if self.tokens is not None else None,
@@ -139,6 +145,9 @@ class HeadSet(nn.Module):
             grounded=None if codes is None else none,
             tower=tower,
         )
+        parts = [encoder, self, codebook if codes is not None else None] if encoder is not None else []
+        linked = [0.0 * p.sum() for part in parts if part is not None for p in part.parameters() if p.requires_grad]
+        return made.map(lambda value: value + torch.stack(linked).sum()) if linked else made
 
     def _empty_pretraining(self, none: Tensor) -> dict[str, Tokens]:
         level = Tokens(none.new_zeros(0, 0, 0), torch.zeros(0, 0, dtype=torch.bool, device=none.device))

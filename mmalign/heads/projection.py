@@ -14,7 +14,8 @@ class ProjectionHead(nn.Module):
     Args:
         width: Size of the incoming vector.
         dim: Size of the shared space.
-        kind: `linear` (no bias), `mlp` (one hidden layer of `width`, GELU) or `identity`.
+        kind: `linear` (no bias), `mlp` (one hidden layer of `width`, GELU), `identity`, or `identity_init` (linear,
+            starting as the identity).
 
     Shape:
         `(batch, width)` -> `(batch, dim)`, rows of length one.
@@ -33,12 +34,17 @@ class ProjectionHead(nn.Module):
             self.layers: nn.Module = linear
         elif kind == "mlp":
             self.layers = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, dim, bias=False))
-        elif kind == "identity":
+        elif kind in ("identity", "identity_init"):
             if width != dim:
-                raise UserError(f"head 'identity' needs an encoder of width {dim} (= model.dim), this one has {width}")
-            self.layers = nn.Identity()
+                raise UserError(
+                    f"head {kind!r} needs an encoder of width {dim} (= model.dim), this one has {width}; set "
+                    f"model.dim {width}, or null for the width of such encoders"
+                )
+            self.layers = nn.Identity() if kind == "identity" else nn.Linear(dim, dim, bias=False)
+            if isinstance(self.layers, nn.Linear):
+                nn.init.eye_(self.layers.weight)
         else:
-            raise UserError(f"head must be linear, mlp or identity, got {kind!r}")
+            raise UserError(f"head must be linear, mlp, identity or identity_init, got {kind!r}")
 
     def forward(self, vector: Tensor) -> Tensor:
         """Project and normalise."""

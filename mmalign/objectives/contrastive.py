@@ -88,6 +88,14 @@ class SiglipObjective(ScaledObjective):
         self.register_buffer("bias_is_set", torch.tensor(initial_bias is not None))
         self.bias_change = nn.Parameter(torch.zeros(1))
 
+    @torch.no_grad()
+    def set_logits(self, scale: float, bias: float | None = None) -> None:
+        """Start from the scale and bias of a pretrained model; without a bias, from that of the first batch."""
+        super().set_logits(scale)
+        if bias is not None:
+            self.initial_bias.fill_(bias)
+            self.bias_is_set.fill_(True)
+
     def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
         """`functional.siglip_loss` in tiles: own rows of `a` against all rows of `b`."""
         rows, columns = _float32(a.vector, b.vector, global_batch)

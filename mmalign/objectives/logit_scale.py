@@ -37,6 +37,12 @@ class ScaledObjective(Objective):
         return self.log_scale.exp()
 
     @torch.no_grad()
+    def set_logits(self, scale: float, bias: float | None = None) -> None:
+        """Start from the scale of a pretrained model; its bias has no effect on a softmax, and is ignored here."""
+        self.log_scale.fill_(math.log(scale))
+        _warn_above_cap(self, None)
+
+    @torch.no_grad()
     def after_step(self) -> None:
         """Keep the scale at or below its upper bound."""
         if self.max_scale is not None:

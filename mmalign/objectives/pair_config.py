@@ -23,6 +23,8 @@ class PairConfig:
         schedule: Points `[fraction of training, factor]`, interpolated linearly; the factor multiplies the weight:
             [[0, 0], [0.1, 1]] is a linear warm-up over the first tenth. Empty = 1 throughout.
         score_weight: Weight of this term's score in the pair's score. Null = 1 for a pair's first term, 0 for others.
+        scale_from: Tower whose pretrained model was trained with a learnt scale (and bias) of the similarities, such as
+            one of open_clip: the objective starts from them. "" = from its own arguments.
     """
 
     a: str
@@ -32,6 +34,7 @@ class PairConfig:
     weight: float = 1.0
     schedule: list[list[float]] = field(default_factory=list)
     score_weight: float | None = None
+    scale_from: str = ""
 
 
 def factor_at(schedule: Sequence[Sequence[float]], progress: float) -> float:

@@ -210,6 +210,13 @@ class PairSum(nn.Module):
         scales = [self.logit_scale(one, other) for one, other in pairwise(path)]
         return sum(scales) / len(scales) if scales else 1.0
 
+    def logit_bias(self, a: str, b: str) -> float:
+        """The learnt bias of the logits in the pair's loss; 0 if it has none, or if the towers were never paired."""
+        if self.emergent_path(a, b) is not None:
+            return 0.0
+        bias = getattr(self.between(a, b)[0], "bias", 0.0)
+        return float(bias.detach() if isinstance(bias, Tensor) else bias)
+
     def scores_of_vectors(self, a: str, b: str) -> bool:
         """Whether the pair's score reads only vectors, so that a mean vector can represent several samples."""
         if self.emergent_path(a, b):

@@ -1,15 +1,20 @@
 """From a configuration and training data to a model: warm start, transforms, weights, CCA initialisation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmalign.capabilities import PretrainedLogits
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.modality import Modality
 from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
+from mmalign.objectives.logit_scale import ScaledObjective
 from mmalign.objectives.pair_config import PairConfig
+from mmalign.registry import nearest
 from mmalign.training.cca.initialisation import CCAConfig, cca_initialise
 from mmalign.training.mixup import MixupConfig
 from mmalign.training.optimizer import OptimizerConfig
@@ -23,7 +28,9 @@ class ModelConfig:
     Args:
         towers: Name -> tower; the data's columns use the same names.
         pairs: Pairs of towers and their objectives.
-        dim: Size of the shared space.
+        dim: Size of the shared space. Null = the width of the encoders with head identity.
+        encoder_args: Encoder name -> arguments of every tower with this encoder, such as a pretrained model of which
+            two towers are parts; `args` of a tower override them.
         optimizer: AdamW with warm-up and cosine decay.
         codebook: Codebook shared by all towers, for objectives that need codes (fdt).
         gaussian: Log-variance heads, for objectives that need them (pcmepp, prolip).
@@ -33,12 +40,26 @@ class ModelConfig:
 
     towers: dict[str, TowerConfig]
     pairs: list[PairConfig]
-    dim: int = 256
+    dim: int | None = 256
+    encoder_args: dict[str, Any] = field(default_factory=dict)
     optimizer: OptimizerConfig | None = None
     codebook: CodebookConfig | None = None
     gaussian: GaussianConfig | None = None
     mixup: MixupConfig | None = None
     cca_init: CCAConfig | None = None
+
+    def __post_init__(self) -> None:
+        """Pass the shared arguments on to the towers."""
+        used = {tower.encoder for tower in self.towers.values()}
+        for name, args in self.encoder_args.items():
+            if name not in used:
+                raise UserError(f"model.encoder_args: no tower has encoder {name!r}{nearest(name, used)}")
+            if not isinstance(args, dict):
+                raise UserError(f"model.encoder_args.{name}: expected arguments such as {{model: ...}}, got {args!r}")
+        self.towers = {
+            name: replace(tower, args={**self.encoder_args.get(tower.encoder, {}), **tower.args})
+            for name, tower in self.towers.items()
+        }
 
     @property
     def modalities(self) -> dict[str, Modality]:
@@ -68,12 +89,33 @@ def build_model(config: ModelConfig, data: Dataset) -> Aligner:
     model = Aligner(towers, config.pairs, config.dim, transforms, config.codebook, config.gaussian)
     for name, start in warm.items():
         start.fill(model.encoders[name])
+    for pair, objective in zip(model.pairs, model.objective.objectives, strict=True):
+        if pair.scale_from:
+            _start_scale(model, pair, objective)
     model.freeze(epoch=0)
     for name in chunks_of(model):
         _check_chunk(model, name)
     if config.cca_init is not None:
         cca_initialise(model, data, config.cca_init)
+    model.adapt()
     return model
+
+
+def _start_scale(model: Aligner, pair: PairConfig, objective: nn.Module) -> None:
+    """Start an objective from the learnt scale (and bias) of a tower's pretrained model."""
+    name, where = pair.scale_from, f"pair {pair.a}-{pair.b}: scale_from"
+    if name not in model.towers:
+        raise UserError(f"{where}: there is no tower {name!r}{nearest(name, model.towers)}")
+    if not isinstance(objective, ScaledObjective) or objective.needs != {"vector"}:
+        raise UserError(f"{where}: objective {pair.objective!r} has no learnt scale of cosines; leave scale_from out")
+    encoder = model.encoders[name]
+    logits = encoder.pretrained_logits() if isinstance(encoder, PretrainedLogits) else None
+    if logits is None:
+        raise UserError(
+            f"{where}: the encoder of {name!r} is of no model with a learnt scale, such as open_clip's; leave "
+            "scale_from out, or set the objective's initial_scale"
+        )
+    objective.set_logits(*logits)
 
 
 def chunks_of(model: Aligner) -> dict[str, int]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
+from mmalign.lora import layers_without_gradient
 from mmalign.model import Aligner
 from mmalign.objectives.gradient_norms import GradientNorms
 from mmalign.objectives.pairs import common_rows
@@ -34,6 +35,7 @@ class AlignmentModule(pl.LightningModule):
         super().__init__()
         self.aligner, self.optimizer_config = aligner, optimizer or OptimizerConfig()
         self._mixup = Mixup(mixup, aligner.modalities, aligner.objective) if mixup and mixup.tower else None
+        self._unchecked = set(aligner.adapted)  # towers whose adapters have not had a gradient yet
         self._seen, self._since = 0, time.perf_counter()
         self._resumed = (0, 0.0)
 
@@ -96,10 +98,23 @@ class AlignmentModule(pl.LightningModule):
         return output.loss
 
     def on_after_backward(self) -> None:
-        """Log the gradient norm of each term at the embeddings, if there are several terms."""
+        """Log the gradient norm of each term at the embeddings, if there are several terms; check LoRA adapters."""
+        for name in sorted(self._unchecked):
+            self._check_adapters(name)
+        self._unchecked = set()
         if self._gradient_norms is not None and len(self.aligner.pairs) > 1:
             for label, norm in self._gradient_norms.norms().items():
                 self.log(f"train/{label}/gradient_norm", norm)
+
+    def _check_adapters(self, name: str) -> None:
+        unused, total = layers_without_gradient(self.aligner.encoders[name])
+        if not unused or self.trainer.world_size > 1:  # of several processes, every weight has a gradient
+            return
+        where = f"towers.{name}.lora"
+        line = f"no gradient reaches {len(unused)} of {total} adapted layers, such as {unused[0]}"
+        if len(unused) == total:
+            raise UserError(f"{where}: {line}; name other layers by targets")
+        print(f"{where}: {line}; they stay as they are", flush=True)
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Clamp learnt constants to their range, outside autograd."""

@@ -41,7 +41,8 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
     loaders = TrainingData(data, model.transforms, chunks_of(model))
     module = AlignmentModule(model, config.optimizer, config.mixup)
     if trainer.is_global_zero:
-        cli.parser.save(cli.config, str(out / "config.yaml"), overwrite=True, skip_validation=True)
+        # skip_unset: a null that overrides a default must be found again by --resume.
+        cli.parser.save(cli.config, str(out / "config.yaml"), overwrite=True, skip_validation=True, skip_unset=False)
     count = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
     rows = {split: len(data.split(split)) for split in ("train", "validation", "test")}
     held = rows["validation"]

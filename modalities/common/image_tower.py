@@ -104,7 +104,8 @@ def tower_settings(encoder_args: Mapping[str, Any]) -> dict[str, Any]:
     if tower not in ("timm", "open_clip"):  # trained from scratch: the defaults of this modality
         return {"size": args["size"]} if args.get("size") is not None else {}
     settings = IMAGE.transform(tower, args).settings
-    return {"size": settings.size, "mean": settings.mean, "std": settings.std, "crop": settings.crop}
+    crop = "centre" if settings.crop == "shortest" else settings.crop  # clips crop before they are resized
+    return {"size": settings.size, "mean": settings.mean, "std": settings.std, "crop": crop}
 
 
 def _known(tower: object) -> None:

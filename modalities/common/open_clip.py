@@ -8,10 +8,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import nn
 
 from mmalign import registry
 from mmalign.errors import UserError
+from modalities.common.hub import hub
 from modalities.common.safe_weights import read_weights
 
 MAX_JSON = 1 << 20
@@ -88,19 +90,30 @@ def describe(model: Any, pretrained: str | None = None, *, sealed: bool = False)
         if tag.get("quick_gelu", False):
             config["quick_gelu"] = True  # the weights were trained with this activation
         return Described(config, {k: v for k, v in tag.items() if k not in ("url", "hf_hub", "quick_gelu")}, tag)
+    tags = clip.list_pretrained_tags_by_model(model)
     if not Path(pretrained).is_file():
-        tags = clip.list_pretrained_tags_by_model(model)
         raise UserError(
             f"open_clip's {model} has no weights {pretrained!r}{registry.nearest(pretrained, tags)}, "
             "and there is no such file"
         )
-    return Described(config, {}, Path(pretrained))
+    # A file does not say how its images were prepared: as for all tags of this model, if these agree.
+    prepared = [_preprocessing(clip.get_pretrained_cfg(model, name)) for name in tags]
+    return Described(
+        config, prepared[0] if prepared and prepared.count(prepared[0]) == len(prepared) else {}, Path(pretrained)
+    )
 
 
-def build_tower(described: Described, side: str) -> nn.Module:
+def _preprocessing(tag: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tag[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in tag}
+
+
+def build_tower(described: Described, side: str) -> tuple[nn.Module, tuple[float, float | None]]:
     """Build one tower, `visual` or `text`, with its weights if there are any.
 
     Without weights the other tower is replaced by a tiny one, so that a bundle loads fast and without network.
+
+    Returns:
+        The tower, and the scale and bias (None = none) of the whole model's logits.
 
     Raises:
         UserError: open_clip rejects the description, or the weights do not fit.
@@ -121,7 +134,8 @@ def build_tower(described: Described, side: str) -> nn.Module:
         _load(clip, whole, described.weights)
     tower = getattr(whole, side)
     assert isinstance(tower, nn.Module)
-    return tower
+    scale, bias = whole.logit_scale.detach().exp(), getattr(whole, "logit_bias", None)
+    return tower, (float(scale), None if bias is None else float(bias.detach()))
 
 
 def embedded(described: Described) -> dict[str, Any]:
@@ -143,15 +157,16 @@ def open_clip_package(extra: str = "image") -> ModuleType:
 
 
 def _load(clip: ModuleType, whole: nn.Module, weights: Mapping[str, Any] | Path) -> None:
-    try:
-        path = weights if isinstance(weights, Path) else Path(clip.download_pretrained(dict(weights)))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"cannot fetch open_clip weights: {str(error).splitlines()[0]}; name a local file") from error
-    if path.suffix not in (".npz", ".npy"):
+    if isinstance(weights, Path):
+        path = weights
+    else:
+        with hub(str(weights.get("hf_hub") or weights.get("url")).rstrip("/")):
+            path = Path(clip.download_pretrained(dict(weights)))
+    if path.suffix not in (".safetensors", ".npz", ".npy"):
         read_weights(path)  # checked by our reader first: open_clip's own falls back to unsafe loading
     try:
         clip.load_checkpoint(whole, str(path))
-    except (RuntimeError, KeyError, ValueError) as error:
+    except (RuntimeError, KeyError, ValueError, OSError, SafetensorError) as error:
         raise UserError(f"the weights in {path} are not those of this open_clip model: {str(error)[:300]}") from error
 
 

@@ -23,7 +23,9 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-CROPS = ("centre", "squash", "pad")
+CROPS = ("centre", "shortest", "squash", "pad")
+MAX_ASPECT = 32
+"""Aspect ratio up to which `crop: shortest` resizes the whole image, which bounds the memory for longer ones."""
 Triple = tuple[float, float, float]
 
 
@@ -36,9 +38,10 @@ class ImageSettings:
         mean: Mean of red, green, blue on the scale 0..1, subtracted.
         std: Standard deviation of red, green, blue; divides the values.
         interpolation: nearest, bilinear, bicubic or lanczos.
-        crop: Handling of images that are not square: centre (centre crop), squash (change the aspect ratio) or pad (add
-            bars of the colour `fill`).
-        crop_ratio: Fraction of the shorter side that the centre crop keeps.
+        crop: Handling of images that are not square: centre (centre crop), shortest (resize the shorter side, then crop
+            the centre at whole pixels: equal to `Resize` and `CenterCrop` of torchvision, as open_clip and timm
+            evaluate), squash (change the aspect ratio) or pad (add bars of the colour `fill`).
+        crop_ratio: Fraction of the shorter side that the crops centre and shortest keep.
         fill: Grey level of the bars, 0..255.
         random_crop: Minimum fraction of the area that a random crop keeps in training; 1 = no random crop.
         random_aspect: Maximum change of aspect ratio of the random crop.
@@ -139,6 +142,8 @@ class ImageTransform(Transform):
             top, left = (s.size - inner[1]) // 2, (s.size - inner[0]) // 2
             square[top : top + inner[1], left : left + inner[0]] = small
             return square
+        if s.crop == "shortest":
+            return _resize_then_crop(sample, s.size, int(s.size / s.crop_ratio), s.interpolation)
         # Resize and crop in one step: only the cropped square is resampled, so that images of extreme aspect ratio cost
         # no more than others.
         edge = min(height, width) * s.size / int(s.size / s.crop_ratio)
@@ -192,3 +197,17 @@ def _scale(sample: Pixels, size: tuple[int, int], box: tuple[float, float, float
     if size == (width, height) and box == (0, 0, width, height):
         return sample
     return np.asarray(Image.fromarray(sample).resize(size, FILTERS[interpolation], box=box))
+
+
+def _resize_then_crop(sample: Pixels, size: int, shorter: int, interpolation: str) -> Pixels:
+    """Resize the shorter side to `shorter` pixels, then crop the centre, with the roundings of torchvision."""
+    height, width = sample.shape[:2]
+    long = int(shorter * max(height, width) / min(height, width))
+    resized = (shorter, long) if width <= height else (long, shorter)
+    left, top = (round((side - size) / 2.0) for side in resized)
+    if long <= MAX_ASPECT * shorter:
+        return _scale(sample, resized, (0, 0, width, height), interpolation)[top : top + size, left : left + size]
+    # The same pixels, up to the rounding of the box to float32, without resampling the rest of the image.
+    across, down = width / resized[0], height / resized[1]
+    box = (left * across, top * down, (left + size) * across, (top + size) * down)
+    return _scale(sample, (size, size), box, interpolation)

@@ -274,7 +274,7 @@ def test_mistakes_are_one_line(
         (["--otu", "x"], "--otu: no such key; did you mean --out?"),
         (["--seed_everything", "[1]"], "--seed_everything: expected true or false or a whole number, got [1]"),
         (["--trainer.max_epochs", "two"], "--trainer.max_epochs: expected a whole number or null, got 'two'"),
-        (["--model.dim", "two"], "--model.dim: expected a whole number, got 'two'"),
+        (["--model.dim", "two"], "--model.dim: expected a whole number or null, got 'two'"),
         (["--model.towers.image.transform.sise", "3"], "did you mean 'size'"),
         (["--data.source", "digit"], "did you mean 'digits'"),
         (["--data.batch_size", "0"], "batch_size"),

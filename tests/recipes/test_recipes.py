@@ -33,7 +33,10 @@ def logged(out: Path) -> dict[str, list[float]]:
     return columns
 
 
-@pytest.mark.parametrize("recipe", [name for name in recipes.names() if name.startswith("image-text/")])
+@pytest.mark.parametrize(
+    "recipe",
+    [name for name in recipes.names() if name.startswith("image-text/") and name != "image-text/open_clip"],
+)  # of a pretrained model: test_open_clip.py
 def test_trains_as_it_stands(recipe: str, tmp_path: Path) -> None:
     train(recipe, [*BRIEF, f"--out={tmp_path}"])
     columns = logged(tmp_path)

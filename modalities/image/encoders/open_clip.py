@@ -33,7 +33,8 @@ class OpenClipImage(Encoder):
         self.description = embedded(described)
         transform.checked_size(_size(described.model))
         self.normalise = Normalise(transform)
-        tower: Any = build_tower(described, "visual")
+        tower: Any
+        tower, self._logits = build_tower(described, "visual")
         if hasattr(tower, "output_tokens"):
             tower.output_tokens = True
         self.tower = tower
@@ -65,6 +66,10 @@ class OpenClipImage(Encoder):
             grid = layer(grid)
         return tower.attnpool(grid), grid.flatten(2).transpose(1, 2)
 
+    def pretrained_logits(self) -> tuple[float, float | None]:
+        """Scale and bias of the whole model's logits."""
+        return self._logits
+
     def config(self) -> dict[str, Any]:
         """The model's description; weights are in the bundle."""
         return {"model": self.description}
@@ -80,7 +85,7 @@ def open_clip_settings(encoder_args: Mapping[str, Any]) -> dict[str, Any]:
         "mean": preprocess.get("mean") or clip.OPENAI_DATASET_MEAN,
         "std": preprocess.get("std") or clip.OPENAI_DATASET_STD,
         "interpolation": preprocess.get("interpolation") or "bicubic",
-        "crop": {"shortest": "centre", "squash": "squash", "longest": "pad"}[
+        "crop": {"shortest": "shortest", "squash": "squash", "longest": "pad"}[
             preprocess.get("resize_mode") or "shortest"
         ],
         "fill": preprocess.get("fill_color") or 0,

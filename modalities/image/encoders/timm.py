@@ -88,7 +88,7 @@ def timm_settings(encoder_args: Mapping[str, Any]) -> dict[str, Any]:
     timm = _timm()
     name = _known(timm, encoder_args.get("model"))
     published = timm.get_pretrained_cfg(name)
-    settings: dict[str, Any] = {"crop": "centre"}
+    settings: dict[str, Any] = {"crop": "shortest"}
     if published is not None:
         settings |= {
             "size": published.input_size[-1],

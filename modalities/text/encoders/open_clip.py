@@ -8,6 +8,7 @@ from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
+from modalities.common.hub import local_or_hub
 from modalities.common.open_clip import Described, build_tower, describe, embedded
 from modalities.text.phrases import phrase_tokens
 from modalities.text.tokenizers.bpe import ClipTokenizer, JsonTokenizer, Tokenizer
@@ -45,7 +46,8 @@ class OpenClipText(Encoder):
         parts = width if transform.checked_phrases(phrases) else None
         super().__init__(int(described.model["embed_dim"]), token_width=width, part_width=parts)
         self.arguments = {"model": embedded(described), "phrases": phrases}
-        tower: Any = build_tower(described, "text")
+        tower: Any
+        tower, self._logits = build_tower(described, "text")
         if getattr(tower, "text_projection", None) is None:
             self.width = width
         tower.output_tokens = True
@@ -56,6 +58,10 @@ class OpenClipText(Encoder):
         vector, tokens = self.tower(inputs["tokens"])
         parts = phrase_tokens(tokens, inputs) if self.part_width is not None else None
         return Features(vector, Tokens(tokens, inputs["mask"]), parts)
+
+    def pretrained_logits(self) -> tuple[float, float | None]:
+        """Scale and bias of the whole model's logits."""
+        return self._logits
 
     def config(self) -> dict[str, Any]:
         """The arguments with the model's description; weights are in the bundle."""
@@ -80,12 +86,9 @@ def open_clip_tokenizer(encoder_args: Mapping[str, Any]) -> Tokenizer:
     except ModuleNotFoundError as error:
         raise registry.missing_extra("transformers", "text") from error
     source = str(described.folder or text["hf_tokenizer_name"])
-    try:
-        loaded = AutoTokenizer.from_pretrained(
-            source, trust_remote_code=False, local_files_only=described.folder is not None
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"no tokenizer at {source}: {str(error).splitlines()[0]}") from error
+    local = described.folder is not None
+    with local_or_hub(source, local=local):
+        loaded = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=local)
     return JsonTokenizer(
         json.loads(loaded.backend_tokenizer.to_str()),
         length,

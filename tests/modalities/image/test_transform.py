@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from mmalign.errors import UserError
+from modalities.image import MODALITY
 from modalities.image.augment import LUMA, jitter, random_box, turn
 from modalities.image.transform import ImageSettings, ImageTransform, Normalise
 
@@ -26,6 +27,7 @@ def test_a_picture_of_the_right_size_is_not_touched() -> None:
     sample = picture(32, 32)
     for crop in ("centre", "squash", "pad"):
         assert make(size=32, crop=crop)(sample) is sample
+    np.testing.assert_array_equal(make(size=32, crop="shortest")(sample), sample)
 
 
 @pytest.mark.parametrize("shape", [(48, 64), (64, 48), (100, 33), (500, 40), (7, 90), (64, 64)])
@@ -36,11 +38,38 @@ def test_agrees_with_open_clip(shape: tuple[int, int], mode: str) -> None:
     theirs = open_clip.image_transform(32, is_train=False, resize_mode=mode, mean=(0, 0, 0), std=(1, 1, 1))
     sample = picture(*shape)
     expected = theirs(Image.fromarray(sample)).permute(1, 2, 0).numpy() * 255
-    crop = {"shortest": "centre", "squash": "squash", "longest": "pad"}[mode]
+    crop = {"shortest": "shortest", "squash": "squash", "longest": "pad"}[mode]
     ours = make(size=32, crop=crop)(sample).astype(float)
-    # Theirs rounds the resized side to whole pixels before it crops, ours does not: less than half a pixel apart.
-    exact = mode == "squash" or shape == (64, 64)
-    assert np.abs(ours - expected).mean() < (0.01 if exact else 6)
+    np.testing.assert_array_equal(ours, np.rint(expected))
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (64, 48), (100, 33), (500, 40), (7, 90), (64, 64)])
+@pytest.mark.parametrize("ratio", [1.0, 0.875, 0.9, 0.95])
+def test_shortest_is_resize_and_crop_of_torchvision(shape: tuple[int, int], ratio: float) -> None:
+    transforms = pytest.importorskip("torchvision.transforms")
+    theirs = transforms.Compose(
+        [transforms.Resize(int(32 / ratio), transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(32)]
+    )
+    sample = picture(*shape)
+    expected = np.asarray(theirs(Image.fromarray(sample)))
+    np.testing.assert_array_equal(make(size=32, crop="shortest", crop_ratio=ratio)(sample), expected)
+
+
+def test_shortest_of_long_images_is_the_same_without_resizing_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = picture(40, 1100)
+    whole = make(size=32, crop="shortest")(sample).astype(int)
+    monkeypatch.setattr("modalities.image.transform.MAX_ASPECT", 1)
+    assert np.abs(make(size=32, crop="shortest")(sample).astype(int) - whole).max() <= 1
+
+
+def test_timm_evaluates_with_the_same_pixels() -> None:
+    timm = pytest.importorskip("timm")
+    name = "vit_base_patch16_224.augreg_in21k"
+    config = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+    sample = picture(300, 413)
+    expected = timm.data.create_transform(**config, normalize=False)(Image.fromarray(sample))
+    ours = MODALITY.transform("timm", {"model": name}).item(sample)
+    np.testing.assert_array_equal(ours, expected.permute(1, 2, 0).numpy())
 
 
 def test_the_centre_is_the_centre() -> None:
@@ -56,7 +85,7 @@ def test_the_centre_is_the_centre() -> None:
 
 def test_extreme_proportions_stay_cheap() -> None:
     for shape in ((1, 60_000, 3), (60_000, 1, 3)):
-        for crop in ("centre", "squash", "pad"):
+        for crop in ("centre", "shortest", "squash", "pad"):
             assert make(size=64, crop=crop)(np.zeros(shape, dtype=np.uint8)).shape == (64, 64, 3)
         item = make(size=64, random_crop=0.3)(np.zeros(shape, dtype=np.uint8), np.random.default_rng(0))
         assert item.shape == (64, 64, 3)
