@@ -276,7 +276,7 @@ def test_wrong_shapes_are_named() -> None:
     tokens, mask = torch.zeros(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
     with pytest.raises(UserError, match=r"tower b: expected tokens \(batch, length, dim\)"):
         transport_scores(tokens, mask, tokens, mask[:, :2])
-    with pytest.raises(UserError, match=r"tower a: .* mask of booleans, got .* of torch.float32"):
+    with pytest.raises(UserError, match=r"tower a: .* boolean mask .*, got .* of torch.float32"):
         transport_scores(tokens, mask.float(), tokens, mask)
     with pytest.raises(UserError, match="tokens of one width, got 4 and 3"):
         transport_scores(tokens, mask, tokens[:, :, :3], mask)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmalign.errors import UserError
 from mmalign.objectives.functional.tiled_logsumexp import TILE
+from mmalign.objectives.functional.token_checks import check_token_pair
 
 # Added to the dot products of padded tokens. Finite, so that a weight of zero cancels it.
 _FAR = -1e30
@@ -47,10 +48,7 @@ def late_interaction(tokens_a: Tensor, mask_a: Tensor, tokens_b: Tensor, mask_b:
         >>> forth, back  # one of three tokens of a finds its like; the one token of b does
         (tensor([[0.3333]]), tensor([[1.]]))
     """
-    _check("a", tokens_a, mask_a)
-    _check("b", tokens_b, mask_b)
-    if tokens_a.shape[2] != tokens_b.shape[2]:
-        raise UserError(f"expected tokens of one width, got {tokens_a.shape[2]} and {tokens_b.shape[2]}")
+    check_token_pair(tokens_a, mask_a, tokens_b, mask_b)
     dtype = torch.promote_types(torch.promote_types(tokens_a.dtype, tokens_b.dtype), torch.float32)
     a = torch.where(mask_a[:, :, None], tokens_a.to(dtype), 0.0)
     b = torch.where(mask_b[:, :, None], tokens_b.to(dtype), 0.0)
@@ -131,11 +129,3 @@ def _weights(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _far(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where(mask, 0.0, _FAR).to(dtype)[:, :, None]
-
-
-def _check(name: str, tokens: Tensor, mask: Tensor) -> None:
-    if tokens.ndim != 3 or mask.shape != tokens.shape[:2]:
-        came = f"{tuple(tokens.shape)} with a mask of {tuple(mask.shape)}"
-        raise UserError(f"tower {name}: expected tokens (batch, length, dim) and a mask (batch, length), got {came}")
-    if mask.dtype != torch.bool:
-        raise UserError(f"tower {name}: expected a mask of True and False, got {mask.dtype}")

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from mmalign.errors import UserError
 from mmalign.objectives.functional.matmul import dot_products
+from mmalign.objectives.functional.token_checks import check_tokens
 
 # Logit of a padded token. Finite, so that a sample of padding only has zero gradients rather than NaN.
 _FAR = -1e30
@@ -107,11 +108,7 @@ def local_alignment(
 
 def unit_tokens(name: str, tokens: Tensor, mask: Tensor) -> Tensor:
     """Real tokens normalised, padding zero; float32 (float64 where the tokens are)."""
-    if tokens.ndim != 3 or mask.shape != tokens.shape[:2] or mask.dtype != torch.bool:
-        came = f"{tuple(tokens.shape)} with a mask of {tuple(mask.shape)}, {mask.dtype}"
-        raise UserError(
-            f"tower {name}: expected tokens (batch, length, dim) and a mask (batch, length) of booleans, got {came}"
-        )
+    check_tokens(name, tokens, mask)
     values = torch.where(mask[:, :, None], tokens.to(torch.promote_types(tokens.dtype, torch.float32)), 0.0)
     if values.device.type == "cpu" and not bool(values.isfinite().all()):
         raise UserError(f"tower {name}: expected finite tokens wherever the mask is True, NaN or infinity came")

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
+from mmalign.objectives.functional.token_checks import check_token_pair
 
 
 def alike(tokens_a: Tensor, mask_a: Tensor, tokens_b: Tensor, mask_b: Tensor) -> tuple[Tensor, Tensor]:
@@ -21,12 +22,7 @@ def alike(tokens_a: Tensor, mask_a: Tensor, tokens_b: Tensor, mask_b: Tensor) ->
     Raises:
         UserError: shapes do not fit, or (on the CPU) a real token holds NaN or infinity.
     """
-    for name, tokens, mask in (("a", tokens_a, mask_a), ("b", tokens_b, mask_b)):
-        if tokens.ndim != 2 or mask.shape != tokens.shape[:1] or mask.dtype != torch.bool:
-            came = f"{tuple(tokens.shape)} with a mask {tuple(mask.shape)} of {mask.dtype}"
-            raise UserError(f"tower {name}: expected tokens (length, dim) and a mask (length,) of booleans, got {came}")
-    if tokens_a.shape[1] != tokens_b.shape[1]:
-        raise UserError(f"expected tokens of one width, got {tokens_a.shape[1]} and {tokens_b.shape[1]}")
+    check_token_pair(tokens_a, mask_a, tokens_b, mask_b, batched=False)
     dtype = torch.promote_types(torch.promote_types(tokens_a.dtype, tokens_b.dtype), torch.float32)
     a = tokens_a.to(dtype).masked_fill(~mask_a[:, None], 0.0)
     b = tokens_b.to(dtype).masked_fill(~mask_b[:, None], 0.0)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mmalign.errors import UserError
+from mmalign.objectives.functional.token_checks import check_token_pair
 from mmalign.objectives.functional.transport.partial import partial_sinkhorn
 from mmalign.objectives.functional.transport.sinkhorn import Gradient, sinkhorn
 
@@ -66,12 +67,7 @@ def transport_scores(
         >>> transport_scores(tokens, real, tokens[:, :1], real[:, :1])  # three tokens must share one
         tensor([[0.3333]])
     """
-    for name, tokens, mask in (("a", tokens_a, mask_a), ("b", tokens_b, mask_b)):
-        if tokens.ndim != 3 or mask.shape != tokens.shape[:2] or mask.dtype != torch.bool:
-            came = f"{tuple(tokens.shape)} with a mask {tuple(mask.shape)} of {mask.dtype}"
-            raise UserError(f"tower {name}: expected tokens (batch, length, dim) and a mask of booleans, got {came}")
-    if tokens_a.shape[2] != tokens_b.shape[2]:
-        raise UserError(f"expected tokens of one width, got {tokens_a.shape[2]} and {tokens_b.shape[2]}")
+    check_token_pair(tokens_a, mask_a, tokens_b, mask_b)
     dtype = torch.promote_types(torch.promote_types(tokens_a.dtype, tokens_b.dtype), torch.float32)
     a = tokens_a.to(dtype).masked_fill(~mask_a[:, :, None], 0.0)
     b = tokens_b.to(dtype).masked_fill(~mask_b[:, :, None], 0.0)
