@@ -116,18 +116,19 @@ class EpochLines(pl.Callback):
     """Prints one line per epoch where no progress bar is shown."""
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Print the epoch's last logged values (after validation)."""
+        """Print the epoch's mean loss and last logged values (after validation)."""
         if not trainer.is_global_zero:
             return
+        values = {name.removeprefix("train/"): float(value) for name, value in trainer.callback_metrics.items()}
+        values["loss"] = values.pop("epoch_loss", values.get("loss", float("nan")))
         shown = []
-        for name, value in trainer.callback_metrics.items():
-            short = name.removeprefix("train/")
+        for name, value in values.items():
             if (
-                short in {"loss", "samples_per_s", "val/loss"}
-                or short.endswith(("/scale", "/feature_std"))
-                or "hit@1" in short
+                name in {"loss", "lr", "samples_per_s", "val/loss"}
+                or name.endswith(("/scale", "/feature_std"))
+                or "hit@1" in name
             ):
-                shown.append(f"{short} {float(value):.4g}")
+                shown.append(f"{name} {value:.4g}")
         print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  " + "  ".join(shown), flush=True)
 
 

@@ -13,7 +13,7 @@ from mmalign.model import Aligner
 from mmalign.objectives.gradient_norms import GradientNorms
 from mmalign.objectives.pairs import common_rows
 from mmalign.training.mixup import Mixup, MixupConfig
-from mmalign.training.optimizer import OptimizerConfig, build
+from mmalign.training.optimizer import OptimizerConfig, build, factor_at
 from mmalign.types import Batch, Embedding
 
 MAX_VALIDATION_ROWS, MAX_VALIDATION_SETS = 4096, 256
@@ -88,7 +88,10 @@ class AlignmentModule(pl.LightningModule):
         self._gradient_norms = GradientNorms() if every and self.trainer.global_step % every == 0 else None
         batch = self._mixup(batch) if self._mixup is not None else batch
         output = self.aligner.loss(batch, self._gradient_norms)
-        self.log("train/loss", output.loss.detach(), prog_bar=True, batch_size=len(batch), sync_dist=True)
+        loss = output.loss.detach()
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
+        self.log("train/epoch_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
+        self.log("train/lr", self.optimizer_config.lr * factor_at(step, steps, self.optimizer_config))
         for name, value in output.terms.items():
             shown = name.endswith("/scale")
             self.log(f"train/{name}", value, prog_bar=shown, batch_size=len(batch), sync_dist=True)

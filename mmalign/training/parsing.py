@@ -2,13 +2,15 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import yaml
-from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateFinder, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
 
@@ -94,7 +96,9 @@ class TrainCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         self.config_init = self.parser.instantiate(self.config)
         self.data_config, self.model_config = self.config_init["data"], self.config_init["model"]
-        self.trainer = self.instantiate_trainer(**self._trainer_settings())
+        settings = self._trainer_settings()
+        with trainer_errors():
+            self.trainer = self.instantiate_trainer(**settings)
 
     def _trainer_settings(self) -> dict[str, Any]:
         settings = self.config_init["trainer"]
@@ -119,6 +123,11 @@ class TrainCLI(LightningCLI):
         callbacks += [MonitoredValue(run.monitor), *best] if best else []
         given_callbacks = settings["callbacks"] or []
         callbacks += given_callbacks if isinstance(given_callbacks, list) else [given_callbacks]
+        if any(isinstance(callback, LearningRateFinder) for callback in callbacks):
+            raise UserError(
+                "--trainer.callbacks: LearningRateFinder does not know the warm-up of the schedule; compare learning "
+                "rates by short runs, such as --model.optimizer.lr 1e-3 --out runs/lr1e-3"
+            )
         callbacks += self.extra_callbacks
         return {
             "logger": loggers,
@@ -129,6 +138,30 @@ class TrainCLI(LightningCLI):
             "use_distributed_sampler": False,  # the data module shards by rank, uneven last batch included
             "num_sanity_val_steps": settings["num_sanity_val_steps"] or 0,
         }
+
+
+@contextmanager
+def trainer_errors() -> Iterator[None]:
+    """What Lightning refuses about a trainer's settings, as an error for the user."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (MisconfigurationException, ValueError) as error:
+        if not isinstance(error, MisconfigurationException) and not _from_lightning(error):
+            raise
+        said = " ".join(str(error).split())
+        if "gpu backend" in said or "CUDAAccelerator" in said:
+            said = "no GPU was found; use --trainer.accelerator cpu, or auto"
+        raise UserError(f"--trainer: {said}") from error
+
+
+def _from_lightning(error: BaseException) -> bool:
+    trace, module = error.__traceback__, ""
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        trace = trace.tb_next
+    return module.startswith(("pytorch_lightning", "lightning_fabric"))
 
 
 def parse(recipe: str, arguments: list[str], callbacks: Sequence[pl.Callback] = ()) -> TrainCLI:
@@ -207,10 +240,17 @@ def _logger(name: str, out: Path) -> Logger:
         return TensorBoardLogger(str(out), name="tensorboard")
     if name == "wandb":
         try:
-            import wandb  # noqa: F401
+            import wandb
         except ModuleNotFoundError as error:
             raise missing_extra("wandb", "wandb") from error
         from pytorch_lightning.loggers import WandbLogger
 
-        return WandbLogger(save_dir=str(out), project="mmalign", name=out.name)
+        logger = WandbLogger(save_dir=str(out), project="mmalign", name=out.name)
+        try:
+            _ = logger.experiment  # signs in: now, and not after the data are read
+        except wandb.Error as error:
+            raise UserError(
+                f"--loggers [wandb]: {' '.join(str(error).split())} Or set WANDB_MODE=offline in the environment."
+            ) from error
+        return logger
     raise UserError(f"no logger called {name!r}{nearest(name, ['tensorboard', 'wandb'])}; CSV is always on")

@@ -3,6 +3,8 @@
 import logging
 import os
 import shlex
+import signal
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +17,9 @@ from mmalign.errors import UserError
 from mmalign.training.best import restore_best
 from mmalign.training.build import build_model, chunks_of
 from mmalign.training.data_module import TrainingData
+from mmalign.training.interrupt import StopOnInterrupt, stopped_at_once
 from mmalign.training.module import AlignmentModule
-from mmalign.training.parsing import parse
+from mmalign.training.parsing import TrainCLI, parse, trainer_errors
 from mmalign.version import __version__
 
 
@@ -51,9 +54,9 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
         raise UserError("--keep best and --patience compare epochs by validation rows: set --data.validation above 0")
     if trainer.is_global_zero and not cli.config.resume:
         cli.last.unlink(missing_ok=True)  # or a run killed before its first checkpoint would resume from an earlier one
-    trainer.fit(module, datamodule=loaders, ckpt_path=str(cli.last) if cli.config.resume else None, weights_only=True)
-    if trainer.interrupted:
-        raise UserError(f"stopped before the end; go on with: mmalign train {recipe} ... --out {out} --resume")
+    steps = max(1, rows["train"] // loaders.rows_per_step)  # an epoch's, without a last batch that is not full
+    trainer.log_every_n_steps = min(trainer.log_every_n_steps, steps)  # type: ignore[attr-defined]
+    _fit(cli, module, loaders)
     if trainer.is_global_zero:
         provenance = {
             "recipe": recipe,
@@ -77,6 +80,23 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
         _say(trainer, f"saved {out / 'bundle'}; next: mmalign evaluate {out} --task {task}")
         _say(trainer, f'in Python: import mmalign; model = mmalign.load("{out}"); model.encode(...)')
     return out
+
+
+def _fit(cli: TrainCLI, module: AlignmentModule, loaders: TrainingData) -> None:
+    """Train; what Lightning refuses, and Ctrl-C, are errors for the user."""
+    interrupt = StopOnInterrupt(cli.last)
+    cli.trainer.callbacks.insert(0, interrupt)  # type: ignore[attr-defined]
+    handler = signal.getsignal(signal.SIGINT)
+    checkpoint = str(cli.last) if cli.config.resume else None
+    try:
+        with trainer_errors():
+            cli.trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as error:  # Lightning's answer to KeyboardInterrupt
+        raise stopped_at_once(cli.last) from error
+    finally:
+        interrupt.restore()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
 
 
 def _without_paths(arguments: list[str]) -> list[str]:
