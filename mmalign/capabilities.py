@@ -212,11 +212,12 @@ class Perturbing(Protocol):
 
     perturbations: Mapping[str, Sequence[float]]
 
-    def perturb(self, sample: Any, name: str, level: float, rng: np.random.Generator) -> Any:
+    def perturb(self, sample: Any, transform: "Transform", name: str, level: float, rng: np.random.Generator) -> Any:
         """Perturb a sample.
 
         Args:
             sample: As `Modality.read` returns it; not modified.
+            transform: The tower's transform, whose settings can state conventions of the files, such as the up axis.
             name: One of `perturbations`.
             level: One of its levels.
             rng: Source of all randomness. Draw the same numbers at every level, and scale their effect by the level.

@@ -63,7 +63,7 @@ def perturbed_batches(
 
     def perturbed(key: str, sample: Any) -> Any:
         stream = int.from_bytes(hashlib.sha256(key.encode(errors="surrogatepass")).digest())
-        return modality.perturb(sample, name, level, np.random.default_rng((seed, stream)))
+        return modality.perturb(sample, transform, name, level, np.random.default_rng((seed, stream)))
 
     pairs = zip(items, part.samples(tower), strict=True)
     while chunk := list(islice(pairs, batch_size)):

@@ -62,7 +62,7 @@ class EcgModality(Modality):
             return MeasuredTransform(EcgSettings.make(settings), config["statistics"])
         return EcgTransform(EcgSettings.make(config))
 
-    def perturb(self, sample: Ecg, name: str, level: float, rng: np.random.Generator) -> Ecg:
+    def perturb(self, sample: Ecg, transform: Transform, name: str, level: float, rng: np.random.Generator) -> Ecg:
         """Wander, noise, dropped leads, gain; see `perturb_ecg`."""
         return perturb_ecg(sample, name, level, rng)
 

@@ -71,7 +71,9 @@ class ImageModality(Modality):
         pixels, left = mix_pixels(inputs["pixels"], partners, weight)
         return {**inputs, "pixels": pixels}, left
 
-    def perturb(self, sample: Pixels, name: str, level: float, rng: np.random.Generator) -> Pixels:
+    def perturb(
+        self, sample: Pixels, transform: Transform, name: str, level: float, rng: np.random.Generator
+    ) -> Pixels:
         """Noise, blur, JPEG, brightness, contrast; see `perturb_image`."""
         return perturb_image(sample, name, level, rng)
 

@@ -61,9 +61,12 @@ class PointCloudModality(Modality):
             return ShapeTransform(made, config["statistics"])
         return PointCloudTransform(PointCloudSettings.make(config), sealed=True)
 
-    def perturb(self, sample: PointCloud, name: str, level: float, rng: np.random.Generator) -> PointCloud:
+    def perturb(
+        self, sample: PointCloud, transform: Transform, name: str, level: float, rng: np.random.Generator
+    ) -> PointCloud:
         """Jitter, dropped points, rotation about the up axis, occlusion; see `perturb_pointcloud`."""
-        return perturb_pointcloud(sample, name, level, rng)
+        assert isinstance(transform, PointCloudTransform)
+        return perturb_pointcloud(sample, name, level, rng, up=transform.settings.up)
 
     def picture(self, sample: PointCloud, axes: "Axes") -> None:
         """Draw three views."""

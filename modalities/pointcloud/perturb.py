@@ -17,11 +17,10 @@ PERTURBATIONS: Mapping[str, Sequence[float]] = {
 """Levels, weakest first: standard deviation of the noise as a fraction of the radius, fraction of the points removed at
 random, largest angle about the up axis in degrees, fraction of the points removed behind a random plane."""
 
-UP = "y"
-"""The up axis of a cloud whose format defines none, as in the transform's default."""
 
-
-def perturb_pointcloud(sample: PointCloud, name: str, level: float, rng: np.random.Generator) -> PointCloud:
+def perturb_pointcloud(
+    sample: PointCloud, name: str, level: float, rng: np.random.Generator, *, up: str = "y"
+) -> PointCloud:
     """Perturb a cloud; at least eight points remain.
 
     Args:
@@ -29,6 +28,7 @@ def perturb_pointcloud(sample: PointCloud, name: str, level: float, rng: np.rand
         name: One of `PERTURBATIONS`.
         level: In the unit that `PERTURBATIONS` states.
         rng: Source of all randomness.
+        up: The axis that points up in the file, as the transform's setting `up` states it.
 
     Example:
         >>> cloud = PointCloud(np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32))
@@ -42,7 +42,7 @@ def perturb_pointcloud(sample: PointCloud, name: str, level: float, rng: np.rand
         noise = np.clip(rng.standard_normal(points.shape), -JITTER_LIMIT, JITTER_LIMIT)
         return replace(sample, points=(points + level * radius * noise).astype(np.float32))
     if name == "rotation":
-        matrix = rotation_about("xyz".index(sample.up or UP), np.deg2rad(level * rng.uniform(-1, 1))).T
+        matrix = rotation_about("xyz".index(up), np.deg2rad(level * rng.uniform(-1, 1))).T
         normals = None if sample.normals is None else (sample.normals @ matrix).astype(np.float32)
         return replace(sample, points=(centred @ matrix + points.mean(axis=0)).astype(np.float32), normals=normals)
     # The first points of an order remain: a random one, or the distance along a random direction.

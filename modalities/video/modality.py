@@ -63,7 +63,7 @@ class VideoModality(Modality):
         """From `VideoTransform.config()`."""
         return VideoTransform(VideoSettings.make(config), sealed=True)
 
-    def perturb(self, sample: Clip, name: str, level: float, rng: np.random.Generator) -> Clip:
+    def perturb(self, sample: Clip, transform: Transform, name: str, level: float, rng: np.random.Generator) -> Clip:
         """Dropped frames, lower frame rate, brightness, noise; see `perturb_video`."""
         return perturb_video(sample, name, level, rng)
 

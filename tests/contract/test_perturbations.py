@@ -8,7 +8,7 @@ import pytest
 
 from mmalign import registry
 from mmalign.capabilities import Perturbing
-from mmalign.modality import Modality
+from mmalign.modality import Modality, Transform
 
 
 def cloud_distance(a: Any, b: Any) -> float:
@@ -45,42 +45,49 @@ CASES = [
 
 
 @pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])
-def case(request: pytest.FixtureRequest) -> tuple[Modality, str, list[Any]]:
+def case(request: pytest.FixtureRequest) -> tuple[Modality, Transform, str, list[Any]]:
     name, perturbation = request.param
     modality = registry.load("modalities", name)
     assert isinstance(modality, Perturbing)
     rng = np.random.default_rng(0)
-    return modality, perturbation, [modality.toy_sample(label, rng) for label in (0, 3, 7, 5, 9)]
-
-
-def test_perturbed_samples_are_valid(case: tuple[Any, str, list[Any]]) -> None:
-    modality, perturbation, samples = case
+    samples = [modality.toy_sample(label, rng) for label in (0, 3, 7, 5, 9)]
     transform = modality.transform(next(iter(modality.encoders)), {})
     transform.fit(samples if transform.fit_before_featurise else map(transform.featurise, samples))
+    return modality, transform, perturbation, samples
+
+
+def test_perturbed_samples_are_valid(case: tuple[Any, Transform, str, list[Any]]) -> None:
+    modality, transform, perturbation, samples = case
     for level in modality.perturbations[perturbation]:
-        perturbed = [modality.perturb(one, perturbation, level, np.random.default_rng(1)) for one in samples]
+        perturbed = [modality.perturb(one, transform, perturbation, level, np.random.default_rng(1)) for one in samples]
         assert {type(one) for one in perturbed} == {type(one) for one in samples}
         for values in transform.collate([transform.item(one) for one in perturbed]).values():
             if values.is_floating_point():
                 assert bool(values.isfinite().all())
 
 
-def test_the_seed_sets_the_perturbation_and_the_sample_is_unchanged(case: tuple[Any, str, list[Any]]) -> None:
-    modality, perturbation, samples = case
+def test_the_seed_sets_the_perturbation_and_the_sample_is_unchanged(
+    case: tuple[Any, Transform, str, list[Any]],
+) -> None:
+    modality, transform, perturbation, samples = case
     level = modality.perturbations[perturbation][-1]
     twin = modality.toy_sample(0, np.random.default_rng(0))  # the first sample, drawn again
-    first, again = (modality.perturb(samples[0], perturbation, level, np.random.default_rng(5)) for _ in range(2))
+    first, again = (
+        modality.perturb(samples[0], transform, perturbation, level, np.random.default_rng(5)) for _ in range(2)
+    )
     assert np.array_equal(first, again)
     assert np.array_equal(samples[0], twin)
     assert not np.array_equal(samples[0], first)
 
 
-def test_stronger_levels_change_more_and_the_weakest_changes_little(case: tuple[Any, str, list[Any]]) -> None:
-    modality, perturbation, samples = case
+def test_stronger_levels_change_more_and_the_weakest_changes_little(
+    case: tuple[Any, Transform, str, list[Any]],
+) -> None:
+    modality, transform, perturbation, samples = case
     distance, levels = DISTANCES[modality.name], modality.perturbations[perturbation]
     assert len(levels) >= 2
     means = [
-        np.mean([distance(one, modality.perturb(one, perturbation, level, np.random.default_rng(seed)))
+        np.mean([distance(one, modality.perturb(one, transform, perturbation, level, np.random.default_rng(seed)))
                  for seed, one in enumerate(samples)])
         for level in levels
     ]  # fmt: skip

@@ -13,6 +13,7 @@ from mmalign.errors import UserError
 from mmalign.evaluation.report.figures import figure
 from mmalign.evaluation.run_task import evaluate
 from mmalign.evaluation.tasks.robustness import Robustness
+from mmalign.modality import Transform
 from mmalign.model import Aligner
 from tests.evaluation.running import run
 
@@ -24,7 +25,9 @@ LEVELS = {"flip": (0.2, 0.6), "stretch": (2.0, 3.0)}
 def model(model: Aligner, monkeypatch: pytest.MonkeyPatch) -> Aligner:
     """Vectors are turned around with the probability `level`, or stretched, which no cosine sees."""
 
-    def perturb(self: Any, sample: np.ndarray, name: str, level: float, rng: np.random.Generator) -> np.ndarray:
+    def perturb(
+        self: Any, sample: np.ndarray, transform: Transform, name: str, level: float, rng: np.random.Generator
+    ) -> np.ndarray:
         return sample * np.float32(level) if name == "stretch" else -sample if rng.random() < level else sample
 
     kind = type(model.modalities["left"])

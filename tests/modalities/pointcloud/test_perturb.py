@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from modalities.pointcloud import MODALITY
 from modalities.pointcloud.perturb import perturb_pointcloud
 from modalities.pointcloud.sample import PointCloud
 
@@ -24,10 +25,12 @@ def test_jitter_is_relative_to_the_radius() -> None:
     np.testing.assert_allclose(change.std(axis=0), 0.05 * radius, rtol=0.05)
 
 
-@pytest.mark.parametrize(("up", "axis"), [("", 1), ("y", 1), ("z", 2)])
-def test_rotation_turns_points_and_normals_about_the_up_axis(up: str, axis: int) -> None:
-    sample = cloud(50, up=up)
-    turned = perturb_pointcloud(sample, "rotation", 90, rng(3))
+@pytest.mark.parametrize(("up", "axis"), [("y", 1), ("z", 2)])
+@pytest.mark.parametrize("defined", [True, False])
+def test_rotation_is_about_the_up_axis_of_the_transform(up: str, axis: int, defined: bool) -> None:
+    sample = cloud(50, up=up if defined else "")
+    transform = MODALITY.transform("point_transformer", {}, up=up)
+    turned = MODALITY.perturb(sample, transform, "rotation", 90, rng(3))
     angle = np.deg2rad(90 * rng(3).uniform(-1, 1))
     one, other = (axis + 1) % 3, (axis + 2) % 3
     centre = sample.points.mean(axis=0)
