@@ -149,7 +149,7 @@ def check(
         name = (towers or {}).get(tower, tower)
         if name not in known:
             raise UserError(
-                f"no modality for {tower!r}{registry.nearest(name, known)}; name it with --towers.{tower} NAME"
+                f"no modality for {tower!r}: name it with --towers.{tower} NAME{registry.missing_modality(name, known)}"
             )
         modalities[tower] = modality_of(tower, TowerConfig(modality=name, reject_warnings=tower in reject_warnings))
     return check_samples(data, modalities, sheet=None if sheet is None else Path(sheet))

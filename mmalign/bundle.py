@@ -213,7 +213,13 @@ def _card(config: Mapping[str, Any]) -> str:
         for name, tower in model["towers"].items()
     )
     pairs = ", ".join(f"{pair['a']}-{pair['b']} ({pair['objective']})" for pair in model["pairs"])
-    provenance_list = "\n".join(f"- {key}: {value}" for key, value in provenance.items())
+    statements = {"licence": "Licence of the data", "citation": "Please cite the data as"}
+    stated = "".join(
+        f"{title}: {' '.join(str(provenance[key]).split())}\n\n"
+        for key, title in statements.items()
+        if key in provenance
+    )
+    provenance_list = "\n".join(f"- {key}: {value}" for key, value in provenance.items() if key not in statements)
     first = next(iter(model["towers"]))
     return f"""# An mmalign bundle
 
@@ -233,7 +239,7 @@ embedding = model.encode("{first}", ["..."])
 
 Evaluation results: `results.json`.
 
-{provenance_list}
+{stated}{provenance_list}
 """
 
 

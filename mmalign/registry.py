@@ -144,8 +144,7 @@ def load(group: str, name: str) -> Any:
         return _REGISTERED[group, name]
     known = names(group)
     if name not in known:
-        own = "; if it is your own, name its file with --plugin FILE, or call mmalign.load_plugin"
-        raise UserError(f"no {GROUPS[group]} called {name!r}{nearest(name, known)}{own}")
+        raise UserError(f"no {GROUPS[group]} called {name!r}{_advice(group, name, known)}")
     point = known[name]
     try:
         return point.load()
@@ -159,6 +158,30 @@ def load(group: str, name: str) -> Any:
         raise missing_extra(error.name or "a package", name) from error
     except AttributeError as error:
         raise UserError(f"{GROUPS[group]} {name!r}: {point.value} does not exist ({error})") from error
+
+
+def _advice(group: str, name: str, known: Mapping[str, EntryPoint]) -> str:
+    if group == "modalities":
+        return missing_modality(name, known)
+    return f"{nearest(name, known)}; if it is your own, name its file with --plugin FILE, or call mmalign.load_plugin"
+
+
+def missing_modality(name: str, known: Iterable[str]) -> str:
+    """End of an error message about an unknown modality: a name that was mistyped, or what to do about a new modality.
+
+    Example:
+        >>> missing_modality("imagee", ["image", "text"])
+        "; did you mean 'image'? (known: image, text)"
+        >>> missing_modality("audio", ["text", "video"]).split(": ")[1].split(",")[0]
+        'text'
+    """
+    # A new modality has a name as short as the known ones: only one that differs by a letter or two is a typing error.
+    if difflib.get_close_matches(name, known := sorted(known), n=1, cutoff=0.75):
+        return nearest(name, known)
+    return (
+        f" (known: {', '.join(known)}). To align embeddings that you have computed, use the modality vector. To add a "
+        "modality, follow docs/write-a-modality.md, and name a file of your own with --plugin FILE"
+    )
 
 
 def missing_extra(package: str, extra: str) -> UserError:

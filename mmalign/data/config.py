@@ -9,6 +9,9 @@ from mmalign import registry
 from mmalign.data.sources.base import RESERVED, SourceConfig
 from mmalign.errors import UserError
 
+MAX_STATEMENT = 2000
+"""Maximum length of `licence` and `citation`."""
+
 _POSITIVES = ("record", "content", "group")
 
 
@@ -43,6 +46,8 @@ class DataConfig:
         max_rejected: Fraction of all rows of the source that may be rejected, in [0, 1]; more raise an error. Rows
             without one of the towers are left out and do not count.
         seed: Seed of the order, the augmentation, and the choice among several captions.
+        licence: Licence of the data, for the model card, such as CC-BY-4.0.
+        citation: How to cite the data, for the model card.
 
     Raises:
         UserError: a value is out of its range.
@@ -73,6 +78,8 @@ class DataConfig:
     cache: str | None = None
     max_rejected: float = 0.01
     seed: int = 0
+    licence: str = ""
+    citation: str = ""
 
     def __post_init__(self) -> None:
         for name, fraction in (("validation", self.validation), ("test", self.test)):
@@ -88,6 +95,8 @@ class DataConfig:
         _demand(self.cache_gb >= 0, "cache_gb", "0 or more", self.cache_gb)
         _demand(0 <= self.max_rejected <= 1, "max_rejected", "a fraction in [0, 1]", self.max_rejected)
         _demand(self.seed >= 0, "seed", "0 or more", self.seed)
+        for name, text in (("licence", self.licence), ("citation", self.citation)):
+            _demand(len(text) <= MAX_STATEMENT, name, f"at most {MAX_STATEMENT} characters", len(text))
 
     @property
     def named_columns(self) -> dict[str, str]:

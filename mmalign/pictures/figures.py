@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmalign.errors import UserError
+from mmalign.pictures.fonts import use_fonts_with_all_letters
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,6 +62,7 @@ def save(figure: "Figure", path: Path | str, *, dpi: int = 200) -> Path:
     if not 50 <= dpi <= 600:
         raise UserError(f"dpi: expected 50 to 600, got {dpi}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    use_fonts_with_all_letters(figure)
     bounded = min(float(dpi), MAX_PIXELS / max(figure.get_size_inches()))
     with warnings.catch_warnings():
         # Glyphs missing from the font are drawn as boxes, without a warning per letter.

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mmalign.errors import UserError
+from mmalign.pictures.fonts import families_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,11 +95,13 @@ def _pieces(
 
 @lru_cache(maxsize=4096)
 def _shape(word: str) -> tuple["TextPath", float]:
+    from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a letter that the font lacks is a box
-        path = TextPath((0, 0), word.replace("$", r"\$"), size=1)  # a dollar sign would start math mode
+        warnings.simplefilter("ignore", UserWarning)  # a letter that no font has is a box
+        font = FontProperties(family=families_for(word))
+        path = TextPath((0, 0), word.replace("$", r"\$"), size=1, prop=font)  # a dollar sign would start math mode
     return path, float(path.get_extents().x1) if len(path.vertices) else _SPACE
 
 

@@ -18,7 +18,7 @@ OWN, RUN = "mmalign", "mmalign_run"
 FREE = (
     "out", "resume", "overwrite", "loggers", "checkpoint_every",
     "data.batch_size", "data.workers", "data.cache", "data.cache_gb", "data.max_rejected",
-    "data.manifest", "data.files",
+    "data.manifest", "data.files", "data.licence", "data.citation",
     "trainer.max_epochs", "trainer.max_steps", "trainer.min_epochs", "trainer.min_steps", "trainer.max_time",
     "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.plugins",
     "trainer.logger", "trainer.callbacks", "trainer.log_every_n_steps", "trainer.profiler", "trainer.barebones",

@@ -71,6 +71,8 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
             "split": {key: cli.config.data[key] for key in ("validation", "test", "split_seed", "positives")},
             "mmalign": __version__,
         }
+        statements = {"licence": data_config.licence, "citation": data_config.citation}
+        provenance |= {name: text for name, text in statements.items() if text}
         best = restore_best(trainer, module)
         if best:
             provenance["selected"] = best

@@ -105,7 +105,7 @@ def test_embed_search_and_check_take_paths_and_return_values(tmp_path: Path) -> 
         mmalign.search(other.folder, queries, tower="text", index=table)
     report = mmalign.check(data)
     assert (report.bad, report.splits) == (0, {"train": 1438, "validation": 359})
-    with pytest.raises(mmalign.UserError, match="no modality for 'left'.*--towers.left NAME"):
+    with pytest.raises(mmalign.UserError, match="no modality for 'left': name it with --towers.left NAME"):
         mmalign.check(mmalign.DataConfig("digits", columns={"left": "image"}))
     columns = mmalign.DataConfig("digits", columns={"left": "image", "text": "text"})
     assert mmalign.check(columns, towers={"left": "image"}).towers == {"left": 1797, "text": 1797}

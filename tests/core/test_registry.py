@@ -35,9 +35,16 @@ def test_first_party_names() -> None:
 
 def test_an_unknown_name_lists_the_nearest() -> None:
     with pytest.raises(
-        UserError, match=r"no modality called 'imgae'; did you mean 'image'\? \(known: .*vector, video\)"
+        UserError, match=r"no modality called 'imgae'; did you mean 'image'\? \(known: .*vector, video\)$"
     ):
         registry.load("modalities", "imgae")
+
+
+def test_an_unknown_modality_names_the_ways_to_add_one() -> None:
+    with pytest.raises(
+        UserError, match=r"no modality called 'audio' \(known: .*use the modality vector.*--plugin FILE$"
+    ):
+        registry.load("modalities", "audio")
 
 
 def test_a_stranger_registers(site: Path) -> None:

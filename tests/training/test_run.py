@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+import mmalign
 from mmalign.errors import UserError
 from mmalign.training.run import train
+from tests.training.small_run import SMALL
 
 
 def test_an_unknown_key_of_a_recipe_is_refused_even_if_its_value_is_empty(tmp_path: Path) -> None:
@@ -13,3 +15,13 @@ def test_an_unknown_key_of_a_recipe_is_refused_even_if_its_value_is_empty(tmp_pa
     recipe.write_text("model: {dim: 3, towers: {a: {modality: vector}}, pairs: [{a: a, b: a}], cca_int: {}}\n")
     with pytest.raises(UserError, match=r"recipe\.yaml: model\.cca_int: no such key; did you mean model\.cca_init"):
         train(str(recipe), [])
+
+
+def test_the_card_states_licence_and_citation(tmp_path: Path) -> None:
+    data = {"data.licence": "CC-BY-4.0", "data.citation": "A. Author,\nTitle, 2026"}
+    run = mmalign.train("image-text/demo", {**SMALL, "trainer.max_epochs": 1, **data}, out=tmp_path / "run")
+    card = (run.bundle / "README.md").read_text(encoding="utf-8")
+    assert "Licence of the data: CC-BY-4.0\n\nPlease cite the data as: A. Author, Title, 2026\n\n- recipe" in card
+    assert run.model.provenance["licence"] == "CC-BY-4.0"
+    with pytest.raises(UserError, match="--data.citation: expected at most 2000 characters, got 2001"):
+        mmalign.DataConfig("digits", citation="x" * 2001)
