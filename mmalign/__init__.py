@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from mmalign.model import Aligner
     from mmalign.objectives import functional
     from mmalign.objectives.global_batch import GlobalBatch
-    from mmalign.objectives.gradient_norms import GradientNorms
     from mmalign.objectives.objective import Objective
-    from mmalign.objectives.pair_config import PairConfig
-    from mmalign.objectives.pairs import PairSum
+    from mmalign.objectives.pairs.gradient_norms import GradientNorms
+    from mmalign.objectives.pairs.pair_config import PairConfig
+    from mmalign.objectives.pairs.pair_sum import PairSum
     from mmalign.plugin import load_plugin
     from mmalign.registry import register
     from mmalign.searching.nearest import search
@@ -91,7 +91,7 @@ _HOMES = {
     "functional": "objectives",
     "GlobalBatch": "objectives.global_batch",
     "Objective": "objectives.objective",
-    "PairConfig": "objectives.pair_config",
+    "PairConfig": "objectives.pairs.pair_config",
     "load_plugin": "plugin",
     "register": "registry",
     "search": "searching.nearest",
@@ -102,11 +102,11 @@ _HOMES = {
     "EmbeddedSplit": "embedding.loop",
     "RelevanceMatrix": "evaluation.ranking.relevance",
     "ranks": "evaluation.ranking.ranks",
-    "GradientNorms": "objectives.gradient_norms",
+    "GradientNorms": "objectives.pairs.gradient_norms",
     "canonical_maps": "training.cca.cca",
     "bundle_from_checkpoint": "training.checkpoint_bundle",
     "retrieval_scores": "evaluation.tasks.retrieval",
-    "PairSum": "objectives.pairs",
+    "PairSum": "objectives.pairs.pair_sum",
     "Batch": "types",
     "Embedding": "types",
     "Features": "types",

@@ -24,7 +24,7 @@ from mmalign.errors import UserError
 from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.lora import merged_state
 from mmalign.model import Aligner, TowerConfig, modality_of
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.towers import restore_tower
 from mmalign.version import BUNDLE_FORMAT, __version__
 
@@ -79,7 +79,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
     Example:
         >>> import tempfile, mmalign
         >>> from mmalign.model import Aligner, TowerConfig, fit_transforms
-        >>> from mmalign.objectives.pair_config import PairConfig
+        >>> from mmalign.objectives.pairs.pair_config import PairConfig
         >>> towers = {name: TowerConfig(modality="vector", args={"width": 4}) for name in ("left", "right")}
         >>> model = Aligner(towers, [PairConfig("left", "right")], 2, fit_transforms(towers, {"left": [], "right": []}))
         >>> folder = mmalign.save(model, tempfile.mkdtemp())

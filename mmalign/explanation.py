@@ -15,8 +15,8 @@ from mmalign.heads import HeadSet
 from mmalign.inference import inference, inputs_to
 from mmalign.modality import Encoder
 from mmalign.model import Aligner
-from mmalign.objectives.correspondence import Coded
 from mmalign.objectives.functional.token_correspondence import code_shares
+from mmalign.objectives.parts.correspondence import Coded
 from mmalign.pictures import save
 from mmalign.pictures.correspondence import MAX_WORDS, Attribution, Numbers, attributions, correspondence_figure
 from mmalign.selection import model_of, pair_of

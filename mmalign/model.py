@@ -17,10 +17,10 @@ from mmalign.heads.gaussian import Pool
 from mmalign.inference import as_items, run_batches
 from mmalign.lora import add_lora, keep_statistics
 from mmalign.modality import Encoder, Transform
-from mmalign.objectives.correspondence import Correspondence
-from mmalign.objectives.gradient_norms import GradientNorms
-from mmalign.objectives.pair_config import PairConfig
-from mmalign.objectives.pairs import PairSum
+from mmalign.objectives.pairs.gradient_norms import GradientNorms
+from mmalign.objectives.pairs.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_sum import PairSum
+from mmalign.objectives.parts.correspondence import Correspondence
 from mmalign.towers import TowerConfig, describe_tower, fit_transforms, freeze_encoder, identity_width, modality_of
 from mmalign.types import Batch, Embedding, Inputs, LossOutput
 

@@ -12,7 +12,7 @@ import torch
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 
 DIM = 8
 WORDS = ["a red disc", "a blue disc", "a green square", "the picture of a yellow square", "something black", "two cats"]

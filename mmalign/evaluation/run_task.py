@@ -11,7 +11,7 @@ from mmalign.evaluation.registry import configure
 from mmalign.evaluation.report.result import EvalResult
 from mmalign.evaluation.settings import Task
 from mmalign.model import Aligner
-from mmalign.objectives.shared_space import emergent_note
+from mmalign.objectives.parts.shared_space import emergent_note
 from mmalign.selection import model_of, pair_of
 
 

@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 from mmalign.errors import UserError
 from mmalign.objectives.contrastive import ClipObjective, cosines
-from mmalign.objectives.correspondence import Coded, one_pair
 from mmalign.objectives.functional.sparse_codebook import code_statistics
 from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.objective import Objective
+from mmalign.objectives.parts.correspondence import Coded, one_pair
 from mmalign.types import Embedding, LossOutput, Tokens
 
 

@@ -10,7 +10,7 @@ from mmalign.errors import UserError
 from mmalign.objectives.functional.contrastive import partial_clip_loss, partial_siglip_loss
 from mmalign.objectives.functional.matmul import dot_products
 from mmalign.objectives.global_batch import GlobalBatch
-from mmalign.objectives.logit_scale import ScaledObjective
+from mmalign.objectives.parts.logit_scale import ScaledObjective
 from mmalign.types import Embedding, LossOutput
 
 

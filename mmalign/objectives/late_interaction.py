@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from mmalign import distributed
-from mmalign.objectives.correspondence import one_pair
 from mmalign.objectives.functional.late_interaction import late_interaction
 from mmalign.objectives.functional.similarity_cross_entropy import partial_similarity_cross_entropy
 from mmalign.objectives.functional.token_correspondence import best_partners
 from mmalign.objectives.global_batch import GlobalBatch
-from mmalign.objectives.levels import known, level_of
-from mmalign.objectives.logit_scale import ScaledObjective
+from mmalign.objectives.parts.correspondence import one_pair
+from mmalign.objectives.parts.levels import known, level_of
+from mmalign.objectives.parts.logit_scale import ScaledObjective
 from mmalign.types import Embedding, LossOutput
 
 

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from mmalign import distributed
 from mmalign.errors import UserError
-from mmalign.objectives.correspondence import one_pair
 from mmalign.objectives.functional.late_interaction import late_interaction
 from mmalign.objectives.functional.local_alignment import local_alignment, unit_tokens
 from mmalign.objectives.functional.token_correspondence import attention_shares
 from mmalign.objectives.global_batch import GlobalBatch
-from mmalign.objectives.levels import known, level_of
 from mmalign.objectives.objective import Objective
+from mmalign.objectives.parts.correspondence import one_pair
+from mmalign.objectives.parts.levels import known, level_of
 from mmalign.types import Embedding, LossOutput, Tokens
 
 

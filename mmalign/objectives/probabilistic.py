@@ -22,8 +22,8 @@ from mmalign.objectives.functional.probabilistic import (
     soften,
 )
 from mmalign.objectives.global_batch import GlobalBatch
-from mmalign.objectives.logit_scale import ScaledObjective
 from mmalign.objectives.objective import Objective
+from mmalign.objectives.parts.logit_scale import ScaledObjective
 from mmalign.types import Embedding, LossOutput, Mixed
 
 

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from mmalign import distributed
 from mmalign.errors import UserError
-from mmalign.objectives.correspondence import one_pair
 from mmalign.objectives.functional.similarity_cross_entropy import partial_similarity_cross_entropy
 from mmalign.objectives.functional.transport.set_similarity import transport_plan, transport_scores
 from mmalign.objectives.functional.transport.sinkhorn import Gradient
 from mmalign.objectives.global_batch import GlobalBatch
-from mmalign.objectives.levels import known, level_of
-from mmalign.objectives.logit_scale import ScaledObjective
+from mmalign.objectives.parts.correspondence import one_pair
+from mmalign.objectives.parts.levels import known, level_of
+from mmalign.objectives.parts.logit_scale import ScaledObjective
 from mmalign.types import Embedding, LossOutput, Tokens
 
 

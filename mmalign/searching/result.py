@@ -12,7 +12,7 @@ from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.modality import Modality
 from mmalign.model import Aligner
-from mmalign.objectives.shared_space import emergent_note
+from mmalign.objectives.parts.shared_space import emergent_note
 from mmalign.pictures import retrieval_grid, save
 
 if TYPE_CHECKING:

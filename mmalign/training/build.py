@@ -12,8 +12,8 @@ from mmalign.errors import UserError
 from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.modality import Modality
 from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
-from mmalign.objectives.logit_scale import ScaledObjective
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
+from mmalign.objectives.parts.logit_scale import ScaledObjective
 from mmalign.registry import nearest
 from mmalign.training.cca.initialisation import CCAConfig, cca_initialise
 from mmalign.training.mixup import MixupConfig

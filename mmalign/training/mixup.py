@@ -8,8 +8,8 @@ import torch
 from mmalign.capabilities import Mixing, capability
 from mmalign.errors import UserError
 from mmalign.modality import Modality
-from mmalign.objectives.pair_config import PairConfig
-from mmalign.objectives.pairs import PairSum
+from mmalign.objectives.pairs.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_sum import PairSum
 from mmalign.types import Batch, Mixed
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from mmalign.errors import UserError
 from mmalign.lora import layers_without_gradient
 from mmalign.model import Aligner
-from mmalign.objectives.gradient_norms import GradientNorms
-from mmalign.objectives.pairs import common_rows
+from mmalign.objectives.pairs.gradient_norms import GradientNorms
+from mmalign.objectives.pairs.pair_sum import common_rows
 from mmalign.training.mixup import Mixup, MixupConfig
 from mmalign.training.optimizer import OptimizerConfig, build, factor_at
 from mmalign.types import Batch, Embedding

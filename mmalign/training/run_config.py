@@ -6,7 +6,7 @@ from typing import Any
 
 from mmalign import registry
 from mmalign.configuration.arguments import Argument, arguments_of, takes_any
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.towers import TowerConfig, modality_of
 
 

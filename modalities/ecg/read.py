@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mmalign.errors import BadSample
-from modalities.common.any_source import beginning, read_any
-from modalities.common.local_file import demand_file
+from modalities.common.reading.any_source import beginning, read_any
+from modalities.common.reading.local_file import demand_file
 from modalities.ecg.formats.lead_checks import find_faults
 from modalities.ecg.formats.leads import complete, lead_of, millivolts
 from modalities.ecg.sample import LEADS, MAX_VALUES, MIN_SECONDS, RATES, Channels, Ecg

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from modalities.common.toy_classes import colour_and_shape
+from modalities.common.sources.toy_classes import colour_and_shape
 from modalities.ecg.formats.leads import LIMB_WEIGHTS
 from modalities.ecg.sample import LEADS, Ecg
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmalign.capabilities import TokenLabels
 from mmalign.modality import Encoder, Modality, Transform
-from modalities.common.image_tower import ImageTower, tower_settings
+from modalities.common.encoders.image_tower import ImageTower, tower_settings
 from modalities.echo.encoders.feature_linear import DEFAULTS, EchoFeatureLinear, MeasuredTransform
 from modalities.echo.encoders.frame_cnn import Frames
 from modalities.echo.encoders.r2plus1d import R2Plus1d

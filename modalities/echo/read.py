@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from mmalign.errors import BadSample
-from modalities.common.any_source import beginning, read_any
-from modalities.common.local_file import demand_file
-from modalities.common.video_file import CONTAINERS, HEAD, container
+from modalities.common.reading.any_source import beginning, read_any
+from modalities.common.reading.local_file import demand_file
+from modalities.common.reading.video_file import CONTAINERS, HEAD, container
 from modalities.echo.sample import Echo, check_rate, check_size
 
 log = logging.getLogger(__name__)

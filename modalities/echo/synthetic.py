@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from modalities.common.toy_classes import colour_and_shape
+from modalities.common.sources.toy_classes import colour_and_shape
 from modalities.echo.sample import Echo
 
 SIDE, RATE = 64, 30.0

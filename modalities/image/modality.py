@@ -12,7 +12,7 @@ from torch import Tensor
 from mmalign.capabilities import TokenLabels
 from mmalign.modality import Encoder, Modality, Transform
 from mmalign.types import Inputs
-from modalities.common.toy_classes import COLOURS, colour_and_shape
+from modalities.common.sources.toy_classes import COLOURS, colour_and_shape
 from modalities.image.augment import Pixels
 from modalities.image.encoders.convnet import ConvNet
 from modalities.image.encoders.open_clip import OpenClipImage, open_clip_settings

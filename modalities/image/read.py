@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmalign.errors import BadSample
-from modalities.common.any_source import beginning
-from modalities.common.local_file import demand_file
+from modalities.common.reading.any_source import beginning
+from modalities.common.reading.local_file import demand_file
 from modalities.image.augment import Pixels
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")

@@ -14,7 +14,7 @@ from mmalign.errors import UserError
 from mmalign.modality import Transform
 from mmalign.registry import nearest
 from mmalign.types import Inputs
-from modalities.common.agreed import agreed
+from modalities.common.encoders.agreed import agreed
 from modalities.image.augment import Pixels, jitter, random_box, turn
 
 FILTERS = {

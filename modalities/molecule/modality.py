@@ -12,7 +12,7 @@ from mmalign.capabilities import TokenLabels
 from mmalign.errors import BadSample
 from mmalign.modality import Encoder, Modality, Transform
 from mmalign.registry import missing_extra
-from modalities.common.toy_classes import colour_and_shape
+from modalities.common.sources.toy_classes import colour_and_shape
 from modalities.molecule.chem.neighbours import neighbours
 from modalities.molecule.encoders.fingerprint_linear import FingerprintLinear
 from modalities.molecule.encoders.gine import Gine

@@ -8,7 +8,7 @@ from typing import Any
 from rdkit import Chem
 
 from mmalign.errors import BadSample
-from modalities.common.local_file import demand_file
+from modalities.common.reading.local_file import demand_file
 from modalities.molecule.chem.featurise import featurise
 from modalities.molecule.chem.rdkit_log import quiet
 from modalities.molecule.sample import MAX_ATOMS, MAX_TEXT, Molecule

@@ -16,8 +16,8 @@ from mmalign.errors import UserError
 from mmalign.modality import Transform
 from mmalign.registry import missing_extra
 from mmalign.types import Inputs
-from modalities.common.agreed import agreed
-from modalities.common.embedding_bags import bag_inputs, padded_mask, padded_slots
+from modalities.common.encoders.agreed import agreed
+from modalities.common.encoders.embedding_bags import bag_inputs, padded_mask, padded_slots
 from modalities.molecule.sample import ATOM_FIELDS, ATOM_SIZES, BOND_FIELDS, BOND_SIZES, MOTIFS, Fields, Molecule
 
 FINGERPRINTS = (0, 2048, 4096)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
-from modalities.common.local_file import demand_file
+from modalities.common.reading.local_file import demand_file
 from modalities.pointcloud.formats import arrays, las, meshes
 from modalities.pointcloud.formats.limits import MAX_BYTES
 from modalities.pointcloud.sample import MAX_POINTS, MIN_POINTS, SURFACE_POINTS, Geometry, PointCloud

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mmalign.capabilities import TokenLabels
 from mmalign.errors import BadSample, UserError
 from mmalign.modality import Encoder, Modality, Transform
-from modalities.common.toy_classes import colour_and_shape
+from modalities.common.sources.toy_classes import colour_and_shape
 from modalities.text.encoders.huggingface import HuggingFaceText, huggingface_tokenizer
 from modalities.text.encoders.open_clip import OpenClipText, open_clip_tokenizer
 from modalities.text.encoders.tfidf_linear import NgramBag

@@ -16,7 +16,7 @@ from mmalign.errors import UserError
 from mmalign.modality import Transform
 from mmalign.registry import nearest
 from mmalign.types import Inputs
-from modalities.common.embedding_bags import bag_inputs, padded_mask, padded_slots
+from modalities.common.encoders.embedding_bags import bag_inputs, padded_mask, padded_slots
 from modalities.text.phrases import phrase_ends, phrase_of_each_piece
 from modalities.text.transform import phrase_inputs, without_some
 

@@ -11,7 +11,7 @@ from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.modality import Transform
 from mmalign.types import Inputs
-from modalities.common.agreed import agreed
+from modalities.common.encoders.agreed import agreed
 from modalities.text.phrases import phrase_ends, phrase_of_each_piece
 from modalities.text.tokenizers.bpe import SPECIALS, Tokenizer, restore_tokenizer, train_bpe
 

@@ -8,7 +8,7 @@ import numpy as np
 from mmalign.errors import UserError
 from mmalign.modality import Encoder, Modality, Transform
 from mmalign.registry import nearest
-from modalities.common.toy_classes import colour_and_shape
+from modalities.common.sources.toy_classes import colour_and_shape
 from modalities.vector.encoders import Identity, Mlp
 from modalities.vector.read import Vector, read_vector
 from modalities.vector.transform import VectorTransform

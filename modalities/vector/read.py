@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
-from modalities.common.local_file import demand_file
-from modalities.common.npy import array_from, mapped_array
+from modalities.common.reading.local_file import demand_file
+from modalities.common.reading.npy import array_from, mapped_array
 
 Vector = NDArray[np.float32]
 

@@ -13,7 +13,7 @@ from mmalign.errors import UserError
 from mmalign.inference import inputs_to
 from mmalign.modality import Encoder
 from mmalign.types import Inputs
-from modalities.common.image_tower import ImageTower
+from modalities.common.encoders.image_tower import ImageTower
 from modalities.video.encoders.trajtok import TrajTok
 from modalities.video.encoders.trajvit import TrajViT
 from modalities.video.encoders.vit3d import ViT3d

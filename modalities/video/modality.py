@@ -8,7 +8,7 @@ import numpy as np
 
 from mmalign.capabilities import TokenLabels
 from mmalign.modality import Encoder, Modality, Transform
-from modalities.common.image_tower import ImageTower, tower_settings
+from modalities.common.encoders.image_tower import ImageTower, tower_settings
 from modalities.video.encoders.trajtok import TrajTok
 from modalities.video.encoders.trajvit import TrajViT
 from modalities.video.encoders.vit3d import ViT3d

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from mmalign.errors import BadSample
-from modalities.common.any_source import beginning, read_any
-from modalities.common.local_file import demand_file
-from modalities.common.video_file import CONTAINERS, HEAD, container
+from modalities.common.reading.any_source import beginning, read_any
+from modalities.common.reading.local_file import demand_file
+from modalities.common.reading.video_file import CONTAINERS, HEAD, container
 from modalities.video.formats import arrays, masks, pictures, video_file
 from modalities.video.parts import Part, split_part
 from modalities.video.sample import Clip, check_clip

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from modalities.common.toy_classes import COLOURS, colour_and_shape
+from modalities.common.sources.toy_classes import COLOURS, colour_and_shape
 from modalities.video.sample import Clip, Tracks
 
 SIDE, RATE = 48, 8.0

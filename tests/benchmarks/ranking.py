@@ -31,7 +31,7 @@ from mmalign.evaluation.ranking.ranks import rank_blocks
 from mmalign.evaluation.ranking.relevance import RelevanceMatrix
 from mmalign.evaluation.ranking.rerank import reranked_blocks
 from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 
 SIDES = ("molecule", "text")
 

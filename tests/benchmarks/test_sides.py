@@ -9,7 +9,7 @@ from PIL import Image
 from prepared import model_config
 
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 
 CAPTIONS = ["annual crop", "Keycap: #", "flag: Côte d’Ivoire", "man in manual wheelchair facing right: dark skin"]
 

@@ -14,7 +14,7 @@ from mmalign.cli import main
 from mmalign.data.sources.base import Record
 from mmalign.data.sources.manifest import ManifestSource
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 
 WIDTH = 4
 

@@ -9,7 +9,7 @@ import torch
 
 import mmalign
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 
 HEAVY = ["pytorch_lightning", "torchmetrics", "torchvision", "scipy.signal", "matplotlib.pyplot", "torch._dynamo"]
 

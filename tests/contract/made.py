@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from mmalign.objectives.distillation import DistillationObjective
 from mmalign.objectives.objective import Objective
-from mmalign.objectives.pair_config import PairConfig
-from mmalign.objectives.pairs import PairSum
+from mmalign.objectives.pairs.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_sum import PairSum
 from mmalign.types import Embedding, Tokens
 
 WIDTH, CODES = 16, 6

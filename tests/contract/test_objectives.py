@@ -10,8 +10,8 @@ from torch import Tensor
 from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.objectives.objective import Objective
-from mmalign.objectives.pair_config import PairConfig
-from mmalign.objectives.pairs import PairSum
+from mmalign.objectives.pairs.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_sum import PairSum
 from mmalign.types import Embedding
 from tests.contract.made import WIDTH, build, learnt, side
 

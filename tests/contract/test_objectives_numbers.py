@@ -13,8 +13,8 @@ from torch.testing import assert_close
 
 from mmalign import registry
 from mmalign.errors import UserError
-from mmalign.objectives.logit_scale import ScaledObjective
 from mmalign.objectives.objective import Objective
+from mmalign.objectives.parts.logit_scale import ScaledObjective
 from mmalign.types import Embedding, Tokens
 from tests.contract.made import build, leaves, side, trained_towers
 

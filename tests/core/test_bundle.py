@@ -14,7 +14,7 @@ import mmalign
 from mmalign import bundle
 from mmalign.errors import UserError
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 
 WORDS = ["a red circle", "a blue square", "two green triangles", "nothing at all"]
 

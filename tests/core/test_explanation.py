@@ -17,7 +17,7 @@ from mmalign.errors import UserError
 from mmalign.explanation import explain
 from mmalign.heads import CodebookConfig
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.registry import load
 
 TEXTS = ["a member of phenols with two hydroxy groups", "an ester, of acetic acid", "sinus rhythm, left bundle block"]

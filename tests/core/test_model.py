@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from mmalign.errors import BadSample, UserError
 from mmalign.inference import inference
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.types import Batch
 
 

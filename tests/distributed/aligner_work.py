@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mmalign import distributed
 from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.types import Batch
 
 WIDTH = 4

@@ -12,7 +12,7 @@ import torch
 import mmalign
 from mmalign.cli import main
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from mmalign.errors import UserError
 from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts, ValuePrompts, least_uncertain_texts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 from tests.evaluation.running import evaluate_regression, evaluate_zero_shot
 
 Make = Callable[..., Dataset]

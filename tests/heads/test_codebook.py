@@ -15,7 +15,7 @@ from mmalign.errors import UserError
 from mmalign.heads.codebook import Codebook, CodebookConfig, QueryHead
 from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.functional import ground
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.training.optimizer import OptimizerConfig, parameter_groups
 from mmalign.types import Batch, Tokens
 

@@ -10,8 +10,8 @@ from mmalign.errors import UserError
 from mmalign.heads import Codebook, CodebookConfig
 from mmalign.objectives.codebook import FdtObjective
 from mmalign.objectives.functional import clip_loss, code_statistics
-from mmalign.objectives.pair_config import PairConfig
-from mmalign.objectives.pairs import PairSum
+from mmalign.objectives.pairs.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_sum import PairSum
 from mmalign.types import Batch, Embedding, Tokens
 
 ROWS, DIM, CODES = 6, 5, 9

@@ -14,8 +14,8 @@ from mmalign.objectives.codebook import FdtObjective
 from mmalign.objectives.contrastive import ClipObjective, SiglipObjective
 from mmalign.objectives.late_interaction import LateInteractionObjective
 from mmalign.objectives.objective import SQUARE, Objective
-from mmalign.objectives.pair_config import PairConfig
-from mmalign.objectives.pairs import PairSum
+from mmalign.objectives.pairs.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_sum import PairSum
 from mmalign.objectives.probabilistic import PcmeppObjective
 from mmalign.objectives.transport import TransportObjective
 from mmalign.types import Embedding, Tokens

@@ -3,8 +3,8 @@ import torch
 
 from mmalign.errors import UserError
 from mmalign.model import TowerConfig, modality_of
-from mmalign.objectives.pair_config import PairConfig
-from mmalign.objectives.pairs import PairSum
+from mmalign.objectives.pairs.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_sum import PairSum
 from mmalign.training.mixup import Mixup, MixupConfig
 from mmalign.types import Batch
 from modalities.image.mixup import mix_pixels

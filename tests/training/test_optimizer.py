@@ -5,7 +5,7 @@ import torch
 
 from mmalign.errors import UserError
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.training.optimizer import OptimizerConfig, build, factor_at, parameter_groups
 
 

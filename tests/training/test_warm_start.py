@@ -9,7 +9,7 @@ import torch
 import mmalign
 from mmalign.errors import UserError
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.training.warm_start import load_warm_start
 
 ARGS = {"width": 4, "hidden": 3}

@@ -11,7 +11,7 @@ from mmalign.errors import UserError
 from mmalign.evaluation.metrics.weighted import Floats
 from mmalign.inference import run_batches
 from mmalign.model import Aligner, TowerConfig
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.registry import nearest
 from mmalign.types import Inputs
 

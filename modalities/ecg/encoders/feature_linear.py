@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from mmalign.errors import UserError
 from mmalign.types import Inputs
-from modalities.common.feature_linear import FeatureLinear
-from modalities.common.standardisation import Standard
+from modalities.common.encoders.feature_linear import FeatureLinear
+from modalities.common.encoders.standardisation import Standard
 from modalities.ecg.features.ecg_features import FAMILIES, LEAD, WHOLE, measure
 from modalities.ecg.preprocessing import Bandpass, Crop, Normalise, Resample, Step
 from modalities.ecg.sample import LEADS, Ecg

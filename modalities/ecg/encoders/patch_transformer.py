@@ -7,8 +7,8 @@ from torch.nn import functional as F
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.masking import hidden_tokens
-from modalities.common.transformer import AttentionPool, Transformer, masked_mean
+from modalities.common.encoders.masking import hidden_tokens
+from modalities.common.encoders.transformer import AttentionPool, Transformer, masked_mean
 from modalities.ecg.encoders.resnet import need_beats, steps_mask
 from modalities.ecg.features.beats import beat_tokens
 from modalities.ecg.sample import LEADS

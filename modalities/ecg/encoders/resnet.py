@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.conv_blocks import check, kaiming_, norm, stages
-from modalities.common.masking import hidden_tokens
-from modalities.common.transformer import masked_mean
+from modalities.common.encoders.conv_blocks import check, kaiming_, norm, stages
+from modalities.common.encoders.masking import hidden_tokens
+from modalities.common.encoders.transformer import masked_mean
 from modalities.ecg.features.beats import beat_tokens
 from modalities.ecg.sample import LEADS
 from modalities.ecg.transform import EcgTransform

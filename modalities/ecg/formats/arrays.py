@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mmalign.errors import BadSample
-from modalities.common.npy import archive_arrays, array_from
+from modalities.common.reading.npy import archive_arrays, array_from
 from modalities.ecg.formats.leads import lead_of
 from modalities.ecg.sample import MAX_VALUES, Channels
 

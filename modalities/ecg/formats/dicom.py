@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
 from mmalign.registry import missing_extra
-from modalities.common.dicom_log import quiet_dicom
+from modalities.common.reading.dicom_log import quiet_dicom
 from modalities.ecg.formats.leads import lead_of
 from modalities.ecg.sample import LEADS, MAX_VALUES, Channels
 

@@ -13,7 +13,7 @@ from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import UserError
 from mmalign.registry import nearest
-from modalities.common.published_dataset import tower_values, towers_of
+from modalities.common.sources.published_dataset import tower_values, towers_of
 
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
 COLUMNS = ("ecg", "text", "report", "label", "group", "id", "split")

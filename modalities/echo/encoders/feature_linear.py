@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from mmalign.errors import UserError
 from mmalign.types import Inputs
-from modalities.common.feature_linear import FeatureLinear
-from modalities.common.standardisation import Standard
+from modalities.common.encoders.feature_linear import FeatureLinear
+from modalities.common.encoders.standardisation import Standard
 from modalities.echo.features.clip_features import CELL, GRID, WHOLE, measure
 from modalities.echo.sample import Echo
 from modalities.echo.transform import EchoSettings, EchoTransform, Item

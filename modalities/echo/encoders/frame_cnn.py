@@ -6,8 +6,8 @@ import torch
 
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs
-from modalities.common.conv_blocks import Residual, check, kaiming_, stages, stem
-from modalities.common.temporal_pooling import TemporalPool
+from modalities.common.encoders.conv_blocks import Residual, check, kaiming_, stages, stem
+from modalities.common.encoders.temporal_pooling import TemporalPool
 from modalities.echo.transform import EchoTransform, Normalise
 
 

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.conv_blocks import check, convolution, kaiming_, norm, stages, stem
-from modalities.common.transformer import masked_mean
+from modalities.common.encoders.conv_blocks import check, convolution, kaiming_, norm, stages, stem
+from modalities.common.encoders.transformer import masked_mean
 from modalities.echo.transform import EchoTransform, Normalise
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample, MissingFile
-from modalities.common.npy import archive_arrays, array_from
+from modalities.common.reading.npy import archive_arrays, array_from
 from modalities.echo.sample import MAX_VALUES, Echo, check_rate, check_size
 
 ADVICE = 'frames (time, height, width) of uint8 and their rate: {"frames": array, "rate": 50}'

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
 from mmalign.registry import missing_extra
-from modalities.common.dicom_log import quiet_dicom
+from modalities.common.reading.dicom_log import quiet_dicom
 from modalities.echo.formats.dicom_pixels import grey_frames
 from modalities.echo.formats.resampling import even
 from modalities.echo.sample import MIN_SIDE, Echo, check_rate, check_size

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
-from modalities.common.video_file import missing_frames, opened, upright
+from modalities.common.reading.video_file import missing_frames, opened, upright
 from modalities.echo.formats.resampling import even
 from modalities.echo.sample import MAX_SIDE, MAX_VALUES, Echo, check_rate, check_size
 

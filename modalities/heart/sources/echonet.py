@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from mmalign.data.files.open import open_store
 from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
-from modalities.common.published_dataset import (
+from modalities.common.sources.published_dataset import (
     check_options,
     fingerprint_of,
     folder_of,

@@ -15,7 +15,7 @@ from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import missing_extra
-from modalities.common.published_dataset import (
+from modalities.common.sources.published_dataset import (
     check_options,
     fingerprint_of,
     folder_of,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.conv_blocks import kaiming_
+from modalities.common.encoders.conv_blocks import kaiming_
 from modalities.image.transform import ImageTransform, Normalise
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.open_clip import build_tower, describe, embedded, open_clip_package
+from modalities.common.encoders.open_clip import build_tower, describe, embedded, open_clip_package
 from modalities.image.transform import ImageTransform, Normalise
 
 

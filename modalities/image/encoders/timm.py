@@ -13,7 +13,7 @@ from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.safe_weights import read_weights
+from modalities.common.encoders.safe_weights import read_weights
 from modalities.image.transform import ImageTransform, Normalise
 
 

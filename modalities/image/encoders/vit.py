@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.transformer import AttentionPool, Transformer, masked_mean
+from modalities.common.encoders.transformer import AttentionPool, Transformer, masked_mean
 from modalities.image.transform import ImageTransform, Normalise
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs
-from modalities.common.embedding_bags import bag_matrix, bag_sums
+from modalities.common.encoders.embedding_bags import bag_matrix, bag_sums
 from modalities.molecule.encoders.hierarchical import Hierarchical
 from modalities.molecule.transform import MoleculeTransform
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmalign.types import Inputs, Tokens
-from modalities.common.embedding_bags import bag_sums
+from modalities.common.encoders.embedding_bags import bag_sums
 
 
 def add_by(values: Tensor, index: Tensor, size: int) -> Tensor:

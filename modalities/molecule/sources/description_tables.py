@@ -15,7 +15,7 @@ from mmalign.data.sources.manifest import named_columns
 from mmalign.data.sources.tables import Row, read_table
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import nearest
-from modalities.common.published_dataset import tower_values
+from modalities.common.sources.published_dataset import tower_values
 from modalities.molecule.chem.inchikey import GROUPS, Kept, groups
 
 _LOG = logging.getLogger("mmalign")

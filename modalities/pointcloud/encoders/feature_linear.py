@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmalign.errors import UserError
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.feature_linear import FeatureLinear
+from modalities.common.encoders.feature_linear import FeatureLinear
 from modalities.pointcloud.features.shape_features import FAMILIES, WIDTH, shape_features
 from modalities.pointcloud.sample import METRES, PointCloud
 from modalities.pointcloud.transform import (

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mmalign.types import Inputs, Tokens
-from modalities.common.transformer import Transformer
+from modalities.common.encoders.transformer import Transformer
 
 
 def position_layers(width: int) -> nn.Sequential:

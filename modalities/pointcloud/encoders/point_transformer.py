@@ -9,8 +9,8 @@ from torch import Generator, Tensor, nn
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.masking import hidden_tokens
-from modalities.common.transformer import Transformer, masked_mean
+from modalities.common.encoders.masking import hidden_tokens
+from modalities.common.encoders.transformer import Transformer, masked_mean
 from modalities.pointcloud.encoders.groups import Groups, group_points
 from modalities.pointcloud.encoders.masked_decoder import MaskedDecoder, position_layers
 from modalities.pointcloud.encoders.patch_encoder import NORMS, PatchEncoder

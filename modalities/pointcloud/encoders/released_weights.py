@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
-from modalities.common.safe_weights import read_weights
+from modalities.common.encoders.safe_weights import read_weights
 
 if TYPE_CHECKING:
     from modalities.pointcloud.encoders.point_transformer import PointTransformer

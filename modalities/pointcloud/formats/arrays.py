@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
 from mmalign.registry import missing_extra
-from modalities.common.npy import archive_arrays, array_from
+from modalities.common.reading.npy import archive_arrays, array_from
 from modalities.pointcloud.formats.limits import MAX_ROWS, MAX_TEXT_BYTES, check_rows
 from modalities.pointcloud.sample import Geometry
 

@@ -9,7 +9,7 @@ from mmalign.data.files.open import open_store
 from mmalign.data.sources.base import Record, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import UserError
-from modalities.common.published_dataset import tower_values
+from modalities.common.sources.published_dataset import tower_values
 from modalities.pointcloud.sources.hdf5_rows import MARK, cloud_of_row
 
 COLUMNS: tuple[str, ...] = ("pointcloud", "text", "label", "id", "split")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import UserError
-from modalities.common.published_dataset import check_options
+from modalities.common.sources.published_dataset import check_options
 from modalities.pointcloud.sources.classes import ClassifiedShapes, names_in, shapes_folder
 from modalities.pointcloud.sources.hdf5_rows import MARK, labels_of
 

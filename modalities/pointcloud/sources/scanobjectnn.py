@@ -3,7 +3,7 @@
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import UserError
 from mmalign.registry import nearest
-from modalities.common.published_dataset import check_options
+from modalities.common.sources.published_dataset import check_options
 from modalities.pointcloud.sources.classes import ClassifiedShapes, shapes_folder
 from modalities.pointcloud.sources.hdf5_rows import MARK, labels_of
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import UserError
-from modalities.common.published_dataset import check_options
+from modalities.common.sources.published_dataset import check_options
 from modalities.pointcloud.sources.classes import COLUMNS, ClassifiedShapes, names_in, sentence_of, shapes_folder
 
 CLOUDS, RENDERS, NAMES = "shapenet_pc", "rendered_images", "taxonomy.json"

@@ -12,8 +12,8 @@ import numpy as np
 from mmalign.data.sources.base import Record, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import BadSample
-from modalities.common.published_dataset import tower_values
-from modalities.common.simulated import checked_options, fingerprint, split_names
+from modalities.common.sources.published_dataset import tower_values
+from modalities.common.sources.simulated import checked_options, fingerprint, split_names
 from modalities.pointcloud.render import render_png
 from modalities.pointcloud.solids.draw import KINDS, Solid, draw_solid
 from modalities.pointcloud.surface import sample_surface

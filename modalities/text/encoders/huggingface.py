@@ -12,7 +12,7 @@ from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.transformer import masked_mean
+from modalities.common.encoders.transformer import masked_mean
 from modalities.text.phrases import phrase_tokens
 from modalities.text.tokenizers.bpe import JsonTokenizer
 from modalities.text.transform import TextTransform

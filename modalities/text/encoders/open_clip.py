@@ -8,8 +8,8 @@ from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.hub import local_or_hub
-from modalities.common.open_clip import Described, build_tower, describe, embedded
+from modalities.common.encoders.hub import local_or_hub
+from modalities.common.encoders.open_clip import Described, build_tower, describe, embedded
 from modalities.text.phrases import phrase_tokens
 from modalities.text.tokenizers.bpe import ClipTokenizer, JsonTokenizer, Tokenizer
 from modalities.text.transform import TextTransform

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.embedding_bags import bag_matrix, bag_sums
-from modalities.common.transformer import Transformer
+from modalities.common.encoders.embedding_bags import bag_matrix, bag_sums
+from modalities.common.encoders.transformer import Transformer
 from modalities.text.phrases import phrase_tokens
 from modalities.text.tfidf_transform import NgramTransform
 

@@ -6,7 +6,7 @@ from torch import nn
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.transformer import Transformer, masked_mean
+from modalities.common.encoders.transformer import Transformer, masked_mean
 from modalities.text.phrases import phrase_tokens
 from modalities.text.transform import TextTransform
 

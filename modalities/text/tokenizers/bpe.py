@@ -152,7 +152,7 @@ class ClipTokenizer:
     pad = 0
 
     def __init__(self, max_length: int, clean: str = "lower") -> None:
-        from modalities.common.open_clip import open_clip_package
+        from modalities.common.encoders.open_clip import open_clip_package
 
         self.tokenizer = open_clip_package("text").SimpleTokenizer(clean=clean)
         self.max_length, self.clean = max_length, clean
@@ -250,7 +250,7 @@ def _parse(description: Mapping[str, Any]) -> FastTokenizer:
 
 
 def _clean_step(name: str) -> Callable[[str], str]:
-    from modalities.common.open_clip import open_clip_package
+    from modalities.common.encoders.open_clip import open_clip_package
 
     step: Callable[[str], str] = open_clip_package("text").tokenizer.get_clean_fn(name)
     return step

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmalign.errors import UserError
-from modalities.common.transformer import Transformer, masked_mean
+from modalities.common.encoders.transformer import Transformer, masked_mean
 
 POOLS = ("class", "mean")
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from mmalign import registry
 from mmalign.errors import UserError
-from modalities.common.conv_blocks import Residual, check, kaiming_, stages, stem
+from modalities.common.encoders.conv_blocks import Residual, check, kaiming_, stages, stem
 
 NETWORKS = ("small", "resnet18", "resnet50")
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.image_tower import FrameTransform, image_transform
+from modalities.common.encoders.image_tower import FrameTransform, image_transform
 from modalities.image.transform import Normalise
 from modalities.video.encoders.class_token import PooledTransformer
 from modalities.video.encoders.codes import time_code

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
-from modalities.common.npy import archive_arrays
+from modalities.common.reading.npy import archive_arrays
 from modalities.video.bounds import bounded, sampled
 from modalities.video.sample import MIN_SIDE, Clip, Tracks, check_rate
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
-from modalities.common.local_file import demand_file
-from modalities.common.npy import archive_arrays
+from modalities.common.reading.local_file import demand_file
+from modalities.common.reading.npy import archive_arrays
 from modalities.video.bounds import bounded, sampled
 from modalities.video.formats.arrays import MAX_BYTES, make_tracks
 from modalities.video.formats.pictures import pictures_in

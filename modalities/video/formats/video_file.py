@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
-from modalities.common.video_file import LOST, missing_frames, opened, upright
+from modalities.common.reading.video_file import LOST, missing_frames, opened, upright
 from modalities.video.bounds import reduced_size
 from modalities.video.clock import regular
 from modalities.video.parts import Part

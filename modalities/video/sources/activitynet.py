@@ -7,8 +7,8 @@ from typing import Any
 
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import UserError
-from modalities.common.json_file import read_json
-from modalities.common.published_dataset import check_options
+from modalities.common.reading.json_file import read_json
+from modalities.common.sources.published_dataset import check_options
 from modalities.video.sources.captioned import SPAN, Captioned, CaptionedVideos, annotation_files, captions
 
 FILES = {"train.json": "train", "val_1.json": "test"}

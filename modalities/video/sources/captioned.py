@@ -10,7 +10,7 @@ from mmalign.data.files.open import open_store
 from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import UserError
-from modalities.common.published_dataset import file_size, fingerprint_of, tower_values, towers_of
+from modalities.common.sources.published_dataset import file_size, fingerprint_of, tower_values, towers_of
 
 COLUMNS = ("video", "text", "id", "group", "split")
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".gif", ".npz")

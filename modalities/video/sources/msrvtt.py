@@ -6,8 +6,8 @@ from typing import Any
 
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import UserError
-from modalities.common.json_file import read_json
-from modalities.common.published_dataset import check_options, rows
+from modalities.common.reading.json_file import read_json
+from modalities.common.sources.published_dataset import check_options, rows
 from modalities.video.sources.captioned import Captioned, CaptionedVideos, annotation_files, captions
 
 FILES = ("MSRVTT_data.json", "train_val_videodatainfo.json", "test_videodatainfo.json")

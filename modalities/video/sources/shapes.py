@@ -13,8 +13,8 @@ from mmalign.data.sources.base import Record, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import nearest
-from modalities.common.published_dataset import tower_values
-from modalities.common.simulated import SPLITS, checked_options, fingerprint, split_names
+from modalities.common.sources.published_dataset import tower_values
+from modalities.common.sources.simulated import SPLITS, checked_options, fingerprint, split_names
 from modalities.video.shapes.appearance import KINDS, draw_appearance
 from modalities.video.shapes.order import OPPOSITES, draw_order
 from modalities.video.shapes.render import render

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import UserError
-from modalities.common.json_file import read_json
-from modalities.common.published_dataset import check_options
+from modalities.common.reading.json_file import read_json
+from modalities.common.sources.published_dataset import check_options
 from modalities.video.sources.captioned import Captioned, CaptionedVideos, annotation_files, captions
 
 KEYS = ("video", "image")

@@ -9,7 +9,7 @@ import pytest
 from mmalign.evaluation.prompts.class_prompts import Prompts
 from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts, ValuePrompts
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 from tests.evaluation.running import evaluate_multi_label, evaluate_regression, evaluate_zero_shot
 
 SENTENCES = ("a red disc", "a blue disc", "two cats", "no cats")

@@ -15,7 +15,7 @@ from mmalign.embedding.scoring import Block, margin_of
 from mmalign.errors import UserError
 from mmalign.evaluation.ranking.rank_fusion import mean_rank_blocks, mid_ranks
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 from tests.evaluation.running import evaluate_retrieval
 
 Make = Callable[..., Dataset]

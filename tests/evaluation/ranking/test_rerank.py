@@ -17,8 +17,8 @@ from mmalign.errors import UserError
 from mmalign.evaluation.ranking.ranks import rank_blocks
 from mmalign.evaluation.ranking.rerank import PAIRS, reranked_blocks
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
-from mmalign.objectives.pairs import PairSum
+from mmalign.objectives.pairs.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_sum import PairSum
 from mmalign.types import Embedding, Tokens
 from tests.evaluation.running import evaluate_retrieval
 

@@ -18,7 +18,7 @@ from mmalign.evaluation.ranking.ranks import Ranks
 from mmalign.evaluation.ranking.relevance import RelevanceMatrix
 from mmalign.evaluation.tasks.retrieval import retrieval_scores
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.types import Embedding
 from tests.evaluation.running import evaluate_retrieval
 

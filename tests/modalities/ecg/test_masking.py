@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mmalign.model import Aligner, TowerConfig
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.types import Batch, Inputs
-from modalities.common.masking import hidden_tokens
+from modalities.common.encoders.masking import hidden_tokens
 from modalities.ecg import MODALITY
 
 ENCODERS = {

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
-from modalities.common.temporal_pooling import TemporalPool
+from modalities.common.encoders.temporal_pooling import TemporalPool
 from modalities.echo import MODALITY
 from modalities.echo.encoders.r2plus1d import OverTime
 from modalities.echo.picture import draw_strip

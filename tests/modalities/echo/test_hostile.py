@@ -24,7 +24,7 @@ from echo_files import (
 )
 
 from mmalign.errors import BadSample
-from modalities.common.video_file import container
+from modalities.common.reading.video_file import container
 from modalities.echo.read import read_echo
 from modalities.echo.sample import Echo
 

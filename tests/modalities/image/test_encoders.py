@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from mmalign.errors import UserError
-from modalities.common.open_clip import describe
+from modalities.common.encoders.open_clip import describe
 from modalities.image import MODALITY
 from modalities.image.encoders.vit import sines
 

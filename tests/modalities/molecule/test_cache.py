@@ -14,7 +14,7 @@ from mmalign.embedding.loop import embed_split
 from mmalign.errors import BadSample, UserError
 from mmalign.evaluation.ranking.corpus import corpora, embed_corpus
 from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 from modalities.molecule import MODALITY
 from modalities.molecule.cache import ragged_file as ragged
 from modalities.molecule.cache.graph_cache import FeatureStore

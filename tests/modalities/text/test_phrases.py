@@ -14,7 +14,7 @@ import mmalign
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.types import Batch
 from modalities.text import MODALITY
 from modalities.text.phrases import MOST_WORDS, phrase_ends, phrase_of_each_piece, pool_phrases

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmalign.errors import UserError
-from modalities.common.embedding_bags import bag_matrix
+from modalities.common.encoders.embedding_bags import bag_matrix
 from modalities.text import MODALITY
 from modalities.text.encoders.tfidf_linear import NgramBag
 from modalities.text.tfidf_transform import NgramSettings, NgramTransform

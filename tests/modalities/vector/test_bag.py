@@ -10,7 +10,7 @@ import torch
 from mmalign import bundle
 from mmalign.errors import BadSample, UserError
 from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.types import Batch
 from modalities.vector import BAG
 

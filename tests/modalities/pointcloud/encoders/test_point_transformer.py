@@ -109,7 +109,7 @@ def test_a_masked_sample_is_the_same_in_a_padded_batch() -> None:
 
 
 def test_drop_path_acts_in_training_alone_and_keeps_the_mean() -> None:
-    from modalities.common.transformer import DropPath
+    from modalities.common.encoders.transformer import DropPath
 
     layer, values = DropPath(0.25), torch.ones(4000, 2)
     torch.manual_seed(0)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from modalities.common.image_tower import ImageTower
+from modalities.common.encoders.image_tower import ImageTower
 from modalities.image import MODALITY as IMAGE
 
 from .video_inputs import longer, reordered, rows, video_inputs

@@ -9,7 +9,7 @@ import pytest
 
 from mmalign.data.sources.base import Record, Source, SourceConfig
 from mmalign.errors import BadSample, UserError
-from modalities.common import json_file
+from modalities.common.reading import json_file
 from modalities.video.sources.activitynet import ActivityNetSource
 from modalities.video.sources.msrvtt import MsrvttSource
 from modalities.video.sources.trajvit import TrajvitSource

@@ -13,8 +13,8 @@ from torch import nn
 
 from mmalign import registry
 from mmalign.errors import UserError
-from modalities.common.hub import hub
-from modalities.common.safe_weights import read_weights
+from modalities.common.encoders.hub import hub
+from modalities.common.encoders.safe_weights import read_weights
 
 MAX_JSON = 1 << 20
 WEIGHT_FILES = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin", "pytorch_model.bin")

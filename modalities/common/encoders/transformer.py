@@ -83,7 +83,7 @@ class Transformer(nn.Module):
         UserError: `heads` does not divide `width`.
 
     Example:
-        >>> from modalities.common.transformer import Transformer
+        >>> from modalities.common.encoders.transformer import Transformer
         >>> Transformer(8, depth=1, heads=2)(torch.zeros(3, 5, 8)).shape
         torch.Size([3, 5, 8])
     """

@@ -9,8 +9,8 @@ from torch.testing import assert_close
 
 from mmalign.errors import UserError
 from mmalign.objectives.functional.self_supervised import feature_std, variance_hinge, view_rows
-from mmalign.objectives.pair_config import PairConfig
-from mmalign.objectives.pairs import PairSum
+from mmalign.objectives.pairs.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_sum import PairSum
 from mmalign.objectives.self_supervised import ViewsObjective
 from mmalign.types import Batch, Embedding
 from tests.reference import pretraining as reference

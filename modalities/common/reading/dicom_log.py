@@ -4,7 +4,7 @@ import logging
 import warnings
 from contextlib import ExitStack
 
-from modalities.common.silence import Silence
+from modalities.common.reading.silence import Silence
 
 
 def _silence(undo: ExitStack) -> None:

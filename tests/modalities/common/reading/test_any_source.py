@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mmalign.errors import BadSample
-from modalities.common.any_source import read_any
+from modalities.common.reading.any_source import read_any
 
 
 def read(source: Any) -> tuple[str, tuple[str, Any]]:

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from mmalign import registry
 from mmalign.errors import UserError
-from mmalign.objectives.correspondence import Correspondence
-from mmalign.objectives.gradient_norms import GradientNorms
-from mmalign.objectives.levels import Level
 from mmalign.objectives.objective import Objective
-from mmalign.objectives.pair_config import PairConfig, check_pair, factor_at, labels_of
-from mmalign.objectives.shared_space import cosine, path_between
+from mmalign.objectives.pairs.gradient_norms import GradientNorms
+from mmalign.objectives.pairs.pair_config import PairConfig, check_pair, factor_at, labels_of
+from mmalign.objectives.parts.correspondence import Correspondence
+from mmalign.objectives.parts.levels import Level
+from mmalign.objectives.parts.shared_space import cosine, path_between
 from mmalign.types import Batch, Embedding, LossOutput
 
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from mmalign.errors import UserError
 from mmalign.types import Features, Tokens
-from modalities.common.transformer import AttentionPool, Transformer, masked_mean
+from modalities.common.encoders.transformer import AttentionPool, Transformer, masked_mean
 
 POOLS = ("mean", "attention")
 

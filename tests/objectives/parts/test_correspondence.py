@@ -11,14 +11,14 @@ from torch.testing import assert_close
 from mmalign.errors import UserError
 from mmalign.objectives.codebook import FdtObjective
 from mmalign.objectives.contrastive import ClipObjective
-from mmalign.objectives.correspondence import Coded
 from mmalign.objectives.functional.sparse_codebook import ground
 from mmalign.objectives.functional.token_correspondence import attention_shares, code_shares
 from mmalign.objectives.late_interaction import LateInteractionObjective
 from mmalign.objectives.local import LocalObjective
 from mmalign.objectives.objective import Objective
-from mmalign.objectives.pair_config import PairConfig
-from mmalign.objectives.pairs import PairSum
+from mmalign.objectives.pairs.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_sum import PairSum
+from mmalign.objectives.parts.correspondence import Coded
 from mmalign.objectives.transport import TransportObjective
 from mmalign.types import Embedding, Tokens
 

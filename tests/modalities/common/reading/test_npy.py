@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mmalign.errors import BadSample
-from modalities.common.npy import archive_arrays, array_from, mapped_array, read_header
+from modalities.common.reading.npy import archive_arrays, array_from, mapped_array, read_header
 
 
 def saved(values: np.ndarray) -> bytes:

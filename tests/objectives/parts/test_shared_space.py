@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from mmalign import Embedding, UserError
-from mmalign.objectives.pair_config import PairConfig
-from mmalign.objectives.pairs import PairSum
-from mmalign.objectives.shared_space import path_between
+from mmalign.objectives.pairs.pair_config import PairConfig
+from mmalign.objectives.pairs.pair_sum import PairSum
+from mmalign.objectives.parts.shared_space import path_between
 
 
 @pytest.mark.parametrize(

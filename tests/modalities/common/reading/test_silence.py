@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from modalities.common.silence import Silence
+from modalities.common.reading.silence import Silence
 
 
 @pytest.fixture

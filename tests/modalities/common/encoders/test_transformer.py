@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
-from modalities.common.transformer import Attention, AttentionPool, Transformer, masked_mean
+from modalities.common.encoders.transformer import Attention, AttentionPool, Transformer, masked_mean
 
 
 def attention_loop(layer: Attention, values: Tensor, mask: Tensor) -> Tensor:

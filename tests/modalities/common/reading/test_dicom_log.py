@@ -13,7 +13,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 
 from mmalign.errors import BadSample
-from modalities.common.dicom_log import quiet_dicom
+from modalities.common.reading.dicom_log import quiet_dicom
 from modalities.ecg.read import read_ecg
 from modalities.echo.read import read_echo
 

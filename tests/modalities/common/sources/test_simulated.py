@@ -6,7 +6,7 @@ import pytest
 
 from mmalign.data.sources.base import Record
 from mmalign.errors import UserError
-from modalities.common.simulated import checked_options, fingerprint, split_names
+from modalities.common.sources.simulated import checked_options, fingerprint, split_names
 
 DEFAULTS: dict[str, float] = {"train": 3, "validation": 0, "test": 1, "seed": 0, "noise": 0.5}
 

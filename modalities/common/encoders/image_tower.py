@@ -8,7 +8,7 @@ import numpy as np
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs
-from modalities.common.temporal_pooling import TemporalPool
+from modalities.common.encoders.temporal_pooling import TemporalPool
 from modalities.image import MODALITY as IMAGE
 from modalities.image.transform import ImageSettings, ImageTransform
 

@@ -10,10 +10,10 @@ from torch.testing import assert_close
 from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.objectives.global_batch import GlobalBatch
-from mmalign.objectives.gradient_norms import GradientNorms
 from mmalign.objectives.objective import Objective
-from mmalign.objectives.pair_config import PairConfig, factor_at
-from mmalign.objectives.pairs import PairSum, common_rows
+from mmalign.objectives.pairs.gradient_norms import GradientNorms
+from mmalign.objectives.pairs.pair_config import PairConfig, factor_at
+from mmalign.objectives.pairs.pair_sum import PairSum, common_rows
 from mmalign.types import Batch, Embedding, Mixed, Tokens
 
 ROWS, DIM = 6, 5

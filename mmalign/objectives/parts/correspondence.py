@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmalign.errors import UserError
 from mmalign.objectives.functional.token_correspondence import alike
-from mmalign.objectives.levels import Level
+from mmalign.objectives.parts.levels import Level
 from mmalign.types import Embedding, Tokens
 
 

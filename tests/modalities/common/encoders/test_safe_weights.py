@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from mmalign.errors import UserError
-from modalities.common.safe_weights import read_weights
+from modalities.common.encoders.safe_weights import read_weights
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 

@@ -1,0 +1,1 @@
+"""Encoders that several modalities have, and their parts."""

@@ -1,0 +1,1 @@
+"""Parts of data sources: published data sets and simulated data."""
