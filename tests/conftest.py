@@ -10,7 +10,7 @@ import pytest
 import torch
 
 # A small model whose embeddings are known, for every folder that measures embeddings; processes that start quickly.
-pytest_plugins = ["tests.known_space", "tests.forked_python.fixture"]
+pytest_plugins = ["tests.known_space", "tests.tiny_models", "tests.forked_python.fixture"]
 
 ROOT = Path(__file__).resolve().parents[1]
 

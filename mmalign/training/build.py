@@ -50,10 +50,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Pass the shared arguments on to the towers."""
-        used = {tower.encoder for tower in self.towers.values()}
+        known = {name for modality in self.modalities.values() for name in modality.encoders}
         for name, args in self.encoder_args.items():
-            if name not in used:
-                raise UserError(f"model.encoder_args: no tower has encoder {name!r}{nearest(name, used)}")
+            if name not in known:
+                raise UserError(f"model.encoder_args: no tower has an encoder {name!r}{nearest(name, known)}")
             if not isinstance(args, dict):
                 raise UserError(f"model.encoder_args.{name}: expected arguments such as {{model: ...}}, got {args!r}")
         self.towers = {

@@ -15,6 +15,7 @@ from mmalign.types import Inputs
 from modalities.common.sources.toy_classes import COLOURS, colour_and_shape
 from modalities.image.augment import Pixels
 from modalities.image.encoders.convnet import ConvNet
+from modalities.image.encoders.huggingface_dual import HuggingFaceDualImage, dual_image_settings
 from modalities.image.encoders.open_clip import OpenClipImage, open_clip_settings
 from modalities.image.encoders.timm import TimmImage, timm_settings
 from modalities.image.encoders.vit import ViT
@@ -38,6 +39,7 @@ class ImageModality(Modality):
         "vit": ViT,
         "timm": TimmImage,
         "open_clip": OpenClipImage,
+        "huggingface_dual": HuggingFaceDualImage,
     }
     perturbations: ClassVar[Mapping[str, Sequence[float]]] = PERTURBATIONS
     cached_types: ClassVar[Sequence[type]] = ()
@@ -58,6 +60,8 @@ class ImageModality(Modality):
             wanted = timm_settings(encoder_args)
         elif encoder == "open_clip":
             wanted = open_clip_settings(encoder_args)
+        elif encoder == "huggingface_dual":
+            wanted = dual_image_settings(encoder_args)
         elif encoder_args.get("size") is not None:
             wanted = {"size": encoder_args["size"]}
         return ImageTransform(ImageSettings.make(wanted | settings))

@@ -42,6 +42,8 @@ class ImageSettings:
             the centre at whole pixels: equal to `Resize` and `CenterCrop` of torchvision, as open_clip and timm
             evaluate), squash (change the aspect ratio) or pad (add bars of the colour `fill`).
         crop_ratio: Fraction of the shorter side that the crops centre and shortest keep.
+        crop_floor: Round the corner of the crop `shortest` down, as image processors of Hugging Face do, instead of to
+            the nearest pixel.
         fill: Grey level of the bars, 0..255.
         random_crop: Minimum fraction of the area that a random crop keeps in training; 1 = no random crop.
         random_aspect: Maximum change of aspect ratio of the random crop.
@@ -57,6 +59,7 @@ class ImageSettings:
     interpolation: str = "bicubic"
     crop: str = "centre"
     crop_ratio: float = 1.0
+    crop_floor: bool = False
     fill: int = 0
     random_crop: float = 1.0
     random_aspect: float = 4 / 3
@@ -143,7 +146,7 @@ class ImageTransform(Transform):
             square[top : top + inner[1], left : left + inner[0]] = small
             return square
         if s.crop == "shortest":
-            return _resize_then_crop(sample, s.size, int(s.size / s.crop_ratio), s.interpolation)
+            return _resize_then_crop(sample, s)
         # Resize and crop in one step: only the cropped square is resampled, so that images of extreme aspect ratio cost
         # no more than others.
         edge = min(height, width) * s.size / int(s.size / s.crop_ratio)
@@ -199,12 +202,14 @@ def _scale(sample: Pixels, size: tuple[int, int], box: tuple[float, float, float
     return np.asarray(Image.fromarray(sample).resize(size, FILTERS[interpolation], box=box))
 
 
-def _resize_then_crop(sample: Pixels, size: int, shorter: int, interpolation: str) -> Pixels:
-    """Resize the shorter side to `shorter` pixels, then crop the centre, with the roundings of torchvision."""
+def _resize_then_crop(sample: Pixels, settings: ImageSettings) -> Pixels:
+    """Resize the shorter side, then crop the centre, with the roundings of torchvision or Hugging Face."""
+    size, interpolation = settings.size, settings.interpolation
+    shorter = int(size / settings.crop_ratio)
     height, width = sample.shape[:2]
     long = int(shorter * max(height, width) / min(height, width))
     resized = (shorter, long) if width <= height else (long, shorter)
-    left, top = (round((side - size) / 2.0) for side in resized)
+    left, top = ((side - size) // 2 if settings.crop_floor else round((side - size) / 2.0) for side in resized)
     if long <= MAX_ASPECT * shorter:
         return _scale(sample, resized, (0, 0, width, height), interpolation)[top : top + size, left : left + size]
     # The same pixels, up to the rounding of the box to float32, without resampling the rest of the image.

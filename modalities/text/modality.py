@@ -12,7 +12,9 @@ from mmalign.errors import BadSample, UserError
 from mmalign.modality import Encoder, Modality, Transform
 from modalities.common.sources.toy_classes import colour_and_shape
 from modalities.text.encoders.huggingface import HuggingFaceText, huggingface_tokenizer
+from modalities.text.encoders.huggingface_dual import HuggingFaceDualText, dual_tokenizer
 from modalities.text.encoders.open_clip import OpenClipText, open_clip_tokenizer
+from modalities.text.encoders.sentence_transformers import SentenceTransformersText, sentence_tokenizer
 from modalities.text.encoders.tfidf_linear import NgramBag
 from modalities.text.encoders.transformer import TextTransformer
 from modalities.text.explain import draw_weighted, ngram_units, text_units
@@ -38,6 +40,8 @@ class TextModality(Modality):
         "tfidf": NgramBag,
         "open_clip": OpenClipText,
         "huggingface": HuggingFaceText,
+        "huggingface_dual": HuggingFaceDualText,
+        "sentence_transformers": SentenceTransformersText,
     }
 
     def read(self, source: Any) -> str:
@@ -70,14 +74,21 @@ class TextModality(Modality):
         settings = ({"phrases": True} if encoder_args.get("phrases") is True else {}) | settings
         if encoder == "tfidf":
             return NgramTransform(NgramSettings.make(settings))
-        if encoder in ("open_clip", "huggingface") and "tokenizer" in settings:
+        if (
+            encoder in ("open_clip", "huggingface", "huggingface_dual", "sentence_transformers")
+            and "tokenizer" in settings
+        ):
             raise UserError(f"encoder {encoder!r} has its model's own tokenizer: leave out transform.tokenizer")
         if encoder == "open_clip":
             clip = open_clip_tokenizer(encoder_args)
             fitted = TextSettings.make({"max_length": clip.config()["max_length"]} | settings)
             return TextTransform(fitted, clip, fixed=True)
-        if encoder == "huggingface":
-            face = huggingface_tokenizer(encoder_args, settings.get("max_length"))
+        if encoder == "huggingface_dual":
+            dual, padded = dual_tokenizer(encoder_args)
+            return TextTransform(TextSettings.make({"max_length": dual.max_length} | settings), dual, fixed=padded)
+        if encoder in ("huggingface", "sentence_transformers"):
+            make = huggingface_tokenizer if encoder == "huggingface" else sentence_tokenizer
+            face = make(encoder_args, settings.get("max_length"))
             return TextTransform(TextSettings.make(settings | {"max_length": face.max_length}), face)
         length = encoder_args.get("max_length")
         return TextTransform(TextSettings.make(({} if length is None else {"max_length": length}) | settings))

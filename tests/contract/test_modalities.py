@@ -3,6 +3,7 @@
 An encoder runs with its defaults unless `SMALL` names cheaper arguments. `<fixture>` stands for that fixture's value.
 """
 
+import copy
 import json
 import pickle
 import socket
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 
 from mmalign import registry
 from mmalign.errors import BadSample, UserError
+from mmalign.lora import LoraConfig, add_lora, layers_without_gradient, merged_state
 from mmalign.modality import Encoder, Modality, Transform
 from mmalign.types import Features, Inputs, Tokens
 
@@ -28,10 +30,13 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
         "args": {"img_size": 16, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2},
     },
     ("image", "open_clip"): {"model": "<tiny_clip>"},
+    ("image", "huggingface_dual"): {"model": "<tiny_dual>"},
     ("text", "transformer"): {"width": 16, "depth": 2, "heads": 2, "phrases": True},
     ("text", "tfidf"): {"width": 16, "depth": 1, "heads": 2, "phrases": True},
     ("text", "open_clip"): {"model": "<tiny_clip>"},
     ("text", "huggingface"): {"model": "<tiny_bert>"},
+    ("text", "huggingface_dual"): {"model": "<tiny_dual>"},
+    ("text", "sentence_transformers"): {"model": "<tiny_sentence>"},
     ("vector", "mlp"): {"hidden": 16},
     ("molecule", "gine"): {"width": 16, "depth": 2, "fingerprint": 2048},
     ("molecule", "hierarchical"): {"width": 16, "depth": 2, "atom_depth": 1},
@@ -254,3 +259,37 @@ def test_what_is_unknown_is_named(case: Case, call: Callable[[Case], object]) ->
     with pytest.raises(UserError, match=r"no.such") as caught:
         call(case)
     assert "\n" not in str(caught.value)
+
+
+def test_lora_starts_without_effect_and_merges(case: Case) -> None:
+    """Adapters of every encoder: no change at first, then trained alone, and merged weights compute the same."""
+    pytest.importorskip("peft")
+    if not any(isinstance(module, torch.nn.Linear | torch.nn.MultiheadAttention) for module in case.encoder.modules()):
+        with pytest.raises(UserError, match="has no linear layer"):
+            add_lora("x", LoraConfig(), case.encoder)
+        return
+    inputs, adapted = case.inputs(), copy.deepcopy(case.encoder)
+    with torch.no_grad():
+        before = adapted(inputs).vector
+        add_lora("x", LoraConfig(rank=2, alpha=4.0), adapted)
+        torch.testing.assert_close(adapted(inputs).vector, before)
+    trained = {key: value for key, value in adapted.named_parameters() if value.requires_grad}
+    assert trained
+    assert all("lora_" in key for key in trained)
+    with torch.no_grad():
+        for key, value in trained.items():
+            if "lora_B" in key:
+                value.normal_(std=0.2)
+    adapted(inputs).vector.square().sum().backward()
+    unused, total = layers_without_gradient(adapted)
+    assert len(unused) < total
+    plain = copy.deepcopy(case.encoder)
+    with torch.no_grad():
+        after = adapted(inputs).vector
+        plain.load_state_dict({k: v for k, v in merged_state(adapted).items() if not _of(unused, k)}, strict=False)
+        torch.testing.assert_close(plain(inputs).vector, after, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(after, before)
+
+
+def _of(layers: list[str], key: str) -> bool:
+    return any(key.startswith(f"{layer}.") for layer in layers)

@@ -174,7 +174,7 @@ def test_lora_bundles_are_merged_and_checkpoints_keep_the_adapters(
         (["--model.towers.image.lr=1e-4"], r"image\.lr: no such key; did you mean --model.towers.image.lr_scale"),
         (
             ["--model.encoder_args.open_clop.model=ViT-B-32"],
-            "no tower has encoder 'open_clop'; did you mean 'open_clip'",
+            "no tower has an encoder 'open_clop'; did you mean 'open_clip'",
         ),
         (["--model.pairs.0.scale_from=imag"], "no tower 'imag'; did you mean 'image'"),
         (["--model.pairs.0.objective=pcmepp", "--model.pairs.0.scale_from=image"], "has no learnt scale of cosines"),

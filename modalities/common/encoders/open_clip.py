@@ -120,7 +120,8 @@ def build_tower(described: Described, side: str) -> tuple[nn.Module, tuple[float
     """
     clip = open_clip_package()
     config = copy.deepcopy(described.model)
-    if described.weights is None:
+    weights = _fetched(clip, described.weights)  # first: building a large model takes a while
+    if weights is None:
         _shrink(config, "text" if side == "visual" else "visual")
     config["vision_cfg"]["timm_model_pretrained"] = False
     config["text_cfg"]["hf_model_pretrained"] = False
@@ -130,8 +131,8 @@ def build_tower(described: Described, side: str) -> tuple[nn.Module, tuple[float
         whole = (clip.CoCa if "multimodal_cfg" in config else clip.CustomTextCLIP)(**config)
     except (TypeError, KeyError, ValueError, AssertionError, RuntimeError, OSError) as error:
         raise UserError(f"open_clip cannot build this model: {type(error).__name__}: {error}") from error
-    if described.weights is not None:
-        _load(clip, whole, described.weights)
+    if weights is not None:
+        _load(clip, whole, weights)
     tower = getattr(whole, side)
     assert isinstance(tower, nn.Module)
     scale, bias = whole.logit_scale.detach().exp(), getattr(whole, "logit_bias", None)
@@ -156,12 +157,14 @@ def open_clip_package(extra: str = "image") -> ModuleType:
     return package
 
 
-def _load(clip: ModuleType, whole: nn.Module, weights: Mapping[str, Any] | Path) -> None:
-    if isinstance(weights, Path):
-        path = weights
-    else:
-        with hub(str(weights.get("hf_hub") or weights.get("url")).rstrip("/")):
-            path = Path(clip.download_pretrained(dict(weights)))
+def _fetched(clip: ModuleType, weights: Mapping[str, Any] | Path | None) -> Path | None:
+    if weights is None or isinstance(weights, Path):
+        return weights
+    with hub(str(weights.get("hf_hub") or weights.get("url")).rstrip("/")):
+        return Path(clip.download_pretrained(dict(weights)))
+
+
+def _load(clip: ModuleType, whole: nn.Module, path: Path) -> None:
     if path.suffix not in (".safetensors", ".npz", ".npy"):
         read_weights(path)  # checked by our reader first: open_clip's own falls back to unsafe loading
     try:

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,8 @@ from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.encoders.safe_weights import read_weights
+from modalities.common.hub import hub
+from modalities.common.safe_weights import read_weights
 from modalities.image.transform import ImageTransform, Normalise
 
 
@@ -111,9 +113,10 @@ def _build(timm: ModuleType, model: str, pretrained: bool | str, args: dict[str,
         state = read_weights(pretrained)
         overlay, names = {"state_dict": state}, set(state)
     try:
-        built = timm.create_model(
-            model, pretrained=bool(pretrained), num_classes=0, pretrained_cfg_overlay=overlay, **args
-        )
+        with hub(model) if pretrained is True else nullcontext():
+            built = timm.create_model(
+                model, pretrained=bool(pretrained), num_classes=0, pretrained_cfg_overlay=overlay, **args
+            )
     except (RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
         raise UserError(f"timm cannot build {model!r} with {args}: {str(error).splitlines()[0]}") from error
     if overlay is not None:  # timm adapts sizes, and does not report missing tensors
