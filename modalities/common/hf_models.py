@@ -126,8 +126,9 @@ def load_model(kind: Any, name: str, config: Any, optional: tuple[str, ...] = ()
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the report of the tensors that belong to another tower, and without progress bars."""
-    from transformers.utils import logging as printed
+    from transformers.utils import logging
 
+    printed: Any = logging
     level, bars = printed.get_verbosity(), printed.is_progress_bar_enabled()
     printed.set_verbosity_error()
     printed.disable_progress_bar()

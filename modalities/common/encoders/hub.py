@@ -32,6 +32,8 @@ def hub(name: str) -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     try:
         yield
+    except UserError:
+        raise
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         if reachable:
@@ -63,6 +65,8 @@ def local_or_hub(name: str, *, local: bool) -> Iterator[None]:
         return
     try:
         yield
+    except UserError:
+        raise
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise UserError(f"cannot load {name}: {str(error).splitlines()[0][:300]}") from error
 
