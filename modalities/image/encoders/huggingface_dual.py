@@ -9,9 +9,9 @@ from PIL import Image
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.dual_encoder import Logits, build_dual_tower, dual_config
-from modalities.common.hf_models import model_folder
-from modalities.common.json_file import read_json
+from modalities.common.encoders.dual_encoder import Logits, build_dual_tower, dual_config
+from modalities.common.encoders.hf_models import model_folder
+from modalities.common.reading.json_file import read_json
 from modalities.image.transform import FILTERS, ImageTransform, Normalise
 
 

@@ -14,8 +14,8 @@ from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.hub import hub
-from modalities.common.safe_weights import read_weights
+from modalities.common.encoders.hub import hub
+from modalities.common.encoders.safe_weights import read_weights
 from modalities.image.transform import ImageTransform, Normalise
 
 

@@ -6,8 +6,14 @@ from typing import Any
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.hf_models import clean_config, fast_tokenizer, load_model, model_config, transformers_package
-from modalities.common.transformer import masked_mean
+from modalities.common.encoders.hf_models import (
+    clean_config,
+    fast_tokenizer,
+    load_model,
+    model_config,
+    transformers_package,
+)
+from modalities.common.encoders.transformer import masked_mean
 from modalities.text.phrases import phrase_tokens
 from modalities.text.tokenizers.bpe import JsonTokenizer
 from modalities.text.transform import TextTransform

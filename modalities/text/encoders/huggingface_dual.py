@@ -5,8 +5,8 @@ from typing import Any
 
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.dual_encoder import Logits, build_dual_tower, dual_config
-from modalities.common.hf_models import fast_tokenizer
+from modalities.common.encoders.dual_encoder import Logits, build_dual_tower, dual_config
+from modalities.common.encoders.hf_models import fast_tokenizer
 from modalities.text.phrases import phrase_tokens
 from modalities.text.tokenizers.bpe import JsonTokenizer
 from modalities.text.transform import TextTransform

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.hf_models import clean_config, fast_tokenizer, model_config, model_folder
-from modalities.common.json_file import read_json
-from modalities.common.safe_weights import read_weights
-from modalities.common.transformer import masked_mean
+from modalities.common.encoders.hf_models import clean_config, fast_tokenizer, model_config, model_folder
+from modalities.common.encoders.safe_weights import read_weights
+from modalities.common.encoders.transformer import masked_mean
+from modalities.common.reading.json_file import read_json
 from modalities.text.encoders.huggingface import build_text_model
 from modalities.text.phrases import phrase_tokens
 from modalities.text.tokenizers.bpe import JsonTokenizer

@@ -13,7 +13,7 @@ import torch
 
 from mmalign import registry
 from mmalign.errors import UserError
-from modalities.common.hub import hub
+from modalities.common.encoders.hub import hub
 
 UNSAFE = (
     "auto_map", "attn_implementation", "experts_implementation", "quantization_config", "dtype", "torch_dtype",

@@ -9,7 +9,13 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from mmalign.errors import UserError
-from modalities.common.hf_models import clean_config, load_model, model_config, model_folder, transformers_package
+from modalities.common.encoders.hf_models import (
+    clean_config,
+    load_model,
+    model_config,
+    model_folder,
+    transformers_package,
+)
 
 KINDS = {
     "clip": {"vision": "CLIPVisionModelWithProjection", "text": "CLIPTextModelWithProjection"},

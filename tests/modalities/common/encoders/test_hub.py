@@ -9,7 +9,7 @@ import pytest
 from mmalign import registry
 from mmalign.cli import main
 from mmalign.errors import UserError
-from modalities.common.hub import hub, local_or_hub
+from modalities.common.encoders.hub import hub, local_or_hub
 
 constants = pytest.importorskip("huggingface_hub.constants")
 
@@ -52,7 +52,7 @@ def test_one_line_with_the_next_step(
 @pytest.mark.usefixtures("silent_hub")
 def test_a_path_that_is_no_folder_asks_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
-    monkeypatch.setattr("modalities.common.hub._reachable", lambda _: pytest.fail("the hub was asked"))
+    monkeypatch.setattr("modalities.common.encoders.hub._reachable", lambda _: pytest.fail("the hub was asked"))
     with pytest.raises(UserError, match=r"no Hugging Face model at \./models/mine: expected a folder"):
         registry.load("modalities", "text").transform("huggingface", {"model": "./models/mine"})
 
@@ -65,7 +65,7 @@ def test_offline_is_named_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_errors_of_a_hub_that_answers_are_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("modalities.common.hub._reachable", lambda _: True)
+    monkeypatch.setattr("modalities.common.encoders.hub._reachable", lambda _: True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with (
         pytest.raises(UserError, match="cannot load 'someone/model' from the hub: no such revision"),
