@@ -107,12 +107,16 @@ class Modality(ABC):
         encoders: Name -> factory `(transform, **args) -> Encoder`. The first one is the default.
         value_is_sample: True if a string is itself a sample (text), False if it is a file name.
         file_suffixes: Where strings are samples: endings of strings that name a file nevertheless, such as `.sdf`.
+        separable: Whether `--data.separator` divides a string into several; False where samples may contain it.
+        bare_suffixes: Endings that the name of a file may lack, such as `.hea` of a WFDB record.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
     value_is_sample: ClassVar[bool] = False
     file_suffixes: ClassVar[tuple[str, ...]] = ()
+    separable: ClassVar[bool] = True
+    bare_suffixes: ClassVar[tuple[str, ...]] = ()
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]]
 
     @abstractmethod

@@ -1,13 +1,17 @@
 """Configuration of the data: the key `data` of a recipe and the flags `--data.*`."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmalign import registry
 from mmalign.data.sources.base import RESERVED, SourceConfig
 from mmalign.errors import UserError
+
+if TYPE_CHECKING:
+    from mmalign.modality import Modality
 
 MAX_STATEMENT = 2000
 """Maximum length of `licence` and `citation`."""
@@ -21,7 +25,7 @@ class DataConfig:
 
     Args:
         source: Registered name of the source, such as manifest, datasets, webdataset or digits; see `mmalign list`.
-        manifest: The table (CSV, TSV, JSONL, Parquet), saved data set, or shards.
+        manifest: The table (CSV, TSV, JSONL, Parquet), folder of files, saved data set, or shards.
         files: Folder, tar or zip with the files named in the manifest; default: the manifest's folder.
         columns: Tower -> column, such as --data.columns.image file; also id, group, label, split (default: the
             columns of these names).
@@ -117,15 +121,12 @@ class DataConfig:
         folder = self.cache or os.environ.get("MMALIGN_CACHE")
         return Path(folder).expanduser() if folder else None
 
-    def source_config(
-        self, columns: dict[str, str], towers: dict[str, bool], file_suffixes: dict[str, tuple[str, ...]] | None = None
-    ) -> SourceConfig:
+    def source_config(self, columns: dict[str, str], modalities: "Mapping[str, Modality]") -> SourceConfig:
         """The part that a source reads.
 
         Args:
             columns: Tower, or reserved name, -> column.
-            towers: Tower -> True where a string is itself a sample, False where it names a file.
-            file_suffixes: Tower -> endings of strings that name a file although strings are samples.
+            modalities: Tower -> what reads its samples.
         """
         return SourceConfig(
             self.source,
@@ -134,8 +135,10 @@ class DataConfig:
             columns,
             self.separator,
             dict(self.options or {}),
-            towers,
-            file_suffixes or {},
+            {tower: modality.value_is_sample for tower, modality in modalities.items()},
+            {tower: modality.file_suffixes for tower, modality in modalities.items()},
+            {tower: modality.separable for tower, modality in modalities.items()},
+            tuple(dict.fromkeys(suffix for one in modalities.values() for suffix in one.bare_suffixes)),
         )
 
 

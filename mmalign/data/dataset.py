@@ -89,8 +89,7 @@ class Dataset:
             raise UserError(f"--data.columns.{unknown[0]}: no such tower{registry.nearest(unknown[0], modalities)}")
         columns = {tower: column for tower, column in columns.items() if tower in modalities or tower in RESERVED}
         strings = {tower: modality.value_is_sample for tower, modality in modalities.items()}
-        suffixes = {tower: modality.file_suffixes for tower, modality in modalities.items()}
-        source = registry.load("sources", config.source)(config.source_config(columns, strings, suffixes))
+        source = registry.load("sources", config.source)(config.source_config(columns, modalities))
         if not isinstance(source, Source):
             raise UserError(f"source {config.source!r} is a {type(source).__name__}, not a Source")
         records = tuple(source.records())

@@ -29,6 +29,7 @@ class EcgModality(Modality):
     """
 
     name = "ecg"
+    bare_suffixes = (".hea",)
     description = "ECGs of 1 to 12 leads: WFDB, DICOM, EDF, CSV, NPY, NPZ, Parquet; a sample is millivolts per lead"
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "resnet": ResNet,

@@ -36,6 +36,7 @@ class MoleculeModality(Modality):
     description = "SMILES strings, .mol and .sdf files; a sample is the fields of its atoms and bonds, and its motifs"
     value_is_sample = True
     file_suffixes = (".mol", ".sdf")
+    separable = False
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "gine": Gine,
         "hierarchical": Hierarchical,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
-from mmalign.data.files.store import MAX_BYTES, FileStore, file_sha256, safe_name
+from mmalign.data.files.store import MAX_BYTES, FileStore, file_sha256, safe_name, spellings
 from mmalign.errors import BadSample, MissingFile, UserError
 
 # A compressed tar may expand to this many times its size plus a gigabyte; beyond that it counts as a bomb.
@@ -37,6 +37,7 @@ class ArchiveStore(FileStore):
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         super().__init__(path, max_bytes=max_bytes)
         self._members: dict[str, _Member] = {}
+        self._aliases: dict[str, str] = {}  # other names of members
         self._damage = ""
 
     def names(self) -> list[str]:
@@ -44,6 +45,9 @@ class ArchiveStore(FileStore):
 
     def fetch(self, name: str) -> bytes:
         clean = safe_name(name, self.path)
+        if clean not in self._members:
+            others = (safe_name(other, self.path) for other in spellings(name))
+            clean = next((other for other in others if other in self._members), self._aliases.get(clean, clean))
         member = self._members.get(clean)
         if member is None:
             example = next(iter(self._members), "")
@@ -76,13 +80,24 @@ class TarStore(ArchiveStore):
         try:
             with tarfile.open(fileobj=self._file, mode="r:") as archive:
                 for info in archive:
-                    self._add(info.name, _Member(info.offset_data, info.size, _tar_refusal(info)))
+                    if info.islnk() and (linked := self._linked(info)) is not None:
+                        self._add(info.name, linked)
+                    else:
+                        self._add(info.name, _Member(info.offset_data, info.size, _tar_refusal(info)))
         except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError) as error:
             if not self._members:
                 raise UserError(
                     f"{path}: expected a folder, tar or zip, got a file that opens as none: {error}"
                 ) from error
             self._damage = f"; the archive is damaged after {len(self._members)} members: {error}"
+
+    def _linked(self, info: tarfile.TarInfo) -> _Member | None:
+        """The regular member before a hard link that is the same file; None if there is none."""
+        try:
+            member = self._members.get(safe_name(info.linkname, self.path))
+        except BadSample:
+            return None
+        return None if member is None or member.refusal else member
 
     def _open(self) -> None:
         self._lock = threading.Lock()
@@ -124,6 +139,8 @@ class ZipStore(ArchiveStore):
             for info in self._archive().infolist():
                 if not info.is_dir():
                     self._add(info.filename, _Member(0, info.file_size, _zip_refusal(info)))
+                    for other in _decoded(info):
+                        self._aliases.setdefault(other, info.filename)
         except _DAMAGE as error:
             raise UserError(f"{path}: expected a zip, got a damaged one: {error}") from error
 
@@ -165,6 +182,16 @@ def _tar_refusal(info: tarfile.TarInfo) -> str:
     if info.sparse is not None:
         return "a sparse file"
     return "" if info.isreg() else "a folder or device"
+
+
+def _decoded(info: zipfile.ZipInfo) -> Iterable[str]:
+    """Other readings of a name whose encoding the zip does not state, where Python takes code page 437."""
+    if not info.flag_bits & 0x800 and not info.filename.isascii():
+        for encoding in ("utf-8", "cp1252"):
+            try:
+                yield info.filename.encode("cp437").decode(encoding)
+            except UnicodeError:
+                continue
 
 
 def _zip_refusal(info: zipfile.ZipInfo) -> str:

@@ -3,10 +3,10 @@
 import hashlib
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mmalign.data.files.store import MAX_BYTES, FileStore, file_sha256, safe_name
+from mmalign.data.files.store import MAX_BYTES, FileStore, file_sha256, safe_name, spellings
 from mmalign.errors import BadSample, MissingFile
 
 _PART = re.compile(r"#[\w=.,:]+$")
@@ -28,11 +28,17 @@ class FolderStore(FileStore):
 
     def fetch(self, name: str) -> Path:
         path = self._root / safe_name(name, self.path)
+        if not path.exists():
+            path = next((other for other in self._spelled(name) if other.exists()), path)
         if not (_PART.search(name) and not path.exists()):
             return self._checked(name, path)
         # The modality parses the part's number; only the file itself is checked here.
         file = self._checked(name, path.with_name(_PART.sub("", path.name)))
         return file.with_name(path.name)
+
+    def _spelled(self, name: str) -> Iterator[Path]:
+        for other in spellings(name):
+            yield self._root / safe_name(other, self.path)
 
     def _checked(self, name: str, path: Path) -> Path:
         try:

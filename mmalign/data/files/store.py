@@ -1,8 +1,9 @@
 """Files by name from a folder, a tar or a zip: only regular files inside it, up to a maximum size."""
 
 import hashlib
+import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 
 from mmalign.errors import BadSample
@@ -68,6 +69,18 @@ def safe_name(name: str, inside: Path) -> str:
     if ".." in windows.parts:  # Windows' parts are split at both kinds of slash
         raise BadSample(name, expected, "a name that climbs out with '..'")
     return "/".join(parts)
+
+
+def spellings(name: str) -> Iterator[str]:
+    r"""How other systems write the same name: composed or decomposed accents (macOS), backslashes (Windows).
+
+    Example:
+        >>> list(spellings("pics\\1.png")), [len(one) for one in spellings("\u00e9.png")]
+        (['pics/1.png'], [6])
+    """
+    slashes = name.replace("\\", "/")
+    forms = [unicodedata.normalize(form, one) for one in (name, slashes) for form in ("NFC", "NFD")]
+    yield from (one for one in dict.fromkeys([slashes, *forms]) if one != name)
 
 
 def file_sha256(path: Path) -> str:

@@ -26,6 +26,8 @@ class SourceConfig:
         options: Further arguments of the source.
         towers: The model's towers -> True where a string is itself a sample (text), False where it names a file.
         file_suffixes: Tower -> endings of strings that name a file although strings are samples.
+        separable: Tower -> False where `separator` does not divide its cells, because it may be a part of a sample.
+        bare_suffixes: Endings that a file's name may lack, such as `.hea` of WFDB records.
     """
 
     source: str = "manifest"
@@ -36,6 +38,8 @@ class SourceConfig:
     options: dict[str, Any] = field(default_factory=dict)
     towers: dict[str, bool] = field(default_factory=dict)
     file_suffixes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    separable: dict[str, bool] = field(default_factory=dict)
+    bare_suffixes: tuple[str, ...] = ()
 
     def names_file(self, tower: str, value: str) -> bool:
         """Whether a string of this tower names a file of the source, instead of being a sample.

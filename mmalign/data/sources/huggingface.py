@@ -10,7 +10,8 @@ from mmalign.data.files.folder import FolderStore
 from mmalign.data.files.open import open_store
 from mmalign.data.sources.base import Record, Source, SourceConfig
 from mmalign.data.sources.manifest import max_file_bytes, named_columns, record_of
-from mmalign.data.sources.tables import Row, plain_values
+from mmalign.data.sources.rows import Row
+from mmalign.data.sources.tables import plain_values
 from mmalign.errors import UserError
 from mmalign.registry import missing_extra, nearest
 
@@ -95,7 +96,8 @@ class DatasetsSource(Source):
                 for index, valid in enumerate(values.is_valid().to_pylist())
             ]
         if hasattr(feature, "int2str"):  # class labels are stored as integers with names
-            return [None if value is None else feature.int2str(value) for value in values.to_pylist()]
+            # -1 stands for a sample without a label
+            return [None if value is None or value < 0 else feature.int2str(value) for value in values.to_pylist()]
         return plain_values(values)
 
 

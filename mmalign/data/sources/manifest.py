@@ -1,19 +1,19 @@
-"""The source `manifest`: a table with columns of samples or file names."""
+"""The source `manifest`: a table with columns of samples or file names, or a folder of files."""
 
 import hashlib
-import math
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mmalign.data.files.open import open_store
 from mmalign.data.files.store import MAX_BYTES, file_sha256
 from mmalign.data.sources.base import RESERVED, Record, Rejected, Source, SourceConfig
-from mmalign.data.sources.tables import Row, read_table
-from mmalign.errors import UserError
+from mmalign.data.sources.cells import alternatives, is_blank, labels_of, name_of, with_targets
+from mmalign.data.sources.rows import Row
+from mmalign.data.sources.tables import read_table
+from mmalign.errors import MissingFile, UserError
 from mmalign.registry import nearest
 
 _BLANK = "expected a value in column {!r}, got an empty one at position {} of {}"
@@ -21,6 +21,9 @@ _BLANK = "expected a value in column {!r}, got an empty one at position {} of {}
 
 class ManifestSource(Source):
     """A CSV, TSV, JSON lines or Parquet table; files in a folder, tar or zip, by default the table's own folder.
+
+    The table may also be a folder of files: in class folders, in folders of splits, beside text files of the same name,
+    or with a table `metadata.csv`; it then has the columns `file`, `text`, `label` and `split`.
 
     Options: `max_file_mb`, the maximum size of a file (default 1024); `targets`, a list of columns of numbers, read
     into `Record.targets` under the column's name (empty cell = unknown).
@@ -45,18 +48,31 @@ class ManifestSource(Source):
         ]
         if not self._records:
             raise UserError(f"{self.path}: expected rows below the header, got none")
-        self._store = open_store(config.files or self.path.parent, max_bytes=max_bytes)
+        folder = self.path if self.path.is_dir() else self.path.parent
+        self._store = open_store(config.files or folder, max_bytes=max_bytes)
 
     def records(self) -> Sequence[Record]:
         return self._records
 
     def fetch(self, name: str) -> Path | bytes:
-        return self._store.fetch(name)
+        try:
+            return self._store.fetch(name)
+        except MissingFile:
+            for suffix in self.config.bare_suffixes:
+                with suppress(MissingFile):
+                    return self._store.fetch(name + suffix)
+            raise
 
     def fingerprint(self) -> str:
         names = file_names(self._records, self.config)
         content = self._store.fingerprint(names) if names else ""
-        return hashlib.sha256(f"{file_sha256(self.path)} {content}".encode()).hexdigest()
+        return hashlib.sha256(f"{self._table_sha256()} {content}".encode()).hexdigest()
+
+    def _table_sha256(self) -> str:
+        if not self.path.is_dir():
+            return file_sha256(self.path)
+        rows = [[row.id, row.labels, row.split, row.group, *map(str, row.values.values())] for row in self._records]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def max_file_bytes(config: SourceConfig, *known: str) -> int:
@@ -101,90 +117,31 @@ def named_columns(
 
 def record_of(row: Row, number: int, columns: dict[str, str], config: SourceConfig) -> Record:
     """A table's row as a record; its faults are stored in `problem`."""
-    name = _single(row.cells.get(columns.get("id", ""))) or str(number)
+    name = name_of(row.cells.get(columns.get("id", ""))) or str(number)
     problem = Rejected(row.where, name, "", "", row.problem) if row.problem else None
     values: dict[str, tuple[Any, ...]] = {}
     for tower, column in columns.items():
         if tower in RESERVED:
             continue
-        separator = config.separator if config.towers.get(tower, True) else None
+        separator = config.separator if config.separable.get(tower, True) else None
         texts = alternatives(row.cells.get(column), separator)
-        blank = next((index for index, value in enumerate(texts, start=1) if _is_blank(value)), 0)
+        blank = next((index for index, value in enumerate(texts, start=1) if is_blank(value)), 0)
         if blank:
             reason = _BLANK.format(column, blank, len(texts))
             problem = problem or Rejected(row.where, name, tower, "", reason, "missing value")
         elif texts:
             values[tower] = texts
-    if "id" in columns and not row.problem and _single(row.cells.get(columns["id"])) is None:
+    if "id" in columns and not row.problem and name_of(row.cells.get(columns["id"])) is None:
         problem = problem or Rejected(row.where, name, "", "", f"expected an id in column {columns['id']!r}, got none")
     return Record(
         id=name,
         location=row.where,
         values=values,
-        group=_single(row.cells.get(columns.get("group", ""))),
+        group=name_of(row.cells.get(columns.get("group", ""))),
         labels=labels_of(row.cells.get(columns.get("label", "")), config.separator),
-        split=_single(row.cells.get(columns.get("split", ""))) or ("" if "split" in columns else None),
+        split=name_of(row.cells.get(columns.get("split", ""))) or ("" if "split" in columns else None),
         problem=problem,
     )
-
-
-def with_targets(record: Record, cells: Mapping[str, Any]) -> Record:
-    """The record with the numbers in these cells as targets; a cell without a number becomes the row's problem.
-
-    Example:
-        >>> with_targets(Record("1", "names.csv:2", {}), {"age": "61", "weight": ""}).targets
-        {'age': 61.0}
-    """
-    targets, problem = {}, record.problem
-    for name, cell in cells.items():
-        if cell is None or _is_blank(cell):
-            continue
-        try:
-            targets[name] = math.nan if isinstance(cell, bool) else float(cell)
-        except (TypeError, ValueError, OverflowError):
-            targets[name] = math.nan
-        if not math.isfinite(targets[name]):
-            reason = f"expected a finite number in column {name!r}, got {str(cell)[:40]!r}"
-            problem = problem or Rejected(record.location, record.id, "", "", reason)
-            del targets[name]
-    return replace(record, targets=targets, problem=problem)
-
-
-def alternatives(cell: Any, separator: str | None = None) -> tuple[Any, ...]:
-    """The values in a cell: none, one, or several (a list of strings, or pieces between separators).
-
-    Example:
-        >>> alternatives("a dog | an animal", " | ")
-        ('a dog', 'an animal')
-        >>> alternatives([0.5, 1.0])[0].shape
-        (2,)
-    """
-    if cell is None or _is_blank(cell):
-        return ()
-    if isinstance(cell, str) and separator:
-        return tuple(piece.strip() for piece in cell.split(separator) if piece.strip())
-    if isinstance(cell, dict) and set(cell) <= {"bytes", "path"}:  # how the Hugging Face hub stores images and audio
-        return tuple(value for value in (cell.get("bytes"), cell.get("path")) if value)[:1]
-    if isinstance(cell, list | tuple):
-        if any(isinstance(item, str | bytes | dict | np.ndarray) for item in cell):
-            return tuple(value for item in cell for value in (alternatives(item) or ("",)))
-        return (_array(cell),) if cell else ()
-    return (cell,)
-
-
-def labels_of(cell: Any, separator: str | None = None) -> tuple[str, ...]:
-    """The classes in a cell: none, one, or several (a list, or pieces between separators).
-
-    Example:
-        >>> labels_of("dog;cat", ";"), labels_of([3, 4]), labels_of(None)
-        (('dog', 'cat'), ('3', '4'), ())
-    """
-    if isinstance(cell, str) and separator:
-        cell = cell.split(separator)
-    if isinstance(cell, list | tuple | np.ndarray):
-        return tuple(label for item in cell if (label := _single(item)) is not None)
-    label = _single(cell)
-    return () if label is None else (label,)
 
 
 def file_names(records: Sequence[Record], config: SourceConfig) -> list[str]:
@@ -209,21 +166,3 @@ def _target_columns(config: SourceConfig, columns: Sequence[str], where: str) ->
         if name not in columns:
             raise UserError(f"{where}: no column {name!r}{nearest(name, columns)}; mend --data.options.targets")
     return list(names)
-
-
-def _array(cell: Sequence[Any]) -> Any:
-    try:
-        with np.errstate(over="ignore"):  # the modality rejects infinities
-            return np.asarray(cell, dtype=np.float32)
-    except (ValueError, TypeError, OverflowError):
-        return list(cell)  # not numbers, or ragged: the modality rejects it
-
-
-def _is_blank(value: Any) -> bool:
-    return isinstance(value, str | bytes) and not value.strip()
-
-
-def _single(cell: Any) -> str | None:
-    if cell is None or isinstance(cell, list | dict):
-        return None
-    return str(cell).strip() or None

@@ -1,41 +1,17 @@
-"""Tables as rows of cells: CSV, TSV, JSON lines, Parquet. An unreadable row does not affect others."""
+"""Tables as rows of cells: CSV, TSV, JSON lines, Parquet, a folder. An unreadable row does not affect others."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmalign import registry
+from mmalign.data.sources.delimited import read_csv, read_tsv
+from mmalign.data.sources.folder_table import read_folder
+from mmalign.data.sources.rows import Row, Table, bad_byte, text_of
 from mmalign.errors import UserError
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a table.
-
-    Args:
-        where: `names.tsv:17`.
-        cells: Column -> value; a column that the row lacks is absent or None.
-        problem: Why the row cannot be read, "" if it can.
-    """
-
-    where: str
-    cells: dict[str, Any]
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Column names, and the rows with the requested columns."""
-
-    columns: list[str]
-    rows: Callable[[Sequence[str]], Iterator[Row]]
 
 
 def read_table(path: Path) -> Table:
@@ -44,10 +20,12 @@ def read_table(path: Path) -> Table:
     Raises:
         UserError: there is no such file, its format is unknown, or the whole file is damaged.
     """
+    if path.is_dir():
+        return read_folder(path, read_table)
     if not path.is_file():
-        raise UserError(f"{path}: expected a manifest, got {'a folder' if path.is_dir() else 'no such file'}")
+        raise UserError(f"{path}: expected a manifest, got no such file")
     readers: dict[str, Callable[[Path], Table]] = {
-        ".csv": _csv, ".tsv": _tsv, ".tab": _tsv, ".txt": _tsv,
+        ".csv": read_csv, ".tsv": read_tsv, ".tab": read_tsv, ".txt": read_tsv,
         ".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet, ".pq": _parquet,
     }  # fmt: skip
     suffix = path.suffix.lower()
@@ -59,91 +37,12 @@ def read_table(path: Path) -> Table:
     return table
 
 
-def _text(path: Path) -> str:
-    data = path.read_bytes()
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"{path}: expected UTF-8, got UTF-16; save it as UTF-8")
-    # A byte that is no UTF-8 becomes a lone surrogate, so that only the rows with one are rejected.
-    return data.decode("utf-8-sig", "surrogateescape")
-
-
-def _bad_byte(cell: str) -> str:
-    try:
-        cell.encode("utf-8")
-    except UnicodeEncodeError as error:
-        return f"expected UTF-8, got the byte 0x{ord(cell[error.start]) & 0xFF:02x} after {cell[: error.start][-20:]!r}"
-    return ""
-
-
-def _csv(path: Path) -> Table:
-    def lines() -> Iterator[tuple[int, list[str], str]]:
-        reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
-        for start in count():
-            line = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                if "unexpected end of data" in str(error):  # it consumed all following rows
-                    raise UserError(f"{path.name}:{line}: a quote that is opened there is never closed") from error
-                if start == 0:
-                    raise UserError(f"{path.name}:{line}: {error}") from error
-                yield line, [], f"expected a CSV row, got one with an error: {error}"
-                continue
-            if cells:
-                yield line, cells, ""
-
-    return _delimited(path, lines)
-
-
-def _tsv(path: Path) -> Table:
-    # TSV as registered (text/tab-separated-values) has no quotes; a cell that a spreadsheet quoted is unquoted.
-    def lines() -> Iterator[tuple[int, list[str], str]]:
-        for number, line in enumerate(_text(path).split("\n"), start=1):
-            if line.strip("\r"):
-                yield number, [_unquoted(cell) for cell in line.rstrip("\r").split("\t")], ""
-
-    return _delimited(path, lines)
-
-
-def _unquoted(cell: str) -> str:
-    if len(cell) >= 2 and cell[0] == cell[-1] == '"' and '"' not in cell[1:-1].replace('""', ""):
-        return cell[1:-1].replace('""', '"')
-    return cell
-
-
-def _delimited(path: Path, lines: Callable[[], Iterator[tuple[int, list[str], str]]]) -> Table:
-    _, header, _ = next(lines(), (0, [], ""))
-    if not any(header):
-        raise UserError(f"{path}: expected a header line with the names of the columns, got an empty file")
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise UserError(f"{path}: the column {twice[0]!r} is there twice; rename one")
-    for problem in filter(None, map(_bad_byte, header)):
-        raise UserError(f"{path.name}:1: {problem}; save it as UTF-8")
-
-    def rows(wanted: Sequence[str]) -> Iterator[Row]:
-        indices = [(name, header.index(name)) for name in wanted]
-        content = lines()
-        next(content)
-        for number, cells, problem in content:
-            where = f"{path.name}:{number}"
-            if not problem and len(cells) != len(header):
-                problem = f"expected {len(header)} cells as the header has, got {len(cells)}"
-            values = {} if problem else {name: cells[index] for name, index in indices}
-            problem = problem or next(filter(None, map(_bad_byte, values.values())), "")
-            yield Row(where, {} if problem else values, problem)
-
-    return Table(header, rows)
-
-
 def _jsonl(path: Path) -> Table:
     parsed, columns = [], {}
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+    for number, line in enumerate(text_of(path).split("\n"), start=1):
         if not line.strip():
             continue
-        where, problem = f"{path.name}:{number}", _bad_byte(line)
+        where, problem = f"{path.name}:{number}", bad_byte(line)
         try:
             cells = {} if problem else json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -174,6 +73,8 @@ def _parquet(path: Path) -> Table:
         file.close()
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: expected Parquet, got: {str(error).splitlines()[0]}") from error
+    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+        raise UserError(f"{path}: the column {twice[0]!r} is there twice; rename one")
 
     def rows(wanted: Sequence[str]) -> Iterator[Row]:
         number = 0

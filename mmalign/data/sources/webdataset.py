@@ -11,7 +11,8 @@ from typing import Any
 from mmalign.data.files.archives import TarStore
 from mmalign.data.files.store import file_sha256
 from mmalign.data.sources.base import RESERVED, Record, Rejected, Source, SourceConfig
-from mmalign.data.sources.manifest import alternatives, labels_of, max_file_bytes
+from mmalign.data.sources.cells import alternatives, labels_of
+from mmalign.data.sources.manifest import max_file_bytes
 from mmalign.errors import BadSample, MissingFile, UserError
 from mmalign.registry import nearest
 
@@ -89,7 +90,8 @@ class WebdatasetSource(Source):
     def _values(self, shard: str, parts: dict[str, str], cells: dict[str, Any], tower: str, column: str) -> Any:
         value_is_sample = self.config.towers.get(tower, False)
         cell = self._cell(shard, parts, cells, column, value_is_sample=value_is_sample)
-        return alternatives(cell, self.config.separator if value_is_sample else None)
+        separated = value_is_sample and self.config.separable.get(tower, True)
+        return alternatives(cell, self.config.separator if separated else None)
 
     def _cell(
         self, shard: str, parts: dict[str, str], cells: dict[str, Any], column: str, *, value_is_sample: bool

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 from mmalign import distributed
 from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
-from mmalign.data.sources.tables import Row, read_table
+from mmalign.data.sources.rows import Row
+from mmalign.data.sources.tables import read_table
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import nearest
 from modalities.common.sources.published_dataset import tower_values

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmalign.data.sources.tables import Row, Table
+from mmalign.data.sources.rows import Row, Table
 from mmalign.errors import UserError
 from modalities.molecule.sample import MAX_TEXT
 

@@ -4,6 +4,7 @@ import os
 import pickle
 import tarfile
 import threading
+import unicodedata
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -327,3 +328,38 @@ def test_kinds_are_told_by_content(tmp_path: Path) -> None:
 
 def test_safe_name_keeps_inner_dots() -> None:
     assert safe_name("a/..b/c..d", Path("x")) == "a/..b/c..d"
+
+
+def test_names_as_other_systems_write_them(tmp_path: Path) -> None:
+    """Decomposed accents of macOS, backslashes of Windows, a zip that does not state its encoding, a hard link."""
+    folder = tmp_path / "f"
+    (folder / "s").mkdir(parents=True)
+    (folder / unicodedata.normalize("NFD", "é.png")).write_bytes(b"accent")
+    (folder / "s" / "a.png").write_bytes(b"below")
+    assert Path(open_store(folder).fetch("é.png")).read_bytes() == b"accent"  # type: ignore[arg-type]
+    assert Path(open_store(folder).fetch("s\\a.png")).read_bytes() == b"below"  # type: ignore[arg-type]
+    for encoding in ("utf-8", "cp1252"):
+        path = tmp_path / f"{encoding}.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x" * len("ü.png".encode(encoding)), b"umlaut")
+        raw = path.read_bytes().replace(b"x" * len("ü.png".encode(encoding)), "ü.png".encode(encoding))
+        path.write_bytes(raw)
+        assert open_store(path).fetch("ü.png") == b"umlaut"
+    path = tmp_path / "t.tar"
+    with tarfile.open(path, "w") as archive:
+        add(archive, "a.png", b"one file")
+        add(archive, "b.png", kind=tarfile.LNKTYPE, link="a.png")
+        add(archive, "c.png", kind=tarfile.LNKTYPE, link="../a.png")
+    store = open_store(path)
+    assert store.fetch("b.png") == b"one file"
+    assert store.names() == ["a.png", "b.png"]
+    with pytest.raises(BadSample, match="a link to"):
+        store.fetch("c.png")
+
+
+@pytest.mark.parametrize("name", ["..\\x.png", "s\\..\\..\\x.png", "\\x.png", "C:\\x.png"])
+def test_other_spellings_do_not_leave_the_folder(name: str, tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"outside")
+    (tmp_path / "f" / "s").mkdir(parents=True)
+    with pytest.raises(BadSample):
+        open_store(tmp_path / "f").fetch(name)

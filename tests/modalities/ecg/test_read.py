@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from golden_files import read_by_wfdb, write_challenge, write_wfdb
 
+from mmalign.data.config import DataConfig
+from mmalign.data.dataset import Dataset
 from mmalign.errors import BadSample
+from mmalign.registry import load
 from modalities.ecg import MODALITY
 from modalities.ecg.formats.leads import lead_of, millivolts
 from modalities.ecg.read import read_ecg
@@ -189,3 +192,14 @@ def test_real_records_read_as_wfdb_reads_them(real_data: Path) -> None:
     for head in heads[:: len(heads) // 6]:
         theirs = read_by_wfdb(head)
         np.testing.assert_allclose(MODALITY.read(head).signal, theirs, atol=1e-6)
+
+
+def test_a_table_may_name_wfdb_records_without_suffix(golden: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"ecg,text\n{golden['wfdb'].stem},normal\nmissing,none\n")
+    config = DataConfig(
+        manifest=str(tmp_path / "t.csv"), files=str(golden["wfdb"].parent), columns={"ecg": "ecg", "text": "text"},
+        validation=0.0, max_rejected=1,
+    )  # fmt: skip
+    data = Dataset.open(config, {"ecg": MODALITY, "text": load("modalities", "text")})
+    assert list(data.split("train").samples("ecg")) == [read_ecg(golden["wfdb"])]
+    assert [rejected.kind for rejected in data.rejected] == ["missing file"]
