@@ -14,8 +14,8 @@ import mmalign
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "mmalign"
 
-# A room may import from its own row and from rows above it, never from one below.
-ROWS = [
+# A package may import from its own layer and from layers above it, never from one below.
+LAYERS = [
     {
         "mmalign",
         "version",
@@ -43,11 +43,11 @@ ROWS = [
     {"api"},
     {"cli", "__main__"},
 ]
-ROW_OF = {room: place for place, rooms in enumerate(ROWS) for room in rooms}
+LAYER_OF = {package: place for place, packages in enumerate(LAYERS) for package in packages}
 HEAVY = {"peft", "rdkit", "torch_geometric", "timm", "open_clip", "transformers", "wfdb", "gradio", "pytorch_lightning"}
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     parts = path.relative_to(CORE).with_suffix("").parts
     if parts[:2] == ("objectives", "functional"):
         return "functional"
@@ -68,15 +68,15 @@ def imported(tree: ast.AST) -> list[tuple[str, int]]:
 
 
 def violations(path: Path, text: str) -> list[str]:
-    room, wrong = room_of(path), []
+    package, wrong = package_of(path), []
     for name, line in imported(ast.parse(text)):
         where = f"{path.relative_to(ROOT)}:{line} imports {name}"
         if name.split(".")[0] == "modalities":
             wrong.append(f"{where}: the core knows no modality")
-        if name.startswith("mmalign.") and room != "mmalign":
+        if name.startswith("mmalign.") and package != "mmalign":
             other = "functional" if name.startswith("mmalign.objectives.functional") else name.split(".")[1]
-            if other in ROW_OF and ROW_OF[other] > ROW_OF[room]:
-                wrong.append(f"{where}: {room} lies before {other} in the flow of data")
+            if other in LAYER_OF and LAYER_OF[other] > LAYER_OF[package]:
+                wrong.append(f"{where}: {package} lies before {other} in the flow of data")
     return wrong
 
 
@@ -84,8 +84,8 @@ def core_files() -> list[Path]:
     return sorted(CORE.rglob("*.py"))
 
 
-def test_every_room_has_its_row() -> None:
-    assert {room_of(path) for path in core_files()} <= set(ROW_OF)
+def test_every_package_has_a_layer() -> None:
+    assert {package_of(path) for path in core_files()} <= set(LAYER_OF)
 
 
 def test_imports_flow_one_way() -> None:
@@ -104,12 +104,12 @@ def test_the_rule_finds_what_it_forbids(file: str, text: str) -> None:
     assert violations(CORE / file, text)
 
 
-def test_the_core_speaks_no_modality() -> None:
+def test_the_core_names_no_modality() -> None:
     """No identifier of the core names a side image or text: a cardiologist reads this code too."""
     allowed = {"cli"}  # the demo is about digits and sentences; help says so
     wrong = []
     for path in core_files():
-        if room_of(path) in allowed or path.name in {"digits.py"}:
+        if package_of(path) in allowed or path.name in {"digits.py"}:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             name = getattr(node, "id", None) or getattr(node, "arg", None) or getattr(node, "attr", None)
@@ -159,7 +159,7 @@ def test_modalities_is_a_namespace_package() -> None:
     assert not (ROOT / "modalities" / "__init__.py").exists()
 
 
-def test_files_are_read_in_one_sitting() -> None:
+def test_files_have_at_most_300_lines() -> None:
     long = {
         str(path.relative_to(ROOT)): count
         for folder in ("mmalign", "modalities")
@@ -207,7 +207,7 @@ def test_the_objective_is_the_models_own() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{line}"
         for path in core_files()
-        if room_of(path) not in exempt
+        if package_of(path) not in exempt
         for line in reads_objective(ast.parse(path.read_text()))
     ]
     assert wrong == []

@@ -93,5 +93,5 @@ def _grounded(embedding: Embedding) -> Tensor:
 
 def _token_codes(embedding: Embedding) -> Tokens:
     if not isinstance(embedding, Coded) or embedding.token_codes is None:
-        raise UserError("expected an embedding that keeps the codes of each token; evaluation.explain makes them")
+        raise UserError("expected an embedding that keeps the codes of each token; mmalign.explain computes them")
     return embedding.token_codes

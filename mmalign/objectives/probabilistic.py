@@ -75,7 +75,7 @@ class PcmeppObjective(ScaledObjective):
         Rows of tower a that were mixed from two samples match the rows of both, with the samples' weights as targets.
 
         Raises:
-            UserError: a tower has no log-variance, or (on the CPU) NaN or infinity came; `mixed` does not have one
+            UserError: a tower has no log-variance, or (on the CPU) got NaN or infinity; `mixed` does not have one
                 group and one weight from 0 to 1 for each own row.
         """
         mixed, rows = global_batch.mixed, global_batch.own
@@ -189,7 +189,7 @@ def _check(mixed: Mixed, rows: int) -> None:
 
 def _gaussian(embedding: Embedding) -> tuple[Tensor, Tensor]:
     if embedding.log_variance is None:
-        raise UserError(f"embeddings of {embedding.tower or 'this tower'} have no log_variance: no head made them")
+        raise UserError(f"embeddings of {embedding.tower or 'this tower'} have no log_variance: no head computes them")
     dtype = torch.promote_types(embedding.vector.dtype, embedding.log_variance.dtype)
     dtype = torch.promote_types(dtype, torch.float32)
     return embedding.vector.to(dtype), embedding.log_variance.to(dtype)

@@ -73,7 +73,7 @@ class TrainCLI(LightningCLI):
         if finished and not (self.config.resume or self.config.overwrite):
             raise UserError(f"{self.out} holds a finished run; choose another --out, or --overwrite, or --resume")
         if self.last.exists() and not (finished or self.config.resume or self.config.overwrite):
-            raise UserError(f"{self.out} holds an unfinished run; go on with --resume, or start anew with --overwrite")
+            raise UserError(f"{self.out} holds an unfinished run; go on with --resume, or start again with --overwrite")
 
     def _compare(self, checkpoint: dict[str, Any]) -> None:
         """Refuse other settings than the checkpoint's before anything is written, and say what a change does."""

@@ -52,18 +52,18 @@ class NgramSettings:
         for name in ("words", "letters"):
             sizes = tuple(getattr(self, name))
             if len(sizes) != 2 or not all(isinstance(size, int) for size in sizes) or not 1 <= sizes[0] <= sizes[1] < 9:
-                raise UserError(f"ngrams transform: {name} must be two sizes in 1..8, [from, to], got {list(sizes)}")
+                raise UserError(f"tfidf transform: {name} must be two sizes in 1..8, [from, to], got {list(sizes)}")
             object.__setattr__(self, name, sizes)
         if not 0 < self.share < 1:
-            raise UserError(f"ngrams transform: share must be between 0 and 1, got {self.share}")
+            raise UserError(f"tfidf transform: share must be between 0 and 1, got {self.share}")
         for name, most in (("vocabulary", 2**20), ("min_count", 2**20), ("max_length", 8192)):
             value = getattr(self, name)
             if not isinstance(value, int) or not 1 <= value <= most:
-                raise UserError(f"ngrams transform: {name} must be an integer in 1..{most}, got {value!r}")
+                raise UserError(f"tfidf transform: {name} must be an integer in 1..{most}, got {value!r}")
         if not 0 <= self.word_dropout < 1:
-            raise UserError(f"ngrams transform: word_dropout must be in 0..1, got {self.word_dropout}")
+            raise UserError(f"tfidf transform: word_dropout must be in 0..1, got {self.word_dropout}")
         if not isinstance(self.phrases, bool):
-            raise UserError(f"ngrams transform: phrases must be true or false, got {self.phrases!r}")
+            raise UserError(f"tfidf transform: phrases must be true or false, got {self.phrases!r}")
 
     @staticmethod
     def make(values: Mapping[str, Any]) -> "NgramSettings":
@@ -71,7 +71,7 @@ class NgramSettings:
         known = {field.name for field in fields(NgramSettings)}
         for name in values:
             if name not in known:
-                raise UserError(f"ngrams transform has no setting {name!r}{nearest(name, known)}")
+                raise UserError(f"tfidf transform has no setting {name!r}{nearest(name, known)}")
         return NgramSettings(**values)
 
 
@@ -130,7 +130,7 @@ class NgramTransform(Transform):
     def size(self) -> int:
         """Number of n-grams in the vocabulary."""
         if self.vocabulary is None:
-            raise UserError("this text transform knows no n-grams yet: call fit with the training texts first")
+            raise UserError("this text transform is not fitted yet: call fit with the training texts first")
         return len(self._idf)
 
     def fit(self, samples: Iterable[str]) -> None:

@@ -161,7 +161,7 @@ class TextTransform(Transform):
         """
         if phrases and not self.settings.phrases:
             raise UserError(
-                "text: the encoder gives phrases, its transform does not find them: set transform: {phrases: true}"
+                "text: the encoder returns phrases, its transform does not detect them: set transform: {phrases: true}"
             )
         return phrases
 

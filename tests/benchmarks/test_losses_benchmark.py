@@ -58,7 +58,7 @@ def test_memory_is_what_a_side_holds() -> None:
         assert growth(_known, side, False) / 2**20 == pytest.approx(mib, abs=4)
 
 
-def test_a_missed_bound_and_a_difference_are_said() -> None:
+def test_missed_bounds_and_differences_are_reported() -> None:
     row = measure(_known(True), {"ours": 2**20, "peer": 4 * 2**20}, 3)
     assert row["gradient_difference"] == pytest.approx(0.1 / 1.1)
     assert row["memory_ratio"] == 0.25

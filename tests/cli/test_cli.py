@@ -129,7 +129,9 @@ def test_embed_and_search(run: Path, tmp_path: Path) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
-def test_where_to_write_is_asked_before_the_work(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_path_is_checked_before_the_work(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     quick = ["--task", "retrieval", "--bootstrap", "10"]
     deep = tmp_path / "not" / "yet" / "there"
     wanted = ["--json", str(deep / "out.json"), "--picture", str(deep / "out.png")]
@@ -146,7 +148,9 @@ def test_where_to_write_is_asked_before_the_work(run: Path, tmp_path: Path, caps
     assert "out.json" in one_line(capsys)
 
 
-def test_a_bundle_beside_files_of_somebody_else(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_ignores_other_files_in_its_parent_folder(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(run / "bundle", tmp_path / "bundle")
     (tmp_path / "config.yaml").write_text("- no\n- run\n")
     config = tmp_path / "bundle" / "config.json"

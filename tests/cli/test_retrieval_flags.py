@@ -107,7 +107,7 @@ def test_every_flag(
         ),
     ],
 )
-def test_what_is_refused(
+def test_invalid_arguments_are_errors(
     bundles: list[str], table: list[str], flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", bundles[0], *table, *flags]) == 2

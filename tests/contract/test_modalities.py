@@ -213,7 +213,7 @@ def test_features_are_deterministic_and_leave_the_sample_unchanged(case: Case) -
         assert pickle.dumps(sample) == before
 
 
-def test_a_batch_gives_what_single_samples_give(case: Case) -> None:
+def test_a_batch_equals_single_samples(case: Case) -> None:
     """Padding changes nothing, and rows do not see each other."""
     together = case.encoder(case.inputs())
     for row, sample in enumerate(case.samples):
@@ -255,7 +255,7 @@ def test_junk_is_a_bad_sample(case: Case, junk: object) -> None:
     ],
     ids=["encoder", "argument", "setting"],
 )
-def test_what_is_unknown_is_named(case: Case, call: Callable[[Case], object]) -> None:
+def test_unknown_arguments_are_named(case: Case, call: Callable[[Case], object]) -> None:
     with pytest.raises(UserError, match=r"no.such") as caught:
         call(case)
     assert "\n" not in str(caught.value)

@@ -59,7 +59,7 @@ def test_something_is_learnt_from_negatives(objective: Objective) -> None:
         assert leaf.grad.any()
 
 
-def test_no_rows_are_no_accident(objective: Objective) -> None:
+def test_empty_batches_give_zero_loss(objective: Objective) -> None:
     """A step in which no sample has both sides still runs backward, so that processes stay in step."""
     a, b = side(objective, 0), side(objective, 0)
     loss = objective(a, b, torch.zeros(0, dtype=torch.int64)).loss

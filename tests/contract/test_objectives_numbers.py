@@ -91,7 +91,7 @@ def test_gradients_by_finite_differences(name: str, groups: Tensor | None) -> No
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("which", [0, 1], ids=["a", "b"])
-def test_what_is_not_finite_is_refused_or_has_a_meaning(objective: Objective, bad: float, which: int) -> None:
+def test_non_finite_values_are_errors_or_defined(objective: Objective, bad: float, which: int) -> None:
     """Never a loss of NaN: training would go on with weights of NaN."""
     for name in FIELDS:
         pair = [changed(one, Tensor.clone) for one in sides(objective)]
@@ -108,7 +108,7 @@ def test_what_is_not_finite_is_refused_or_has_a_meaning(objective: Objective, ba
         assert "finite" in message
 
 
-def test_what_stands_in_a_pad_changes_nothing(objective: Objective) -> None:
+def test_values_in_padding_are_ignored(objective: Objective) -> None:
     def padded(one: Embedding, more: int, filler: float) -> Embedding:
         def pad(levels: Tokens | None) -> Tokens | None:
             if levels is None:
@@ -203,7 +203,7 @@ def test_exchanging_the_sides_is_nothing(name: str) -> None:
         assert_close(objective(b, a, groups).loss, objective(a, b, groups).loss, rtol=1e-4, atol=1e-5)
 
 
-def test_nothing_that_comes_in_is_changed(objective: Objective) -> None:
+def test_inputs_are_not_modified(objective: Objective) -> None:
     objective.train()
     a, b = (changed(one, Tensor.clone) for one in sides(objective))
     before = [changed(one, Tensor.clone) for one in (a, b)]

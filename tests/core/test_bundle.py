@@ -118,6 +118,6 @@ def test_damage_is_named_in_one_line(saved: Path, damage: object, message: str) 
     assert "\n" not in str(caught.value)
 
 
-def test_nothing_in_it_is_a_pickle(saved: Path) -> None:
+def test_a_bundle_contains_no_pickle(saved: Path) -> None:
     kinds = {path.suffix for path in saved.rglob("*") if path.is_file()}
     assert kinds == {".json", ".safetensors", ".md"}

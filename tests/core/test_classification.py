@@ -111,7 +111,7 @@ def test_strings_are_samples_of_a_text_tower(pictures: tuple[Path, Path]) -> Non
         (["a.png", "--prompts", "missing.yaml"], "missing.yaml"),
     ],
 )
-def test_what_is_refused(
+def test_invalid_arguments_are_errors(
     arguments: list[str],
     message: str,
     pictures: tuple[Path, Path],

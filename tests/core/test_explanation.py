@@ -144,7 +144,7 @@ def test_a_picture_is_lit_where_its_patches_are(made: Callable[..., Aligner], tm
     found.draw(tmp_path / "a.svg")
 
 
-def test_what_cannot_be_explained_says_why(made: Callable[..., Aligner]) -> None:
+def test_pairs_that_cannot_be_explained_are_errors(made: Callable[..., Aligner]) -> None:
     pytest.importorskip("rdkit")
     with pytest.raises(UserError, match="objectives that have one: transport, late_interaction, fdt, local"):
         explain(made("molecule", ("clip", {})), PHENOL, TEXTS[0], pair=("molecule", "text"))
@@ -193,7 +193,7 @@ def test_on_the_command_line(made: Callable[..., Aligner], tmp_path: Path, capsy
         assert len(said.splitlines()) == 1
 
 
-def test_what_a_search_found_is_drawn(made: Callable[..., Aligner], tmp_path: Path) -> None:
+def test_search_results_are_drawn(made: Callable[..., Aligner], tmp_path: Path) -> None:
     """Molecules are read from the table itself; files and arrays from the data that was embedded."""
     pytest.importorskip("rdkit")
     model = made("molecule", ("transport", {}))

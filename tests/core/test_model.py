@@ -77,7 +77,7 @@ def test_encode_names_an_item_that_the_transform_refuses() -> None:
         make(("x", "y")).encode("x", [[1.0] * 4] * 3 + [[1.0, 2.0]], batch_size=2)
 
 
-def test_one_item_and_a_column_of_items_are_told_apart(tmp_path: Path) -> None:
+def test_one_item_and_several_items_are_distinguished(tmp_path: Path) -> None:
     model = make(("x", "y"))
     np.save(tmp_path / "row.npy", np.arange(4.0))
     path, raw = str(tmp_path / "row.npy"), (tmp_path / "row.npy").read_bytes()
@@ -101,7 +101,7 @@ def test_encode_leaves_the_model_as_it_was() -> None:
     assert model.training
 
 
-def test_scores_know_their_sides() -> None:
+def test_scores_depend_on_the_direction() -> None:
     model = make(("x", "y"))
     a, b = model.encode("x", list(np.eye(4))), model.encode("y", list(np.eye(4)[:2]))
     assert model.similarity(a, b).shape == (4, 2)

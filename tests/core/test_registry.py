@@ -40,14 +40,14 @@ def test_an_unknown_name_lists_the_nearest() -> None:
         registry.load("modalities", "imgae")
 
 
-def test_an_unknown_modality_names_the_ways_to_add_one() -> None:
+def test_an_unknown_modality_explains_how_to_add_one() -> None:
     with pytest.raises(
         UserError, match=r"no modality called 'audio' \(known: .*use the modality vector.*--plugin FILE$"
     ):
         registry.load("modalities", "audio")
 
 
-def test_a_stranger_registers(site: Path) -> None:
+def test_an_external_package_registers_a_modality(site: Path) -> None:
     distribution(site, "stranger", "[mmalign.objectives]\nmine = stranger_a:THING\n", stranger_a="THING = 7\n")
     assert registry.load("objectives", "mine") == 7
 

@@ -141,7 +141,7 @@ def test_captions_are_drawn_evenly_and_anew_each_epoch(
     assert all((batch.inputs["text"]["x"] == 0).all() for batch in held.val_dataloader())
 
 
-def test_rows_that_lack_a_side(tmp_path: Path, png: Any) -> None:
+def test_rows_that_lack_a_tower(tmp_path: Path, png: Any) -> None:
     from mmalign import registry
 
     (tmp_path / "a.png").write_bytes(png(6))

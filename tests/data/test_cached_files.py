@@ -115,7 +115,7 @@ def test_other_versions_are_other_keys(tmp_path: Path, png: Any, monkeypatch: py
     assert CachedFiles(modality, cache).key(png(1)) != key
 
 
-def test_a_file_beside_is_part_of_the_key(tmp_path: Path) -> None:
+def test_sidecar_files_are_part_of_the_key(tmp_path: Path) -> None:
     echo = registry.load("modalities", "echo")
     clip, beside = tmp_path / "a.npy", tmp_path / "a.json"
     np.save(clip, np.zeros((4, 16, 16), np.uint8))

@@ -34,7 +34,7 @@ def test_clean_data(pictures: Path, modalities: dict[str, Modality], tmp_path: P
     assert json.loads(json.dumps(report.to_json()))["bad"] == 0
 
 
-def test_what_is_wrong_is_counted_and_shown(pictures: Path, modalities: dict[str, Modality], tmp_path: Path) -> None:
+def test_problems_are_counted_and_shown(pictures: Path, modalities: dict[str, Modality], tmp_path: Path) -> None:
     (tmp_path / "5.png").write_text("not a [picture]")
     (tmp_path / "9.png").unlink()
     text = pictures.read_text().replace("11.png,picture 11,class 3", "11.png,picture 11,class 3,more")

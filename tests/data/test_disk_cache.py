@@ -50,7 +50,7 @@ def test_processes(tmp_path: Path, method: str) -> None:
     assert cache.get("own") == b"1"
 
 
-def test_it_travels(tmp_path: Path) -> None:
+def test_cache_survives_pickling(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path)
     cache.put("a", b"1")
     assert pickle.loads(pickle.dumps(cache)).get("a") == b"1"

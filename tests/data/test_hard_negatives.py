@@ -92,7 +92,7 @@ def test_rows_without_the_side_have_no_neighbours(
     assert table.tolist() == [[2, 3], [-1, -1], [3, 0], [2, 0]]
 
 
-def test_what_cannot_be_compared_says_so(pictures: Path, modalities: dict[str, Modality]) -> None:
+def test_a_modality_without_neighbours_is_an_error(pictures: Path, modalities: dict[str, Modality]) -> None:
     with pytest.raises(UserError, match="'image' does not support HardNegatives"):
         prepared(pictures, modalities, hard_negatives="image").train_dataloader()
     with pytest.raises(UserError, match="no tower 'picture'"):

@@ -216,7 +216,7 @@ def test_the_limit_is_of_the_whole_table_and_counted_once(
         Dataset.open(config, modalities, splits=["validation"])
 
 
-def test_rows_without_an_asked_tower_are_left_out_and_counted_apart(
+def test_rows_without_a_required_tower_are_excluded_and_counted(
     pictures: Path, modalities: dict[str, Modality], caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = pictures.read_text().splitlines()
@@ -263,7 +263,7 @@ def test_a_decoder_that_breaks_is_a_bad_row(
     assert rejected.reason == "expected a readable sample, got ZeroDivisionError: at the header"
 
 
-def test_what_a_transform_refuses_is_named_by_its_row(tmp_path: Path) -> None:
+def test_errors_of_a_transform_name_the_row(tmp_path: Path) -> None:
     """The width is learnt from the training rows: a held-out vector of another one must say which row it is."""
     rows = [{"vec": [1.0, float(n)], "other": [0.0, float(n)], "split": "train"} for n in range(6)]
     rows.append({"vec": [1.0, 2.0, 3.0], "other": [0.0, 1.0], "split": "validation"})
@@ -292,7 +292,7 @@ def test_only_wanted_splits_are_decoded(pictures: Path, modalities: dict[str, Mo
         data.read("train")
 
 
-def test_nothing_is_decoded_twice(
+def test_each_sample_is_decoded_once(
     pictures: Path, modalities: dict[str, Modality], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image, seen = modalities["image"], []
@@ -326,9 +326,7 @@ def test_one_side_and_labels_for_zero_shot(pictures: Path, modalities: dict[str,
             TrainingData(data, {"image": modalities["image"].transform("convnet", {}, size=8)}).train_dataloader()
 
 
-def test_a_tower_more_than_asked_for_is_left_out_and_a_typo_is_not(
-    pictures: Path, modalities: dict[str, Modality]
-) -> None:
+def test_extra_towers_are_ignored_and_misspelt_ones_are_errors(pictures: Path, modalities: dict[str, Modality]) -> None:
     data = Dataset.open(DataConfig(manifest=str(pictures), columns=COLUMNS), {"image": modalities["image"]})
     assert set(data.split("all").records[0].values) == {"image"}
     wrong = DataConfig(manifest=str(pictures), columns={"imge": "file", "text": "text"})

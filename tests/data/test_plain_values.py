@@ -70,7 +70,7 @@ def test_dataclasses_that_are_named() -> None:
     "value",
     [object(), {1: 2}, {1, 2}, np.array([{}], dtype=object), np.zeros(1, dtype=[("x", "f4")]), Stranger(), lambda: 0],
 )
-def test_what_is_not_encoded(value: Any) -> None:
+def test_unsupported_values_are_not_encoded(value: Any) -> None:
     assert to_bytes(value, [Cloud]) is None
 
 

@@ -182,7 +182,7 @@ def test_a_company_grows_by_whoever_is_nearest_to_one_of_it() -> None:
     assert found == [0, 1, 4, 2, 3, 5], "0 brings 1, which brings its own nearest before 0's second"
 
 
-def test_a_share_of_the_rows_brings_others() -> None:
+def test_a_fraction_of_the_rows_has_hard_negatives_in_its_batch() -> None:
     rows = 4000
     table = np.arange(rows)[:, None] ^ 1  # couples
     for share in (0.0, 0.25, 1.0):

@@ -53,7 +53,7 @@ def test_alternatives_become_one_item(model: Aligner, data: Dataset) -> None:
     assert "of words" in found.provenance["protocol"]["average"]
 
 
-def test_what_has_no_mean_is_refused_and_variances_have_one() -> None:
+def test_averaging_tokens_is_an_error_and_variances_are_averaged() -> None:
     two, rows = torch.eye(2), torch.tensor([4, 4])
     wide = Embedding(two, log_variance=torch.tensor([[0.0, 1.0], [2.0, 1.0]]))
     found = averaged(EmbeddedSplit(wide, rows)).embedding.log_variance
@@ -91,7 +91,7 @@ def test_another_bundle_is_refused(model: Aligner, data: Dataset, tmp_path: Path
     EmbeddingTable.of(embedded, data.split("test").records).require_bundle("xyz")  # of unknown origin: the user's word
 
 
-def test_a_split_without_that_side(model: Aligner, data: Dataset) -> None:
+def test_a_split_without_that_tower_is_an_error(model: Aligner, data: Dataset) -> None:
     with pytest.raises(UserError, match="no record of split 'validation'"):
         embed_split(model, data, "left", "validation")
 
@@ -117,7 +117,7 @@ GOOD = {"id": ["a", "b"], "tower": ["left", "left"], "alternative": [0, 0], "loc
         ({"alternative": ["first", "second"]}, "expected the column types"),
     ],
 )
-def test_files_of_strangers(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_foreign_files_are_rejected(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     columns = {name: value for name, value in (GOOD | change).items() if value is not None}
     pq.write_table(pa.table(columns), tmp_path / "odd.parquet")
     with pytest.raises(UserError, match=message):

@@ -31,7 +31,7 @@ def unsure() -> Aligner:
     )
 
 
-def test_zero_shot_knows_its_variance(unsure: Aligner, paired: Make) -> None:
+def test_zero_shot_reports_the_variance(unsure: Aligner, paired: Make) -> None:
     rng = np.random.default_rng(0)
     rows = [{"left": rng.standard_normal(8).tolist(), "label": name} for name in ("disc", "cat") * 20]
     data = paired(rows, ("left",))

@@ -142,7 +142,7 @@ def test_everything_ends_with_a_killed_owner() -> None:
         (["-c", ""], {"PYTHONPATH": "other"}, "the imported torch is not the one in"),
     ],
 )
-def test_what_needs_a_fresh_interpreter_is_refused(
+def test_code_that_needs_a_new_interpreter_is_an_error(
     arguments: list[str], environment: dict[str, str], reason: str, forked_python: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "other" / "torch").mkdir(parents=True)

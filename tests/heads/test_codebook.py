@@ -64,7 +64,7 @@ def test_forward_is_grounding_and_the_direction_of_the_mixture() -> None:
     assert (soft > 0).all()
 
 
-def test_what_stands_in_a_pad_changes_nothing() -> None:
+def test_values_in_padding_are_ignored() -> None:
     book, queries = Codebook(8, CodebookConfig(codes=9, temperature=0.5, mode="learnt")), QueryHead(8, 8)
     narrow = tokens(3, 1, 0)
     wide = Tokens(F.pad(narrow.values, (0, 0, 0, 4), value=math.nan), F.pad(narrow.mask, (0, 4)))

@@ -75,7 +75,7 @@ def test_only_what_is_needed_is_built_and_made(needs: set[str]) -> None:
 
 @pytest.mark.parametrize("needs", NEEDS, ids=lambda needs: "-".join(sorted(needs)))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
-def test_no_rows_have_the_fields_that_rows_have(needs: set[str], dtype: torch.dtype) -> None:
+def test_an_empty_batch_has_all_fields(needs: set[str], dtype: torch.dtype) -> None:
     """Processes gather what they have: one without rows must bring the same tensors as the others."""
     made, codes, given = heads(needs).to(dtype), book().to(dtype), features()
     given = Features(given.vector.to(dtype), given.tokens.to(dtype), given.parts.to(dtype))
@@ -94,7 +94,7 @@ def test_no_rows_of_a_bag_have_a_log_variance_too() -> None:
     assert described(made.empty(torch.device("cpu"), "", None)) == described(rows)
 
 
-def test_without_a_vector_of_its_own_it_has_what_stands_for_it() -> None:
+def test_an_encoder_without_vector_uses_its_tokens() -> None:
     given, codes = features(), book()
     for name in ("tokens", "parts"):
         made = heads({name})(given)
@@ -150,7 +150,7 @@ def test_impossible_needs_are_named(needs: set[str], encoder: Encoder, message: 
         heads(needs, encoder)
 
 
-def test_what_an_encoder_did_not_give_is_named() -> None:
+def test_missing_encoder_outputs_are_named() -> None:
     with pytest.raises(UserError, match="needs parts, and the encoder returned none"):
         heads({"parts"})(Features(torch.randn(2, 6), level(2, 5, 3)))
     for need in ("tokens", "codes"):

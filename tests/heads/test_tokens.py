@@ -55,7 +55,7 @@ def test_a_token_of_zeros_stays_and_has_a_finite_gradient() -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0)], ids=str)
-def test_no_sample_and_no_token(shape: tuple[int, int]) -> None:
+def test_an_empty_batch_gives_empty_outputs(shape: tuple[int, int]) -> None:
     head = TokenHead(8, 4)
     found = head(Tokens(torch.zeros(*shape, 8), torch.ones(shape, dtype=torch.bool)))
     assert found.values.shape == (*shape, 4)

@@ -139,7 +139,7 @@ def side(rows: int, seed: int, dtype: torch.dtype = torch.float64) -> Embedding:
     return Embedding(vector, log_variance=draw(rows, 6, seed=seed + 70).to(dtype).requires_grad_())
 
 
-def test_the_objective_is_the_mean_of_what_is_asked_for() -> None:
+def test_the_objective_is_the_mean_of_the_selected_losses() -> None:
     a, b = side(5, 0), side(5, 1)
     wanted = {
         "cosine": 1 - (a.vector * b.vector).sum(1).mean(),
@@ -203,7 +203,7 @@ def test_half_precision_and_autocast(match: str) -> None:
         torch.testing.assert_close(left, right, rtol=0.0, atol=0.0)
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_invalid_arguments_are_errors() -> None:
     tokens, mask = bags([2, 3])
     zero, bad = torch.zeros(2, 3), torch.full((2, 3), math.nan)
     narrow = Embedding(torch.eye(2))

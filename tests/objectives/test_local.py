@@ -121,7 +121,7 @@ def test_lengths_of_tokens_order_and_sides_are_nothing() -> None:
         torch.testing.assert_close(there, here, rtol=1e-12, atol=1e-12, msg=lambda text, n=name: f"{n}: {text}")
 
 
-def test_nothing_is_compared_across_samples_and_those_without_a_side_do_not_count() -> None:
+def test_samples_are_independent_and_incomplete_ones_are_ignored() -> None:
     (a, mask_a), (b, mask_b) = tokens(LENGTHS[0]), tokens(LENGTHS[1], seed=1)
     alone = [local_alignment_loss(a[i : i + 1], mask_a[i : i + 1], b[i : i + 1], mask_b[i : i + 1]) for i in (0, 2, 4)]
     torch.testing.assert_close(local_alignment_loss(a, mask_a, b, mask_b), torch.stack(alone).mean())
@@ -179,7 +179,7 @@ def test_half_precision_and_autocast(dtype: torch.dtype) -> None:
         torch.testing.assert_close(left, right, rtol=0.0, atol=0.0)
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_invalid_arguments_are_errors() -> None:
     (a, mask_a), (b, mask_b) = tokens([2, 3]), tokens([2, 1], seed=1)
     bad, negative = a.clone(), torch.ones(2, 3)
     bad[0, 0, 0], negative[1, 0] = math.nan, -1.0

@@ -77,7 +77,7 @@ def test_comasked_compares_each_token_with_itself_where_both_are_masked() -> Non
 
 
 @pytest.mark.parametrize("function", [masked_error, masked_chamfer])
-def test_nothing_masked_is_no_loss_with_a_finite_gradient(function: Any) -> None:
+def test_without_masked_tokens_the_loss_is_zero(function: Any) -> None:
     told, mask = draw(2, 3, 6).requires_grad_(), torch.zeros(2, 3, dtype=torch.bool)
     loss = function(told, draw(2, 3, 6, seed=1), mask).sum()
     loss.backward()
@@ -85,7 +85,7 @@ def test_nothing_masked_is_no_loss_with_a_finite_gradient(function: Any) -> None
     assert (told.grad == 0).all()
 
 
-def test_nothing_masked_in_both_views_is_no_loss_with_a_finite_gradient() -> None:
+def test_without_tokens_masked_in_both_views_the_loss_is_zero() -> None:
     told = torch.zeros(1, 2, 3, requires_grad=True)
     loss = comasked_distance(told, told.detach(), torch.tensor([[True, False]]), torch.tensor([[False, True]])).sum()
     loss.backward()

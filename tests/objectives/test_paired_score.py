@@ -63,7 +63,7 @@ def test_equals_the_diagonal(name: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_nothing_to_score(name: str) -> None:
+def test_empty_embeddings_give_no_scores(name: str) -> None:
     none = slice(0, 0)
     assert OBJECTIVES[name].similarity_pairwise(side(3, 4, 0, "x")[none], side(3, 4, 1, "y")[none]).shape == (0,)
 

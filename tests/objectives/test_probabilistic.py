@@ -189,7 +189,7 @@ def test_extreme_log_variances_are_finite_and_may_come_back(
 
 
 @EITHER
-def test_a_log_variance_keeps_its_digits_beside_a_shorter_vector(
+def test_a_log_variance_keeps_its_precision_next_to_a_float32_vector(
     kind: type[PcmeppObjective] | type[ProlipObjective],
 ) -> None:
     a, b = side(1, dtype=torch.float32), side(2, dtype=torch.float32)

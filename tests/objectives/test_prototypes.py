@@ -165,7 +165,7 @@ def test_small_batches_run_backward(rows: int) -> None:
     assert all(term.isfinite() and not term.requires_grad for term in output.terms.values())
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_invalid_arguments_are_errors() -> None:
     scores = torch.zeros(3, 4)
     for call, match in [
         (lambda: prototype_codes(scores[0]), "rows, prototypes"),

@@ -31,7 +31,7 @@ def test_views_equal_their_definition() -> None:
     assert_close(view_rows(*(side.float() for side in sides)).mean(), torch.tensor(expected, dtype=torch.float32))
 
 
-def test_no_gradient_reaches_what_is_foretold() -> None:
+def test_no_gradient_reaches_the_predicted_view() -> None:
     a, b, told_a, told_b = (draw(4, 3, seed=seed).requires_grad_() for seed in range(4))
     view_rows(a, b, told_a, told_b).sum().backward()
     assert a.grad is None

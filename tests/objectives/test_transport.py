@@ -106,7 +106,9 @@ def test_a_word_without_a_counterpart_may_be_left_out() -> None:
 
 @pytest.mark.parametrize("cells", [1, 200, 2**20])
 @pytest.mark.parametrize("named", [EXACT, {}, {"epsilon": 0.01}, {"rho_b": 0.3}], ids=str)
-def test_a_pair_does_not_know_of_the_others(cells: int, named: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_do_not_depend_on_the_rest_of_the_batch(
+    cells: int, named: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Score and gradient of each pair are what they are alone, whatever the batch, the padding and the tile are."""
     monkeypatch.setitem(module.CELLS, "cpu", cells)
     objective = TransportObjective(**named)
@@ -236,7 +238,9 @@ def test_a_sample_without_tokens_scores_nothing_and_learns_nothing() -> None:
 
 @pytest.mark.parametrize("shape", [(0, 3, 2, 4), (2, 0, 3, 4), (2, 3, 0, 4), (2, 3, 2, 0), (0, 0, 0, 0)], ids=str)
 @pytest.mark.parametrize("cells", [1, 2**20])
-def test_no_sample_and_no_token(shape: tuple[int, ...], cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_batch_gives_empty_outputs(
+    shape: tuple[int, ...], cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(module.CELLS, "cpu", cells)
     n, rows, m, columns = shape
     a, b = torch.ones(n, rows, 4, requires_grad=True), torch.ones(m, columns, 4)
@@ -262,7 +266,7 @@ def test_closed_forms_at_the_greatest_scale(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_what_is_not_finite_is_refused(bad: float) -> None:
+def test_non_finite_values_are_errors(bad: float) -> None:
     """Where the other side has no token too: its own score would be 0 times NaN."""
     a, b = level(2, 2), level(0, 0, seed=1, pad=2)
     values = a.values.detach().clone()

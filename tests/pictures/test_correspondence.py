@@ -21,7 +21,7 @@ ATOMS = TokenLabels(("C1", "C2", "O3"), np.eye(3))
 WORDS = TokenLabels(("the", "methyl", "hydroxy", "group"), np.eye(4), spelled=True)
 
 
-def test_words_that_say_most_come_first_by_a_loop() -> None:
+def test_words_are_ordered_by_information() -> None:
     table = torch.rand(3, 4, dtype=torch.float64)
     table[:, 0] = table[:, 1:].sum(1)  # goes where all mass goes: it says nothing
     found = attributions(table, ATOMS, WORDS)
@@ -58,7 +58,7 @@ def test_a_phrase_is_one_answer_of_several_words() -> None:
     assert [(one.word, one.units) for one in found] == [("a red", (0, 1)), ("disc", (2,))]
 
 
-def test_where_nothing_tells_words_apart_the_one_with_most_mass_is_first() -> None:
+def test_uninformative_words_are_ordered_by_mass() -> None:
     one_atom = TokenLabels(("C1",), np.eye(1))
     found = attributions(torch.tensor([[0.1, 0.2, 0.6, 0.1]]), one_atom, WORDS, most=2)
     assert [one.word for one in found] == ["hydroxy", "methyl"]

@@ -16,7 +16,7 @@ def test_panels_and_curves() -> None:
     assert list(figure.axes[0].lines[0].get_xdata()) == [0, 1, 2]
 
 
-def test_nothing_to_draw() -> None:
+def test_results_without_curves_cannot_be_drawn() -> None:
     for curves in ({}, {"hit@1": {}}):
         with pytest.raises(UserError, match="expected at least one metric"):
             ladders(curves)

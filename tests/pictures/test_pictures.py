@@ -176,7 +176,7 @@ def test_any_script_and_any_sign(tmp_path: Path) -> None:
     assert label("$5 and\n  $6") == r"\$5 and \$6"
 
 
-def test_no_window_and_no_pyplot(tmp_path: Path) -> None:
+def test_no_window_is_opened(tmp_path: Path) -> None:
     program = (
         "import sys, torch; from mmalign.pictures import save, similarity_matrix\n"
         f"save(similarity_matrix(torch.eye(2), ['a', 'b'], ['a', 'b']), {str(tmp_path / 'a.png')!r})\n"

@@ -76,7 +76,7 @@ def test_dots_and_their_intervals() -> None:
         lambda: dots([], xlabel="x"),
     ],
 )
-def test_nothing_to_draw(wrong: Callable[[], Any]) -> None:
+def test_results_without_curves_cannot_be_drawn(wrong: Callable[[], Any]) -> None:
     with pytest.raises(UserError, match="expected"):
         wrong()
 

@@ -18,7 +18,7 @@ def test_every_value_and_the_mean_are_drawn() -> None:
     assert abs(heights).max() < 0.5
 
 
-def test_nothing_to_draw() -> None:
+def test_results_without_curves_cannot_be_drawn() -> None:
     for rows in ({}, {"a": []}):
         with pytest.raises(UserError, match="expected at least one row"):
             strips(rows, xlabel="x")

@@ -29,7 +29,7 @@ def mmalign(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_list_shows_the_stranger(installed: Path) -> None:
+def test_list_shows_the_external_modality(installed: Path) -> None:
     listed = json.loads(mmalign(installed, "list", "--json").stdout)
     assert listed["modalities"]["tone"]["from"] == "toy-tones"
     assert listed["objectives"]["margin"]["about"].startswith("Hinge")
@@ -47,7 +47,7 @@ def test_it_trains_and_is_measured(installed: Path, tmp_path: Path) -> None:
     assert scores["top1"] > 0.6, "ten pitches: chance is 0.1"
 
 
-def test_without_it_the_name_is_unknown(tmp_path: Path) -> None:
+def test_an_uninstalled_modality_is_unknown(tmp_path: Path) -> None:
     failed = mmalign(tmp_path, "train", str(TOY / "recipe.yaml"), "--out", str(tmp_path / "run"))
     assert failed.returncode == 2
     assert "no source called 'tones'" in failed.stderr or "no modality called 'tone'" in failed.stderr

@@ -21,7 +21,7 @@ BRIEF = [
 
 
 @pytest.mark.parametrize("recipe", [name for name in recipes.names() if name.startswith("ecg-text/")])
-def test_trains_as_it_stands(recipe: str, tmp_path: Path) -> None:
+def test_trains_without_changes(recipe: str, tmp_path: Path) -> None:
     train(recipe, [*BRIEF, f"--out={tmp_path}"])
     model = mmalign.load(tmp_path)
     sentences = ["wide QRS complexes", "a normal heart"]

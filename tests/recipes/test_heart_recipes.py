@@ -23,7 +23,7 @@ STEPS = ["--data.batch_size=12", "--trainer.max_epochs=1", "--trainer.log_every_
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_trains_as_it_stands(recipe: str, tmp_path: Path) -> None:
+def test_trains_without_changes(recipe: str, tmp_path: Path) -> None:
     train(recipe, [f"--data.options={HEARTS}", *STEPS, "--trainer.limit_train_batches=3", f"--out={tmp_path}"])
     columns = logged(tmp_path)
     assert len(columns["train/loss"]) == 3

@@ -35,7 +35,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("recipe", [name for name in recipes.names() if name.startswith("molecule-text/")])
-def test_trains_as_it_stands(recipe: str, table: Path, tmp_path: Path) -> None:
+def test_trains_without_changes(recipe: str, table: Path, tmp_path: Path) -> None:
     data = ["--data.source=manifest", f"--data.manifest={table}", "--data.columns={molecule: molecule, text: text}"]
     train(
         recipe,

@@ -23,7 +23,7 @@ NAMES = [name for name in recipes.names() if name.startswith("pointcloud")]
 
 
 @pytest.mark.parametrize("recipe", NAMES)
-def test_trains_as_it_stands_and_embeds(recipe: str, tmp_path: Path) -> None:
+def test_trains_and_embeds_without_changes(recipe: str, tmp_path: Path) -> None:
     tiny = {} if recipe.endswith("features") else TINY
     size = {"model.dim": 32} if recipe.startswith("pointcloud/") else {}
     run = mmalign.train(recipe, {**BRIEF, **tiny, **size}, out=tmp_path / "run")

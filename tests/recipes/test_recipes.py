@@ -37,7 +37,7 @@ def logged(out: Path) -> dict[str, list[float]]:
     "recipe",
     [name for name in recipes.names() if name.startswith("image-text/") and name != "image-text/open_clip"],
 )  # of a pretrained model: test_open_clip.py
-def test_trains_as_it_stands(recipe: str, tmp_path: Path) -> None:
+def test_trains_without_changes(recipe: str, tmp_path: Path) -> None:
     train(recipe, [*BRIEF, f"--out={tmp_path}"])
     columns = logged(tmp_path)
     assert len(columns["train/loss"]) == 3

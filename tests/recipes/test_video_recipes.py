@@ -34,7 +34,7 @@ def test_the_recipes_are_there() -> None:
 
 
 @pytest.mark.parametrize("recipe", NAMES)
-def test_trains_as_it_stands_and_embeds(recipe: str, tmp_path: Path) -> None:
+def test_trains_and_embeds_without_changes(recipe: str, tmp_path: Path) -> None:
     run = mmalign.train(recipe, BRIEF, out=tmp_path / "run")
     vector = mmalign.load(run.bundle).encode("video", [clip_file(tmp_path)]).vector
     assert vector.isfinite().all()

@@ -64,7 +64,7 @@ def test_training_stops_when_no_epoch_is_better(tmp_path: Path) -> None:
         ({"keep": "best", "monitor": "val/los"}, "no value called 'val/los'; did you mean 'val/loss'"),
     ],
 )
-def test_what_cannot_be_monitored(tmp_path: Path, settings: dict[str, Any], words: str) -> None:
+def test_an_unknown_monitor_is_an_error(tmp_path: Path, settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         train(tmp_path / "run", **settings)
 

@@ -64,7 +64,7 @@ def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
         (["--trainer.callbacks", "LearningRateFinder"], "compare learning rates by short runs"),
     ],
 )
-def test_what_lightning_refuses_is_one_line(
+def test_errors_of_lightning_are_one_line(
     flags: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", "image-text/demo", *flags, "--out", str(tmp_path / "run")]) == 2

@@ -23,7 +23,7 @@ def mixing(**settings: float) -> Mixup:
     return Mixup(MixupConfig("image", **settings), MODALITIES, PairSum([PairConfig("image", "text", "pcmepp")]))
 
 
-def test_what_a_row_is_made_of_is_what_its_labels_say() -> None:
+def test_mixing_weights_equal_the_label_weights() -> None:
     torch.manual_seed(0)
     rows = [0, 2, 3, 5, 6, 7, 9]
     given = batch(rows)
@@ -44,7 +44,7 @@ def test_what_a_row_is_made_of_is_what_its_labels_say() -> None:
     assert not given.mixed, "the batch that came is left as it is"
 
 
-def test_both_ways_of_mixing_keep_the_share_that_they_report() -> None:
+def test_mixing_reports_the_fraction_that_it_keeps() -> None:
     torch.manual_seed(0)
     pixels = torch.cat([torch.zeros(400, 1, 16, 16), torch.full((400, 1, 16, 16), 200.0)]).to(torch.uint8)
     partners = torch.arange(800).flip(0)
@@ -61,7 +61,7 @@ def test_both_ways_of_mixing_keep_the_share_that_they_report() -> None:
     assert (again == mixed).all()
 
 
-def test_nothing_to_mix() -> None:
+def test_batches_without_partners_are_not_mixed() -> None:
     assert not mixing(fraction=0.0)(batch([0, 1])).mixed
     empty = batch([0, 1])
     empty.inputs.pop("image")
@@ -80,7 +80,7 @@ def test_nothing_to_mix() -> None:
         (MixupConfig("image", alpha=0.0), PairConfig("image", "text", "pcmepp"), "alpha"),
     ],
 )
-def test_what_cannot_be_mixed_is_refused(config: MixupConfig, pair: PairConfig, said: str) -> None:
+def test_a_modality_without_mixing_is_an_error(config: MixupConfig, pair: PairConfig, said: str) -> None:
     with pytest.raises(UserError, match=said):
         Mixup(config, MODALITIES, PairSum([pair]))
 

@@ -93,7 +93,7 @@ def test_the_batch_size_changes_no_rate_at_the_step_itself(tmp_path: Path) -> No
     torch.testing.assert_close(rates[400][0], rates[200][1], rtol=0.05, atol=0.0)
 
 
-def test_a_longer_run_is_allowed_and_says_what_it_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_longer_run_is_allowed_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     start(out)
     longer = go_on(out, **{"trainer.max_epochs": 3})

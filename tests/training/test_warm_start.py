@@ -38,7 +38,7 @@ def test_architecture_preprocessing_and_weights_come_from_the_bundle(tmp_path: P
     assert "weights" not in fresh.config()["towers"]["y"]
 
 
-def test_another_name_will_do_where_there_is_one_of_the_modality(tmp_path: Path) -> None:
+def test_a_tower_of_another_name_is_used_if_it_is_the_only_one(tmp_path: Path) -> None:
     known = load_warm_start("left", TowerConfig(modality="vector", weights=str(saved(tmp_path, "x"))))
     assert known.tower.args["hidden"] == 3
 

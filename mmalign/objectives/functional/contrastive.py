@@ -47,7 +47,7 @@ def clip_loss(
         where there is no positive at all the loss is zero, with a graph.
 
     Raises:
-        UserError: shapes or groups do not fit, or (on the CPU) NaN or infinity came.
+        UserError: shapes or groups do not fit, or (on the CPU) got NaN or infinity.
 
     Example:
         >>> eye = torch.eye(4)
@@ -94,7 +94,7 @@ def siglip_loss(
         Scalar, in float32 (float64 where an input is). Rows without a positive count: all their pairs are negatives.
 
     Raises:
-        UserError: shapes or groups do not fit, or (on the CPU) NaN or infinity came.
+        UserError: shapes or groups do not fit, or (on the CPU) got NaN or infinity.
 
     Example:
         >>> eye = torch.eye(4)

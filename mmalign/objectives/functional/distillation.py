@@ -74,7 +74,7 @@ def gaussian_kl(mean_p: Tensor, log_variance_p: Tensor, mean_q: Tensor, log_vari
         `(n,)`, not negative, in float32 (float64 where an input is).
 
     Raises:
-        UserError: shapes do not fit, or (on the CPU) NaN or infinity came.
+        UserError: shapes do not fit, or (on the CPU) got NaN or infinity.
 
     Example:
         >>> zero = torch.zeros(1, 3)
@@ -112,7 +112,7 @@ def relation_loss(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
         Scalar, in float32 (float64 where an input is); zero, with a graph, where there is no other row.
 
     Raises:
-        UserError: shapes do not fit, the temperature is not above 0, or (on the CPU) NaN or infinity came.
+        UserError: shapes do not fit, the temperature is not above 0, or (on the CPU) got NaN or infinity.
 
     Example:
         >>> relation_loss(torch.eye(5), torch.eye(5))  # four others, all as far: log 4
@@ -152,6 +152,6 @@ def relation_rows(
 
 
 def refuse_not_finite(what: str, *tensors: Tensor) -> None:
-    """Raise if NaN or infinity came; on the CPU only, because other devices would have to synchronise."""
+    """Raise if got NaN or infinity; on the CPU only, because other devices would have to synchronise."""
     if any(tensor.device.type == "cpu" and not bool(tensor.isfinite().all()) for tensor in tensors):
-        raise UserError(f"{what} expected finite numbers, and NaN or infinity came")
+        raise UserError(f"{what} expected finite numbers, and got NaN or infinity")

@@ -53,7 +53,7 @@ def late_interaction(tokens_a: Tensor, mask_a: Tensor, tokens_b: Tensor, mask_b:
     a = torch.where(mask_a[:, :, None], tokens_a.to(dtype), 0.0)
     b = torch.where(mask_b[:, :, None], tokens_b.to(dtype), 0.0)
     if a.device.type == "cpu" and not (bool(a.isfinite().all()) and bool(b.isfinite().all())):
-        raise UserError("late interaction expected finite tokens wherever the mask is True, NaN or infinity came")
+        raise UserError("late interaction expected finite tokens wherever the mask is True, got NaN or infinity")
     return _LateInteraction.apply(a, mask_a, b, mask_b)  # type: ignore[no-any-return]
 
 

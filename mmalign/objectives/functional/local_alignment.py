@@ -111,7 +111,7 @@ def unit_tokens(name: str, tokens: Tensor, mask: Tensor) -> Tensor:
     check_tokens(name, tokens, mask)
     values = torch.where(mask[:, :, None], tokens.to(torch.promote_types(tokens.dtype, torch.float32)), 0.0)
     if values.device.type == "cpu" and not bool(values.isfinite().all()):
-        raise UserError(f"tower {name}: expected finite tokens wherever the mask is True, NaN or infinity came")
+        raise UserError(f"tower {name}: expected finite tokens wherever the mask is True, got NaN or infinity")
     return F.normalize(values, dim=2, eps=1e-8)
 
 

@@ -36,7 +36,7 @@ def one_to_k_loss(a: Tensor, b: Tensor, scale: Tensor | float, owner: Tensor, *,
         nothing are left out of the mean of `forth`; in `back` they are negatives.
 
     Raises:
-        UserError: shapes do not fit, or (on the CPU) NaN or infinity came, or an owner that is no row of `a`.
+        UserError: shapes do not fit, or (on the CPU) got NaN or infinity, or an owner that is no row of `a`.
 
     Example:
         >>> a, owner = torch.eye(3), torch.tensor([0, 0, 1, 1, 2, 2])

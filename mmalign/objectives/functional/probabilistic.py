@@ -55,7 +55,7 @@ def pcmepp_loss(
         Scalar, in float32 (float64 where an input is); zero, with a graph, where a or b is empty.
 
     Raises:
-        UserError: shapes, groups or targets do not fit, or (on the CPU) NaN or infinity came, or a scale below zero.
+        UserError: shapes, groups or targets do not fit, or (on the CPU) got NaN or infinity, or a scale below zero.
 
     Example:
         >>> eye, sure = torch.eye(3), torch.full((3, 3), -20.0)
@@ -78,7 +78,7 @@ def match_logits(distance: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """`bias - scale distance`, checked: finite values, and a scale of at least zero."""
     logits = bias - scale * distance
     if logits.device.type == "cpu" and not bool(logits.isfinite().all()):
-        raise UserError("PCME++ expected finite means, log-variances, scale and bias, and NaN or infinity came")
+        raise UserError("PCME++ expected finite means, log-variances, scale and bias, and got NaN or infinity")
     if scale.device.type == "cpu" and float(scale.detach()) < 0:
         raise UserError(f"expected a scale of at least zero, got {float(scale.detach())}: it would push pairs apart")
     return logits
@@ -139,7 +139,7 @@ def prolip_loss(
         Scalar, in float32 (float64 where an input is).
 
     Raises:
-        UserError: shapes or groups do not fit, or (on the CPU) NaN or infinity came.
+        UserError: shapes or groups do not fit, or (on the CPU) got NaN or infinity.
 
     Example:
         >>> eye, sure = torch.eye(4), torch.full((4, 4), -20.0)

@@ -25,7 +25,7 @@ def prototype_codes(scores: Tensor, epsilon: float = 0.05) -> Tensor:
         where the scores are).
 
     Raises:
-        UserError: shapes do not fit, epsilon is not above 0, or (on the CPU) NaN or infinity came.
+        UserError: shapes do not fit, epsilon is not above 0, or (on the CPU) got NaN or infinity.
 
     Example:
         >>> prototype_codes(torch.tensor([[1.0, 0.0], [0.9, 0.5]])).round(decimals=2)  # the second gives way
@@ -59,7 +59,7 @@ def prototype_loss(
         Scalar, in float32 (float64 where an input is); zero, with a graph, where there is no row.
 
     Raises:
-        UserError: shapes do not fit, the temperature is not above 0, or (on the CPU) NaN or infinity came.
+        UserError: shapes do not fit, the temperature is not above 0, or (on the CPU) got NaN or infinity.
 
     Example:
         >>> scores, codes = torch.zeros(3, 4), torch.full((3, 4), 0.25)
@@ -76,5 +76,5 @@ def prototype_loss(
     a, b, of_a, of_b = (tensor.to(dtype) for tensor in (scores_a, scores_b, codes_a.detach(), codes_b.detach()))
     total = (of_b * (a / temperature).log_softmax(1)).sum() + (of_a * (b / temperature).log_softmax(1)).sum()
     if total.device.type == "cpu" and not bool(total.isfinite()):
-        raise UserError("prototype_loss expected finite scores and codes, and NaN or infinity came")
+        raise UserError("prototype_loss expected finite scores and codes, and got NaN or infinity")
     return -total / (2 * max(len(a), 1))

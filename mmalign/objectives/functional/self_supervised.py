@@ -29,7 +29,7 @@ def view_rows(a: Tensor, b: Tensor, predicted_a: Tensor, predicted_b: Tensor) ->
         `(n,)`, from -1 to 1, in float32 (float64 where an input is).
 
     Raises:
-        UserError: shapes do not fit, or (on the CPU) NaN or infinity came.
+        UserError: shapes do not fit, or (on the CPU) got NaN or infinity.
 
     Example:
         >>> one, other = torch.eye(2), torch.eye(2).flip(0)

@@ -27,7 +27,7 @@ def similarity_cross_entropy(forth: Tensor, back: Tensor | None = None, *, group
         Scalar, in float32 (float64 where a matrix is); zero, with a graph, for an empty matrix.
 
     Raises:
-        UserError: shapes do not fit, or (on the CPU) NaN or infinity came.
+        UserError: shapes do not fit, or (on the CPU) got NaN or infinity.
 
     Example:
         >>> similarity_cross_entropy(torch.zeros(4, 4))  # log 4
@@ -62,7 +62,7 @@ def partial_similarity_cross_entropy(
         Scalar, in float32 (float64 where a matrix is).
 
     Raises:
-        UserError: shapes do not fit, or (on the CPU) NaN or infinity came.
+        UserError: shapes do not fit, or (on the CPU) got NaN or infinity.
     """
     back = forth if back is None else back
     dtype = torch.promote_types(torch.promote_types(forth.dtype, back.dtype), torch.float32)
@@ -71,7 +71,7 @@ def partial_similarity_cross_entropy(
         came = f"{tuple(forth.shape)}, {tuple(back.shape)} and {tuple(groups.shape)} groups"
         raise UserError(f"expected two tables (own rows, all rows) and a group for each of all rows, got {came}")
     if forth.device.type == "cpu" and not (bool(forth.isfinite().all()) and bool(back.isfinite().all())):
-        raise UserError("a contrastive loss expected finite similarities, and NaN or infinity came")
+        raise UserError("a contrastive loss expected finite similarities, and got NaN or infinity")
     n = max(len(groups), 1)
     lse_rows = forth.logsumexp(1)
     lse_columns = back.logsumexp(0)  # of no rows: -inf, with a graph

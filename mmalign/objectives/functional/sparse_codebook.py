@@ -39,7 +39,7 @@ def sparsemax(x: Tensor, dim: int = -1) -> Tensor:
     """
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     if x.device.type == "cpu" and not bool((x < math.inf).all()):
-        raise UserError("sparsemax expected numbers below infinity, and NaN or infinity came")
+        raise UserError("sparsemax expected numbers below infinity, and got NaN or infinity")
     if not x.shape[dim]:
         return x.clone()
     return _Sparsemax.apply(x.movedim(dim, -1)).movedim(-1, dim)  # type: ignore[no-any-return]
@@ -77,7 +77,7 @@ def ground(
 
     Raises:
         UserError: shapes do not fit, there is no code, the activation is unknown, or (on the CPU) the temperature is
-            not above zero, or NaN or infinity came in a real token or a code.
+            not above zero, or got NaN or infinity in a real token or a code.
 
     Example:
         >>> codes = torch.eye(4)
@@ -94,7 +94,7 @@ def ground(
     scores: Tensor = _MaxScores.apply(tokens.to(dtype), mask, codebook.to(dtype), chunk)
     if scores.device.type == "cpu" and not _finite(scores):
         raise UserError(
-            "grounding expected finite tokens and codes, and NaN or infinity came: look for a learning rate that is "
+            "grounding expected finite tokens and codes, and got NaN or infinity: look for a learning rate that is "
             "too high, or for NaN in the inputs (mmalign check)"
         )
     if isinstance(temperature, Tensor):

@@ -28,7 +28,7 @@ def dot_logsumexp(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         `(rows, dim)`, `(columns, dim)` -> `(rows,)`, `(columns,)`.
 
     Raises:
-        UserError: NaN or infinity came in. Checked on the CPU; on other devices the result is NaN, because a check
+        UserError: got NaN or infinity in. Checked on the CPU; on other devices the result is NaN, because a check
             would synchronise with the device at every step.
 
     Example:
@@ -49,7 +49,7 @@ def dot_softplus_sum(x: Tensor, y: Tensor, bias: Tensor) -> Tensor:
         `(rows, dim)`, `(columns, dim)`, one element -> scalar.
 
     Raises:
-        UserError: NaN or infinity came in (checked on the CPU, as in `dot_logsumexp`).
+        UserError: got NaN or infinity in (checked on the CPU, as in `dot_logsumexp`).
 
     Example:
         >>> dot_softplus_sum(torch.zeros(2, 4), torch.zeros(3, 4), torch.tensor(0.0)) / 6
@@ -213,6 +213,6 @@ def _refuse_second_derivative() -> None:
 def not_finite() -> UserError:
     """The error for NaN or infinity, with its likely causes."""
     return UserError(
-        "a contrastive loss expected finite embeddings, scale and bias, and NaN or infinity came: look for a learning "
+        "a contrastive loss expected finite embeddings, scale and bias, and got NaN or infinity: look for a learning "
         "rate that is too high, or for NaN in the inputs (mmalign check)"
     )

@@ -27,7 +27,7 @@ def alike(tokens_a: Tensor, mask_a: Tensor, tokens_b: Tensor, mask_b: Tensor) ->
     a = tokens_a.to(dtype).masked_fill(~mask_a[:, None], 0.0)
     b = tokens_b.to(dtype).masked_fill(~mask_b[:, None], 0.0)
     if a.device.type == "cpu" and not (bool(a.isfinite().all()) and bool(b.isfinite().all())):
-        raise UserError("expected finite tokens wherever the mask is True, NaN or infinity came")
+        raise UserError("expected finite tokens wherever the mask is True, got NaN or infinity")
     with torch.autocast(a.device.type, enabled=False):
         return a @ b.T, mask_a[:, None] & mask_b[None]
 

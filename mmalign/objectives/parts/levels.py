@@ -16,7 +16,7 @@ def level_of(embedding: Embedding, level: Level) -> Tokens:
     """
     tokens = embedding.tokens if level == "tokens" else embedding.parts
     if tokens is None:
-        raise UserError(f"embeddings of {embedding.tower or 'this tower'} have no {level}: no head made them")
+        raise UserError(f"embeddings of {embedding.tower or 'this tower'} have no {level}: no head computes them")
     return tokens
 
 

@@ -154,5 +154,5 @@ def fast_tokenizer(name: str) -> FastTokenizer:
         raise UserError(f"no tokenizer at {name}: {' '.join(str(error).split())[:300]}") from error
     backend = getattr(loaded, "backend_tokenizer", None)
     if backend is None:
-        raise UserError(f"{name} has no fast tokenizer (tokenizer.json), which is what a bundle can hold")
+        raise UserError(f"{name} has no fast tokenizer (tokenizer.json), the only kind that a bundle can contain")
     return FastTokenizer(json.loads(backend.to_str()), int(loaded.pad_token_id or 0), int(loaded.model_max_length))

@@ -43,7 +43,7 @@ class Standard:
         """
         columns = list(rows)
         if not columns:
-            raise UserError("measured: expected training samples to standardise by, got none")
+            raise UserError("features transform: expected training samples to standardise by, got none")
         values = np.stack(columns)
         known, filled = np.isfinite(values), np.nan_to_num(values)
         count = known.sum(0).clip(min=1)
@@ -59,7 +59,7 @@ class Standard:
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         """Standardise one sample's features."""
         if self.statistics is None:
-            raise UserError("measured: nothing to standardise by yet: call fit with the training samples first")
+            raise UserError("features transform: not fitted yet: call fit with the training samples first")
         scaled = ((values - self._mean) / (self._sd + FLOOR)).clip(-FARTHEST, FARTHEST) * self._share
         standardised: NDArray[np.float32] = np.nan_to_num(scaled).astype(np.float32)
         return standardised

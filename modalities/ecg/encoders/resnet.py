@@ -128,4 +128,6 @@ def need_beats(transform: EcgTransform, beats: bool) -> None:
         UserError: it does not.
     """
     if beats and not transform.settings.beats:
-        raise UserError("ecg: the encoder gives beats, its transform does not find them: set transform: {beats: true}")
+        raise UserError(
+            "ecg: the encoder returns beats, its transform does not detect them: set transform: {beats: true}"
+        )

@@ -53,7 +53,7 @@ class NgramBag(Encoder):
     ) -> None:
         has_phrases = transform.settings.phrases
         if phrases and not has_phrases:
-            raise UserError("text: the encoder gives phrases, its transform does not find them: set phrases: true")
+            raise UserError("text: the encoder returns phrases, its transform does not detect them: set phrases: true")
         super().__init__(width, token_width=width, part_width=width if has_phrases else None)
         self.arguments = {"width": width, "depth": depth, "heads": heads, "dropout": dropout, "phrases": has_phrases}
         self.table = nn.Parameter(torch.randn(transform.size, width) * width**-0.5)

@@ -292,7 +292,7 @@ def test_rows_of_a_matrix_keep_their_number(tmp_path: Path) -> None:
         store.fetch("out.npy#0")
 
 
-def test_what_is_no_store_at_all(tmp_path: Path) -> None:
+def test_a_path_that_is_no_store_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such file; set --data\.files"):
         open_store(tmp_path / "nowhere")
     for name, data in {
@@ -317,7 +317,7 @@ def test_an_encrypted_member_is_bad(tmp_path: Path) -> None:
         open_store(path).fetch("a")
 
 
-def test_kinds_are_told_by_content(tmp_path: Path) -> None:
+def test_formats_are_recognised_by_content(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "odd.tar", "w") as archive:
         archive.writestr("a", b"1")
     with tarfile.open(tmp_path / "odd.zip", "w") as tar:

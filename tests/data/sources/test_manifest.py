@@ -255,7 +255,7 @@ def test_targets_are_numbers_by_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cell", [True, [1.0], {"a": 1}, 10**400], ids=["true", "list", "object", "huge"])
-def test_what_is_no_number_is_no_target(tmp_path: Path, cell: Any) -> None:
+def test_cells_without_a_number_give_no_target(tmp_path: Path, cell: Any) -> None:
     row = json.dumps({"file": "a", "caption": "x", "ef": cell})
     (record,) = source(write(tmp_path / "t.jsonl", row), options={"targets": "ef"}).records()
     assert "finite number in column 'ef'" in record.problem.reason

@@ -104,7 +104,7 @@ def test_brace_patterns() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["pipe:touch evil", "https://host/s.tar", "s3://bucket/s.tar", "PIPE:x"])
-def test_nothing_remote_is_opened(pattern: str) -> None:
+def test_remote_urls_are_not_opened(pattern: str) -> None:
     with pytest.raises(UserError, match="expected local tar shards"):
         source(pattern)
 

@@ -67,7 +67,7 @@ def test_blocks_change_nothing(clustered: tuple[np.ndarray, np.ndarray], monkeyp
     )
 
 
-def test_coverage_of_a_known_share() -> None:
+def test_intervals_cover_a_known_fraction() -> None:
     """Bernoulli(0.3), 150 draws: about 95 of 100 intervals hold 0.3; the normal formula's width."""
     rng = np.random.default_rng(0)
     covered, widths = 0, []

@@ -87,7 +87,7 @@ BOMB = "a: &a [x, x]\n" + "\n".join(
         ("classes: {a: &a ['{}', *a]}", "not a YAML file|expected text, got a list"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str | bytes, message: str) -> None:
+def test_problems_are_reported_in_one_line(tmp_path: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         load(tmp_path, text)
     assert "\n" not in str(caught.value)

@@ -188,7 +188,7 @@ def test_corpus_is_read_at_once(
     torch.testing.assert_close(made.embedded.embedding.vector, expected)
 
 
-def test_no_corpus(model: Aligner, paired: Make, random_rows: Callable[..., Any]) -> None:
+def test_a_source_without_corpus_is_an_error(model: Aligner, paired: Make, random_rows: Callable[..., Any]) -> None:
     data = paired(random_rows(4))
     with pytest.raises(UserError, match="source 'manifest' lists no corpus of left or right"):
         evaluate_retrieval(model, data, a="left", b="right", split="test", gallery="corpus")
@@ -218,7 +218,7 @@ def test_excluding_seen_groups_needs_groups(model: Aligner, paired: Make, random
         evaluate_retrieval(model, paired(rows), a="left", b="right", split="test", exclude_seen_groups=True)
 
 
-def test_what_is_printed_is_what_is_kept(
+def test_the_printed_table_equals_the_result(
     model: Aligner, data: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")

@@ -98,7 +98,7 @@ def test_an_evaluation_against_a_loop(data: Dataset) -> None:
     assert "bundles" not in alone.provenance
 
 
-def test_a_model_beside_itself_changes_nothing(data: Dataset) -> None:
+def test_an_ensemble_of_one_model_twice_changes_nothing(data: Dataset) -> None:
     model = vectors(0)
     ask = {"a": "left", "b": "right", "split": "test", "bootstrap": 0}
     alone = evaluate_retrieval(model, data, **ask)

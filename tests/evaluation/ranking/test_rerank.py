@@ -112,7 +112,7 @@ def test_little_is_padded_at_once() -> None:
     assert sum(count * length for count, length in seen) < 3 * 3000 + PAIRS * 300
 
 
-def test_what_is_refused() -> None:
+def test_invalid_arguments_are_errors() -> None:
     queries, gallery = side(3, 3, 8, "x"), side(5, 3, 9, "y")
     with pytest.raises(UserError, match="--rerank: expected the number of gallery items"):
         list(reranked_blocks(queries, gallery, score=MODEL.similarity_pairwise, depth=-1))

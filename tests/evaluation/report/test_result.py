@@ -58,7 +58,7 @@ def test_provenance(retrieval: EvalResult, zero_shot: EvalResult) -> None:
     assert len(zero_shot.provenance["prompts_hash"]) == 64
 
 
-def test_provenance_knows_the_bundle(model: Aligner, paired: Make, random_rows: Any, tmp_path: Path) -> None:
+def test_provenance_has_the_hash_of_the_bundle(model: Aligner, paired: Make, random_rows: Any, tmp_path: Path) -> None:
     folder = mmalign.save(model, tmp_path / "bundle")
     loaded = mmalign.load(folder)
     found = evaluate_retrieval(loaded, paired(random_rows(4)), a="left", b="right", split="test", bootstrap=0)

@@ -33,7 +33,7 @@ def rows_of(label: Callable[[int, np.ndarray], Any], count: int = 150) -> list[d
     return rows
 
 
-def test_what_can_be_separated_is_separated(model: Aligner, paired: Make) -> None:
+def test_separable_classes_are_separated(model: Aligner, paired: Make) -> None:
     def label(place: int, vector: np.ndarray) -> list[str]:
         return [name for name, place in (("x", 0), ("y", 1)) if vector[place] > 0]
 

@@ -55,7 +55,7 @@ def test_a_model_without_skill_gets_nothing(model: Aligner, paired: Make, unit: 
     assert scores["median_rank"] == 20
 
 
-def test_records_without_a_side_ask_nothing(model: Aligner, paired: Make, random_rows: Rows) -> None:
+def test_records_without_a_tower_are_no_queries(model: Aligner, paired: Make, random_rows: Rows) -> None:
     rows = [row | {"words": "two cats"} for row in random_rows(6)]
     del rows[2]["right"]
     data = paired(rows, ("left", "right", "words"))
@@ -195,7 +195,7 @@ def test_errors(model: Aligner, paired: Make, random_rows: Rows) -> None:
         evaluate_retrieval(model, data, a="left", b="right", split="validation")
 
 
-def test_towers_that_were_never_paired_are_compared_and_the_result_says_so(
+def test_unpaired_towers_are_compared_with_a_note_in_the_result(
     model: Aligner, paired: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = paired([{"right": [1.0] * 8, "words": "two cats"}], ("right", "words"))

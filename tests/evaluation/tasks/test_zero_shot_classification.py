@@ -210,7 +210,7 @@ def test_calibration_error_of_draws_equals_a_loop() -> None:
         assert got[draw] == pytest.approx(expected, abs=1e-12)
 
 
-def test_areas_have_as_many_resamples_as_asked() -> None:
+def test_area_intervals_use_all_resamples() -> None:
     truth = torch.eye(3, dtype=torch.bool).repeat(10, 1)
     given = Classified(torch.randn(30, 3), truth, torch.arange(30), list("abc"))
     assert single_label_scores(given, resamples=1000)[2] == multi_label_scores(given, resamples=1000)[2] == 1000

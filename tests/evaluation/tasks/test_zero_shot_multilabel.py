@@ -98,7 +98,7 @@ def test_the_threshold_is_the_best_of_the_other_split(model: Aligner, patients: 
     assert got != pytest.approx(chosen["test"], abs=1e-3)
 
 
-def test_no_split_to_choose_on(model: Aligner, patients: Dataset) -> None:
+def test_a_missing_tuning_split_is_an_error(model: Aligner, patients: Dataset) -> None:
     given = {"side": "left", "class_side": "words", "split": "test", "prompts": PROMPTS, "bootstrap": 0}
     scores = evaluate_multi_label(model, patients, **given, tune_split="none").scores
     assert "balanced_accuracy" not in scores["classes"]["dog"]
@@ -135,7 +135,7 @@ def test_intervals_draw_groups() -> None:
     assert np.ptp(by["patient"]) > 2 * np.ptp(by["row"])
 
 
-def test_by_the_tasks_name(model: Aligner, patients: Dataset, tmp_path: Path) -> None:
+def test_evaluation_by_task_name_gives_the_same_result(model: Aligner, patients: Dataset, tmp_path: Path) -> None:
     file = tmp_path / "prompts.yaml"
     file.write_text("disc: {positive: [a red disc, a blue disc], negative: a green square}\ncat: two cats\n")
     given = {"pair": ("left", "words"), "split": "test", "prompts": file, "bootstrap": 20}

@@ -124,7 +124,7 @@ def test_wrong_side_is_wrong() -> None:
     assert table["spread"]["auroc_of_wrong"] == metrics.roc_auc_score([0, 1, 0, 0, 0, 1], said.spread)
 
 
-def test_by_the_tasks_name(model: Aligner, hearts: Dataset, tmp_path: Path) -> None:
+def test_evaluation_by_task_name_gives_the_same_result(model: Aligner, hearts: Dataset, tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("values: {from: 10, to: 80, step: 10}\ntemplates: a red disc {value}")
     given = {"pair": ("left", "words"), "split": "test", "prompts": tmp_path / "p.yaml", "bootstrap": 0}
     assert evaluate(model, hearts, "regression", **given, target="fraction").scores["n"] == 39

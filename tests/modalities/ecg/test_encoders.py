@@ -49,7 +49,7 @@ def test_three_leads_give_an_embedding_of_their_own(tower: tuple[Transform, Enco
     assert not torch.allclose(vectors[0], vectors[1], atol=1e-3)
 
 
-def test_what_is_masked_changes_nothing(tower: tuple[Transform, Encoder], heart: Ecg) -> None:
+def test_values_of_missing_leads_do_not_change_the_embedding(tower: tuple[Transform, Encoder], heart: Ecg) -> None:
     transform, encoder = tower
     few = given(heart.signal[[0, 6, 10]], ["I", "V1", "V5"])
     inputs = transform.collate([transform.item(few)])

@@ -87,7 +87,7 @@ def test_the_rate_changes_little() -> None:
     np.testing.assert_allclose(slow[1][10:14], fast[1][10:14], atol=0.02)
 
 
-def test_what_is_missing_is_nan_and_where_it_enters() -> None:
+def test_missing_features_are_nan_and_become_the_mean() -> None:
     there = ALL.copy()
     there[LEADS.index("V5")] = False
     leads, whole = measure(beats(), there, RATE)
@@ -162,7 +162,7 @@ def test_tokens_add_up_to_the_vector_and_the_map_is_linear(fitted: tuple[Measure
     assert units.members.sum(0).tolist() == [1.0] * 12 + [0.0]
 
 
-def test_what_does_not_fit_is_refused(fitted: tuple[MeasuredTransform, list[Ecg]]) -> None:
+def test_invalid_arguments_are_errors(fitted: tuple[MeasuredTransform, list[Ecg]]) -> None:
     with pytest.raises(UserError, match="call fit"):
         MODALITY.transform("features", {}).item(fitted[1][0])
     with pytest.raises(UserError, match="none"):

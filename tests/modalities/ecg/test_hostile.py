@@ -99,7 +99,7 @@ def test_headers_that_lie(head: str, words: list[str], golden: dict[str, Path]) 
     refused({"rec.hea": head.encode(), "rec.dat": golden["wfdb"].with_suffix(".dat").read_bytes()}, "rec.hea", *words)
 
 
-def test_a_wrong_checksum_is_said(golden: dict[str, Path], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wrong_checksum_is_reported(golden: dict[str, Path], caplog: pytest.LogCaptureFixture) -> None:
     files = {name: golden["wfdb"].with_name(name).read_bytes() for name in ("rec.hea", "rec.dat")}
     files["rec.dat"] = files["rec.dat"][:5000] + b"\x05\x00" + files["rec.dat"][5002:]
     assert any("checksum" in fault for fault in read_ecg(files).faults)
@@ -200,7 +200,7 @@ def test_a_picture_in_dicom_is_no_ecg(real_data: Path) -> None:
         ({"signal": np.broadcast_to(np.float32(1), (12, 2**24))}, ["at most"]),
     ],
 )
-def test_nothing_is_guessed(change: dict[str, object], words: list[str], signal: np.ndarray) -> None:
+def test_missing_metadata_is_an_error(change: dict[str, object], words: list[str], signal: np.ndarray) -> None:
     refused({"signal": signal, **STATED, **change}, *words)
 
 

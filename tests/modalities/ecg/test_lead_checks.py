@@ -43,7 +43,7 @@ def test_with_three_leads_each_explanation_is_named(signal: np.ndarray) -> None:
     assert " or " in fault
 
 
-def test_what_no_single_fault_explains(signal: np.ndarray) -> None:
+def test_several_faults_give_no_single_cause(signal: np.ndarray) -> None:
     wrong = signal.copy()
     wrong[:6] = np.roll(signal[:6], 1, axis=1) * np.arange(1, 7)[:, None]
     (fault,) = read_ecg(given(wrong)).faults

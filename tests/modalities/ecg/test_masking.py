@@ -41,7 +41,7 @@ def batch(inputs: Inputs) -> Batch:
     return Batch({"ecg": inputs}, {"ecg": places}, places, places)
 
 
-def test_a_share_of_the_real_tokens_is_hidden() -> None:
+def test_a_fraction_of_the_real_tokens_is_masked() -> None:
     mask = torch.tensor([[1] * 8, [1, 0] * 4, [0] * 7 + [1], [0] * 8]).bool()
     hidden = hidden_tokens(mask, 0.75)
     assert hidden.sum(1).tolist() == [6, 3, 0, 0]  # one real token is always left
@@ -52,7 +52,7 @@ def test_a_share_of_the_real_tokens_is_hidden() -> None:
     assert torch.equal(*same)
 
 
-def test_targets_are_what_tokens_stand_for(made: tuple[Aligner, Inputs]) -> None:
+def test_targets_are_the_signal_of_each_token(made: tuple[Aligner, Inputs]) -> None:
     model, inputs = made
     encoder, before = model.encoders["ecg"].eval(), inputs["signal"].clone()
     seen, hidden = encoder.mask_inputs(inputs, 0.5, torch.Generator().manual_seed(0))
@@ -67,7 +67,7 @@ def test_targets_are_what_tokens_stand_for(made: tuple[Aligner, Inputs]) -> None
     assert (inputs["signal"] * seen["signal"]).sum() == seen["signal"].square().sum()
 
 
-def test_nothing_of_what_is_hidden_reaches_the_encoder(made: tuple[Aligner, Inputs]) -> None:
+def test_masked_values_do_not_reach_the_encoder(made: tuple[Aligner, Inputs]) -> None:
     model, inputs = made
     encoder = model.encoders["ecg"].eval()
     signal = inputs["signal"].clone().requires_grad_()

@@ -77,7 +77,7 @@ def test_without_reports_their_table_is_not_needed(folder: Path) -> None:
         source(folder)
 
 
-def test_leads_are_known_by_name(folder: Path) -> None:
+def test_leads_are_recognised_by_name(folder: Path) -> None:
     found = source(folder)
     ecg = MODALITY.read(found.fetch(found.records()[0].values["ecg"][0]))
     np.testing.assert_allclose(ecg.signal, recording(), atol=1e-3)
@@ -85,7 +85,7 @@ def test_leads_are_known_by_name(folder: Path) -> None:
     assert ecg.faults == ()
 
 
-def test_patients_are_not_divided_and_missing_files_are_told(folder: Path) -> None:
+def test_patients_are_not_divided_and_missing_files_are_rejected(folder: Path) -> None:
     assert load("sources", "mimic-ecg") is MimicEcgSource
     lines = (folder / "record_list.csv").read_text().splitlines()
     for number in range(60):  # two studies each of thirty patients, all of one file
@@ -114,7 +114,7 @@ def test_gzipped_tables_and_a_part_of_the_release(folder: Path) -> None:
     assert source(folder / "record_list.csv").records() == wanted
 
 
-def test_bad_rows_say_why(folder: Path) -> None:
+def test_bad_rows_have_a_reason(folder: Path) -> None:
     with (folder / "record_list.csv").open("a") as table:
         table.write(
             "10000285,50000001,x,yesterday,files/x\n,50000002,x,2180-07-23 08:44:00,files/x\n10000285,50000003\n"
@@ -150,7 +150,7 @@ def test_the_fingerprint_follows_tables_and_sizes(folder: Path, tmp_path_factory
     assert len(set(prints)) == 3
 
 
-def test_what_is_wrong_is_said(folder: Path, tmp_path: Path) -> None:
+def test_problems_are_reported(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--data.manifest FOLDER"):
         MimicEcgSource(SourceConfig(source="mimic-ecg"))
     with pytest.raises(UserError, match="no record_list"):

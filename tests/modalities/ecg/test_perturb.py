@@ -46,7 +46,7 @@ def test_gain_multiplies_or_divides() -> None:
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
-def test_what_is_not_valid_stays_zero(name: str) -> None:
+def test_invalid_samples_stay_zero(name: str) -> None:
     before, changed = recording(), perturb_ecg(recording(), name, PERTURBATIONS[name][-1], rng())
     assert not changed.signal[~changed.valid].any()
     assert not changed.valid[~before.valid].any()

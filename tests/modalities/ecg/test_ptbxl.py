@@ -80,7 +80,7 @@ def test_the_fingerprint_follows_labels_and_signals(folder: Path) -> None:
     assert len(set(prints)) == 3
 
 
-def test_what_is_wrong_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problems_are_reported(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MMALIGN_DATA", raising=False)
     with pytest.raises(UserError, match="MMALIGN_DATA"):
         PtbxlSource(SourceConfig(source="ptbxl"))

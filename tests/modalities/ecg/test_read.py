@@ -91,7 +91,7 @@ def test_pydicoms_own_recording_and_its_own_physical_values() -> None:
 
 
 @pytest.mark.parametrize("kind", ["dicom", "edf"])
-def test_no_patient_field_is_kept_or_said(
+def test_patient_fields_are_neither_stored_nor_logged(
     kind: str, golden: dict[str, Path], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = golden[kind].read_bytes()
@@ -146,7 +146,7 @@ def test_any_two_limb_leads_make_the_others(pair: tuple[str, str], signal: np.nd
     np.testing.assert_allclose(ecg.signal, signal, atol=1e-6)
 
 
-def test_three_leads_are_kept_and_said(signal: np.ndarray, caplog: pytest.LogCaptureFixture) -> None:
+def test_three_leads_are_accepted_with_a_warning(signal: np.ndarray, caplog: pytest.LogCaptureFixture) -> None:
     ecg = read_ecg({"signal": signal[[0, 6, 10]], "rate": 250, "units": "mV", "leads": ["I", "V1", "V5"]}, strict=True)
     assert ecg.leads == ("I", "V1", "V5")
     assert "3 of the 12 leads: I, V1, V5" in caplog.text
@@ -162,7 +162,7 @@ def test_cabrera_turns_avr(signal: np.ndarray) -> None:
     np.testing.assert_allclose(ecg.signal, signal[:6], atol=1e-6)
 
 
-def test_what_is_not_recorded_is_masked_not_zero(signal: np.ndarray, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_samples_are_masked(signal: np.ndarray, caplog: pytest.LogCaptureFixture) -> None:
     broken = signal.copy()
     broken[7] = 0.3
     broken[8, 300:400] = np.nan

@@ -79,6 +79,6 @@ def test_modalities_that_doubt(name: str) -> None:
     assert not modality_of(name, TowerConfig()).strict
 
 
-def test_a_modality_without_doubts_says_so(table: Path, tmp_path: Path) -> None:
+def test_a_modality_without_strict_reading_is_an_error(table: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="modality 'text' does not support StrictReading"):
         run(table, tmp_path, "--model.towers.text.reject_warnings=true")

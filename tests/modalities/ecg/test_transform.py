@@ -32,7 +32,7 @@ def test_resampling_does_not_alias() -> None:
     assert np.abs(Resample(100.0)(wave(60, 500)).values[:, 50:-50]).max() < 0.05  # it would appear at 40 Hz
 
 
-def test_a_gap_keeps_its_place_through_resampling() -> None:
+def test_resampling_keeps_the_position_of_gaps() -> None:
     window = wave(5, 500)
     window.valid[0, 1000:2000] = False
     valid = Resample(100.0)(window).valid

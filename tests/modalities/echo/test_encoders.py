@@ -53,7 +53,7 @@ def test_the_amount_of_padding_changes_nothing(name: str, count: int, heart: Ech
 
 
 @pytest.mark.parametrize("name", ARGS)
-def test_what_is_masked_is_not_looked_at(name: str, heart: Echo) -> None:
+def test_masked_frames_do_not_change_the_embedding(name: str, heart: Echo) -> None:
     transform, encoder = build(name)
     inputs = transform.collate([transform.item(short(heart, 9))])
     filled = {**inputs, "frames": inputs["frames"].masked_fill(~inputs["mask"][..., None, None], 77)}

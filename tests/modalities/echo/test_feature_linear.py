@@ -54,7 +54,7 @@ def test_differences_and_components_against_loops() -> None:
     np.testing.assert_allclose(whole[-COMPONENTS:], expected, rtol=1e-6)
 
 
-def test_what_a_short_clip_cannot_tell_is_missing() -> None:
+def test_features_undefined_for_short_clips_are_missing() -> None:
     _, whole = measure(wave(1.0, 6), RATE)
     lags = whole[len(HERTZ) : len(HERTZ) + LAGS]
     assert np.isfinite(lags[:5]).all()
@@ -115,7 +115,7 @@ def test_a_transform_restored_makes_the_same_item(fitted: tuple[MeasuredTransfor
     np.testing.assert_array_equal(again.item(hearts[0])["measures"], transform.item(hearts[0])["measures"])
 
 
-def test_what_does_not_fit_is_refused(fitted: tuple[MeasuredTransform, list[Echo]]) -> None:
+def test_invalid_arguments_are_errors(fitted: tuple[MeasuredTransform, list[Echo]]) -> None:
     with pytest.raises(UserError, match="call fit"):
         MODALITY.transform("features", {}).item(fitted[1][0])
     with pytest.raises(UserError, match="multiple of 8, got 30"):

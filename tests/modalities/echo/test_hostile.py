@@ -159,7 +159,7 @@ def test_dicom_that_is_no_echo_cine(edit: object, words: list[str], tmp_path: Pa
     refused(write_dicom(tmp_path / "edited.dcm", GREY, edit=edit), "edited.dcm", *words)
 
 
-def test_the_class_tells_ultrasound_where_the_modality_is_missing(tmp_path: Path) -> None:
+def test_the_sop_class_identifies_ultrasound_without_modality(tmp_path: Path) -> None:
     assert len(read_echo(write_dicom(tmp_path / "a.dcm", GREY, edit=_set(Modality=None))).frames) == FRAMES
 
 
@@ -274,7 +274,7 @@ def test_playlists_are_no_videos(text: bytes, tmp_path: Path) -> None:
     refused(b"RIFF\0\0\0\0AVI " + text)
 
 
-def test_ffmpeg_is_told_what_a_file_is_and_opens_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ffmpeg_gets_the_format_and_opens_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
     import av
 
     seen, opened = {}, av.open

@@ -60,7 +60,7 @@ def test_linear_sampling_of_a_steady_change_is_that_change() -> None:
     np.testing.assert_allclose(levels(made), expected, atol=0.51)
 
 
-def test_short_clips_are_masked_or_begin_anew() -> None:
+def test_short_clips_are_masked_or_repeated() -> None:
     padded = item(ramp(5, 15.0), frames=8)
     assert levels(padded) == [0, 1, 2, 3, 4, 4, 4, 4]
     assert padded["mask"].tolist() == [True] * 5 + [False] * 3
@@ -95,7 +95,7 @@ def test_jitter_keeps_the_order_of_frames() -> None:
         assert steps.max() <= 17
 
 
-def test_nothing_is_lost_by_padding_and_proportions_stay() -> None:
+def test_padding_keeps_all_pixels_and_the_aspect_ratio() -> None:
     clip = Echo(np.full((20, 30, 60), 100, np.uint8), 15.0)
     made = item(clip, size=24)["frames"]
     assert (made[:, 6:18] == 100).all()

@@ -75,7 +75,7 @@ def test_it_is_registered_and_read_by_its_split(folder: Path) -> None:
     assert data.store.get(0, "echo").frames.shape == (8, 32, 32)
 
 
-def test_bad_rows_say_why(folder: Path) -> None:
+def test_bad_rows_have_a_reason(folder: Path) -> None:
     with (folder / "FileList.csv").open("a") as table:
         table.write("A,high,1,2,112,112,50,9,TRAIN\nB,120,1,2,112,112,50,9,TRAIN\n,50,1,2,112,112,50,9,TRAIN\nC,50\n")
     data = Dataset.open(DataConfig("echonet-dynamic", str(folder), max_rejected=1.0), {"echo": ECHO, "text": TEXT})
@@ -107,7 +107,7 @@ def test_the_fingerprint_follows_table_and_files(folder: Path) -> None:
     assert len(set(prints)) == 3
 
 
-def test_what_is_wrong_is_said(folder: Path) -> None:
+def test_problems_are_reported(folder: Path) -> None:
     with pytest.raises(UserError, match="--data.manifest FOLDER"):
         EchonetSource(SourceConfig(source="echonet-dynamic"))
     with pytest.raises(UserError, match=r"no FileList.csv"):

@@ -102,7 +102,7 @@ def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
         HeartsSource(SourceConfig(source="hearts", options=options))
 
 
-def test_it_travels_to_a_worker() -> None:
+def test_source_can_be_pickled_for_a_worker() -> None:
     source = pickle.loads(pickle.dumps(hearts()))
     assert source.fetch("3.ecg.npz") == hearts().fetch("3.ecg.npz")
 

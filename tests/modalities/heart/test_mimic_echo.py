@@ -131,7 +131,7 @@ def test_it_is_registered_and_read(folder: Path) -> None:
     assert data.store.get(0, "echo", 1).frames.shape == (20, 16, 24)
 
 
-def test_a_clip_that_is_missing_or_leaves_the_folder_is_told(folder: Path) -> None:
+def test_missing_clips_and_paths_outside_the_folder_are_rejected(folder: Path) -> None:
     (folder / "echo" / CLIPS[0][3]).unlink()
     table = folder / "echo" / "echo-record-list.csv"
     table.write_text(table.read_text() + "10000117,902,2181-01-02 23:00:00,../ecg/record_list.csv\n")
@@ -149,7 +149,7 @@ def test_a_clip_that_is_missing_or_leaves_the_folder_is_told(folder: Path) -> No
         data.source.fetch("record_list.csv")
 
 
-def test_an_ecg_without_a_time_is_told_where_there_is_an_echo(folder: Path) -> None:
+def test_an_ecg_without_a_time_is_rejected_where_the_patient_has_an_echo(folder: Path) -> None:
     with (folder / "ecg" / "record_list.csv").open("a") as table:
         table.write("10000117,405,405,soon,files/403/403\n10000999,406,406,soon,files/403/403\n")
     records = source(folder).records()

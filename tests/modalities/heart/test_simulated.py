@@ -90,7 +90,7 @@ def test_a_weak_heart_has_its_signs(hearts: list[Heart]) -> None:
     assert blocked[truth < 35].mean() > blocked[truth > 55].mean()
 
 
-def test_the_ecg_tells_the_ejection_fraction_but_not_exactly() -> None:
+def test_the_ecg_predicts_the_ejection_fraction_but_not_exactly() -> None:
     many = [draw_heart(0, index) for index in range(1000)]
     table = np.stack([features(ecg_of(heart)) for heart in many])
     truth = np.array([heart.ejection_fraction for heart in many])
@@ -102,7 +102,7 @@ def test_the_ecg_tells_the_ejection_fraction_but_not_exactly() -> None:
     assert error[spoilt].mean() > 2 * error[~spoilt].mean()
 
 
-def test_reports_say_what_is_true() -> None:
+def test_reports_agree_with_the_simulated_heart() -> None:
     said = {"number": 0, "word": 0, "rate": 0, "conduction": 0}
     every = {sentence: name for name, sentences in CONDUCTION.items() for sentence in sentences}
     for index in range(600):

@@ -113,7 +113,7 @@ def test_stereoisomers_are_apart_where_stereo_is_wanted(build: Callable[..., Any
         ("CC(C)CC", "CCCCC"),
     ],
 )
-def test_what_differs_is_apart(build: Callable[..., Any], one: str, other: str) -> None:
+def test_different_molecules_have_different_embeddings(build: Callable[..., Any], one: str, other: str) -> None:
     inputs, encoder = build()
     for level in (encoder(inputs([one, other])), encoder.double()(inputs([one, other]))):
         assert (level.vector[0] - level.vector[1]).abs().max() > 1e-3
@@ -177,7 +177,7 @@ def test_each_output_trains_the_graph(build: Callable[..., Any], output: str) ->
     assert {name for name in graph if not name.startswith(skipped)} <= trained
 
 
-def test_what_atoms_hear_is_what_pyg_says() -> None:
+def test_message_passing_equals_torch_geometric() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         peer = pytest.importorskip("torch_geometric.nn").GINEConv(nn.Identity(), eps=0.3)
@@ -222,7 +222,7 @@ def test_a_batch_in_chunks_gives_the_gradient_of_the_whole(build: Callable[..., 
         torch.testing.assert_close(parts, whole, atol=2e-3, rtol=1e-3)
 
 
-def test_hidden_atoms_are_hidden_in_training_alone() -> None:
+def test_atoms_are_masked_in_training_only() -> None:
     transform = MODALITY.transform("gine", {}, atom_dropout=0.5)
     sample = MODALITY.read("C" * 400)
     assert transform.item(sample).atoms.all()

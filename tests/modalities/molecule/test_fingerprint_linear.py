@@ -76,7 +76,7 @@ def test_motifs_are_counted() -> None:
     torch.testing.assert_close(dense(fitted(("motifs",)), smiles), expected / expected.norm(dim=1, keepdim=True))
 
 
-def test_families_stand_side_by_side_with_even_shares() -> None:
+def test_families_have_equal_weight() -> None:
     transform = fitted(FAMILIES)
     sizes = family_sizes(2048, FAMILIES)
     assert transform.bins == sum(sizes)
@@ -93,7 +93,7 @@ def test_a_molecule_does_not_depend_on_its_batch() -> None:
         torch.testing.assert_close(dense(transform, [smiles])[0], together[place], atol=0, rtol=0)
 
 
-def test_hidden_atoms_are_counted() -> None:
+def test_masked_atoms_are_counted() -> None:
     transform = fitted(FAMILIES, atom_dropout=0.9)
     plain, hidden = (
         transform.collate([transform.item(MODALITY.read(SMILES[5]), rng)]) for rng in (None, np.random.default_rng(0))

@@ -48,7 +48,7 @@ def test_ten_kinds() -> None:
         MODALITY.toy_sample(10, rng)
 
 
-def test_without_rdkit_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_rdkit_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     sample = MODALITY.read("C")
     for name in [name for name in sys.modules if name.startswith(("rdkit", "modalities.molecule."))]:
         monkeypatch.delitem(sys.modules, name)

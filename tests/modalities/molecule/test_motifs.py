@@ -34,7 +34,7 @@ def pieces(smiles: str) -> list[str]:
         ("CC(=O)Oc1ccccc1C(=O)O", ["CC=O", "O", "O=CO", "c1ccccc1"]),  # aspirin, as BRICS cuts it
     ],
 )
-def test_known_molecules(smiles: str, expected: list[str]) -> None:
+def test_motifs_of_known_molecules(smiles: str, expected: list[str]) -> None:
     assert pieces(smiles) == expected
 
 
@@ -59,7 +59,7 @@ def _connected(molecule: Molecule, atoms: list[int]) -> bool:
     return reached == left
 
 
-def test_what_brics_cuts_is_what_rdkit_cuts(corpus: Callable[[int], list[str]]) -> None:
+def test_brics_bonds_equal_those_of_rdkit(corpus: Callable[[int], list[str]]) -> None:
     from rdkit.Chem import BRICS
 
     from modalities.molecule.chem.motifs import brics_bonds

@@ -97,7 +97,7 @@ def test_the_order_of_atoms_changes_no_label(corpus: Callable[[int], list[str]])
     np.testing.assert_array_equal(module._bits(one), module._bits(other))
 
 
-def test_what_differs_by_one_field_is_not_the_same() -> None:
+def test_molecules_that_differ_in_one_field_differ() -> None:
     rows = [R, S, ION, FLAT, "C/C=C/C", "C/C=C\\C", "[2H]C", "C", "CC=CC", "c1ccccc1", "C1CCCCC1"]
     graphs = module._Graphs.of(read(*rows))
     assert len(set(graphs.names(*module._ALL).tolist())) == len(rows)

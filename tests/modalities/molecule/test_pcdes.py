@@ -52,7 +52,9 @@ def test_a_refused_smiles_is_a_rejected_row_and_shifts_no_pair(folder: Path) -> 
     assert [(molecule.smiles, text) for molecule, text in pairs] == [("CCO", LONG), ("CCC", "it is propane")]
 
 
-def test_what_chebi_scores_is_left_out(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_molecules_evaluated_in_chebi_are_excluded(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     chebi = tmp_path / "chebi"
     chebi.mkdir()
     (chebi / "validation.txt").write_text(f"{HEAD}\n7\tOCC\tspirit\n")

@@ -56,7 +56,7 @@ def field(molecule: Molecule, name: str) -> list[int]:
         (Path("nowhere.sdf"), "no such file"),
     ],
 )
-def test_what_is_no_molecule(source: object, message: str) -> None:
+def test_invalid_molecules_are_rejected(source: object, message: str) -> None:
     with pytest.raises(BadSample) as caught:
         MODALITY.read(source)
     assert message in str(caught.value)
@@ -64,7 +64,7 @@ def test_what_is_no_molecule(source: object, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_nothing_is_ever_an_empty_graph(tmp_path: Path) -> None:
+def test_no_input_gives_an_empty_graph(tmp_path: Path) -> None:
     empty = Chem.MolToMolBlock(Chem.MolFromSmiles(""))
     (tmp_path / "none.mol").write_text(empty)
     for source in (empty, tmp_path / "none.mol", str(tmp_path / "none.mol"), Chem.MolFromSmiles("")):
@@ -124,7 +124,7 @@ def test_odd_molecules_pass(smiles: str) -> None:
     assert (molecule.bonds < BOND_SIZES).all()
 
 
-def test_fields_say_what_they_should() -> None:
+def test_fields_equal_rdkit() -> None:
     molecule = MODALITY.read("[13CH3]C(=O)[O-]")
     assert field(molecule, "element") == [6, 6, 8, 8]
     assert field(molecule, "degree") == [1, 3, 1, 1]
@@ -199,7 +199,7 @@ def _try(smiles: str) -> object:
         return error
 
 
-def test_what_the_rules_cannot_name_in_time_is_a_centre_without_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_stereo_assignment_gives_an_unlabelled_centre(monkeypatch: pytest.MonkeyPatch) -> None:
     from modalities.molecule.chem import featurise
 
     monkeypatch.setattr(featurise, "CIP_EFFORT", 1)

@@ -91,7 +91,7 @@ def test_too_long_and_empty_files(vendor: Path, tmp_path: Path, monkeypatch: pyt
         read_table(vendor)
 
 
-def test_one_molecule_is_asked_and_several_are_refused(vendor: Path) -> None:
+def test_files_of_several_molecules_are_rejected(vendor: Path) -> None:
     for source in (str(vendor), vendor, vendor.read_text(), vendor.read_bytes()):
         with pytest.raises(BadSample, match=r"expected one molecule, got several; .* --data\.manifest FILE\.sdf"):
             MODALITY.read(source)

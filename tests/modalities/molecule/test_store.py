@@ -25,7 +25,7 @@ def built(tmp_path: Path) -> FeatureStore:
     return FeatureStore.build(SMILES, tmp_path / "cache")
 
 
-def test_what_was_read_comes_back(built: FeatureStore) -> None:
+def test_stored_molecules_are_restored(built: FeatureStore) -> None:
     assert len(built) == len(SMILES)
     for row, smiles in enumerate(SMILES):
         if smiles in ("C1CC", ""):
@@ -186,7 +186,7 @@ def test_a_file_that_lies_is_not_believed(
         FeatureStore.open(built.path)
 
 
-def test_files_of_others_are_refused(tmp_path: Path) -> None:
+def test_foreign_files_are_rejected(tmp_path: Path) -> None:
     for name, content in (("a", b""), ("b", b"PK\x03\x04" * 50), ("c", pickle.dumps({"atoms": 1}) * 20)):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match="no store of molecules"):
@@ -195,7 +195,7 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
         FeatureStore.open(tmp_path / "missing")
 
 
-def test_what_the_name_would_not_know_is_refused(tmp_path: Path) -> None:
+def test_file_names_are_not_accepted_as_smiles(tmp_path: Path) -> None:
     for wrong in ("x.mol", "x.SDF", None, 3):
         with pytest.raises(UserError, match="entry 1 is"):
             FeatureStore.build(["C", wrong], tmp_path)  # type: ignore[list-item]

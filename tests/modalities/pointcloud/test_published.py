@@ -157,7 +157,7 @@ def test_shapenet_of_ulip(tmp_path: Path, lists: str) -> None:
         ShapeNet55Source(SourceConfig(source="shapenet55", manifest=str(tmp_path)))
 
 
-def test_what_is_missing_or_damaged_is_named(tmp_path: Path, pointnet: Path) -> None:
+def test_missing_or_damaged_files_are_named(tmp_path: Path, pointnet: Path) -> None:
     for source, name in ((ModelNet40Source, "modelnet40"), (ScanObjectNNSource, "scanobjectnn")):
         with pytest.raises(UserError, match=f"source '{name}' needs"):
             source(SourceConfig(source=name))

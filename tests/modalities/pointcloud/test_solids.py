@@ -55,7 +55,7 @@ def test_sentence_label_and_mesh_agree(kind: str) -> None:
         assert len(read_pointcloud({"points": solid.mesh[0], "faces": solid.mesh[1]})) == 8192
 
 
-def test_proportion_words_are_told_apart_by_the_mesh() -> None:
+def test_proportion_words_agree_with_the_mesh() -> None:
     heights: dict[str, list[float]] = {"low": [], "tall": []}
     for seed in range(60):
         solid = draw_solid("cylinder", np.random.default_rng(seed))

@@ -63,7 +63,7 @@ def split(text: str) -> list[str]:
         ("", []),
     ],
 )  # fmt: skip
-def test_where_phrases_end(text: str, phrases: list[str]) -> None:
+def test_ends_of_phrases(text: str, phrases: list[str]) -> None:
     assert split(text) == phrases
 
 
@@ -262,7 +262,7 @@ def test_encoders_give_the_means_of_their_tokens(tmp_path: Path) -> None:
         assert rebuilt.part_width == 16
 
 
-def test_phrases_are_there_only_where_asked_for(tmp_path: Path) -> None:
+def test_phrases_are_optional(tmp_path: Path) -> None:
     transform = MODALITY.transform("transformer", {"phrases": False})
     transform.fit(TEXTS)
     inputs = transform.collate([transform.item(text) for text in TEXTS])

@@ -42,7 +42,7 @@ def test_text_is_handed_on_as_it_is() -> None:
         ("half of a pair \ud83d", "broken Unicode"),
     ],
 )
-def test_what_is_no_text(junk: object, message: str) -> None:
+def test_invalid_texts_are_rejected(junk: object, message: str) -> None:
     with pytest.raises(BadSample, match=message):
         MODALITY.read(junk)
 

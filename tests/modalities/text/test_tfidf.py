@@ -76,7 +76,7 @@ def test_words_sum_to_the_text_and_the_vector_is_the_linear_map() -> None:
     assert not features.tokens.values[~features.tokens.mask].any()
 
 
-def test_a_set_map_is_all_that_is_left_of_the_vector() -> None:
+def test_a_set_linear_map_determines_the_vector() -> None:
     transform = fitted()
     encoder = NgramBag(transform, width=8, depth=1, heads=2).eval()
     weight = torch.randn(transform.size, 8, generator=torch.Generator().manual_seed(0))
@@ -90,7 +90,7 @@ def test_case_form_and_blanks_do_not_matter() -> None:
     assert torch.equal(dense(transform, ["THE  Molecule\tis"]), dense(transform, ["the molecule is"]))
 
 
-def test_a_text_of_unknown_grams_is_a_word_of_nothing() -> None:
+def test_a_text_of_unknown_ngrams_has_zero_weight() -> None:
     transform = fitted()
     encoder = NgramBag(transform, width=8)
     inputs = transform.collate([transform.item("ξξ"), transform.item("the amine")])

@@ -34,7 +34,7 @@ def bpe(**settings: int) -> BpeTokenizer:
 @pytest.mark.parametrize(
     "text", ["a red disc", "日本語", "🦀 crab", "naïve café", "\x00\x07", "x" * 500, "[PAD] [CLS] <s>"]
 )
-def test_nothing_is_unknown(text: str) -> None:
+def test_every_text_can_be_tokenized(text: str) -> None:
     tokenizer = bpe(max_length=4096)
     ids = tokenizer(text)
     assert ids[0] == CLASS
@@ -107,7 +107,7 @@ def test_json_tokenizers_come_back() -> None:
 
 
 @pytest.mark.parametrize("config", [{"kind": "sp"}, {"kind": "bpe", "json": {"a": 1}, "max_length": 4}, {}])
-def test_what_is_no_tokenizer(config: dict[str, object]) -> None:
+def test_invalid_tokenizers_are_errors(config: dict[str, object]) -> None:
     with pytest.raises(UserError, match="tokenizer"):
         restore_tokenizer(config)
 
@@ -212,7 +212,7 @@ def test_no_piece_joins_digits_marks_or_stereo_descriptors(iupac: BpeTokenizer) 
     assert len(often("(2R,3S)-12")) == 1 + len("(2R,3S)-12")
 
 
-def test_case_is_kept_where_a_capital_stands_alone(iupac: BpeTokenizer) -> None:
+def test_isolated_capitals_keep_their_case(iupac: BpeTokenizer) -> None:
     for one, other in (
         ("(R)-x", "(r)-x"),
         ("N-acetyl", "n-acetyl"),
@@ -232,7 +232,7 @@ def test_case_is_kept_where_a_capital_stands_alone(iupac: BpeTokenizer) -> None:
 
 
 @pytest.mark.parametrize("text", ["日本語", "🦀 crab", "naïve café", "\x00\x07\x01r", "x" * 500, "[PAD] <s>", "Ω-3 İ"])
-def test_nothing_is_unknown_to_the_chemist(iupac: BpeTokenizer, text: str) -> None:
+def test_every_chemical_name_can_be_tokenized(iupac: BpeTokenizer, text: str) -> None:
     assert all(SPECIALS <= piece < iupac.vocab_size for piece in iupac(text)[1:])
     back = iupac.tokenizer.decode([piece - SPECIALS for piece in iupac(text)[1:]])
     wanted = "".join(re.sub(r"[\s\x00-\x1f]", "", unicodedata.normalize("NFKC", text).lower()))
@@ -248,7 +248,7 @@ def test_the_chemist_comes_back_from_json(iupac: BpeTokenizer) -> None:
     assert train_bpe(shuffled, vocab_size=800, max_length=256, iupac=True).config() == iupac.config()
 
 
-def test_pieces_say_where_they_stand() -> None:
+def test_pieces_have_their_spans() -> None:
     plain = bpe(max_length=64)
     found = plain.pieces("A  small ｄｉｓｃ 🦀!")
     assert found.ids == plain("A  small ｄｉｓｃ 🦀!")

@@ -38,7 +38,7 @@ def test_every_way_to_bring_a_bag(tmp_path: Path) -> None:
         (3, "rows of numbers"),
     ],
 )
-def test_what_is_no_bag(source: object, said: str) -> None:
+def test_invalid_bags_are_rejected(source: object, said: str) -> None:
     with pytest.raises(BadSample, match=said):
         BAG.read(source)
 

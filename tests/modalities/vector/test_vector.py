@@ -76,7 +76,7 @@ def test_rows_of_a_matrix(tmp_path: Path) -> None:
         (npy(np.array([{}], dtype=object), allow_pickle=True), "without pickle, got one of Python objects"),
     ],
 )
-def test_what_is_no_vector(source: object, message: str) -> None:
+def test_invalid_vectors_are_rejected(source: object, message: str) -> None:
     with pytest.raises(BadSample, match=message):
         MODALITY.read(source)
 

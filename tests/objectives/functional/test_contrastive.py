@@ -192,7 +192,7 @@ def test_a_batch_of_one_and_a_batch_without_positives_run_backward() -> None:
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(0, 0), (0, 3), (3, 0)])
-def test_an_empty_side_gives_zero_with_a_graph(rows: int, columns: int, path: str) -> None:
+def test_an_empty_tower_gives_zero_with_a_graph(rows: int, columns: int, path: str) -> None:
     a, b = units(rows).requires_grad_(), units(columns).requires_grad_()
     named = {"groups_a": torch.zeros(rows, dtype=torch.long), "groups_b": torch.zeros(columns, dtype=torch.long)}
     for loss in (clip_loss(a, b, 10.0, **named), siglip_loss(a, b, 10.0, 1.0, **named)):
@@ -234,7 +234,7 @@ def test_autocast_changes_nothing() -> None:
         torch.testing.assert_close(left, right, rtol=0.0, atol=0.0)
 
 
-def test_a_row_far_below_the_rest_keeps_its_digits() -> None:
+def test_rows_with_low_scores_keep_their_precision() -> None:
     # One exponential shared by all logits loses this row altogether: its logits are near -300, the largest 300.
     a, b = units(6, 4), units(6, 4, seed=1)
     b = F.normalize(torch.ones(6, 4, dtype=torch.float64) + 0.02 * b, dim=1)
@@ -275,7 +275,7 @@ def _step(loss: Loss, groups: Tensor | None, *extra: float) -> Watch:
 
 
 @pytest.mark.parametrize("groups", [None, torch.arange(512) // 3])
-def test_no_matrix_of_pairs_is_ever_made(groups: Tensor | None, tile: Callable[[int], None], path: str) -> None:
+def test_no_matrix_of_pairs_is_allocated(groups: Tensor | None, tile: Callable[[int], None], path: str) -> None:
     tile(32)
     clip, siglip = _step(clip_loss, groups), _step(siglip_loss, groups, -5.0)
     assert max(clip.largest, siglip.largest) <= 512 * 4  # the vectors themselves; all pairs would be 512 * 512

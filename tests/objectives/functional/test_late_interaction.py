@@ -62,7 +62,7 @@ def dense(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return dots.amax(3).mean(1), dots.amax(1).mean(2)
 
 
-def test_one_side_alone_may_learn() -> None:
+def test_one_tower_alone_can_be_trained() -> None:
     (a, mask_a), (b, mask_b) = tokens([3, 3]), tokens([4, 4, 4], seed=1)
     sent = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     for learns in (a, b):
@@ -83,7 +83,7 @@ def test_tokens_far_down_a_long_sample_have_the_gradient(lengths: tuple[int, int
     torch.testing.assert_close(found, torch.autograd.grad(sum(dense(sides[0], sides[1])), sides))
 
 
-def test_whatever_is_sent_to_a_sample_without_a_token_goes_nowhere() -> None:
+def test_gradients_to_samples_without_tokens_are_zero() -> None:
     (a, mask_a), (b, mask_b) = tokens([2, 0]), tokens([0, 3], seed=1)
     a, b = a.requires_grad_(), b.requires_grad_()
     sent = torch.full((2, 2), math.nan).double()
@@ -95,7 +95,7 @@ def test_whatever_is_sent_to_a_sample_without_a_token_goes_nowhere() -> None:
         assert not grad[1 - row].any()
 
 
-def test_negative_scores_keep_their_sign_beside_pads() -> None:
+def test_negative_scores_keep_their_sign_next_to_padding() -> None:
     # Pads set to zero vectors, as some released code has them, put a floor of 0 under the maximum.
     a, mask_a = tokens([2])
     mask_b = torch.tensor([[True, False, False]])
@@ -114,7 +114,7 @@ def test_padding_changes_nothing(pad: int) -> None:
         torch.testing.assert_close(got, want, rtol=1e-13, atol=1e-13)
 
 
-def test_the_two_differ_and_change_places_with_the_sides() -> None:
+def test_the_two_directions_differ_and_swap_with_the_towers() -> None:
     a, b = tokens([4, 3]), tokens([2, 5, 1], seed=1)
     forth, back = late_interaction(*a, *b)
     assert float((forth - back).abs().min()) > 1e-3
@@ -194,7 +194,7 @@ def test_the_dots_of_all_tokens_are_never_held(tile: Callable[[int], None]) -> N
     assert not made.winners
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_invalid_arguments_are_errors() -> None:
     (a, mask_a), (b, mask_b) = tokens([2, 3]), tokens([2], seed=1)
     bad, worse = a.clone(), b.clone()
     bad[0, 0, 0], worse[0, 0, 0] = math.nan, math.inf

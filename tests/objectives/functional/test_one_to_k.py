@@ -117,7 +117,7 @@ def test_gradients_by_finite_differences(name: str, normalise: bool, tile: Calla
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3])
-def test_nothing_owned_gives_zero_with_a_graph(rows: int) -> None:
+def test_no_owned_rows_give_zero_with_a_graph(rows: int) -> None:
     a, b = units(rows).requires_grad_(), units(0).requires_grad_()
     loss = one_to_k_loss(a, b, 10.0, torch.zeros(0, dtype=torch.long))
     loss.backward()
@@ -151,7 +151,7 @@ class Watch(TorchDispatchMode):
         return out
 
 
-def test_no_matrix_of_pairs_is_ever_made(tile: Callable[[int], None]) -> None:
+def test_no_matrix_of_pairs_is_allocated(tile: Callable[[int], None]) -> None:
     tile(32)
     a, b = units(200, 4).requires_grad_(), units(600, 4, seed=1).requires_grad_()
     with Watch() as watch:
@@ -159,7 +159,7 @@ def test_no_matrix_of_pairs_is_ever_made(tile: Callable[[int], None]) -> None:
     assert watch.largest <= 600 * 4
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_invalid_arguments_are_errors() -> None:
     a, b, owner = units(3), units(4, seed=1), torch.tensor([0, 1, 2, 2])
     bad = b.clone()
     bad[1, 1] = math.nan

@@ -134,7 +134,7 @@ def test_mixed_samples_have_soft_targets_in_odd_batches_too() -> None:
 
 
 @pytest.mark.parametrize("soft", [False, True])
-def test_ties_with_a_positive_are_pseudo_positives_wherever_they_stand(soft: bool) -> None:
+def test_ties_with_a_positive_are_pseudo_positives_at_any_index(soft: bool) -> None:
     mean = torch.zeros(3, 2)  # identical: all pairs tie, so all are pseudo-positives, with logit bias - 6 scale e^-20
     sure = torch.full((3, 2), -20.0)
     targets = torch.eye(3) if soft else None
@@ -313,7 +313,7 @@ class Largest(TorchDispatchMode):
         return out
 
 
-def test_no_pair_holds_a_vector() -> None:
+def test_no_vector_per_pair_is_allocated() -> None:
     given = learnt(both(32, 32, 32))
     with Largest() as watch:
         pcmepp_loss(*given, scale=5.0, bias=5.0).backward()
@@ -327,7 +327,7 @@ def test_no_gradient_goes_through_the_choice_of_labels() -> None:
     assert torch.autograd.grad(loss, (scale, targets), allow_unused=True)[1] is None
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_invalid_arguments_are_errors() -> None:
     given = both(3, 4)
     with pytest.raises(UserError, match="one shape"):
         closed_form_sampled_distance(given[0], given[3], given[2], given[3])

@@ -116,7 +116,7 @@ def test_the_wider_precision_is_kept() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_refused(bad: float) -> None:
+def test_non_finite_values_are_errors(bad: float) -> None:
     spoilt = table()
     spoilt[1, 2] = bad
     for tables in ((spoilt, table()), (table(), spoilt)):

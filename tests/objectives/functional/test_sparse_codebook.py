@@ -292,7 +292,7 @@ def test_statistics_by_hand() -> None:
     assert not code_statistics(weights.requires_grad_()).perplexity.requires_grad
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_invalid_arguments_are_errors() -> None:
     tokens, codes = normal(2, 3, 4), normal(5, 4)
     with pytest.raises(UserError, match="got shapes"):
         ground(tokens, None, normal(5, 3), 1.0)

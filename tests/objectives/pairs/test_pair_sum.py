@@ -146,7 +146,7 @@ def test_mistakes_in_a_pair_are_named(named: dict[str, Any], message: str) -> No
         PairSum([PairConfig("x", "y", **named)])
 
 
-def test_no_pair_is_a_mistake() -> None:
+def test_a_model_without_pairs_is_an_error() -> None:
     with pytest.raises(UserError, match="at least one pair, for instance: pairs:"):
         PairSum([])
 
@@ -169,7 +169,7 @@ def test_each_term_has_a_name_of_its_own(pairs: list[tuple[str, str, str]], labe
     assert PairSum([PairConfig(*pair) for pair in pairs]).labels == labels
 
 
-def test_what_is_read_of_each_tower() -> None:
+def test_fields_needed_of_each_tower() -> None:
     pairs = PairSum(
         [
             PairConfig("x", "y", "late_interaction", {"level_a": "parts"}),
@@ -202,7 +202,7 @@ def test_a_score_is_its_terms_by_their_shares() -> None:
 
 
 @pytest.mark.usefixtures("plain")
-def test_a_score_knows_which_side_is_which() -> None:
+def test_scores_depend_on_the_direction() -> None:
     x, y = side("x"), side("y")[:4]
     straight = 10 * x.vector[:, :1] + y.vector[:, 0]
     turned = (10 * y.vector[:, :1] + x.vector[:, 0]).T
@@ -315,7 +315,7 @@ def test_a_pull_of_what_learns_nothing_is_not_noted() -> None:
     assert_close(gradient_norms.norms()["x_y"], given["x"].vector.grad.norm())
 
 
-def test_an_objective_must_say_what_it_does() -> None:
+def test_an_objective_must_define_loss_and_similarity() -> None:
     one = side("x")
     with pytest.raises(TypeError, match="Objective must define loss"):
         Objective()(one, one)

@@ -156,7 +156,7 @@ def pair_sum(*terms: PairConfig) -> PairSum:
     return PairSum(list(terms), 6)
 
 
-def test_the_first_term_that_can_is_asked() -> None:
+def test_the_first_supported_term_is_used() -> None:
     a, b = side(level(True, True, True), "x"), side(level(True, True, seed=1), "y")
     terms = [
         PairConfig("x", "y"),
@@ -182,7 +182,7 @@ def test_the_first_term_that_can_is_asked() -> None:
         model.correspondence(a, a)  # a cosine of vectors says nothing about tokens
 
 
-def test_what_cannot_say_names_what_can() -> None:
+def test_an_unsupported_objective_names_the_supported_ones() -> None:
     a, b = side(level(True), "x"), side(level(True), "y")
     with pytest.raises(UserError, match=r"ClipObjective compares whole samples.*transport, late_interaction, fdt"):
         pair_sum(PairConfig("x", "y")).correspondence(a, b)

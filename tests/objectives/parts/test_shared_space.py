@@ -34,7 +34,7 @@ def rows(tower: str, seed: int) -> Embedding:
     return Embedding(torch.nn.functional.normalize(values, dim=1), tower=tower)
 
 
-def test_what_trains_no_vector_cannot_be_compared() -> None:
+def test_objectives_without_vectors_cannot_be_compared() -> None:
     pairs = PairSum([PairConfig("a", "b", "fdt"), PairConfig("c", "b", "fdt")], 6)
     with pytest.raises(UserError, match="'a' and 'c' were never paired, and the objectives of 'a' train no vector"):
         pairs.similarity(rows("a", 0), rows("c", 1))

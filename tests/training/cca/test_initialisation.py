@@ -112,7 +112,7 @@ def shared_by_definition(sides: list[torch.Tensor], present: np.ndarray, ridge: 
 
 @pytest.mark.parametrize("n", [40, 14])  # more rows than features of all sides, and fewer
 @pytest.mark.parametrize("exponent", [0.0, 1.0])
-def test_several_sides_equal_the_definition_between_rows(exponent: float, n: int) -> None:
+def test_several_towers_equal_the_definition_between_rows(exponent: float, n: int) -> None:
     sides, present = three(n)
     ridge = [0.5, 1.0, 2.0]
     maps = shared_maps(sides, present, 4, ridge=ridge, power=exponent)
@@ -133,7 +133,7 @@ def test_several_sides_equal_the_definition_between_rows(exponent: float, n: int
             )
 
 
-def test_what_stands_in_a_missing_row_does_not_count() -> None:
+def test_values_of_missing_rows_are_ignored() -> None:
     sides, present = three()
     spoilt = [side.clone() for side in sides]
     for place, side in enumerate(spoilt):
@@ -217,7 +217,7 @@ def test_heads_of_encoders_as_they_are_start_by_it(tmp_path: Path) -> None:
         torch.testing.assert_close(model.encode(name, sides[name]).vector, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_three_towers_start_together_from_rows_that_lack_sides(tmp_path: Path) -> None:
+def test_three_towers_are_initialised_from_incomplete_rows(tmp_path: Path) -> None:
     """No step is taken; a held-out row finds its partner by either of the two pairs."""
     rng = np.random.default_rng(0)
     mixes = {name: rng.normal(size=(3, 6)) for name in ("left", "right", "third")}
@@ -271,7 +271,7 @@ def test_tables_of_counts_start_by_it_and_training_goes_on(tmp_path: Path) -> No
         ({"model.pairs": "[{a: molecule, b: text, objective: fdt}]"}, "no objective reads the vector"),
     ],
 )
-def test_what_cannot_be_started(tmp_path: Path, more: dict[str, str], message: str) -> None:
+def test_unsupported_towers_are_errors(tmp_path: Path, more: dict[str, str], message: str) -> None:
     columns = {"data.columns": "{molecule: molecule, text: text}", "data.batch_size": "20"}
     with pytest.raises(UserError, match=message):
         train("molecule-text/clip", flags(tmp_path, **columns, **more))

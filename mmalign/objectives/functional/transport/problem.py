@@ -190,7 +190,7 @@ def clean(cost: Tensor, epsilon: Tensor | float, masses: Sides, masks: Sides, rh
     if cost.numel():
         low, high = cost.detach().amin((1, 2)), cost.detach().amax((1, 2))
     if cost.device.type == "cpu" and not bool((low.isfinite() & high.isfinite()).all()):
-        raise UserError("cost: expected finite numbers wherever both masks are True, NaN or infinity came")
+        raise UserError("cost: expected finite numbers wherever both masks are True, got NaN or infinity")
     return Problems(cost, scale, a, b, rho_a, rho_b, low, high, padded)
 
 
@@ -221,7 +221,7 @@ def starting(start: Tensor | None, problems: Problems) -> Tensor | None:
         raise UserError(f"start: expected shape {tuple(problems.b.shape)}, got {tuple(start.shape)}")
     start = torch.where(problems.b > 0, start.detach().to(problems.b), 0.0)
     if start.device.type == "cpu" and not bool(start.isfinite().all()):
-        raise UserError("start: expected finite potentials of the columns, NaN or infinity came")
+        raise UserError("start: expected finite potentials of the columns, got NaN or infinity")
     return start
 
 

@@ -60,7 +60,7 @@ def transport_scores(
         `(n, m)`, in float32 (float64 where an input is). A sample without a real token has score 0, and no gradient.
 
     Raises:
-        UserError: shapes do not fit, or (on the CPU) NaN or infinity came in a real token.
+        UserError: shapes do not fit, or (on the CPU) got NaN or infinity in a real token.
 
     Example:
         >>> tokens, real = torch.eye(3)[None], torch.ones(1, 3, dtype=torch.bool)
@@ -72,7 +72,7 @@ def transport_scores(
     a = tokens_a.to(dtype).masked_fill(~mask_a[:, :, None], 0.0)
     b = tokens_b.to(dtype).masked_fill(~mask_b[:, :, None], 0.0)
     if a.device.type == "cpu" and not (bool(a.isfinite().all()) and bool(b.isfinite().all())):
-        raise UserError("transport expected finite tokens wherever the mask is True, NaN or infinity came")
+        raise UserError("transport expected finite tokens wherever the mask is True, got NaN or infinity")
 
     def tile(rows: Tensor, real_rows: Tensor, columns: Tensor, real_columns: Tensor) -> Tensor:
         with torch.autocast(rows.device.type, enabled=False):

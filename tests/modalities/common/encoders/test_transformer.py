@@ -35,7 +35,7 @@ def test_attention_is_softmax_over_the_real() -> None:
         torch.testing.assert_close(layer(values, mask), attention_loop(layer, values, mask))
 
 
-def test_what_is_masked_has_no_influence() -> None:
+def test_masked_tokens_have_no_influence() -> None:
     stack = Transformer(8, depth=2, heads=2).double()
     pool = AttentionPool(8, heads=2).double()
     values = torch.randn(1, 6, 8, dtype=torch.float64)

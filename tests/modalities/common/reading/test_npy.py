@@ -78,7 +78,7 @@ def test_headers_of_other_programs() -> None:
         (b"\x93NUMPY\x09\x00" + bytes(20), "another kind"),
     ],
 )
-def test_what_is_refused(data: bytes, words: str) -> None:
+def test_invalid_arguments_are_errors(data: bytes, words: str) -> None:
     with pytest.raises(BadSample, match="bad.npy") as caught:
         array_from(data, "bad.npy")
     assert words in str(caught.value)

@@ -88,7 +88,7 @@ def test_masked_groups_reach_neither_encoder_nor_decoder() -> None:
             assert_close(made, again, rtol=0, atol=0)
 
 
-def test_tokens_of_visible_groups_stand_in_their_places() -> None:
+def test_tokens_of_visible_groups_keep_their_index() -> None:
     encoder, inputs = build(), clouds(50)
     masked, target = encoder.mask_inputs(inputs, 0.5, torch.Generator().manual_seed(0))
     seen = encoder(masked).tokens

@@ -38,7 +38,7 @@ def test_plan_and_value_equal_the_definition_written_as_loops(epsilon: float, ma
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 1e-3])
-def test_so_much_moves_and_no_place_gives_or_takes_more_than_it_has(epsilon: float) -> None:
+def test_the_moved_mass_is_given_and_marginals_are_bounded(epsilon: float) -> None:
     cost, a, b = costs(4, 9, 6), 2 * masses(4, 9), masses(4, 6, seed=2)
     mass = torch.tensor([0.05, 0.4, 0.8, 1.0], dtype=torch.float64)
     got = partial_sinkhorn(cost, epsilon, mass, a=a, b=b, tolerance=1e-10, max_iterations=500)

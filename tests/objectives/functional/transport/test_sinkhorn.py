@@ -226,7 +226,7 @@ def test_a_pair_depends_on_that_pair_alone(gradient: str) -> None:
 @pytest.mark.parametrize("gradient", MODES)
 @pytest.mark.parametrize("rho", [None, 0.5])
 @pytest.mark.parametrize("epsilon", [0.1, 1e-3])
-def test_an_empty_side_gives_a_zero_plan_and_gradient(gradient: str, rho: float | None, epsilon: float) -> None:
+def test_an_empty_marginal_gives_a_zero_plan_and_gradient(gradient: str, rho: float | None, epsilon: float) -> None:
     cost = costs(3, 4, 5, dtype=torch.float32).requires_grad_()
     mask_a, mask_b = torch.ones(3, 4, dtype=torch.bool), torch.ones(3, 5, dtype=torch.bool)
     mask_a[0], mask_b[1] = False, False
@@ -283,7 +283,7 @@ def test_a_large_constant_takes_no_digits_in_float32(gradient: str) -> None:
     assert high.iterations.tolist() == low.iterations.tolist()
 
 
-def test_the_error_is_that_of_the_plan_and_iterations_stop_where_told() -> None:
+def test_the_error_is_that_of_the_plan_and_the_limit_of_iterations_holds() -> None:
     cost = costs(3, 8, 8)
     got = sinkhorn(cost, 0.02, max_iterations=7, tolerance=1e-9)
     assert got.iterations.tolist() == [7, 7, 7]
@@ -320,7 +320,7 @@ def test_float32_gradients_are_those_of_float64() -> None:
     torch.testing.assert_close(slopes[0], slopes[1], rtol=2e-3, atol=2e-5)
 
 
-def test_what_cannot_be_solved_is_refused() -> None:
+def test_invalid_problems_are_errors() -> None:
     cost = costs(2, 3, 4)
     nan = cost.clone()
     nan[0, 1, 1] = math.nan

@@ -166,7 +166,7 @@ def test_overrelaxation_takes_fewer_iterations_than_the_paper() -> None:
     assert int(got.iterations.sum()) < 0.8 * int(plain.sum())
 
 
-def test_what_overflows_in_multiplications_does_not_in_the_end() -> None:
+def test_overflow_in_scaling_iterations_is_recovered() -> None:
     cost = 2 * cosine(3, 12, 8)
     huge = {"a": torch.full((3, 12), 1e35 / 12), "b": torch.full((3, 8), 1e35 / 8)}
     got, usual = sinkhorn(cost, 0.04, **huge, tolerance=1e32), sinkhorn(cost, 0.04, tolerance=1e-3)
@@ -174,7 +174,7 @@ def test_what_overflows_in_multiplications_does_not_in_the_end() -> None:
     torch.testing.assert_close(got.plan / 1e35, usual.plan, rtol=0, atol=2e-3)
 
 
-def test_what_multiplications_do_too_slowly_newton_ends() -> None:
+def test_newton_finishes_slow_sinkhorn_iterations() -> None:
     cost = ties(8, 64, 32)
     epsilon = float((cost.amax() - cost.amin()) / (0.95 * REACH))
     got = sinkhorn(cost, epsilon, tolerance=1e-4)
@@ -190,7 +190,7 @@ def test_what_multiplications_do_too_slowly_newton_ends() -> None:
     assert float(kept.error[~done].min()) > 1e-4
 
 
-def test_a_half_solved_problem_says_so() -> None:
+def test_unconverged_problems_are_reported() -> None:
     got = sinkhorn(cosine(2, 64, 32), 1e-4, max_iterations=8)
     assert got.iterations.tolist() == [8, 8]
     assert float(got.error.min()) > 1e-3

@@ -121,7 +121,7 @@ def test_an_unrolled_loop_begins_there_too(epsilon: float) -> None:
 
 
 @pytest.mark.parametrize("gradient", ["implicit", "envelope", "last_step", "unrolled"])
-def test_nothing_may_begin_anywhere(gradient: Any) -> None:
+def test_empty_problems_accept_any_start(gradient: Any) -> None:
     for shape in [(0, 3, 4), (2, 0, 4), (2, 3, 0)]:
         start = torch.ones(shape[0], shape[2])
         none = sinkhorn(torch.zeros(shape), 0.1, start=start, gradient=gradient)
@@ -133,7 +133,7 @@ def test_nothing_may_begin_anywhere(gradient: Any) -> None:
         assert float(found.abs().sum()) == 0.0
 
 
-def test_four_fields_and_the_potentials_beside_them() -> None:
+def test_a_plan_has_four_fields_and_potentials() -> None:
     got = sinkhorn(costs(2, 3, 4), 0.1)
     assert isinstance(got, TransportPlan)
     plan, value, error, iterations = got
