@@ -151,7 +151,7 @@ def test_settings_that_make_no_sense(settings: dict[str, object], message: str) 
 
 
 def test_phrases_need_a_transform_that_finds_them() -> None:
-    with pytest.raises(UserError, match="does not find them"):
+    with pytest.raises(UserError, match="does not detect them"):
         NgramBag(fitted(), phrases=True)
     with pytest.raises(UserError, match="call fit"):
         NgramBag(NgramTransform(NgramSettings()))
