@@ -14,6 +14,14 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signa
 
 def main(path: str, arguments: list[str]) -> int:
     """Have the server run the arguments. Returns the exit code, negative for a signal."""
+    process, early = 0, list[int]()
+
+    def forward(number: int, _: object) -> None:
+        # The process may have printed, and its caller sent a signal, before its number has arrived here.
+        os.kill(process, number) if process else early.append(number)
+
+    for number in FORWARDED:
+        signal.signal(number, forward)
     request = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}
     message = json.dumps(request).encode()
     with socket.socket(socket.AF_UNIX) as server:
@@ -24,10 +32,9 @@ def main(path: str, arguments: list[str]) -> int:
         socket.send_fds(server, [len(message).to_bytes(8, "big")], [0, 1, 2])
         server.sendall(message)
         with server.makefile("r") as answers:
-            process = answers.readline()
-            if process:
-                for number in FORWARDED:
-                    signal.signal(number, lambda number, _: os.kill(int(process), number))
+            process = int(answers.readline() or 0)
+            for number in early if process else ():
+                os.kill(process, number)
             status = answers.readline()
     return int(status) if status else failed("the server has ended without the exit status of this process")
 
