@@ -1,10 +1,12 @@
 """A hub that does not answer: one line with the next step, quickly, and no lines of retries."""
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mmalign import registry
 from mmalign.cli import main
@@ -82,3 +84,20 @@ def test_the_command_prints_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     model = ["--model.towers.text.encoder", "huggingface", "--model.towers.text.args.model", "someone/no-such-model"]
     assert main(["train", "image-text/demo", *model, "--out", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.usefixtures("silent_hub")
+def test_a_model_in_the_cache_is_used(tiny_bert: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache of a computer that has downloaded the model before, in the layout of huggingface_hub."""
+    repository = tmp_path / "models--someone--tiny"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    shutil.copytree(tiny_bert, snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    text, args = registry.load("modalities", "text"), {"model": "someone/tiny"}
+    transform = text.transform("huggingface", args)
+    encoder = text.encoder("huggingface", transform, **args).eval()
+    local = text.encoder("huggingface", transform, model=tiny_bert).eval()
+    inputs = transform.collate([transform.item("a red disc")])
+    torch.testing.assert_close(encoder(inputs).vector, local(inputs).vector, atol=0, rtol=0)
