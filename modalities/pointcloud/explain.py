@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mmalign.capabilities import TokenLabels
 from mmalign.modality import Encoder
 from modalities.pointcloud.encoders.groups import group_points
+from modalities.pointcloud.encoders.openshape import OpenShape
 from modalities.pointcloud.encoders.point_transformer import PointTransformer
 from modalities.pointcloud.sample import PointCloud
 from modalities.pointcloud.transform import PointCloudTransform, turned
@@ -40,7 +41,7 @@ def group_labels(
         encoder: The tower's.
         count: Number of tokens that the encoder returned.
     """
-    if not isinstance(encoder, PointTransformer) or count != encoder.groups:
+    if not isinstance(encoder, PointTransformer | OpenShape) or count != encoder.groups:
         return None
     inputs = transform.collate([transform.item(sample)])
     groups = group_points(inputs, encoder.groups, encoder.group_size)

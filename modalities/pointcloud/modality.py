@@ -10,6 +10,7 @@ from mmalign import registry
 from mmalign.capabilities import TokenLabels
 from mmalign.modality import Encoder, Modality, Transform
 from modalities.pointcloud.encoders.feature_linear import ShapeLinear, ShapeSettings, ShapeTransform
+from modalities.pointcloud.encoders.openshape import OpenShape
 from modalities.pointcloud.encoders.point_transformer import PointTransformer
 from modalities.pointcloud.encoders.pointnet import PointNet
 from modalities.pointcloud.encoders.pointnet2 import PointNet2
@@ -34,6 +35,7 @@ class PointCloudModality(Modality):
         "pointnet2": PointNet2,
         "pointnet": PointNet,
         "features": ShapeLinear,
+        "openshape": OpenShape,
     }
     perturbations: ClassVar[Mapping[str, Sequence[float]]] = PERTURBATIONS
     cached_types: ClassVar[Sequence[type]] = (PointCloud,)

@@ -1,6 +1,6 @@
 """Zero-shot classification and name retrieval of meshes: networks, linear towers and a random forest on the same folds.
 
-    python tests/benchmarks/pointclouds.py --methods features scratch mae cmae --seeds 0 1 2
+    python tests/benchmarks/pointclouds.py --methods forest forest_features features_points features --seeds 0 1 2
 
 Fold k of five (`named_meshes.folds`) is held out for seed k; the other four are trained on, and the first word of the
 held-out meshes is predicted from a prompt that is the word alone. Folds 0, 1 and 2 are measured; settings were chosen
@@ -28,6 +28,7 @@ from tests.benchmarks.named_meshes import Mesh, class_words, folds, read_meshes,
 from tests.benchmarks.prepared import data_folder
 
 POINTS = 1024
+NORMALS = "model.towers.pointcloud.transform.normals"
 RESAMPLES = 2000
 EPOCHS = {"scratch": 30, "mae": 30, "cmae": 30, "pretraining": 60}
 
@@ -58,17 +59,25 @@ class Bench:
         return {
             "data.source": "manifest", "data.manifest": str(self.folder / "meshes.csv"),
             "data.files": str(self.folder / "meshes.zip"), "data.validation": 0.0,
+            "data.cache": str(self.folder / "cache"),
             "data.columns": {"pointcloud": "mesh", "text": "text", "label": "word", "id": "id"},
         }  # fmt: skip
 
 
-def forest(bench: Bench, out: np.ndarray, seed: int) -> np.ndarray:
-    """Predicted words of the held-out counted meshes: a random forest on shape features of 1,024 points."""
-    chosen = [cloud.points[np.random.default_rng(seed).permutation(len(cloud))[:POINTS]] for cloud in bench.clouds]
-    x = np.stack([shape_features(turned(points, "y").astype(np.float32)) for points in chosen])
-    y = np.array([mesh.word for mesh in bench.meshes])
-    fit, test = bench.counted & ~out, bench.counted & out
-    return RandomForestClassifier(300, random_state=seed).fit(x[fit], y[fit]).predict(x[test])
+def forest(*, points: int = 0) -> Callable[[Bench, np.ndarray, int], tuple[np.ndarray, dict[str, float]]]:
+    """A random forest, supervised by the word, on the features of so many points alone, or (0) of all with normals."""
+
+    def run(bench: Bench, out: np.ndarray, seed: int) -> tuple[np.ndarray, dict[str, float]]:
+        chosen = [np.random.default_rng(seed).permutation(len(cloud))[: points or None] for cloud in bench.clouds]
+        x = np.stack([
+            shape_features(turned(cloud.points[rows], "y"), None if points else turned(cloud.normals[rows], "y"))
+            for cloud, rows in zip(bench.clouds, chosen, strict=True)
+        ])  # fmt: skip
+        y = np.array([mesh.word for mesh in bench.meshes])
+        fit, test = bench.counted & ~out, bench.counted & out
+        return RandomForestClassifier(300, random_state=seed).fit(x[fit], y[fit]).predict(x[test]), {}
+
+    return run
 
 
 def trained(recipe: str, **more: Any) -> Callable[[Bench, np.ndarray, int], tuple[np.ndarray, dict[str, float]]]:
@@ -103,8 +112,10 @@ def predict(bench: Bench, model: mmalign.Aligner, out: np.ndarray) -> tuple[np.n
 
 
 METHODS: dict[str, Callable[[Bench, np.ndarray, int], Any]] = {
-    "forest": lambda bench, out, seed: (forest(bench, out, seed), {}),
+    "forest": forest(points=POINTS),
+    "forest_features": forest(),
     "features": trained("pointcloud-text/features"),
+    "features_points": trained("pointcloud-text/features", **{NORMALS: False}),
     "scratch": trained("pointcloud-text/clip", **{"trainer.max_epochs": EPOCHS["scratch"]}),
     "mae": trained("pointcloud-text/clip", pretraining="pointcloud/mae", **{"trainer.max_epochs": EPOCHS["mae"]}),
     "cmae": trained("pointcloud-text/clip", pretraining="pointcloud/cmae", **{"trainer.max_epochs": EPOCHS["cmae"]}),
@@ -140,9 +151,10 @@ def measure(bench: Bench, methods: Iterable[str], seeds: Iterable[int]) -> dict[
         result[name] = {"accuracy": correct.mean(), "interval": interval(correct, groups), "n": len(correct)}
         result[name] |= {"seeds": [float(one.mean()) for one in found]}
         result[name] |= {key: float(np.mean([one[key] for one in others[name]])) for key in others[name][0]}
-        if "forest" in hits and name != "forest":
-            difference = correct - np.concatenate(hits["forest"])
-            result[name] |= {"minus_forest": difference.mean(), "minus_forest_interval": interval(difference, groups)}
+        for base in ("forest", "forest_features"):
+            if base in hits and name not in ("forest", "forest_features"):
+                difference = correct - np.concatenate(hits[base])
+                result[name] |= {f"minus_{base}": difference.mean(), f"minus_{base}_ci": interval(difference, groups)}
     return result
 
 
@@ -157,11 +169,11 @@ def main() -> None:
         result = measure(Bench(Path(folder)), asked.methods, asked.seeds)
     for name, one in result.items():
         low, high = one["interval"]
-        beside = ""
-        if "minus_forest" in one:
-            beside = "  minus forest {:+.3f} ({:+.3f} to {:+.3f})".format(
-                one["minus_forest"], *one["minus_forest_interval"]
-            )
+        beside = "".join(
+            "  minus {} {:+.3f} ({:+.3f} to {:+.3f})".format(base, one[f"minus_{base}"], *one[f"minus_{base}_ci"])
+            for base in ("forest", "forest_features")
+            if f"minus_{base}" in one
+        )
         print(f"{name:10} {one['accuracy']:.3f} ({low:.3f} to {high:.3f}), n {one['n']}{beside}")
     if asked.json:
         asked.json.write_text(json.dumps(result, indent=1))

@@ -78,6 +78,7 @@ class Transformer(nn.Module):
         dropout: Fraction of values dropped on each residual branch in training.
         drop_path: Probability of dropping a sample's branches in the last layer; grows linearly from 0 in the first
             layer.
+        final_norm: Normalise the output of the last layer.
 
     Raises:
         UserError: `heads` does not divide `width`.
@@ -97,6 +98,7 @@ class Transformer(nn.Module):
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
         drop_path: float = 0.0,
+        final_norm: bool = True,
     ) -> None:
         super().__init__()
         if width % heads:
@@ -105,7 +107,7 @@ class Transformer(nn.Module):
             Block(width, heads, mlp_ratio=mlp_ratio, dropout=dropout, drop_path=drop_path * layer / max(depth - 1, 1))
             for layer in range(depth)
         )
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width) if final_norm else nn.Identity()
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
                 # GPT-2's rule: output projections of residual branches are initialised smaller in deeper stacks.

@@ -58,7 +58,8 @@ class ShapeTransform(PointCloudTransform):
 
     with q the quantiles k / (thresholds + 1) of the training clouds, and the mean over them: a linear map of m is an
     additive function of steps in each feature, as of a forest of stumps. Families have equal weight. Sizes are those
-    of the file, or metres where the settings state the unit.
+    of the file, or metres where the settings state the unit. Normals are those of the file (of a mesh: of its faces)
+    with the setting `normals`; without it, or where the file has none, they are estimated from the points.
 
     Args:
         settings: See `ShapeSettings`.
@@ -73,7 +74,7 @@ class ShapeTransform(PointCloudTransform):
         >>> shapes = [MODALITY.toy_sample(label, np.random.default_rng(label)) for label in range(3)]
         >>> transform.fit(map(transform.featurise, shapes))
         >>> transform.collate([transform.item(shape) for shape in shapes])["measures"].shape
-        torch.Size([3, 1644])
+        torch.Size([3, 2994])
     """
 
     settings: ShapeSettings
@@ -83,11 +84,18 @@ class ShapeTransform(PointCloudTransform):
         self.statistics = dict(statistics) if statistics else None
 
     def featurise(self, sample: PointCloud) -> Item:
-        """Measure the shape."""
+        """Measure the shape.
+
+        Raises:
+            BadSample: the file's format defines another up axis or unit than the settings state.
+        """
         s = self.settings
         check_conventions(s, sample)
-        points = turned(sample.points, "y") if s.up == "y" else sample.points
-        return {"measures": shape_features((points * METRES.get(s.units, 1.0)).astype(np.float32)).astype(np.float32)}
+        points, normals = sample.points, sample.normals if s.normals else None
+        if s.up == "y":
+            points, normals = turned(points, "y"), None if normals is None else turned(normals, "y")
+        measures = shape_features((points * METRES.get(s.units, 1.0)).astype(np.float32), normals)
+        return {"measures": measures.astype(np.float32)}
 
     def fit(self, features: Iterable[Item]) -> None:
         """Quantiles of each feature, unless they were given.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmalign.types import Inputs
-from modalities.pointcloud.geometry import farthest_point_sampling, nearest_neighbours, take_points
+from modalities.pointcloud.geometry import ball_query, farthest_point_sampling, nearest_neighbours, take_points
 
 ATTRIBUTES = ("colours", "normals")
 """What a point may carry beside its place, three numbers each, in the order of the channels."""
@@ -33,7 +33,7 @@ class Groups:
         return Groups(self.centres[rows, chosen], self.patches[rows, chosen], self.mask[rows, chosen])
 
 
-def group_points(inputs: Inputs, count: int, size: int, *, radius: float | None = None) -> Groups:
+def group_points(inputs: Inputs, count: int, size: int, *, radius: float | None = None, nearest: bool = True) -> Groups:
     """Cut clouds into overlapping groups, as Point-BERT and Point-MAE do (arXiv 2111.14819, section 3.1).
 
     Centres are chosen by farthest point sampling that starts at the point farthest from the centroid, so that the order
@@ -45,6 +45,7 @@ def group_points(inputs: Inputs, count: int, size: int, *, radius: float | None 
         count: Groups of each cloud.
         size: Points of each group.
         radius: Farthest that a point may be from its centre; None = no limit.
+        nearest: Take the nearest points; False, with a radius: the first ones within it, see `ball_query`.
 
     Example:
         >>> line = torch.arange(8.0)[None, :, None] * torch.tensor([1.0, 0.0, 0.0])
@@ -57,7 +58,10 @@ def group_points(inputs: Inputs, count: int, size: int, *, radius: float | None 
     with torch.no_grad():
         chosen = farthest_point_sampling(points, count, mask=real)
         centres = take_points(points, chosen.indices)
-        near = nearest_neighbours(points, centres, size, mask=real, radius=radius)
+        if nearest or radius is None:
+            near = nearest_neighbours(points, centres, size, mask=real, radius=radius)
+        else:
+            near = ball_query(points, centres, size, radius, mask=real)
     flat = near.indices.flatten(1)
     patches = torch.unflatten(take_points(points, flat), 1, (count, size)) - centres[:, :, None]
     taken = [take_points(inputs[name], flat) for name in ATTRIBUTES if name in inputs]

@@ -99,7 +99,9 @@ class PointTransformer(Encoder):
         if weights:
             if transform.sealed:
                 raise UserError("pointcloud point_transformer: a bundle brings its own weights, it cannot name others")
-            load_released(self, weights)
+            size = "width 384, depth 12, hidden 128, norm batch, and Point-BERT's inner 256"
+            # A pretrained Point-MAE has no class token: it comes with fine-tuning.
+            load_released(self, weights, size, anew=("class_token", "class_position"))
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["points"]`, or the groups that `mask_inputs` left to see."""
