@@ -5,10 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from modalities.common.largest import largest
-
-BLOCK = 1 << 24
-"""Similarities at a time, 64 MB."""
+from modalities.common.nearest import nearest_others
 
 
 def neighbours(texts: Sequence[str], count: int) -> NDArray[np.int64]:
@@ -28,18 +25,10 @@ def neighbours(texts: Sequence[str], count: int) -> NDArray[np.int64]:
         >>> neighbours(texts, 2).tolist()
         [[2, -1], [-1, -1], [0, 3], [2, -1]]
     """
-    nearest = np.full((len(texts), max(count, 0)), -1, np.int64)
     if len(texts) < 2 or count < 1:
-        return nearest
+        return np.full((len(texts), max(count, 0)), -1, np.int64)
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    kinds: dict[str, int] = {}
-    same = np.array([kinds.setdefault(" ".join(text.lower().split()), len(kinds)) for text in texts])
     weights = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]", dtype=np.float32).fit_transform(texts)
-    rows = max(1, BLOCK // len(texts))
-    for start in range(0, len(texts), rows):
-        part = slice(start, start + rows)
-        alike = (weights[part] @ weights.T).toarray()
-        alike[(alike <= 0) | (same[part, None] == same)] = -1
-        nearest[part] = largest(alike, count)
-    return nearest
+    words = [" ".join(text.lower().split()) for text in texts]
+    return nearest_others(words, count, lambda block: (weights[block] @ weights.T).toarray())

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmalign.capabilities import TokenLabels
 from mmalign.modality import Encoder, Modality, Transform
@@ -13,6 +14,7 @@ from modalities.video.encoders.trajtok import TrajTok
 from modalities.video.encoders.trajvit import TrajViT
 from modalities.video.encoders.vit3d import ViT3d
 from modalities.video.explain import ClipUnits, clip_labels
+from modalities.video.neighbours import neighbours
 from modalities.video.parts import split_part
 from modalities.video.perturb import PERTURBATIONS, perturb_video
 from modalities.video.read import read_video
@@ -87,6 +89,10 @@ class VideoModality(Modality):
 
         lit = sample.lit(weights)
         draw_strip(lit.frames, lit.rate, axes, count=4)  # drawn once for each word: few and large
+
+    def neighbours(self, samples: Sequence[Clip], count: int) -> NDArray[np.int64]:
+        """Clips with a similar mean picture, see `neighbours`."""
+        return neighbours(samples, count)
 
     def toy_sample(self, label: int, rng: np.random.Generator) -> Clip:
         """One of ten kinds of a moving shape, see `synthetic_clip`."""

@@ -39,8 +39,10 @@ from modalities.video.sources.shapes import ShapesSource
 RECIPE = "video-text/vit3d"
 RESAMPLES = 2000
 WIDTH = {"width": 96, "depth": 2, "heads": 4}
-TOKENS = {**WIDTH, "frequencies": 4}
-"""Arguments of trajvit and trajtok; frequencies that fit frames of 64 pixels, as in the recipes."""
+CELLS = {**WIDTH, "cnn_width": 8, "frequencies": 4, "pool": "mean"}
+"""Arguments of trajvit and trajtok; frequencies that fit frames of 64 pixels, as in the recipe `video-text/clip`."""
+
+TOKENS = {**CELLS, "place": "box"}
 
 TASKS = ("appearance", "order")
 FRAMES = (16, 64, 256)
@@ -60,8 +62,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "trajvit supervoxels": method("trajvit", TOKENS, tracks="supervoxels"),
     "trajvit flow": method("trajvit", TOKENS, tracks="flow"),
     "trajvit grid": method("trajvit", TOKENS, tracks="grid"),
-    "trajtok": method("trajtok", TOKENS),
-    "vit3d": method("vit3d", WIDTH),
+    "trajtok": method("trajtok", CELLS),
+    "vit3d": method("vit3d", {**WIDTH, "pool": "mean"}),
     "frames": method("frames", {"tower": "convnet", "args": {"width": 12}, "layers": 0, "pool": "mean"}),
 }
 REFERENCE = "vit3d"

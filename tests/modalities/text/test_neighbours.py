@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from modalities.common import nearest
 from modalities.text import MODALITY
-from modalities.text import neighbours as module
 
 COLOURS, WAYS = ("red", "green", "blue", "white"), ("left", "right", "up", "down")
 TEXTS = [f"a {colour} square moves {way}" for colour in COLOURS for way in WAYS]
@@ -25,7 +25,7 @@ def test_equal_texts_are_no_neighbours() -> None:
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = MODALITY.neighbours(TEXTS, 5)
-    monkeypatch.setattr(module, "BLOCK", 3 * len(TEXTS))
+    monkeypatch.setattr(nearest, "BLOCK", 3 * len(TEXTS))
     np.testing.assert_array_equal(MODALITY.neighbours(TEXTS, 5), whole)
 
 
