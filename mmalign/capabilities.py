@@ -174,7 +174,7 @@ class HardNegatives(Protocol):
         """The nearest other samples of each; a function of the samples only, equal on every process.
 
         Args:
-            samples: As `Modality.read` returns them, `n`.
+            samples: As `Modality.read` returns them, `n`. They may be decoded on access, so go through them once.
             count: Number of neighbours of each.
 
         Returns:

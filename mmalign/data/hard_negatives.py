@@ -1,5 +1,9 @@
 """The table of near records that `sampling.Neighbours` draws from, by way of a modality."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,10 +31,27 @@ def nearest_rows(split: Split, tower: str, groups: NDArray[np.int64], count: int
     """
     there = [row for row, record in enumerate(split.records) if tower in record.values]
     modality = capability(split.store.modalities[tower], HardNegatives, "--data.hard_negatives")
-    nearest = modality.neighbours([split.store.get(split.indices[row], tower) for row in there], count)
+    nearest = modality.neighbours(_FirstSamples(split, there, tower), count)
     rows = np.array([*there, -1], dtype=np.int64)  # -1 indexes the last entry, which is -1
     table = np.full((len(split), count), -1, dtype=np.int64)
     table[there] = rows[nearest]
     own = groups[list(split.indices)]
     table[own[table] == own[:, None]] = -1
     return table
+
+
+@dataclass(frozen=True)
+class _FirstSamples(Sequence[Any]):
+    """The first sample of some records, each decoded when it is its turn: videos do not fit in memory at once."""
+
+    split: Split
+    rows: Sequence[int]
+    tower: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return _FirstSamples(self.split, self.rows[index], self.tower)
+        return self.split.store.get(self.split.indices[self.rows[index]], self.tower)

@@ -1,5 +1,6 @@
 """Batches of near rows, from a modality's table to the loader."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mmalign.modality import Modality
 from mmalign.training.data_module import TrainingData
 
 
-def by_brightness(samples: list[Any], count: int) -> np.ndarray:
+def by_brightness(samples: Sequence[Any], count: int) -> np.ndarray:
     means = np.array([np.asarray(sample, dtype=float).mean() for sample in samples])
     apart = np.abs(means[:, None] - means)
     np.fill_diagonal(apart, np.inf)
@@ -39,12 +40,30 @@ def neighbours_in_batches(data: TrainingData) -> int:
     return sum(place + 1 in part for part in parts for place in part)
 
 
+def test_samples_are_decoded_one_at_a_time(
+    pictures: Path, modalities: dict[str, Modality], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = prepared(pictures, modalities, hard_negatives="image", cache_gb=0.0)
+    decoded, get = list[int](), data.data.store.get
+    monkeypatch.setattr(data.data.store, "get", lambda index, *more: decoded.append(index) or get(index, *more))
+
+    def near(samples: Sequence[Any], count: int) -> np.ndarray:
+        decoded.clear()
+        np.testing.assert_array_equal(samples[7:9][1], samples[8])
+        assert decoded == [8, 8]
+        return by_brightness(samples, count)
+
+    monkeypatch.setattr(modalities["image"], "neighbours", near, raising=False)
+    data.train_dataloader()
+    assert decoded == [8, 8, *range(40)]
+
+
 def test_near_pictures_are_drawn_together(
     pictures: Path, modalities: dict[str, Modality], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
 
-    def near(samples: list[Any], count: int) -> np.ndarray:
+    def near(samples: Sequence[Any], count: int) -> np.ndarray:
         calls.append(count)
         return by_brightness(samples, count)
 

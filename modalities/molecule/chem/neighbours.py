@@ -53,7 +53,7 @@ def neighbours(molecules: Sequence[Molecule], count: int) -> NDArray[np.int64]:
     nearest = np.full((total, count), -1, np.int64)
     if total < 2 or count < 1:
         return nearest
-    graphs = _Graphs.of(molecules)
+    graphs = _Graphs.of(list(molecules))
     bits = _bits(graphs)
     sizes = bits.sum(1)
     kin, same = graphs.names(*_SKELETON), graphs.names(*_ALL)
