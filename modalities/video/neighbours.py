@@ -51,7 +51,7 @@ def neighbours(clips: Sequence[Clip], count: int) -> NDArray[np.int64]:
 
 def mean_picture(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Mean over time, and over each cell of an 8 x 8 grid, `(time, height, width, 3)` -> `(8, 8, 3)`."""
-    picture = frames.mean(0, dtype=np.float64)
+    picture: NDArray[np.float64] = frames.mean(0, dtype=np.float64)
     for axis, length in enumerate(picture.shape[:2]):
         edges = np.arange(SIDE + 1) * length // SIDE
         sizes = np.maximum(np.diff(edges), 1)  # fewer pixels than cells: the pixel that the cell begins in

@@ -50,7 +50,12 @@ FRAMES = (16, 64, 256)
 
 def patch(size: int) -> int:
     """Side of a patch: 16 pixels, as in the paper, from 112 pixels on."""
-    return 16 if size >= 112 else 8
+    return 16 if size >= 112 else 8 if size >= 48 else 4
+
+
+def cell(size: int) -> int:
+    """Side of a cell of trajvit and trajtok: 4 pixels, as in the paper, from 48 pixels on."""
+    return 4 if size >= 48 else 2
 
 
 def method(encoder: str, args: Mapping[str, Any], **transform: Any) -> dict[str, Any]:
@@ -72,14 +77,16 @@ REFERENCE = "vit3d"
 def tower(name: str, frames: int, size: int) -> dict[str, Any]:
     """Encoder, its arguments and the transform's settings of a method."""
     found = METHODS[name]
-    args = found["args"] | ({"tubelet": [2, patch(size)]} if found["encoder"] == "vit3d" else {})
-    return {**found, "args": args, "transform": {"frames": frames, "size": size, **found["transform"]}}
+    sides = {"vit3d": {"tubelet": [2, patch(size)]}, "trajtok": {"cell": cell(size)}}
+    transform = {"frames": frames, "size": size, "cell": cell(size), **found["transform"]}
+    return {**found, "args": found["args"] | sides.get(found["encoder"], {}), "transform": transform}
 
 
 class Bench:
-    """The clips of a task that are held out, and the data settings of training."""
+    """The clips of a task that are held out, the data settings of training, and the frames and pixels that are read."""
 
-    def __init__(self, task: str, train: int, test: int) -> None:
+    def __init__(self, task: str, train: int, test: int, shape: tuple[int, int] = (16, 64)) -> None:
+        self.shape = shape
         self.task, self.options = task, {"task": task, "train": train, "validation": 0, "test": test}
         source = ShapesSource(SourceConfig(source="shapes", options=self.options))
         held = [record for record in source.records() if record.split == "test"]
@@ -99,7 +106,7 @@ def train(bench: Bench, name: str, seed: int, epochs: int, more: Mapping[str, An
         "data.source": "shapes", "data.options": bench.options, "data.validation": 0.0, "seed_everything": seed,
         "trainer.max_epochs": epochs, "trainer.accelerator": "cpu",
     }  # fmt: skip
-    settings |= {f"model.towers.video.{key}": value for key, value in tower(name, 16, 64).items()}
+    settings |= {f"model.towers.video.{key}": value for key, value in tower(name, *bench.shape).items()}
     settings |= more  # last: a key of `args` overrides that of the method
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
@@ -171,7 +178,7 @@ def interval(values: np.ndarray, bench: Bench) -> tuple[float, float]:
 
 def tokens(bench: Bench, name: str, clips: int = 50) -> float:
     """Mean number of tokens of the first held-out clips."""
-    transform, encoder = build(name, tower(name, 16, 64)["transform"])
+    transform, encoder = build(name, tower(name, *bench.shape)["transform"])
     items = [transform(transform.featurise(clip)) for clip in bench.clips[:clips]]
     with torch.inference_mode():
         return float(np.mean([count(encoder(transform.collate([item]))) for item in items]))
@@ -307,6 +314,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--train", type=int, default=2000, help="number of training clips")
     parser.add_argument("--test", type=int, default=500, help="number of held-out clips")
+    parser.add_argument(
+        "--input", nargs=2, type=int, default=(16, 64), metavar=("FRAMES", "PIXELS"), help="of training and accuracy"
+    )
     parser.add_argument("--set", type=json.loads, default={}, help='settings of all runs: {"data.batch_size": 32}')
     parser.add_argument("--threads", type=int, default=1, help="of torch, in training")
     parser.add_argument(
@@ -323,7 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     torch.set_num_threads(asked.threads)
     result: dict[str, Any] = {"accuracy": [], "costs": []}
     for task in asked.tasks if asked.seeds else ():
-        bench = Bench(task, asked.train, asked.test)
+        bench = Bench(task, asked.train, asked.test, tuple(asked.input))
         result["accuracy"] += accuracy(bench, asked.methods, asked.seeds, asked.epochs, asked.set)
     if result["accuracy"]:
         print(accuracy_table(result["accuracy"]), flush=True)
