@@ -64,9 +64,7 @@ def describe(argument: Argument, *, whole: bool = False, typed: bool = False) ->
         isinstance(argument.default, str | int | float) and argument.default is not False and argument.default != ""
     )
     if shown and "default" not in text.lower():
-        words = isinstance(argument.default, bool | None)
-        default = json.dumps(argument.default) if words else argument.default
-        text = f"{text.rstrip('.')} (default: {default})."
+        text = f"{text.rstrip('.')} (default: {_printed(argument.default)})."
     lines = textwrap.wrap(text, max(40, min(120, shutil.get_terminal_size((110, 24)).columns) - _LEFT)) or [""]
     first = [left] if len(left) >= _LEFT else []
     head = f"{'' if first else left:<{_LEFT}}{lines[0]}"
@@ -99,6 +97,15 @@ def data_section(kind: Any, *, whole: bool) -> list[Argument]:
     """The section of the `--data` flags: the principal ones, or all."""
     flags = flatten("data", arguments_of(kind).values())
     return flags if whole else [flag for flag in flags if flag.name[7:] in DATA]
+
+
+def _printed(default: Any) -> str:
+    """A default value as a recipe spells it, floats with six digits."""
+    if isinstance(default, float) and len(repr(default)) > 8:
+        return f"{default:.6g}"
+    if isinstance(default, bool | None | list | tuple):
+        return json.dumps(default, default=str)  # tuples as lists
+    return str(default)
 
 
 def _value(argument: Argument) -> str:

@@ -70,11 +70,13 @@ class SearchResult:
         console = Console()
         for query, hits in zip(self.queries, self.hits, strict=True):
             table = Table(title=Text(str(query)), title_justify="left")
-            for name in ("rank", "score", "id", "value"):
+            columns = ["rank", "score", "id", *(["value"] if any(hit.value for hit in hits) else [])]
+            for name in columns:
                 table.add_column(name, justify="right" if name in ("rank", "score") else "left")
             for rank, hit in enumerate(hits, start=1):
                 # Text, not markup: a caption may contain brackets.
-                table.add_row(str(rank), f"{hit.score:.4f}", Text(hit.id), Text(hit.value or ""))
+                cells = str(rank), f"{hit.score:.4f}", Text(hit.id), Text(hit.value or "")
+                table.add_row(*cells[: len(columns)])
             console.print(table)
 
     def figure(self, data: DataConfig | None = None) -> "Figure":

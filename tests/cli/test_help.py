@@ -187,3 +187,12 @@ def test_describe_shows_type_sentence_and_default() -> None:
 def test_a_flag_of_type_bool_needs_no_value(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--json"]) == 0
     assert capsys.readouterr().out.startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("default", "printed"),
+    [(1 / 0.07, "14.2857"), (100.0, "100.0"), ((1, 2), "[1, 2]"), (None, "null"), (True, "true")],
+)
+def test_defaults_are_printed_as_a_recipe_spells_them(default: object, printed: str) -> None:
+    line = describe(Argument("--scale", float, default, "The scale."), typed=True)
+    assert f"(default: {printed})" in line

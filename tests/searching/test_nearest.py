@@ -82,5 +82,12 @@ def test_show_prints_every_result(model: Aligner, capsys: pytest.CaptureFixture[
     hits = [[Hit("n7", 0.25, "a [bold] caption"), Hit("n8", 0.125, None)]]
     SearchResult(model, ["a [red] dog"], hits, "left", "right").show()
     shown = capsys.readouterr().out
-    for text in ("a [red] dog", "n7", "0.2500", "a [bold] caption", "n8"):
+    for text in ("a [red] dog", "n7", "0.2500", "a [bold] caption", "n8", "value"):
         assert text in shown
+
+
+def test_show_omits_an_empty_column_of_values(model: Aligner, capsys: pytest.CaptureFixture[str]) -> None:
+    SearchResult(model, ["a dog"], [[Hit("n8", 0.125, None)]], "left", "right").show()
+    shown = capsys.readouterr().out
+    assert "n8" in shown
+    assert "value" not in shown
