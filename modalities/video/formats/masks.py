@@ -5,6 +5,8 @@
   has the frames of the masks.
 - `NAME_mask.npz` alone: `labels`, ids that are the same in all frames, with an optional `table`; or `masks`, one volume
   for each object `(objects, time, height, width)`, as SAM 2 gives them; they may overlap.
+- `NAME_mask.mkv` (MOV, MP4, AVI): a lossless video, such as FFV1, whose grey levels are ids that are the same in all
+  frames, with the time stamps of the clip.
 - The folder `NAME_masks`: a PNG for each frame, whose palette indices are ids, as in DAVIS.
 """
 
@@ -18,6 +20,7 @@ from mmalign.errors import BadSample
 from modalities.common.reading.local_file import demand_file
 from modalities.common.reading.npy import archive_arrays
 from modalities.video.bounds import bounded, sampled
+from modalities.video.formats import label_video
 from modalities.video.formats.arrays import MAX_BYTES, make_tracks
 from modalities.video.formats.pictures import pictures_in
 from modalities.video.sample import MAX_FRAMES, Clip, Tracks
@@ -37,6 +40,8 @@ def mask_files(path: Path) -> list[Path]:
     folder = path.with_name(f"{path.stem}_masks")
     beside = [path.with_name(f"{path.stem}_{kind}.npz") for kind in ("mask", "graph")]
     files = [file for file in beside if file.is_file()]
+    films = [path.with_name(f"{path.stem}_mask{suffix}") for suffix in label_video.SUFFIXES]
+    files = files or [film for film in films if film.is_file()][:1]
     return files or (pictures_in(folder) if folder.is_dir() else [])
 
 
@@ -77,6 +82,8 @@ def _read(files: list[Path], name: str) -> tuple[Tracks, bool]:
     """The trajectories, and whether the files are of TrajViT's form."""
     if files[0].suffix == ".png":
         return make_tracks(np.stack(_palettes(files)), None, name), False
+    if files[0].suffix in label_video.SUFFIXES:
+        return make_tracks(label_video.read_labels(files[0]), None, name), False
     arrays: dict[str, NDArray[Any]] = {}
     for file in files:
         demand_file(file, "an NPZ of masks", most=MAX_BYTES)

@@ -1,6 +1,6 @@
 """Video files -> frames at a constant rate; of a long file only the frames that are kept are decoded, by seeking."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -68,6 +68,26 @@ def parse(data: bytes | PathLike[str], source: str, part: Part | None = None) ->
         BadSample: it is damaged, truncated, too large, or has no video.
         UserError: PyAV is not installed.
     """
+    film = decode(data, source, part, _colours)
+    return Clip(np.stack(film.pictures), check_rate(source, film.rate), faults=film.faults), film.fractions
+
+
+Picture = Callable[[Any, Any, str], NDArray[Any]]
+"""What is kept of a frame: PyAV's frame and stream, and the source -> `(height, width, ...)`."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What is kept of each frame, frames per second, faults, and the part as fractions of the duration."""
+
+    pictures: list[NDArray[Any]]
+    rate: float
+    faults: tuple[str, ...]
+    fractions: tuple[float, float]
+
+
+def decode(data: bytes | PathLike[str], source: str, part: Part | None, picture: Picture) -> Decoded:
+    """Decode at a constant rate; the same frames of any two files of equal time stamps. See `parse`."""
     with opened(data, source, extra="video", most_pixels=MAX_PIXELS) as (file, stream):
         timeline = _timeline(file, stream, source)
         faults = _missing(timeline, file, stream, source)
@@ -82,8 +102,7 @@ def parse(data: bytes | PathLike[str], source: str, part: Part | None = None) ->
             raise BadSample(
                 source, f"at most {MAX_DECODED} pixels to decode", f"{timeline.cost(wanted)} frames between key frames"
             )
-        frames = _Reader(file, stream, timeline, source).read(wanted)
-    return Clip(np.stack(frames), check_rate(source, rate), faults=faults), fractions
+        return Decoded(_Reader(file, stream, timeline, source, picture).read(wanted), rate, faults, fractions)
 
 
 def _cut(
@@ -170,13 +189,14 @@ class _Reader:
         stream: Its stream.
         timeline: Its time stamps.
         source: Origin of the file, for messages.
+        picture: What is kept of a frame.
     """
 
-    def __init__(self, file: Any, stream: Any, timeline: Timeline, source: str) -> None:
-        self.file, self.stream, self.timeline, self.source = file, stream, timeline, source
+    def __init__(self, file: Any, stream: Any, timeline: Timeline, source: str, picture: Picture) -> None:
+        self.file, self.stream, self.timeline, self.source, self.picture = file, stream, timeline, source, picture
 
-    def read(self, wanted: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
-        """The frames at these times, reduced in size."""
+    def read(self, wanted: NDArray[np.int64]) -> list[NDArray[Any]]:
+        """The frames at these times."""
         sparse = len(self.timeline.starts) > DENSE
         if sparse and len(self.timeline.keys):
             try:
@@ -188,10 +208,10 @@ class _Reader:
         self._seek(0)
         return list(self._shown_at(wanted, self._decoded()))
 
-    def _by_seeking(self, wanted: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
+    def _by_seeking(self, wanted: NDArray[np.int64]) -> list[NDArray[Any]]:
         """Seek once for each group of times that follow the same key frame."""
         group = np.maximum(np.searchsorted(self.timeline.keys, wanted, side="right") - 1, 0)
-        frames: list[NDArray[np.uint8]] = []
+        frames: list[NDArray[Any]] = []
         for key in np.unique(group):
             self._seek(int(self.timeline.seeks[key]))
             frames += self._shown_at(wanted[group == key], self._decoded(int(self.timeline.keys[key])))
@@ -238,7 +258,7 @@ class _Reader:
         if not started:
             raise _SeekFailed
 
-    def _shown_at(self, wanted: NDArray[np.int64], decoded: Iterator[tuple[int, Any]]) -> Iterator[NDArray[np.uint8]]:
+    def _shown_at(self, wanted: NDArray[np.int64], decoded: Iterator[tuple[int, Any]]) -> Iterator[NDArray[Any]]:
         """The last frame that appears at or before each time.
 
         Raises:
@@ -261,17 +281,20 @@ class _Reader:
             raise BadSample(self.source, "a video with frames", "one without")
         yield from self._pictures(shown, since, wanted[position:])
 
-    def _pictures(self, frame: Any, stamp: int, wanted: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+    def _pictures(self, frame: Any, stamp: int, wanted: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
         """The picture of a frame, once for each time at which it is shown."""
         missing = int(np.searchsorted(self.timeline.starts, wanted[-1]) - np.searchsorted(self.timeline.starts, stamp))
         if missing > LOST:
             raise BadSample(self.source, "a frame for each time stamp", f"{missing} missing ones in a row")
-        if min(frame.width, frame.height) < MIN_SIDE:
-            shape = f"{frame.width} x {frame.height}"
-            raise BadSample(self.source, f"frames of at least {MIN_SIDE} pixels a side", shape)
-        ratio = float(self.stream.sample_aspect_ratio or 1)
-        width = round(frame.width * ratio) if 0.1 <= ratio <= 10 else frame.width
-        height, width = reduced_size(frame.height, width)
-        pixels = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA")
-        picture = upright(pixels, frame)
+        picture = self.picture(frame, self.stream, self.source)
         yield from (picture for _ in wanted)
+
+
+def _colours(frame: Any, stream: Any, source: str) -> NDArray[np.uint8]:
+    """Red, green, blue, upright, with square pixels, reduced in size."""
+    if min(frame.width, frame.height) < MIN_SIDE:
+        raise BadSample(source, f"frames of at least {MIN_SIDE} pixels a side", f"{frame.width} x {frame.height}")
+    ratio = float(stream.sample_aspect_ratio or 1)
+    width = round(frame.width * ratio) if 0.1 <= ratio <= 10 else frame.width
+    height, width = reduced_size(frame.height, width)
+    return upright(frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA"), frame)

@@ -49,6 +49,61 @@ def test_trajvit_files_give_the_frames_of_their_masks(film: Path) -> None:
     assert clip.tracks.labels.shape == clip.frames.shape[:3]
 
 
+@pytest.mark.parametrize(
+    ("codec", "layout", "suffix"),
+    [("ffv1", "gray16le", ".mkv"), ("ffv1", "gray", ".avi"), ("png", "gray", ".mov"), ("rawvideo", "gray", ".mkv")],
+)
+def test_label_videos(film: Path, codec: str, layout: str, suffix: str) -> None:
+    labels = moving().astype(np.uint16) if layout == "gray16le" else (moving() % 256).astype(np.uint8)
+    form = {".mkv": "matroska"}.get(suffix, suffix[1:])
+    film.with_name(f"film_mask{suffix}").write_bytes(write_video(labels, form, codec, layout, layout=layout))
+    clip = read_video(film)
+    assert clip.tracks is not None
+    np.testing.assert_array_equal(clip.tracks.labels, labels)
+    assert clip.tracks.table[:, 0].tolist() == [1, labels.max()]
+    part = read_video(f"{film}#part=2of4")
+    assert numbers_of(part.frames) == [5, 6, 7, 8, 9]
+    assert part.tracks is not None
+    np.testing.assert_array_equal(part.tracks.labels, labels[5:10])
+
+
+def test_long_and_large_label_videos_keep_the_frames_and_ids_of_the_clip(tmp_path: Path) -> None:
+    path, count = tmp_path / "film.mkv", 300
+    path.write_bytes(write_video([numbered(index) for index in range(count)], "matroska"))
+    labels = np.zeros((count, 336, 784), np.uint8)
+    labels[:, :, :392] = np.arange(count)[:, None, None] % 200 + 1
+    path.with_name("film_mask.mkv").write_bytes(write_video(labels, "matroska", "ffv1", "gray", layout="gray"))
+    clip = read_video(path)
+    assert clip.tracks is not None
+    assert clip.tracks.labels.shape == (256, *clip.frames.shape[1:3])
+    assert (clip.tracks.labels[:, 24, 10] == np.array(numbers_of(clip.frames)) % 200 + 1).all()
+    assert not clip.tracks.labels[:, :, 60:].any()
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixels", "message"),
+    [("libx264", "yuv420p", "a lossless codec .*h264"), ("ffv1", "yuv420p", "grey levels .*yuv420p")],
+)
+def test_label_videos_that_may_change_ids_are_rejected(film: Path, codec: str, pixels: str, message: str) -> None:
+    labels = (moving() % 256).astype(np.uint8)
+    film.with_name("film_mask.mkv").write_bytes(write_video(labels, "matroska", codec, pixels, layout="gray"))
+    with pytest.raises(BadSample, match=message):
+        read_video(film)
+
+
+def test_damaged_and_short_label_videos_are_rejected(film: Path) -> None:
+    mask = film.with_name("film_mask.mkv")
+    labels = (moving() % 256).astype(np.uint8)
+    whole = write_video(labels, "matroska", "ffv1", "gray", layout="gray")
+    for data in (b"", b"no video at all", whole[: len(whole) // 2]):
+        mask.write_bytes(data)
+        with pytest.raises(BadSample):
+            read_video(film)
+    mask.write_bytes(write_video(labels[:-4], "matroska", "ffv1", "gray", layout="gray"))
+    with pytest.raises(BadSample, match="masks of 20 frames"):
+        read_video(film)
+
+
 def test_labels_of_more_than_255_ids_of_another_size(film: Path) -> None:
     labels = moving(height=2 * HEIGHT, width=2 * WIDTH)
     np.savez_compressed(film.with_name("film_mask.npz"), labels=labels)

@@ -43,11 +43,12 @@ def write_video(
     times: Sequence[int] | None = None,
     rotation: int | None = None,
     options: Mapping[str, str] | None = None,
+    layout: str = "rgb24",
     index_first: bool = False,
     stream: Any = None,
 ) -> bytes:
-    """A film of `rate` frames a second; `times` in milliseconds where they are to be others."""
-    arguments = (pictures, form, codec, pixels, rate, times, rotation, dict(options or {}))
+    """A film of `rate` frames a second; `times` in milliseconds where they are to be others; `layout` of `pictures`."""
+    arguments = (pictures, form, codec, pixels, layout, rate, times, rotation, dict(options or {}))
     if index_first:  # the muxer opens its own output again, by name
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "clip.mp4"
@@ -65,6 +66,7 @@ def _write(
     form: str,
     codec: str,
     pixels: str,
+    layout: str,
     rate: int,
     times: Sequence[int] | None,
     rotation: int | None,
@@ -79,7 +81,7 @@ def _write(
         if rotation is not None:
             track.set_display_rotation(rotation)
         for index, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture, format=layout)
             if times is not None:
                 frame.pts, frame.time_base = times[index], Fraction(1, TICKS)
             file.mux(track.encode(frame))
