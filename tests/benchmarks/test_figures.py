@@ -32,7 +32,7 @@ def test_retrieval_equals_a_loop() -> None:
     assert {0.0, 0.5, 1.0} == set(scores.outcomes["hit@10"])
 
 
-def test_an_encoder_that_collapsed_scores_nothing() -> None:
+def test_a_collapsed_encoder_scores_zero() -> None:
     same = np.tile([1.0, 0.0], (30, 1))
     assert retrieval(same, same, [str(row) for row in range(30)]).mean("hit@10") == 0
     assert zero_shot(same, same[:3], np.zeros(30, dtype=int)).mean("top1") == 0

@@ -16,7 +16,7 @@ NAMES = ["clip", "clip-100", "siglip", "siglip-100", "pcmepp", "fdt", "late"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_both_sides_of_a_row_do_the_same_work(name: str) -> None:
+def test_both_peers_do_the_same_work(name: str) -> None:
     import losses
 
     assert list(losses.ROWS) == NAMES
@@ -53,7 +53,7 @@ def _known(quick: bool) -> Row:
     return Row("w", "p", lambda: (torch.ones(3, requires_grad=True),), side(1, 1.0), side(4, 1.1), 1.0, 0.3)
 
 
-def test_memory_is_what_a_side_holds() -> None:
+def test_memory_is_what_a_contestant_allocates() -> None:
     for side, mib in (("ours", 16), ("peer", 64)):
         assert growth(_known, side, False) / 2**20 == pytest.approx(mib, abs=4)
 

@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("ot")
 
 
-def test_every_row_runs_and_both_sides_are_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_row_runs_and_both_peers_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import transport
 
     threads = torch.get_num_threads()

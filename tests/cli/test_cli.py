@@ -46,7 +46,7 @@ def test_usage_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("mmalign 0.")
 
 
-def test_a_run_leaves_what_it_should(run: Path) -> None:
+def test_a_run_writes_all_its_files(run: Path) -> None:
     assert (run / "config.yaml").is_file()
     assert (run / "checkpoints" / "last.ckpt").is_file()
     header, *rows = (run / "logs" / "version_0" / "metrics.csv").read_text().splitlines()
@@ -65,7 +65,7 @@ def test_a_finished_run_is_not_overwritten(run: Path, capsys: pytest.CaptureFixt
     assert (run / "bundle" / "model.safetensors").read_bytes() == before
 
 
-def test_a_run_anew_forgets_the_former_checkpoint(run: Path, tmp_path: Path) -> None:
+def test_an_overwritten_run_ignores_the_old_checkpoint(run: Path, tmp_path: Path) -> None:
     """Killed before its first checkpoint, it must not go on from the run that it replaced."""
     out = tmp_path / "again"
     shutil.copytree(run, out)

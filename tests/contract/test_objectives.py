@@ -52,7 +52,7 @@ def test_loss_and_every_gradient_are_finite(objective: Objective, batch: int, gr
     objective.after_step()
 
 
-def test_something_is_learnt_from_negatives(objective: Objective) -> None:
+def test_every_leaf_has_a_gradient(objective: Objective) -> None:
     a, b = side(objective, 7, seed=1), side(objective, 7, seed=2)
     objective(a, b).loss.backward()
     for leaf in learnt(objective, a, b):
@@ -68,7 +68,7 @@ def test_empty_batches_give_zero_loss(objective: Objective) -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in objective.parameters())
 
 
-def test_matching_sides_cost_less_and_score_higher(objective: Objective) -> None:
+def test_matching_pairs_have_lower_loss_and_higher_score(objective: Objective) -> None:
     unit = torch.eye(WIDTH)[:8]
     a, right = side(objective, 8, vector=unit), side(objective, 8, vector=unit)
     wrong = right[torch.arange(8).roll(1)]

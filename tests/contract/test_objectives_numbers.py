@@ -133,7 +133,7 @@ def test_values_in_padding_are_ignored(objective: Objective) -> None:
     assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
 
 
-def test_a_sample_without_a_token_spoils_nothing(objective: Objective) -> None:
+def test_a_sample_without_tokens_does_not_affect_others(objective: Objective) -> None:
     """Its vector, where that stands for its tokens or codes, is zero; so is what is made of its codes."""
 
     def emptied(one: Embedding) -> Embedding:
@@ -195,7 +195,7 @@ def test_under_autocast_the_arithmetic_is_that_of_float32(objective: Objective, 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_exchanging_the_sides_is_nothing(name: str) -> None:
+def test_exchanging_the_towers_changes_nothing(name: str) -> None:
     objective, groups = build(name, **SYMMETRIC.get(name, {})).eval(), torch.tensor([0, 1, 0, 2, 3, 3])
     a, b = sides(objective)
     assert_close(objective.similarity(b, a), objective.similarity(a, b).T, rtol=1e-4, atol=1e-5)

@@ -164,7 +164,7 @@ def test_two_sides_that_cannot_be_drawn() -> None:
         explain(model, [1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], pair=("left", "right"))
 
 
-def test_a_text_is_drawn_where_the_other_side_cannot_be(made: Callable[..., Aligner], tmp_path: Path) -> None:
+def test_the_text_is_drawn_where_the_other_tower_cannot_be(made: Callable[..., Aligner], tmp_path: Path) -> None:
     found = explain(made("vector", ("transport", {})), [1.0, 2.0, 3.0, 4.0], TEXTS[0], pair=("vector", "text"))
     assert (found.drawn.tower, found.query.units.labels) == ("text", ["token 1"])
     found.draw(tmp_path / "a.png")

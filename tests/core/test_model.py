@@ -36,7 +36,7 @@ def test_the_loss_is_the_weighted_sum_over_pairs() -> None:
     assert_close(output.loss, output.terms["x_y/loss"] + 2 * output.terms["y_z/loss"])
 
 
-def test_rows_that_lack_a_side_leave_that_pair_alone() -> None:
+def test_rows_without_a_tower_do_not_affect_that_pair() -> None:
     model = make(("x", "y"), ("y", "z"))
     ragged = model.loss(batch_of(model, {"x": [0, 1, 2, 4], "y": [0, 2, 3, 4], "z": [1, 3]}, 5))
     only_xy = model.loss(batch_of(model, {"x": [0, 2, 4], "y": [0, 2, 4], "z": [0]}, 5))
@@ -44,7 +44,7 @@ def test_rows_that_lack_a_side_leave_that_pair_alone() -> None:
     assert ragged.loss.isfinite()
 
 
-def test_a_side_that_no_row_of_the_batch_has() -> None:
+def test_a_tower_without_rows_in_the_batch() -> None:
     model = make(("x", "y"), ("y", "z"))
     batch = batch_of(model, {"x": [0, 1], "y": [0, 1]}, 2)
     batch.sample_indices["z"] = torch.zeros(0, dtype=torch.int64)

@@ -89,7 +89,7 @@ def test_changed_content_is_read_again(pictures: Path, tmp_path: Path, png: Any)
     np.testing.assert_array_equal(after[4], before[4])
 
 
-def test_a_damaged_entry_is_computed_anew(pictures: Path, tmp_path: Path) -> None:
+def test_a_damaged_entry_is_recomputed(pictures: Path, tmp_path: Path) -> None:
     modality, cache = registry.load("modalities", "image"), tmp_path / "cache"
     before = features(opened(pictures, modality, cache))
     store = DiskCache(cache)

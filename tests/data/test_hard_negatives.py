@@ -97,7 +97,7 @@ def test_positives_are_not_forced_together(
     assert single._train.neighbours.table[4].tolist()[:4] == [3, 5, 2, 6]  # type: ignore[union-attr]
 
 
-def test_rows_without_the_side_have_no_neighbours(
+def test_rows_without_the_tower_have_no_neighbours(
     pictures: Path, modalities: dict[str, Modality], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mmalign.data.hard_negatives import nearest_rows

@@ -163,7 +163,7 @@ def test_features_are_computed_once_within_the_cache(
     assert data.data.store.used_bytes == used
 
 
-def test_a_spawned_worker_reads_for_itself(pictures: Path, modalities: dict[str, Modality]) -> None:
+def test_a_spawned_worker_opens_its_own_file(pictures: Path, modalities: dict[str, Modality]) -> None:
     data = prepared(pictures, modalities)
     copy = pickle.loads(pickle.dumps(data.train_dataloader().dataset))
     key = next(iter(data.train_dataloader().sampler))
@@ -311,7 +311,7 @@ def test_each_sample_is_decoded_once(
     assert len(seen) == 40
 
 
-def test_one_side_and_labels_for_zero_shot(pictures: Path, modalities: dict[str, Modality]) -> None:
+def test_one_tower_and_labels_for_zero_shot(pictures: Path, modalities: dict[str, Modality]) -> None:
     for asked in (modalities, {"image": modalities["image"]}):
         config = DataConfig(manifest=str(pictures), columns={"image": "file", "label": "text"}, validation=0.25)
         assert config.towers == ["image"]

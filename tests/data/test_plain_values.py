@@ -89,7 +89,7 @@ def test_a_class_that_is_not_named_is_refused() -> None:
 
 
 @pytest.mark.parametrize("index", [0, 20, 30, -1])
-def test_a_changed_byte_is_found(index: int) -> None:
+def test_a_changed_byte_is_detected(index: int) -> None:
     data = bytearray(to_bytes({"x": np.arange(4)}) or b"")
     data[index] ^= 1
     with pytest.raises(ValueError, match="checksum"):

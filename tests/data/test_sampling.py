@@ -20,7 +20,7 @@ def on_rank(monkeypatch: pytest.MonkeyPatch, rank: int, world: int) -> None:
     monkeypatch.setattr(distributed, "world_size", lambda: world)
 
 
-def test_each_epoch_has_its_own_order_of_all_places() -> None:
+def test_each_epoch_has_its_own_order_of_all_rows() -> None:
     sampler = EpochBatches(np.arange(10, 33), 5, shuffle=True, seed=1)
     first = batches(sampler)
     assert [len(batch) for batch in first] == [5, 5, 5, 5, 3]
@@ -176,7 +176,7 @@ def test_the_nearest_row_that_is_left_comes_first_and_never_into_the_next_batch(
     assert Neighbours(table, 1.0, 4).together(np.array([3, 0, 1, 2]), 2, rng).tolist() == [3, 2, 0, 1]
 
 
-def test_a_company_grows_by_whoever_is_nearest_to_one_of_it() -> None:
+def test_groups_grow_by_the_nearest_neighbour_of_a_member() -> None:
     table = np.array([[1, 2, 5], [4, 0, 3], [0, 1, 5], [5, 1, 0], [1, 0, -1], [3, 2, 1]])
     found = Neighbours(table, 1.0, 4).together(np.arange(6), 6, np.random.default_rng(0)).tolist()
     assert found == [0, 1, 4, 2, 3, 5], "0 brings 1, which brings its own nearest before 0's second"

@@ -14,7 +14,7 @@ def record(number: int, *, group: str | None = None, split: str | None = None, f
     return Record(str(number), f"n:{number}", values, group=group, split=split)
 
 
-def test_shares_are_about_right_and_seeded() -> None:
+def test_fractions_are_approximate_and_seeded() -> None:
     records = [record(number) for number in range(10_000)]
     splits = assign(records, SIDES, validation=0.2, test=0.1, seed=3)
     assert splits.count("validation") == pytest.approx(2000, abs=160)  # four standard deviations

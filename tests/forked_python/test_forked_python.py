@@ -115,7 +115,7 @@ def test_a_process_and_its_children_end_with_their_client(forked_python: Path) -
     assert ended(processes)
 
 
-def test_everything_ends_with_a_killed_owner() -> None:
+def test_child_processes_end_with_a_killed_owner() -> None:
     """As a worker of pytest-xdist that crashes."""
     program = (
         "import subprocess\n"

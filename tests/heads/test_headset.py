@@ -118,7 +118,7 @@ def test_gradients_reach_every_head_whatever_the_pads_hold() -> None:
         assert parameter.grad.any() or name == "queries.layers.1.bias", name
 
 
-def test_an_encoder_without_tokens_has_one_its_vector() -> None:
+def test_an_encoder_without_tokens_uses_its_vector_as_token() -> None:
     needs = {"vector", "log_variance", "tokens", "codes"}
     made, codes, vector = heads(needs, Sets(6, None, None)), book(), torch.randn(3, 6)
     lone = Tokens(vector[:, None], torch.ones(3, 1, dtype=torch.bool))

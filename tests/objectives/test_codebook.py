@@ -33,7 +33,7 @@ def side(book: Codebook, modality: str = "", seed: int = 0) -> Embedding:
 
 
 @pytest.mark.parametrize("groups", [None, GROUPS])
-def test_equals_clip_of_what_the_codes_make(book: Codebook, groups: Tensor | None) -> None:
+def test_equals_clip_of_the_decoded_vectors(book: Codebook, groups: Tensor | None) -> None:
     a, b = side(book, seed=1), side(book, seed=2)
     assert a.codes is not None
     assert b.codes is not None

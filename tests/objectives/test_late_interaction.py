@@ -51,7 +51,7 @@ def test_equals_the_paper_written_as_loops(groups: Tensor | None) -> None:
     assert all(one.values.grad[one.mask].abs().sum() > 0 for one in (a, b))
 
 
-def test_each_side_may_be_of_another_grain() -> None:
+def test_each_tower_can_have_another_level() -> None:
     fine, coarse = level(3, 1, 4), level(2, 2, 1, seed=1)
     objective = LateInteractionObjective(level_b="parts").double()
     assert objective.needs == {"tokens", "parts"}
@@ -70,7 +70,7 @@ def test_each_side_may_be_of_another_grain() -> None:
         LateInteractionObjective(level_a="words")
 
 
-def test_towers_of_a_pair_get_the_heads_of_their_grain() -> None:
+def test_towers_of_a_pair_get_the_heads_of_their_level() -> None:
     pairs = PairSum([PairConfig("x", "y", "late_interaction", {"level_b": "parts"}), PairConfig("y", "z")])
     assert pairs.needs_of("x") == {"tokens"}
     assert pairs.needs_of("y") == {"parts", "vector"}

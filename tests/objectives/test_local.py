@@ -108,7 +108,7 @@ def test_closed_forms() -> None:
     torch.testing.assert_close(float(found), 2 * (math.log(math.exp(2) + 3) - 2))
 
 
-def test_lengths_of_tokens_order_and_sides_are_nothing() -> None:
+def test_token_lengths_order_and_towers_change_nothing() -> None:
     (a, mask_a), (b, mask_b) = tokens(LENGTHS[0]), tokens(LENGTHS[1], seed=1)
     here = local_alignment_loss(a, mask_a, b, mask_b)
     same = {
@@ -204,7 +204,7 @@ def side(lengths: list[int], seed: int, field: str = "tokens") -> Embedding:
 
 
 @pytest.mark.parametrize("level", ["tokens", "parts"])
-def test_the_objective_is_the_loss_on_its_grain(level: str) -> None:
+def test_the_objective_is_the_loss_on_its_level(level: str) -> None:
     objective = LocalObjective(level=level, attention_temperature=0.3, temperature=0.2)
     assert objective.needs == {level}
     a, b = side(LENGTHS[0], 0, level), side(LENGTHS[1], 1, level)

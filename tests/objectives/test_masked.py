@@ -168,7 +168,7 @@ def test_reconstruction_exists_only_for_masked_inputs() -> None:
     assert len(heads.empty(torch.device("cpu"), "x", None).reconstructed.values) == 0
 
 
-def test_an_encoder_may_bring_its_decoder() -> None:
+def test_an_encoder_can_define_its_decoder() -> None:
     heads = HeadSet(Decodes(), 4, {"vector", "decoded"}).double()
     tokens, mask, answer = draw(2, 5, 4), torch.ones(2, 5, dtype=torch.bool), draw(2, 5, 3)
     features = Features(draw(2, 4), Tokens(tokens, mask))

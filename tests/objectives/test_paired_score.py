@@ -84,7 +84,7 @@ def test_a_score_is_of_its_pair_alone(name: str) -> None:
     torch.testing.assert_close(beside, paired, rtol=1e-5, atol=1e-5)
 
 
-def test_terms_are_summed_by_their_shares() -> None:
+def test_scores_of_terms_are_summed_by_their_weights() -> None:
     pairs = [
         PairConfig("x", "y", "clip", score_weight=0.25),
         PairConfig("y", "x", "transport", score_weight=2.0),
@@ -112,7 +112,7 @@ def test_modes_turn_with_their_pair() -> None:
         model.similarity_pairwise(a, side(20, 7, 0, "z"))
 
 
-def test_an_objective_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_external_objective_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """What defines a score has scores of pairs, also where its sides differ."""
 
     class Difference(Objective):

@@ -61,7 +61,7 @@ def test_loss_equals_the_paper_written_as_loops(temperature: float) -> None:
     torch.testing.assert_close(float(got), wanted, rtol=1e-12, atol=1e-12)
 
 
-def test_the_codes_of_one_side_supervise_the_other_and_are_not_learnt() -> None:
+def test_the_codes_of_one_tower_supervise_the_other_without_gradient() -> None:
     a, b = cosines(5, 4).requires_grad_(), cosines(5, 4, seed=1).requires_grad_()
     sure = F.one_hot(torch.tensor([0, 1, 2, 3, 0]), 4).double().requires_grad_()
     nothing = torch.zeros(5, 4, dtype=torch.float64)
@@ -127,7 +127,7 @@ def test_prototypes_are_unit_at_first_and_after_each_step() -> None:
     made.get_parameter(*made.no_decay)
 
 
-def test_training_brings_the_sides_to_the_same_prototypes_and_uses_several() -> None:
+def test_training_assigns_both_towers_to_the_same_prototypes() -> None:
     torch.manual_seed(0)
     made = PrototypeObjective(prototypes=4, dim=6)
     kinds = units(4, seed=3, dtype=torch.float32)[torch.arange(64) % 4]

@@ -80,7 +80,7 @@ def test_at_small_epsilon_it_is_the_cheapest_plan_of_all() -> None:
 
 
 @pytest.mark.parametrize(("rho_a", "rho_b"), [(None, 0.5), (0.2, None), (0.7, 0.3)])
-def test_mass_may_stay_behind_at_a_price(rho_a: float | None, rho_b: float | None) -> None:
+def test_mass_can_stay_unmatched_at_a_cost(rho_a: float | None, rho_b: float | None) -> None:
     a, b = level(*A), level(*B, seed=1)
     inf = math.inf
 

@@ -52,7 +52,7 @@ def test_mass_of_pieces_and_motifs_reaches_words_and_atoms() -> None:
     np.testing.assert_allclose(found["xy"].weights, [0, 0.5, 0.5])
 
 
-def test_a_phrase_is_one_answer_of_several_words() -> None:
+def test_a_phrase_is_one_attribution_of_several_words() -> None:
     phrases = TokenLabels(("a", "red", "disc"), np.array([[0.5, 0.0], [0.5, 0.0], [0.0, 1.0]]))
     found = attributions(torch.tensor([[0.5, 0.0], [0.0, 0.5], [0.0, 0.0]]), ATOMS, phrases, parts=True)
     assert [(one.word, one.units) for one in found] == [("a red", (0, 1)), ("disc", (2,))]

@@ -56,7 +56,7 @@ def test_blocks_of_one_label_have_one_name() -> None:
     assert sorted(line.get_ydata()[0] for line in axes.lines if len(set(line.get_ydata())) == 1) == [4.5, 7.5]
 
 
-def test_best_answers_are_marked() -> None:
+def test_the_best_items_are_marked() -> None:
     scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.1, 0.3]])
     right = torch.tensor([[1, 0], [0, 1], [0, 1]]) > 0
     axes = similarity_matrix(scores, list("xyz"), list("pq"), relevant=right).axes[0]
@@ -199,7 +199,7 @@ def test_grid_with_names_and_no_judgement() -> None:
                        draw_query=text.picture, draw_answer=text.picture)  # fmt: skip
 
 
-def test_ten_answers_take_two_lines() -> None:
+def test_ten_results_take_two_lines() -> None:
     text = load("modalities", "text")
     figure = retrieval_grid(["a", "b"], [list("cdefghijkl")] * 2, scores=torch.rand(2, 10), relevant=None,
                             draw_query=text.picture, draw_answer=text.picture)  # fmt: skip

@@ -52,7 +52,7 @@ def test_trains_without_changes(recipe: str, tmp_path: Path) -> None:
     assert ("variance" in found.scores["uncertainty"]) == recipe.endswith("pcmepp")
 
 
-def test_rows_that_lack_a_side_train_the_pairs_that_they_have(tmp_path: Path) -> None:
+def test_incomplete_rows_train_their_other_pairs(tmp_path: Path) -> None:
     source = HeartsSource(SourceConfig(options={**HEARTS, "train": 12}))
     rows = []
     for place, record in enumerate(source.records()[:12]):

@@ -55,7 +55,7 @@ def test_trains_without_changes(recipe: str, tmp_path: Path) -> None:
         assert other.provenance["protocol"]["score"] == score
 
 
-def test_terms_schedules_and_pulls_are_in_the_log(tmp_path: Path) -> None:
+def test_terms_schedules_and_gradient_norms_are_logged(tmp_path: Path) -> None:
     """Global vectors beside the codes, faded in; a scheduled temperature; how strongly each term gradient_norms."""
     pairs = (
         "--model.pairs=[{a: image, b: text, objective: fdt, score_weight: 0.5}, "
@@ -97,7 +97,7 @@ def test_a_tower_in_chunks_trains_to_the_same_weights(tmp_path: Path) -> None:
         train("image-text/clip", [*BRIEF, "--model.towers.image.chunk=7", f"--out={tmp_path / 'refused'}"])
 
 
-def test_a_gaussian_model_writes_how_unsure_each_row_is(tmp_path: Path) -> None:
+def test_a_gaussian_model_writes_uncertainties(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     from mmalign.cli import main

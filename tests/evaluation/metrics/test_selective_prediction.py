@@ -67,7 +67,7 @@ def judged() -> dict[str, np.ndarray]:
     return {"knows": knows, "blind": rng.random(400), "error": (rng.random(400) < knows).astype(float)}
 
 
-def test_a_useless_variance_looks_useless(judged: dict[str, np.ndarray]) -> None:
+def test_an_uninformative_variance_equals_the_random_order(judged: dict[str, np.ndarray]) -> None:
     error = judged["error"]
     found = assess(
         {"variance": judged["blind"], "entropy": judged["knows"]},

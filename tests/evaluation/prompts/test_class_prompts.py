@@ -53,7 +53,7 @@ def test_hash_is_of_the_content(tmp_path: Path) -> None:
     assert len(first) == 64
 
 
-def test_a_class_that_the_file_lacks(tmp_path: Path) -> None:
+def test_a_class_missing_from_the_prompt_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="class 'dgo' that is not in the file; did you mean 'dog'"):
         load(tmp_path, GOOD).names(["cat", "dgo"])
 

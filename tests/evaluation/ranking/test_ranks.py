@@ -111,7 +111,7 @@ def test_chunks_change_nothing() -> None:
             torch.testing.assert_close(getattr(part, name), getattr(whole, name))
 
 
-def test_score_sees_no_more_than_it_may() -> None:
+def test_blocks_of_scores_are_bounded() -> None:
     seen = []
 
     def score(a: Embedding, b: Embedding) -> torch.Tensor:

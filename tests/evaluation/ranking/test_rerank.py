@@ -94,7 +94,7 @@ def test_constant_scores_are_chance() -> None:
     assert found.hit(1).mean().item() == pytest.approx(10 / size)
 
 
-def test_little_is_padded_at_once() -> None:
+def test_padding_is_bounded_by_block() -> None:
     """One sample of 300 tokens does not make a gallery of them, and no call sees more than its pairs."""
     draw = torch.Generator().manual_seed(0)
     short = side(400, 3, 6, "y")

@@ -61,7 +61,7 @@ def test_equals_the_mean_over_all_orders(data: st.DataObject) -> None:
         assert got.retrieved[query].tolist() == pytest.approx(found, abs=1e-9)
 
 
-def test_queries_with_fewer_right_answers_than_their_neighbours() -> None:
+def test_queries_with_fewer_relevant_items_than_others() -> None:
     """What pads their row of a table stands at no rank, and so has no share of one."""
     for ks in ((1, 2, 3), ()):
         got = ranks(*table(np.zeros((2, 2))), csr_array([[1, 0], [1, 1]]), score=inner, ks=ks, ties="middle")

@@ -136,7 +136,7 @@ def test_folds_keep_groups_whole() -> None:
     assert apart == 10
 
 
-def test_shares_are_stratified_nested_and_fixed() -> None:
+def test_label_fractions_are_stratified_nested_and_fixed() -> None:
     strata = ["a"] * 80 + ["b"] * 20
     small, large = (stratified_fraction(strata, share, seed=5) for share in (0.1, 0.5))
     assert [sum(row >= 80 for row in rows) for rows in (small, large)] == [2, 10]
@@ -162,7 +162,7 @@ def test_shots_are_of_each_class() -> None:
         shots_of_classes(truth, 0, seed=0)
 
 
-def test_a_random_copy_is_of_the_same_make(model: Aligner, paired: Make) -> None:
+def test_a_random_copy_has_the_same_architecture(model: Aligner, paired: Make) -> None:
     before = torch.random.get_rng_state()
     first, again, other = (random_copy(model, seed) for seed in (1, 1, 2))
     assert torch.equal(before, torch.random.get_rng_state())

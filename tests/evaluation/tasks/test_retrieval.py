@@ -46,7 +46,7 @@ def test_a_table_by_hand(model: Aligner, paired: Make, unit: Callable[..., list[
     assert not [name for name in forward if name.endswith("_ci")]
 
 
-def test_a_model_without_skill_gets_nothing(model: Aligner, paired: Make, unit: Callable[..., list[float]]) -> None:
+def test_equal_embeddings_give_no_hit(model: Aligner, paired: Make, unit: Callable[..., list[float]]) -> None:
     """All embeddings equal: every score ties, and no query has a hit."""
     rows = [{"left": unit(1), "right": unit(1)} for _ in range(20)]
     result = evaluate_retrieval(model, paired(rows), a="left", b="right", split="test", bootstrap=10)

@@ -82,7 +82,7 @@ def test_a_cold_softmax_is_the_best_value() -> None:
         ({"top": 0.0}, "--top: expected a fraction"),
     ],
 )
-def test_predictions_that_are_none(given: dict[str, Any], message: str) -> None:
+def test_invalid_prediction_settings_are_errors(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         predict(np.zeros((1, 2, 1)), (1.0, 2.0), **given)
 

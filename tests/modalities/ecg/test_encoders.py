@@ -116,7 +116,7 @@ def test_without_beats_there_are_no_parts(heart: Ecg) -> None:
         ("patches", {"heads": 5}, "heads"),
     ],
 )
-def test_arguments_that_make_no_sense(name: str, args: dict[str, Any], words: str) -> None:
+def test_invalid_arguments_are_errors(name: str, args: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         MODALITY.encoder(name, MODALITY.transform(name, {}), **args)
 

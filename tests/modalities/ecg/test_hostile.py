@@ -95,7 +95,7 @@ def test_damaged_headers(seed: int, golden: dict[str, Path]) -> None:
         ("rec 1 250 100\nrec.dat 16 1000/mV 16 0 0 0 0 I", ["at least 1 s"]),
     ],
 )
-def test_headers_that_lie(head: str, words: list[str], golden: dict[str, Path]) -> None:
+def test_inconsistent_headers_are_rejected(head: str, words: list[str], golden: dict[str, Path]) -> None:
     refused({"rec.hea": head.encode(), "rec.dat": golden["wfdb"].with_suffix(".dat").read_bytes()}, "rec.hea", *words)
 
 

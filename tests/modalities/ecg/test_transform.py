@@ -167,7 +167,7 @@ def test_steps_are_json_in_order() -> None:
         ({"beats": 1}, "true or false"),
     ],
 )
-def test_settings_that_make_no_sense(settings: dict[str, object], words: str) -> None:
+def test_invalid_settings_are_errors(settings: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
         MODALITY.transform("resnet", {}, **settings)
 

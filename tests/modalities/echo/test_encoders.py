@@ -136,7 +136,7 @@ def test_an_image_tower_brings_the_settings_of_its_weights(heart: Echo, tmp_path
         MODALITY.encoder("image", MODALITY.transform("image", args, size=32), **args)
 
 
-def test_a_bundle_brings_its_own_weights() -> None:
+def test_a_bundle_contains_its_own_weights() -> None:
     sealed = MODALITY.restore_transform(MODALITY.transform("frames", {}, size=32).config())
     with pytest.raises(UserError, match="brings its own weights"):
         MODALITY.encoder("image", sealed, tower="timm", args={"model": "resnet10t", "pretrained": True})
@@ -171,7 +171,7 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole(name: str) -> None:
         ("image", {"args": {"widht": 3}}, "widht"),
     ],
 )
-def test_arguments_that_make_no_sense(name: str, args: dict[str, Any], words: str) -> None:
+def test_invalid_arguments_are_errors(name: str, args: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         MODALITY.encoder(name, MODALITY.transform(name, {}, size=32), **args)
 

@@ -30,7 +30,7 @@ def test_a_cell_that_swings_is_found_with_its_level_and_size() -> None:
 
 
 @pytest.mark.parametrize("hertz", [1.0, 2.0, 3.5])
-def test_how_often_it_swings_is_found_twice(hertz: float) -> None:
+def test_the_frequency_shows_in_spectrum_and_lags(hertz: float) -> None:
     _, whole = measure(wave(hertz), RATE)
     spectrum, lags = whole[: len(HERTZ)], whole[len(HERTZ) : len(HERTZ) + LAGS]
     assert HERTZ[spectrum.argmax()] == hertz

@@ -346,7 +346,7 @@ def test_npy_needs_a_stated_rate_and_no_pickle(tmp_path: Path) -> None:
     refused(tmp_path / "a.npy", "without pickle")
 
 
-def test_archives_that_lie(tmp_path: Path) -> None:
+def test_inconsistent_archives_are_rejected(tmp_path: Path) -> None:
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": (2**20, 2**10, 2**10)})
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:

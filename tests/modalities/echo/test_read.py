@@ -86,7 +86,7 @@ def test_even_times(times: list[float], places: list[int], rate: float) -> None:
 
 
 @pytest.mark.parametrize("times", [[0, 0], [0, 1, 0.5], [0, float("nan")], [0.0], [0, 1e-3, 2e-3, 1e9]])
-def test_times_of_no_sense(times: list[float]) -> None:
+def test_invalid_times_are_rejected(times: list[float]) -> None:
     with pytest.raises(BadSample, match="clip"):
         even(times, "clip")
 
@@ -197,7 +197,7 @@ def test_the_tissue_region_is_cropped(tmp_path: Path) -> None:
     assert echo.faults == ("2 regions of one kind: the largest was taken",)
 
 
-def test_a_region_that_ends_one_pixel_late_is_believed(tmp_path: Path) -> None:
+def test_a_region_that_ends_one_pixel_late_is_used(tmp_path: Path) -> None:
     echo = read_echo(
         write_dicom(
             tmp_path / "a.dcm", GREY, edit=lambda f: setattr(f, "SequenceOfUltrasoundRegions", [region(4, 0, 64, 48)])
@@ -208,7 +208,7 @@ def test_a_region_that_ends_one_pixel_late_is_believed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("box", [(0, 0, 639, 479), (-1, 0, 40, 40), (5, 5, 8, 40), (40, 40, 10, 10)])
-def test_a_region_outside_of_the_frame_is_not_believed(box: tuple[int, ...], tmp_path: Path) -> None:
+def test_a_region_outside_the_frame_is_ignored(box: tuple[int, ...], tmp_path: Path) -> None:
     box = tuple(value % 2**32 for value in box)
     path = write_dicom(
         tmp_path / "a.dcm", GREY, edit=lambda file: setattr(file, "SequenceOfUltrasoundRegions", [region(*box)])

@@ -206,6 +206,6 @@ def test_settings_are_json() -> None:
         ({"sise": 3}, "sise"),
     ],
 )
-def test_settings_that_make_no_sense(settings: dict[str, Any], words: str) -> None:
+def test_invalid_settings_are_errors(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         MODALITY.transform("frames", {}, **settings)

@@ -145,7 +145,7 @@ def test_the_same_heart_twice_and_another() -> None:
     assert loud.noise == pytest.approx(3 * heart.noise)
 
 
-def test_a_spoilt_ecg_is_noisy_or_lacks_the_chest() -> None:
+def test_a_poor_ecg_is_noisy_or_lacks_the_chest_leads() -> None:
     spoilt = [draw_heart(0, index, poor=1.0) for index in range(20)]
     assert {heart.poor for heart in spoilt} == {"noise", "leads"}
     for heart in spoilt:

@@ -190,6 +190,6 @@ def test_config_is_json_and_whole() -> None:
         ({"jitterr": 0.5}, "did you mean 'jitter'"),
     ],
 )
-def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_errors(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         make(**settings)

@@ -97,7 +97,7 @@ def refuse(*given: object, **more: object) -> None:
     raise AssertionError(f"worked out again: {given}")
 
 
-def test_the_same_to_the_bit_and_nothing_worked_out_twice(
+def test_cached_results_are_bit_identical_and_computed_once(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without = found(*opened(folder, None))
@@ -182,7 +182,7 @@ def test_groups_are_those_of_rdkit(corpus: Callable[[int], list[str]]) -> None:
         }
 
 
-def test_counts_that_lie_are_not_believed(tmp_path: Path) -> None:
+def test_wrong_counts_are_rejected(tmp_path: Path) -> None:
     sections, head = count_store.sections_of(("morgan",)), count_store._head(2048, ("morgan",), True)
     for name, bins, often in (("bin", 2048, 1), ("count", 5, 0), ("negative", 5, -1)):
         values = {"morgan_bins": np.array([bins], "<u2").tobytes(), "morgan_counts": np.array([often], "<i4").tobytes()}

@@ -135,7 +135,7 @@ def test_neighbours_in_a_batch_and_padding_change_nothing(build: Callable[..., A
     torch.testing.assert_close(back.vector.flip(0), together.vector, atol=1e-5, rtol=0)
 
 
-def test_sizes_of_the_grains(build: Callable[..., Any]) -> None:
+def test_sizes_of_the_levels(build: Callable[..., Any]) -> None:
     inputs, encoder = build()
     features = encoder(inputs(ODD))
     samples = [MODALITY.read(one) for one in ODD]
@@ -243,12 +243,12 @@ def test_atoms_are_masked_in_training_only() -> None:
         ({"steroe": False}, "did you mean 'stereo'"),
     ],
 )
-def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_errors(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         MODALITY.transform("gine", {}, **settings)
 
 
-def test_arguments_that_make_no_sense() -> None:
+def test_invalid_arguments_are_errors() -> None:
     transform = MODALITY.transform("gine", {"fingerprint": 2048})
     assert MODALITY.encoder("hierarchical", transform, width=8).config()["fingerprint"] == 2048
     for name, args, message in (

@@ -103,7 +103,7 @@ def test_masked_atoms_are_counted() -> None:
         assert torch.equal(plain[name], hidden[name]), name
 
 
-def test_a_molecule_of_which_nothing_is_counted() -> None:
+def test_a_molecule_without_counts() -> None:
     transform = fitted(("torsion",))
     rows = dense(transform, ["C", SMILES[0], "O"])
     assert rows.norm(dim=1).round(decimals=5).tolist() == [0.0, 1.0, 0.0]
@@ -139,7 +139,7 @@ def test_the_vector_is_the_linear_map_and_the_graph_waits_behind_its_gate() -> N
     assert encoder.gate.grad.abs().sum() > 0
 
 
-def test_settings_that_make_no_sense() -> None:
+def test_invalid_settings_are_errors() -> None:
     for settings, message in (
         ({"families": []}, "families must be some of"),
         ({"families": ["morgan", "morgan"]}, "families must be some of"),

@@ -42,7 +42,7 @@ def test_paragraphs_and_sentences(folder: Path) -> None:
         opened(folder, level="words")
 
 
-def test_a_refused_smiles_is_a_rejected_row_and_shifts_no_pair(folder: Path) -> None:
+def test_a_rejected_smiles_shifts_no_pair(folder: Path) -> None:
     data = Dataset.open(
         DataConfig("pcdes", str(folder), validation=0.0, max_rejected=0.5), {"molecule": MODALITY, "text": TEXT}
     )

@@ -176,7 +176,7 @@ def _header(**values: object) -> Callable[[dict[str, object], bytearray], None]:
         (_header(rdkit="2001.1"), "made by rdkit 2001.1"),
     ],
 )
-def test_a_file_that_lies_is_not_believed(
+def test_inconsistent_files_are_rejected(
     built: FeatureStore, change: Callable[[dict[str, object], bytearray], None], message: str
 ) -> None:
     rewritten(built.path, lambda header, body: None)

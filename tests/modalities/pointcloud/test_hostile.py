@@ -157,7 +157,7 @@ def test_a_hostile_file_is_one_clear_error(case: str) -> None:
 
 
 @pytest.mark.parametrize("count", [2003, 6000, 2**31 - 1])
-def test_a_las_that_lies_about_its_points(count: int, tmp_path: Path) -> None:
+def test_a_las_file_with_a_wrong_point_count_is_rejected(count: int, tmp_path: Path) -> None:
     points, _, _ = golden.cloud()
     for suffix in ("las", "laz"):
         data = bytearray(golden.cloud_las(tmp_path, suffix, np.tile(points, (4, 1)), None))

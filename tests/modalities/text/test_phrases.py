@@ -119,7 +119,7 @@ def test_pooled_values_and_gradients_are_the_definition() -> None:
     assert torch.autograd.gradcheck(lambda v: pool_phrases(v, mask, phrases).values, values)
 
 
-def test_pooling_is_blind_to_padding_rows_and_places() -> None:
+def test_pooling_ignores_padding_rows_and_positions() -> None:
     values, mask, phrases = example()
     found = pool_phrases(values, mask, phrases)
     order = torch.randperm(6)

@@ -95,7 +95,7 @@ def test_before_it_is_fitted() -> None:
         ({"max_lenght": 9}, "did you mean 'max_length'"),
     ],
 )
-def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_errors(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         MODALITY.transform("transformer", {}, **settings)
 

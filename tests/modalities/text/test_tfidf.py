@@ -145,7 +145,7 @@ def test_words_left_out_in_training_alone() -> None:
         ({"phrases": 1}, "phrases"),
     ],
 )
-def test_settings_that_make_no_sense(settings: dict[str, object], message: str) -> None:
+def test_invalid_settings_are_errors(settings: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         NgramSettings.make(settings)
 

@@ -81,7 +81,7 @@ def test_invalid_vectors_are_rejected(source: object, message: str) -> None:
         MODALITY.read(source)
 
 
-def test_a_header_that_promises_too_much() -> None:
+def test_an_oversized_header_is_rejected() -> None:
     """Nothing is reserved for numbers that are not in the file."""
     header = npy(ROW)
     lie = header.replace(b"(3,)", b"(9999999999999,)")

@@ -99,7 +99,7 @@ def test_bad_mapping_is_rejected(change: dict[str, Any], message: str) -> None:
         read_video({"frames": FRAMES, "rate": 5} | change)
 
 
-def test_archives_that_lie_and_pickles_are_rejected(tmp_path: Path) -> None:
+def test_inconsistent_archives_and_pickles_are_rejected(tmp_path: Path) -> None:
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": (2**20, 2**10, 2**10)})
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:

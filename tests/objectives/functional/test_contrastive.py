@@ -147,7 +147,7 @@ def test_random_vectors_begin_at_log_n_and_aligned_ones_end_at_zero() -> None:
 
 
 @pytest.mark.parametrize("groups", [None, torch.tensor([0, 0, 1, 2, 2, 2, 5])])
-def test_sides_can_be_exchanged_and_rows_permuted(groups: Tensor | None, tile: Callable[[int], None]) -> None:
+def test_towers_can_be_exchanged_and_rows_permuted(groups: Tensor | None, tile: Callable[[int], None]) -> None:
     tile(3)
     a, b, order = units(7), units(7, seed=1), torch.tensor([3, 0, 6, 2, 1, 5, 4])
 

@@ -273,7 +273,7 @@ def test_autocast_changes_nothing() -> None:
         torch.testing.assert_close(left, right, rtol=0.0, atol=0.0)
 
 
-def test_sides_can_be_exchanged_and_rows_permuted() -> None:
+def test_towers_can_be_exchanged_and_rows_permuted() -> None:
     given, order = both(6, 6), torch.tensor([3, 0, 2, 1, 5, 4])
     for loss in (pcmepp_loss, prolip_loss):
         here = loss(*given, scale=5.0, bias=2.0)

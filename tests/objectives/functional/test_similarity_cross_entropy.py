@@ -59,7 +59,7 @@ def test_gradients_by_finite_differences(groups: Tensor | None) -> None:
 
 
 @pytest.mark.parametrize("cuts", [[6], [2, 4], [3, 0, 3], [1, 1, 4]], ids=str)
-def test_shares_of_some_rows_add_up_to_the_whole(cuts: list[int]) -> None:
+def test_partial_losses_add_up_to_the_whole(cuts: list[int]) -> None:
     forth, back, groups = table(), table(seed=1), torch.tensor([7, 7, 2, 7, 2, 0])
     columns, start, found = back.logsumexp(0), 0, []
     for rows in cuts:

@@ -183,7 +183,7 @@ def test_fields_needed_of_each_tower() -> None:
     assert pairs.needs_of("alone") == {"vector"}
 
 
-def test_a_score_is_its_terms_by_their_shares() -> None:
+def test_a_score_is_the_weighted_sum_of_its_terms() -> None:
     x, y = side("x"), side("y")[:4]
     cosine, spread = x.vector @ y.vector.T, PairSum([PairConfig("x", "y", "pcmepp")]).similarity(x, y)
     for shares, expected in (
@@ -242,7 +242,7 @@ def test_which_scores_read_vectors_alone() -> None:
     assert not alone(("transport", None), ("clip", 1.0))
 
 
-def test_rows_that_both_sides_have_are_aligned() -> None:
+def test_rows_with_both_towers_are_aligned() -> None:
     """Each row holds its place in the batch."""
     rows = {"x": torch.tensor([0, 1, 3, 5]), "y": torch.tensor([1, 2, 3, 4, 5]), "z": torch.arange(6)}
     given = {name: Embedding(places[:, None].float(), tower=name) for name, places in rows.items()}
@@ -272,7 +272,7 @@ def test_objectives_are_given_the_groups_and_mixtures_of_their_rows() -> None:
     assert all(objective.steps == 1 for objective in pairs.objectives)
 
 
-def test_a_pull_is_the_norm_of_a_terms_own_gradient() -> None:
+def test_the_gradient_norm_is_that_of_the_term_alone() -> None:
     configs = [
         PairConfig("x", "y", "clip", weight=2.0),
         PairConfig("x", "y", "transport", weight=0.5, schedule=[[0.0, 0.5]]),
@@ -305,7 +305,7 @@ def test_a_pull_is_the_norm_of_a_terms_own_gradient() -> None:
         assert left is None or torch.allclose(left, right)
 
 
-def test_a_pull_of_what_learns_nothing_is_not_noted() -> None:
+def test_terms_without_gradient_have_no_gradient_norm() -> None:
     gradient_norms, given = GradientNorms(), sides("x", "y")
     frozen = {name: one.map(Tensor.detach) for name, one in given.items()}
     PairSum([PairConfig("x", "y")])(frozen, batch("x", "y"), gradient_norms).loss.backward()

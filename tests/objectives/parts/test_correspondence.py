@@ -43,7 +43,7 @@ def dots(a: Tokens, b: Tokens) -> Tensor:
 
 
 @names
-def test_pads_get_exactly_nothing(objective: Objective) -> None:
+def test_padding_gets_zero_correspondence(objective: Objective) -> None:
     a, b = level(True, False, True, True), level(False, True, True, seed=1)
     table = objective.correspondence(side(a), side(b))
     assert table.shape == (4, 3)
@@ -90,7 +90,7 @@ def test_a_plan_has_even_marginals_and_gives_the_score() -> None:
     assert_close((plan * dots(a, b)).sum(), objective.similarity(side(a), side(b))[0, 0])
 
 
-def test_a_plan_reads_its_own_grains_and_prices() -> None:
+def test_a_plan_reads_its_own_levels_and_costs() -> None:
     a, b = level(True, True, True), level(True, True, seed=1)
     apart = Embedding(torch.zeros(1, 6), tokens=a, parts=b)
     table = TransportObjective(level_a="parts").correspondence(apart, side(a))

@@ -145,7 +145,7 @@ def test_values_of_missing_rows_are_ignored() -> None:
         torch.testing.assert_close(clean, dirty)
 
 
-def test_sides_that_share_too_little() -> None:
+def test_towers_with_too_few_common_rows_are_errors() -> None:
     sides, present = three()
     with pytest.raises(UserError, match="view 2 shares 0 rows"):
         shared_maps(sides, present & np.array([True, False, True]), 4, ridge=[1.0, 1.0, 1.0])

@@ -86,7 +86,7 @@ def test_the_number_of_tokens_is_that_of_the_queries(frames: int) -> None:
 
 
 @pytest.mark.parametrize("args", [{"queries": 0}, {"cell": 0}, {"cell": 33}])
-def test_arguments_that_make_no_sense(args: dict[str, Any]) -> None:
+def test_invalid_arguments_are_errors(args: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="queries=.* and cell="):
         encoder(**args)
 

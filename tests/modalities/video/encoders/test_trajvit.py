@@ -212,7 +212,7 @@ def test_every_parameter_is_trained(cnn: str) -> None:
         ({"pool": "max"}, "pool"),
     ],
 )
-def test_arguments_that_make_no_sense(args: dict[str, Any], words: str) -> None:
+def test_invalid_arguments_are_errors(args: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         encoder(**args)
 

@@ -105,7 +105,7 @@ def test_whole_tubelets_repeat_the_last_real_frame() -> None:
         ({"drop_path": 1.0}, "drop_path"),
     ],
 )
-def test_arguments_that_make_no_sense(args: dict[str, Any], words: str) -> None:
+def test_invalid_arguments_are_errors(args: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         encoder(**args)
 

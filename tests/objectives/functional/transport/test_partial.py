@@ -97,7 +97,7 @@ def test_the_best_places_move_first_and_a_constant_changes_nothing_else() -> Non
 
 @pytest.mark.parametrize("gradient", MODES)
 @pytest.mark.parametrize("epsilon", [0.2, 0.004])
-def test_padding_is_never_seen(gradient: str, epsilon: float) -> None:
+def test_padding_has_no_influence(gradient: str, epsilon: float) -> None:
     cost, sizes = torch.full((3, 7, 6), math.nan, dtype=torch.float64), [(4, 3), (7, 2), (1, 6)]
     mask_a, mask_b = torch.zeros(3, 7, dtype=torch.bool), torch.zeros(3, 6, dtype=torch.bool)
     for k, (rows, columns) in enumerate(sizes):

@@ -167,7 +167,7 @@ def test_last_step_is_one_iteration_with_a_graph_and_envelope_none() -> None:
 @pytest.mark.parametrize("gradient", MODES)
 @pytest.mark.parametrize("epsilon", [0.2, 0.004])
 @pytest.mark.parametrize("rho", [None, 0.5])
-def test_padding_is_never_seen(gradient: str, epsilon: float, rho: float | None) -> None:
+def test_padding_has_no_influence(gradient: str, epsilon: float, rho: float | None) -> None:
     cost, sizes = torch.full((3, 7, 6), math.nan, dtype=torch.float64), [(4, 3), (7, 2), (1, 6)]
     mask_a, mask_b = torch.zeros(3, 7, dtype=torch.bool), torch.zeros(3, 6, dtype=torch.bool)
     for k, (rows, columns) in enumerate(sizes):

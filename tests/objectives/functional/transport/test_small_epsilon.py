@@ -85,7 +85,7 @@ def test_no_mass_is_lost_in_float32_where_costs_are_a_million_epsilon(epsilon: f
         assert float((got.plan - wide.plan).abs().sum((1, 2)).max()) < 4e-3
 
 
-def test_a_few_more_steps_double_the_digits() -> None:
+def test_a_few_more_newton_steps_double_the_digits() -> None:
     cost = cosine(8, 24, 12).double()
     loose = sinkhorn(cost, 2e-3, tolerance=1e-3)
     for tolerance, more in ((1e-6, 8), (1e-11, 14)):
@@ -95,7 +95,7 @@ def test_a_few_more_steps_double_the_digits() -> None:
 
 
 @pytest.mark.parametrize(("rho_a", "rho_b"), [(1e4, 1e4), (1.0, 1.0), (0.05, 0.3), (None, 0.3), (0.3, None)])
-def test_mass_may_be_lost_there_too(rho_a: float | None, rho_b: float | None) -> None:
+def test_unbalanced_problems_converge_at_small_epsilon(rho_a: float | None, rho_b: float | None) -> None:
     cost = ties(4, 24, 12).double()
     got = sinkhorn(cost, 1e-3, rho_a=rho_a, rho_b=rho_b, tolerance=1e-9)
     assert float(got.error.max()) <= 1e-9
@@ -143,7 +143,7 @@ def test_a_price_far_below_epsilon_does_not_overflow() -> None:
         assert float(got.error.max()) <= 1e-3
 
 
-def test_the_side_with_fewer_places_is_solved_for() -> None:
+def test_the_smaller_marginal_is_solved_for() -> None:
     cost = cosine(3, 40, 6)
     tall, wide = sinkhorn(cost, 1e-3), sinkhorn(cost.mT, 1e-3)
     torch.testing.assert_close(tall.value, wide.value, rtol=0, atol=2e-6)
