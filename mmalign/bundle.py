@@ -67,7 +67,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
 
     Args:
         path: A bundle folder, or a run folder with one in `bundle/`.
-        device: Device of the weights.
+        device: Device of the weights; auto = a GPU if there is one, else the CPU.
 
     Returns:
         The `Aligner`, with the attributes `provenance` (a dictionary) and `path`.
@@ -104,6 +104,8 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
         raise UserError(f"{file} does not fit its configuration: {' '.join(str(error).split())}") from error
     load_weights(model, weights, file)
     model.provenance, model.path = provenance(folder), folder
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return model.to(device).eval()
     except RuntimeError as error:  # no such device, no driver, or too little memory on it

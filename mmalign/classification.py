@@ -94,7 +94,7 @@ def classify(
     pair: Sequence[str] = (),
     score: str = "",
     batch_size: int = 64,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> Classification:
     """Zero-shot classification of samples without labels: each gets the class whose prompts are most similar.
 
@@ -108,7 +108,7 @@ def classify(
             samples are strings reads the prompts.
         score: Another score of the pair's objective, such as mean or codes; "" = as trained.
         batch_size: Samples per forward pass.
-        device: Device to load a bundle on; a model stays on its own.
+        device: Device to load a bundle on, see `mmalign.load`; a model stays on its own.
 
     Returns:
         Predictions and probabilities; `write` stores them as CSV. A sample that cannot be read has a problem instead.

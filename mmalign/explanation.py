@@ -110,7 +110,7 @@ def explain(
     pair: Sequence[str] = (),
     term: str = "",
     most: int = MAX_WORDS,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> Explanation:
     """Explain the similarity of two samples by the token correspondence of the model's objective.
 
@@ -125,7 +125,7 @@ def explain(
         pair: The two towers; default: the only pair that the model was trained on.
         term: Term of the pair: the name of its objective, or its label; "" = the first that compares tokens.
         most: Maximum number of words.
-        device: Device to load a bundle on; a model stays on its own.
+        device: Device to load a bundle on, see `mmalign.load`; a model stays on its own.
 
     Raises:
         BadSample: a sample cannot be read.

@@ -9,12 +9,12 @@ from mmalign.model import Aligner
 from mmalign.registry import nearest
 
 
-def model_of(model: Aligner | str | Path, device: str = "cpu") -> Aligner:
+def model_of(model: Aligner | str | Path, device: str = "auto") -> Aligner:
     """A model as it is, or the model of a bundle or run.
 
     Args:
         model: A model, or the path of a bundle or run.
-        device: Device to load a bundle on; a model stays on its own.
+        device: Device to load a bundle on, see `mmalign.load`; a model stays on its own.
 
     Raises:
         UserError: the path has no bundle, or the bundle cannot be loaded.

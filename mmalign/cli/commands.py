@@ -112,7 +112,9 @@ def search_command(arguments: list[str]) -> int:
     """Mmalign search BUNDLE INDEX.parquet TOWER QUERY [QUERY ...]."""
     flags, data = parse_with_data("search", SearchFlags, arguments)
     json_file, picture = target(flags.json), picture_target(flags.picture)
-    result = mmalign.search(flags.bundle, flags.queries, tower=flags.tower, index=flags.index, k=flags.k)
+    result = mmalign.search(
+        flags.bundle, flags.queries, tower=flags.tower, index=flags.index, k=flags.k, device=flags.device
+    )
     result.show()
     if json_file:
         _write_json(json_file, result.to_json())

@@ -16,7 +16,7 @@ class EvaluateFlags:
         json: Write the result to this file.
         rows: Write one row per query or sample to this file (.parquet or .csv): rank, scores, truth, prediction.
         picture: Draw the scores, or the confusion matrix, to this file.
-        device: cpu, cuda or cuda:1.
+        device: auto (a GPU if there is one, else the CPU), cpu, cuda or cuda:1.
     """
 
     bundle: str
@@ -25,7 +25,7 @@ class EvaluateFlags:
     json: str | None = None
     rows: str | None = None
     picture: str | None = None
-    device: str = "cpu"
+    device: str = "auto"
 
 
 @dataclass
@@ -55,7 +55,7 @@ class EmbedFlags:
         out: Parquet file to write.
         split: Records to embed: train, validation, test or all.
         batch_size: Samples per forward pass.
-        device: cpu, cuda or cuda:1.
+        device: auto (a GPU if there is one, else the CPU), cpu, cuda or cuda:1.
     """
 
     bundle: str
@@ -63,7 +63,7 @@ class EmbedFlags:
     out: str
     split: str = "all"
     batch_size: int = 256
-    device: str = "cpu"
+    device: str = "auto"
 
 
 @dataclass
@@ -79,7 +79,7 @@ class ClassifyFlags:
         score: Another score of the pair's objective, such as mean or codes; "" = as trained.
         out: Write one row per sample to this file (CSV): class, probabilities, entropy, and why it cannot be read.
         batch_size: Samples per forward pass.
-        device: cpu, cuda or cuda:1.
+        device: auto (a GPU if there is one, else the CPU), cpu, cuda or cuda:1.
     """
 
     bundle: str
@@ -90,7 +90,7 @@ class ClassifyFlags:
     score: str = ""
     out: str | None = None
     batch_size: int = 64
-    device: str = "cpu"
+    device: str = "auto"
 
 
 @dataclass
@@ -116,6 +116,7 @@ class SearchFlags:
         tower: Tower of the queries.
         queries: Queries: sentences, or paths of files.
         k: Results per query.
+        device: auto (a GPU if there is one, else the CPU), cpu, cuda or cuda:1.
         json: Write the results to this file.
         picture: Draw queries and results to this file.
     """
@@ -125,6 +126,7 @@ class SearchFlags:
     tower: str
     queries: list[str]
     k: int = 10
+    device: str = "auto"
     json: str | None = None
     picture: str | None = None
 
@@ -141,7 +143,7 @@ class ExplainFlags:
         pair: Two towers, such as [image, text], for models with more than one pair.
         term: Objective whose weights are drawn, such as transport or fdt, or its label; "" = the first that has any.
         most: Number of words to draw, 1 to 6.
-        device: cpu, cuda or cuda:1.
+        device: auto (a GPU if there is one, else the CPU), cpu, cuda or cuda:1.
     """
 
     bundle: str
@@ -151,7 +153,7 @@ class ExplainFlags:
     pair: list[str] = field(default_factory=list)
     term: str = ""
     most: int = 6
-    device: str = "cpu"
+    device: str = "auto"
 
 
 @dataclass

@@ -41,7 +41,7 @@ class DataConfig:
         hard_negative_fraction: Fraction of the records that bring their nearest ones into the batch, in (0, 1]; each
             record is still drawn once per epoch.
         hard_negative_group_size: Maximum number of records that are placed together, at least 2.
-        batch_size: Records per step and process.
+        batch_size: Records per step and process; lowered, with a notice, where the training rows do not fill one step.
         drop_last: Leave out the last, smaller batch of an epoch.
         workers: Processes that prepare batches, and that fill the cache; 0 = the training process itself.
         cache_gb: Gigabytes of decoded samples to keep in memory.

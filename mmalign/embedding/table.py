@@ -153,7 +153,7 @@ def embed(
     *,
     split: str = "all",
     batch_size: int = 256,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> EmbeddingTable:
     """Embed one tower of a data set, as `mmalign embed` does.
 
@@ -163,7 +163,7 @@ def embed(
         tower: The tower.
         split: Records to embed: train, validation, test or all.
         batch_size: Samples per forward pass.
-        device: Device to load a bundle on; a model stays on its own.
+        device: Device to load a bundle on, see `mmalign.load`; a model stays on its own.
 
     Returns:
         One row per item, with the id and location of its record; `write` stores it, `mmalign.search` searches it.

@@ -21,7 +21,7 @@ def evaluate(
     task: str | Task = "retrieval",
     *,
     pair: Sequence[str] = (),
-    device: str = "cpu",
+    device: str = "auto",
     **settings: Any,
 ) -> EvalResult:
     """Evaluate a model on a data set.
@@ -33,7 +33,7 @@ def evaluate(
             settings, such as `Retrieval(gallery="corpus")`.
         pair: The two towers; default: the only pair that the model was trained on. Zero-shot tasks classify samples of
             one tower by prompts of the other: the one whose samples are strings.
-        device: Device to load a bundle on; a model stays on its own.
+        device: Device to load a bundle on, see `mmalign.load`; a model stays on its own.
         settings: Fields of `EvalSettings` (split, batch_size, bootstrap, seed) and of the task given by name.
 
     Returns:

@@ -26,6 +26,7 @@ def search(
     index: EmbeddingTable | str | Path,
     k: int = 10,
     engine: str = "auto",
+    device: str = "auto",
 ) -> SearchResult:
     """The `k` nearest rows of a table for each query.
 
@@ -43,6 +44,7 @@ def search(
         k: Results per query; fewer if the table is shorter.
         engine: `faiss` or `torch`, with equal results; `auto` = FAISS if it is installed and the model's score is the
             inner product of vectors.
+        device: Device to load a bundle on, see `mmalign.load`; a model stays on its own.
 
     Raises:
         UserError: k is not positive, the table was computed by another model, or FAISS is requested and absent or
@@ -52,7 +54,7 @@ def search(
         raise UserError(f"k: expected at least 1, got {k}")
     if engine not in ("auto", "faiss", "torch"):
         raise UserError(f"engine: expected auto, faiss or torch, got {engine!r}")
-    loaded = model_of(model)
+    loaded = model_of(model, device)
     require_tower(loaded, tower)
     table = index if isinstance(index, EmbeddingTable) else EmbeddingTable.read(index)
     if loaded.path:

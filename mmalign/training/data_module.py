@@ -41,7 +41,7 @@ class TrainingData(pl.LightningDataModule):
         """Batches of the training records; `set_epoch` (called by Lightning) sets the order of each pass.
 
         Raises:
-            UserError: fewer than two of several towers have data, or the records do not fill one batch.
+            UserError: fewer than two of several towers have data, or there are fewer records than processes.
         """
         data, config = self.data, self.data.config
         if len(data.towers) < min(2, len(data.modalities)):
@@ -50,13 +50,16 @@ class TrainingData(pl.LightningDataModule):
                 f"training needs two towers per row, the data has {list(data.towers)}; "
                 f"add {' and '.join(f'--data.columns.{tower} COLUMN' for tower in missing)}"
             )
-        rows, step = len(data.split("train")), self.rows_per_step
+        rows, processes = len(data.split("train")), distributed.world_size()
         if not rows:
             raise UserError("no training rows; see mmalign check for what each split holds")
-        if rows < (step if config.drop_last else distributed.world_size()):
-            raise UserError(
-                f"{rows} training rows do not fill one step of {step}; "
-                "lower --data.batch_size or set --data.drop_last false"
+        if rows < processes:
+            raise UserError(f"{rows} training rows for {processes} processes; lower --trainer.devices")
+        if self.batch_size < config.batch_size and distributed.rank() == 0:
+            print(
+                f"{rows} training rows do not fill one step of {config.batch_size * processes}: --data.batch_size is "
+                f"lowered to {self.batch_size}",
+                flush=True,
             )
         before = self._train
         self._train = self._batches(before.neighbours if before else self._neighbours())
@@ -86,9 +89,16 @@ class TrainingData(pl.LightningDataModule):
         return 0 if self._train is None else self._train.row_after(batch)
 
     @property
+    def batch_size(self) -> int:
+        """Rows of a step and process: those of the configuration, or fewer if there are too few for a full step."""
+        config, rows = self.data.config, len(self.data.split("train"))
+        full = rows >= config.batch_size * distributed.world_size()
+        return config.batch_size if full or not config.drop_last else max(1, rows // distributed.world_size())
+
+    @property
     def rows_per_step(self) -> int:
         """Rows of a step, over all processes."""
-        return self.data.config.batch_size * distributed.world_size()
+        return self.batch_size * distributed.world_size()
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the train loader's next pass."""
@@ -99,7 +109,7 @@ class TrainingData(pl.LightningDataModule):
         indices, config = np.asarray(self.data.split("train").indices, dtype=np.int64), self.data.config
         return EpochBatches(
             indices,
-            config.batch_size,
+            self.batch_size,
             shuffle=True,
             drop_last=config.drop_last,
             seed=config.seed,
