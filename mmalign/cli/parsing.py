@@ -1,6 +1,7 @@
 """From the command line of a command to its flags, and to the data set that `--data.*` describes."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import jsonargparse
@@ -10,9 +11,11 @@ from mmalign.cli.flags import arguments_of_flags, flag_sections
 from mmalign.cli.help import asked_for, data_section, show_help
 from mmalign.configuration.arguments import Argument
 from mmalign.configuration.keys import Section
-from mmalign.configuration.overrides import fold_open_dicts
+from mmalign.configuration.overrides import fold_open_dicts, pairs_of
 from mmalign.configuration.overrides import parse as parse_flags
 from mmalign.data.config import DataConfig
+from mmalign.data.sources.tables import read_table
+from mmalign.errors import UserError
 from mmalign.run_folder import data_settings
 
 Parsed = Any
@@ -136,10 +139,30 @@ def _task_in(arguments: list[str]) -> str:
 
 
 def _run_defaults(path: str, arguments: list[str]) -> dict[str, Any]:
-    """The data settings to start from: the run's own, or only its split where the user names other data."""
+    """The data settings to start from: the run's own, or where the user names other data, its split and columns."""
     folder = bundle.find(path)
     split = bundle.provenance(folder).get("split")
     split = {key: split[key] for key in SPLIT_KEYS if key in split} if isinstance(split, dict) else {}
     named = any(a.split("=")[0] in ("--data.source", "--data.manifest", "--data.files") for a in arguments)
-    settings = None if named else data_settings(folder.parent)
-    return split if settings is None else {**settings, "batch_size": 256}
+    settings = data_settings(folder.parent)
+    if settings is None:
+        return split
+    return split | _shared_columns(settings, arguments) if named else {**settings, "batch_size": 256}
+
+
+def _shared_columns(settings: dict[str, Any], arguments: list[str]) -> dict[str, Any]:
+    """The run's columns that another table has too, and its separator; nothing for other sources than tables."""
+    given = dict(pairs_of(arguments))
+    table, columns = given.get("data.manifest"), settings.get("columns") or {}
+    if not table or {given.get("data.source") or "manifest", settings.get("source")} != {"manifest"}:
+        return {}
+    try:
+        there = read_table(Path(table).expanduser()).columns
+    except UserError:  # opening the data says what is wrong with the table
+        return {}
+    shared = {name: column for name, column in columns.items() if column in there}
+    new = {name: column for name, column in shared.items() if f"data.columns.{name}" not in given}
+    if not new or "data.columns" in given:
+        return {}
+    print(f"columns as in the run: {', '.join(f'{name} {column}' for name, column in new.items())}", flush=True)
+    return {"columns": shared} | {key: settings[key] for key in ("separator",) if settings.get(key) is not None}

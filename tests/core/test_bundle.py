@@ -66,6 +66,10 @@ def test_a_device_that_is_not_there_is_one_line(saved: Path) -> None:
         mmalign.load(saved, device="cuda:999")
 
 
+def test_auto_is_a_gpu_where_there_is_one(saved: Path) -> None:
+    assert mmalign.load(saved, device="auto").device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def test_the_card_is_of_the_model_that_is_there(model: Aligner, saved: Path) -> None:
     """A run that is repeated into its folder must not keep the card of the former model."""
     assert "- seed: 3" in (saved / "README.md").read_text()

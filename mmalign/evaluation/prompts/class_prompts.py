@@ -13,6 +13,8 @@ from mmalign.errors import UserError
 from mmalign.registry import nearest
 
 MAX_BYTES = 2**20
+OTHER = "other"
+"""Name of the class of all labels that are not among the classes, with `--other class`."""
 
 
 @dataclass(frozen=True)
@@ -66,20 +68,26 @@ class Prompts:
         except UserError as error:
             raise UserError(f"{error} ({path})") from error
 
-    def names(self, labels: Sequence[str]) -> list[str]:
+    def names(self, labels: Sequence[str], other: str = "error") -> list[str]:
         """The classes to predict, given the labels of the data.
 
+        Args:
+            labels: The labels.
+            other: What labels outside of `classes` are: an error, one more class (`OTHER`), or dropped.
+
         Raises:
-            UserError: a label is not among `classes`.
+            UserError: a label is not among `classes`, and `other` is error.
         """
         if not self.classes:
             return sorted(set(labels))
-        for label in sorted(set(labels)):
-            if label not in self.classes:
-                raise UserError(
-                    f"prompts: the data has a class {label!r} that is not in the file{nearest(label, self.classes)}"
-                )
-        return list(self.classes)
+        outside = sorted(set(labels) - set(self.classes))
+        if outside and other == "error":
+            near = nearest(outside[0], self.classes)
+            raise UserError(
+                f"prompts: the data has a class {outside[0]!r} that is not in the file{near}; --other drop leaves out "
+                "records of other classes, --other class makes them one more class"
+            )
+        return list(dict.fromkeys([*self.classes, *([OTHER] if outside and other == "class" else [])]))
 
     def texts(self, name: str) -> list[str]:
         """Every prompt of one class."""

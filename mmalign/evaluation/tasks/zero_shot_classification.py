@@ -20,7 +20,7 @@ from mmalign.evaluation.metrics.classification import (
 from mmalign.evaluation.metrics.labels import groups_of
 from mmalign.evaluation.metrics.selective_prediction import UncertaintyReport, assess, class_uncertainties, variance_of
 from mmalign.evaluation.metrics.weighted import Ints, mean
-from mmalign.evaluation.prompts.class_prompts import Prompts
+from mmalign.evaluation.prompts.class_prompts import OTHER, Prompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.evaluation.report.result import EvalResult
 from mmalign.evaluation.report.rows import item_columns
@@ -28,6 +28,7 @@ from mmalign.evaluation.settings import EvalSettings, PromptTask
 from mmalign.model import Aligner
 from mmalign.types import Embedding
 
+OTHERS = ("error", "drop", "class")
 PROTOCOL = {
     "top1, top5": "ties are resolved pessimistically; top5 is reported from six classes on",
     "balanced_accuracy": "recall of each class, averaged over classes",
@@ -49,6 +50,8 @@ class ZeroShotClassification(PromptTask):
 
     Args:
         prompts: YAML file of prompts. Or the prompts of each class; default: the names of the classes.
+        other: Records of classes that the prompts file does not name: error, drop (leave them out) or class (one more
+            class, `other`, with the prompts of that name or else its name).
         uncertainty: Selective prediction: how well uncertainty estimates rank the errors. The estimates are the
             variance of the embedding, and entropy and margin of the class scores. Needs one label per record.
             Intervals resample whole groups.
@@ -59,8 +62,13 @@ class ZeroShotClassification(PromptTask):
     has_rows: ClassVar[bool] = True
 
     prompts: str | Path | Prompts | None = None
+    other: str = "error"
     uncertainty: bool = False
     score: str = ""
+
+    def __post_init__(self) -> None:
+        if self.other not in OTHERS:
+            raise UserError(f"--other: expected one of {', '.join(OTHERS)}, got {self.other!r}")
 
     def run(self, model: Aligner, data: Dataset, towers: tuple[str, ...], settings: EvalSettings) -> EvalResult:
         """Classify samples of the first tower by prompts of the second.
@@ -75,7 +83,7 @@ class ZeroShotClassification(PromptTask):
         prompts = Prompts.load(self.prompts) if isinstance(self.prompts, str | Path) else self.prompts or Prompts()
         records = data.split(settings.split).records
         # Classes of all splits: reading them decodes no sample.
-        names = prompts.names([label for record in data.records for label in record.labels])
+        names = prompts.names([label for record in data.records for label in record.labels], self.other)
         if len(names) < 2:
             raise UserError(
                 f"zero-shot needs at least two classes, got {len(names)}; "
@@ -88,13 +96,15 @@ class ZeroShotClassification(PromptTask):
         )
         scores = sentences.class_scores(embedded.embedding, texts)
         columns = {name: column for column, name in enumerate(names)}
-        truth = torch.zeros(scores.shape, dtype=torch.bool)
+        rest = columns.get(OTHER) if self.other == "class" else None
+        truth, dropped = torch.zeros(scores.shape, dtype=torch.bool), torch.zeros(len(scores), dtype=torch.bool)
         for item, row in enumerate(embedded.record_indices.tolist()):
-            for label in records[row].labels:
-                truth[item, columns[label]] = True
+            known = [columns.get(label, rest) for label in records[row].labels]
+            truth[item, [column for column in known if column is not None]] = True
+            dropped[item] = bool(known) and not truth[item].any()
         scale = model.logit_scale(tower, class_tower)
         several = bool((truth.sum(dim=1) > 1).any())
-        labelled = torch.arange(len(truth)) if several else truth.any(dim=1).nonzero().squeeze(1)
+        labelled = (~dropped if several else truth.any(dim=1)).nonzero().squeeze(1)
         if not len(labelled) or not bool(truth.any()):
             raise UserError(
                 f"no sample of split {settings.split!r} has a label; name the column with --data.columns.label"
@@ -103,11 +113,13 @@ class ZeroShotClassification(PromptTask):
         measure = multi_label_scores if several else single_label_scores
         figures, details, costly = measure(classified, resamples=settings.bootstrap, seed=settings.seed)
         figures |= {"n": len(labelled), "classes": len(names)}
+        figures |= {"n_dropped": int(dropped.sum())} if self.other == "drop" else {}
         protocol = PROTOCOL | {
             "classes": _how(model, tower, class_tower),
             "score": self.score or "as trained",
             "scale": f"{scale:.6g}",
             "prompts": f"{len(prompts.templates)} templates",
+            **({} if self.other == "error" else {"other": f"records of classes without prompts: {self.other}"}),
             "resamples": str(settings.bootstrap)
             if costly == settings.bootstrap
             else f"{settings.bootstrap}; {costly} for macro_auroc, ece and map, which are slow to compute",

@@ -163,6 +163,29 @@ def test_one_label_each_leaves_out_those_without(model: Aligner, paired: Make, u
     assert scores["n"] == 3
 
 
+def test_records_of_other_classes(model: Aligner, paired: Make, unit: Any) -> None:
+    """On a subset of the classes: left out, or one more class with its own prompt."""
+    labels = ["disc", "cat", "tree", "disc", "cat", "tree", "tree"]
+    rng = np.random.default_rng(5)
+    rows = [{"left": rng.standard_normal(8).tolist(), "label": label} for label in labels]
+    data, subset = paired(rows, ("left",)), Prompts(classes={"disc": ("disc",), "cat": ("cat",)})
+    only = paired([row for row in rows if row["label"] != "tree"], ("left",))
+    settings: dict[str, Any] = {"side": "left", "split": "test", "prompts": subset, "bootstrap": 0}
+    dropped = evaluate_zero_shot(model, data, other="drop", **settings).scores
+    assert (dropped.pop("n"), dropped.pop("n_dropped"), dropped["classes"]) == (4, 3, 2)
+    expected = evaluate_zero_shot(model, only, **settings).scores
+    assert dropped == {key: value for key, value in expected.items() if key != "n"}
+    named = paired([{**row, "label": "other" if row["label"] == "tree" else row["label"]} for row in rows], ("left",))
+    three = Prompts(classes={"disc": ("disc",), "cat": ("cat",), "other": ("other",)})
+    one_more = evaluate_zero_shot(model, data, other="class", **settings)
+    assert one_more.scores == evaluate_zero_shot(model, named, **{**settings, "prompts": three}).scores
+    assert one_more.details["classes"] == ["disc", "cat", "other"]
+    with pytest.raises(UserError, match="'tree' that is not in the file.*--other drop"):
+        evaluate_zero_shot(model, data, **settings)
+    with pytest.raises(UserError, match="--other: expected one of error, drop, class"):
+        evaluate_zero_shot(model, data, other="dorp", **settings)
+
+
 def test_errors(model: Aligner, paired: Make, unit: Any) -> None:
     data = paired([{"left": unit(1), "label": "a"}, {"left": unit(1), "label": "a"}], ("left",))
     with pytest.raises(UserError, match="at least two classes"):
