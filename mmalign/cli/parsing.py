@@ -144,25 +144,26 @@ def _run_defaults(path: str, arguments: list[str]) -> dict[str, Any]:
     split = bundle.provenance(folder).get("split")
     split = {key: split[key] for key in SPLIT_KEYS if key in split} if isinstance(split, dict) else {}
     named = any(a.split("=")[0] in ("--data.source", "--data.manifest", "--data.files") for a in arguments)
+    if named:
+        return split | _shared_columns(folder.parent, arguments)
     settings = data_settings(folder.parent)
-    if settings is None:
-        return split
-    return split | _shared_columns(settings, arguments) if named else {**settings, "batch_size": 256}
+    return split if settings is None else {**settings, "batch_size": 256}
 
 
-def _shared_columns(settings: dict[str, Any], arguments: list[str]) -> dict[str, Any]:
+def _shared_columns(run: Path, arguments: list[str]) -> dict[str, Any]:
     """The run's columns that another table has too, and its separator; nothing for other sources than tables."""
     given = dict(pairs_of(arguments))
-    table, columns = given.get("data.manifest"), settings.get("columns") or {}
-    if not table or {given.get("data.source") or "manifest", settings.get("source")} != {"manifest"}:
+    table = given.get("data.manifest")
+    if not table or (given.get("data.source") or "manifest") != "manifest" or "data.columns" in given:
         return {}
     try:
-        there = read_table(Path(table).expanduser()).columns
-    except UserError:  # opening the data says what is wrong with the table
+        settings, there = data_settings(run) or {}, read_table(Path(table).expanduser()).columns
+    except UserError:  # of a run of another version; or of the table, which opening the data reports
         return {}
+    columns = settings.get("columns") or {} if settings.get("source") == "manifest" else {}
     shared = {name: column for name, column in columns.items() if column in there}
     new = {name: column for name, column in shared.items() if f"data.columns.{name}" not in given}
-    if not new or "data.columns" in given:
+    if not new:
         return {}
     print(f"columns as in the run: {', '.join(f'{name} {column}' for name, column in new.items())}", flush=True)
     return {"columns": shared} | {key: settings[key] for key in ("separator",) if settings.get(key) is not None}
