@@ -124,13 +124,13 @@ def classify(
     """
     loaded = model_of(model, device)
     tower, class_tower = prompt_towers(loaded, pair_of(loaded, pair), "classify")
-    given = Prompts.load(prompts) if isinstance(prompts, str | Path) else prompts or Prompts()
-    names = list(given.classes) if given.classes and not classes else list(dict.fromkeys(classes))
+    prompt_set = Prompts.load(prompts) if isinstance(prompts, str | Path) else prompts or Prompts()
+    names = list(prompt_set.classes) if prompt_set.classes and not classes else list(dict.fromkeys(classes))
     if len(names) < 2:
         raise UserError(f"classify needs at least two classes, got {len(names)}: name them with --classes or --prompts")
-    if given.classes:
-        given.names(names)  # a class that the prompts lack
-    texts = [given.texts(name) for name in names]
+    if prompt_set.classes:
+        prompt_set.names(names)  # a class that the prompts lack
+    texts = [prompt_set.texts(name) for name in names]
     sentences = PromptEmbeddings(loaded, class_tower, [text for several in texts for text in several], score=score)
     listed = samples if loaded.modalities[tower].value_is_sample else list(_files(samples))
     if not len(listed):

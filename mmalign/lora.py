@@ -105,12 +105,12 @@ def layers_without_gradient(encoder: nn.Module) -> tuple[list[str], int]:
 
     Some encoders read the weight of a layer instead of calling the layer, so that its adapters have no effect.
     """
-    found = list(_adapted(encoder))
+    layers = list(_adapted(encoder))
     return [
         _plain(name)
-        for name, layer in found
+        for name, layer in layers
         if all(value.grad is None for key, value in layer.named_parameters(recurse=True) if key.startswith(ADAPTER))
-    ], len(found)
+    ], len(layers)
 
 
 def _targets(where: str, config: LoraConfig, encoder: nn.Module) -> tuple[list[str], list[str]]:

@@ -144,8 +144,8 @@ def identity_width(towers: Mapping[str, TowerConfig], encoders: Mapping[str, Enc
     """
     widths = {name: encoders[name].width for name, t in towers.items() if t.head in ("identity", "identity_init")}
     if len(set(widths.values())) != 1:
-        found = ", ".join(f"{name} {width}" for name, width in widths.items()) or "no such tower"
-        raise UserError(f"model.dim: null needs encoders of one width with head identity, got {found}; set a number")
+        listed = ", ".join(f"{name} {width}" for name, width in widths.items()) or "no such tower"
+        raise UserError(f"model.dim: null needs encoders of one width with head identity, got {listed}; set a number")
     return next(iter(widths.values()))
 
 

@@ -135,7 +135,7 @@ class HeadSet(nn.Module):
         if self.tokens is not None or self.parts is not None:
             level = Tokens(none.view(0, 0, self.dim), torch.zeros(0, 0, dtype=torch.bool, device=device))
         codes = none.new_zeros(0, codebook.config.codes) if self.queries is not None and codebook is not None else None
-        made = Embedding(
+        embedding = Embedding(
             none,
             log_variance=none if "log_variance" in self.needs else None,
             tokens=level if self.tokens is not None else None,
@@ -147,7 +147,7 @@ class HeadSet(nn.Module):
         )
         parts = [encoder, self, codebook if codes is not None else None] if encoder is not None else []
         linked = [0.0 * p.sum() for part in parts if part is not None for p in part.parameters() if p.requires_grad]
-        return made.map(lambda value: value + torch.stack(linked).sum()) if linked else made
+        return embedding.map(lambda value: value + torch.stack(linked).sum()) if linked else embedding
 
     def _empty_pretraining(self, none: Tensor) -> dict[str, Tokens]:
         level = Tokens(none.new_zeros(0, 0, 0), torch.zeros(0, 0, dtype=torch.bool, device=none.device))

@@ -59,8 +59,8 @@ class PointCloudModality(Modality):
         """From the transform's `config()`."""
         if "statistics" in config:
             settings = {name: value for name, value in config.items() if name != "statistics"}
-            made = registry.settings(ShapeSettings, settings, "pointcloud transform")
-            return ShapeTransform(made, config["statistics"])
+            restored = registry.settings(ShapeSettings, settings, "pointcloud transform")
+            return ShapeTransform(restored, config["statistics"])
         return PointCloudTransform(PointCloudSettings.make(config), sealed=True)
 
     def perturb(

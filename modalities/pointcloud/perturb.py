@@ -48,6 +48,6 @@ def perturb_pointcloud(
     # The first points of an order remain: a random one, or the distance along a random direction.
     order = rng.permutation(len(points)) if name == "dropped_points" else np.argsort(centred @ rng.standard_normal(3))
     count = max(min(MIN_POINTS, len(points)), round((1 - level) * len(points)))
-    kept = np.sort(order[:count])
-    colours, normals = (None if one is None else one[kept] for one in (sample.colours, sample.normals))
-    return replace(sample, points=sample.points[kept], colours=colours, normals=normals)
+    remaining = np.sort(order[:count])
+    colours, normals = (None if one is None else one[remaining] for one in (sample.colours, sample.normals))
+    return replace(sample, points=sample.points[remaining], colours=colours, normals=normals)

@@ -34,8 +34,8 @@ def draw_cloud(cloud: PointCloud, axes: "Axes", weights: NDArray[np.float64] | N
         weights: One number of at least 0 for each point, `(n,)`: points of the largest weight are red, of no weight
             light grey. None = shaded by depth.
     """
-    kept = np.random.default_rng(0).permutation(len(cloud))[:DRAWN]
-    points = cloud.points[kept].astype(np.float64)
+    drawn = np.random.default_rng(0).permutation(len(cloud))[:DRAWN]
+    points = cloud.points[drawn].astype(np.float64)
     points = turned(points, "z") if cloud.up == "z" else points
     points = points - (points.min(0) + points.max(0)) / 2
     left = 0.0
@@ -46,10 +46,10 @@ def draw_cloud(cloud: PointCloud, axes: "Axes", weights: NDArray[np.float64] | N
         x, y, depth = seen[order].T
         near = ((depth - depth.min()) / max(float(np.ptp(depth)), 1e-12))[:, None]
         if weights is not None:
-            strength = (weights[kept][order] / max(float(weights.max()), 1e-12))[:, None]
+            strength = (weights[drawn][order] / max(float(weights.max()), 1e-12))[:, None]
             paint = LIGHT + strength * (STRONG - LIGHT)
         elif cloud.colours is not None:
-            paint = cloud.colours[kept][order] * (0.4 + 0.6 * near)
+            paint = cloud.colours[drawn][order] * (0.4 + 0.6 * near)
         else:
             paint = np.tile(0.8 * (1 - near), 3)
         axes.scatter(x - x.min() + left, y, c=paint, s=2, linewidths=0)

@@ -125,9 +125,9 @@ def _finish(geometry: Geometry, name: str) -> PointCloud:
     single = points.astype(np.float32)
     if not (np.ptp(single, axis=0) > 0).any():
         raise BadSample(name, "points that differ", f"{len(points)} points in one place")
-    kept = smallest_hashes(single, MAX_POINTS)
-    paint, upright = (None if values is None else values[kept].astype(np.float32) for values in (colours, normals))
-    return PointCloud(single[kept], paint, upright, geometry.up, geometry.units)
+    chosen = smallest_hashes(single, MAX_POINTS)
+    paint, upright = (None if values is None else values[chosen].astype(np.float32) for values in (colours, normals))
+    return PointCloud(single[chosen], paint, upright, geometry.up, geometry.units)
 
 
 def _faces(faces: NDArray[Any] | None, count: int, name: str) -> NDArray[np.int64] | None:

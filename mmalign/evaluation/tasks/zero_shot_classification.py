@@ -136,9 +136,9 @@ class ZeroShotClassification(PromptTask):
             )
             figures, details = figures | report.tables, details | {"uncertainty": report}
             origin["protocol"] |= report.protocol
-        kept = EmbeddedSplit(embedded.embedding[labelled], embedded.record_indices[labelled])
-        rows = item_columns(kept, records) | (label_columns if several else class_columns)(classified)
-        rows |= variance_of(kept.embedding)
+        items = EmbeddedSplit(embedded.embedding[labelled], embedded.record_indices[labelled])
+        rows = item_columns(items, records) | (label_columns if several else class_columns)(classified)
+        rows |= variance_of(items.embedding)
         return EvalResult("zero-shot", figures, origin, details | {"classes": names, "truth": truth[labelled]}, rows)
 
 

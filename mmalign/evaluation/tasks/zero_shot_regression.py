@@ -157,8 +157,8 @@ class ZeroShotRegression(PromptTask):
             )
             figures, details = figures | report.tables, details | {"uncertainty": report}
             origin["protocol"] |= report.protocol
-        kept = EmbeddedSplit(samples, embedded.record_indices[torch.from_numpy(known)])
-        columns = item_columns(kept, records) | {
+        with_target = EmbeddedSplit(samples, embedded.record_indices[torch.from_numpy(known)])
+        columns = item_columns(with_target, records) | {
             "truth": truth,
             "prediction": said.values,
             "error": said.values - truth,

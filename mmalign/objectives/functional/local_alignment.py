@@ -101,8 +101,8 @@ def local_alignment(
     a, b = a.to(dtype), b.to(dtype)
     looks = dot_products(a, b) / attention_temperature
     counts = mask_a.any(1) & mask_b.any(1)
-    of_a = _side(a, mask_a, b, mask_b, looks, temperature, _weights("a", weights_a, mask_a, dtype))
-    of_b = _side(b, mask_b, a, mask_a, looks.mT, temperature, _weights("b", weights_b, mask_b, dtype))
+    of_a = _one_direction(a, mask_a, b, mask_b, looks, temperature, _weights("a", weights_a, mask_a, dtype))
+    of_b = _one_direction(b, mask_b, a, mask_a, looks.mT, temperature, _weights("b", weights_b, mask_b, dtype))
     return torch.where(counts, of_a + of_b, 0.0), counts
 
 
@@ -115,7 +115,7 @@ def unit_tokens(name: str, tokens: Tensor, mask: Tensor) -> Tensor:
     return F.normalize(values, dim=2, eps=1e-8)
 
 
-def _side(
+def _one_direction(
     own: Tensor, real: Tensor, other: Tensor, other_real: Tensor, looks: Tensor, temperature: float, weights: Tensor
 ) -> Tensor:
     attention = torch.where(other_real[:, None], looks, _FAR).softmax(2)  # (batch, own, other)

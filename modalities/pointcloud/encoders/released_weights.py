@@ -55,18 +55,18 @@ def translate(state: dict[str, Tensor], width: int, layers: Mapping[str, str] = 
             name = name.split(".", 1)[1]
         convolution = tensor.ndim > 2 and set(tensor.shape[2:]) == {1}
         named[name] = tensor.flatten(1) if convolution else tensor
-    found: dict[str, Tensor] = {}
+    translated: dict[str, Tensor] = {}
     for name, tensor in named.items():
         layer, _, last = name.rpartition(".")
         for pattern, ours in layers.items():
             if re.fullmatch(pattern, layer):
-                found[f"{re.sub(pattern, ours, layer)}.{last}"] = tensor
+                translated[f"{re.sub(pattern, ours, layer)}.{last}"] = tensor
     for name, ours in (("cls_token", "class_token"), ("cls_pos", "class_position")):
         if name in named:
-            found[ours] = named[name].reshape(-1)
-    for name in [name for name in found if name.endswith("attention.qkv.weight")]:
-        found.setdefault(name.replace("weight", "bias"), torch.zeros(3 * width))
-    return found
+            translated[ours] = named[name].reshape(-1)
+    for name in [name for name in translated if name.endswith("attention.qkv.weight")]:
+        translated.setdefault(name.replace("weight", "bias"), torch.zeros(3 * width))
+    return translated
 
 
 def load_released(
@@ -84,15 +84,15 @@ def load_released(
     Raises:
         UserError: no such file, or a tensor is missing or has another size.
     """
-    found, wanted = translate(read_weights(path), int(encoder.token_width or 0), layers), encoder.state_dict()
+    translated, wanted = translate(read_weights(path), int(encoder.token_width or 0), layers), encoder.state_dict()
     wrong = [
-        f"{name} {tuple(tensor.shape)}, got {tuple(found[name].shape) if name in found else 'none'}"
+        f"{name} {tuple(tensor.shape)}, got {tuple(translated[name].shape) if name in translated else 'none'}"
         for name, tensor in wanted.items()
-        if name not in anew and (name not in found or found[name].shape != tensor.shape)
+        if name not in anew and (name not in translated or translated[name].shape != tensor.shape)
     ]
     if wrong:
         raise UserError(
             f"pointcloud: the weights in {path} do not fit; expected {'; '.join(wrong[:3])}"
             f"{' ...' if len(wrong) > 3 else ''}; released ones need {size}"
         )
-    encoder.load_state_dict({name: found.get(name, tensor) for name, tensor in wanted.items()})
+    encoder.load_state_dict({name: translated.get(name, tensor) for name, tensor in wanted.items()})

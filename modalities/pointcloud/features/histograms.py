@@ -30,7 +30,7 @@ def joint_histogram(
     """
     index = np.zeros(len(columns[0]), dtype=np.int64)
     for values, count, least, most in zip(columns, bins, low, high, strict=True):
-        place = ((values - least) * (count / (most - least))).astype(np.int64).clip(0, count - 1)
-        index = index * count + place
+        bin_index = ((values - least) * (count / (most - least))).astype(np.int64).clip(0, count - 1)
+        index = index * count + bin_index
     roots: Numbers = np.sqrt(np.bincount(index, minlength=int(np.prod(bins))) / len(index))
     return roots

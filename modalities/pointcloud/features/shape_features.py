@@ -109,10 +109,10 @@ def _principal_axes(values: Numbers) -> Numbers:
 
 def _moments(centred: Numbers, radius: Numbers) -> Numbers:
     covariance = centred.T @ centred / len(centred)
-    up, wide, deep = centred[:, 2], np.abs(centred[:, 0]), np.abs(centred[:, 1])
+    up, across, deep = centred[:, 2], np.abs(centred[:, 0]), np.abs(centred[:, 1])
     return np.array([
         *np.linalg.eigvalsh(covariance), *np.diag(covariance),
-        (up**3).mean(), (up**4).mean(), (radius**3).mean(), radius.mean(), wide.mean(), deep.mean(),
+        (up**3).mean(), (up**4).mean(), (radius**3).mean(), radius.mean(), across.mean(), deep.mean(),
         (up * radius).mean(), (up * radius**2).mean(),
     ])  # fmt: skip
 

@@ -85,11 +85,11 @@ def normal_families(centred: Numbers, normals: Numbers, height: Numbers, level: 
     radius = np.hypot(centred[:, 0], centred[:, 1])
     radial = (normals[:, :2] * centred[:, :2]).sum(1) / np.maximum(radius, 1e-9)
     by_height = [joint_histogram((steepness, high), (STEEPNESS, HEIGHTS), (-1, 0), (1, 1)) for high in (level, height)]
-    place = ((steepness + 1) / 2 * STEEPNESS).astype(np.int64).clip(0, STEEPNESS - 1)
+    steepness_bin = ((steepness + 1) / 2 * STEEPNESS).astype(np.int64).clip(0, STEEPNESS - 1)
     azimuth = np.arctan2(normals[:, 1], normals[:, 0])
     magnitudes = [
-        np.abs(np.bincount(place, np.cos(order * azimuth), STEEPNESS)
-               + 1j * np.bincount(place, np.sin(order * azimuth), STEEPNESS)) / len(normals)
+        np.abs(np.bincount(steepness_bin, np.cos(order * azimuth), STEEPNESS)
+               + 1j * np.bincount(steepness_bin, np.sin(order * azimuth), STEEPNESS)) / len(normals)
         for order in ORDERS
     ]  # fmt: skip
     return {

@@ -28,25 +28,25 @@ COLUMNS = {"x": 0, "y": 1, "z": 2, "red": 3, "green": 4, "blue": 5, "r": 3, "g":
 ADVICE = "3 columns x y z, or 6 with unit normals; name other columns: an NPZ of points, colours and normals"
 
 
-def from_arrays(given: Mapping[Any, Any], name: str) -> Geometry:
+def from_arrays(arrays: Mapping[Any, Any], name: str) -> Geometry:
     """Named arrays: `points`, and optionally `colours`, `normals`, `faces`.
 
     Raises:
         BadSample: there are no points, or an array is not of numbers.
     """
-    found: dict[str, NDArray[Any]] = {}
+    fields: dict[str, NDArray[Any]] = {}
     for field, names in NAMES.items():
         for key in names:
-            if given.get(key) is not None and field not in found:
-                values = np.asarray(given[key])
+            if arrays.get(key) is not None and field not in fields:
+                values = np.asarray(arrays[key])
                 if values.dtype.kind not in "iuf":
                     raise BadSample(name, f"numbers in {key}", f"values of type {values.dtype}")
-                found[field] = values
-    if "points" not in found:
+                fields[field] = values
+    if "points" not in fields:
         raise BadSample(name, f"an array named {' or '.join(NAMES['points'])}", "none")
-    geometry = from_table(found.pop("points"), name)
-    geometry.faces, geometry.colours = found.get("faces"), found.get("colours")
-    geometry.normals = found.get("normals", geometry.normals)
+    geometry = from_table(fields.pop("points"), name)
+    geometry.faces, geometry.colours = fields.get("faces"), fields.get("colours")
+    geometry.normals = fields.get("normals", geometry.normals)
     return geometry
 
 
@@ -151,7 +151,7 @@ def parse_text(data: bytes, name: str) -> Geometry:
     if len(words) != values.shape[1]:
         raise BadSample(name, f"{len(words)} columns, as its first line names them", str(values.shape[1]))
     check_rows(len(values), "points", name)
-    columns = {COLUMNS[word]: values[:, place] for place, word in enumerate(words) if word in COLUMNS}
+    columns = {COLUMNS[word]: values[:, column] for column, word in enumerate(words) if word in COLUMNS}
     points, colours, normals = (
         np.stack([columns[first + axis] for axis in range(3)], axis=1)
         if all(first + axis in columns for axis in range(3)) else None

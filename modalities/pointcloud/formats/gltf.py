@@ -50,14 +50,14 @@ def geometry_alone(data: bytes, name: str) -> tuple[bytes, str]:
 def _chunks(data: bytes, name: str) -> list[tuple[bytes, bytes]]:
     if len(data) < 12 or struct.unpack_from("<I", data, 4)[0] != 2:
         raise BadSample(name, "a GLB file of version 2", "a shorter one, or another version")
-    found, at = [], 12
+    chunks, at = [], 12
     while at + 8 <= len(data):
         size, kind = struct.unpack_from("<I4s", data, at)
         if at + 8 + size > len(data):
             raise BadSample(name, f"a part of {size} bytes, as it declares", f"{len(data) - at - 8}")
-        found.append((kind, data[at + 8 : at + 8 + size]))
+        chunks.append((kind, data[at + 8 : at + 8 + size]))
         at += 8 + size
-    return found
+    return chunks
 
 
 def _checked(tree: dict[str, Any], held: int, name: str) -> dict[str, Any]:
@@ -75,9 +75,9 @@ def _checked(tree: dict[str, Any], held: int, name: str) -> dict[str, Any]:
         # An accessor without a view is zeros, which a few bytes can declare in any number.
         if size > held or ("bufferView" not in accessor and accessor["count"]):
             raise BadSample(name, f"an accessor of {size} bytes, as it declares", f"{held} bytes of data")
-    kept: dict[str, Any] = {key: tree[key] for key in KEPT if key in tree}
-    kept["materials"] = [_colour(material) for material in tree.get("materials", [])]
-    return kept
+    allowed: dict[str, Any] = {key: tree[key] for key in KEPT if key in tree}
+    allowed["materials"] = [_colour(material) for material in tree.get("materials", [])]
+    return allowed
 
 
 def _check_tree(tree: dict[str, Any], name: str) -> None:

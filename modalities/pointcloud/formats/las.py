@@ -28,7 +28,7 @@ def parse_las(data: bytes, name: str) -> Geometry:
         import laspy
     except ModuleNotFoundError as error:
         raise missing_extra("laspy", "pointcloud") from error
-    kept = np.zeros((0, 3), np.int32)
+    points = np.zeros((0, 3), np.int32)
     paint = np.zeros((0, 3), np.uint16)
     seen, coloured = 0, False
     try:
@@ -42,11 +42,11 @@ def parse_las(data: bytes, name: str) -> Geometry:
             coloured = {"red", "green", "blue"} <= set(reader.header.point_format.dimension_names)
             for piece in reader.chunk_iterator(PIECE):
                 seen += len(piece)
-                kept = np.concatenate([kept, np.stack([piece.X, piece.Y, piece.Z], axis=1)])
+                points = np.concatenate([points, np.stack([piece.X, piece.Y, piece.Z], axis=1)])
                 if coloured:
                     paint = np.concatenate([paint, np.stack([piece.red, piece.green, piece.blue], axis=1)])
-                chosen = smallest_hashes(kept, MAX_POINTS)
-                kept, paint = kept[chosen], paint[chosen] if coloured else paint
+                chosen = smallest_hashes(points, MAX_POINTS)
+                points, paint = points[chosen], paint[chosen] if coloured else paint
     except BadSample:
         raise
     except Exception as error:  # damaged files raise whatever the decoder happens to
@@ -58,4 +58,4 @@ def parse_las(data: bytes, name: str) -> Geometry:
         if paint.max() < 256:
             raise BadSample(name, "colours of 16 bits, as LAS defines them", "colours in 0..255: multiply them by 257")
         colours = paint / 65535.0
-    return Geometry(kept * scales, None, colours, up="z")
+    return Geometry(points * scales, None, colours, up="z")

@@ -50,5 +50,5 @@ def ball_query(points: Tensor, queries: Tensor, count: int, radius: float, *, ma
         first = torch.where(inside, order, size).topk(min(count, size), largest=False).values.sort(dim=2).values
         blocks.append(torch.nn.functional.pad(first, (0, count - first.shape[2]), value=size))
     indices = torch.cat(blocks, dim=1)
-    found = indices < size
-    return Selection(torch.where(found, indices, indices[..., :1].masked_fill(~found[..., :1], 0)), found)
+    valid = indices < size
+    return Selection(torch.where(valid, indices, indices[..., :1].masked_fill(~valid[..., :1], 0)), valid)

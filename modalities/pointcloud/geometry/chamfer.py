@@ -49,11 +49,11 @@ def chamfer_distance(
 def _one_way(a: Tensor, b: Tensor, mask_a: Tensor | None, mask_b: Tensor | None, norm: str) -> Tensor:
     """Mean over the real points of `a` of the distance to the nearest real point of `b`, `(batch,)`."""
     tree = None if b.shape[1] > SMALL_SET else False
-    indices, found = nearest_neighbours(b, a, 1, mask=mask_b, tree=tree)
-    real = found[..., 0] if mask_a is None else found[..., 0] & mask_a
+    indices, valid = nearest_neighbours(b, a, 1, mask=mask_b, tree=tree)
+    real = valid[..., 0] if mask_a is None else valid[..., 0] & mask_a
     # In float32 at least: squares of half-precision coordinates lose what a reconstruction is about.
-    wide = torch.float64 if a.dtype == torch.float64 else torch.float32
-    difference = a.to(wide) - take_points(b.to(wide), indices[..., 0])
+    dtype = torch.float64 if a.dtype == torch.float64 else torch.float32
+    difference = a.to(dtype) - take_points(b.to(dtype), indices[..., 0])
     squared = difference.masked_fill(~real[..., None], 0.0).square().sum(2)
     if norm == "l1":
         apart = squared > 0  # the root has no finite derivative at 0

@@ -76,10 +76,10 @@ def _on_cpu(points: Tensor, mask: Tensor, first: Tensor, count: int) -> NDArray[
     for step in range(count):
         chosen[step] = index
         at = offset + index
-        for place, channel in enumerate(channels):
+        for axis, channel in enumerate(channels):
             np.subtract(channel, channel.reshape(-1)[at, None], out=one)
-            np.multiply(one, one, out=one if place else squared)
-            if place:
+            np.multiply(one, one, out=one if axis else squared)
+            if axis:
                 np.add(squared, one, out=squared)
         np.minimum(distance, squared, out=distance)
         flat[at] = -1.0  # below every distance of a point not yet chosen, above padding
@@ -98,8 +98,8 @@ def _on_device(points: Tensor, mask: Tensor, first: Tensor, count: int) -> Tenso
         torch.sub(channels, channels.gather(2, index.expand(len(channels), -1, -1)), out=one)
         one.mul_(one)
         squared = one[0]
-        for place in range(1, len(one)):
-            squared.add_(one[place])
+        for axis in range(1, len(one)):
+            squared.add_(one[axis])
         torch.minimum(distance, squared, out=distance)
         distance.scatter_(1, index, -1.0)
         index = distance.argmax(1, keepdim=True)

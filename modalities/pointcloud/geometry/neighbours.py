@@ -62,8 +62,8 @@ def nearest_neighbours(
     if tree is None:
         tree = values.device.type == "cpu" and values.shape[2] <= TREE_WIDTH
     indices = _by_tree(values, asked, count, real, limit) if tree else _by_blocks(values, asked, count, real, limit)
-    found = indices >= 0
-    return Selection(torch.where(found, indices, indices[..., :1].clamp(min=0)), found)
+    valid = indices >= 0
+    return Selection(torch.where(valid, indices, indices[..., :1].clamp(min=0)), valid)
 
 
 def _by_tree(points: Tensor, queries: Tensor, count: int, mask: Tensor, limit: float) -> Tensor:
@@ -73,17 +73,17 @@ def _by_tree(points: Tensor, queries: Tensor, count: int, mask: Tensor, limit: f
     indices = np.full((*queries.shape[:2], count), -1, np.int64)
     clouds = zip(points.cpu().numpy(), queries.cpu().numpy(), mask.cpu().numpy(), strict=True)
     for row, (cloud, asked, real) in enumerate(clouds):
-        places = None if real.all() else np.flatnonzero(real)
-        held = cloud if places is None else cloud[places]
+        rows_of = None if real.all() else np.flatnonzero(real)
+        held = cloud if rows_of is None else cloud[rows_of]
         if not len(held):
             continue
-        wide = min(count, len(held))
+        columns = min(count, len(held))
         # SciPy excludes the bound itself.
         bound = np.nextafter(limit, np.inf)
-        _, found = cKDTree(held).query(asked, k=np.arange(1, wide + 1), distance_upper_bound=bound)
+        _, nearest = cKDTree(held).query(asked, k=np.arange(1, columns + 1), distance_upper_bound=bound)
         if limit < np.inf:
-            found[found == len(held)] = -1
-        indices[row, :, :wide] = found if places is None else np.where(found >= 0, places[found], -1)
+            nearest[nearest == len(held)] = -1
+        indices[row, :, :columns] = nearest if rows_of is None else np.where(nearest >= 0, rows_of[nearest], -1)
     return torch.from_numpy(indices).to(points.device)
 
 
@@ -91,7 +91,7 @@ def _by_blocks(points: Tensor, queries: Tensor, count: int, mask: Tensor, limit:
     """All distances of a block of queries, by differences: exact also far from the origin; -1 = no neighbour."""
     batch, size, _ = points.shape
     indices = torch.full((batch, queries.shape[1], count), -1, dtype=torch.int64, device=points.device)
-    wide = min(count, size)
+    columns = min(count, size)
     clouds = max(1, min(batch, BLOCK_VALUES // size))
     step = max(1, BLOCK_VALUES // (clouds * size))
     for row in range(0, batch, clouds):
@@ -101,6 +101,6 @@ def _by_blocks(points: Tensor, queries: Tensor, count: int, mask: Tensor, limit:
             distance = torch.cdist(
                 queries[rows, part], points[rows], compute_mode="donot_use_mm_for_euclid_dist"
             ).masked_fill_(~mask[rows, None], torch.inf)
-            near, place = distance.topk(wide, largest=False)
-            indices[rows, part, :wide] = place.masked_fill_((near > limit) | near.isinf(), -1)
+            near, nearest = distance.topk(columns, largest=False)
+            indices[rows, part, :columns] = nearest.masked_fill_((near > limit) | near.isinf(), -1)
     return indices

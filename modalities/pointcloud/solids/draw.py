@@ -147,7 +147,7 @@ def draw_solid(kind: str, rng: np.random.Generator) -> Solid:
     count = 1 + int(rng.choice(COPIES, p=(0.6, 0.25, 0.15)))
     vertices, faces = known.build(proportion, parts)
     vertices = vertices * rng.uniform(0.9, 1.1, 3)
-    side = 1.3 * float(np.ptp(vertices[:, 0]))
-    vertices, faces = join([moved((vertices, faces), side * place) for place in range(count)])
+    edge = 1.3 * float(np.ptp(vertices[:, 0]))
+    vertices, faces = join([moved((vertices, faces), edge * position) for position in range(count)])
     vertices = vertices @ rotation_about(1, float(rng.uniform(0, 2 * np.pi))).T
     return Solid(kind, known.words[large], count, parts, (vertices, faces))

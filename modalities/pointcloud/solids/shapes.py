@@ -29,13 +29,13 @@ def prism(outline: Sequence[tuple[float, float]], height: float, top: float = 1.
     base = np.array([(x, 0.0, z) for x, z in outline])
     upper = base * [top, 1, top] + [0, height, 0]
     count = len(base)
-    fan = [(0, place, place + 1) for place in range(1, count - 1)]
+    fan = [(0, index, index + 1) for index in range(1, count - 1)]
     sides = [
         corner
-        for place in range(count)
+        for index in range(count)
         for corner in (
-            (place, count + place, (place + 1) % count),
-            ((place + 1) % count, count + place, count + (place + 1) % count),
+            (index, count + index, (index + 1) % count),
+            ((index + 1) % count, count + index, count + (index + 1) % count),
         )
     ]
     faces = fan + [(count + a, count + c, count + b) for a, b, c in fan] + sides
@@ -65,9 +65,9 @@ def revolve(profile: Sequence[tuple[float, float]], segments: int = 32, *, turn:
     size, faces = len(ring), []
     for step in range(segments):
         this, other = step * size, ((step + 1) % len(angles)) * size
-        for place in range(size):
-            after = (place + 1) % size
-            faces += [(this + place, this + after, other + place), (this + after, other + after, other + place)]
+        for index in range(size):
+            after = (index + 1) % size
+            faces += [(this + index, this + after, other + index), (this + after, other + after, other + index)]
     return vertices, np.array(faces)
 
 

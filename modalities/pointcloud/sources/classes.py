@@ -48,10 +48,10 @@ def shapes_folder(config: SourceConfig, source: str) -> Path:
     Raises:
         UserError: none is named, or it is not there.
     """
-    given = config.manifest or config.files
-    if not given:
+    path = config.manifest or config.files
+    if not path:
         raise UserError(f"source {source!r} needs the unpacked data set: --data.manifest FOLDER")
-    folder = Path(given).expanduser()
+    folder = Path(path).expanduser()
     if not folder.is_dir():
         raise UserError(
             f"{folder}: expected the folder of source {source!r}, got {'a file' if folder.exists() else 'nothing'}"

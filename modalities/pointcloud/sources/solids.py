@@ -73,11 +73,11 @@ class SolidsSource(Source):
 
     def fetch(self, name: str) -> Path | bytes:
         """The mesh as an NPZ file, or its view as a PNG file."""
-        found = _NAME.fullmatch(name)
-        if found is None or int(found[1]) >= len(self._splits):
+        match = _NAME.fullmatch(name)
+        if match is None or int(match[1]) >= len(self._splits):
             raise BadSample(name, f"0.npz or 0.png to {len(self._splits) - 1}.npz or .png", "another name")
-        vertices, faces = self.solid(int(found[1])).mesh
-        if found[2] == "png":
+        vertices, faces = self.solid(int(match[1])).mesh
+        if match[2] == "png":
             return render_png(sample_surface(vertices, faces, RENDERED)[0].astype(np.float32))
         stream = io.BytesIO()
         np.savez(stream, points=vertices.astype(np.float32), faces=faces)

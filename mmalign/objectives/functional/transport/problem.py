@@ -168,7 +168,9 @@ def clean(cost: Tensor, epsilon: Tensor | float, masses: Sides, masks: Sides, rh
         raise UserError(f"cost: expected (batch, rows, columns), got shape {tuple(cost.shape)}")
     cost = cost.to(torch.promote_types(cost.dtype, torch.float32))
     shapes = cost.shape[:2], (cost.shape[0], cost.shape[2])
-    marginals = [_side(name, cost, shape, *of) for name, shape, *of in zip("ab", shapes, masses, masks, strict=True)]
+    marginals = [
+        _marginal(name, cost, shape, *of) for name, shape, *of in zip("ab", shapes, masses, masks, strict=True)
+    ]
     scale = per_problem("epsilon", epsilon, cost)
     rho_a, rho_b = (
         None if rho is None else per_problem(name, rho, cost)
@@ -225,7 +227,7 @@ def starting(start: Tensor | None, problems: Problems) -> Tensor | None:
     return start
 
 
-def _side(name: str, cost: Tensor, shape: tuple[int, ...], mass: Tensor | None, mask: Tensor | None) -> Tensor:
+def _marginal(name: str, cost: Tensor, shape: tuple[int, ...], mass: Tensor | None, mask: Tensor | None) -> Tensor:
     for what, tensor in ((name, mass), (f"mask_{name}", mask)):
         if tensor is not None and tensor.shape != shape:
             raise UserError(f"{what}: expected shape {tuple(shape)}, got {tuple(tensor.shape)}")
