@@ -77,6 +77,11 @@ def add_lora(name: str, config: LoraConfig, encoder: nn.Module) -> bool:
         ),
         encoder,
     )
+    for _, layer in _adapted(encoder):
+        # peft registers such a weight again in each forward pass, as the last one: weight averaging needs one order.
+        if weight := getattr(layer, "parameter_name", ""):
+            owner = layer.get_base_layer()
+            owner.register_parameter(weight, owner._parameters.pop(weight))
     for key, parameter in encoder.named_parameters():
         parameter.requires_grad_(_is_adapter(key))
     return True

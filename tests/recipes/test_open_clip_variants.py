@@ -168,6 +168,20 @@ def test_lora_bundles_are_merged_and_checkpoints_keep_the_adapters(
     mmalign.load(tmp_path)
 
 
+def test_lora_with_averaged_weights_chunks_and_low_precision(
+    folder: Path, untrained: mmalign.Aligner, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    flags = ["--model.towers.image.lora.rank=2", "--model.towers.text.lora.rank=2", "--model.optimizer.lr=0.01"]
+    plain = run(folder, tmp_path / "plain", *flags)
+    chunked = run(folder, tmp_path / "chunk", *flags, "--model.towers.image.chunk=8", "--model.towers.text.chunk=8")
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(chunked.state_dict()[key], value, atol=1e-5, rtol=1e-4)
+    for name, other in (("ema", "--ema=0.5"), ("bf16", "--trainer.precision=bf16-mixed")):
+        model = run(folder, tmp_path / name, *flags, other)
+        assert changed(model, untrained, "image") == changed(plain, untrained, "image")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
