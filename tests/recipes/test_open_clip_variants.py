@@ -25,7 +25,8 @@ CLIP: dict[str, Any] = {
 }
 FAST = [
     "--trainer.max_epochs=1",
-    "--trainer.limit_train_batches=3",
+    "--trainer.limit_train_batches=2",
+    "--trainer.limit_val_batches=1",
     "--data.batch_size=20",
     "--trainer.accelerator=cpu",
 ]
@@ -215,3 +216,25 @@ def test_a_tower_without_a_scale_is_named(folder: Path, tmp_path: Path) -> None:
     ]
     with pytest.raises(UserError, match="of no model with a learnt scale"):
         train("image-text/open_clip", arguments(folder, tmp_path, *flags))
+
+
+class Hostile:
+    """Runs a program when it is unpickled without care."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.file,)
+
+
+def test_weights_that_would_run_code_are_refused(folder: Path, tmp_path: Path) -> None:
+    state = load_file(folder / "clip.safetensors")
+    torch.save({"state_dict": state}, tmp_path / "plain.pt")
+    flags = ["--trainer.max_epochs=0", f"--model.encoder_args.open_clip.pretrained={tmp_path / 'plain.pt'}"]
+    assert not changed(run(folder, tmp_path / "run", *flags), run(folder, tmp_path / "same", flags[0]), "text")
+    torch.save({"state_dict": state, "epoch": Hostile(tmp_path / "ran")}, tmp_path / "hostile.pt")
+    flags[1] = f"--model.encoder_args.open_clip.pretrained={tmp_path / 'hostile.pt'}"
+    with pytest.raises(UserError, match="cannot read weights from"):
+        run(folder, tmp_path / "hostile", *flags)
+    assert not (tmp_path / "ran").exists()
