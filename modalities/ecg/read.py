@@ -12,7 +12,7 @@ from mmalign.errors import BadSample
 from modalities.common.reading.any_source import beginning, read_any
 from modalities.common.reading.local_file import demand_file
 from modalities.ecg.formats.lead_checks import find_faults
-from modalities.ecg.formats.leads import complete, lead_of, millivolts
+from modalities.ecg.formats.leads import complete, leads_of, millivolts
 from modalities.ecg.sample import LEADS, MAX_VALUES, MIN_SECONDS, RATES, Channels, Ecg
 
 log = logging.getLogger(__name__)
@@ -109,8 +109,8 @@ def _finish(channels: Channels, name: str, strict: bool) -> Ecg:
         raise BadSample(name, f"at least {MIN_SECONDS:g} s", f"{values.shape[1]} samples at {rate:g} Hz")
     units = [channels.units] * len(channels.names) if isinstance(channels.units, str) else list(channels.units)
     rows: dict[str, Any] = {}
-    for channel, unit, row in zip(channels.names, units, values, strict=True):
-        if (name_and_sign := lead_of(channel)) is None:
+    for name_and_sign, unit, row in zip(leads_of(channels.names), units, values, strict=True):
+        if name_and_sign is None:
             continue
         lead, sign = name_and_sign
         if lead in rows:

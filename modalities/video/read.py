@@ -9,7 +9,7 @@ import numpy as np
 
 from mmalign.errors import BadSample
 from modalities.common.reading.any_source import beginning, read_any
-from modalities.common.reading.local_file import demand_file
+from modalities.common.reading.local_file import demand_beside, demand_file
 from modalities.common.reading.video_file import CONTAINERS, HEAD, container
 from modalities.video.formats import arrays, masks, pictures, video_file
 from modalities.video.parts import Part, split_part
@@ -75,6 +75,8 @@ def _from_path(path: Path) -> Clip:
         demand_file(path, WANTED, most=MAX_BYTES)
         clip, window = cut(_from_bytes(path.read_bytes(), name), part, name)
     files = masks.mask_files(path) if clip.tracks is None else []
+    for file in files:
+        demand_beside(file, path)
     return masks.with_masks(clip, files, window) if files else clip
 
 

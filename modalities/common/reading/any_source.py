@@ -62,4 +62,8 @@ def beginning(data: bytes) -> str:
         >>> beginning(b"GIF89a..."), beginning(b"")
         ("a file that begins with b'GIF89a...'", 'an empty file')
     """
-    return f"a file that begins with {data[:12]!r}" if data else "an empty file"
+    if not data:
+        return "an empty file"
+    if data[:1] in b"\x02\x08" and data[1:2] == b"\0" and data[3:4] == b"\0":  # its first element is not quoted
+        return "DICOM without its preamble"
+    return f"a file that begins with {data[:12]!r}"

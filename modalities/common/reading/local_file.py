@@ -26,6 +26,25 @@ def demand_file(path: Path, wanted: str, *, most: int | None = None, name: str |
     if path.is_dir():
         raise BadSample(shown, wanted, "a folder")
     if not path.is_file():
+        if path.exists():
+            raise BadSample(shown, wanted, "a device or pipe")
         raise MissingFile(shown, wanted, "no such file")
     if most is not None and (size := path.stat().st_size) > most:
         raise BadSample(shown, f"a file of at most {most} bytes", f"{size} bytes")
+
+
+def demand_beside(file: Path, named: Path) -> None:
+    """Refuse a file that a reader opens beside another one, if it is a link that leaves the folder.
+
+    The folder is that of the named file, and, where the named file is itself a link, also that of its target.
+
+    Args:
+        file: The file that the reader opens; it exists.
+        named: The file that the user named.
+
+    Raises:
+        BadSample: it is such a link.
+    """
+    real = file.resolve()
+    if not any(real.is_relative_to(folder) for folder in (named.parent.resolve(), named.resolve().parent)):
+        raise BadSample(file, f"a file in the folder of {named.name}", "a link that leaves it")

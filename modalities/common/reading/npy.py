@@ -19,6 +19,9 @@ from mmalign.errors import BadSample
 MAX_HEADER = 1 << 16
 """Maximum length of a header in bytes; the header of a plain array has about a hundred."""
 
+MAX_SMALL = 1 << 16
+"""Largest array of a few numbers or words beside the large one, in bytes."""
+
 WANTED = "an NPY array of numbers, without pickle"
 
 _MAGIC = b"\x93NUMPY"
@@ -68,7 +71,9 @@ def array_from(data: bytes, name: object) -> NDArray[Any]:
         array([0, 1, 2], dtype=int16)
     """
     header = read_header(data[: MAX_HEADER + 16], len(data), name)
-    flat = np.frombuffer(data[header.start : header.start + header.nbytes], header.dtype)
+    if not header.nbytes:
+        return np.empty(header.shape, header.dtype)
+    flat = np.frombuffer(data, header.dtype, header.nbytes // header.dtype.itemsize, header.start)
     return flat.reshape(header.shape, order="F" if header.fortran else "C").copy()
 
 
@@ -88,7 +93,9 @@ def mapped_array(path: Path, name: object) -> NDArray[Any]:
     return np.memmap(path, header.dtype, mode="r", offset=header.start, shape=header.shape, order=order)
 
 
-def archive_arrays(data: bytes, names: Collection[str], name: object, *, most: int) -> dict[str, NDArray[Any]]:
+def archive_arrays(
+    data: bytes, names: Collection[str], name: object, *, most: int, small: Collection[str] = ()
+) -> dict[str, NDArray[Any]]:
     """Arrays of an NPZ archive; those of other names are not read.
 
     Args:
@@ -96,6 +103,7 @@ def archive_arrays(data: bytes, names: Collection[str], name: object, *, most: i
         names: Names of the wanted arrays; one that is not there is left out.
         name: What a message calls the archive.
         most: Largest size of one array in bytes.
+        small: Those of `names` that may have `MAX_SMALL` bytes only, such as a rate.
 
     Raises:
         BadSample: the archive is damaged or encrypted, an array is too large, or as `array_from`.
@@ -113,9 +121,9 @@ def archive_arrays(data: bytes, names: Collection[str], name: object, *, most: i
             for key in names:
                 if f"{key}.npy" not in members:
                     continue
-                size = archive.getinfo(f"{key}.npy").file_size
-                if size > most + MAX_HEADER:
-                    raise BadSample(name, f"at most {most} bytes in the array {key!r}", f"{size} bytes")
+                size, limit = archive.getinfo(f"{key}.npy").file_size, min(most, MAX_SMALL) if key in small else most
+                if size > limit + MAX_HEADER:
+                    raise BadSample(name, f"at most {limit} bytes in the array {key!r}", f"{size} bytes")
                 with archive.open(f"{key}.npy") as stream:
                     arrays[key] = array_from(stream.read(size), name)  # at most the stated size
     except BadSample:

@@ -10,14 +10,17 @@
 import io
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmalign.errors import BadSample
+from modalities.common.reading.local_file import demand_beside
 from modalities.common.reading.npy import archive_arrays, array_from
-from modalities.ecg.formats.leads import lead_of
+from modalities.common.reading.numbers import stated_number
+from modalities.ecg.formats.leads import leads_of
 from modalities.ecg.sample import MAX_VALUES, Channels
 
 STATED = ("rate", "units", "leads")
@@ -30,6 +33,7 @@ def from_path(path: Path) -> Channels:
     beside: Loaded = {}
     sidecar = path.with_suffix(".json")
     if sidecar.is_file():
+        demand_beside(sidecar, path)
         try:
             beside = json.loads(sidecar.read_bytes()[: 1 << 20])
             if not isinstance(beside, dict):
@@ -49,7 +53,8 @@ def parse(data: bytes, suffix: str, source: str, beside: Loaded | None = None) -
         reason = " ".join(str(error).split())[:120]
         raise BadSample(source, f"a readable {suffix} file", f"{type(error).__name__}: {reason}") from error
     stated = {key: value for key, value in (beside or {}).items() if key in STATED}
-    return from_mapping({**loaded, **stated}, source)
+    faults = loaded.pop("faults", ())
+    return replace(from_mapping({**loaded, **stated}, source), faults=faults)
 
 
 def from_mapping(mapping: Mapping[Any, Any], source: str) -> Channels:
@@ -63,9 +68,8 @@ def from_mapping(mapping: Mapping[Any, Any], source: str) -> Channels:
             raise ValueError
     except ValueError as error:
         raise BadSample(source, "a signal of numbers, leads by time", "something else") from error
-    rate, units, leads = mapping["rate"], mapping["units"], mapping["leads"]
-    if isinstance(rate, bool) or not isinstance(rate, int | float | np.number | np.ndarray) or np.size(rate) != 1:
-        raise BadSample(source, "a rate in Hz", f"{rate!r:.40}")
+    units, leads = mapping["units"], mapping["leads"]
+    rate = stated_number(mapping["rate"], "a rate in Hz", source)
     names = [leads] if isinstance(leads, str) else [str(lead) for lead in np.asarray(leads).reshape(-1)[:1024]]
     kinds = np.asarray(units).reshape(-1)[:1024]
     if len(kinds) not in (1, len(names)):
@@ -78,7 +82,7 @@ def from_mapping(mapping: Mapping[Any, Any], source: str) -> Channels:
         raise BadSample(source, "leads by time", f"shape {values.shape}, which says not which is which")
     values = values if values.shape[0] == len(names) else values.T
     spelled = str(kinds[0]) if len(kinds) == 1 else [str(unit) for unit in kinds]
-    return Channels(values, float(np.asarray(rate).reshape(-1)[0]), names, spelled)
+    return Channels(values, rate, names, spelled)
 
 
 def _npy(data: bytes) -> Loaded:
@@ -86,12 +90,13 @@ def _npy(data: bytes) -> Loaded:
 
 
 def _npz(data: bytes) -> Loaded:
-    return dict(archive_arrays(data, ("signal", *STATED), "", most=MAX_VALUES * 8))
+    return dict(archive_arrays(data, ("signal", *STATED), "", most=MAX_VALUES * 8, small=STATED))
 
 
 def _csv(data: bytes) -> Loaded:
     loaded: Loaded = {}
-    lines = data.decode("utf-8-sig").splitlines()
+    text = data.decode("utf-8-sig")
+    lines = text.splitlines()
     while lines and lines[0].startswith("#"):
         key, _, value = lines.pop(0).lstrip("# ").partition(":")
         if key.strip().lower() in ("rate", "units"):
@@ -100,12 +105,14 @@ def _csv(data: bytes) -> Loaded:
         raise BadSample("", "a header line with the leads, and numbers below it", "neither")
     mark = max(",;\t", key=lines[0].count)
     names = [name.strip().strip('"') for name in lines[0].split(mark)]
-    columns = [column for column, name in enumerate(names) if lead_of(name)]
+    columns = [column for column, lead in enumerate(leads_of(names)) if lead]
     if len(names) * len(lines) > MAX_VALUES:
         raise BadSample("", f"at most {MAX_VALUES} values", f"{len(lines)} lines")
     if not columns:
         raise BadSample("", "a header line with the leads", f"{lines[0][:60]!r}")
     # An empty cell is a missing sample; a line that is too short is a damaged file.
+    if not text.endswith(("\n", "\r")):
+        loaded["faults"] = ("the last line has no end: the table may be cut",)
     values = np.genfromtxt(lines[1:], delimiter=mark, usecols=columns, ndmin=2, comments=None)  # type: ignore[call-overload]  # the stub misses None
     words = [cell.strip().lower() for line in lines[1:] for cell in line.split(mark)] if np.isnan(values).any() else []
     if any(word and word not in ("nan", "na", "null") and not _is_number(word) for word in words):
@@ -125,9 +132,10 @@ def _parquet(data: bytes) -> Loaded:
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(io.BytesIO(data))
-    names = [name for name in file.schema_arrow.names if lead_of(name)]
+    columns = file.schema_arrow.names
+    names = [name for name, lead in zip(columns, leads_of(columns), strict=True) if lead]
     if not names:
-        raise BadSample("", "columns named after the leads", ", ".join(file.schema_arrow.names[:12]) or "none")
+        raise BadSample("", "columns named after the leads", ", ".join(columns[:12]) or "none")
     if file.metadata.num_rows * len(names) > MAX_VALUES:
         raise BadSample("", f"at most {MAX_VALUES} values", f"{file.metadata.num_rows} rows")
     table = file.read(columns=names)

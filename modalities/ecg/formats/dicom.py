@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from mmalign.errors import BadSample
 from mmalign.registry import missing_extra
 from modalities.common.reading.dicom_log import quiet_dicom
-from modalities.ecg.formats.leads import lead_of
+from modalities.common.reading.dicom_words import uid_name
+from modalities.ecg.formats.leads import lead_of, leads_of, millivolts
 from modalities.ecg.sample import LEADS, MAX_VALUES, Channels
 
 TAGS = ["WaveformSequence", "SOPClassUID", "EncryptedAttributesSequence"]
@@ -18,6 +19,10 @@ TAGS = ["WaveformSequence", "SOPClassUID", "EncryptedAttributesSequence"]
 RHYTHM_SECONDS = 10.0
 """The rhythm strip is the group with the length closest to this; median beats last about one second."""
 
+OTHER = "another channel"
+"""Name of a channel that is no lead: its label is not quoted."""
+
+_UNITS = ("mm[Hg]", "kPa", "dB[mV]", "Cel", "{pulse}/min", "%", "s", "ms", "1")  # units that a message repeats
 _TYPES = {("SB", 8): "i1", ("UB", 8): "u1", ("SS", 16): "i2", ("US", 16): "u2", ("SL", 32): "i4", ("UL", 32): "u4"}
 _NUMBERS = {1: "I", 2: "II", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF"} | {n: f"V{n - 2}" for n in range(3, 9)}
 
@@ -44,16 +49,15 @@ def parse(data: bytes, source: str) -> Channels:
 
 
 def _rhythm(file: Any, source: str) -> Channels:
-    groups, kind = list(file.get("WaveformSequence") or []), file.get("SOPClassUID")
-    kind = getattr(kind, "name", "another object")
+    groups, kind = list(file.get("WaveformSequence") or []), uid_name(file.get("SOPClassUID"))
     if not groups:
         locked = "EncryptedAttributesSequence" in file
-        came = "one whose attributes are encrypted" if locked else f"{kind!s:.60} without one"
+        came = "one whose attributes are encrypted" if locked else f"{kind} without one"
         raise BadSample(source, "a DICOM waveform", came)
     seconds = [group.NumberOfWaveformSamples / float(group.SamplingFrequency) for group in groups]
-    named = [sum(lead_of(name) is not None for name in _names(group)) for group in groups]
+    named = [sum(lead is not None for lead in leads_of(_names(group))) for group in groups]
     if not any(named):
-        raise BadSample(source, "a DICOM waveform with ECG leads", f"{kind!s:.60} without them")
+        raise BadSample(source, "a DICOM waveform with ECG leads", f"{kind} without them")
     indices = [index for index, count in enumerate(named) if count]
     return _channels(groups[min(indices, key=lambda index: abs(seconds[index] - RHYTHM_SECONDS))], source)
 
@@ -62,9 +66,7 @@ def _channels(group: Any, source: str) -> Channels:
     count, samples = int(group.NumberOfWaveformChannels), int(group.NumberOfWaveformSamples)
     stored = (str(group.WaveformSampleInterpretation), int(group.WaveformBitsAllocated))
     if stored not in _TYPES:
-        raise BadSample(
-            source, f"waveform samples as one of {', '.join(kind for kind, _ in _TYPES)}", f"{stored[0]:.2}"
-        )
+        raise BadSample(source, f"waveform samples as one of {', '.join(kind for kind, _ in _TYPES)}", "others")
     # Its bytes are little endian in every transfer syntax in use; the big endian one was retired in 2006.
     kind = np.dtype(_TYPES[stored]).newbyteorder("<")
     raw = bytes(group.WaveformData)
@@ -84,7 +86,8 @@ def _channels(group: Any, source: str) -> Channels:
         row *= _number(channel, "ChannelSensitivity", 1.0) * factor
         row += _number(channel, "ChannelBaseline", 0.0)
         unit = channel.get("ChannelSensitivityUnitsSequence")
-        units.append(str(unit[0].CodeValue) if unit else "none stated")
+        code = str(unit[0].CodeValue) if unit else "none stated"
+        units.append(code if not unit or code in _UNITS or millivolts(code) else "another")
     values[_padding(group, digital, kind)] = np.nan
     return Channels(values, float(group.SamplingFrequency), _names(group), units)
 
@@ -118,7 +121,7 @@ def _name(channel: Any) -> str:
         if scheme in ("MDC", "SCPECG") and number.isdecimal() and int(number) in _NUMBERS:
             return _NUMBERS[int(number)]
         words = [str(coded[0].get("CodeMeaning", "")), code, *words]
-    return next((word for word in words if lead_of(word)), words[0])
+    return next((word for word in words if lead_of(word)), OTHER)
 
 
 assert set(_NUMBERS.values()) == set(LEADS)

@@ -6,11 +6,12 @@ The fields about the patient and the recording, bytes 8 to 168, are never decode
 import numpy as np
 
 from mmalign.errors import BadSample
-from modalities.ecg.formats.leads import lead_of
+from modalities.ecg.formats.leads import leads_of
 from modalities.ecg.sample import MAX_VALUES, Channels
 
 _WIDTHS = {"label": 16, "transducer": 80, "unit": 8, "low": 8, "high": 8, "least": 8, "most": 8, "filter": 80, "n": 8}
 _MAX_SIGNALS = 512
+_LARGEST = 1e9  # of the limits in a header, which has eight characters for each
 
 
 def parse(data: bytes, source: str) -> Channels:
@@ -38,6 +39,8 @@ def parse(data: bytes, source: str) -> Channels:
         low, high, least, most = (
             np.array([float(x) for x in fields[name]]) for name in ("low", "high", "least", "most")
         )
+        if not all(np.abs(limits).max() < _LARGEST for limits in (low, high, least, most)):  # False for NaN
+            raise ValueError
     except ValueError as error:
         raise BadSample(source, "an EDF header", "a damaged one") from error
     if data[192:197] == b"EDF+D":
@@ -47,7 +50,7 @@ def parse(data: bytes, source: str) -> Channels:
     records = held if records == -1 else records
     if min(lengths) < 0 or not 0 < records <= held or records * frame > MAX_VALUES:
         raise BadSample(source, f"{records} records of {frame} samples", f"a truncated file of {held}")
-    leads = [offset for offset, label in enumerate(fields["label"]) if lead_of(label)]
+    leads = [offset for offset, lead in enumerate(leads_of(fields["label"])) if lead]
     if not leads:
         raise BadSample(source, "an EDF file with ECG leads", f"signals {', '.join(fields['label'][:12])}")
     if len({lengths[offset] for offset in leads}) > 1:

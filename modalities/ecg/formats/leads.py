@@ -27,6 +27,37 @@ _BY_NAME |= {f"D{n}": lead for n, lead in zip("123", LEADS, strict=False)} | {"M
 _PREFIX = re.compile(r"^(MDC[_ ]ECG[_ ]LEAD[_ ]|(ECG|EKG)[ _:-]*(LEAD[ _]+)?|LEAD[ _]+)")
 
 
+_ELECTRODE = re.compile(r"^C[1-6]$")
+_EEG = re.compile(r"^(FP|AF|F|FC|FT|CP|TP|T|P|PO|O|A|M|E)(Z|\d{1,2})$|^(CZ|LOC|ROC)$|^(EEG|EOG)\b")
+"""Electrodes of the 10-20 system, of the ears and the eyes; and labels that say EEG or EOG."""
+
+
+def leads_of(names: Sequence[str]) -> list[tuple[str, int] | None]:
+    """The standard lead of each channel of a recording, as `lead_of`.
+
+    `C1` to `C6` are chest leads only beside a limb lead and without any name of an EEG electrode: alone they may be
+    electrodes of an EEG.
+
+    Example:
+        >>> leads_of(["C3", "C4", "O1"]), leads_of(["II", "C3"])
+        ([None, None, None], [('II', 1), ('V3', 1)])
+    """
+    leads = [lead_of(name) for name in names]
+    chest = any(lead is not None and lead[0] in LIMB for lead in leads) and not any(map(_is_eeg, names))
+    return [
+        None if _ELECTRODE.match(_plain(name)) and not chest else lead for name, lead in zip(names, leads, strict=True)
+    ]
+
+
+def _is_eeg(name: str) -> bool:
+    # In `C3-A2` and `C3 (A2)` the second electrode is the reference.
+    return any(_EEG.match(part.strip()) for part in [name.upper(), *re.split(r"[-:/()\[\]]", name.upper())])
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[(\[].*$", "", name).strip().upper()
+
+
 def lead_of(name: str) -> tuple[str, int] | None:
     """The standard lead of a channel name, and its sign; None for other channels.
 
@@ -37,8 +68,7 @@ def lead_of(name: str) -> tuple[str, int] | None:
         >>> lead_of("MDC_ECG_LEAD_AVR"), lead_of("Lead I (Einthoven)"), lead_of("DII"), lead_of("-aVR"), lead_of("SpO2")
         (('aVR', 1), ('I', 1), ('II', 1), ('aVR', -1), None)
     """
-    word = re.sub(r"[(\[].*$", "", name).strip().upper()
-    word = _PREFIX.sub("", word).strip()
+    word = _PREFIX.sub("", _plain(name)).strip()
     sign = -1 if word.startswith("-") else 1
     lead = _BY_NAME.get(word.lstrip("-").replace(" ", ""))
     return None if lead is None else (lead, sign)

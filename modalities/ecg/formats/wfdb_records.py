@@ -1,13 +1,10 @@
 """WFDB: a header (`.hea`) and its signal files (`.dat`, or `.mat` as in the PhysioNet challenges) -> `Channels`.
 
-The format is that of https://physionet.org/physiotools/wag/header-5.htm and signal-5.htm. The usual storage formats are
-decoded here, several times faster than by `wfdb`; a record of several segments or of another format goes to `wfdb`.
+The format is that of https://physionet.org/physiotools/wag/signal-5.htm; for the header see `wfdb_header.py`. The usual
+storage formats are decoded here, several times faster than by `wfdb`; other formats and shifted signals go to `wfdb`.
 """
 
-import io
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,10 @@ from numpy.typing import NDArray
 
 from mmalign.errors import BadSample, MissingFile
 from mmalign.registry import missing_extra
+from modalities.common.reading.local_file import demand_beside
+from modalities.ecg.formats.leads import leads_of
+from modalities.ecg.formats.mat5 import read_matrix
+from modalities.ecg.formats.wfdb_header import Header, Signal, read_header
 from modalities.ecg.sample import MAX_VALUES, Channels
 
 SUFFIXES = (".hea", ".dat", ".mat")
@@ -25,30 +26,9 @@ _INVALID = {"16": -(2**15), "61": -(2**15), "80": -(2**7), "212": -(2**11), "24"
 """Storage format -> value of a missing sample."""
 
 _BITS = {"16": 16, "61": 16, "80": 8, "212": 12, "24": 24, "32": 32}
-_GAIN = re.compile(r"^([-+.\deE]+)(?:\((-?\d+)\))?(?:/(\S+))?$")
-_FORMAT = re.compile(r"^(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?$")
-_DEFAULT_GAIN = 200.0  # converter units per millivolt, if the header has none
+_MAX_HEADER = 1 << 20
 
-
-@dataclass(frozen=True)
-class _Signal:
-    file: str
-    format: str
-    plain: bool  # one sample per frame and no skew
-    offset: int
-    gain: float
-    baseline: int
-    units: str
-    checksum: int | None
-    name: str
-
-
-@dataclass(frozen=True)
-class _Header:
-    rate: float
-    samples: int | None
-    segments: bool
-    signals: list[_Signal]
+Fetch = Callable[[str], bytes]
 
 
 def from_path(path: Path) -> Channels:
@@ -57,27 +37,33 @@ def from_path(path: Path) -> Channels:
     head = stem.with_name(stem.name + ".hea")
     if not head.is_file():
         raise MissingFile(path, f"the header {head.name}, which states rate, gain and leads, beside it", "no such file")
+    demand_beside(head, path)
 
     def fetch(name: str) -> bytes:
         file = head.with_name(name)
         if not file.is_file():
-            raise MissingFile(head, f"the signal file {name} beside it", "no such file")
+            raise MissingFile(head, f"the file {name} beside it", "no such file")
+        demand_beside(file, head)
         if file.stat().st_size > MAX_VALUES * 4:
             raise BadSample(file, f"a file of at most {MAX_VALUES * 4} bytes", f"{file.stat().st_size} bytes")
         return file.read_bytes()
 
-    if head.stat().st_size > 1 << 20:
+    if head.stat().st_size > _MAX_HEADER:
         raise BadSample(head, "a WFDB header", f"{head.stat().st_size} bytes")
-    return _parse(head.read_bytes(), fetch, str(head), stem)
+    return _parse(head.read_bytes(), fetch, str(head), head.parent / stem.name)
 
 
 def from_files(files: Mapping[Any, Any]) -> tuple[str, Channels]:
-    """A record from memory: file names and their bytes, one of them a header."""
-    name = next(str(key) for key in files if str(key).endswith(".hea"))
+    """A record from memory: file names and their bytes, one of them a header.
+
+    Of several headers, that of a record of several segments is the record.
+    """
+    heads = [str(key) for key in files if str(key).endswith(".hea")]
+    name = next((key for key in heads if isinstance(files[key], bytes) and b"/" in files[key].split(b" ")[0]), heads[0])
 
     def fetch(wanted: str) -> bytes:
         if not isinstance(files.get(wanted), bytes):
-            raise BadSample(name, f"the signal file {wanted} with it", "no bytes of that name")
+            raise BadSample(name, f"the file {wanted} with it", "no bytes of that name")
         return bytes(files[wanted])
 
     if not isinstance(files[name], bytes):
@@ -85,88 +71,125 @@ def from_files(files: Mapping[Any, Any]) -> tuple[str, Channels]:
     return name, _parse(files[name], fetch, name, None)
 
 
-def _parse(text: bytes, fetch: Callable[[str], bytes], source: str, stem: Path | None) -> Channels:
-    try:
-        header = _read_header(text)
-    except (ValueError, IndexError, AttributeError) as error:
-        raise BadSample(source, "a WFDB header", "a damaged one") from error
-    others = {signal.format for signal in header.signals} - set(_BITS)
-    if header.segments or others or not all(signal.plain for signal in header.signals):
-        return _by_wfdb(source, stem)
-    if not header.signals:
-        raise BadSample(source, "a WFDB record with signals", "one without")
-    rows: list[NDArray[Any]] = []
+def _parse(text: bytes, fetch: Fetch, source: str, stem: Path | None) -> Channels:
+    def checked(name: str) -> bytes:
+        if "/" in name or "\\" in name or name in ("", ".", "..", "-", "~"):
+            raise BadSample(source, "files beside the header", f"the name {name[:60]!r}")
+        return fetch(name)
+
+    header = read_header(text, source)
     faults: list[str] = []
-    for file in dict.fromkeys(signal.file for signal in header.signals):
-        group = [signal for signal in header.signals if signal.file == file]
-        if "/" in file or "\\" in file or file in ("", ".", "..", "-", "~"):
-            raise BadSample(source, "signal files beside the header", f"the name {file[:60]!r}")
-        rows += _decode(group, fetch(file), header.samples, f"{source} ({file})", faults)
-    if len({row.size for row in rows}) != 1:
+    if header.segments:
+        return _joined(header, checked, source, stem, faults)
+    signals, rows = header.signals, _rows(header, checked, source, stem, faults)
+    chosen = _one_rate(signals, source)
+    if len({rows[index].size for index in chosen}) != 1:
         raise BadSample(source, "signals of one length", "several lengths")
-    names, units = [signal.name for signal in header.signals], [signal.units for signal in header.signals]
-    return Channels(np.stack(rows), header.rate, names, units, tuple(faults))
+    names, units = [signals[index].name for index in chosen], [signals[index].units for index in chosen]
+    rate = header.rate * signals[chosen[0]].per_frame
+    return Channels(np.stack([rows[index] for index in chosen]), rate, names, units, tuple(faults))
 
 
-def _read_header(text: bytes) -> _Header:
-    lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]  # comments contain age, sex and diagnoses
-    record = lines[0].split()
-    rate = float(re.split(r"[/(]", record[2])[0]) if len(record) > 2 else 250.0
-    samples = int(record[3]) if len(record) > 3 and int(record[3]) > 0 else None
-    if "/" in record[0]:
-        return _Header(rate, samples, True, [])
-    return _Header(rate, samples, False, [_read_signal(line) for line in lines[1 : 1 + int(record[1])]])
+def _one_rate(signals: Sequence[Signal], source: str) -> list[int]:
+    """Indices of all signals if they have one rate, else of the ECG leads."""
+    chosen = list(range(len(signals)))
+    if len({signal.per_frame for signal in signals}) > 1:
+        leads = leads_of([signal.name for signal in signals])
+        chosen = [index for index in chosen if leads[index]] or chosen[:1]
+    if len({signals[index].per_frame for index in chosen}) > 1:
+        raise BadSample(source, "leads of one rate", "several numbers of samples per frame")
+    return chosen
 
 
-def _read_signal(line: str) -> _Signal:
-    words = line.split(maxsplit=8)
-    name = words[8] if len(words) > 8 else ""
-    kind, frames, skew, offset = _FORMAT.match(words[1]).groups()  # type: ignore[union-attr]
-    gain, baseline, units = (
-        _GAIN.match(words[2]).groups() if len(words) > 2 else ("0", None, None)  # type: ignore[union-attr]
-    )
-    zero = int(words[4]) if len(words) > 4 else 0
-    return _Signal(
-        file=words[0],
-        format=kind,
-        plain=frames in (None, "1") and skew in (None, "0"),
-        offset=int(offset or 0),
-        gain=float(gain) or _DEFAULT_GAIN,
-        baseline=zero if baseline is None else int(baseline),
-        units=units or "mV",
-        checksum=int(words[6]) if len(words) > 6 else None,
-        name=name,
-    )
+def _rows(header: Header, fetch: Fetch, source: str, stem: Path | None, faults: list[str]) -> list[NDArray[Any]]:
+    """Physical values of each signal of a record of one segment; their lengths differ with the samples per frame."""
+    signals = header.signals
+    if not signals:
+        raise BadSample(source, "a WFDB record with signals", "one without")
+    files = dict.fromkeys(signal.file for signal in signals)
+    if any(signal.skewed or signal.format not in _BITS for signal in signals):
+        for file in files:
+            fetch(file)  # refuses names and links that leave the folder before `wfdb` opens them
+        return _by_wfdb(header, source, stem, faults)
+    rows: dict[int, NDArray[Any]] = {}
+    for file in files:
+        group = [index for index, signal in enumerate(signals) if signal.file == file]
+        decoded = _decode([signals[i] for i in group], fetch(file), header.frames, f"{source} ({file})", faults)
+        rows |= zip(group, decoded, strict=True)
+    return [rows[index] for index in range(len(signals))]
 
 
-def _decode(
-    group: list[_Signal], data: bytes, samples: int | None, source: str, faults: list[str]
-) -> list[NDArray[Any]]:
-    kind, count = group[0].format, len(group)
+def _joined(header: Header, fetch: Fetch, source: str, stem: Path | None, faults: list[str]) -> Channels:
+    """A record of several segments; leads that a segment lacks, and gaps (`~`), are missing values."""
+    parts = [None if name == "~" else read_header(fetch(f"{name}.hea"), name) for name, _ in header.segments]
+    if any(part is not None and part.segments for part in parts) or not any(parts):
+        raise BadSample(source, "segments with signals", "none, or segments of segments")
+    lengths = [frames for _, frames in header.segments]
+    if min(lengths) < 0 or (header.frames is not None and sum(lengths) != header.frames):
+        raise BadSample(source, f"segments of {header.frames} frames in all", f"{sum(lengths)}")
+    # The first header of a variable layout has no samples and lists all signals; in a fixed layout all are alike.
+    listed = next(part for part in parts if part is not None).signals
+    leads = leads_of([signal.name for signal in listed])
+    wanted = {signal.name: signal for signal, lead in zip(listed, leads, strict=True) if lead} or {
+        signal.name: signal for signal in listed[:1]
+    }
+    per_frame = {signal.per_frame for signal in wanted.values()}
+    if len(per_frame) != 1:
+        raise BadSample(source, "leads of one rate", "none, or several numbers of samples per frame")
+    each = per_frame.pop()
+    if not 0 < sum(lengths) * each * len(wanted) <= MAX_VALUES:
+        raise BadSample(source, f"1..{MAX_VALUES} values", f"{len(wanted)} leads of {sum(lengths) * each} samples")
+    values = np.full((len(wanted), sum(lengths) * each), np.nan)
+    starts = np.cumsum([0, *lengths]) * each
+    for part, (name, frames), start in zip(parts, header.segments, starts, strict=False):
+        if part is None or not frames:
+            continue
+        if part.frames not in (None, frames) or part.rate != header.rate:
+            raise BadSample(source, f"a segment {name} of {frames} frames at {header.rate:g} Hz", "another one")
+        rows = _rows(part, fetch, f"{source} ({name})", stem and stem.with_name(name), faults)
+        for signal, row in zip(part.signals, rows, strict=True):
+            if signal.name not in wanted:
+                continue
+            whole = wanted[signal.name]
+            if (signal.per_frame, signal.units) != (each, whole.units) or row.size != frames * each:
+                raise BadSample(source, f"the same rate, unit and length of {signal.name} in all segments", "others")
+            values[list(wanted).index(signal.name), start : start + row.size] = row
+    return Channels(values, header.rate * each, list(wanted), [one.units for one in wanted.values()], tuple(faults))
+
+
+def _decode(group: list[Signal], data: bytes, frames: int | None, source: str, faults: list[str]) -> list[NDArray[Any]]:
+    kind, width = group[0].format, sum(signal.per_frame for signal in group)
     if any((signal.format, signal.offset) != (kind, group[0].offset) for signal in group):
         raise BadSample(source, "one storage format in one file", "several")
     if data[:6] == b"MATLAB":
-        digital = _matlab(data, count, source)
+        digital = read_matrix(data, source, most=MAX_VALUES)
+        if len(digital) != width:
+            raise BadSample(source, f"{width} rows in 'val'", f"shape {digital.shape}")
+        table: NDArray[Any] = digital.T
     else:
         data = data[group[0].offset :]
-        held = len(data) * 8 // _BITS[kind] // count
-        if samples is None:
-            samples = held
-        if not 0 < samples <= held:
-            raise BadSample(source, f"{samples} samples of {count} signals", f"a truncated file of {held}")
-        digital = _integers(kind, data, samples * count).reshape(samples, count).T
-    if samples is not None and digital.shape[1] != samples:
-        raise BadSample(source, f"{samples} samples of {count} signals", f"{digital.shape[1]}")
-    rows = []
-    for signal, row in zip(group, digital, strict=True):
-        if signal.checksum is not None and (int(row.sum(dtype=np.int64)) - signal.checksum) % 65536:
-            faults.append(f"the checksum of {signal.name or 'a signal'} does not agree with the header")
+        held = len(data) * 8 // _BITS[kind] // width
+        if not 0 < (held if frames is None else frames) <= held:
+            raise BadSample(source, f"{frames} samples of {width} signals", f"a truncated file of {held}")
+        frames = held if frames is None else frames
+        table = _integers(kind, data, frames * width).reshape(frames, width)
+    if frames is not None and len(table) != frames:
+        raise BadSample(source, f"{frames} samples of {width} signals", f"{len(table)}")
+    rows, first = [], 0
+    for signal in group:
+        row = table[:, first : first + signal.per_frame].reshape(-1)
+        first += signal.per_frame
+        _check_sum(row, signal, faults)
         # Divided, not multiplied by 1 / gain, to equal the format's own software.
         physical = (row.astype(np.float64) - signal.baseline) / signal.gain
         physical[row == _INVALID[kind]] = np.nan
         rows.append(physical)
     return rows
+
+
+def _check_sum(row: NDArray[Any], signal: Signal, faults: list[str]) -> None:
+    if signal.checksum is not None and (int(row.sum(dtype=np.int64)) - signal.checksum) % 65536:
+        faults.append(f"the checksum of {signal.name or 'a signal'} does not agree with the header")
 
 
 def _integers(kind: str, data: bytes, count: int) -> NDArray[Any]:
@@ -188,34 +211,20 @@ def _integers(kind: str, data: bytes, count: int) -> NDArray[Any]:
     return view({"16": "<i2", "61": ">i2", "32": "<i4"}[kind], count)
 
 
-def _matlab(data: bytes, count: int, source: str) -> NDArray[Any]:
-    """The matrix `val` of a MATLAB file of version 5; version 4 is format 16 behind an offset, as its header says."""
-    from scipy.io import loadmat
-
-    if b"MATLAB 7.3" in data[:20]:
-        raise BadSample(source, "a MATLAB file of version 4 or 5", "version 7.3; save it with -v7")
-    try:
-        values = loadmat(io.BytesIO(data), variable_names=["val"])["val"]
-    except Exception as error:  # parsers of damaged files raise anything
-        raise BadSample(source, "a MATLAB file with a matrix 'val'", f"{type(error).__name__}") from error
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf" or values.ndim != 2:
-        raise BadSample(source, "a matrix 'val' of numbers", "something else")
-    if len(values) != count:
-        raise BadSample(source, f"{count} rows in 'val'", f"shape {values.shape}")
-    return values
-
-
-def _by_wfdb(source: str, stem: Path | None) -> Channels:
+def _by_wfdb(header: Header, source: str, stem: Path | None, faults: list[str]) -> list[NDArray[Any]]:
     if stem is None:
-        raise BadSample(source, "one segment in format 16, 24, 32, 61, 80 or 212", "another; give its path")
+        raise BadSample(source, "signals in format 16, 24, 32, 61, 80 or 212", "another; give its path")
+    if header.frames is not None and header.frames * sum(one.per_frame for one in header.signals) > MAX_VALUES:
+        raise BadSample(source, f"at most {MAX_VALUES} values", f"{header.frames} frames")
     try:
         import wfdb
     except ModuleNotFoundError as error:
         raise missing_extra("wfdb", "ecg") from error
     try:
-        record = wfdb.rdrecord(str(stem))
-    except Exception as error:
+        record = wfdb.rdrecord(str(stem), physical=False, smooth_frames=False)
+        for signal, digital in zip(header.signals, record.e_d_signal, strict=True):
+            if not signal.skewed:  # the end of a shifted signal is not read
+                _check_sum(digital, signal, faults)
+        return list(record.dac(expanded=True))
+    except Exception as error:  # parsers of damaged files raise anything
         raise BadSample(source, "a WFDB record", f"a damaged one ({type(error).__name__})") from error
-    if record.p_signal is None or record.p_signal.size > MAX_VALUES:
-        raise BadSample(source, f"a record of 1..{MAX_VALUES} values", "another")
-    return Channels(record.p_signal.T, float(record.fs), list(record.sig_name), list(record.units))

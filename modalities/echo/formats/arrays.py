@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample, MissingFile
+from modalities.common.reading.local_file import demand_beside
 from modalities.common.reading.npy import archive_arrays, array_from
+from modalities.common.reading.numbers import stated_number
 from modalities.echo.sample import MAX_VALUES, Echo, check_rate, check_size
 
 ADVICE = 'frames (time, height, width) of uint8 and their rate: {"frames": array, "rate": 50}'
@@ -33,14 +35,9 @@ def from_mapping(mapping: Mapping[Any, Any], source: str) -> Echo:
     if frames.dtype != np.uint8 or not (frames.ndim == 3 or (frames.ndim == 4 and frames.shape[3] == 3)):
         raise BadSample(source, ADVICE, f"frames {frames.shape} of {frames.dtype}")
     check_size(source, *frames.shape[:3])
-    rate = mapping["rate"]
-    if isinstance(rate, bool) or not isinstance(rate, int | float | np.number | np.ndarray) or np.size(rate) != 1:
-        raise BadSample(source, "a rate in frames a second", f"{rate!r:.40}")
-    number = np.asarray(rate).reshape(-1)[0]
-    if number.dtype.kind not in "iuf":
-        raise BadSample(source, "a rate in frames a second", f"{rate!r:.40}")
+    rate = stated_number(mapping["rate"], "a rate in frames a second", source)
     frames = np.stack([grey_of(frame) for frame in frames]) if frames.ndim == 4 else frames
-    return Echo(np.ascontiguousarray(frames), check_rate(source, float(number)))
+    return Echo(np.ascontiguousarray(frames), check_rate(source, rate))
 
 
 def grey_of(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -60,6 +57,7 @@ def from_npy(path: Path, data: bytes) -> Echo:
     sidecar = path.with_suffix(".json")
     if not sidecar.is_file():
         raise MissingFile(path, f'the rate in {sidecar.name}: {{"rate": 50}}', "no such file")
+    demand_beside(sidecar, path)
     try:
         stated = json.loads(sidecar.read_bytes()[: 1 << 20])
         if not isinstance(stated, dict):
@@ -71,4 +69,5 @@ def from_npy(path: Path, data: bytes) -> Echo:
 
 def from_npz(data: bytes, source: str) -> Echo:
     """An archive with `frames` and `rate`."""
-    return from_mapping(archive_arrays(data, ("frames", "rate"), source, most=3 * MAX_VALUES), source)
+    arrays = archive_arrays(data, ("frames", "rate"), source, most=3 * MAX_VALUES, small=("rate",))
+    return from_mapping(arrays, source)

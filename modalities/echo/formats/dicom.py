@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mmalign.errors import BadSample
 from mmalign.registry import missing_extra
 from modalities.common.reading.dicom_log import quiet_dicom
+from modalities.common.reading.dicom_words import MODALITIES, known_word, uid_name
 from modalities.echo.formats.dicom_pixels import grey_frames
 from modalities.echo.formats.resampling import even
 from modalities.echo.sample import MIN_SIDE, Echo, check_rate, check_size
@@ -69,8 +70,7 @@ def parse(data: bytes, source: str) -> Echo:
 def _cine(file: Any, source: str) -> Echo:
     modality, kind = file.get("Modality"), file.get("SOPClassUID", "")
     if modality != "US" and not (not modality and kind in KINDS):
-        name = getattr(kind, "name", "another object")
-        came = f"modality {str(modality)!r:.20}" if modality else f"{name!s:.60}"
+        came = f"modality {known_word(modality, MODALITIES)}" if modality else uid_name(kind)
         raise BadSample(source, "a DICOM ultrasound cine", came)
     if "PixelData" not in file:
         locked = "EncryptedAttributesSequence" in file

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mmalign.errors import BadSample
+from modalities.common.reading.dicom_words import known_word, uid_name
 from modalities.echo.formats.arrays import grey_of
 
 Frame = NDArray[np.uint8]
@@ -19,6 +20,9 @@ JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 COLOURS = ("MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
 """Supported photometric interpretations."""
+
+OTHER_COLOURS = ("ARGB", "CMYK", "HSV", "XYB", "YBR_PARTIAL_420", "YBR_PARTIAL_422")
+"""Others of the standard, which a message repeats."""
 
 
 def grey_frames(file: Any, source: str) -> Iterator[Frame]:
@@ -39,7 +43,7 @@ def grey_frames(file: Any, source: str) -> Iterator[Frame]:
     """
     kind, bits, syntax = str(file.PhotometricInterpretation), int(file.BitsStored), file.file_meta.TransferSyntaxUID
     if kind not in COLOURS:
-        raise BadSample(source, f"pixels as one of {', '.join(COLOURS)}", f"{kind!r:.40}")
+        raise BadSample(source, f"pixels as one of {', '.join(COLOURS)}", known_word(kind, OTHER_COLOURS))
     if file.get("PixelRepresentation") or not 8 <= bits <= 16:
         raise BadSample(source, "unsigned pixels of 8 to 16 bits", f"{bits} bits, or with a sign")
     table = _palette(file, bits) if kind == "PALETTE COLOR" else None
@@ -98,9 +102,9 @@ def _decoder(syntax: Any, source: str) -> Any:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
-        raise BadSample(source, "a compression that pydicom decodes", f"{syntax.name:.60}") from error
+        raise BadSample(source, "a compression that pydicom decodes", uid_name(syntax)) from error
     if not decoder.is_available:
-        raise BadSample(source, "a compression that the installed packages decode", f"{syntax.name:.60}")
+        raise BadSample(source, "a compression that the installed packages decode", uid_name(syntax))
     return decoder
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
 from modalities.common.reading.npy import archive_arrays
+from modalities.common.reading.numbers import stated_number
 from modalities.video.bounds import bounded, sampled
 from modalities.video.sample import MIN_SIDE, Clip, Tracks, check_rate
 
@@ -19,7 +20,8 @@ MAX_BYTES = 1 << 29
 
 def from_npz(data: bytes, source: str) -> Clip:
     """An archive with `frames`, `rate` and, where objects are known, `labels` and `table`."""
-    return from_mapping(archive_arrays(data, ("frames", "rate", "labels", "table"), source, most=MAX_BYTES), source)
+    names = ("frames", "rate", "labels", "table")
+    return from_mapping(archive_arrays(data, names, source, most=MAX_BYTES, small=("rate",)), source)
 
 
 def from_mapping(mapping: Mapping[Any, Any], source: str) -> Clip:
@@ -97,9 +99,4 @@ def _array(values: Any, name: str, source: str) -> NDArray[Any]:
 
 
 def _rate(rate: Any, source: str) -> float:
-    if isinstance(rate, bool) or not isinstance(rate, int | float | np.number | np.ndarray) or np.size(rate) != 1:
-        raise BadSample(source, "a rate in frames a second", f"{rate!r:.40}")
-    number = np.asarray(rate).reshape(-1)[0]
-    if number.dtype.kind not in "iuf":
-        raise BadSample(source, "a rate in frames a second", f"{rate!r:.40}")
-    return check_rate(source, float(number))
+    return check_rate(source, stated_number(rate, "a rate in frames a second", source))

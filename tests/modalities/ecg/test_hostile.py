@@ -3,8 +3,11 @@
 import io
 import json
 import shutil
+import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -185,6 +188,9 @@ def test_a_picture_in_dicom_is_no_ecg(real_data: Path) -> None:
         ({"signal": None}, ["no signal"]),
         ({"rate": "fast"}, ["a rate in Hz"]),
         ({"rate": -1}, ["a rate"]),
+        ({"rate": 10**400}, ["a rate", "inf"]),
+        ({"rate": 10**5000}, ["a rate", "inf"]),
+        ({"rate": np.array([None])}, ["a rate"]),
         ({"units": "mmHg"}, ["lead I in V"]),
         ({"units": ["mV", "mV"]}, ["one unit, or 12"]),
         ({"leads": ["I", "II"]}, ["2 leads by time"]),
@@ -244,3 +250,48 @@ def test_a_side_file_wins_over_nothing_but_what_it_states(tmp_path: Path, signal
     np.save(tmp_path / "x.npy", signal)
     (tmp_path / "x.json").write_text(json.dumps(STATED | {"signal": [[1, 2]], "patient": "x"}))
     assert read_ecg(tmp_path / "x.npy").signal.shape == (12, 1000)
+
+
+@pytest.mark.parametrize("field", range(7))
+def test_no_field_of_a_dicom_file_is_quoted(field: int, tmp_path: Path, signal: np.ndarray) -> None:
+    """Where a damaged length swallows the next element, any field may hold the patient's name."""
+    name = "SECRET^NAME"
+
+    def edit(file: Any) -> None:
+        file.PatientName = name
+        group = file.WaveformSequence[0]
+        file.WaveformSequence = [group]
+        channels = group.ChannelDefinitionSequence
+        if field == 0:
+            file.SOPClassUID = f"1.2.{name}"
+            del file.WaveformSequence
+        elif field == 1:
+            group.WaveformSampleInterpretation = name
+        elif field == 2:
+            group.SamplingFrequency = 0
+        for channel in channels:
+            if field == 3:
+                channel.ChannelSensitivityUnitsSequence[0].CodeValue = name
+            elif field in (4, 5):
+                source = channel.ChannelSourceSequence[0]
+                source.CodeValue = source.CodeMeaning = channel.ChannelLabel = name
+        if field == 5:
+            channels[0].ChannelLabel = "I"
+        elif field == 6:
+            group.NumberOfWaveformChannels = 3
+
+    with warnings.catch_warnings():  # pydicom finds these values odd, which they are
+        warnings.simplefilter("ignore")
+        path = dicom(tmp_path, signal, edit)
+    shown = ""
+    try:
+        shown = str(read_ecg(path).faults)
+    except BadSample as error:
+        shown = "".join(traceback.format_exception(error))
+    assert ("BadSample" in shown) == (field != 5)
+    assert "SECRET" not in shown
+
+
+def test_dicom_without_its_preamble_is_not_quoted(golden: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "bare.dcm").write_bytes(golden["dicom"].read_bytes()[132:])
+    refused(tmp_path / "bare.dcm", "DICOM without its preamble")

@@ -62,7 +62,7 @@ def test_storage_formats_agree_with_wfdb(fmt: str, tmp_path: Path, signal: np.nd
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_several_segments_go_to_wfdb(tmp_path: Path, signal: np.ndarray) -> None:
+def test_segments_are_joined(tmp_path: Path, signal: np.ndarray) -> None:
 
     for name, part in (("s1", signal[:, :500]), ("s2", signal[:, 500:])):
         write_wfdb(tmp_path, part, name=name)
@@ -203,3 +203,60 @@ def test_a_table_may_name_wfdb_records_without_suffix(golden: dict[str, Path], t
     data = Dataset.open(config, {"ecg": MODALITY, "text": load("modalities", "text")})
     assert list(data.split("train").samples("ecg")) == [read_ecg(golden["wfdb"])]
     assert [rejected.kind for rejected in data.rejected] == ["missing file"]
+
+
+def edf(labels: list[str], rows: np.ndarray, rate: int = 200) -> bytes:
+    """EDF of one-second records, microvolts in tenths."""
+
+    def field(value: object, width: int) -> bytes:
+        return str(value).encode()[:width].ljust(width)
+
+    count, seconds = len(labels), rows.shape[1] // rate
+    head = field(0, 8) + field("X", 160) + field("01.01.0000.00.00", 16) + field(256 * (count + 1), 8) + field("", 44)
+    head += field(seconds, 8) + field(1, 8) + field(count, 4) + b"".join(field(label, 16) for label in labels)
+    for value, width in (("", 80), ("uV", 8), (-3276.8, 8), (3276.7, 8), (-32768, 8), (32767, 8), ("", 80), (rate, 8)):
+        head += field(value, width) * count
+    stored = np.round(rows * 10).astype("<i2").reshape(count, seconds, rate).transpose(1, 0, 2)
+    return head + field("", 32) * count + stored.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("labels", "leads"),
+    [
+        (["C3", "C4", "O1", "O2"], None),  # an EEG
+        (["C3", "C4"], None),
+        (["C3 (A2)", "C4 (A1)"], None),
+        (["C3-M2", "C4-M1", "ECG II"], ["II"]),  # polysomnography
+        (["C3", "C4", "F3", "ECG II"], ["II"]),
+        (["C3", "C4", "EOG left", "II"], ["II"]),
+        (["C3", "Cz", "I"], ["I"]),
+        (["I", "II", "C1", "C2"], ["I", "II", "V1", "V2"]),  # an ECG
+        (["aVF", "C5"], ["aVF", "V5"]),
+        (["MDC_ECG_LEAD_C3"], ["V3"]),
+        (["V3", "O1"], ["V3"]),
+    ],
+)
+def test_electrodes_of_an_eeg_are_no_chest_leads(labels: list[str], leads: list[str] | None, tmp_path: Path) -> None:
+    rows = 40 * np.random.default_rng(0).normal(size=(len(labels), 2000))
+    table = "# rate: 200\n# units: uV\n" + ",".join(labels) + "\n"
+    (tmp_path / "t.csv").write_text(table + "".join(",".join(map(str, row)) + "\n" for row in rows.T))
+    stated = {"signal": rows, "rate": 200, "units": "uV", "leads": labels}
+    for source in (edf(labels, rows), tmp_path / "t.csv", stated):
+        if leads is None:
+            with pytest.raises(BadSample, match="leads"):
+                read_ecg(source)
+            continue
+        read = read_ecg(source)
+        assert set(leads) <= set(read.leads)
+        assert not {"V3", "V4"} & (set(read.leads) - set(leads))
+
+
+def test_a_table_that_is_cut_in_its_last_row_is_a_fault(golden: dict[str, Path], tmp_path: Path) -> None:
+    """`0.1234` cut to `0.12` is a number too; the end of the line is missing."""
+    text = golden["csv"].read_text()
+    for cut in (1, 2, 3, 4):
+        (tmp_path / "cut.csv").write_text(text[:-cut])
+        assert any("may be cut" in fault for fault in read_ecg(tmp_path / "cut.csv").faults)
+        with pytest.raises(BadSample, match="may be cut"):
+            read_ecg(tmp_path / "cut.csv", strict=True)
+    assert not read_ecg(golden["csv"]).faults

@@ -1,0 +1,42 @@
+"""Numbers that files and mappings state, of any type and size."""
+
+from typing import Any
+
+import numpy as np
+
+from mmalign.errors import BadSample
+
+
+def stated_number(value: Any, expected: str, source: object) -> float:
+    """One number as a float; an integer that a float cannot hold becomes infinite, which no range accepts.
+
+    Args:
+        value: A number, or an array of one.
+        expected: What it is, for the message, such as "a rate in Hz".
+        source: Origin of the value, for the message.
+
+    Raises:
+        BadSample: it is no single real number.
+
+    Example:
+        >>> stated_number(np.array([250]), "a rate in Hz", "ecg"), stated_number(10**400, "a rate in Hz", "ecg")
+        (250.0, inf)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number | np.ndarray) or np.size(value) != 1:
+        raise BadSample(source, expected, _shown(value))
+    number = value.reshape(-1)[0] if isinstance(value, np.ndarray) else value
+    if isinstance(number, np.generic) and number.dtype.kind not in "iuf":
+        raise BadSample(source, expected, _shown(value))
+    try:
+        return float(number)
+    except OverflowError:
+        return float("inf")
+    except (TypeError, ValueError) as error:  # an array of objects
+        raise BadSample(source, expected, _shown(value)) from error
+
+
+def _shown(value: Any) -> str:
+    try:
+        return f"{value!r:.40}"
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return f"a {type(value).__name__}"
