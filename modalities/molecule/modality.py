@@ -17,6 +17,7 @@ from modalities.molecule.chem.neighbours import neighbours
 from modalities.molecule.encoders.fingerprint_linear import FingerprintLinear
 from modalities.molecule.encoders.gine import Gine
 from modalities.molecule.encoders.hierarchical import Hierarchical
+from modalities.molecule.encoders.pyg import PygMolecule
 from modalities.molecule.sample import Molecule
 from modalities.molecule.transform import COUNTED, MoleculeSettings, MoleculeTransform
 
@@ -41,6 +42,7 @@ class MoleculeModality(Modality):
         "gine": Gine,
         "hierarchical": Hierarchical,
         "fingerprints": FingerprintLinear,
+        "pyg": PygMolecule,
     }
 
     def read(self, source: Any) -> Molecule:

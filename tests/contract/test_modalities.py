@@ -40,6 +40,7 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     ("vector", "mlp"): {"hidden": 16},
     ("molecule", "gine"): {"width": 16, "depth": 2, "fingerprint": 2048},
     ("molecule", "hierarchical"): {"width": 16, "depth": 2, "atom_depth": 1},
+    ("molecule", "pyg"): {"model": "GAT", "width": 16, "depth": 2, "args": {"heads": 2}},
     ("molecule", "fingerprints"): {"width": 16, "graph": 1, "fingerprint": 2048},
     ("ecg", "resnet"): {"width": 8, "depths": [1, 1, 1], "beats": True},
     ("ecg", "patches"): {"width": 16, "depth": 2, "heads": 2, "patch": 64, "pool": "attention", "beats": True},

@@ -82,6 +82,19 @@ def test_a_molecule_by_every_objective(
         assert 500 < max(picture.size) < 4000
 
 
+@pytest.mark.parametrize("objective", ["transport", "late_interaction", "fdt"])
+@pytest.mark.parametrize("network", ["GIN", "AttentiveFP"])
+def test_a_molecule_by_a_network_of_another_library(
+    made: Callable[..., Aligner], monkeypatch: pytest.MonkeyPatch, objective: str, network: str
+) -> None:
+    pytest.importorskip("torch_geometric")
+    monkeypatch.setitem(SIDES, "molecule", {"encoder": "pyg", "args": {"model": network, "width": 16, "depth": 2}})
+    found = explain(made("molecule", (objective, {})), PHENOL, TEXTS[0], pair=("molecule", "text"))
+    assert found.weights.shape[0] == len(found.drawn.units.labels) == 14
+    assert found.drawn.units.labels[:3] == ("O1", "C2", "C3")
+    assert found.attributions[0].weights.std() > 0
+
+
 def test_motifs_and_phrases_spread_over_atoms_and_words(made: Callable[..., Aligner]) -> None:
     pytest.importorskip("rdkit")
     model = made("molecule", ("transport", {"level_a": "parts", "level_b": "parts"}), text={"phrases": True})

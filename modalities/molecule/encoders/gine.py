@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs
-from modalities.molecule.encoders.layers import FieldTable, Neighbours, Readout, add_by, mean_by, padded, perceptron
+from modalities.common.encoders.graph_layers import FieldTable, Neighbours, Readout, add_by, mean_by, padded, perceptron
 from modalities.molecule.sample import ATOM_SIZES, BOND_SIZES
 from modalities.molecule.transform import MoleculeTransform
 

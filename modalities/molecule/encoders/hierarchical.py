@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs
+from modalities.common.encoders.graph_layers import FieldTable, Neighbours, Readout, add_by, mean_by, padded, perceptron
 from modalities.molecule.encoders.gine import TYPICAL, GineLayer
-from modalities.molecule.encoders.layers import FieldTable, Neighbours, Readout, add_by, mean_by, padded, perceptron
 from modalities.molecule.sample import ATOM_SIZES, BOND_SIZES, MOTIFS
 from modalities.molecule.transform import MoleculeTransform
 
