@@ -11,7 +11,9 @@ No pickle, no class paths: loading looks up names in the registry and reads tens
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from mmalign.card import model_card
 from mmalign.errors import UserError
 from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.lora import merged_state
 from mmalign.model import Aligner, TowerConfig, modality_of
 from mmalign.objectives.pairs.pair_config import PairConfig
+from mmalign.safe_writing import file_sha256, replaced
 from mmalign.towers import restore_tower
 from mmalign.version import BUNDLE_FORMAT, __version__
 
@@ -42,23 +46,32 @@ def save(model: Aligner, path: str | Path, *, provenance: Mapping[str, Any] | No
     Returns:
         The folder.
     """
-    folder = Path(path)
+    folder = Path(path).expanduser()
     (folder / "transforms").mkdir(parents=True, exist_ok=True)
-    for name, transform in model.transforms.items():
-        _write_json(folder / "transforms" / f"{name}.json", transform.config())
     described, state = _merged(model)
     weights = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with ExitStack() as stack:
+        # All files are written before the first one is replaced: a full disk or a kill leaves the former bundle.
+        files = ["model.safetensors", *(f"transforms/{name}.json" for name in model.transforms)]
+        partial = {name: stack.enter_context(replaced(folder / name)) for name in reversed(files)}
+        save_file(weights, partial["model.safetensors"], metadata={"format": "pt"})
+        partial["model.safetensors"].chmod(0o666 & ~_umask())  # safetensors writes for the owner alone
+        for name, transform in model.transforms.items():
+            _write_json(partial[f"transforms/{name}.json"], transform.config())
+        hashes = {name: file_sha256(partial[name]) for name in files}
     config = {
         "format": BUNDLE_FORMAT,
+        "files": hashes,
         "mmalign": __version__,
         "torch": torch.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": described,
         "provenance": dict(provenance or {}),
     }
-    _write_json(folder / "config.json", config)
-    (folder / "README.md").write_text(_card(config), encoding="utf-8")
+    with replaced(folder / "config.json") as file:
+        _write_json(file, config)
+    with replaced(folder / "README.md") as file:
+        file.write_text(model_card(config), encoding="utf-8")
     return folder
 
 
@@ -94,6 +107,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
             f"mmalign {config.get('mmalign', 'of unknown version')}, this is {__version__}; train the model again"
         )
     where = folder / "config.json"
+    _demand_whole(folder, config.get("files"))
     towers = _towers(config.get("model"), where)
     restored = {name: _read_json(folder / "transforms" / f"{name}.json") for name in towers}
     model = rebuild(config["model"], restored, where)
@@ -103,6 +117,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{file} does not fit its configuration: {' '.join(str(error).split())}") from error
     load_weights(model, weights, file)
+    _demand_finite(weights, file)
     model.provenance, model.path = provenance(folder), folder
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -175,9 +190,16 @@ def _towers(described: Any, where: object) -> dict[str, TowerConfig]:
     return towers
 
 
+def _demand_finite(weights: Mapping[str, torch.Tensor], where: object) -> None:
+    for name, value in weights.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise UserError(f"{where}: expected finite weights, got NaN or infinity in {name}; train the model again")
+
+
 def find(path: str | Path) -> Path:
     """The bundle folder at `path`, or inside the run folder `path`."""
-    for folder in (Path(path), Path(path) / "bundle"):
+    path = Path(path).expanduser()
+    for folder in (path, path / "bundle"):
         if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
             return folder
     raise UserError(
@@ -208,48 +230,27 @@ def fingerprint(path: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _card(config: Mapping[str, Any]) -> str:
-    model, provenance = config["model"], config["provenance"]
-    towers = "\n".join(
-        f"| {name} | {tower['modality']} | {tower['encoder']} | {tower['head']} |"
-        for name, tower in model["towers"].items()
-    )
-    pairs = ", ".join(f"{pair['a']}-{pair['b']} ({pair['objective']})" for pair in model["pairs"])
-    statements = {"licence": "Licence of the data", "citation": "Please cite the data as"}
-    stated = "".join(
-        f"{title}: {' '.join(str(provenance[key]).split())}\n\n"
-        for key, title in statements.items()
-        if key in provenance
-    )
-    provenance_list = "\n".join(f"- {key}: {value}" for key, value in provenance.items() if key not in statements)
-    first = next(iter(model["towers"]))
-    return f"""# An mmalign bundle
-
-Written by mmalign {config["mmalign"]} on {config["created"]}. A shared space of {model["dim"]} dimensions.
-Trained pairs: {pairs}.
-
-| tower | modality | encoder | head |
-| --- | --- | --- | --- |
-{towers}
-
-```python
-import mmalign
-
-model = mmalign.load("this/folder")
-embedding = model.encode("{first}", ["..."])
-```
-
-Evaluation results: `results.json`.
-
-{stated}{provenance_list}
-"""
-
-
 def _write_json(path: Path, value: Any) -> None:
-    # Atomic: a run killed while it writes leaves the old file.
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _demand_whole(folder: Path, hashes: Any) -> None:
+    """Refuse a bundle whose files are not those that were saved together; older bundles have no hashes."""
+    for name, expected in hashes.items() if isinstance(hashes, dict) else ():
+        file = folder / str(name)
+        if Path(name).is_absolute() or ".." in Path(name).parts or not file.is_file():
+            raise UserError(f"{file}: expected a file of this bundle, got no such file; copy the whole bundle again")
+        if file_sha256(file) != expected:
+            raise UserError(
+                f"{file} does not fit its configuration: it is damaged, or not the file that was saved with it (a save "
+                "may have been interrupted); save or copy the bundle again"
+            )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mmalign.evaluation.prompts.class_prompts import Prompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.evaluation.settings import prompt_towers
 from mmalign.model import Aligner
+from mmalign.safe_writing import replaced
 from mmalign.selection import model_of, pair_of
 from mmalign.types import Inputs
 
@@ -59,7 +60,7 @@ class Classification:
 
     def write(self, path: Path | str) -> None:
         """Write the rows as CSV; numbers with six digits."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
+        with replaced(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             names = ["sample", "prediction", "probability", "entropy", *(f"p/{one}" for one in self.classes), "problem"]
             writer = csv.DictWriter(file, names)
             writer.writeheader()

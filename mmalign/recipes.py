@@ -31,9 +31,10 @@ def find(name: str) -> Path:
         'clip.yaml'
     """
     if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
+        path = Path(name).expanduser()
+        if not path.is_file():
             raise UserError(f"recipe {name}: no such file; recipes that come with mmalign: {', '.join(names())}")
-        return Path(name)
+        return path
     full = name if "/" in name else f"{name}/{DEFAULT}"
     if full not in names():
         raise UserError(f"no recipe called {name!r}{nearest(full, names())}")

@@ -1,5 +1,6 @@
 """The data settings in a run folder: those of its config.yaml, checked against this version of mmalign."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ from mmalign.configuration.keys import Section, check_configuration
 from mmalign.data.config import DataConfig
 from mmalign.errors import UserError
 from mmalign.version import __version__
+
+
+def settings_hash(run: Path) -> str:
+    """Hash of a run's config.yaml."""
+    return hashlib.sha256((run / "config.yaml").read_bytes()).hexdigest()[:16]
 
 
 def data_settings(run: Path) -> dict[str, Any] | None:
@@ -40,4 +46,10 @@ def data_settings(run: Path) -> dict[str, Any] | None:
     except UserError as error:
         writer = bundle.version_of(run)
         raise UserError(f"{error}; mmalign {writer} wrote this file, this is {__version__}") from error
+    trained = bundle.provenance(run).get("settings")
+    if trained is not None and trained != settings_hash(run):
+        raise UserError(
+            f"{file}: these are not the settings that the bundle was trained with: a later run in this folder has not "
+            "ended (go on with mmalign train --resume), or the file was edited; name the data with --data.*"
+        )
     return dict(config["data"])

@@ -1,8 +1,6 @@
 """One function per command: parse the flags, call one function of `mmalign`, print and write what it returns."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import mmalign
 from mmalign.cli.flags import (
@@ -17,7 +15,7 @@ from mmalign.cli.flags import (
 )
 from mmalign.cli.help import asked_for
 from mmalign.cli.parsing import given_settings, parse, parse_with_data
-from mmalign.cli.targets import picture_target, rows_target, target
+from mmalign.cli.targets import picture_target, rows_target, target, write_json
 from mmalign.recipes import names as recipe_names
 
 
@@ -50,7 +48,7 @@ def evaluate_command(arguments: list[str]) -> int:
     result = mmalign.evaluate(flags.bundle, data, flags.task, pair=flags.pair, device=flags.device, **settings)
     result.show()
     if json_file:
-        _write_json(json_file, result.to_json())
+        write_json(json_file, result.to_json())
         print(f"written: {json_file}")
     if rows_file:
         result.write_rows(rows_file)
@@ -69,7 +67,7 @@ def check_command(arguments: list[str]) -> int:
     report = mmalign.check(data, towers=flags.towers, reject_warnings=flags.reject_warnings, sheet=sheet)
     report.show()
     if json_file:
-        _write_json(json_file, report.to_json())
+        write_json(json_file, report.to_json())
     return 1 if report.bad else 0
 
 
@@ -117,7 +115,7 @@ def search_command(arguments: list[str]) -> int:
     )
     result.show()
     if json_file:
-        _write_json(json_file, result.to_json())
+        write_json(json_file, result.to_json())
     if picture:
         result.draw(picture, data)
         print(f"drawn: {picture}")
@@ -146,10 +144,6 @@ def demo_command(arguments: list[str]) -> int:
     json_file = target(flags.json)
     results = demo(Path(flags.out), seed=flags.seed)
     if json_file:
-        _write_json(json_file, {task: result.to_json() for task, result in results.items()})
+        write_json(json_file, {task: result.to_json() for task, result in results.items()})
         print(f"written: {json_file}")
     return 0
-
-
-def _write_json(file: Path, value: Any) -> None:
-    file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

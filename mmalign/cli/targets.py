@@ -1,9 +1,11 @@
 """Files that a command writes, checked before its work: a wrong name must not cost an hour of computation."""
 
+import json
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 from mmalign.errors import UserError
+from mmalign.safe_writing import replaced
 
 
 @overload
@@ -18,7 +20,7 @@ def target(path: str | None) -> Path | None:
     """
     if path is None:
         return None
-    file = Path(path)
+    file = Path(path).expanduser()
     if file.is_dir():
         raise UserError(f"{path}: expected the name of a file to write, got a folder")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -56,3 +58,9 @@ def rows_target(path: str | None, task: str) -> Path | None:
         have = ", ".join(name for name, one in TASKS.items() if one.has_rows)
         raise UserError(f"--rows: the task {task!r} has no results by query or sample; these have: {have}")
     return target(str(rows_file(path)))
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write a value as JSON, replacing the file as a whole."""
+    with replaced(file) as partial:
+        partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -18,6 +18,7 @@ from mmalign.data.sources.base import Record, Rejected
 from mmalign.embedding.loop import EmbeddedSplit, embed_split, opened
 from mmalign.errors import UserError
 from mmalign.model import Aligner
+from mmalign.safe_writing import replaced
 from mmalign.selection import model_of, require_tower
 from mmalign.types import Embedding
 
@@ -136,7 +137,8 @@ class EmbeddingTable:
         if self.embedding.log_variance is not None:
             table = table.append_column("uncertainty", pa.array(self.embedding.uncertainty.numpy()))
         table = table.replace_schema_metadata({_BUNDLE: self.bundle.encode()})
-        pq.write_table(table, str(path), row_group_size=max(1, 2**22 // dim))
+        with replaced(path) as partial:
+            pq.write_table(table, str(partial), row_group_size=max(1, 2**22 // dim))
 
     def require_bundle(self, bundle: str) -> None:
         """Raise a `UserError` if another bundle computed these embeddings: two models' spaces are not comparable."""

@@ -119,9 +119,11 @@ class AlignmentModule(pl.LightningModule):
             raise UserError(f"{where}: {line}; name other layers by targets")
         print(f"{where}: {line}; they stay as they are", flush=True)
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Clamp learnt constants to their range, outside autograd."""
-        self.aligner.objective.after_step()
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """One step, then learnt constants are clamped to their range: before averages and checkpoints are taken."""
+        super().optimizer_step(*args, **kwargs)
+        with torch.no_grad():
+            self.aligner.objective.after_step()
 
     def on_validation_epoch_start(self) -> None:
         """Start collecting."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import yaml
+from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateFinder, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -25,6 +26,7 @@ from mmalign.registry import missing_extra, nearest
 from mmalign.training.best import MonitoredValue, best_callbacks
 from mmalign.training.build import ModelConfig
 from mmalign.training.callbacks import EpochLines, ExactResume
+from mmalign.training.checkpoint_files import AtomicCheckpoints
 from mmalign.training.resume import RUN, read_checkpoint, require_same_settings
 from mmalign.training.run_config import RunConfig, registered_arguments
 
@@ -62,7 +64,8 @@ class TrainCLI(LightningCLI):
         self.config = parse_flags(parser, args, {})
 
     def before_instantiate_classes(self) -> None:
-        self.out = Path(self.config.out)
+        self.out = Path(self.config.out).expanduser()
+        self._resolve_paths()
         self.last = self.out / "checkpoints" / "last.ckpt"
         if not 0 <= self.config.ema < 1:
             raise UserError(f"--ema: expected a decay in [0, 1), 0 = none, got {self.config.ema:g}")
@@ -74,6 +77,13 @@ class TrainCLI(LightningCLI):
             raise UserError(f"{self.out} holds a finished run; choose another --out, or --overwrite, or --resume")
         if self.last.exists() and not (finished or self.config.resume or self.config.overwrite):
             raise UserError(f"{self.out} holds an unfinished run; go on with --resume, or start again with --overwrite")
+
+    def _resolve_paths(self) -> None:
+        """Make local paths of the data absolute, so that the run can be evaluated from any folder."""
+        for key in ("manifest", "files", "cache"):
+            value = self.config.data[key]
+            if value and Path(value).expanduser().exists():
+                self.config.data[key] = str(Path(value).expanduser().resolve())
 
     def _compare(self, checkpoint: dict[str, Any]) -> None:
         """Refuse other settings than the checkpoint's before anything is written, and say what a change does."""
@@ -129,7 +139,12 @@ class TrainCLI(LightningCLI):
                 "rates by short runs, such as --model.optimizer.lr 1e-3 --out runs/lr1e-3"
             )
         callbacks += self.extra_callbacks
+        plugins = settings["plugins"] or []
+        plugins = list(plugins) if isinstance(plugins, list | tuple) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(AtomicCheckpoints())
         return {
+            "plugins": plugins,
             "logger": loggers,
             "callbacks": callbacks,
             "enable_progress_bar": progress,
@@ -201,7 +216,7 @@ def _resumed(arguments: list[str]) -> tuple[Path, dict[str, Any]] | None:
     values = dict(pairs_of(arguments))
     if "resume" not in values or values["resume"] not in (None, "true"):
         return None
-    out = Path(values.get("out") or RunConfig.out)
+    out = Path(values.get("out") or RunConfig.out).expanduser()
     last, settings = out / "checkpoints" / "last.ckpt", out / "config.yaml"
     if not last.is_file():
         raise UserError(f"--resume: no checkpoint at {last}; start the run without --resume")

@@ -10,6 +10,7 @@ import torch
 
 from mmalign.configuration.keys import leaves
 from mmalign.errors import UserError
+from mmalign.training.checkpoint_files import demand_undamaged
 from mmalign.version import CHECKPOINT_FORMAT, __version__
 
 OWN, RUN = "mmalign", "mmalign_run"
@@ -36,6 +37,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: another version of mmalign, or another program, wrote it.
     """
+    demand_undamaged(path)
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:

@@ -7,20 +7,28 @@ import signal
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 
 from mmalign import bundle
 from mmalign.data.dataset import Dataset
+from mmalign.distributed import rank
 from mmalign.errors import UserError
+from mmalign.run_folder import settings_hash
+from mmalign.safe_writing import locked, replaced
 from mmalign.training.best import restore_best
 from mmalign.training.build import build_model, chunks_of
+from mmalign.training.checkpoint_files import PREVIOUS
 from mmalign.training.data_module import TrainingData
 from mmalign.training.interrupt import StopOnInterrupt, stopped_at_once
 from mmalign.training.module import AlignmentModule
 from mmalign.training.parsing import TrainCLI, parse, trainer_errors
 from mmalign.version import __version__
+
+_LOG = logging.getLogger("mmalign")
 
 
 def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback] = ()) -> Path:
@@ -36,16 +44,22 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
     """
     _quieten()
     cli = parse(recipe, arguments, callbacks)
-    recipe = cli.recipe
-    out, data_config, config, trainer = cli.out, cli.data_config, cli.model_config, cli.trainer
+    out = cli.out
     out.mkdir(parents=True, exist_ok=True)
+    with locked(out / ".lock", f"the run folder {out}") if rank() == 0 else nullcontext():
+        return _train(cli, arguments)
+
+
+def _train(cli: TrainCLI, arguments: list[str]) -> Path:
+    recipe, out, data_config, config, trainer = cli.recipe, cli.out, cli.data_config, cli.model_config, cli.trainer
     data = Dataset.open(data_config, config.modalities, out=out)
     model = build_model(config, data)
     loaders = TrainingData(data, model.transforms, chunks_of(model))
     module = AlignmentModule(model, config.optimizer, config.mixup)
     if trainer.is_global_zero:
         # skip_unset: a null that overrides a default must be found again by --resume.
-        cli.parser.save(cli.config, str(out / "config.yaml"), overwrite=True, skip_validation=True, skip_unset=False)
+        with replaced(out / "config.yaml") as file:
+            cli.parser.save(cli.config, str(file), overwrite=True, skip_validation=True, skip_unset=False)
     count = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
     rows = {split: len(data.split(split)) for split in ("train", "validation", "test")}
     held = rows["validation"]
@@ -53,9 +67,14 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
     if (cli.config.keep == "best" or cli.config.patience) and not held:
         raise UserError("--keep best and --patience compare epochs by validation rows: set --data.validation above 0")
     if trainer.is_global_zero and not cli.config.resume:
+        cli.last.with_name(PREVIOUS).unlink(missing_ok=True)
         cli.last.unlink(missing_ok=True)  # or a run killed before its first checkpoint would resume from an earlier one
     steps = max(1, rows["train"] // loaders.rows_per_step)  # an epoch's, without a last batch that is not full
     trainer.log_every_n_steps = min(trainer.log_every_n_steps, steps)  # type: ignore[attr-defined]
+    if loaders.rows_per_step == 1 and len(model.towers) > 1:
+        _LOG.warning(
+            "a batch of one record has no negatives: raise --data.batch_size, or contrastive losses are constant"
+        )
     _fit(cli, module, loaders)
     if trainer.is_global_zero:
         provenance = {
@@ -73,10 +92,13 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
         }
         statements = {"licence": data_config.licence, "citation": data_config.citation}
         provenance |= {name: text for name, text in statements.items() if text}
+        provenance["settings"] = settings_hash(out)
         best = restore_best(trainer, module)
         if best:
             provenance["selected"] = best
             _say(trainer, f"kept the weights of epoch {best['epoch']}: {best['monitor']} {best['value']:.4g}")
+        with torch.no_grad():
+            model.objective.after_step()  # averaged and restored constants, too, are in their range
         bundle.save(model, out / "bundle", provenance=provenance)
         task = "retrieval" if len(model.towers) > 1 else "probe"
         _say(trainer, f"saved {out / 'bundle'}; next: mmalign evaluate {out} --task {task}")
@@ -126,6 +148,7 @@ def _quieten() -> None:
         ".*in eval mode at the start of training.*",
         ".*Grad strides do not match bucket view strides.*",
         ".*Checkpoint directory .* exists and is not empty.*",
+        ".*The dirpath has changed from.*",  # a run folder that was moved
         ".*your dataloader is not resumable.*",  # it is: `ExactResume`
     ):
         warnings.filterwarnings("ignore", message=text)

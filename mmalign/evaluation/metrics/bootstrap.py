@@ -2,6 +2,7 @@
 
 Whole records are drawn with replacement, because the items of one record, such as the captions of an image, are
 correlated (cluster bootstrap; Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13).
+One record has no interval: every draw is the same. The functions then return an empty list in place of an interval.
 """
 
 from collections.abc import Callable, Iterator
@@ -44,6 +45,8 @@ def means(values: Floats, records: Ints, *, resamples: int, seed: int) -> list[I
     """
     _, cluster = np.unique(records, return_inverse=True)
     size = np.bincount(cluster).astype(np.float64)
+    if len(size) < 2:
+        return [[] for _ in values.T]
     sums = np.stack([np.bincount(cluster, weights=column) for column in values.T], axis=1)
     drawn = [
         (weights @ sums) / (weights @ size)[:, None] for weights in draws(len(size), resamples=resamples, seed=seed)
@@ -54,6 +57,8 @@ def means(values: Floats, records: Ints, *, resamples: int, seed: int) -> list[I
 def median(values: Floats, records: Ints, *, resamples: int, seed: int) -> Interval:
     """Interval of the median of `values` `(n,)`; for an even number of values, the mean of the middle two."""
     _, cluster = np.unique(records, return_inverse=True)
+    if cluster.max() < 1:
+        return []
     order = np.argsort(values, kind="stable")
     ascending, owner = values[order], cluster[order]
     drawn = []
@@ -71,6 +76,8 @@ def class_means(values: Floats, classes: Ints, records: Ints, *, resamples: int,
     _, cluster = np.unique(records, return_inverse=True)
     _, kind = np.unique(classes, return_inverse=True)
     shape = (int(cluster.max()) + 1, int(kind.max()) + 1)
+    if shape[0] < 2:
+        return []
     size, sums = np.zeros(shape), np.zeros(shape)
     np.add.at(size, (cluster, kind), 1.0)
     np.add.at(sums, (cluster, kind), values)
@@ -93,6 +100,8 @@ def recomputed(statistic: Callable[[Ints], Floats], records: Ints, *, resamples:
     """
     _, cluster = np.unique(records, return_inverse=True)
     rows = np.arange(len(cluster))
+    if cluster.max() < 1:
+        return [[] for _ in statistic(rows)]
     drawn = [
         statistic(np.repeat(rows, weights[cluster].astype(np.int64)))
         for block in draws(int(cluster.max()) + 1, resamples=resamples, seed=seed)
@@ -113,6 +122,8 @@ def weighted(statistic: Callable[[Floats], Floats], records: Ints, *, resamples:
     """
     _, cluster = np.unique(records, return_inverse=True)
     number = int(cluster.max()) + 1
+    if number < 2:
+        return [[] for _ in statistic(np.ones((1, len(cluster))))[0]]
     blocks = draws(number, resamples=resamples, seed=seed, width=len(cluster))
     return _percentiles(np.concatenate([statistic(weights[:, cluster]) for weights in blocks]))
 

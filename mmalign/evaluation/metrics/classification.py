@@ -190,4 +190,5 @@ def _affordable(classified: Classified, resamples: int) -> int:
 
 def _ordered(figures: dict[str, Any]) -> dict[str, Any]:
     names = [name for name in figures if not name.endswith("_ci")]
-    return {key: figures[key] for name in names for key in (name, f"{name}_ci") if key in figures}
+    keys = [key for name in names for key in (name, f"{name}_ci")]
+    return {key: figures[key] for key in keys if key in figures and figures[key] != []}

@@ -108,7 +108,7 @@ def read_yaml(path: Path | str, wanted: str) -> dict[Any, Any]:
         UserError: the file is missing, larger than 1 MiB, not YAML, or holds something else.
     """
     try:
-        with Path(path).open("rb") as file:
+        with Path(path).expanduser().open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UserError(f"prompts {path}: cannot be read ({error.strerror})") from error

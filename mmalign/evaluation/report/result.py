@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from mmalign import bundle
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.model import Aligner
+from mmalign.safe_writing import locked, replaced
 from mmalign.version import __version__
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ class EvalResult:
             UserError: there is no bundle, or the file exists and is not a list of results.
         """
         path = Path(path) if Path(path).suffix == ".json" else bundle.find(path) / "results.json"
+        with locked(path.with_name(f".{path.name}.lock"), str(path), wait=60):
+            self._append(path)
+
+    def _append(self, path: Path) -> None:
         results: list[Any] = []
         if path.exists():
             try:
@@ -68,10 +72,9 @@ class EvalResult:
                 raise UserError(f"{path}: expected a JSON list of results: {error}; move the file away") from error
         if not isinstance(results, list):
             raise UserError(f"{path}: expected a JSON list of results, got {type(results).__name__}; move it away")
-        partial = path.with_suffix(".partial")
         text = json.dumps([*results, self.to_json()], indent=2, ensure_ascii=False, allow_nan=False)
-        partial.write_text(text + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        with replaced(path) as partial:
+            partial.write_text(text + "\n", encoding="utf-8")
 
     def table(self) -> "Table":
         """The scores as a table for the screen: one column per direction, with intervals."""
@@ -81,7 +84,10 @@ class EvalResult:
         columns: Mapping[str, Mapping[str, Any]] = self.scores
         if self.task != "retrieval":
             columns = {"score": self.scores}
-        interval = f", 95 % interval of {self.provenance['resamples']} resamples" if _any_interval(columns) else ""
+        interval = ""
+        if resamples := self.provenance["resamples"]:
+            interval = f", 95 % interval of {resamples} resamples"
+            interval = interval if _any_interval(columns) else ", no interval: resampling needs two records or groups"
         table = Table(title=f"{self.task} on {self.provenance['split']}{interval}", title_justify="left")
         table.add_column("")
         for name in columns:

@@ -7,6 +7,7 @@ from typing import Any
 from mmalign.data.sources.base import Record
 from mmalign.embedding.loop import EmbeddedSplit
 from mmalign.errors import UserError
+from mmalign.safe_writing import replaced
 
 Columns = Mapping[str, Any]
 """Name -> a list or a NumPy array, `(rows,)`, all of one length."""
@@ -40,10 +41,11 @@ def write_rows(columns: Columns, path: Path | str) -> None:
     if not columns:
         raise UserError("this task has no results by query or sample")
     table = pa.table({name: pa.array(values) for name, values in columns.items()})
-    if file.suffix.lower() == ".csv":
-        pa.csv.write_csv(table, str(file))
-    else:
-        pa.parquet.write_table(table, str(file))
+    with replaced(file) as partial:
+        if file.suffix.lower() == ".csv":
+            pa.csv.write_csv(table, str(partial))
+        else:
+            pa.parquet.write_table(table, str(partial))
 
 
 def item_columns(embedded: EmbeddedSplit, records: Sequence[Record]) -> dict[str, Any]:

@@ -194,8 +194,9 @@ def retrieval_scores(ranks: Ranks, records: Tensor, *, resamples: int = 1000, se
     scores["median_rank"] = float(np.median(first.numpy()))
     if resamples:
         intervals = boot.means(values.numpy(), owner, resamples=resamples, seed=seed)
-        scores |= {f"{name}_ci": interval for name, interval in zip(columns, intervals, strict=True)}
-        scores["median_rank_ci"] = boot.median(first.numpy(), owner, resamples=resamples, seed=seed)
+        named = dict(zip(columns, intervals, strict=True))
+        named["median_rank"] = boot.median(first.numpy(), owner, resamples=resamples, seed=seed)
+        scores |= {f"{name}_ci": interval for name, interval in named.items() if interval}
     order = [*[*columns][:-1], "median_rank", "mean_rank"]
     paired = {key: scores[key] for name in order for key in (name, f"{name}_ci") if key in scores}
     return paired | {"n": len(first), "gallery": ranks.gallery}

@@ -216,5 +216,5 @@ def _figures(
     for (row, figure), mean, interval in zip(pairs, table.mean(axis=0).tolist(), intervals, strict=True):
         figures.setdefault(row, {})[figure] = mean
         if interval:
-            figures[row][f"{figure}_ci"] = interval
+            figures[row] |= {f"{figure}_ci": interval} if interval else {}
     return figures

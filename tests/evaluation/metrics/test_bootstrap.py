@@ -81,8 +81,12 @@ def test_intervals_cover_a_known_fraction() -> None:
 
 
 def test_one_record_has_no_spread() -> None:
-    assert boot.means(np.array([[0.25], [0.75]]), np.array([9, 9]), resamples=20, seed=0) == [[0.5, 0.5]]
-    assert boot.median(np.array([1.0, 2.0]), np.array([9, 9]), resamples=20, seed=0) == [1.5, 1.5]
+    values, records = np.array([0.25, 0.75]), np.array([9, 9])
+    assert boot.means(values[:, None], records, resamples=20, seed=0) == [[]]
+    assert boot.median(values, records, resamples=20, seed=0) == []
+    assert boot.class_means(values, np.array([0, 1]), records, resamples=20, seed=0) == []
+    assert boot.recomputed(lambda rows: values[rows], records, resamples=20, seed=0) == [[], []]
+    assert boot.weighted(lambda weights: weights @ values[:, None], records, resamples=20, seed=0) == [[]]
 
 
 def test_undefined_draws_are_left_out() -> None:

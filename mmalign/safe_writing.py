@@ -1,0 +1,94 @@
+"""Files that are either the former one or the whole new one, and folders that one process at a time writes."""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from mmalign.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def replaced(path: Path | str) -> Iterator[Path]:
+    """A temporary path beside a file; when the block ends without an error, it replaces the file.
+
+    What is written is flushed to the disk before the rename, so that a kill or a full disk leaves the former file.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "a.txt"
+        >>> with replaced(file) as partial:
+        ...     _ = partial.write_text("whole")
+        >>> file.read_text(), [one.name for one in file.parent.iterdir()]
+        ('whole', ['a.txt'])
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        _flush(partial)
+        partial.replace(path)
+        _flush(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, what: str, *, wait: float = 0.0) -> Iterator[None]:
+    """Hold a lock file; the lock ends with the process, however it ends.
+
+    Args:
+        path: The lock file, created if missing. It keeps the number of the last process that held it.
+        what: What is locked, for the message.
+        wait: Seconds to wait for another process.
+
+    Raises:
+        UserError: another process holds the lock; the message has its number.
+    """
+    if fcntl is None:
+        yield
+        return
+    with path.open("a+", encoding="utf-8") as file:
+        end = time.monotonic() + wait
+        while not _taken(file):
+            if time.monotonic() > end:
+                file.seek(0)
+                holder = file.read(20).strip() or "unknown"
+                raise UserError(f"{what} is in use by another process (number {holder}); wait for it, or stop it")
+            time.sleep(0.05)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _taken(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _flush(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,46 @@
+"""Checkpoints on disk: written beside their target and renamed, the one before is kept, damage is found."""
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from mmalign.errors import UserError
+from mmalign.safe_writing import replaced
+
+PREVIOUS = "previous.ckpt"
+"""Name of the checkpoint before `last.ckpt`, in the same folder."""
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint to a file beside its target, flushes and renames it; `last.ckpt` becomes `previous.ckpt`."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint; a kill at any point leaves the one before."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replaced(path) as partial:
+            torch.save(checkpoint, partial)
+            if path.name == "last.ckpt" and path.exists():
+                with replaced(path.with_name(PREVIOUS)) as link:
+                    os.link(path, link)
+
+
+def demand_undamaged(path: Path) -> None:
+    """Compare a checkpoint's content with the checksums in it.
+
+    Raises:
+        UserError: they differ, or the file is no checkpoint; the message names the one before, if there is one.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, RuntimeError):
+        damaged = path.name
+    if damaged:
+        before = path.with_name(PREVIOUS)
+        way = f"the one before it is {before}: copy it to {path}" if before.is_file() else "start the run again"
+        raise UserError(f"{path}: expected a checkpoint, got a damaged or another file; {way}")
