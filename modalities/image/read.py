@@ -3,7 +3,7 @@
 import io
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mmalign.errors import BadSample
 from modalities.common.reading.any_source import beginning
 from modalities.common.reading.local_file import demand_file
+from modalities.common.reading.picture_log import quiet_pictures
+from modalities.common.reading.png import check_png
 from modalities.image.augment import Pixels
+from modalities.image.deep_grey import Deep, deep_values, know_deep_tiffs
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 """What is decoded."""
@@ -21,6 +24,12 @@ MAX_PIXELS = 2**26
 """Maximum number of pixels, checked in the header before decoding: 8192 x 8192, 201 MB in memory."""
 
 WANTED = "a PNG, JPEG, WebP or TIFF picture"
+
+_ORIENTATION = 0x0112  # EXIF tag
+_TIFF = (b"II*\0", b"MM\0*")
+_BAND = 1 << 20  # pixels that are composited at once
+_GREY_STEPS = {"1": 255, "L;2": 85, "L;4": 17}
+"""Pillow's raw mode of a grey PNG of fewer than eight bits -> 8-bit levels per stored level."""
 
 
 def read_image(source: Any) -> Pixels:
@@ -49,7 +58,8 @@ def read_image(source: Any) -> Pixels:
     if isinstance(source, str | PathLike):
         path = Path(source)
         demand_file(path, WANTED)
-        return _decode(path, path)
+        with path.open("rb") as stream:
+            return _decode(stream, path)
     if isinstance(source, bytes | bytearray | memoryview):
         return _decode(io.BytesIO(source), f"{len(source)} bytes")
     if isinstance(source, Image.Image):
@@ -61,9 +71,11 @@ def read_image(source: Any) -> Pixels:
     raise BadSample("image", "a path, bytes, a PIL image, an array or a tensor", f"a {type(source).__name__}")
 
 
-def _decode(file: Path | io.BytesIO, source: object) -> Pixels:
+def _decode(stream: BinaryIO, source: object) -> Pixels:
+    know_deep_tiffs()
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        check_png(stream, source)
+        with quiet_pictures, Image.open(stream, formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise BadSample(source, f"at most {MAX_PIXELS} pixels", f"{width} x {height} in the header")
@@ -71,38 +83,56 @@ def _decode(file: Path | io.BytesIO, source: object) -> Pixels:
     except BadSample:
         raise
     except UnidentifiedImageError as error:
-        raise BadSample(source, WANTED, _glimpse(file)) from error
+        raise BadSample(source, WANTED, _glimpse(stream)) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadSample(source, f"at most {MAX_PIXELS} pixels", f"far more in the header ({error})") from error
     except Exception as error:  # decoders of damaged bytes raise anything
-        raise BadSample(source, WANTED, f"a damaged one ({type(error).__name__}: {error})") from error
+        reason = " ".join(str(error).split())[:120]
+        raise BadSample(source, WANTED, f"a damaged one ({type(error).__name__}: {reason})") from error
     return _check(pixels, source)
 
 
 def _flatten(image: Image.Image, source: object) -> Pixels:
     """Convert to upright, opaque, 8-bit RGB."""
+    deep, transparent = Deep.of(image), _transparent(image)
     image.load()
     upright = image
     try:
-        upright = ImageOps.exif_transpose(image)
+        if image.getexif().get(_ORIENTATION, 1) != 1:  # Pillow would copy an upright picture
+            upright = ImageOps.exif_transpose(image)
     except Exception:  # damaged EXIF data does not make the image unreadable
         upright = image
     if upright.mode.startswith("I") or upright.mode == "F":
-        return _from_array(_deep(np.asarray(upright), source), source)
+        return _from_array(deep_values(np.asarray(upright), deep, transparent, source), source)
     if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:
-        straight = upright.convert("RGBA")
-        white = Image.new("RGBA", straight.size, "white")
-        return np.asarray(Image.alpha_composite(white, straight).convert("RGB"))
+        return _over_white(upright, transparent)
     return np.asarray(upright.convert("RGB"))
 
 
-def _deep(values: NDArray[Any], source: object) -> NDArray[Any]:
-    """8-bit values of grey levels with more than eight bits; some files give 16-bit ones as int32."""
-    if values.dtype == np.int32:
-        if values.size and not 0 <= values.min() <= values.max() <= 65535:
-            raise BadSample(source, "grey levels in 0..65535", f"{values.min()}..{values.max()}")
-        return values.astype(np.uint16)
-    return values
+def _transparent(image: Image.Image) -> Any:
+    """The transparent value in units of the decoded pixels; a PNG states it in units of its own depth."""
+    value = image.info.get("transparency")
+    raw = next((tile.args for tile in getattr(image, "tile", ()) if isinstance(tile.args, str)), "")
+    if image.format != "PNG" or value is None:
+        return value
+    if raw == "RGB;16B" and isinstance(value, tuple):
+        return tuple(level >> 8 for level in value)
+    return value * _GREY_STEPS[raw] if raw in _GREY_STEPS and isinstance(value, int) else value
+
+
+def _over_white(image: Image.Image, transparent: Any) -> Pixels:
+    """Composite in bands of rows: whole copies of a large picture would need several times its memory."""
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    step = max(1, _BAND // max(width, 1))
+    for top in range(0, height, step):
+        band = image.crop((0, top, width, min(top + step, height)))
+        if transparent is not None:
+            band.info["transparency"] = transparent
+        straight = band.convert("RGBA")
+        white = Image.new("RGBA", straight.size, "white")
+        pixels[top : top + step] = np.asarray(Image.alpha_composite(white, straight).convert("RGB"))
+    return pixels
 
 
 def _from_tensor(tensor: Any) -> Pixels:
@@ -118,6 +148,7 @@ def _from_array(values: NDArray[Any], source: object) -> Pixels:
         raise BadSample(source, "shape (height, width) or (height, width, 1 | 3 | 4)", f"({shape})")
     if not 0 < values.shape[0] * values.shape[1] <= MAX_PIXELS:
         raise BadSample(source, f"1 to {MAX_PIXELS} pixels", f"({shape})")
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.dtype == np.uint16:
         values = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     elif values.dtype == np.bool_:
@@ -142,11 +173,8 @@ def _check(pixels: Pixels, source: object) -> Pixels:
     return pixels
 
 
-def _glimpse(file: Path | io.BytesIO) -> str:
+def _glimpse(stream: BinaryIO) -> str:
     """The first bytes, for the message."""
-    if isinstance(file, Path):
-        with file.open("rb") as stream:
-            head = stream.read(12)
-    else:
-        head = file.getvalue()[:12]
-    return beginning(head)
+    stream.seek(0)
+    head = stream.read(12)
+    return "a TIFF of a kind that Pillow does not read" if head[:4] in _TIFF else beginning(head)

@@ -9,7 +9,9 @@ from rdkit import Chem
 
 from mmalign.errors import BadSample
 from modalities.common.reading.local_file import demand_file
+from modalities.molecule.chem.enhanced_stereo import relative_groups, with_racemic_flag
 from modalities.molecule.chem.featurise import featurise
+from modalities.molecule.chem.mol_text import MAX_BYTES, block_problem, only_block, text_of
 from modalities.molecule.chem.rdkit_log import quiet
 from modalities.molecule.sample import MAX_ATOMS, MAX_TEXT, Molecule
 
@@ -46,7 +48,8 @@ def read_molecule(source: Any) -> Molecule:
     if isinstance(source, PathLike):
         return _from_path(Path(source))
     if isinstance(source, bytes | bytearray | memoryview):
-        return _from_text(_decoded(bytes(source), f"{len(source)} bytes"), f"{len(source)} bytes")
+        name = f"{len(source)} bytes"
+        return _from_text(text_of(bytes(source), name), name)
     if not isinstance(source, str):
         raise BadSample("molecule", WANTED, "nothing" if source is None else f"a {type(source).__name__}")
     if "\n" not in source and source.lower().endswith(ENDINGS):
@@ -55,26 +58,14 @@ def read_molecule(source: Any) -> Molecule:
 
 
 def _from_path(path: Path) -> Molecule:
-    demand_file(path, "a .mol or .sdf file")
-    with path.open("rb") as file:
-        data = file.read(2 * MAX_TEXT)
-    return _from_block(_only(_decoded(data, str(path)), str(path)), str(path))
+    demand_file(path, "a .mol or .sdf file", most=MAX_BYTES)
+    return _from_block(only_block(text_of(path.read_bytes(), str(path)), str(path)), str(path))
 
 
 def _from_text(text: str, source: str) -> Molecule:
     if "\n" in text.strip():
-        return _from_block(_only(text, source or "MOL text"), source or "MOL text")
+        return _from_block(only_block(text, source or "MOL text"), source or "MOL text")
     return _from_smiles(text.strip(), source)
-
-
-def _only(text: str, where: str) -> str:
-    """The only record of an SDF."""
-    first, *others = text.split("$$$$")
-    if any(other.strip() for other in others):
-        raise BadSample(
-            where, "one molecule", "several; such a file is a table: --data.manifest FILE.sdf with a row for each"
-        )
-    return first
 
 
 def _from_smiles(text: str, source: str) -> Molecule:
@@ -94,6 +85,8 @@ def _from_smiles(text: str, source: str) -> Molecule:
                 raw = Chem.MolFromSmiles(text, sanitize=False)
                 raise BadSample(where, "a SMILES that rdkit reads", _problem(raw) or _syntax(head))
             _check_size(mol, where)
+            if "|" in text:
+                mol = with_racemic_flag(mol, text)
             # Stereo is written by these signs alone, or in bars.
             return featurise(mol, text, stereo=any(sign in text for sign in "@/\\|"))
         except (RuntimeError, ValueError) as error:
@@ -108,7 +101,7 @@ def _from_block(text: str, where: str) -> Molecule:
         try:
             raw = Chem.MolFromMolBlock(text, sanitize=False, removeHs=False)
             if raw is None:
-                raise BadSample(where, "a MOL block that rdkit reads", f"a text that begins with {text[:20]!r}")
+                raise BadSample(where, "a MOL block that rdkit reads", block_problem(text))
             _check_size(raw, where, 4)
             mol = Chem.MolFromMolBlock(text)
             if mol is None:
@@ -132,24 +125,24 @@ def _from_mol(mol: Chem.Mol) -> Molecule:
 
 def _finished(mol: Chem.Mol, where: str) -> Molecule:
     _check_size(mol, where)
-    smiles = Chem.MolToSmiles(mol)
+    smiles = _smiles(mol)
     again = Chem.MolFromSmiles(smiles)  # in the order of the SMILES, as if that had been read
     if again is None:
         raise BadSample(where, "a molecule that a SMILES can say", f"one whose SMILES rdkit refuses: {smiles[:60]}")
     return featurise(again, smiles)
 
 
+def _smiles(mol: Chem.Mol) -> str:
+    """Canonical SMILES, with the groups of enhanced stereo in bars where there are any."""
+    if not relative_groups(mol):
+        return Chem.MolToSmiles(mol)
+    return Chem.MolToCXSmiles(mol, Chem.SmilesWriteParams(), Chem.CXSmilesFields.CX_ENHANCEDSTEREO)
+
+
 def _refused(error: Exception, where: str, expected: str) -> BadSample:
     if isinstance(error, BadSample):
         return error
     return BadSample(where, expected, " ".join(str(error).split())[:200] or type(error).__name__)
-
-
-def _decoded(data: bytes, where: str) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise BadSample(where, WANTED, f"bytes that are no text ({error.reason})") from error
 
 
 def _check_length(text: str, where: str) -> None:

@@ -1,18 +1,16 @@
 """Silence pydicom: its messages about a damaged file may quote any field, patient data included."""
 
 import logging
-import warnings
 from contextlib import ExitStack
 
-from modalities.common.reading.silence import Silence
+from modalities.common.reading.silence import Silence, quiet_warnings
 
 
 def _silence(undo: ExitStack) -> None:
     logger = logging.getLogger("pydicom")
     undo.callback(logger.setLevel, logger.level)
     logger.setLevel(logging.CRITICAL + 1)
-    undo.enter_context(warnings.catch_warnings())
-    warnings.simplefilter("ignore")
+    undo.enter_context(quiet_warnings)
 
 
 quiet_dicom = Silence(_silence)

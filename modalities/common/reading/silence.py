@@ -1,6 +1,7 @@
 """Silencing of a library during a block, in any thread."""
 
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
@@ -43,3 +44,15 @@ class Silence:
             self._inside -= 1
             if self._inside == 0:
                 self._undo.close()
+
+
+def _ignore_warnings(undo: ExitStack) -> None:
+    undo.enter_context(warnings.catch_warnings())
+    warnings.simplefilter("ignore")
+
+
+quiet_warnings = Silence(_ignore_warnings)
+"""Inside `with quiet_warnings:` no warning is shown.
+
+One for all libraries: two that overlap in threads would not restore the filters in the order in which they saved them.
+"""

@@ -15,7 +15,7 @@ from modalities.molecule.chem.fingerprint import parsed_counts
 from modalities.molecule.transform import PARSED, BinCounts, family_sizes
 
 MAGIC = b"mmalign counts 1\n"
-VERSION = 1
+VERSION = 2
 """Version; raised whenever the same molecule would have other counts."""
 
 

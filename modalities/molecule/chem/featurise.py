@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from rdkit import Chem
 from rdkit.Chem import rdCIPLabeler
 
+from modalities.molecule.chem.enhanced_stereo import relative_labels
 from modalities.molecule.chem.motifs import motifs
 from modalities.molecule.sample import (
     ATOM_FIELDS,
@@ -19,7 +20,7 @@ from modalities.molecule.sample import (
     buckets,
 )
 
-VERSION = 1
+VERSION = 2
 """Version; raised whenever the same molecule would have other features, so that caches are rebuilt."""
 
 CIP_EFFORT = 100_000
@@ -95,7 +96,8 @@ def graph_fields(
 def _labels(mol: Chem.Mol) -> tuple[list[int], list[int]]:
     """CIP labels of atoms and bonds by value (Hanson et al. 2018, doi 10.1021/acs.jcim.8b00324).
 
-    A centre that the rules cannot label within the limit has the last value.
+    A centre that the rules cannot label within the limit has the last value. For centres
+    whose absolute configuration is not known see `relative_labels`.
     """
     centres = [atom for atom in map(mol.GetAtomWithIdx, range(mol.GetNumAtoms())) if atom.GetChiralTag()]
     doubles = [bond for bond in map(mol.GetBondWithIdx, range(mol.GetNumBonds())) if bond.GetStereo() > _SPECIFIED]
@@ -110,8 +112,15 @@ def _labels(mol: Chem.Mol) -> tuple[list[int], list[int]]:
         named = True
     except RuntimeError:
         named = False
+    relative = relative_labels(mol, {atom.GetIdx(): _cip(atom) for atom in centres} if named else {})
     for things, values, names in ((centres, atoms, CHIRALITY), (doubles, bonds, BOND_STEREO)):
         for thing in things:
-            label = thing.GetProp("_CIPCode") if named and thing.HasProp("_CIPCode") else None
-            values[thing.GetIdx()] = names.index(label) if label in names else len(names)
+            label = _cip(thing) if named else ""
+            if things is centres:
+                label = relative.get(thing.GetIdx(), label)
+            values[thing.GetIdx()] = names.index(label) if label and label in names else len(names)
     return atoms, bonds
+
+
+def _cip(thing: Any) -> str:
+    return str(thing.GetProp("_CIPCode")) if thing.HasProp("_CIPCode") else ""

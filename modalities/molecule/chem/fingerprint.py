@@ -11,6 +11,7 @@ from rdkit import Chem
 from rdkit.Chem import Descriptors, rdFingerprintGenerator
 
 from mmalign.errors import BadSample
+from modalities.molecule.chem.enhanced_stereo import with_racemic_flag, without_relative_stereo
 from modalities.molecule.chem.rdkit_log import quiet
 from modalities.molecule.sample import ATOM_SIZES, BOND_SIZES, MOTIFS
 from modalities.molecule.transform import GROUPS, PARSED, BinCounts, Raw, family_sizes
@@ -166,7 +167,8 @@ def _parsed(smiles: str) -> Chem.Mol:
         mol = Chem.MolFromSmiles(smiles)
         if mol is None:
             raise BadSample(f"SMILES {smiles[:40]!r}", "one that rdkit reads", "one that it refuses")
-        return mol
+        # A fingerprint would take the configuration of enhanced stereo as absolute.
+        return without_relative_stereo(with_racemic_flag(mol, smiles)) if "|" in smiles else mol
 
 
 def _groups(mol: Chem.Mol) -> BinCounts:

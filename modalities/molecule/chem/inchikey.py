@@ -28,6 +28,7 @@ def inchikeys(smiles: Iterable[str]) -> list[str]:
     try:
         from rdkit import Chem
 
+        from modalities.molecule.chem.enhanced_stereo import with_racemic_flag, without_relative_stereo
         from modalities.molecule.chem.rdkit_log import quiet
     except ModuleNotFoundError as error:
         raise missing_extra(error.name or "rdkit", "molecule") from error
@@ -36,6 +37,8 @@ def inchikeys(smiles: Iterable[str]) -> list[str]:
         for text in smiles:
             if text not in _remembered:
                 mol = Chem.MolFromSmiles(text)
+                if mol is not None and "|" in text:  # InChI has no enhanced stereo: such centres are undefined
+                    mol = without_relative_stereo(with_racemic_flag(mol, text))
                 _remembered[text] = Chem.MolToInchiKey(mol) if mol is not None else ""  # type: ignore[no-untyped-call]
             keys.append(_remembered[text])
     return keys

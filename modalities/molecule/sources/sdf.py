@@ -8,6 +8,7 @@ from typing import Any
 
 from mmalign.data.sources.rows import Row, Table
 from mmalign.errors import UserError
+from modalities.molecule.chem.mol_text import block_of
 from modalities.molecule.sample import MAX_TEXT
 
 MAX_BYTES = 1 << 31
@@ -15,6 +16,9 @@ MAX_BYTES = 1 << 31
 
 MOLECULE, NAME, ID = "molecule", "name", "id"
 """Columns of every SDF: the MOL block, its title line, and, where titles are unique, the row's id."""
+
+RECORD_TEXTS = 40
+"""Maximum size of a record, its properties included, in units of `MAX_TEXT`."""
 
 _PROPERTY = re.compile(r"^>[^<\n]*<([^>\n]+)>.*$", re.MULTILINE)
 
@@ -65,7 +69,7 @@ def _records(path: Path) -> Iterator[tuple[int, bytes]]:
             if text.startswith(b"$$$$"):
                 yield start, bytes(record)
                 record, start = bytearray(), line + 1
-            elif len(record) <= MAX_TEXT:  # of a longer one, only that it is too long is kept
+            elif len(record) <= RECORD_TEXTS * MAX_TEXT:  # of a longer one, only that it is too long is kept
                 record += text
             line += text.endswith(b"\n")
     if record.strip():
@@ -74,13 +78,13 @@ def _records(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _row(path: Path, line: int, data: bytes) -> Row:
     where = f"{path.name}:{line}"
-    if len(data) > MAX_TEXT:
-        return Row(where, {}, f"expected a molecule of at most {MAX_TEXT} bytes, got more")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("latin-1")  # older programs write names and comments in it
     text = text.replace("\r\n", "\n")
+    if len(data) > RECORD_TEXTS * MAX_TEXT or len(block_of(text)) > MAX_TEXT:
+        return Row(where, {}, f"expected a molecule of at most {MAX_TEXT} bytes, got more")
     block, _, rest = text.partition("M  END")
     if not rest and "M  END" not in text:
         return Row(where, {}, "expected a MOL block that ends in `M  END`, got none")

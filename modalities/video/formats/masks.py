@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from mmalign.errors import BadSample
 from modalities.common.reading.local_file import demand_file
 from modalities.common.reading.npy import archive_arrays
+from modalities.common.reading.picture_log import quiet_pictures
+from modalities.common.reading.png import check_png
 from modalities.video.bounds import bounded, sampled
 from modalities.video.formats import label_video
 from modalities.video.formats.arrays import MAX_BYTES, make_tracks
@@ -111,7 +113,9 @@ def _palettes(files: list[Path]) -> list[NDArray[np.uint8]]:
     for file in sampled_files:
         demand_file(file, "a PNG with a palette", most=1 << 26)
         try:
-            with Image.open(file, formats=("PNG",)) as image:
+            with file.open("rb") as stream, quiet_pictures:
+                check_png(stream, file)
+                image = Image.open(stream, formats=("PNG",))
                 if image.mode not in ("P", "L", "1") or image.width * image.height > 1 << 25:
                     raise BadSample(file, "ids as palette indices or grey levels", f"colours ({image.mode})")
                 labels.append(np.asarray(image, dtype=np.uint8))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
+from modalities.common.reading.picture_log import quiet_pictures
 from modalities.image.read import MAX_PIXELS, read_image
 from modalities.video.bounds import bounded, sampled
 from modalities.video.clock import regular
@@ -48,7 +49,7 @@ def from_animation(data: bytes, source: str) -> Clip:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data), formats=("GIF", "WEBP")) as image:
+        with quiet_pictures, Image.open(io.BytesIO(data), formats=("GIF", "WEBP")) as image:
             return _animation(image, source)
     except BadSample:
         raise

@@ -12,6 +12,8 @@ import pytest
 
 from mmalign.errors import BadSample
 from modalities.molecule import MODALITY
+from modalities.molecule.chem.fingerprint import parsed_counts
+from modalities.molecule.chem.inchikey import inchikeys
 from modalities.molecule.sample import ATOM_FIELDS, ATOM_SIZES, BOND_FIELDS, BOND_SIZES, MAX_ATOMS, MAX_TEXT, Molecule
 
 Chem = pytest.importorskip("rdkit.Chem")
@@ -76,7 +78,7 @@ def test_no_input_gives_an_empty_graph(tmp_path: Path) -> None:
     with pytest.raises(BadSample, match="a folder"):
         MODALITY.read(tmp_path)
     os.mkfifo(tmp_path / "pipe.mol")
-    with pytest.raises(BadSample, match="no such file"):
+    with pytest.raises(BadSample, match="a device or pipe"):
         MODALITY.read(tmp_path / "pipe.mol")
 
 
@@ -206,3 +208,107 @@ def test_slow_stereo_assignment_gives_an_unlabelled_centre(monkeypatch: pytest.M
     molecule = MODALITY.read("C[C@H](O)CC/C=C/C")
     assert 5 in field(molecule, "chirality")
     assert 9 in field(molecule, "stereo")
+
+
+def same(first: str, second: str) -> bool:
+    one, two = MODALITY.read(first), MODALITY.read(second)
+    return all(np.array_equal(getattr(one, name), getattr(two, name)) for name in ("atoms", "bonds", "ends"))
+
+
+@pytest.mark.parametrize("group", ["&1:1", "o1:1", "r", "r:1", "&1:1,r"])
+def test_mirror_images_of_a_relative_group_are_equal(group: str) -> None:
+    left, right, pure = f"C[C@H](F)Cl |{group}|", f"C[C@@H](F)Cl |{group}|", "C[C@H](F)Cl"
+    assert same(left, right)
+    assert not same(left, pure)
+    assert not same(left, "CC(F)Cl")
+
+
+@pytest.mark.parametrize("group", ["&1:1,3", "o1:1,3", "r"])
+def test_diastereomers_of_a_relative_group_differ(group: str) -> None:
+    smiles = [f"C[C@{a}H](F)[C@{b}H](Cl)Br |{group}|" for a in ("", "@") for b in ("", "@")]
+    assert same(smiles[0], smiles[3])
+    assert same(smiles[1], smiles[2])
+    assert not same(smiles[0], smiles[1])
+    two_groups = [text.replace(f"|{group}|", "|&1:1,&2:3|") for text in smiles]
+    assert all(same(two_groups[0], text) for text in two_groups)
+
+
+def test_an_absolute_group_is_the_molecule_itself() -> None:
+    assert same("C[C@H](F)Cl |a:1|", "C[C@H](F)Cl")
+    assert same("C[C@H](F)Cl |$;a,r,b;;$|", "C[C@H](F)Cl")  # a label that is called r
+
+
+@pytest.mark.parametrize("word", ["STERAC1", "STEREL1"])
+def test_enhanced_stereo_of_a_v3000_block(word: str) -> None:
+    blocks = [
+        Chem.MolToV3KMolBlock(Chem.MolFromSmiles(smiles)).replace("STERAC1", word)
+        for smiles in ("C[C@H](F)Cl |&1:1|", "C[C@@H](F)Cl |&1:1|")
+    ]
+    assert word in blocks[0]
+    assert same(*blocks)
+    assert not same(blocks[0], Chem.MolToV3KMolBlock(Chem.MolFromSmiles("C[C@H](F)Cl")))
+    assert "|" in MODALITY.read(blocks[0]).smiles
+    assert not same(Chem.MolToV3KMolBlock(Chem.MolFromSmiles("C[C@H](F)Cl |&1:1|")), "C[C@H](F)Cl")
+
+
+def test_relative_labels_do_not_depend_on_the_order_of_the_atoms() -> None:
+    """Also of groups with equivalent atoms: tartaric acid as a racemate, and its meso form."""
+    rng = np.random.default_rng(0)
+    for text in (
+        "OC(=O)[C@H](O)[C@@H](O)C(O)=O |&1:3,5|", "OC(=O)[C@H](O)[C@H](O)C(O)=O |&1:3,5|",
+        "C[C@H](F)[C@H](Cl)[C@@H](Br)I |&1:1,3,5|", "C[C@H]1CC[C@@H](C)CC1 |o1:1,4|",
+    ):  # fmt: skip
+        mol = Chem.MolFromSmiles(text)
+        atoms = sorted(map(tuple, MODALITY.read(mol).atoms.tolist()))
+        for _ in range(5):
+            turned = Chem.RenumberAtoms(mol, rng.permutation(mol.GetNumAtoms()).tolist())
+            assert sorted(map(tuple, MODALITY.read(turned).atoms.tolist())) == atoms
+
+
+def test_fingerprints_and_keys_of_mirror_images_are_equal() -> None:
+    left, right, pure = "C[C@H](F)Cl |&1:1|", "C[C@@H](F)Cl |&1:1|", "C[C@H](F)Cl"
+    counts = [parsed_counts(text, 2048, ["morgan"])["morgan"] for text in (left, right, pure)]
+    assert counts[0][0].tolist() == counts[1][0].tolist() != counts[2][0].tolist()
+    keys = inchikeys([left, right, pure])
+    assert keys[0] == keys[1] != keys[2]
+
+
+BLOCK = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO"))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        (BLOCK + ">  <NAME>\nWei\xdf\n\n$$$$\n").encode("latin-1"),
+        ("Wei\xdf" + BLOCK).encode("latin-1"),
+        (BLOCK + ">  <P>\n" + "1 2\n" * 40_000).encode(),
+        ("\ufeff" + BLOCK).encode(),
+        BLOCK.replace("\n", "\r\n").encode(),
+        (BLOCK + ">  <PRICE>\n5 $$$$ or more\n\n$$$$\n").encode(),
+    ],
+)
+def test_what_follows_the_block_does_not_matter(record: bytes, tmp_path: Path) -> None:
+    (tmp_path / "one.sdf").write_bytes(record)
+    sources = [record, tmp_path / "one.sdf"]
+    for source in sources:
+        assert MODALITY.read(source) == MODALITY.read(BLOCK)
+    with pytest.raises(BadSample, match="several"):
+        MODALITY.read(record + b"\n$$$$\n" + BLOCK.encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (BLOCK.split("M  END")[0], "without the line M  END"),
+        (BLOCK.replace("M  END", "\nM  END"), "line 10, which is no property: ''"),
+        (BLOCK.replace(" C ", " ", 1).replace("0.0000", "x", 3), "line 5, which is no atom"),
+        (BLOCK.replace("  1  2  1  0", "  a  2  1  0"), "line 8, which is no bond"),
+        (BLOCK.replace("V2000", "V3000"), "a V3000 block that it refuses"),
+        ("a\nb\nc\nd\ne\n", "fourth line is no counts line: 'd'"),
+        ("a\nb\n", "fourth line is no counts line"),
+    ],
+)
+def test_a_damaged_block_is_described(text: str, words: str) -> None:
+    with pytest.raises(BadSample) as caught:
+        MODALITY.read(text)
+    assert words in str(caught.value)

@@ -117,3 +117,11 @@ def test_cells_that_name_files_are_files_of_the_source(vendor: Path, tmp_path: P
     before = data.fingerprint()
     (tmp_path / "mols" / "one.sdf").write_text(vendor.read_text().split("$$$$\n")[1])
     assert opened(table, files=str(tmp_path / "mols"), max_rejected=0.5).fingerprint() != before
+
+
+def test_long_properties_do_not_count_as_the_molecule(vendor: Path) -> None:
+    with vendor.open("a") as file:
+        file.write(Chem.MolToMolBlock(Chem.MolFromSmiles("CCN")) + ">  <SPECTRUM>\n" + "1 2\n" * 40_000 + "\n$$$$\n")
+    last = list(read_table(vendor).rows(["molecule", "SPECTRUM"]))[-1]
+    assert not last.problem
+    assert MODALITY.read(last.cells["molecule"]) == MODALITY.read(Chem.MolFromSmiles("CCN"))
