@@ -38,7 +38,8 @@ def know_deep_tiffs() -> None:
     """Add the deep grey kinds that Pillow's table of TIFFs lacks; its own entries stay as they are."""
     for (order, sample_format, bits), modes in _KINDS.items():
         for photometric in (0, 1):
-            TiffImagePlugin.OPEN_INFO.setdefault((order, photometric, sample_format, 1, (bits,), ()), modes)
+            key: Any = (order, photometric, sample_format, 1, (bits,), ())
+            TiffImagePlugin.OPEN_INFO.setdefault(key, modes)
 
 
 @dataclass(frozen=True)
