@@ -140,8 +140,8 @@ class PointCloudTransform(Transform):
         order = np.lexsort(np.concatenate(list(cloud.values()), axis=1).T)
         points = cloud["points"][order].astype(np.float64)
         points -= points.mean(0)
-        radius = float(np.linalg.norm(points, axis=1).max())
-        points *= METRES[s.units] if s.scale == "metres" else 1 / max(radius, 1e-12)
+        radius = float(np.linalg.norm(points, axis=1).max()) or 1.0
+        points *= METRES[s.units] if s.scale == "metres" else 1 / radius
         kept = np.random.default_rng(0).permutation(len(order))[: s.pool]
         cloud = {name: values[order[kept]] for name, values in cloud.items()}
         cloud["points"] = points[kept].astype(np.float32)

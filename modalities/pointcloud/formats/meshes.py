@@ -1,6 +1,7 @@
 """OFF, OBJ, glTF, PLY and STL through trimesh: bytes -> `Geometry`. Files that these name are never opened."""
 
 import io
+import re
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from modalities.pointcloud.formats.limits import MAX_TEXT_BYTES, check_rows
 from modalities.pointcloud.formats.ply_header import check_ply
 from modalities.pointcloud.sample import Geometry
 
+ZERO_CORNER = re.compile(rb"^[ \t]*f[ \t](?:.*[ \t])?0(?=[/ \t\r]|$)", re.MULTILINE)
+"""A face of an OBJ file with the vertex 0, which does not exist."""
+
 
 def parse_off(data: bytes, name: str) -> Geometry:
     """OFF, with the counts on the first or on the second line; the colours of COFF are not read."""
@@ -21,6 +25,8 @@ def parse_off(data: bytes, name: str) -> Geometry:
 
 def parse_obj(data: bytes, name: str) -> Geometry:
     """Wavefront OBJ; colours behind the coordinates of a vertex are read, materials are not."""
+    if ZERO_CORNER.search(data, 0, MAX_TEXT_BYTES):  # the parser would take the last vertex
+        raise BadSample(name, "vertices counted from 1 in the faces of an OBJ file", "a face with vertex 0")
     return _joined(_load(_short(data, name), "obj", name), name)
 
 

@@ -4,6 +4,7 @@ import builtins
 import io
 import json
 import struct
+import time
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -15,7 +16,10 @@ import numpy as np
 import pytest
 import trimesh
 
+import mmalign
 from mmalign.errors import BadSample
+from modalities.pointcloud import read
+from modalities.pointcloud.formats import meshes
 from modalities.pointcloud.read import read_pointcloud
 from modalities.pointcloud.sample import SURFACE_POINTS
 
@@ -107,6 +111,8 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "complex numbers": (np.ones((50, 3), complex), "x y z"),
     "degenerate faces": (b"v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\nf 1 1 1\n", "a triangle has an area"),
     "no such corner": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", "OBJ"),
+    "a corner 0 in OBJ": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\nf 1/1 0/1 2/1\n", "a face with vertex 0"),
+    "a last corner 0 in OBJ": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\r\nf 1 2 0\r\n", "a face with vertex 0"),
     "a negative corner": ({"points": TRIANGLE, "faces": [[0, 1, -1]]}, "corners among 3"),
     "faces of floats": ({"points": TRIANGLE, "faces": [[0.0, 1, 2]]}, "triangles as 3 indices"),
     "OFF that lies": (b"OFF\n4000000000 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n", "damaged"),
@@ -223,6 +229,35 @@ def test_a_zip_of_meshes_is_no_npz() -> None:
         archive.writestr("a.obj", MESHES["obj"])
     with pytest.raises(BadSample, match="an array named points"):
         read_pointcloud(stream.getvalue())
+
+
+def test_an_obj_with_zeros_elsewhere_is_read() -> None:
+    assert len(read_pointcloud(b"v 0 0 0\nv 10 0 0\nv 0 10 0\nf 1/10/20 2/30/40 3/5/60\ng f 0 1\n")) == SURFACE_POINTS
+
+
+def test_an_obj_of_one_long_line_is_searched_in_linear_time() -> None:
+    line = b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf " + b"10 " * 1_000_000
+    start = time.process_time()
+    assert not meshes.ZERO_CORNER.search(line)
+    assert time.process_time() - start < 2
+
+
+def test_check_lists_hostile_members_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read, "MAX_BYTES", 1 << 16)
+    with zipfile.ZipFile(tmp_path / "files.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("box.obj", MESHES["obj"])
+        archive.writestr("bomb.xyz", b"0 0 0\n" * 20_000)
+        archive.writestr("lie.ply", ply("ascii", 900, b"0 0 0\n"))
+    table = tmp_path / "table.csv"
+    table.write_text("mesh\nbox.obj\nbomb.xyz\nlie.ply\nnone.obj\n../out.obj\n")
+    columns = {"pointcloud": "mesh"}
+    config = mmalign.DataConfig(
+        "manifest", str(table), files=str(tmp_path / "files.zip"), columns=columns, max_rejected=1.0, validation=0.0
+    )
+    report = mmalign.check(config)
+    assert report.kinds == {"bad sample": 3, "missing file": 1}
+    for words in ("at most 65536 bytes", "900 rows of data", "climbs out"):
+        assert words in str(report.problems)
 
 
 def test_a_large_mesh_is_bounded() -> None:

@@ -62,6 +62,12 @@ def test_position_and_size_are_taken_out() -> None:
     np.testing.assert_allclose(transform().item(other)["points"], item["points"], atol=2e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1e9])
+def test_very_small_and_very_large_clouds_have_the_unit_radius(scale: float) -> None:
+    points = transform(points=3000, pool=3000).item(PointCloud((cloud().points * scale).astype(np.float32)))["points"]
+    assert np.linalg.norm(points, axis=1).max() == pytest.approx(1, abs=1e-5)
+
+
 def test_true_size_needs_units_and_keeps_metres() -> None:
     sample = cloud()
     with pytest.raises(UserError, match="needs the units"):
