@@ -26,11 +26,19 @@ def few(monkeypatch: pytest.MonkeyPatch, strongest: int, spare: int = 10) -> Non
     monkeypatch.setattr(made, "_SPARE", spare)
 
 
+def array(vectors: Any, rank: int) -> np.ndarray:
+    """Right singular vectors, `(f, rank)`, also where they are computed by blocks."""
+    return np.asarray(vectors @ np.eye(rank))
+
+
+@pytest.mark.parametrize("block", [made.BLOCK, 100])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(30, 50), (50, 30)])
-def test_all_directions(kind: str, shape: tuple[int, int]) -> None:
+def test_all_directions(kind: str, shape: tuple[int, int], block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(made, "BLOCK", block)
     rows = decaying(*shape)
     u, s, v = directions(KINDS[kind](rows), 0)
+    v = array(v, len(s))
     np.testing.assert_allclose(np.sort(s), np.sort(1 / np.arange(1, 31)), rtol=1e-6)
     np.testing.assert_allclose(u * s @ v.T, rows, atol=1e-10)
     for vectors in (u, v):
@@ -41,8 +49,8 @@ def test_a_direction_that_no_row_has_is_none() -> None:
     rows = decaying(30, 50)
     rows[20:] = rows[:10]
     for some in (rows, rows.T):
-        assert [len(values.T) for values in directions(some, 0)] == [20, 20, 20]
-        assert len(directions(some, 0)[1]) == 20
+        u, s, v = directions(some, 0)
+        assert (u.shape[1], len(s), array(v, 20).shape[1]) == (20, 20, 20)
 
 
 @pytest.mark.parametrize("kind", KINDS)
