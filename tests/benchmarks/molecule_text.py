@@ -34,6 +34,15 @@ ROWS: dict[str, tuple[str, list[str]]] = {
         [*FROM_NOTHING, "--model.towers.molecule.encoder=hierarchical", "--model.towers.molecule.args={width: 256}",
          "--data.batch_size=256", "--trainer.max_epochs=15"],
     ),
+    **{
+        f"PyG {model} alone, random start": (
+            CLIP,
+            [*FROM_NOTHING, "--model.towers.molecule.encoder=pyg",
+             f"--model.towers.molecule.args={{model: {model}, width: 256, depth: 4}}",
+             "--data.batch_size=256", "--trainer.max_epochs=15"],
+        )
+        for model in ("GIN", "GAT", "PNA")
+    },
     "clip + motifs": (CLIP, [*GRAPH, "--data.batch_size=128", "--trainer.max_epochs=6"]),
     "clip + hard negatives": (CLIP, ["--data.hard_negatives=molecule", "--data.batch_size=256"]),
     "orma": ("molecule-text/orma", []),
