@@ -18,6 +18,7 @@ from modalities.molecule.encoders.fingerprint_linear import FingerprintLinear
 from modalities.molecule.encoders.gine import Gine
 from modalities.molecule.encoders.hierarchical import Hierarchical
 from modalities.molecule.encoders.pyg import PygMolecule
+from modalities.molecule.graph_data import smiles_of
 from modalities.molecule.sample import Molecule
 from modalities.molecule.transform import COUNTED, MoleculeSettings, MoleculeTransform
 
@@ -46,8 +47,8 @@ class MoleculeModality(Modality):
     }
 
     def read(self, source: Any) -> Molecule:
-        """Read, see `read_molecule`."""
-        sample: Molecule = source if isinstance(source, Molecule) else _reading().read_molecule(source)
+        """Read, see `read_molecule`; a `Data` of PyTorch Geometric by its `smiles`."""
+        sample: Molecule = source if isinstance(source, Molecule) else _reading().read_molecule(smiles_of(source))
         return sample
 
     def read_many(

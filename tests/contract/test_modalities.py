@@ -42,6 +42,7 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     ("molecule", "hierarchical"): {"width": 16, "depth": 2, "atom_depth": 1},
     ("molecule", "pyg"): {"model": "GAT", "width": 16, "depth": 2, "args": {"heads": 2}},
     ("molecule", "fingerprints"): {"width": 16, "graph": 1, "fingerprint": 2048},
+    ("graph", "pyg"): {"model": "PNA", "width": 16, "depth": 2},
     ("ecg", "resnet"): {"width": 8, "depths": [1, 1, 1], "beats": True},
     ("ecg", "patches"): {"width": 16, "depth": 2, "heads": 2, "patch": 64, "pool": "attention", "beats": True},
     ("ecg", "features"): {"width": 16},
@@ -70,6 +71,7 @@ LIVELY: dict[str, dict[str, Any]] = {  # all that training may change about a sa
     "text": {"word_dropout": 0.3},
     "vector": {"noise": 0.1},
     "molecule": {"atom_dropout": 0.3},
+    "graph": {"node_dropout": 0.3},
     "ecg": {"lead_dropout": 0.3, "noise": 0.1, "scaling": 0.2},
     "pointcloud": {
         "points": 64,

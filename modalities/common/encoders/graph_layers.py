@@ -9,6 +9,9 @@ from torch.nn import functional as F
 from mmalign.types import Inputs, Tokens
 from modalities.common.encoders.embedding_bags import bag_sums
 
+TYPICAL = 32
+"""Sums over a graph are divided by this number of nodes, to have the scale of a mean."""
+
 
 def add_by(values: Tensor, index: Tensor, size: int) -> Tensor:
     """Sum the rows that share an index, `(rows, width)` and `(rows,)` -> `(size, width)`; half precision is raised.

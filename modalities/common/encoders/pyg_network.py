@@ -221,7 +221,7 @@ def pyg() -> ModuleType:
             warnings.simplefilter("ignore")  # of torch's deprecated functions
             networks = import_module("torch_geometric.nn")
     except ModuleNotFoundError as error:
-        raise missing_extra(error.name or "torch_geometric", "molecule") from error
+        raise missing_extra(error.name or "torch_geometric", "graph") from error
     return networks
 
 

@@ -5,12 +5,18 @@ from torch import Tensor, nn
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs
-from modalities.common.encoders.graph_layers import FieldTable, Neighbours, Readout, add_by, mean_by, padded, perceptron
+from modalities.common.encoders.graph_layers import (
+    TYPICAL,
+    FieldTable,
+    Neighbours,
+    Readout,
+    add_by,
+    mean_by,
+    padded,
+    perceptron,
+)
 from modalities.molecule.sample import ATOM_SIZES, BOND_SIZES
 from modalities.molecule.transform import MoleculeTransform
-
-TYPICAL = 32
-"""Sums over a molecule are divided by this number of atoms, to have the scale of a mean."""
 
 
 class GineLayer(nn.Module):

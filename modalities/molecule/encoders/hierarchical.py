@@ -5,8 +5,17 @@ from torch import Tensor, nn
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs
-from modalities.common.encoders.graph_layers import FieldTable, Neighbours, Readout, add_by, mean_by, padded, perceptron
-from modalities.molecule.encoders.gine import TYPICAL, GineLayer
+from modalities.common.encoders.graph_layers import (
+    TYPICAL,
+    FieldTable,
+    Neighbours,
+    Readout,
+    add_by,
+    mean_by,
+    padded,
+    perceptron,
+)
+from modalities.molecule.encoders.gine import GineLayer
 from modalities.molecule.sample import ATOM_SIZES, BOND_SIZES, MOTIFS
 from modalities.molecule.transform import MoleculeTransform
 

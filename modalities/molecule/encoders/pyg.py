@@ -7,9 +7,8 @@ from torch import nn
 
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs
-from modalities.common.encoders.graph_layers import FieldTable, Readout, add_by, mean_by, padded
+from modalities.common.encoders.graph_layers import TYPICAL, FieldTable, Readout, add_by, mean_by, padded
 from modalities.common.encoders.pyg_network import PygNetwork
-from modalities.molecule.encoders.gine import TYPICAL
 from modalities.molecule.sample import ATOM_SIZES, BOND_SIZES
 from modalities.molecule.transform import MoleculeTransform
 
