@@ -15,6 +15,7 @@ from mmalign.evaluation.prompts.class_prompts import Prompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.evaluation.settings import prompt_towers
 from mmalign.model import Aligner
+from mmalign.printable import printable
 from mmalign.safe_writing import replaced
 from mmalign.selection import model_of, pair_of
 from mmalign.types import Inputs
@@ -76,11 +77,11 @@ class Classification:
         table = Table("sample", "class", "probability", title=f"the first of {len(self.samples)} samples")
         for row, _ in zip(self.rows(), range(most), strict=False):
             shown = (row["problem"], "") if row["problem"] else (row["prediction"], f"{row['probability']:.3f}")
-            table.add_row(Text(row["sample"]), *map(Text, shown))
+            table.add_row(*(Text(printable(cell)) for cell in (row["sample"], *shown)))
         counts = Table("class", "samples")
         predictions = self.predictions
         for name in self.classes:
-            counts.add_row(Text(name), str(predictions.count(name)))
+            counts.add_row(Text(printable(name)), str(predictions.count(name)))
         if self.problems:
             counts.add_row("cannot be read", str(len(self.problems)))
         Console().print(table, counts)

@@ -1,8 +1,13 @@
 """The errors for users: each states what was expected, what was found, and what to do."""
 
+from mmalign.printable import printable
+
 
 class UserError(ValueError):
     """An error that the user can correct: a flag, a file, a name. The CLI prints it as one line, exit code 2."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class BadSample(ValueError):
@@ -16,7 +21,7 @@ class BadSample(ValueError):
 
     def __init__(self, source: object, expected: str, came: str) -> None:
         self.source, self.expected, self.came = str(source), expected, came
-        super().__init__(f"{self.source}: expected {expected}, got {came}")
+        super().__init__(printable(f"{self.source}: expected {expected}, got {came}"))
 
     def __reduce__(self) -> tuple[type["BadSample"], tuple[str, str, str]]:
         """Pickle all arguments: by default the constructor would get the message only."""

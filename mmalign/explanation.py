@@ -19,6 +19,7 @@ from mmalign.objectives.functional.token_correspondence import code_shares
 from mmalign.objectives.parts.correspondence import Coded
 from mmalign.pictures import save
 from mmalign.pictures.correspondence import MAX_WORDS, Attribution, Numbers, attributions, correspondence_figure
+from mmalign.printable import printable
 from mmalign.selection import model_of, pair_of
 from mmalign.types import Embedding, Tokens
 
@@ -98,7 +99,12 @@ class Explanation:
         for one in self.attributions:
             order = np.argsort(-one.weights, kind="stable")[:3]
             units = [f"{self.drawn.units.labels[i]} {one.weights[i]:.0%}" for i in order if one.weights[i] > 0]
-            table.add_row(Text(one.word[:60]), f"{one.mass:.1%}", Text(", ".join(units)), f"{one.information:.4f}")
+            table.add_row(
+                Text(printable(one.word[:60])),
+                f"{one.mass:.1%}",
+                Text(printable(", ".join(units))),
+                f"{one.information:.4f}",
+            )
         Console().print(table)
 
 

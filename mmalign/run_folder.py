@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mmalign import bundle
 from mmalign.configuration.arguments import Argument
 from mmalign.configuration.keys import Section, check_configuration
 from mmalign.data.config import DataConfig
 from mmalign.errors import UserError
+from mmalign.safe_yaml import read_yaml
 from mmalign.version import __version__
 
 
@@ -35,8 +34,8 @@ def data_settings(run: Path) -> dict[str, Any] | None:
     """
     file = run / "config.yaml"
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):
+        config = read_yaml(file, str(file))
+    except UserError:
         return None
     if not isinstance(config, Mapping) or not isinstance(config.get("data"), Mapping):
         return None

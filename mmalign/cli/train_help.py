@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import yaml
-
 from mmalign import recipes
 from mmalign.cli.help import flatten, show_help
 from mmalign.configuration.arguments import Argument, arguments_of
 from mmalign.data.config import DataConfig
+from mmalign.safe_yaml import read_yaml
 from mmalign.training.build import ModelConfig
 from mmalign.training.run_config import RunConfig
 
@@ -42,7 +41,7 @@ def show_train_help(recipe: str, *, whole: bool) -> None:
         recipe: Name or path of the recipe.
         whole: Print every flag, those of Lightning's trainer included, with whole descriptions.
     """
-    content = yaml.safe_load(recipes.find(recipe).read_text(encoding="utf-8"))
+    content = read_yaml(recipes.find(recipe), f"recipe {recipe}")
     run = [*arguments_of(RunConfig).values(), SEED, PRINT_CONFIG]
     data = [one for name, one in arguments_of(DataConfig).items() if whole or name in DATA]
     trainer = TRAINER

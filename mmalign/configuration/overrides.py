@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jsonargparse
-import yaml
 
 from mmalign.configuration.arguments import Argument
 from mmalign.configuration.keys import OpenKeys, check_configuration, merge
 from mmalign.errors import UserError
+from mmalign.safe_yaml import parse_yaml
 
 OPEN_DICTS = ("args", "transform", "options", "encoder_args")
 """Keys whose value is a free dictionary, filled by the registered thing that they configure."""
@@ -70,8 +70,8 @@ def check_flags(
 
 def _value(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return parse_yaml(text, "the command line")
+    except UserError:
         return text
 
 
@@ -116,7 +116,7 @@ def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:
                 raise UserError(f"{key} needs a value")
             value = rest.pop(0)
         top = ".".join(path[: cut + 1])
-        parsed = yaml.safe_load(value)
+        parsed = parse_yaml(value, key)
         if cut == len(path) - 1:  # the whole dictionary
             if not isinstance(parsed, dict | None):
                 raise UserError(f"{key}: expected a dictionary such as '{{size: 32}}', got {value!r}")

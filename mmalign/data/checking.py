@@ -18,6 +18,7 @@ from mmalign.data.dataset import Dataset
 from mmalign.data.files.folder import content_sha256
 from mmalign.data.sources.base import Record, Rejected
 from mmalign.modality import Modality
+from mmalign.printable import printable
 
 _SHOWN = 20
 _EXAMPLES = 5
@@ -90,14 +91,14 @@ class CheckReport:
         for name, counts in (("towers", self.towers), ("splits", self.splits), ("labels", self.labels)):
             shown = ", ".join(f"{key} {count}" for key, count in list(counts.items())[:_SHOWN])
             more = f" ... {len(counts)} in all" if len(counts) > _SHOWN else ""
-            table.add_row(name, escape(shown + more) or "none")
+            table.add_row(name, escape(printable(shown + more)) or "none")
         if self.groups:
             table.add_row("groups", str(self.groups))
         for name, groups in (("equal content", self.duplicates), ("in two splits", self.leakage)):
             for shared in groups:
                 what = " (sentences may be equal)" if shared.value_is_sample else ""
                 line = f"{shared.of}{what}: {shared.contents} in {shared.rows} rows, e.g. {shared.examples[0]}"
-                table.add_row(name, escape(line))
+                table.add_row(name, escape(printable(line)))
         if self.sheet:
             table.add_row("sheet", escape(self.sheet))
         console.print(table)

@@ -14,6 +14,7 @@ from mmalign.modality import Modality
 from mmalign.model import Aligner
 from mmalign.objectives.parts.shared_space import emergent_note
 from mmalign.pictures import retrieval_grid, save
+from mmalign.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,13 +70,13 @@ class SearchResult:
             print(f"score: {emergent_note(path)}")
         console = Console()
         for query, hits in zip(self.queries, self.hits, strict=True):
-            table = Table(title=Text(str(query)), title_justify="left")
+            table = Table(title=Text(printable(query)), title_justify="left")
             columns = ["rank", "score", "id", *(["value"] if any(hit.value for hit in hits) else [])]
             for name in columns:
                 table.add_column(name, justify="right" if name in ("rank", "score") else "left")
             for rank, hit in enumerate(hits, start=1):
                 # Text, not markup: a caption may contain brackets.
-                cells = str(rank), f"{hit.score:.4f}", Text(hit.id), Text(hit.value or "")
+                cells = str(rank), f"{hit.score:.4f}", Text(printable(hit.id)), Text(printable(hit.value or ""))
                 table.add_row(*cells[: len(columns)])
             console.print(table)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import yaml
 from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateFinder, ModelCheckpoint
@@ -23,6 +22,7 @@ from mmalign.configuration.overrides import parse as parse_flags
 from mmalign.data.config import DataConfig
 from mmalign.errors import UserError
 from mmalign.registry import missing_extra, nearest
+from mmalign.safe_yaml import read_yaml
 from mmalign.training.best import MonitoredValue, best_callbacks
 from mmalign.training.build import ModelConfig
 from mmalign.training.callbacks import EpochLines, ExactResume
@@ -235,10 +235,7 @@ def recipe_keys() -> dict[str, Argument]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected YAML, got {error}") from error
+    value = read_yaml(path, str(path))
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a recipe with the keys model, data and trainer, got {type(value).__name__}")
     return value

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmalign.errors import BadSample
+from mmalign.printable import printable
 from modalities.common.reading.any_source import beginning, read_any
 from modalities.common.reading.local_file import demand_file
 from modalities.ecg.formats.lead_checks import find_faults
@@ -135,7 +136,7 @@ def _finish(channels: Channels, name: str, strict: bool) -> Ecg:
     if faults:
         if strict:
             raise BadSample(name, "a recording without faults", "; ".join(faults))
-        log.warning("%s: %s", name, "; ".join(faults))
+        log.warning("%s", printable(f"{name}: {'; '.join(faults)}"))
     return Ecg(signal.astype(np.float32), rate, leads, valid, tuple(faults))
 
 

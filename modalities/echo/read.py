@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mmalign.errors import BadSample
+from mmalign.printable import printable
 from modalities.common.reading.any_source import beginning, read_any
 from modalities.common.reading.local_file import demand_file
 from modalities.common.reading.video_file import CONTAINERS, HEAD, container
@@ -43,7 +44,7 @@ def read_echo(source: Any, *, strict: bool = False) -> Echo:
     if echo.faults and strict:
         raise BadSample(name, "a clip without faults", "; ".join(echo.faults))
     if echo.faults and echo is not source:
-        log.warning("%s: %s", name, "; ".join(echo.faults))
+        log.warning("%s", printable(f"{name}: {'; '.join(echo.faults)}"))
     return echo
 
 

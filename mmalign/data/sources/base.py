@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from mmalign.printable import printable
+
 RejectionKind = Literal["bad row", "missing value", "missing file", "bad sample"]
 
 RESERVED = ("id", "group", "label", "split")
@@ -76,7 +78,8 @@ class Rejected:
     kind: RejectionKind = "bad row"
 
     def __str__(self) -> str:
-        return " ".join(part for part in (self.location, self.tower, self.file) if part) + f": {self.reason}"
+        where = " ".join(part for part in (self.location, self.tower, self.file) if part)
+        return printable(f"{where}: {self.reason}")
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mmalign.errors import UserError
 from mmalign.registry import nearest
+from mmalign.safe_yaml import read_yaml
 
-MAX_BYTES = 2**20
 OTHER = "other"
 """Name of the class of all labels that are not among the classes, with `--other class`."""
 
@@ -55,7 +53,7 @@ class Prompts:
         Raises:
             UserError: the file is missing, larger than 1 MiB, not YAML, or does not hold these two keys.
         """
-        content = read_yaml(path, "the keys templates and classes")
+        content = read_prompts(path, "the keys templates and classes")
         for key in content:
             if key not in ("templates", "classes"):
                 raise UserError(f"prompts {path}: unknown key {key!r}{nearest(str(key), ('templates', 'classes'))}")
@@ -101,23 +99,13 @@ class Prompts:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def read_yaml(path: Path | str, wanted: str) -> dict[Any, Any]:
+def read_prompts(path: Path | str, wanted: str) -> dict[Any, Any]:
     """The mapping in a prompts file; `wanted` describes it in messages.
 
     Raises:
         UserError: the file is missing, larger than 1 MiB, not YAML, or holds something else.
     """
-    try:
-        with Path(path).expanduser().open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"prompts {path}: cannot be read ({error.strerror})") from error
-    if len(raw) > MAX_BYTES:
-        raise UserError(f"prompts {path}: expected at most {MAX_BYTES} bytes, got more")
-    try:
-        content = yaml.safe_load(raw)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise UserError(f"prompts {path}: not a YAML file ({' '.join(str(error).split())[:200]})") from error
+    content = read_yaml(path, f"prompts {path}")
     if not isinstance(content, dict):
         raise UserError(f"prompts {path}: expected {wanted}, got a {type(content).__name__}")
     return content

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmalign.errors import UserError
-from mmalign.evaluation.prompts.class_prompts import read_yaml
+from mmalign.evaluation.prompts.class_prompts import read_prompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.registry import nearest
 
@@ -62,7 +62,7 @@ class ClassPrompts:
         Raises:
             UserError: the file is missing, too large, not YAML, or of another form.
         """
-        content = read_yaml(path, "'name: value' lines")
+        content = read_prompts(path, "'name: value' lines")
         templates = ["{}"]
         if "classes" in content:
             _known(path, content, ("templates", "classes"))
@@ -135,7 +135,7 @@ class ValuePrompts:
         Raises:
             UserError: the file is missing, too large, not YAML, or of another form.
         """
-        content = read_yaml(path, "'name: value' lines")
+        content = read_prompts(path, "'name: value' lines")
         _known(path, content, ("values", "templates"))
         values = content.get("values")
         if isinstance(values, dict) and set(values) == {"from", "to", "step"}:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mmalign.printable import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -22,6 +24,7 @@ def inner_tables(scores: Mapping[str, Any]) -> Iterator["Table"]:
 
 
 def _table(title: str, rows: Rows) -> "Table":
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
@@ -30,7 +33,7 @@ def _table(title: str, rows: Rows) -> "Table":
     for column in columns:
         table.add_column(column.replace("_", " "), justify="right")
     for name, row in rows.items():
-        table.add_row(name, *(_cell(row.get(column), row.get(f"{column}_ci")) for column in columns))
+        table.add_row(escape(printable(name)), *(_cell(row.get(column), row.get(f"{column}_ci")) for column in columns))
     return table
 
 
