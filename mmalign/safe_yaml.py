@@ -55,9 +55,9 @@ def parse_yaml(text: str | bytes, what: str) -> Any:
                 return None
             if _size(node, {}) > MAX_NODES:
                 raise UserError(f"{what}: expected at most {MAX_NODES} values, got aliases that expand to more")
-            return loader.construct_document(node)  # type: ignore[no-untyped-call]
+            return loader.construct_document(node)
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OverflowError) as error:
         came = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
         raise UserError(f"{what}: not a YAML file ({came})") from error
