@@ -29,6 +29,8 @@ LAYERS = [
         "recipes",
         "plugin",
         "safe_writing",
+        "printable",
+        "safe_yaml",
         "inference",
     },
     {"data"},
