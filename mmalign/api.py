@@ -107,7 +107,8 @@ def train(
         >>> import mmalign
         >>> for lr in (1e-3, 3e-3, 1e-2):  # doctest: +SKIP
         ...     run = mmalign.train("image-text/demo", {"model.optimizer.lr": lr}, out=f"runs/lr{lr}")
-        ...     print(lr, run.metrics[-1]["val/loss"])
+        ...     last_epoch = run.metrics[-1]
+        ...     print(lr, last_epoch["val/loss"])
     """
     from mmalign.training.run import train as run_training
 

@@ -47,7 +47,8 @@ PROTOCOL = {
 }
 
 
-class Probing(NamedTuple):
+@dataclass(frozen=True)
+class Probing:
     """A probe's labels, fit, selection criterion and metrics.
 
     Args:
