@@ -104,6 +104,22 @@ class StrictReading(Protocol):
 
 
 @runtime_checkable
+class Truncating(Protocol):
+    """A transform that drops the end of long samples, such as a tokenizer; check, train and evaluate count them.
+
+    Attributes:
+        truncation: The limit and the setting that raises it, for messages: "64 word pieces (max_length)".
+    """
+
+    @property
+    def truncation(self) -> str: ...
+
+    def truncates(self, sample: Any) -> bool:
+        """Whether a part of this sample, as `Modality.read` returns it, is dropped."""
+        ...
+
+
+@runtime_checkable
 class CachedReading(Protocol):
     """A modality that reads many samples at once and caches them on disk (`data.cache`).
 

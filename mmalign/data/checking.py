@@ -12,11 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mmalign.capabilities import Truncating
 from mmalign.data.batches import content_key
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.files.folder import content_sha256
 from mmalign.data.sources.base import Record, Rejected
+from mmalign.data.truncation import Truncated, truncated
+from mmalign.errors import UserError
 from mmalign.modality import Modality
 from mmalign.printable import printable
 
@@ -56,6 +59,7 @@ class CheckReport:
         problems: Every unusable row with its reason.
         duplicates: Equal content in several rows, by tower (bytes of files and values compared, not names).
         leakage: Equal content, or one group, in several splits.
+        truncated: Samples that are longer than the limit of the tower's default preprocessing, by tower.
         sheet: Path of the sample sheet, None if not drawn.
     """
 
@@ -67,6 +71,7 @@ class CheckReport:
     problems: list[Rejected]
     duplicates: list[Shared] = field(default_factory=list)
     leakage: list[Shared] = field(default_factory=list)
+    truncated: list[Truncated] = field(default_factory=list)
     sheet: str | None = None
 
     @property
@@ -99,6 +104,8 @@ class CheckReport:
                 what = " (sentences may be equal)" if shared.value_is_sample else ""
                 line = f"{shared.of}{what}: {shared.contents} in {shared.rows} rows, e.g. {shared.examples[0]}"
                 table.add_row(name, escape(printable(line)))
+        for count in self.truncated:
+            table.add_row("truncated", escape(printable(f"{count} by the default preprocessing")))
         if self.sheet:
             table.add_row("sheet", escape(self.sheet))
         console.print(table)
@@ -152,6 +159,7 @@ def check_samples(config: DataConfig, modalities: Mapping[str, Modality], *, she
         problems=[bad[index] for index in sorted(bad)],
         duplicates=duplicates,
         leakage=leakage,
+        truncated=_truncated(data, good),
         sheet=str(sheet) if sheet is not None and good else None,
     )
 
@@ -185,6 +193,24 @@ def _contents(data: Dataset, record: Record, known: dict[Path, str]) -> dict[str
             content_sha256(value, known) if isinstance(value, Path) else content_key(value) for value in raw
         }
     return contents
+
+
+def _truncated(data: Dataset, good: Sequence[int]) -> list[Truncated]:
+    """By each modality's default encoder and settings; a transform that has to learn does so from all samples."""
+    counts = []
+    for tower in data.towers:
+        modality = data.modalities[tower]
+        try:
+            transform = modality.transform(next(iter(modality.encoders)), {})
+        except UserError:  # it has no default preprocessing
+            continue
+        if not good or not isinstance(transform, Truncating):
+            continue
+        keys = [(index, one) for index in good for one in range(len(data.records[index].values.get(tower, ())))]
+        transform.fit(data.store.get(index, tower, one) for index, one in keys)
+        count = truncated(tower, transform, (data.store.get(index, tower, one) for index, one in keys))
+        counts += [] if count is None else [count]
+    return counts
 
 
 def _shared(of: str, value_is_sample: bool, owners: list[list[int]], data: Dataset) -> list[Shared]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
+from mmalign.data.truncation import warn_truncated
 from mmalign.embedding.loop import opened
 from mmalign.evaluation.registry import configure
 from mmalign.evaluation.report.result import EvalResult
@@ -47,7 +48,10 @@ def evaluate(
     towers = chosen.towers(loaded, pair_of(loaded, pair))
     config = data if isinstance(data, DataConfig) else data.config
     read = opened(loaded, data, chosen.towers_read(towers, config.towers), common.split)
+    transforms = {tower: loaded.transforms[tower] for tower in towers}
+    truncated = warn_truncated([read.split(common.split)], transforms)
     result = chosen.run(loaded, read, towers, common)
+    result.provenance["truncated"] = truncated
     if len(towers) == 2 and (path := loaded.emergent_path(*towers)):
         result.provenance["protocol"]["similarity"] = emergent_note(path)
     return result

@@ -15,6 +15,7 @@ import torch
 
 from mmalign import bundle
 from mmalign.data.dataset import Dataset
+from mmalign.data.truncation import warn_truncated
 from mmalign.distributed import rank
 from mmalign.errors import UserError
 from mmalign.run_folder import settings_hash
@@ -54,6 +55,7 @@ def _train(cli: TrainCLI, arguments: list[str]) -> Path:
     recipe, out, data_config, config, trainer = cli.recipe, cli.out, cli.data_config, cli.model_config, cli.trainer
     data = Dataset.open(data_config, config.modalities, out=out)
     model = build_model(config, data)
+    truncated = warn_truncated([data.split("train"), data.split("validation")], model.transforms)
     loaders = TrainingData(data, model.transforms, chunks_of(model))
     module = AlignmentModule(model, config.optimizer, config.mixup)
     if trainer.is_global_zero:
@@ -87,6 +89,7 @@ def _train(cli: TrainCLI, arguments: list[str]) -> Path:
             "rows": rows,
             "rejected": len(data.rejected),
             "incomplete": len(data.incomplete),
+            "truncated": truncated,
             "split": {key: cli.config.data[key] for key in ("validation", "test", "split_seed", "positives")},
             "mmalign": __version__,
         }

@@ -161,6 +161,15 @@ class NgramTransform(Transform):
             )
         self._set(vocabulary)
 
+    @property
+    def truncation(self) -> str:
+        """The maximum length and its setting."""
+        return f"{self.settings.max_length} words (transform.max_length)"
+
+    def truncates(self, sample: str) -> bool:
+        """Whether the end of a text is dropped."""
+        return len(_spans(sample, self.settings.max_length + 1)[1]) > self.settings.max_length
+
     def featurise(self, sample: str) -> Item:
         """The known n-grams of one text."""
         return self._make(sample)

@@ -120,6 +120,15 @@ class TextTransform(Transform):
             ids, phrase_of_each_piece([-1 if span is None else span[1] for span in spans], phrase_ends(text))
         )
 
+    @property
+    def truncation(self) -> str:
+        """The maximum length and its setting."""
+        return f"{self.settings.max_length} word pieces (transform.max_length)"
+
+    def truncates(self, sample: str) -> bool:
+        """Whether the tokenizer drops the end of a text."""
+        return self.tokenizer.truncates(sample)
+
     def collate(self, items: Sequence[list[int] | Phrased]) -> Inputs:
         """Pad on the right."""
         ids = [item.ids if isinstance(item, Phrased) else item for item in items]

@@ -38,6 +38,9 @@ class Tokenizer(Protocol):
     def __call__(self, text: str) -> list[int]:
         """Token ids of one text, special tokens included, truncated to the tokenizer's length."""
 
+    def truncates(self, text: str) -> bool:
+        """Whether the text has more tokens than the tokenizer's length."""
+
     def pieces(self, text: str) -> Pieces:
         """The same ids, with the span of each piece."""
 
@@ -73,6 +76,10 @@ class BpeTokenizer:
         """Ids of the class token and the pieces."""
         pieces = self.tokenizer.encode(text, add_special_tokens=False).ids
         return [CLASS, *(piece + SPECIALS for piece in pieces[: self.max_length - 1])]
+
+    def truncates(self, text: str) -> bool:
+        """Whether the text has more pieces than fit beside the class token."""
+        return len(self.tokenizer.encode(text, add_special_tokens=False).ids) > self.max_length - 1
 
     def pieces(self, text: str) -> Pieces:
         """The same ids, with spans."""
@@ -115,6 +122,10 @@ class JsonTokenizer:
     def __call__(self, text: str) -> list[int]:
         """Ids of the pieces, with the description's special tokens."""
         return self._ids(self.tokenizer.encode(self._cleaned(text)))
+
+    def truncates(self, text: str) -> bool:
+        """Whether pieces are left over."""
+        return bool(self.tokenizer.encode(self._cleaned(text)).overflowing)
 
     def pieces(self, text: str) -> Pieces:
         """The same ids, with spans."""
@@ -162,6 +173,10 @@ class ClipTokenizer:
         """Start, pieces, end."""
         pieces = self.tokenizer.encode(text)[: self.max_length - 2]
         return [self.tokenizer.sot_token_id, *pieces, self.tokenizer.eot_token_id]
+
+    def truncates(self, text: str) -> bool:
+        """Whether the text has more pieces than fit between start and end."""
+        return len(self.tokenizer.encode(text)) > self.max_length - 2
 
     def pieces(self, text: str) -> Pieces:
         """The same ids, with spans; the library returns none, so its steps are repeated here."""
