@@ -87,11 +87,9 @@ class Explaining(Protocol):
         Returns:
             None where this encoder's tokens have no labels.
         """
-        ...
 
     def weighted_picture(self, sample: Any, axes: "Axes", weights: Sequence[float]) -> None:
         """Draw a sample with one weight for each unit of `token_labels`."""
-        ...
 
 
 @runtime_checkable
@@ -100,7 +98,6 @@ class StrictReading(Protocol):
 
     def with_strict_reading(self) -> "Modality":
         """A copy in strict mode: samples that would raise a data-quality warning are rejected with `BadSample`."""
-        ...
 
 
 @runtime_checkable
@@ -116,7 +113,6 @@ class Truncating(Protocol):
 
     def truncates(self, sample: Any) -> bool:
         """Whether a part of this sample, as `Modality.read` returns it, is dropped."""
-        ...
 
 
 @runtime_checkable
@@ -141,7 +137,6 @@ class CachedReading(Protocol):
             `n` samples, each equal to what `read` returns, and the error of each index that cannot be read; indexing
             raises it. None = read one by one.
         """
-        ...
 
 
 @runtime_checkable
@@ -159,7 +154,6 @@ class CachedFeatures(Protocol):
         Returns:
             `n` features, each equal to the bit to what `featurise` returns. None = compute one by one.
         """
-        ...
 
 
 @runtime_checkable
@@ -179,7 +173,6 @@ class DiskCached(Protocol):
 
     def files_read(self, path: Path) -> Sequence[Path]:
         """All files whose content decides what `read(path)` returns: the file, and those beside it that it reads."""
-        ...
 
 
 @runtime_checkable
@@ -197,7 +190,6 @@ class HardNegatives(Protocol):
             Indices into `samples`, nearest first, `(n, count)`, -1 where there are fewer. Identical samples are not
             neighbours.
         """
-        ...
 
 
 @runtime_checkable
@@ -215,7 +207,6 @@ class Mixing(Protocol):
         Returns:
             The mixed inputs, and the actual weight of each row's own sample.
         """
-        ...
 
 
 @runtime_checkable
@@ -241,7 +232,6 @@ class Perturbing(Protocol):
         Returns:
             A valid sample of the same kind.
         """
-        ...
 
 
 @runtime_checkable
@@ -267,7 +257,6 @@ class Masking(Protocol):
         Returns:
             The masked inputs, and the reconstruction targets `(batch, tokens, target_width)` with mask True = masked.
         """
-        ...
 
 
 @runtime_checkable
@@ -280,7 +269,6 @@ class Decoding(Protocol):
         `tokens` are the encoder's, `inputs` the output of `Masking.mask_inputs`; features `(batch, tokens, any width)`
         and reconstruction `(batch, tokens, target_width)` are in the order of the targets.
         """
-        ...
 
 
 @runtime_checkable
@@ -289,7 +277,6 @@ class PretrainedLogits(Protocol):
 
     def pretrained_logits(self) -> tuple[float, float | None] | None:
         """Scale and bias (None = none) of the model's logits; None if the model is not known here."""
-        ...
 
 
 @runtime_checkable
@@ -301,8 +288,6 @@ class LinearFeatures(Protocol):
 
     def linear_features(self, inputs: Inputs) -> Tensor:
         """Input features of the encoder's linear layer, `(batch, features)`, sparse or dense."""
-        ...
 
     def set_linear_weights(self, weight: Tensor) -> None:
         """Set the layer's weights, `(features, width)`; other terms of the vector must then be 0."""
-        ...
