@@ -60,12 +60,14 @@ class TokenLabels:
             or to 0 for an entry without a visible unit, such as a class token.
         shown: Drawn instead of the sample, for instance the encoder's input; None = the sample.
         spelled: Whether the labels, in order, are the sample itself, as the words of a sentence.
+        minor: Indices of units that an explanation lists only if there is no other, such as stop words.
     """
 
     labels: Sequence[str]
     members: NDArray[np.float64]
     shown: Any = None
     spelled: bool = False
+    minor: frozenset[int] = frozenset()
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from mmalign import recipes, registry
 from mmalign.capabilities import Explaining, TokenLabels, capability
 from mmalign.errors import UserError
 from mmalign.heads import HeadSet
@@ -16,6 +17,7 @@ from mmalign.inference import inference, inputs_to
 from mmalign.modality import Encoder
 from mmalign.model import Aligner
 from mmalign.objectives.functional.token_correspondence import code_shares
+from mmalign.objectives.objective import Objective
 from mmalign.objectives.parts.correspondence import Coded
 from mmalign.pictures import save
 from mmalign.pictures.correspondence import MAX_WORDS, Attribution, Numbers, attributions, correspondence_figure
@@ -141,6 +143,7 @@ def explain(
         raise UserError(f"most: expected 1 to {MAX_WORDS}, got {most}")
     loaded = model_of(model, device)
     towers = pair_of(loaded, pair)
+    _require_tokens(loaded, towers)
     samples = [loaded.modalities[tower].read(sample) for tower, sample in zip(towers, (a, b), strict=True)]
     with inference(loaded):
         embedding_a, embedding_b = (_embed(loaded, *one) for one in zip(towers, samples, strict=True))
@@ -154,6 +157,29 @@ def explain(
     parts = levels[1 - index] == "parts"
     words = attributions(weights, drawn.units, query.units, parts=parts, most=most)
     return Explanation(loaded, drawn, query, weights, words, correspondence.term, score)
+
+
+def _require_tokens(model: Aligner, towers: Sequence[str]) -> None:
+    """Raise an error that names recipes to train, if every term of these towers compares whole samples."""
+    objectives = sorted({pair.objective for pair in model.pairs if {pair.a, pair.b} == set(towers)})
+    if not objectives or any(map(_compares_tokens, objectives)):
+        return
+    known = recipes.between(*(model.modalities[tower].name for tower in towers))
+    able = [name for name, used in known.items() if any(map(_compares_tokens, used))]
+    advice = (
+        f"train a recipe that compares tokens: mmalign train {' or '.join(able)}"
+        if able
+        else ("train a pair with one of the objectives that compare tokens: transport, late_interaction, fdt, local")
+    )
+    raise UserError(
+        f"{' and '.join(objectives)} compares whole samples, so this model has no correspondence of {towers[0]} and "
+        f"{towers[1]} to explain; {advice}"
+    )
+
+
+def _compares_tokens(objective: str) -> bool:
+    kind = registry.load("objectives", objective)
+    return bool(kind.correspondence is not Objective.correspondence)
 
 
 def _embed(model: Aligner, tower: str, sample: Any) -> Embedding:

@@ -3,6 +3,8 @@
 from importlib.resources import files
 from pathlib import Path
 
+import yaml
+
 from mmalign.errors import UserError
 from mmalign.registry import nearest
 
@@ -18,6 +20,21 @@ def folder() -> Path:
 def names() -> list[str]:
     """All recipes, as `pair/objective`."""
     return sorted(f"{path.parent.name}/{path.stem}" for path in folder().glob("*/*.yaml"))
+
+
+def between(a: str, b: str) -> dict[str, set[str]]:
+    """Recipes of two modalities -> the names of their objectives.
+
+    Example:
+        >>> between("text", "image")["image-text/siglip"]
+        {'siglip'}
+    """
+    found = {}
+    for name in names():
+        if sorted(name.split("/")[0].split("-")) == sorted((a, b)):
+            recipe = yaml.safe_load((folder() / f"{name}.yaml").read_text(encoding="utf-8"))
+            found[name] = {pair["objective"] for pair in recipe["model"]["pairs"]}
+    return found
 
 
 def find(name: str) -> Path:

@@ -25,6 +25,7 @@ from mmalign.types import Embedding
 COLUMNS = ("id", "tower", "alternative", "location", "value", "label", "vector")
 _OLD_COLUMNS = {"side", "place", "row"}
 _BUNDLE = b"mmalign.bundle"
+_UNCERTAINTY = "uncertainty"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class EmbeddingTable:
         embedding: `(items, dim)`, float32; vectors only: codes, tokens and variances belong to the model.
         bundle: Hash of the bundle that computed them, "" if unknown.
         rejected: Records that could not be read; not written to the file.
+        uncertainties: Uncertainty of each item, see `Embedding.uncertainty`; None if the model has none.
     """
 
     ids: Sequence[str]
@@ -50,6 +52,7 @@ class EmbeddingTable:
     embedding: Embedding
     bundle: str = ""
     rejected: Sequence[Rejected] = ()
+    uncertainties: Sequence[float] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -68,6 +71,7 @@ class EmbeddingTable:
             labels=[owner.labels for owner in owners],
             embedding=embedded.embedding,
             bundle=bundle,
+            uncertainties=None if embedded.embedding.log_variance is None else embedded.embedding.uncertainty.tolist(),
         )
 
     @staticmethod
@@ -109,6 +113,7 @@ class EmbeddingTable:
             labels=[tuple(labels or ()) for labels in named.column("label").to_pylist()],
             embedding=Embedding(vectors, tower=towers.pop()),
             bundle=(table.schema.metadata or {}).get(_BUNDLE, b"").decode(),
+            uncertainties=_uncertainties(path, table),
         )
 
     def write(self, path: Path | str) -> None:
@@ -134,8 +139,8 @@ class EmbeddingTable:
         table = pa.table(named, schema=_schema()).append_column(
             "vector", pa.LargeListArray.from_arrays(offsets, pa.array(vectors.reshape(-1)))
         )
-        if self.embedding.log_variance is not None:
-            table = table.append_column("uncertainty", pa.array(self.embedding.uncertainty.numpy()))
+        if self.uncertainties is not None:
+            table = table.append_column(_UNCERTAINTY, pa.array(self.uncertainties, pa.float32()))
         table = table.replace_schema_metadata({_BUNDLE: self.bundle.encode()})
         with replaced(path) as partial:
             pq.write_table(table, str(partial), row_group_size=max(1, 2**22 // dim))
@@ -191,6 +196,18 @@ def _schema() -> Any:
 
     kinds = (pa.string(), pa.string(), pa.int32(), pa.string(), pa.string(), pa.list_(pa.string()))
     return pa.schema(list(zip(COLUMNS, kinds, strict=False)))
+
+
+def _uncertainties(path: Path | str, table: Any) -> list[float] | None:
+    import pyarrow as pa
+
+    if _UNCERTAINTY not in table.column_names:
+        return None
+    column = table.column(_UNCERTAINTY)
+    values: list[float] = column.to_pylist() if pa.types.is_floating(column.type) and not column.null_count else []
+    if len(values) != len(table) or not all(map(math.isfinite, values)):
+        raise UserError(f"{path}: expected a finite number in every row of column {_UNCERTAINTY}")
+    return values
 
 
 def _matrix(path: Path | str, column: Any) -> Tensor:

@@ -62,7 +62,8 @@ def attributions(
         most: Maximum number of words.
 
     Returns:
-        Words in descending order; words without mass are omitted.
+        Words in descending order; words without mass are omitted, and those of `query.minor` (stop words) if others
+        have mass.
 
     Raises:
         UserError: inconsistent shapes, a negative, NaN or infinite weight, or no mass at all.
@@ -93,9 +94,14 @@ def attributions(
     def order(group: int) -> tuple[float, float, int]:
         return -round(information[group], 9), -mass[group], group  # among equal terms the largest mass comes first
 
+    def units_of(group: int) -> tuple[int, ...]:
+        return tuple(np.flatnonzero(query.members[:, group] > 0).tolist()) if parts else (group,)
+
+    present = np.flatnonzero(mass > 0).tolist()
+    telling = [group for group in present if not (units_of(group) and query.minor.issuperset(units_of(group)))]
     chosen = []
-    for group in sorted(np.flatnonzero(mass > 0).tolist(), key=order)[:most]:
-        units = tuple(np.flatnonzero(query.members[:, group] > 0).tolist()) if parts else (group,)
+    for group in sorted(telling or present, key=order)[:most]:
+        units = units_of(group)
         word = " ".join(query.labels[unit] for unit in units) or f"part {group + 1}"
         weights_of_word = joint[:, group] / mass[group]
         chosen.append(Attribution(word, float(mass[group]), weights_of_word, units, float(information[group])))

@@ -71,11 +71,13 @@ def search(
     else:
         score = loaded.similarity if loaded.scores_vectors_only(tower, gallery.tower) else _cosines
         scores, indices = first_answers(embedded, gallery, score=score, k=k, device=loaded.device)
+    items: Sequence[float | None] = table.uncertainties or [None] * len(table)
     hits = [
-        [Hit(table.ids[item], score, table.values[item]) for score, item in zip(row_scores, row, strict=True)]
+        [Hit(table.ids[at], score, table.values[at], items[at]) for score, at in zip(row_scores, row, strict=True)]
         for row_scores, row in zip(scores.tolist(), indices.tolist(), strict=True)
     ]
-    return SearchResult(loaded, queries, hits, tower, gallery.tower)
+    known = None if embedded.log_variance is None else embedded.uncertainty.tolist()
+    return SearchResult(loaded, queries, hits, tower, gallery.tower, known)
 
 
 def _is_inner_product(model: Aligner, queries: Embedding, gallery: Embedding) -> bool:

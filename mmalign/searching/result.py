@@ -1,6 +1,6 @@
 """The results of a search: as JSON values, as tables on the screen, and as a figure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,11 +27,13 @@ class Hit(NamedTuple):
         id: Id of the record.
         score: Similarity with the query, higher = more similar.
         value: The raw string of the item, a sentence or a file name; None if it was not a string.
+        uncertainty: Uncertainty of the item, see `Embedding.uncertainty`; None if the table has none.
     """
 
     id: str
     score: float
     value: str | None
+    uncertainty: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class SearchResult:
         hits: The results of each query, in descending order of score.
         tower: The queries' tower.
         gallery: The tower of the results.
+        uncertainties: Uncertainty of each query, see `Embedding.uncertainty`; None if the model has none.
     """
 
     model: Aligner
@@ -51,13 +54,19 @@ class SearchResult:
     hits: Sequence[Sequence[Hit]]
     tower: str
     gallery: str
+    uncertainties: Sequence[float] | None = None
 
     def to_json(self) -> list[dict[str, Any]]:
         """The results as JSON values: one entry per query."""
-        return [
-            {"query": query, "answers": [hit._asdict() for hit in hits]}
-            for query, hits in zip(self.queries, self.hits, strict=True)
-        ]
+        entries: list[dict[str, Any]] = []
+        for query, uncertainty, hits in self._each():
+            answers = [
+                {name: value for name, value in hit._asdict().items() if name != "uncertainty" or value is not None}
+                for hit in hits
+            ]
+            own = {} if uncertainty is None else {"uncertainty": uncertainty}
+            entries.append({"query": query, **own, "answers": answers})
+        return entries
 
     def show(self) -> None:
         """Print the results of each query as a table."""
@@ -69,16 +78,27 @@ class SearchResult:
         if path and len(path) > 1:
             print(f"score: {emergent_note(path)}")
         console = Console()
-        for query, hits in zip(self.queries, self.hits, strict=True):
-            table = Table(title=Text(printable(query)), title_justify="left")
-            columns = ["rank", "score", "id", *(["value"] if any(hit.value for hit in hits) else [])]
-            for name in columns:
-                table.add_column(name, justify="right" if name in ("rank", "score") else "left")
-            for rank, hit in enumerate(hits, start=1):
-                # Text, not markup: a caption may contain brackets.
-                cells = str(rank), f"{hit.score:.4f}", Text(printable(hit.id)), Text(printable(hit.value or ""))
-                table.add_row(*cells[: len(columns)])
+        for query, uncertainty, hits in self._each():
+            own = "" if uncertainty is None else f" (uncertainty {uncertainty:.4g})"
+            table = Table(title=Text(printable(query) + own, overflow="fold"), title_justify="left")
+            columns: dict[str, list[str]] = {
+                "rank": [str(rank) for rank in range(1, len(hits) + 1)],
+                "score": [f"{hit.score:.4f}" for hit in hits],
+            }
+            if any(hit.uncertainty is not None for hit in hits):
+                columns["uncertainty"] = ["" if hit.uncertainty is None else f"{hit.uncertainty:.4g}" for hit in hits]
+            columns["id"] = [printable(hit.id) for hit in hits]
+            if any(hit.value for hit in hits):
+                columns["value"] = [printable(hit.value or "") for hit in hits]
+            for name in columns:  # a long word, such as a SMILES, is folded, not cut
+                table.add_column(name, justify="left" if name in ("id", "value") else "right", overflow="fold")
+            for cells in zip(*columns.values(), strict=True):
+                table.add_row(*map(Text, cells))  # Text, not markup: a caption may contain brackets
             console.print(table)
+
+    def _each(self) -> Iterator[tuple[Any, float | None, Sequence[Hit]]]:
+        uncertainties: Sequence[float | None] = self.uncertainties or [None] * len(self.hits)
+        return zip(self.queries, uncertainties, self.hits, strict=True)
 
     def figure(self, data: DataConfig | None = None) -> "Figure":
         """Draw queries and results, each result with its id and score.

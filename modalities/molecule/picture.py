@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIZE = (450, 350)
+MAX_NUMBERED = 60
+"""Atoms of a molecule up to which all are numbered."""
+
 _NEUTRAL, _POSITIVE, _NEGATIVE = np.ones(3), np.array([0.95, 0.45, 0.3]), np.array([0.35, 0.55, 0.95])
 
 
@@ -28,8 +31,7 @@ def draw(sample: Molecule, axes: "Axes", weights: Sequence[float] | None = None)
         sample: The molecule.
         axes: Axes to draw on.
         weights: One number per atom, in the order of the sample's atoms; the largest absolute value has the full
-        colour,
-            red above zero, blue below.
+            colour, red above zero, blue below. With weights, atoms are numbered as `atom_names` does.
 
     Raises:
         UserError: the weights are not one finite number per atom.
@@ -37,6 +39,9 @@ def draw(sample: Molecule, axes: "Axes", weights: Sequence[float] | None = None)
     with quiet:
         mol = Chem.MolFromSmiles(sample.smiles)
         colours = {} if weights is None else _colours(sample, np.asarray(weights, dtype=float))
+        if weights is not None:  # the numbers of `atom_names`
+            for index in _numbered(np.abs(np.asarray(weights, dtype=float))):
+                mol.GetAtomWithIdx(index).SetProp("atomNote", str(index + 1))
         canvas = rdMolDraw2D.MolDraw2DCairo(*SIZE)
         canvas.drawOptions().fillHighlights = True  # type: ignore[assignment]  # of rdkit's stub
         rdMolDraw2D.PrepareAndDrawMolecule(
@@ -54,6 +59,13 @@ def atom_names(sample: Molecule) -> tuple[str, ...]:
     return tuple(
         f"{table.GetElementSymbol(number) if number > 0 else '*'}{index}" for index, number in enumerate(numbers, 1)
     )
+
+
+def _numbered(strength: NDArray[np.float64]) -> list[int]:
+    """Atoms that are numbered: all of them, or those with the largest weights in a large molecule."""
+    count = len(strength) if len(strength) <= MAX_NUMBERED else 5
+    numbered: list[int] = np.argsort(-strength, kind="stable")[:count].tolist()
+    return numbered
 
 
 def _colours(sample: Molecule, weights: NDArray[np.float64]) -> dict[int, tuple[float, ...]]:

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
 Span = tuple[int, int] | None
 
+_FUNCTION_WORDS = """
+a an the this that these those it its they their them he she his her which who whose
+and or nor but if as than of in on at by to from for with into onto over under between through during via per
+is are was were be been being has have had having do does did can could may might will would shall should must
+there here where when while also such so very other any some each both all only same
+"""
+STOP_WORDS = frozenset(_FUNCTION_WORDS.split())
+"""English articles, pronouns, prepositions, conjunctions and auxiliaries, without negations and numbers."""
+
 _WORD = re.compile(r"\S+")
+_EDGES = re.compile(r"^[^\w]+|[^\w]+$")
 
 
 def text_units(sample: str, transform: TextTransform, level: str, count: int) -> TokenLabels | None:
@@ -54,7 +64,8 @@ def text_units(sample: str, transform: TextTransform, level: str, count: int) ->
     if count < members.shape[1]:
         return None
     padded = np.pad(members, ((0, 0), (0, count - members.shape[1])))
-    return TokenLabels([shown[start:stop] for start, stop in words[: last + 1]], padded, shown=shown, spelled=True)
+    labels = [shown[start:stop] for start, stop in words[: last + 1]]
+    return TokenLabels(labels, padded, shown=shown, spelled=True, minor=stop_words(labels))
 
 
 def ngram_units(sample: str, transform: NgramTransform, level: str, count: int) -> TokenLabels | None:
@@ -67,7 +78,19 @@ def ngram_units(sample: str, transform: NgramTransform, level: str, count: int) 
     starts = [start for start, _ in words]
     for index, (start, _) in enumerate(spans):
         members[bisect_right(starts, start) - 1, index] = 1.0
-    return TokenLabels([text[start:stop] for start, stop in words], members, shown=text, spelled=True)
+    labels = [text[start:stop] for start, stop in words]
+    return TokenLabels(labels, members, shown=text, spelled=True, minor=stop_words(labels))
+
+
+def stop_words(words: Sequence[str]) -> frozenset[int]:
+    """Indices of English function words, and of words without a letter or digit.
+
+    Example:
+        >>> sorted(stop_words(["The", "acid", "is", "(a)", "weak", "one", "."]))
+        [0, 2, 3, 6]
+    """
+    plain = [_EDGES.sub("", word).lower() for word in words]
+    return frozenset(index for index, word in enumerate(plain) if not word or word in STOP_WORDS)
 
 
 def draw_weighted(sample: str, axes: "Axes", weights: Sequence[float]) -> None:

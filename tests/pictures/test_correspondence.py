@@ -40,6 +40,18 @@ def test_words_are_ordered_by_information() -> None:
         assert one.units == (word,)
 
 
+def test_stop_words_are_listed_only_where_there_is_nothing_else() -> None:
+    table = torch.eye(4, dtype=torch.float64)[:3]
+    table[0, 3] = 1.0
+    minor = TokenLabels(WORDS.labels, np.eye(4), minor=frozenset({0, 3}))
+    assert [one.word for one in attributions(table, ATOMS, WORDS)] == ["methyl", "hydroxy", "the", "group"]
+    assert [one.word for one in attributions(table, ATOMS, minor)] == ["methyl", "hydroxy"]
+    all_minor = TokenLabels(WORDS.labels, np.eye(4), minor=frozenset(range(4)))
+    assert len(attributions(table, ATOMS, all_minor)) == 4
+    phrases = TokenLabels(WORDS.labels, np.array([[1.0, 0], [0, 0.5], [0, 0.5], [0, 0]]), minor=frozenset({0, 1}))
+    assert [one.word for one in attributions(torch.ones(3, 2), ATOMS, phrases, parts=True)] == ["methyl hydroxy"]
+
+
 def test_mass_of_pieces_and_motifs_reaches_words_and_atoms() -> None:
     """Three pieces, of which the first is a class token; two motifs, of which the second has two atoms."""
     words = TokenLabels(("hydro", "xy"), np.array([[0.0, 1.0, 0.5], [0.0, 0.0, 0.5]]))

@@ -91,3 +91,25 @@ def test_show_omits_an_empty_column_of_values(model: Aligner, capsys: pytest.Cap
     shown = capsys.readouterr().out
     assert "n8" in shown
     assert "value" not in shown
+
+
+def test_a_long_word_is_folded_not_cut(model: Aligner, capsys: pytest.CaptureFixture[str]) -> None:
+    smiles = "CC(C)" * 60 + "N"
+    SearchResult(model, [smiles], [[Hit("n1", 0.5, smiles)]], "left", "right").show()
+    shown = capsys.readouterr().out
+    assert "\u2026" not in shown
+    letters = "".join(line.split("\u2502")[-2].strip() for line in shown.splitlines() if "\u2502" in line)
+    assert letters == smiles
+
+
+def test_uncertainties_of_queries_and_items_are_shown(model: Aligner, capsys: pytest.CaptureFixture[str]) -> None:
+    hits = [[Hit("n1", 0.5, "CCO", 0.25), Hit("n2", 0.4, "C", 1.5)]]
+    result = SearchResult(model, ["CCO"], hits, "left", "right", [0.125])
+    result.show()
+    shown = capsys.readouterr().out
+    for text in ("CCO (uncertainty 0.125)", "uncertainty", "0.25", "1.5"):
+        assert text in shown
+    assert result.to_json()[0]["uncertainty"] == 0.125
+    assert result.to_json()[0]["answers"][1]["uncertainty"] == 1.5
+    plain = SearchResult(model, ["CCO"], [[Hit("n1", 0.5, None)]], "left", "right").to_json()
+    assert plain == [{"query": "CCO", "answers": [{"id": "n1", "score": 0.5, "value": None}]}]
