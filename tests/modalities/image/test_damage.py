@@ -57,7 +57,9 @@ def test_pixels_that_end_before_the_data_are_not_believed(tmp_path: Path) -> Non
 
 
 @pytest.mark.filterwarnings("default")
-def test_nothing_is_printed_about_damaged_pictures(capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed_about_damaged_pictures(
+    capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
     rng = np.random.default_rng(0)
     sound = Image.fromarray(SMOOTH)
     files = [encoded(sound, "TIFF", compression=kind) for kind in ("raw", "tiff_lzw", "tiff_deflate", "jpeg")]
@@ -79,6 +81,7 @@ def test_nothing_is_printed_about_damaged_pictures(capfd: pytest.CaptureFixture[
     out, err = capfd.readouterr()
     assert refused > 40
     assert out + err == ""
+    assert not list(recwarn)
 
 
 def test_filters_are_restored_after_overlapping_silences() -> None:
