@@ -21,6 +21,7 @@ from mmalign.errors import BadSample, UserError
 from mmalign.lora import LoraConfig, add_lora, layers_without_gradient, merged_state
 from mmalign.modality import Encoder, Modality, Transform
 from mmalign.types import Features, Inputs, Tokens
+from tests.bfloat16 import bfloat16_where_torch_has_it
 
 SMALL: dict[tuple[str, str], dict[str, Any]] = {
     ("image", "convnet"): {"width": 4, "depths": [1, 2], "size": 16},
@@ -157,7 +158,7 @@ def test_gradient_reaches_every_parameter(case: Case) -> None:
 
 def test_low_precision_stays_finite(case: Case) -> None:
     inputs = case.inputs()
-    with torch.autocast("cpu", torch.bfloat16):
+    with bfloat16_where_torch_has_it(), torch.autocast("cpu", torch.bfloat16):
         features = case.encoder(inputs)
     assert features.vector.isfinite().all()
     torch.testing.assert_close(features.vector.float(), case.encoder(inputs).vector, atol=0.1, rtol=0.1)
