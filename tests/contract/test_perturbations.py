@@ -34,6 +34,9 @@ DISTANCES: dict[str, Callable[[Any, Any], float]] = {
 }
 """How far two samples of a modality are apart; 1 = as different as they may be."""
 
+SETTINGS: dict[str, dict[str, Any]] = {"video": {"size": 64}}
+"""Settings of the transform; supervoxels of the default 224 pixels take half a second a clip."""
+
 LITTLE = 0.2
 """Largest distance of the weakest level."""
 
@@ -51,7 +54,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Modality, Transform, str, list
     assert isinstance(modality, Perturbing)
     rng = np.random.default_rng(0)
     samples = [modality.toy_sample(label, rng) for label in (0, 3, 7, 5, 9)]
-    transform = modality.transform(next(iter(modality.encoders)), {})
+    transform = modality.transform(next(iter(modality.encoders)), {}, **SETTINGS.get(name, {}))
     transform.fit(samples if transform.fit_before_featurise else map(transform.featurise, samples))
     return modality, transform, perturbation, samples
 
