@@ -23,12 +23,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from mmalign.card import model_card
+from mmalign.data.files.store import file_sha256
 from mmalign.errors import UserError
 from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.lora import merged_state
 from mmalign.model import Aligner, TowerConfig, modality_of
 from mmalign.objectives.pairs.pair_config import PairConfig
-from mmalign.safe_writing import file_sha256, replaced
+from mmalign.safe_writing import replaced
 from mmalign.towers import restore_tower
 from mmalign.version import BUNDLE_FORMAT, __version__
 

@@ -1,6 +1,5 @@
 """Files that are either the former one or the whole new one, and folders that one process at a time writes."""
 
-import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -68,12 +67,6 @@ def locked(path: Path, what: str, *, wait: float = 0.0) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _taken(file: IO[str]) -> bool:

@@ -2,7 +2,6 @@
 
 import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,12 +27,11 @@ class StopOnInterrupt(pl.Callback):
 
     def __init__(self, last: Path) -> None:
         self.last, self._asked = last, False
-        self._former: Callable[[int, FrameType | None], Any] | int | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Take over SIGINT, which only the main thread can."""
+        """Take over SIGINT, which only the main thread can; the caller gives it back."""
         if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
-            self._former = signal.signal(signal.SIGINT, self._ask)
+            signal.signal(signal.SIGINT, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self._asked:
@@ -49,12 +47,6 @@ class StopOnInterrupt(pl.Callback):
                 f"stopped after step {trainer.global_step}, which is saved in {self.last}; "
                 f"go on with: mmalign train --resume --out {self.last.parent.parent}"
             )
-
-    def restore(self) -> None:
-        """Give SIGINT back to whom it belonged before."""
-        if self._former is not None:
-            signal.signal(signal.SIGINT, self._former)
-            self._former = None
 
 
 def stopped_at_once(last: Path) -> Interrupted:

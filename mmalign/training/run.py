@@ -111,8 +111,7 @@ def _train(cli: TrainCLI, arguments: list[str]) -> Path:
 
 def _fit(cli: TrainCLI, module: AlignmentModule, loaders: TrainingData) -> None:
     """Train; what Lightning refuses, and Ctrl-C, are errors for the user."""
-    interrupt = StopOnInterrupt(cli.last)
-    cli.trainer.callbacks.insert(0, interrupt)  # type: ignore[attr-defined]
+    cli.trainer.callbacks.insert(0, StopOnInterrupt(cli.last))  # type: ignore[attr-defined]
     handler = signal.getsignal(signal.SIGINT)
     checkpoint = str(cli.last) if cli.config.resume else None
     try:
@@ -121,9 +120,8 @@ def _fit(cli: TrainCLI, module: AlignmentModule, loaders: TrainingData) -> None:
     except SystemExit as error:  # Lightning's answer to KeyboardInterrupt
         raise stopped_at_once(cli.last) from error
     finally:
-        interrupt.restore()
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
+            signal.signal(signal.SIGINT, handler)  # `StopOnInterrupt` took it, and Lightning may leave it ignored
 
 
 def _without_paths(arguments: list[str]) -> list[str]:

@@ -38,7 +38,7 @@ def by_loops(a: Tokens, b: Tokens) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("groups", [None, GROUPS])
 def test_equals_the_paper_written_as_loops(groups: Tensor | None) -> None:
-    """Rows are told from `forth`, columns from `back`: the other way round is another loss."""
+    """`forth` scores the rows and `back` the columns; exchanging them changes the loss."""
     a, b = level(3, 1, 4, 2), level(2, 5, 1, 3, seed=1)
     objective = LateInteractionObjective(initial_scale=7.0).double()
     output = objective(side(a), side(b), groups)

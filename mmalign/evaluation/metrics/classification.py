@@ -1,7 +1,7 @@
 """Classification metrics with bootstrap intervals: accuracy, areas under curves, calibration error."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ def single_label_scores(classified: Classified, *, resamples: int = 1000, seed: 
     confusion.index_put_((target, predicted), torch.ones_like(target), accumulate=True)
     recall = [int(row[i]) / total if (total := int(row.sum())) else None for i, row in enumerate(confusion)]
     figures["per_class_recall"] = dict(zip(names, recall, strict=True))
-    details = {"confusion": confusion, "probabilities": probabilities, "predicted": predicted}
+    details = {"confusion": confusion, "probabilities": probabilities, "predicted": predicted, "rank": rank}
     return _ordered(figures), details, costly
 
 
@@ -110,13 +110,15 @@ def multi_label_scores(classified: Classified, *, resamples: int = 1000, seed: i
     return _ordered(figures), {"scores": classified.scores}, costly
 
 
-def class_columns(classified: Classified) -> dict[str, Any]:
-    """One row per sample with one label: truth, prediction, their probabilities, the rank of the truth, the entropy."""
-    target = classified.truth.long().argmax(dim=1)
-    predicted, rank = decide(classified.scores, target)
-    logits = classified.scale * classified.scores.double()
-    probabilities = logits.softmax(dim=1)
-    names = classified.names
+def class_columns(classified: Classified, details: Mapping[str, Any]) -> dict[str, Any]:
+    """One row per sample with one label: truth, prediction, their probabilities, the rank of the truth, the entropy.
+
+    Args:
+        classified: The samples.
+        details: As `single_label_scores` returns them.
+    """
+    target, names = classified.truth.long().argmax(dim=1), classified.names
+    predicted, probabilities = details["predicted"], details["probabilities"]
 
     def of(classes: Tensor) -> Any:
         return probabilities.gather(1, classes[:, None]).squeeze(1).numpy()
@@ -126,16 +128,27 @@ def class_columns(classified: Classified) -> dict[str, Any]:
         "prediction": [names[k] for k in predicted.tolist()],
         "probability": of(predicted),
         "truth_probability": of(target),
-        "truth_rank": (rank + 1).numpy(),
+        "truth_rank": (details["rank"] + 1).numpy(),
         "entropy": -torch.special.xlogy(probabilities, probabilities).sum(dim=1).numpy(),
     }
 
 
-def label_columns(classified: Classified) -> dict[str, Any]:
-    """One row per sample with any number of labels: `truth/CLASS` and `score/CLASS` of each class."""
+def label_columns(
+    names: Sequence[str], truth: Bools, scores: Floats, thresholds: Floats | None = None
+) -> dict[str, Any]:
+    """One row per sample with any number of labels: for each class `truth/CLASS`, `score/CLASS`, `prediction/CLASS`.
+
+    Args:
+        names: Class names.
+        truth: `(n, classes)`.
+        scores: `(n, classes)`.
+        thresholds: `(classes,)`, `score > threshold` = predicted; NaN, or no thresholds = no prediction.
+    """
     columns: dict[str, Any] = {}
-    for k, name in enumerate(classified.names):
-        columns |= {f"truth/{name}": classified.truth[:, k].numpy(), f"score/{name}": classified.scores[:, k].numpy()}
+    for k, name in enumerate(names):
+        columns |= {f"truth/{name}": truth[:, k], f"score/{name}": scores[:, k]}
+        if thresholds is not None and not np.isnan(thresholds[k]):
+            columns[f"prediction/{name}"] = scores[:, k] > thresholds[k]
     return columns
 
 

@@ -137,7 +137,12 @@ class ZeroShotClassification(PromptTask):
             figures, details = figures | report.tables, details | {"uncertainty": report}
             origin["protocol"] |= report.protocol
         items = EmbeddedSplit(embedded.embedding[labelled], embedded.record_indices[labelled])
-        rows = item_columns(items, records) | (label_columns if several else class_columns)(classified)
+        rows = item_columns(items, records)
+        rows |= (
+            label_columns(names, classified.truth.numpy(), classified.scores.numpy())
+            if several
+            else class_columns(classified, details)
+        )
         rows |= variance_of(items.embedding)
         return EvalResult("zero-shot", figures, origin, details | {"classes": names, "truth": truth[labelled]}, rows)
 

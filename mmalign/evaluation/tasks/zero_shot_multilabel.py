@@ -10,6 +10,7 @@ import numpy as np
 from mmalign.data.dataset import Dataset
 from mmalign.embedding.loop import AVERAGE, embed_split
 from mmalign.errors import UserError
+from mmalign.evaluation.metrics.classification import label_columns
 from mmalign.evaluation.metrics.labels import groups_of, labels_of, tuning_split, with_intervals
 from mmalign.evaluation.metrics.selective_prediction import (
     UncertaintyReport,
@@ -148,9 +149,7 @@ class ZeroShotMultiLabel(PromptTask):
             figures, details = figures | report.tables, details | {"uncertainty": report}
             origin["protocol"] |= report.protocol
         rows = item_columns(embedded, records) | variance_of(embedded.embedding)
-        for name, label, score, threshold in zip(names, truth.T, scores.T, thresholds.tolist(), strict=True):
-            rows |= {f"truth/{name}": label, f"score/{name}": score}
-            rows |= {} if np.isnan(threshold) else {f"prediction/{name}": score > threshold}
+        rows |= label_columns(names, truth, scores, thresholds)
         return EvalResult("multi-label", figures, origin, details, rows)
 
 

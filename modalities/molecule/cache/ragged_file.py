@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import UserError
+from mmalign.safe_writing import replaced
 
 MAX_HEADER = 1 << 26
 ALIGNED = 64
@@ -128,15 +128,9 @@ def write(
         header["sha256"] = digest.hexdigest()
         text = json.dumps(header, ensure_ascii=True).encode()
         start = magic + len(text).to_bytes(8, "little") + text
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".molecules-")
-        try:
-            with os.fdopen(handle, "wb") as whole:
-                whole.write(start + bytes(-len(start) % ALIGNED))
-                _pour(pieces, whole.write)
-            os.replace(temporary, path)  # atomic for readers
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with replaced(path) as partial, partial.open("wb") as whole:
+            whole.write(start + bytes(-len(start) % ALIGNED))
+            _pour(pieces, whole.write)
 
 
 def _pour(pieces: Iterable[tuple[str, Any, int]], take: Callable[[bytes], Any]) -> None:

@@ -1,13 +1,12 @@
 """InChIKeys: identity of molecules, and groups that differ only by stereo, isotopes or protons."""
 
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmalign.errors import UserError
 from mmalign.registry import missing_extra, nearest
+from mmalign.safe_writing import replaced
 
 GROUPS = ("inchikey", "connectivity", "none")
 
@@ -96,10 +95,8 @@ class Kept:
             return
         lines = [f"{key}\t{text}\n" for text, key in _remembered.items() if text.isprintable()]
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.folder, prefix=".inchikeys-")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.writelines(lines)
-        os.replace(name, self._path())  # atomic for readers
+        with replaced(self._path()) as partial:
+            partial.write_text("".join(lines), encoding="utf-8")
 
     def _path(self) -> Path:
         from rdkit import rdBase

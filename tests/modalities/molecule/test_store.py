@@ -86,7 +86,7 @@ def test_other_molecules_and_other_versions_have_other_files(
             with pytest.raises(UserError, match=f"made by {name}"):
                 FeatureStore.open(built.path)
     assert len(names) == 6
-    assert not list(folder.glob(".molecules-*")), "something temporary was left"
+    assert not list(folder.glob(".*")), "something temporary was left"
 
 
 def test_every_damaged_byte_is_noticed_and_repaired(built: FeatureStore) -> None:
