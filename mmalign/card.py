@@ -15,7 +15,7 @@ def model_card(config: Mapping[str, Any]) -> str:
         f"| {name} | {tower['modality']} | {tower['encoder']} | {tower['head']} |"
         for name, tower in model["towers"].items()
     )
-    pairs = ", ".join(f"{pair['a']}-{pair['b']} ({pair['objective']})" for pair in model["pairs"])
+    pairs = ", ".join(f"{pair['a']}-{pair['b']} ({pair['objective']}{_sizes(pair)})" for pair in model["pairs"])
     statements = {"licence": "Licence of the data", "citation": "Please cite the data as"}
     stated = "".join(
         f"{title}: {' '.join(str(provenance[key]).split())}\n\n"
@@ -44,3 +44,9 @@ Evaluation results: `results.json`.
 
 {stated}{provenance_list}
 """
+
+
+def _sizes(pair: Mapping[str, Any]) -> str:
+    """The nested sizes that a term was trained on, besides the full one."""
+    sizes = pair.get("dims") or []
+    return f"; also trained on the first {', '.join(map(str, sorted(sizes)))} numbers" if sizes else ""

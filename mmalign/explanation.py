@@ -190,7 +190,8 @@ def _embed(model: Aligner, tower: str, sample: Any) -> Embedding:
     if heads.queries is None or model.codebook is None:
         return model.embed(tower, inputs)
     outputs: list[Tokens] = []
-    hook = heads.queries.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    last = heads.queries if heads.query_reducer is None else heads.query_reducer
+    hook = last.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     try:
         embedding = model.embed(tower, inputs)
     finally:
@@ -199,7 +200,7 @@ def _embed(model: Aligner, tower: str, sample: Any) -> Embedding:
     queries = outputs[0]
     shares = code_shares(queries.values[0], queries.mask[0], model.codebook.codes, embedding.codes[0])
     fields = {field.name: getattr(embedding, field.name) for field in dataclasses.fields(Embedding)}
-    return Coded(**fields, token_codes=Tokens(shares[None], queries.mask))
+    return Coded(**fields, token_codes=Tokens(shares[None], queries.mask, origin=queries.origin))
 
 
 def _labelled(model: Aligner, tower: str, sample: Any, level: str, count: int) -> tuple[LabelledSample, bool]:

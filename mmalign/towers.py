@@ -31,6 +31,8 @@ class TowerConfig:
         head: Projection into the shared space: linear, mlp, identity, or identity_init (linear, starting as the
             identity, to train a projection of a pretrained space).
         uncertainty: Pooling of this tower's log-variance head; default: the model's `gaussian.pool`.
+        reduce: Token reducer: number of tokens to which the tower's tokens are reduced by learnt attention maps, before
+            an objective reads them (transport, late_interaction, fdt, local); 0 = all tokens.
         freeze: Freeze the encoder: no gradient, no optimiser state, always in eval mode (LiT).
         trainable: Parameter names (shell patterns, such as `blocks.11.*`) that stay trainable in a frozen encoder.
         unfreeze_epoch: Epoch (0-based) from which a frozen encoder is trained; null = never. One process only: DDP
@@ -50,6 +52,7 @@ class TowerConfig:
     weights: str = ""
     head: str = "linear"
     uncertainty: str = ""
+    reduce: int = 0
     freeze: bool = False
     trainable: list[str] = field(default_factory=list)
     unfreeze_epoch: int | None = None
@@ -161,6 +164,7 @@ def describe_tower(
         "args": encoder.config(),
         "head": tower.head,
         "uncertainty": tower.uncertainty,
+        "reduce": tower.reduce,
     }
     return described | ({"lora": asdict(tower.lora)} if adapted and tower.lora is not None else {})
 

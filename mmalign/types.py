@@ -17,29 +17,63 @@ Inputs = dict[str, Any]
 class Tokens:
     """A padded set of vectors for each sample.
 
-    Shape:
-        values `(batch, length, width)`; mask `(batch, length)`, True = real.
+    The optional fields are not gathered from other processes: their readers need own rows only.
+
+    Args:
+        values: The vectors, `(batch, length, width)`.
+        mask: `(batch, length)`, True = real.
+        weight: Importance of each token within its sample, `(batch, length)`: at least 0, of any sum, 0 at padding,
+            without a gradient; None = equal.
+        origin: Of reduced tokens, the fraction of each original token in each, `(batch, length, original)`: the rows of
+            real tokens sum to 1; None = these are the original tokens.
     """
 
     values: Tensor
     mask: Tensor
+    weight: Tensor | None = None
+    origin: Tensor | None = None
 
     def __getitem__(self, rows: Tensor | slice) -> "Tokens":
-        return Tokens(self.values[rows], self.mask[rows])
+        weight, origin = (None if one is None else one[rows] for one in (self.weight, self.origin))
+        return Tokens(self.values[rows], self.mask[rows], weight, origin)
 
     def to(self, *args: Any, **kwargs: Any) -> "Tokens":
-        """Move the values (and the mask, which keeps its dtype) as `Tensor.to` does."""
+        """Move the numbers (and the mask, which keeps its dtype) as `Tensor.to` does."""
         values = self.values.to(*args, **kwargs)
-        return Tokens(values, self.mask.to(values.device))
+        weight, origin = (None if one is None else one.to(*args, **kwargs) for one in (self.weight, self.origin))
+        return Tokens(values, self.mask.to(values.device), weight, origin)
 
     @staticmethod
     def cat(parts: Sequence["Tokens"]) -> "Tokens":
-        """Join along the batch; shorter parts are padded with zeros, mask False."""
-        length = max(part.values.shape[1] for part in parts)
-        padded = [length - part.values.shape[1] for part in parts]
-        values = [torch.nn.functional.pad(p.values, (0, 0, 0, n)) for p, n in zip(parts, padded, strict=True)]
-        masks = [torch.nn.functional.pad(p.mask, (0, n)) for p, n in zip(parts, padded, strict=True)]
-        return Tokens(torch.cat(values), torch.cat(masks))
+        """Join along the batch; shorter parts are padded with zeros, mask False.
+
+        An optional field that some part lacks is dropped.
+        """
+        values, mask = (_padded_cat([getattr(part, name) for part in parts], 2) for name in ("values", "mask"))
+        assert values is not None
+        assert mask is not None
+        return Tokens(
+            values,
+            mask,
+            _padded_cat([part.weight for part in parts], 2),
+            _padded_cat([part.origin for part in parts], 3),
+        )
+
+
+def _padded_cat(parts: Sequence[Tensor | None], padded: int) -> Tensor | None:
+    """Join along the first dimension; the next ones, before dimension `padded`, are padded with zeros."""
+    tensors = [part for part in parts if part is not None]
+    if len(tensors) < len(parts):
+        return None
+    sizes = [max(tensor.shape[d] for tensor in tensors) for d in range(1, padded)]
+
+    def pad(tensor: Tensor) -> Tensor:
+        more = [
+            n for d in range(tensor.ndim - 1, 0, -1) for n in (0, sizes[d - 1] - tensor.shape[d] if d < padded else 0)
+        ]
+        return torch.nn.functional.pad(tensor, more)
+
+    return torch.cat([pad(tensor) for tensor in tensors])
 
 
 @dataclass(frozen=True)
@@ -109,8 +143,10 @@ class Embedding:
         return replace(self, **{name: change(v) for name, v in values.items() if v is not None})
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Embedding":
-        """Apply a function to every tensor of numbers; masks are unchanged."""
-        return self._each(lambda v: Tokens(change(v.values), v.mask) if isinstance(v, Tokens) else change(v))
+        """Apply a function to every tensor of numbers; masks, weights and origins of tokens are unchanged."""
+        return self._each(
+            lambda v: Tokens(change(v.values), v.mask, v.weight, v.origin) if isinstance(v, Tokens) else change(v)
+        )
 
     def __getitem__(self, rows: Tensor | slice) -> "Embedding":
         """Select rows by an index tensor or a slice."""

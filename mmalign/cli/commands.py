@@ -76,8 +76,9 @@ def embed_command(arguments: list[str]) -> int:
     flags, data = parse_with_data("embed", EmbedFlags, arguments)
     out = target(flags.out)
     table = mmalign.embed(
-        flags.bundle, data, flags.tower, split=flags.split, batch_size=flags.batch_size, device=flags.device
-    )
+        flags.bundle, data, flags.tower,
+        split=flags.split, batch_size=flags.batch_size, dims=flags.dims, device=flags.device,
+    )  # fmt: skip
     table.write(out)
     dim = table.embedding.vector.shape[1]
     print(f"{len(table)} vectors of {dim} numbers -> {out}; rejected records: {len(table.rejected)}")

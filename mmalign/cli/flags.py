@@ -55,6 +55,7 @@ class EmbedFlags:
         out: Parquet file to write.
         split: Records to embed: train, validation, test or all.
         batch_size: Samples per forward pass.
+        dims: Number of leading numbers of each vector to keep, renormalised (Matryoshka); null = all.
         device: auto (a GPU if there is one, else the CPU), cpu, cuda or cuda:1.
     """
 
@@ -63,6 +64,7 @@ class EmbedFlags:
     out: str
     split: str = "all"
     batch_size: int = 256
+    dims: int | None = None
     device: str = "auto"
 
 

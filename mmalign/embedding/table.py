@@ -16,6 +16,7 @@ from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import Record, Rejected
 from mmalign.embedding.loop import EmbeddedSplit, embed_split, opened
+from mmalign.embedding.truncated import truncated_vectors
 from mmalign.errors import UserError
 from mmalign.model import Aligner
 from mmalign.safe_writing import replaced
@@ -25,6 +26,7 @@ from mmalign.types import Embedding
 COLUMNS = ("id", "tower", "alternative", "location", "value", "label", "vector")
 _OLD_COLUMNS = {"side", "place", "row"}
 _BUNDLE = b"mmalign.bundle"
+_FULL_SIZE = b"mmalign.full_size"
 _UNCERTAINTY = "uncertainty"
 
 
@@ -42,6 +44,7 @@ class EmbeddingTable:
         bundle: Hash of the bundle that computed them, "" if unknown.
         rejected: Records that could not be read; not written to the file.
         uncertainties: Uncertainty of each item, see `Embedding.uncertainty`; None if the model has none.
+        full_size: Size of the model's vectors, of which these are the first numbers; None = not truncated.
     """
 
     ids: Sequence[str]
@@ -53,6 +56,7 @@ class EmbeddingTable:
     bundle: str = ""
     rejected: Sequence[Rejected] = ()
     uncertainties: Sequence[float] | None = None
+    full_size: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -105,6 +109,8 @@ class EmbeddingTable:
         if len(towers) != 1 or None in towers:
             raise UserError(f"{path}: expected embeddings of one tower, got {sorted(map(str, towers)) or 'none'}")
         vectors = _matrix(path, table.column("vector"))
+        metadata = table.schema.metadata or {}
+        full_size = metadata.get(_FULL_SIZE, b"").decode()
         return EmbeddingTable(
             ids=named.column("id").to_pylist(),
             alternatives=named.column("alternative").to_pylist(),
@@ -112,8 +118,9 @@ class EmbeddingTable:
             values=named.column("value").to_pylist(),
             labels=[tuple(labels or ()) for labels in named.column("label").to_pylist()],
             embedding=Embedding(vectors, tower=towers.pop()),
-            bundle=(table.schema.metadata or {}).get(_BUNDLE, b"").decode(),
+            bundle=metadata.get(_BUNDLE, b"").decode(),
             uncertainties=_uncertainties(path, table),
+            full_size=int(full_size) if full_size.isdecimal() else None,
         )
 
     def write(self, path: Path | str) -> None:
@@ -141,7 +148,8 @@ class EmbeddingTable:
         )
         if self.uncertainties is not None:
             table = table.append_column(_UNCERTAINTY, pa.array(self.uncertainties, pa.float32()))
-        table = table.replace_schema_metadata({_BUNDLE: self.bundle.encode()})
+        truncated = {} if self.full_size is None else {_FULL_SIZE: str(self.full_size).encode()}
+        table = table.replace_schema_metadata({_BUNDLE: self.bundle.encode(), **truncated})
         with replaced(path) as partial:
             pq.write_table(table, str(partial), row_group_size=max(1, 2**22 // dim))
 
@@ -160,6 +168,7 @@ def embed(
     *,
     split: str = "all",
     batch_size: int = 256,
+    dims: int | None = None,
     device: str = "auto",
 ) -> EmbeddingTable:
     """Embed one tower of a data set, as `mmalign embed` does.
@@ -170,13 +179,15 @@ def embed(
         tower: The tower.
         split: Records to embed: train, validation, test or all.
         batch_size: Samples per forward pass.
+        dims: Number of leading numbers of each vector to keep, renormalised (Matryoshka); None = all.
         device: Device to load a bundle on, see `mmalign.load`; a model stays on its own.
 
     Returns:
         One row per item, with the id and location of its record; `write` stores it, `mmalign.search` searches it.
 
     Raises:
-        UserError: the model has no such tower, the data has no column for it, or the split has no record with it.
+        UserError: the model has no such tower, the data has no column for it, the split has no record with it, or the
+            vectors are shorter than `dims`.
 
     Example:
         >>> import mmalign
@@ -186,9 +197,12 @@ def embed(
     loaded = model_of(model, device)
     require_tower(loaded, tower)
     read = opened(loaded, data, (tower,), split)
-    embedded = embed_split(loaded, read, tower, split, batch_size=batch_size)
+    with truncated_vectors(loaded, dims, (tower,)):
+        embedded = embed_split(loaded, read, tower, split, batch_size=batch_size)
     origin = bundle.fingerprint(loaded.path) if loaded.path else ""
-    return replace(EmbeddingTable.of(embedded, read.split(split).records, bundle=origin), rejected=read.rejected)
+    table = EmbeddingTable.of(embedded, read.split(split).records, bundle=origin)
+    truncated = dims is not None and dims < loaded.dim
+    return replace(table, rejected=read.rejected, full_size=loaded.dim if truncated else None)
 
 
 def _schema() -> Any:

@@ -8,6 +8,8 @@ from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.truncation import warn_truncated
 from mmalign.embedding.loop import opened
+from mmalign.embedding.truncated import truncated_vectors, truncation_note
+from mmalign.errors import UserError
 from mmalign.evaluation.registry import configure
 from mmalign.evaluation.report.result import EvalResult
 from mmalign.evaluation.settings import Task
@@ -35,7 +37,7 @@ def evaluate(
         pair: The two towers; default: the only pair that the model was trained on. Zero-shot tasks classify samples of
             one tower by prompts of the other: the one whose samples are strings.
         device: Device to load a bundle on, see `mmalign.load`; a model stays on its own.
-        settings: Fields of `EvalSettings` (split, batch_size, bootstrap, seed) and of the task given by name.
+        settings: Fields of `EvalSettings` (split, batch_size, bootstrap, seed, dims) and of the task given by name.
 
     Returns:
         Scores with intervals and provenance; `show()` prints them, `to_json()` returns them.
@@ -46,12 +48,17 @@ def evaluate(
     loaded = model_of(model, device)
     chosen, common = configure(task, settings)
     towers = chosen.towers(loaded, pair_of(loaded, pair))
+    if common.dims is not None and getattr(chosen, "ensemble", None):
+        raise UserError("--dims: the models of an ensemble have vectors of their own sizes; leave --ensemble out")
     config = data if isinstance(data, DataConfig) else data.config
     read = opened(loaded, data, chosen.towers_read(towers, config.towers), common.split)
     transforms = {tower: loaded.transforms[tower] for tower in towers}
     truncated = warn_truncated([read.split(common.split)], transforms)
-    result = chosen.run(loaded, read, towers, common)
+    with truncated_vectors(loaded, common.dims, towers):
+        result = chosen.run(loaded, read, towers, common)
     result.provenance["truncated"] = truncated
+    if common.dims is not None:
+        result.provenance["protocol"]["dims"] = truncation_note(loaded, common.dims, towers)
     if len(towers) == 2 and (path := loaded.emergent_path(*towers)):
         result.provenance["protocol"]["similarity"] = emergent_note(path)
     return result

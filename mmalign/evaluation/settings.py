@@ -22,12 +22,14 @@ class EvalSettings:
         batch_size: Samples per forward pass.
         bootstrap: Number of bootstrap resamples of each confidence interval; 0: no intervals.
         seed: Seed of the resampling and of the task's other random draws.
+        dims: Number of leading numbers of each vector to evaluate with, renormalised (Matryoshka); null = all.
     """
 
     split: str = "validation"
     batch_size: int = 256
     bootstrap: int = 1000
     seed: int = 0
+    dims: int | None = None
 
     def provenance(
         self,

@@ -4,6 +4,16 @@ from mmalign.heads.codebook import Codebook, CodebookConfig
 from mmalign.heads.gaussian import GaussianConfig, GaussianHead
 from mmalign.heads.headset import HeadSet
 from mmalign.heads.projection import ProjectionHead
+from mmalign.heads.reducer import TokenReducer
 from mmalign.heads.tokens import TokenHead
 
-__all__ = ["Codebook", "CodebookConfig", "GaussianConfig", "GaussianHead", "HeadSet", "ProjectionHead", "TokenHead"]
+__all__ = [
+    "Codebook",
+    "CodebookConfig",
+    "GaussianConfig",
+    "GaussianHead",
+    "HeadSet",
+    "ProjectionHead",
+    "TokenHead",
+    "TokenReducer",
+]

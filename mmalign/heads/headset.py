@@ -12,8 +12,10 @@ from mmalign.errors import UserError
 from mmalign.heads.codebook import Codebook, QueryHead
 from mmalign.heads.gaussian import GaussianConfig, GaussianHead, bag_log_variance
 from mmalign.heads.projection import ProjectionHead
+from mmalign.heads.reducer import TokenReducer
 from mmalign.heads.tokens import TokenHead
 from mmalign.modality import Encoder
+from mmalign.objectives.functional.nested_sizes import truncate_vectors
 from mmalign.types import Embedding, Features, Inputs, Tokens
 
 FIELDS = ("vector", "log_variance", "tokens", "parts", "codes", "reconstructed", "decoded")
@@ -34,10 +36,15 @@ class HeadSet(nn.Module):
             reconstructed, decoded.
         kind: How vectors and tokens are projected: linear, mlp, or identity (the encoder's width must then be `dim`).
         gaussian: Configuration of the `log_variance` head.
+        reduce: Number of tokens to which a `TokenReducer` reduces those that objectives read; 0 = all are kept.
+
+    Attributes:
+        size: Number of leading numbers of the vectors that are kept, renormalised (Matryoshka); None = all.
 
     Raises:
         UserError: `needs` has an unknown field or none that yields a vector, the encoder does not return needed parts,
-            or pool is bag and the encoder has no tokens or tokens of another width than its vector.
+            pool is bag and the encoder has no tokens or tokens of another width than its vector, or there are no tokens
+            to reduce.
     """
 
     def __init__(
@@ -47,9 +54,11 @@ class HeadSet(nn.Module):
         needs: Iterable[str],
         kind: str = "linear",
         gaussian: GaussianConfig | None = None,
+        reduce: int = 0,
     ) -> None:
         super().__init__()
         self.needs, self.dim, gaussian = frozenset(needs), dim, gaussian or GaussianConfig()
+        self.size: int | None = None
         if unknown := self.needs - set(FIELDS):
             raise UserError(f"no head returns {sorted(unknown)}; objectives may need: {', '.join(FIELDS)}")
         if not self.needs - {"log_variance"}:
@@ -79,6 +88,13 @@ class HeadSet(nn.Module):
         self.parts = TokenHead(encoder.part_width or width, dim, kind) if "parts" in self.needs else None
         self.decoder = _decoder(encoder, width) if self.needs & PRETRAINING else None
         self.queries = QueryHead(width, dim) if "codes" in self.needs else None
+        if reduce < 0 or (reduce and not self.needs & {"tokens", "codes"}):
+            raise UserError(
+                f"reduce: expected a number of tokens, of a tower whose tokens some objective reads, got {reduce} and an "
+                f"objective that reads {', '.join(sorted(self.needs))}"
+            )
+        self.token_reducer = TokenReducer(dim, reduce) if reduce and self.tokens is not None else None
+        self.query_reducer = TokenReducer(dim, reduce, unit=False) if reduce and self.queries is not None else None
 
     def forward(
         self,
@@ -101,7 +117,7 @@ class HeadSet(nn.Module):
             members = self.vector(tokens.values.masked_fill(~tokens.mask[:, :, None], 0.0))
             embedding = replace(embedding, log_variance=bag_log_variance(Tokens(members, tokens.mask)))
         if self.tokens is not None:
-            embedding = replace(embedding, tokens=self.tokens(tokens))
+            embedding = replace(embedding, tokens=_reduced(self.token_reducer, self.tokens(tokens)))
         if self.parts is not None:
             if features.parts is None:
                 raise UserError("an objective needs parts, and the encoder returned none for this batch")
@@ -118,9 +134,10 @@ class HeadSet(nn.Module):
         if self.queries is not None:
             if codebook is None:
                 raise UserError("an objective needs codes: expected the model's codebook, got None")
-            codes, grounded = codebook(self.queries(tokens))
+            codes, grounded = codebook(_reduced(self.query_reducer, self.queries(tokens)))
             embedding = replace(embedding, codes=codes, grounded=grounded)
-        return replace(embedding, vector=self._vector(features.vector, embedding))
+        vector = self._vector(features.vector, embedding)
+        return replace(embedding, vector=vector if self.size is None else truncate_vectors(vector, self.size))
 
     def empty(
         self, device: torch.device, tower: str, codebook: Codebook | None, encoder: nn.Module | None = None
@@ -136,7 +153,7 @@ class HeadSet(nn.Module):
             level = Tokens(none.view(0, 0, self.dim), torch.zeros(0, 0, dtype=torch.bool, device=device))
         codes = none.new_zeros(0, codebook.config.codes) if self.queries is not None and codebook is not None else None
         embedding = Embedding(
-            none,
+            none[:, : self.size],
             log_variance=none if "log_variance" in self.needs else None,
             tokens=level if self.tokens is not None else None,
             parts=level if self.parts is not None else None,
@@ -163,6 +180,10 @@ class HeadSet(nn.Module):
         level = embedding.tokens or embedding.parts
         assert level is not None
         return F.normalize(level.values.sum(1), dim=1, eps=1e-8)  # padding is zero
+
+
+def _reduced(reducer: TokenReducer | None, tokens: Tokens) -> Tokens:
+    return tokens if reducer is None else reducer(tokens)
 
 
 class LinearDecoder(nn.Linear):

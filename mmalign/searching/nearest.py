@@ -10,6 +10,7 @@ from torch import Tensor
 from mmalign import bundle
 from mmalign.embedding.scoring import TIE, first_answers
 from mmalign.embedding.table import EmbeddingTable
+from mmalign.embedding.truncated import truncated_vectors
 from mmalign.errors import UserError
 from mmalign.model import Aligner
 from mmalign.registry import missing_extra
@@ -34,7 +35,8 @@ def search(
     that were never paired, and a tower and itself, are compared by the cosine of their vectors.
 
     A table has vectors only. If the model's score reads more (tokens, variances), vectors are compared by their cosine:
-    the means of Gaussians, the normalised means of tokens.
+    the means of Gaussians, the normalised means of tokens. To a table of truncated vectors (`mmalign embed --dims`),
+    queries are compared by as many of their numbers.
 
     Args:
         model: The model of the table, or the path of its bundle or run.
@@ -60,9 +62,11 @@ def search(
     if loaded.path:
         table.require_bundle(bundle.fingerprint(loaded.path))
     gallery = table.embedding
-    if gallery.vector.shape[1] != loaded.dim:
-        raise UserError(f"expected vectors of {loaded.dim} numbers, as of this model, got {gallery.vector.shape[1]}")
-    embedded = loaded.encode(tower, queries)
+    size = gallery.vector.shape[1]
+    if loaded.dim not in (size, table.full_size):
+        raise UserError(f"expected vectors of {loaded.dim} numbers, as of this model, got {size}")
+    with truncated_vectors(loaded, size if size < loaded.dim else None, (gallery.tower,)):
+        embedded = loaded.encode(tower, queries)
     inner = engine != "torch" and _is_inner_product(loaded, embedded, gallery)
     if engine == "faiss" and not inner:
         raise UserError("engine 'faiss' computes inner products, and this model has another score; use engine 'torch'")

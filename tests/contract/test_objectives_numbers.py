@@ -35,7 +35,10 @@ ONE_WAY = {"distillation"}
 """Those for which side a is something else than side b."""
 
 
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {"partial transport": ("transport", {"mass": 0.5})}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "partial transport": ("transport", {"mass": 0.5}),
+    "kept tokens": ("late_interaction", {"keep": 0.5}),
+}
 """Arguments that lead to other formulas, beside every objective with its defaults."""
 
 

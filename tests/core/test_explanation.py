@@ -33,9 +33,11 @@ SIDES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def made() -> Callable[..., Aligner]:
-    def make(side: str, *terms: tuple[str, dict[str, Any]], text: dict[str, Any] | None = None) -> Aligner:
+    def make(
+        side: str, *terms: tuple[str, dict[str, Any]], text: dict[str, Any] | None = None, reduce: int = 0
+    ) -> Aligner:
         torch.manual_seed(0)
-        towers = {side: TowerConfig(**SIDES[side]), "text": TowerConfig(args=TEXT | (text or {}))}
+        towers = {side: TowerConfig(**SIDES[side], reduce=reduce), "text": TowerConfig(args=TEXT | (text or {}))}
         transforms = fit_transforms(towers, {side: [], "text": TEXTS * 20})
         pairs = [PairConfig(side, "text", objective, args) for objective, args in terms]
         return Aligner(towers, pairs, 8, transforms, codebook=CodebookConfig(codes=32, temperature=32.0))
@@ -93,6 +95,25 @@ def test_a_molecule_by_a_network_of_another_library(
     assert found.weights.shape[0] == len(found.drawn.units.labels) == 14
     assert found.drawn.units.labels[:3] == ("O1", "C2", "C3")
     assert found.attributions[0].weights.std() > 0
+
+
+@pytest.mark.parametrize("objective", ["transport", "late_interaction", "local", "fdt"])
+def test_reduced_tokens_are_mapped_back(made: Callable[..., Aligner], objective: str) -> None:
+    """Four reduced tokens of a picture of sixteen patches: the mass of each is spread over the patches it is made of."""
+    model = made("image", (objective, {}), reduce=4)
+    sample = load("modalities", "image").toy_sample(0, np.random.default_rng(0))
+    found = explain(model, sample, TEXTS[0], pair=("image", "text"))
+    assert found.weights.shape[0] == len(found.drawn.units.labels) == 16
+    a, b = model.encode("image", [sample]), model.encode("text", TEXTS[0])
+    if objective == "fdt":
+        total = float(a.codes @ b.codes.T)
+    else:
+        assert a.tokens.values.shape == (1, 4, 8)
+        compared = model.objective.objectives[0].correspondence(a, b)
+        assert_close(found.weights, a.tokens.origin[0].T @ compared)
+        assert_close(model.correspondence(b, a).weights, found.weights.T)
+        total = float(compared.sum())
+    assert float(found.weights.sum()) == pytest.approx(total, abs=1e-6)
 
 
 def test_motifs_and_phrases_spread_over_atoms_and_words(made: Callable[..., Aligner]) -> None:

@@ -9,11 +9,13 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from mmalign import distributed
+from mmalign.objectives.contrastive import ClipObjective
 from mmalign.objectives.distillation import DistillationObjective
 from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.local import LocalObjective
 from mmalign.objectives.masked import ComaskedObjective, MaskedObjective
 from mmalign.objectives.objective import Objective
+from mmalign.objectives.pairs.nested_loss import nested_loss
 from mmalign.objectives.prototypes import PrototypeObjective
 from mmalign.objectives.self_supervised import ViewsObjective
 from mmalign.types import Embedding, LossOutput, Tokens
@@ -42,7 +44,18 @@ class WrittenByAnAuthor(Objective):
         return LossOutput(losses + hardest.relu() + sizes / global_batch.size, {"hardest": hardest.detach()})
 
 
-OBJECTIVES: dict[str, type[Objective]] = {
+class NestedSizes(nn.Module):
+    """CLIP on the full vectors and on their first two numbers, as `PairConfig.dims` trains it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clip = ClipObjective(7.0)
+
+    def forward(self, a: Embedding, b: Embedding) -> LossOutput:
+        return nested_loss(self.clip, a, b, dims=[2])
+
+
+OBJECTIVES: dict[str, type[nn.Module]] = {
     "local": LocalObjective,
     "prototypes": PrototypeObjective,
     "distillation": DistillationObjective,
@@ -50,6 +63,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "masked": MaskedObjective,
     "comasked": ComaskedObjective,
     "written by an author": WrittenByAnAuthor,
+    "nested sizes": NestedSizes,
 }
 
 

@@ -61,6 +61,23 @@ def test_mixed_samples_equal_one_process(pool: Pool, counts: list[int]) -> None:
     compare(outcomes, step(trial))
 
 
+@pytest.mark.parametrize("counts", [[7], [3, 0, 4]], ids=str)
+@pytest.mark.parametrize("objective", ["late_interaction", "fdt"])
+def test_reduced_tokens_equal_one_process(pool: Pool, objective: str, counts: list[int]) -> None:
+    trial = Trial(objective, counts, ACROSS[:7], {"initial_scale": 7.0}, reduce=2)
+    outcomes = pool.run("step", len(counts), trial)
+    trial.counts = [7]
+    compare(outcomes, step(trial))
+
+
+@pytest.mark.parametrize("counts", COUNTS, ids=str)
+def test_kept_tokens_equal_one_process(pool: Pool, counts: list[int]) -> None:
+    trial = Trial("late_interaction", counts, ACROSS[: sum(counts)], {"initial_scale": 7.0, "keep": 0.5})
+    outcomes = pool.run("step", len(counts), trial)
+    trial.counts = [sum(counts)]
+    compare(outcomes, step(trial))
+
+
 @pytest.mark.parametrize("gradient", ["implicit", "last_step"])
 def test_gradients_through_the_plan_equal_one_process(pool: Pool, gradient: str) -> None:
     trial = Trial("transport", [4, 1, 2], ACROSS[:7], {**ARGUMENTS["transport"], "gradient": gradient, "rho_b": 0.5})

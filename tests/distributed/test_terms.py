@@ -19,6 +19,7 @@ TERMS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "masked": ("masked", {}, False),
     "masked by chamfer": ("masked", {"distance": "chamfer", "coordinates": 2}, False),
     "comasked": ("comasked", {}, False),
+    "nested sizes": ("nested sizes", {}, False),
     "written by an author": ("written by an author", {}, False),
 }
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}

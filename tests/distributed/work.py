@@ -27,6 +27,7 @@ class Trial:
     arguments: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     pool: str = "gpo"  # of the Gaussian head
+    reduce: int = 0  # tokens of both towers
     mixed: bool = False  # side a is made of two samples each
 
 
@@ -58,10 +59,10 @@ class Ours(nn.Module):
         super().__init__()
         torch.manual_seed(1)
         self.objective = registry.load("objectives", trial.objective)(**trial.arguments)
-        gaussian = GaussianConfig(pool=trial.pool, initial=-1.0)
+        more = {"gaussian": GaussianConfig(pool=trial.pool, initial=-1.0), "reduce": trial.reduce}
         self.a, self.b = Sets(5), Sets(3)
-        self.head_a = HeadSet(self.a, 4, self.objective.tower_needs("a"), gaussian=gaussian)
-        self.head_b = HeadSet(self.b, 4, self.objective.tower_needs("b"), gaussian=gaussian)
+        self.head_a = HeadSet(self.a, 4, self.objective.tower_needs("a"), **more)
+        self.head_b = HeadSet(self.b, 4, self.objective.tower_needs("b"), **more)
         codes = "codes" in self.objective.needs
         self.book = Codebook(4, CodebookConfig(codes=7, temperature=0.5, mode="learnt")) if codes else None
 

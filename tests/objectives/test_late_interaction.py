@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from mmalign.errors import UserError
+from mmalign.objectives.functional.late_interaction import keep_best_tokens
 from mmalign.objectives.functional.similarity_cross_entropy import similarity_cross_entropy
 from mmalign.objectives.late_interaction import LateInteractionObjective
 from mmalign.objectives.pairs.pair_config import PairConfig
@@ -95,3 +96,60 @@ def test_closed_forms_at_the_greatest_scale() -> None:
     assert_close(float(objective(side(same), side(same)).loss.detach()), math.log(4), rtol=1e-10, atol=0)
     own = Tokens(torch.eye(5, dtype=torch.float64)[:4, None], torch.ones(4, 1, dtype=torch.bool))
     assert float(objective(side(own), side(own)).loss.detach()) < 1e-40
+
+
+def losses(keep: float, a: Tokens, b: Tokens) -> Tensor:
+    return LateInteractionObjective(initial_scale=7.0, keep=keep).double()(side(a), side(b), GROUPS).loss
+
+
+def test_keeping_all_tokens_is_no_selection() -> None:
+    """At 1 to the bit; and the loss of selected tokens that are all tokens is the same."""
+    a, b = level(3, 1, 4, 2), level(2, 5, 1, 3, seed=1)
+    plain = LateInteractionObjective(initial_scale=7.0).double()(side(a), side(b), GROUPS).loss
+    assert_close(losses(1.0, a, b), plain, rtol=0, atol=0)
+    assert_close(losses(0.9999, a, b), plain)
+
+
+def test_kept_tokens_are_candidates_and_all_own_tokens_look() -> None:
+    a, b = level(3, 1, 4, 2), level(2, 5, 1, 3, seed=1)
+
+    def kept(one: Tokens, other: Tokens) -> Tokens:
+        values = torch.zeros_like(one.values)
+        mask = torch.zeros_like(one.mask)
+        for row in range(len(mask)):
+            own, partner = one.values[row, one.mask[row]], other.values[row, other.mask[row]]
+            best = (own @ partner.T).amax(1).tolist()
+            count = math.ceil(len(own) / 2)
+            index = sorted(sorted(range(len(own)), key=lambda k, best=best: -best[k])[:count])
+            values[row, :count], mask[row, :count] = own[index], True
+        return Tokens(values, mask)
+
+    forth, back = by_loops(a, kept(b, a))[0], by_loops(kept(a, b), b)[1]
+    assert_close(losses(0.5, a, b), similarity_cross_entropy(7 * forth, 7 * back, groups=GROUPS))
+
+
+def test_dropped_candidates_get_no_gradient_and_pads_are_never_read() -> None:
+    tokens = Tokens(torch.eye(4).double()[None].requires_grad_(), torch.ones(1, 4, dtype=torch.bool))
+    partner = Tokens(torch.tensor([[[0.0, 0.0, 1.0, 0.0], [math.nan] * 4]]).double(), torch.tensor([[True, False]]))
+    values, mask = keep_best_tokens(tokens.values, tokens.mask, partner.values, partner.mask, 0.3)
+    assert mask.tolist() == [[True, True]]
+    assert values[0].argmax(1).tolist() == [0, 2]  # of the three equal ones the first, in the order of the tokens
+    values.sum().backward()
+    assert tokens.values.grad is not None
+    assert tokens.values.grad[0].any(1).tolist() == [True, False, True, False]
+    lone = keep_best_tokens(tokens.values, tokens.mask, partner.values, torch.zeros(1, 2, dtype=torch.bool), 1e-9)
+    assert lone[0].shape == (1, 1, 4)
+    empty = keep_best_tokens(tokens.values[:0], tokens.mask[:0], partner.values[:0], partner.mask[:0], 0.5)
+    assert empty[0].shape == (0, 0, 4)
+
+
+def test_similarity_in_use_reads_all_tokens() -> None:
+    a, b = side(level(3, 1, 4, 2)), side(level(2, 5, 1, 3, seed=1))
+    few, every = LateInteractionObjective(keep=0.25).double(), LateInteractionObjective().double()
+    assert_close(few.similarity(a, b), every.similarity(a, b), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("keep", [0.0, -0.1, 1.5, math.nan])
+def test_a_fraction_that_is_none_is_refused(keep: float) -> None:
+    with pytest.raises(UserError, match="keep: expected a fraction above 0 and at most 1"):
+        LateInteractionObjective(keep=keep)

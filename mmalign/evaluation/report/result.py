@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MAX_BYTES = 64 * 2**20
-_SHOWN = ("relevance", "ranks", "exclude_seen_groups", "rerank", "ensemble", "similarity")
+_SHOWN = ("relevance", "ranks", "exclude_seen_groups", "rerank", "ensemble", "similarity", "dims")
 
 
 @dataclass

@@ -10,6 +10,7 @@ from mmalign.objectives.functional.gaussians import (
 )
 from mmalign.objectives.functional.late_interaction import late_interaction
 from mmalign.objectives.functional.local_alignment import local_alignment_loss
+from mmalign.objectives.functional.nested_sizes import truncate_vectors
 from mmalign.objectives.functional.one_to_k import one_to_k_loss
 from mmalign.objectives.functional.probabilistic import pcmepp_loss, prolip_loss
 from mmalign.objectives.functional.prototypes import prototype_codes, prototype_loss
@@ -42,4 +43,5 @@ __all__ = [
     "similarity_cross_entropy",
     "sinkhorn",
     "sparsemax",
+    "truncate_vectors",
 ]

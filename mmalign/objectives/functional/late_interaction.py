@@ -57,6 +57,57 @@ def late_interaction(tokens_a: Tensor, mask_a: Tensor, tokens_b: Tensor, mask_b:
     return _LateInteraction.apply(a, mask_a, b, mask_b)  # type: ignore[no-any-return]
 
 
+def keep_best_tokens(
+    tokens: Tensor, mask: Tensor, partner: Tensor, partner_mask: Tensor, keep: float
+) -> tuple[Tensor, Tensor]:
+    """The tokens of each sample that are most similar to a token of its partner.
+
+    Of `n` real tokens the `ceil(keep n)` with the largest `max over real r of <k, r>` are kept, in their order; among
+    equal ones, the first. The choice has no gradient. (FILIP, arXiv 2111.07783, section 3.1: only these tokens are
+    communicated between processes.)
+
+    Args:
+        tokens: `(batch, length, dim)`.
+        mask: `(batch, length)`, True = real. Padding is never read.
+        partner: Tokens of each sample's partner, `(batch, length_partner, dim)`.
+        partner_mask: `(batch, length_partner)`.
+        keep: Fraction of the real tokens, above 0 and at most 1; a sample with real tokens keeps at least one.
+
+    Returns:
+        Tokens `(batch, longest, dim)` and their mask.
+
+    Raises:
+        UserError: shapes do not fit, or `keep` is no such fraction.
+
+    Example:
+        >>> tokens, partner = torch.eye(4)[None], torch.eye(4)[None, 2:3]
+        >>> real = torch.ones(1, 4).bool()
+        >>> keep_best_tokens(tokens, real, partner, real[:, :1], 0.25)[0]
+        tensor([[[0., 0., 1., 0.]]])
+    """
+    check_token_pair(tokens, mask, partner, partner_mask)
+    if not 0 < keep <= 1:
+        raise UserError(f"keep: expected a fraction above 0 and at most 1, got {keep}")
+    dtype = torch.promote_types(torch.promote_types(tokens.dtype, partner.dtype), torch.float32)
+    with torch.no_grad(), torch.autocast(tokens.device.type, enabled=False):
+        own, other = (
+            torch.where(one_mask[:, :, None], one.to(dtype), 0.0)
+            for one, one_mask in ((tokens, mask), (partner, partner_mask))
+        )
+        dots = (own @ other.mT).masked_fill(~partner_mask[:, None], -torch.inf)
+        best = torch.cat([dots, dots.new_full((*dots.shape[:2], 1), _FAR)], 2).amax(2).masked_fill(~mask, -torch.inf)
+        counts = (mask.sum(1) * keep).ceil().long()
+        chosen = torch.empty_like(mask).scatter_(
+            1,
+            best.sort(dim=1, descending=True, stable=True).indices,
+            torch.arange(mask.shape[1], device=mask.device) < counts[:, None],
+        )
+        longest = int(counts.max()) if len(counts) else 0
+        places = chosen.to(torch.int8).sort(dim=1, descending=True, stable=True).indices[:, :longest]
+        kept = torch.arange(longest, device=mask.device) < counts[:, None]
+    return tokens.gather(1, places[:, :, None].expand(-1, -1, tokens.shape[2])), kept
+
+
 class _LateInteraction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, mask_a: Tensor, b: Tensor, mask_b: Tensor) -> tuple[Tensor, Tensor]:

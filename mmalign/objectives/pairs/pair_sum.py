@@ -11,8 +11,9 @@ from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.objectives.objective import Objective
 from mmalign.objectives.pairs.gradient_norms import GradientNorms
+from mmalign.objectives.pairs.nested_loss import check_dims, nested_loss
 from mmalign.objectives.pairs.pair_config import PairConfig, check_pair, factor_at, labels_of
-from mmalign.objectives.parts.correspondence import Correspondence
+from mmalign.objectives.parts.correspondence import Correspondence, compared_tokens, to_original_tokens
 from mmalign.objectives.parts.levels import Level
 from mmalign.objectives.parts.shared_space import cosine, path_between
 from mmalign.types import Batch, Embedding, LossOutput
@@ -38,6 +39,8 @@ class PairSum(nn.Module):
         self.pairs, self.progress = list(pairs), 0.0
         self.objectives = nn.ModuleList(_build(pair, dim) for pair in pairs)
         self.labels = labels_of(self.pairs)
+        for pair, objective in self._terms():
+            check_dims(pair, objective, dim)
 
     def needs_of(self, tower: str) -> frozenset[str]:
         """Fields of one tower's embedding that the objectives read; `vector` for a tower in no pair."""
@@ -75,7 +78,7 @@ class PairSum(nn.Module):
             if gradient_norms is not None:
                 a, b = gradient_norms.watch(label, a), gradient_norms.watch(label, b)
             mixed = batch.mixed[pair.a][rows] if objective.mixes and pair.a in batch.mixed else None
-            output = objective(a, b, batch.groups[rows], mixed)
+            output = nested_loss(objective, a, b, batch.groups[rows], mixed, dims=pair.dims)
             weight = pair.weight * factor_at(pair.schedule, self.progress)
             losses.append(weight * output.loss)
             terms[f"{label}/loss"] = output.loss.detach()
@@ -193,9 +196,12 @@ class PairSum(nn.Module):
         able = [entry for entry in named if type(entry[1]).correspondence is not Objective.correspondence]
         pair, objective, label = (able or named)[0]  # the base method raises an error that names able objectives
         swapped = (pair.a, pair.b) != (a.tower, b.tower)
-        weights = objective.correspondence(b, a) if swapped else objective.correspondence(a, b)
-        level_a, level_b = _level(objective.tower_needs("a")), _level(objective.tower_needs("b"))
-        correspondence = Correspondence(weights, level_a, level_b, label)
+        first, second = (b, a) if swapped else (a, b)
+        needs_a, needs_b = objective.tower_needs("a"), objective.tower_needs("b")
+        weights = to_original_tokens(
+            objective.correspondence(first, second), compared_tokens(first, needs_a), compared_tokens(second, needs_b)
+        )
+        correspondence = Correspondence(weights, _level(needs_a), _level(needs_b), label)
         return correspondence.swapped() if swapped else correspondence
 
     def logit_scale(self, a: str, b: str) -> float:

@@ -48,6 +48,37 @@ class Coded(Embedding):
     token_codes: Tokens | None = None
 
 
+def to_original_tokens(weights: Tensor, a: Tokens | None, b: Tokens | None) -> Tensor:
+    """The correspondence of reduced tokens, distributed over the original tokens; its sum stays.
+
+        M = O_a^T W O_b,    O = the origin of the reduced tokens
+
+    Args:
+        weights: `(tokens_a, tokens_b)`.
+        a: The tokens of one sample that the objective compared; None, or without an origin: not reduced.
+        b: Those of the other.
+
+    Example:
+        >>> import torch
+        >>> reduced = Tokens(torch.ones(1, 1, 4), torch.ones(1, 1).bool(), origin=torch.tensor([[[0.75, 0.25]]]))
+        >>> to_original_tokens(torch.ones(1, 1), reduced, None)
+        tensor([[0.7500],
+                [0.2500]])
+    """
+    if a is not None and a.origin is not None:
+        weights = a.origin[0].mT.to(weights.dtype) @ weights
+    if b is not None and b.origin is not None:
+        weights = weights @ b.origin[0].to(weights.dtype)
+    return weights
+
+
+def compared_tokens(embedding: Embedding, needs: frozenset[str]) -> Tokens | None:
+    """The tokens that an objective with these needs compares, of which `correspondence` has a row each."""
+    if "codes" in needs:
+        return embedding.token_codes if isinstance(embedding, Coded) else None
+    return embedding.parts if "parts" in needs else embedding.tokens
+
+
 def one_pair(a: Tokens, b: Tokens) -> tuple[Tensor, Tensor]:
     """Dot products of the tokens of one sample with those of another.
 
