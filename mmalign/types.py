@@ -65,15 +65,12 @@ def _padded_cat(parts: Sequence[Tensor | None], padded: int) -> Tensor | None:
     tensors = [part for part in parts if part is not None]
     if len(tensors) < len(parts):
         return None
-    sizes = [max(tensor.shape[d] for tensor in tensors) for d in range(1, padded)]
-
-    def pad(tensor: Tensor) -> Tensor:
-        more = [
-            n for d in range(tensor.ndim - 1, 0, -1) for n in (0, sizes[d - 1] - tensor.shape[d] if d < padded else 0)
-        ]
-        return torch.nn.functional.pad(tensor, more)
-
-    return torch.cat([pad(tensor) for tensor in tensors])
+    longest = [max(tensor.shape[d] for tensor in tensors) for d in range(1, padded)]
+    joined = []
+    for tensor in tensors:
+        more = [size - tensor.shape[d] for d, size in enumerate(longest, 1)] + [0] * (tensor.ndim - padded)
+        joined.append(torch.nn.functional.pad(tensor, [n for size in reversed(more) for n in (0, size)]))
+    return torch.cat(joined)
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,8 @@ class HeadSet(nn.Module):
         self.queries = QueryHead(width, dim) if "codes" in self.needs else None
         if reduce < 0 or (reduce and not self.needs & {"tokens", "codes"}):
             raise UserError(
-                f"reduce: expected a number of tokens, of a tower whose tokens some objective reads, got {reduce} and an "
-                f"objective that reads {', '.join(sorted(self.needs))}"
+                "reduce: expected a number of tokens, of a tower whose tokens some objective reads, got "
+                f"{reduce} and objectives that read {', '.join(sorted(self.needs))}"
             )
         self.token_reducer = TokenReducer(dim, reduce) if reduce and self.tokens is not None else None
         self.query_reducer = TokenReducer(dim, reduce, unit=False) if reduce and self.queries is not None else None

@@ -19,8 +19,8 @@ class TokenReducer(nn.Module):
         A = softmax over real tokens of  W2 (W1 LN(X) + b1) + b2
         Y = A^T (W3 X + b3)                                        W1, W3: block-diagonal, `groups` blocks
 
-    (Gu et al. 2022, Wukong, arXiv 2202.06767, its token reduction layer, without a nonlinearity as released; W3 starts as
-    the identity.) The maps read one token at a time, so any set of tokens has them: no grid is needed.
+    (Gu et al. 2022, Wukong, arXiv 2202.06767, its token reduction layer, without a nonlinearity as released; W3 starts
+    as the identity.) The maps read one token at a time, so any set of tokens has them: no grid is needed.
 
     Args:
         dim: Size of a token.

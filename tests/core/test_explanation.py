@@ -99,7 +99,7 @@ def test_a_molecule_by_a_network_of_another_library(
 
 @pytest.mark.parametrize("objective", ["transport", "late_interaction", "local", "fdt"])
 def test_reduced_tokens_are_mapped_back(made: Callable[..., Aligner], objective: str) -> None:
-    """Four reduced tokens of a picture of sixteen patches: the mass of each is spread over the patches it is made of."""
+    """Four reduced tokens of sixteen patches: the mass of each is distributed over the patches it is made of."""
     model = made("image", (objective, {}), reduce=4)
     sample = load("modalities", "image").toy_sample(0, np.random.default_rng(0))
     found = explain(model, sample, TEXTS[0], pair=("image", "text"))
