@@ -86,9 +86,11 @@ class GroupedLinear(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Map `(..., dim)` to `(..., dim)`."""
-        blocks = values.unflatten(-1, (self.weight.shape[0], -1))[..., None, :]  # (..., groups, 1, in)
-        return (blocks @ self.weight).flatten(-3) + self.bias
+        groups, size, _ = self.weight.shape
+        blocks = values.reshape(-1, groups, size).transpose(0, 1)  # (groups, vectors, in)
+        mapped: Tensor = torch.bmm(blocks, self.weight).transpose(0, 1).reshape(values.shape) + self.bias
+        return mapped
 
     def dense(self) -> Tensor:
         """The map as one matrix, `(out, in)`."""
-        return torch.block_diag(*self.weight).T
+        return torch.block_diag(*self.weight).T  # type: ignore[no-any-return, no-untyped-call]

@@ -86,8 +86,8 @@ class LateInteractionObjective(ScaledObjective):
         back, _ = late_interaction(b.values, b.mask, candidates_a.values, candidates_a.mask)
         scale = self.scale.to(forth.dtype)
         # Both tables have own rows and all columns: no column is divided between processes.
-        losses = [_cross_entropy(scale * scores, global_batch.positives) for scores in (forth, back)]
-        return LossOutput(global_batch.mean(sum(losses) / 2), {"scale": scale.detach()[0]})
+        rows, columns = (_cross_entropy(scale * scores, global_batch.positives) for scores in (forth, back))
+        return LossOutput(global_batch.mean((rows + columns) / 2), {"scale": scale.detach()[0]})
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """The mean of both directions, `(len(a), len(b))`."""
