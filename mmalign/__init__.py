@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from mmalign.embedding.loop import EmbeddedSplit
     from mmalign.embedding.table import EmbeddingTable, embed
     from mmalign.errors import BadSample, MissingFile, UserError
+    from mmalign.evaluation.all_tasks import Evaluations, evaluate_all
+    from mmalign.evaluation.comparison.compare import compare
+    from mmalign.evaluation.comparison.result import Comparison
     from mmalign.evaluation.ranking.ranks import ranks
     from mmalign.evaluation.ranking.relevance import RelevanceMatrix
     from mmalign.evaluation.report.result import EvalResult
@@ -71,6 +74,10 @@ _HOMES = {
     "BadSample": "errors",
     "MissingFile": "errors",
     "UserError": "errors",
+    "Evaluations": "evaluation.all_tasks",
+    "evaluate_all": "evaluation.all_tasks",
+    "Comparison": "evaluation.comparison.result",
+    "compare": "evaluation.comparison.compare",
     "EvalResult": "evaluation.report.result",
     "evaluate": "evaluation.run_task",
     "EvalSettings": "evaluation.settings",
@@ -120,6 +127,7 @@ __all__ = [
     "Batch",
     "CheckReport",
     "Classification",
+    "Comparison",
     "DataConfig",
     "Dataset",
     "EmbeddedSplit",
@@ -128,6 +136,7 @@ __all__ = [
     "Encoder",
     "EvalResult",
     "EvalSettings",
+    "Evaluations",
     "Explanation",
     "Features",
     "FewShot",
@@ -163,8 +172,10 @@ __all__ = [
     "canonical_maps",
     "check",
     "classify",
+    "compare",
     "embed",
     "evaluate",
+    "evaluate_all",
     "explain",
     "fit_transforms",
     "functional",

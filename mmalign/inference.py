@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mmalign.progress import track
 from mmalign.types import Inputs
 
 T = TypeVar("T")
@@ -30,6 +31,19 @@ def inference(module: nn.Module) -> Iterator[None]:
 def inputs_to(inputs: Inputs, device: torch.device) -> Inputs:
     """Collated inputs on a device; values that are no tensors are unchanged."""
     return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in inputs.items()}
+
+
+class Counted(Iterable[T]):
+    """An iterable with a known number of items, for progress bars."""
+
+    def __init__(self, items: Iterable[T], count: int) -> None:
+        self._items, self._count = items, count
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return self._count
 
 
 def run_batches(
@@ -61,7 +75,7 @@ def run_batches(
     device, indices = next(model.parameters()).device, []
 
     def outputs() -> Iterator[T]:
-        for inputs, index in batches:
+        for inputs, index in track(batches, "embedding"):
             indices.append(index.cpu())
             yield forward(inputs_to(inputs, device))
 

@@ -14,7 +14,7 @@ from mmalign.capabilities import Masking
 from mmalign.errors import BadSample, UserError
 from mmalign.heads import Codebook, CodebookConfig, GaussianConfig, HeadSet
 from mmalign.heads.gaussian import Pool
-from mmalign.inference import as_items, run_batches
+from mmalign.inference import Counted, as_items, run_batches
 from mmalign.lora import add_lora, keep_statistics
 from mmalign.modality import Encoder, Transform
 from mmalign.objectives.pairs.gradient_norms import GradientNorms
@@ -203,7 +203,7 @@ class Aligner(nn.Module):
                 chunk = [self._item(name, index, items[index]) for index in indices]
                 yield self.transforms[name].collate(chunk), torch.tensor(indices)
 
-        embedded = self.embed_batches(name, batches())
+        embedded = self.embed_batches(name, Counted(batches(), -(-len(items) // batch_size)))
         return self._empty(name).to("cpu", torch.float32) if embedded is None else embedded[0]
 
     def embed_batches(

@@ -28,6 +28,7 @@ LAYERS = [
         "distributed",
         "recipes",
         "plugin",
+        "progress",
         "safe_writing",
         "printable",
         "safe_yaml",

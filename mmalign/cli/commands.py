@@ -1,12 +1,14 @@
 """One function per command: parse the flags, call one function of `mmalign`, print and write what it returns."""
 
 from pathlib import Path
+from typing import Any
 
 import mmalign
 from mmalign.cli.flags import (
     BundleFlags,
     CheckFlags,
     ClassifyFlags,
+    CompareFlags,
     DemoFlags,
     EmbedFlags,
     EvaluateFlags,
@@ -14,8 +16,9 @@ from mmalign.cli.flags import (
     SearchFlags,
 )
 from mmalign.cli.help import asked_for
-from mmalign.cli.parsing import given_settings, parse, parse_with_data
+from mmalign.cli.parsing import Parsed, given_settings, parse, parse_with_data, parse_with_data_of_each
 from mmalign.cli.targets import picture_target, rows_target, target, write_json
+from mmalign.evaluation.report.rows import rows_file
 from mmalign.recipes import names as recipe_names
 
 
@@ -43,6 +46,8 @@ def train_command(arguments: list[str]) -> int:
 def evaluate_command(arguments: list[str]) -> int:
     """Mmalign evaluate BUNDLE --task TASK [--data.*]."""
     flags, data = parse_with_data("evaluate", EvaluateFlags, arguments)
+    if flags.task == "all":
+        return _evaluate_all(flags, data, given_settings(flags, arguments))
     json_file, rows_file, picture = target(flags.json), rows_target(flags.rows, flags.task), target(flags.picture)
     settings = given_settings(flags, arguments)
     result = mmalign.evaluate(flags.bundle, data, flags.task, pair=flags.pair, device=flags.device, **settings)
@@ -57,6 +62,47 @@ def evaluate_command(arguments: list[str]) -> int:
         result.draw(picture)
         print(f"drawn: {picture}")
     result.append_to(flags.bundle)
+    return 0
+
+
+def _evaluate_all(flags: Parsed, data: mmalign.DataConfig, settings: dict[str, Any]) -> int:
+    """Every task that the data allow; files of rows and pictures carry the task in their names."""
+    json_file = target(flags.json)
+    rows = None if flags.rows is None else rows_file(flags.rows)
+    picture = picture_target(flags.picture)
+    evaluations = mmalign.evaluate_all(flags.bundle, data, pair=flags.pair, device=flags.device, **settings)
+    evaluations.show()
+    if json_file:
+        write_json(json_file, evaluations.to_json())
+        print(f"written: {json_file}")
+    for task, result in evaluations.results.items():
+        if rows is not None and result.rows:
+            result.write_rows(target(str(file := rows.with_stem(f"{rows.stem}-{task}"))))
+            print(f"written: {file}")
+        if picture is not None:
+            file = picture.with_stem(f"{picture.stem}-{task}")
+            try:
+                result.draw(file)
+                print(f"drawn: {file}")
+            except mmalign.UserError as error:
+                print(error)
+    evaluations.append_to(flags.bundle)
+    return 0
+
+
+def compare_command(arguments: list[str]) -> int:
+    """Mmalign compare BUNDLE BUNDLE [...] --task TASK [--data.*]."""
+    flags, data = parse_with_data_of_each("compare", CompareFlags, arguments)
+    json_file, picture = target(flags.json), picture_target(flags.picture)
+    options = {"metrics": flags.metrics or (), "pairs": flags.pairs, "pair": flags.pair, "device": flags.device}
+    comparison = mmalign.compare(flags.models, data, flags.task, **options, **given_settings(flags, arguments))
+    comparison.show()
+    if json_file:
+        write_json(json_file, comparison.to_json())
+        print(f"written: {json_file}")
+    if picture:
+        comparison.draw(picture)
+        print(f"drawn: {picture}")
     return 0
 
 

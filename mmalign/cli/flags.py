@@ -11,7 +11,8 @@ class EvaluateFlags:
 
     Args:
         bundle: Bundle or run folder.
-        task: retrieval, zero-shot, multi-label, regression, probe, few-shot or robustness; see `--task NAME --help`.
+        task: retrieval, zero-shot, multi-label, regression, probe, few-shot or robustness, see `--task NAME --help`;
+            or all: every task that the data allow.
         pair: Two towers, such as [image, text], for models with more than one pair.
         json: Write the result to this file.
         rows: Write one row per query or sample to this file (.parquet or .csv): rank, scores, truth, prediction.
@@ -24,6 +25,34 @@ class EvaluateFlags:
     pair: list[str] = field(default_factory=list)
     json: str | None = None
     rows: str | None = None
+    picture: str | None = None
+    device: str = "auto"
+
+
+@dataclass
+class CompareFlags:
+    """Compare models on the same queries: paired differences with intervals, and Holm's correction.
+
+    Args:
+        models: Two or more bundles or run folders, or Parquet files of `mmalign evaluate --rows`; the first one is
+            the baseline.
+        task: retrieval, zero-shot, multi-label or regression.
+        metrics: Metrics to compare, such as mrr hit@1; default: the main metrics of the task.
+        pairs: Compare every other model with the first (`first`), or every two models (`all`).
+        pair: Two towers, such as [image, text], for models with more than one pair.
+        bootstrap: Number of bootstrap resamples.
+        json: Write the comparison to this file.
+        picture: Draw a forest plot to this file.
+        device: auto (a GPU if there is one, else the CPU), cpu, cuda or cuda:1.
+    """
+
+    models: list[str]
+    task: str = "retrieval"
+    metrics: list[str] | None = None
+    pairs: str = "first"
+    pair: list[str] = field(default_factory=list)
+    bootstrap: int = 10_000
+    json: str | None = None
     picture: str | None = None
     device: str = "auto"
 
@@ -174,13 +203,13 @@ class DemoFlags:
 
 
 def arguments_of_flags(flags: type) -> dict[str, Argument]:
-    """The flags of a command by name, positional ones first; those of `evaluate` with the settings of its tasks."""
-    if flags is not EvaluateFlags:
-        return arguments_of(flags)
+    """The flags of a command by name, positional ones first; of `evaluate` and `compare` with the tasks' settings."""
+    own = arguments_of(flags)
+    if flags not in (EvaluateFlags, CompareFlags):
+        return own
     from mmalign.evaluation.registry import flags as settings
 
-    own = arguments_of(flags)
-    first = {name: own.pop(name) for name in ("bundle", "task", "pair")}
+    first = {name: argument for name, argument in own.items() if argument.required or name in ("task", "pair")}
     return first | settings() | own
 
 
@@ -195,14 +224,21 @@ def flag_sections(flags: type, task: str = "") -> dict[str, list[Argument]]:
         UserError: there is no such task.
     """
     own = {name: argument for name, argument in arguments_of(flags).items() if not argument.required}
-    if flags is not EvaluateFlags:
+    if flags not in (EvaluateFlags, CompareFlags):
         return {"flags": list(own.values())}
     from mmalign.evaluation.registry import TASKS, flags_of, require_task
     from mmalign.evaluation.settings import EvalSettings
 
+    if flags is CompareFlags:
+        common = {name: flag for name, flag in flags_of(EvalSettings).items() if name not in own}
+        sections = {"flags": list(own.values()), "settings of every task": list(common.values())}
+        if task:
+            require_task(task)
+            sections[f"settings of {task}"] = list(flags_of(TASKS[task]).values())
+        return sections
     every = {"flags of every task": [own["task"], own["pair"], *flags_of(EvalSettings).values(), own["device"]]}
     output = {"output": [own["json"], own["rows"], own["picture"]]}
-    if task:
+    if task and task != "all":
         require_task(task)
         return {f"flags of {task}": list(flags_of(TASKS[task]).values())} | every | output
     sections, above = every, set[str]()

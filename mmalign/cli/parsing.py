@@ -16,6 +16,7 @@ from mmalign.configuration.overrides import parse as parse_flags
 from mmalign.data.config import DataConfig
 from mmalign.data.sources.tables import read_table
 from mmalign.errors import UserError
+from mmalign.evaluation.report.rows import SUFFIXES
 from mmalign.run_folder import data_settings
 
 Parsed = Any
@@ -54,10 +55,48 @@ def parse_with_data(name: str, flags: type, arguments: list[str]) -> tuple[Parse
     keys = arguments_of_flags(flags) | {"data": Argument("data", Section(DataConfig))}
     parsed = parse_flags(parser, fold_open_dicts(arguments, {}), keys)
     if "bundle" in parsed:
-        defaults = _run_defaults(parsed.bundle, arguments)
-        parser.set_defaults({f"data.{key}": value for key, value in defaults.items()})
-        parsed = parse_flags(parser, fold_open_dicts(arguments, {"data": defaults}), keys)
+        parsed = _with_run_defaults(parser, keys, parsed.bundle, arguments)
     return parsed, parser.instantiate(parsed).data
+
+
+def parse_with_data_of_each(name: str, flags: type, arguments: list[str]) -> tuple[Parsed, list[DataConfig | None]]:
+    """As `parse_with_data`, for several models: the data of each model's run are its default.
+
+    Args:
+        name: The command.
+        flags: The dataclass of its flags, with the positional argument `models`.
+        arguments: The command line after the command.
+
+    Returns:
+        The flags, and the configuration of the data of each model; None for a file of rows.
+    """
+    _help(name, flags, arguments, data=True)
+    arguments = _switched_on(flags, arguments)
+    keys = arguments_of_flags(flags) | {"data": Argument("data", Section(DataConfig))}
+
+    def parser() -> jsonargparse.ArgumentParser:
+        fresh = _parser(name, flags)
+        fresh.add_class_arguments(DataConfig, "data")
+        return fresh
+
+    parsed = parse_flags(parser(), fold_open_dicts(arguments, {}), keys)
+    configs: list[DataConfig | None] = []
+    for path in parsed.models:
+        if Path(path).suffix.lower() in SUFFIXES:
+            configs.append(None)
+            continue
+        own = parser()
+        configs.append(own.instantiate(_with_run_defaults(own, keys, path, arguments)).data)
+    return parsed, configs
+
+
+def _with_run_defaults(
+    parser: jsonargparse.ArgumentParser, keys: dict[str, Argument], path: str, arguments: list[str]
+) -> Parsed:
+    """Parse with the data settings of the run at `path` as defaults."""
+    defaults = _run_defaults(path, arguments)
+    parser.set_defaults({f"data.{key}": value for key, value in defaults.items()})
+    return parse_flags(parser, fold_open_dicts(arguments, {"data": defaults}), keys)
 
 
 def given_settings(flags: Parsed, arguments: list[str]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Decoded samples and their features: computed once, kept in memory up to a limit and, where set, on disk."""
 
 import os
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from mmalign.capabilities import CachedFeatures, CachedReading
 from mmalign.data.cached_files import MISSING, cached_files
@@ -19,6 +16,7 @@ from mmalign.data.memory_size import nbytes
 from mmalign.data.sources.base import Record, Rejected, RejectionKind, Source
 from mmalign.errors import BadSample, MissingFile, UserError
 from mmalign.modality import Modality, Transform
+from mmalign.progress import track
 
 _CHUNK = 16
 _Key = tuple[int, str, int]  # index of the record, tower, alternative
@@ -202,11 +200,10 @@ class Samples:
         self.read_many(indices)
         chunks = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
         rejected: dict[int, Rejected] = {}
-        tty, console = sys.stderr.isatty() and len(indices) > 1000, Console(stderr=True)
         # Decoders release the GIL: two threads already use a second core.
         with ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2))) as pool:
             scanned = pool.map(self._scan_chunk, chunks)
-            for problems in track(scanned, "reading", len(chunks), console=console, transient=True, disable=not tty):
+            for problems in track(scanned, "reading", len(chunks)):
                 rejected.update(problems)
         return rejected
 

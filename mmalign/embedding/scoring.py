@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmalign.embedding.jagged import tiles_of
 from mmalign.errors import UserError
+from mmalign.progress import track
 from mmalign.types import Embedding
 
 Score = Callable[[Embedding, Embedding], Tensor]
@@ -74,7 +75,7 @@ def score_blocks(
     """
     step, tiles = max(1, pairs // max(1, len(gallery))), tiles_of(gallery, pairs)
     on_device = [gallery[tile].to(device) for tile in tiles] if len(tiles) == 1 else []
-    for start in range(0, len(queries) if tiles else 0, step):
+    for start in track(range(0, len(queries) if tiles else 0, step), "scoring"):
         rows = queries[start : start + step].to(device)
         # Do not yield under no_grad: a loop that is left early would leave gradients disabled.
         with torch.no_grad():

@@ -50,8 +50,7 @@ def evaluate(
     towers = chosen.towers(loaded, pair_of(loaded, pair))
     if common.dims is not None and getattr(chosen, "ensemble", None):
         raise UserError("--dims: the models of an ensemble have vectors of their own sizes; leave --ensemble out")
-    config = data if isinstance(data, DataConfig) else data.config
-    read = opened(loaded, data, chosen.towers_read(towers, config.towers), common.split)
+    read = opened_for(chosen, loaded, data, towers, common.split)
     transforms = {tower: loaded.transforms[tower] for tower in towers}
     truncated = warn_truncated([read.split(common.split)], transforms)
     with truncated_vectors(loaded, common.dims, towers):
@@ -62,3 +61,17 @@ def evaluate(
     if len(towers) == 2 and (path := loaded.emergent_path(*towers)):
         result.provenance["protocol"]["similarity"] = emergent_note(path)
     return result
+
+
+def opened_for(task: Task, model: Aligner, data: DataConfig | Dataset, towers: tuple[str, ...], split: str) -> Dataset:
+    """The data with what a task reads: the samples of one split, of some towers.
+
+    Args:
+        task: The task.
+        model: The model, whose modalities decode the samples.
+        data: The configuration of the data, or data that are open.
+        towers: The towers, as `Task.towers` returns them.
+        split: The split.
+    """
+    config = data if isinstance(data, DataConfig) else data.config
+    return opened(model, data, task.towers_read(towers, config.towers), split)

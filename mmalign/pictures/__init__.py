@@ -3,6 +3,7 @@
 from mmalign.pictures.correspondence import attributions, correspondence_figure
 from mmalign.pictures.curves import training_curves
 from mmalign.pictures.figures import save
+from mmalign.pictures.forest import ForestRow, forest
 from mmalign.pictures.grid import retrieval_grid
 from mmalign.pictures.ladders import ladders
 from mmalign.pictures.matrices import confusion, similarity_matrix
@@ -10,10 +11,12 @@ from mmalign.pictures.risk import dots, predicted_and_true, risk_coverage
 from mmalign.pictures.strips import strips
 
 __all__ = [
+    "ForestRow",
     "attributions",
     "confusion",
     "correspondence_figure",
     "dots",
+    "forest",
     "ladders",
     "predicted_and_true",
     "retrieval_grid",

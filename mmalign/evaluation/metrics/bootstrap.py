@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from mmalign.progress import track
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Interval = list[float]
@@ -25,7 +27,7 @@ def draws(records: int, *, resamples: int, seed: int, width: int = 0) -> Iterato
     """
     rng = np.random.default_rng(seed)
     block = max(1, _CELLS // max(records, width, 1))
-    for start in range(0, resamples, block):
+    for start in track(range(0, resamples, block), "bootstrap"):
         taken = (rng.integers(0, records, records) for _ in range(min(block, resamples - start)))
         yield np.stack([np.bincount(one, minlength=records) for one in taken]).astype(np.float64)
 
@@ -128,9 +130,11 @@ def weighted(statistic: Callable[[Floats], Floats], records: Ints, *, resamples:
     return _percentiles(np.concatenate([statistic(weights[:, cluster]) for weights in blocks]))
 
 
+def percentiles(drawn: Floats) -> Interval:
+    """The interval of one statistic from its value on each draw, `(draws,)`; NaN = not defined; empty if all are."""
+    defined, tail = drawn[~np.isnan(drawn)], 50 * (1 - LEVEL)
+    return [float(edge) for edge in np.percentile(defined, [tail, 100 - tail])] if len(defined) else []
+
+
 def _percentiles(drawn: Floats) -> list[Interval]:
-    tail = 50 * (1 - LEVEL)
-    defined = [column[~np.isnan(column)] for column in drawn.T]
-    return [
-        [float(edge) for edge in np.percentile(column, [tail, 100 - tail])] if len(column) else [] for column in defined
-    ]
+    return [percentiles(column) for column in drawn.T]

@@ -14,6 +14,7 @@ from mmalign.data.sources.base import Record, Source
 from mmalign.embedding.jagged import pack
 from mmalign.embedding.loop import EmbeddedSplit
 from mmalign.errors import BadSample, UserError
+from mmalign.inference import Counted
 from mmalign.model import Aligner
 from mmalign.registry import nearest
 from mmalign.types import Inputs
@@ -101,7 +102,8 @@ def embed_corpus(
                 inputs = model.transforms[tower].collate([item for _, item in items])
                 yield inputs, torch.tensor([index for index, _ in items])
 
-    embeddings = model.embed_batches(tower, batches(), partial(pack, vectors_only=vectors_only))
+    counted = Counted(batches(), -(-len(records) // batch_size))
+    embeddings = model.embed_batches(tower, counted, partial(pack, vectors_only=vectors_only))
     if embeddings is None:
         why = next(iter(rejected.values()), "none has a value")
         raise UserError(f"none of the {len(records)} corpus records of {tower!r} can be used: {why}")

@@ -97,12 +97,22 @@ def retrieval_rows(
     """One row per query of a direction, as columns.
 
     `rank` (1 = first) and `score` are those of `truth`, the first relevant item; they are empty where the gallery has
-    no relevant item. `prediction` is the first item. `uncertainty` is the query's, of a probabilistic model.
+    no relevant item, as are `hit@k` and `recall@k`. `prediction` is the first item. `uncertainty` is the query's, of a
+    probabilistic model.
     """
     count = len(queries)
     rank: list[float | None] = [None] * count
-    for query, best in zip(ranks.queries.tolist(), ranks.best.tolist(), strict=True):
+    outcomes: dict[str, list[float | None]] = {
+        f"{kind}@{k}": [None] * count for k in ranks.ks for kind in ("hit", "recall")
+    }
+    asked_queries = ranks.queries.tolist()
+    for query, best in zip(asked_queries, ranks.best.tolist(), strict=True):
         rank[query] = float(best) + 1
+    for column, k in enumerate(ranks.ks):
+        found = {"hit": ranks.hit(column), "recall": ranks.retrieved[:, column] / ranks.relevant.double()}
+        for kind, values in found.items():
+            for query, value in zip(asked_queries, values.tolist(), strict=True):
+                outcomes[f"{kind}@{k}"][query] = value
     items = item_columns(gallery, gallery_records)
     ids, alternatives = items["id"], items["alternative"].tolist()
     relevant = first.relevant_items.tolist()
@@ -112,6 +122,7 @@ def retrieval_rows(
         "direction": [direction] * count,
         "query": asked["id"],
         "query_alternative": asked["alternative"].tolist(),
+        "group": asked["group"],
         "rank": list(rank),
         "truth": [None if item < 0 else ids[item] for item in relevant],
         "truth_alternative": [None if item < 0 else alternatives[item] for item in relevant],
@@ -122,6 +133,7 @@ def retrieval_rows(
         "prediction_alternative": [alternatives[item] for item in first.items.tolist()],
         "prediction_score": first.scores.tolist(),
         "uncertainty": [None] * count if variance is None else queries.embedding.uncertainty.tolist(),
+        **outcomes,
     }
 
 

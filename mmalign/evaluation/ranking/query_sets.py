@@ -1,5 +1,6 @@
 """Queries and gallery of one retrieval direction, and how many queries were excluded."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,12 +33,28 @@ class QuerySet:
     corpus: Corpus | None
     seen: int
 
-    def describe_gallery(self) -> dict[str, Any]:
-        """Kind and size of the gallery, and the corpus records that cannot be used, for the result."""
+    def describe_gallery(self, records: Sequence[Record]) -> dict[str, Any]:
+        """Kind, size and hash of the gallery, and the corpus records that cannot be used, for the result.
+
+        Args:
+            records: Records of the split.
+        """
         if self.corpus is None:
-            return {"set": "split", "size": len(self.gallery)}
+            return {"set": "split", "size": len(self.gallery), "hash": _content_hash(self.gallery, records)}
         refused = {"unusable": len(self.corpus.rejected), "reasons": list(self.corpus.rejected[:3])}
-        return {"set": "corpus", "size": len(self.gallery), **refused}
+        known = _content_hash(self.gallery, self.corpus.records)
+        return {"set": "corpus", "size": len(self.gallery), "hash": known, **refused}
+
+
+def _content_hash(embedded: EmbeddedSplit, records: Sequence[Record]) -> str:
+    """Hash of the ids of the items, in order, and of their content where that is a string."""
+    digest, tower = hashlib.sha256(), embedded.embedding.tower
+    items = zip(embedded.record_indices.tolist(), embedded.alternative_indices.tolist(), strict=True)
+    for record, alternative in items:
+        value = records[record].values[tower][alternative]
+        shown = value if isinstance(value, str) else ""
+        digest.update(repr((records[record].id, alternative, shown)).encode(errors="backslashreplace"))
+    return digest.hexdigest()[:16]
 
 
 def query_sets(

@@ -8,6 +8,7 @@ from torch import Tensor
 from mmalign.embedding.jagged import lengths_of
 from mmalign.embedding.scoring import Block, demand_finite, margin_of, score_blocks
 from mmalign.errors import UserError
+from mmalign.progress import track
 from mmalign.types import Embedding
 
 PairScore = Callable[[Embedding, Embedding], Tensor]
@@ -56,7 +57,8 @@ def reranked_blocks(
         top = rough.topk(depth, dim=1).indices
         rows, columns = torch.arange(len(top)).repeat_interleave(depth) + start, top.flatten().cpu()
         fine = torch.empty(len(rows), device=rough.device)
-        for some in _alike(*sizes, rows, columns).split(PAIRS):  # type: ignore[no-untyped-call]
+        chunks = _alike(*sizes, rows, columns).split(PAIRS)  # type: ignore[no-untyped-call]
+        for some in track(chunks, "re-ranking"):
             with torch.no_grad():
                 scores = score(queries[rows[some]].to(device), gallery[columns[some]].to(device))
             fine[some.to(fine.device)] = scores.float()

@@ -46,7 +46,7 @@ class EvalResult:
     def to_json(self) -> dict[str, Any]:
         """The result as JSON values: task, scores, provenance; undefined scores are null."""
         plain = {"task": self.task, "scores": self.scores, "provenance": self.provenance}
-        return {key: _finite(value) for key, value in plain.items()}
+        return {key: finite(value) for key, value in plain.items()}
 
     def append_to(self, path: Path | str) -> None:
         """Append to `results.json` of a bundle or run, a JSON list, newest last.
@@ -111,12 +111,26 @@ class EvalResult:
     def write_rows(self, path: Path | str) -> None:
         """Write one row per query or sample to a Parquet or CSV file: rank, scores, truth, prediction, uncertainty.
 
+        A Parquet file also stores the result, so that `mmalign.compare` can compare it with another.
+
         Raises:
             UserError: the task has no rows, or the file ends neither in .parquet nor in .csv.
         """
         from mmalign.evaluation.report.rows import write_rows
 
-        write_rows(self.rows, path)
+        write_rows(self.rows, path, self.to_json())
+
+    @staticmethod
+    def read_rows(path: Path | str) -> "EvalResult":
+        """The result and the rows of a Parquet file that `write_rows`, or `mmalign evaluate --rows`, has written.
+
+        Raises:
+            UserError: it is not such a file.
+        """
+        from mmalign.evaluation.report.rows import read_rows
+
+        columns, result = read_rows(path)
+        return EvalResult(result["task"], result["scores"], result["provenance"], rows=columns)
 
     def draw(self, path: Path | str) -> None:
         """Draw the task's figure, for instance similarity matrix (retrieval) or confusion matrix (zero-shot)."""
@@ -202,9 +216,10 @@ def _cell(name: str, value: Any, interval: Any) -> str:
     return shown if not interval else f"{shown}  [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """JSON values with null in place of NaN and infinity."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

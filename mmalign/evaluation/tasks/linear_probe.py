@@ -32,6 +32,7 @@ from mmalign.evaluation.probing.linear_models import Fit, less_error, logistic, 
 from mmalign.evaluation.report.result import EvalResult
 from mmalign.evaluation.settings import EvalSettings, Pair, Task
 from mmalign.model import Aligner
+from mmalign.progress import track
 
 FRACTIONS = (0.01, 0.1, 1.0)
 Measures = dict[str, Callable[[Floats], Floats]]  # name -> weights `(draws, n)` to metrics `(draws,)`
@@ -179,7 +180,7 @@ def _run(
     """Predictions of each seed's probe for the split, and its penalty."""
     done: dict[tuple[int, bytes], tuple[Floats, float]] = {}  # the full training split is equal for all seeds
     keys = [(id(source), rows.tobytes()) for source, rows in zip(sources, drawn, strict=True)]
-    for key, source, rows in zip(keys, sources, drawn, strict=True):
+    for key, source, rows in track(list(zip(keys, sources, drawn, strict=True)), "fitting probes"):
         if key not in done:
             into, tuning = source["train"], source[held] if held else None
             done[key] = probe(

@@ -150,7 +150,7 @@ class Retrieval(Task):
         protocol |= {"ensemble": ENSEMBLE.format(len(models))} if self.ensemble else {}
         origin = settings.provenance(model, data, protocol)
         origin |= {
-            "gallery": {name: one.describe_gallery() for name, one in asked.items()},
+            "gallery": {name: one.describe_gallery(records) for name, one in asked.items()},
             "rows": rows_of(data, settings.split),
         }
         origin |= {"bundles": names(models)} if self.ensemble else {}
