@@ -13,7 +13,7 @@ from mmalign.printable import printable
 EVIL = "\x1b[2J\x1b]0;OWNED\x07\nmmalign: all good\u202e"
 
 
-def test_nothing_that_a_terminal_obeys_is_left() -> None:
+def test_no_control_characters_are_left() -> None:
     for number in range(0x110000):
         letter = chr(number)
         if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(letter) in (

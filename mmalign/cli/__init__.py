@@ -30,24 +30,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0 done, 1 the data has bad rows (`check`), 2 a user error, with a message of one line.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(_usage())
-        return 0
-    if words[0] in ("--version", "version"):
-        import mmalign
-
-        print(f"mmalign {mmalign.__version__}")
-        return 0
-    name, rest = words[0], words[1:]
+    name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        return _command(name)(_without_plugins(rest))
+        code = _command(name)(_without_plugins(rest))
+        sys.stdout.flush()  # so that a closed pipe is noticed here
+        return code
     except (UserError, BadSample) as error:
         print(f"mmalign {name}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output has left: `mmalign list | head -1`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes it on exit
         return 0
+    except SystemExit as stop:  # rich ends the process on a closed pipe
+        if isinstance(stop.__context__, BrokenPipeError):
+            return 0
+        raise
     except OSError as error:
         if error.filename is None:
             raise
@@ -59,6 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str) -> Callable[[list[str]], int]:
+    if name in ("-h", "--help", "help"):
+        return _print_usage
+    if name in ("--version", "version"):
+        return _print_version
     if name not in COMMANDS:
         from mmalign.registry import nearest
 
@@ -93,11 +94,19 @@ def _without_plugins(arguments: list[str]) -> list[str]:
     return rest
 
 
-def _usage() -> str:
+def _print_usage(_: Sequence[str]) -> int:
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
     more = (
         "`mmalign COMMAND --help` prints a command's flags, `--help all` every flag, `mmalign --version` the version.\n"
         "Every command takes --plugin FILE.py: your own modalities, objectives, sources and callbacks."
     )
-    return f"usage: mmalign COMMAND ...\n\n{lines}\n\n{more}"
+    print(f"usage: mmalign COMMAND ...\n\n{lines}\n\n{more}")
+    return 0
+
+
+def _print_version(_: Sequence[str]) -> int:
+    import mmalign
+
+    print(f"mmalign {mmalign.__version__}")
+    return 0

@@ -1,7 +1,10 @@
 """The command line as a user meets it: what works, and what a mistake says. Runs in this process for speed."""
 
+import contextlib
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,23 @@ def test_usage_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert "train" in capsys.readouterr().out
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("mmalign 0.")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["list"]])
+def test_a_closed_pipe_ends_without_a_message(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`mmalign --help | head -1`: the reader closes the pipe before all is written."""
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w", buffering=1) as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert main(arguments) == 0
+        if sys.stdout is not closed:
+            sys.stdout.close()
+        with contextlib.suppress(BrokenPipeError):
+            closed.close()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_run_writes_all_its_files(run: Path) -> None:
@@ -245,7 +265,7 @@ def test_list_describes_one_name_as_json(capsys: pytest.CaptureFixture[str]) -> 
         (["search", "nowhere", "x", "text", "y"], "no bundle at nowhere"),
     ],
 )
-def test_mistakes_are_one_line(
+def test_user_errors_are_one_line(
     arguments: list[str],
     message: str,
     tmp_path: Path,
@@ -287,7 +307,7 @@ def test_mistakes_are_one_line(
         (["--data.source", "manifest", "--data.manifest", "nowhere.csv"], "nowhere.csv"),
     ],
 )
-def test_recipe_mistakes_are_one_line(
+def test_errors_in_a_recipe_are_one_line(
     flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", "image-text/demo", "--out", str(tmp_path / "run"), *flags]) == 2

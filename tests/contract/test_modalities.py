@@ -156,7 +156,7 @@ def test_gradient_reaches_every_parameter(case: Case) -> None:
     assert not lost, f"a loss of the vector alone does not train: {lost}"
 
 
-def test_low_precision_stays_finite(case: Case) -> None:
+def test_low_precision_is_finite(case: Case) -> None:
     inputs = case.inputs()
     with bfloat16_where_torch_has_it(), torch.autocast("cpu", torch.bfloat16):
         features = case.encoder(inputs)
@@ -242,7 +242,7 @@ def test_samples_are_read_pickled_and_drawn(case: Case) -> None:
 
 
 @pytest.mark.parametrize("junk", [None, object(), 3, float("nan"), {}, b"", [], np.array([["a"]], dtype=object)])
-def test_junk_is_a_bad_sample(case: Case, junk: object) -> None:
+def test_random_bytes_are_a_bad_sample(case: Case, junk: object) -> None:
     with pytest.raises(BadSample) as caught:
         case.modality.read(junk)
     assert caught.value.expected

@@ -91,7 +91,7 @@ def test_score_shape_and_independence(objective: Objective) -> None:
         torch.testing.assert_close(part, scores[rows][:, columns], atol=1e-6, rtol=1e-5)
 
 
-def test_order_of_the_batch_is_nothing(objective: Objective) -> None:
+def test_the_order_of_the_batch_changes_nothing(objective: Objective) -> None:
     a, b, groups = side(objective, 9, seed=1), side(objective, 9, seed=2), torch.arange(9) // 2
     objective.eval()
     shuffle = torch.randperm(9)

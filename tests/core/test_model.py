@@ -130,7 +130,7 @@ def test_towers_that_were_never_paired_share_the_space_of_a_third() -> None:
         (lambda: make(("x", "y")).encode("w", []), "no tower called 'w'"),
     ],
 )
-def test_mistakes_are_named(call: object, message: str) -> None:
+def test_invalid_settings_are_named(call: object, message: str) -> None:
     with pytest.raises(UserError, match=message):
         call()  # type: ignore[operator]
 

@@ -100,7 +100,7 @@ def test_pairs_stay_pairs(pictures: Path, modalities: dict[str, Modality]) -> No
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than a small machine has cores
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_randomness_is_of_seed_epoch_and_sample_alone(
+def test_randomness_depends_on_seed_epoch_and_sample_only(
     pictures: Path, modalities: dict[str, Modality], workers: int
 ) -> None:
     data = opened(pictures, modalities, drop_last=False, workers=workers, seed=7)

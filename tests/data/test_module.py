@@ -350,7 +350,7 @@ def test_a_batch_larger_than_the_data_is_lowered(
     assert len(data.train_dataloader()) == 1
 
 
-def test_fingerprint_ignores_where_it_lies_and_how_it_is_split(pictures: Path, modalities: dict[str, Modality]) -> None:
+def test_fingerprint_ignores_folder_and_split(pictures: Path, modalities: dict[str, Modality]) -> None:
     one, other = prepared(pictures, modalities).data, prepared(pictures, modalities, split_seed=3).data
     assert one.fingerprint() == other.fingerprint()
     (pictures.parent / "5.png").write_bytes((pictures.parent / "6.png").read_bytes())

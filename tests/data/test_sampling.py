@@ -64,7 +64,7 @@ def test_resuming_continues_the_same_pass() -> None:
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("size", [2, 5, 7, 40])
 @pytest.mark.parametrize("drop_last", [True, False])
-def test_another_batch_size_goes_on_at_the_first_row_not_seen(
+def test_another_batch_size_continues_at_the_first_row_not_seen(
     monkeypatch: pytest.MonkeyPatch, world: int, size: int, drop_last: bool
 ) -> None:
     before = EpochBatches(np.arange(40), 6, shuffle=True, seed=5, drop_last=drop_last)
@@ -86,7 +86,7 @@ def test_another_batch_size_goes_on_at_the_first_row_not_seen(
     assert 0 <= left < (size * world if drop_last else world)
 
 
-def test_an_iterator_that_is_never_used_takes_nothing() -> None:
+def test_an_unused_iterator_reads_nothing() -> None:
     # A loader with workers makes two and uses the second.
     sampler = EpochBatches(np.arange(40), 8, shuffle=True)
     sampler.resume(0, 24)
@@ -140,7 +140,7 @@ def pairs_together(parts: list[list[int]]) -> int:
     return sum(place + 1 in part for part in parts for place in part)
 
 
-def test_near_rows_fall_into_one_batch_and_each_comes_once() -> None:
+def test_neighbours_share_a_batch_and_each_row_occurs_once() -> None:
     for epoch in range(3):
         alone = EpochBatches(np.arange(240) + 100, 12, shuffle=True, seed=3)
         drawn = [near(240, share=0.5, size=4), near(240, share=1.0, size=4), near(240, share=1.0, size=12)]
@@ -157,7 +157,7 @@ def test_near_rows_fall_into_one_batch_and_each_comes_once() -> None:
         assert counts[2] > 110
 
 
-def test_near_rows_have_an_order_of_their_own_each_epoch() -> None:
+def test_neighbour_batches_are_reordered_each_epoch() -> None:
     starts = set()
     for epoch in range(20):
         sampler = near(240, share=0.5, size=4)
@@ -166,7 +166,7 @@ def test_near_rows_have_an_order_of_their_own_each_epoch() -> None:
     assert len(starts) > 10
 
 
-def test_the_nearest_row_that_is_left_comes_first_and_never_into_the_next_batch() -> None:
+def test_the_nearest_remaining_row_is_taken_and_never_for_the_next_batch() -> None:
     table = np.array([[-1, 2, 1, 3], [0, 2, -1, 3], [1, 0, 3, -1], [2, 1, 0, -1]])
     rng = np.random.default_rng(0)
     assert Neighbours(table, 1.0, 2).together(np.arange(4), 4, rng).tolist() == [0, 2, 1, 3]
@@ -208,6 +208,6 @@ def test_near_rows_resume_and_are_shared_between_ranks(monkeypatch: pytest.Monke
     assert [flat(step) for step in zip(*parts, strict=True)] == order
 
 
-def test_without_an_order_to_draw_nothing_is_moved() -> None:
+def test_without_shuffling_the_order_is_kept() -> None:
     neighbours = Neighbours(ring(6, 2), 1.0, 3)
     assert flat(batches(EpochBatches(np.arange(6), 3, shuffle=False, neighbours=neighbours))) == list(range(6))

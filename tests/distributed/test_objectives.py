@@ -93,7 +93,7 @@ def test_one_group_across_all_processes_and_a_frozen_scale(pool: Pool) -> None:
     compare(outcomes, step(trial))
 
 
-def test_the_comparison_sees_the_fault_of_a_gather_without_gradient(pool: Pool) -> None:
+def test_a_gather_without_gradient_fails_the_comparison(pool: Pool) -> None:
     counts = [3, 3]
     outcomes = pool.run("step", 2, Trial("open_clip", counts))
     whole = step(Trial("open_clip", [6]))

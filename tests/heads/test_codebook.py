@@ -43,7 +43,7 @@ def batch(model: Aligner, rows: int = 5) -> Batch:
 @pytest.mark.parametrize("codes", [256, 1024, 4096])
 @pytest.mark.parametrize("length", [5, 15, 50])
 @pytest.mark.parametrize("dim", [16, 128])
-def test_at_first_three_codes_in_ten_have_weight(codes: int, length: int, dim: int) -> None:
+def test_initially_three_codes_in_ten_have_weight(codes: int, length: int, dim: int) -> None:
     """A code without weight has no gradient, so that few codes with weight would be all that is ever used."""
     book, queries = Codebook(dim, CodebookConfig(codes=codes)), QueryHead(32, dim)
     with torch.no_grad():
@@ -112,7 +112,7 @@ def test_the_temperature_is_among_the_weights(mode: str) -> None:
     assert_close(fresh(given)[0], trained, rtol=0, atol=0)
 
 
-def test_only_a_learnt_temperature_learns() -> None:
+def test_only_a_learnt_temperature_has_a_gradient() -> None:
     for mode in ("fixed", "learnt", "scheduled"):
         book = Codebook(8, CodebookConfig(codes=12, temperature=0.9, mode=mode))  # type: ignore[arg-type]
         weights, _ = book(tokens(4, 2))
@@ -123,7 +123,7 @@ def test_only_a_learnt_temperature_learns() -> None:
         assert (book.log_temperature.grad is not None and book.log_temperature.grad.any()) == (mode == "learnt")
 
 
-def test_a_schedule_goes_down_by_equal_factors() -> None:
+def test_a_schedule_decreases_geometrically() -> None:
     book = Codebook(4, CodebookConfig(codes=10, temperature=8.0, mode="scheduled", final_temperature=0.5))
     found = []
     for progress in (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, -0.5):
@@ -138,7 +138,7 @@ def test_a_schedule_goes_down_by_equal_factors() -> None:
     assert float(fixed.temperature) == pytest.approx(8.0)
 
 
-def test_a_model_moves_its_codebook_along_the_schedule() -> None:
+def test_a_model_applies_the_schedule_to_its_codebook() -> None:
     model = aligner(CodebookConfig(codes=20, temperature=2.0, mode="scheduled", final_temperature=0.5))
     assert model.codebook is not None
     model.set_progress(0.5)
@@ -208,6 +208,6 @@ def test_without_an_objective_that_needs_codes_there_is_no_codebook() -> None:
         ({"activation": "relu"}, "activation must be sparsemax or softmax, got 'relu'"),
     ],
 )
-def test_mistakes_are_named(named: dict[str, object], message: str) -> None:
+def test_invalid_settings_are_named(named: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Codebook(4, CodebookConfig(**named))  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ def head(pool: str, dim: int = DIM, initial: float | None = None) -> GaussianHea
 
 
 @EVERY
-def test_padding_order_and_batch_mates_change_nothing(pool: str) -> None:
+def test_padding_order_and_the_rest_of_the_batch_change_nothing(pool: str) -> None:
     lengths, made = [5, 1, 3, 0], head(pool)
     given = tokens(*lengths)
     whole = made(given)
@@ -83,7 +83,7 @@ def test_no_sample_and_no_token_still_have_a_graph_to_every_weight(pool: str, sh
 
 
 @EVERY
-def test_a_sample_without_a_token_has_the_start_value(pool: str) -> None:
+def test_a_sample_without_tokens_has_the_initial_value(pool: str) -> None:
     made = GaussianHead(WIDTH, DIM, GaussianConfig(pool=pool, initial=-3.5))  # type: ignore[arg-type]
     found = made(tokens(4, 0, 2, dtype=torch.float32))
     assert_close(found[1], torch.full((DIM,), -3.5), rtol=0, atol=0)

@@ -45,7 +45,7 @@ def test_gradients_do_not_depend_on_what_a_pad_holds() -> None:
     assert_close(found[0], found[2], rtol=0, atol=0)
 
 
-def test_a_token_of_zeros_stays_and_has_a_finite_gradient() -> None:
+def test_a_zero_token_stays_zero_and_has_a_finite_gradient() -> None:
     head, values = TokenHead(8, 4), torch.zeros(1, 2, 8, requires_grad=True)
     found = head(Tokens(values, torch.ones(1, 2, dtype=torch.bool)))
     assert not found.values.any()

@@ -76,7 +76,7 @@ def test_scores_by_mixtures_and_by_codes(book: Codebook) -> None:
     assert_close(objective.similarity(a, b, "codes"), torch.cosine_similarity(a.codes[:, None], b.codes[None], dim=2))
 
 
-def test_terms_report_the_use_of_codes() -> None:
+def test_terms_report_the_usage_of_codes() -> None:
     def of(*rows: list[float]) -> Embedding:
         codes = torch.tensor(rows)
         return Embedding(codes, codes=codes, grounded=F.normalize(codes, dim=1))
@@ -95,7 +95,7 @@ def test_terms_report_the_use_of_codes() -> None:
     assert float(FdtObjective()(soft, soft).terms["live"]) == 0.25
 
 
-def test_it_is_a_second_term_next_to_clip(book: Codebook) -> None:
+def test_it_can_be_a_second_term_beside_clip(book: Codebook) -> None:
     pairs = [PairConfig("x", "y", "clip", weight=2.0), PairConfig("x", "y", "fdt", weight=0.5, score_weight=3.0)]
     both = PairSum(pairs).double()
     assert both.needs_of("x") == both.needs_of("y") == {"vector", "codes"}

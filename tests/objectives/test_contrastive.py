@@ -114,7 +114,7 @@ def test_siglip_bias_comes_from_the_first_training_batch_and_stays() -> None:
     assert SiglipObjective()(*sides(1)).loss.isfinite()  # one pair, no negative
 
 
-def test_siglip_starts_at_the_right_rate_of_positives() -> None:
+def test_siglip_starts_at_the_true_rate_of_positives() -> None:
     objective = SiglipObjective(initial_scale=1e-6)
     a, b = sides(100)
     bias = objective(a, b).terms["bias"]

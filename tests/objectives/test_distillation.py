@@ -45,7 +45,7 @@ def test_a_bag_equals_its_definition(floor: float, pad: int) -> None:
     torch.testing.assert_close(log_variance[0].exp(), unbiased)
 
 
-def test_bags_of_one_of_none_and_of_equals_have_the_floor_and_finite_gradients() -> None:
+def test_bags_without_spread_have_the_minimum_variance_and_finite_gradients() -> None:
     tokens, mask = bags([1, 0, 3])
     tokens[2, :3] = tokens[2, 0].clone()
     leaf = tokens.clone().requires_grad_()
@@ -75,7 +75,7 @@ def test_divergence_equals_its_definition_and_torch() -> None:
     assert float((got - gaussian_kl(*given[2:], *given[:2])).abs().min()) > 1e-3  # it has a direction
 
 
-def test_divergence_of_equals_is_zero_and_of_near_ones_keeps_its_digits() -> None:
+def test_divergence_of_equal_and_nearly_equal_gaussians_is_precise() -> None:
     mean, log_variance = draw(3, 4, dtype=torch.float32), draw(3, 4, seed=1, dtype=torch.float32) - 8
     assert not gaussian_kl(mean, log_variance, mean, log_variance).any()
     near = gaussian_kl(mean, torch.full_like(mean, 0.001), mean, torch.zeros_like(mean))
@@ -83,7 +83,7 @@ def test_divergence_of_equals_is_zero_and_of_near_ones_keeps_its_digits() -> Non
     torch.testing.assert_close(near, torch.full((3,), wanted), rtol=1e-3, atol=0.0)
 
 
-def test_divergence_far_outside_is_that_of_the_border_and_can_come_back() -> None:
+def test_divergence_of_clamped_log_variances_keeps_a_gradient_inwards() -> None:
     zero = torch.zeros(2, 3)
     far = torch.full((2, 3), 1e4)
     for p, q in [(far, zero), (-far, zero), (zero, far), (zero, -far), (far, -far), (-far, far)]:
@@ -107,7 +107,7 @@ def test_relations_equal_their_definition(temperature: float) -> None:
     )
 
 
-def test_the_least_of_relations_is_the_teachers_entropy_and_a_turned_space_reaches_it() -> None:
+def test_the_minimum_of_relations_is_the_teachers_entropy_and_a_rotated_space_reaches_it() -> None:
     b = units(7)
     turned = b @ torch.linalg.qr(draw(6, 6, seed=4)).Q
     logits = (b @ b.T / 0.1).masked_fill(torch.eye(7).bool(), -torch.inf)
@@ -126,7 +126,7 @@ def test_relations_have_gradients_for_the_student_alone() -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1])
-def test_relations_without_another_row_are_zero_with_a_graph(rows: int) -> None:
+def test_relations_of_a_single_row_are_zero_with_a_graph(rows: int) -> None:
     a = units(rows).requires_grad_()
     loss = relation_loss(a, units(rows, seed=1))
     loss.backward()

@@ -78,7 +78,7 @@ def test_a_reduced_loss_is_refused(reduced: Tensor) -> None:
         Reduced()(embedding(5, 0), embedding(5, 1))
 
 
-def test_the_gathered_rows_are_freed_without_the_garbage_collector() -> None:
+def test_gathered_rows_form_no_reference_cycle() -> None:
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -92,7 +92,7 @@ def test_the_gathered_rows_are_freed_without_the_garbage_collector() -> None:
             gc.enable()
 
 
-def test_mistakes_are_named() -> None:
+def test_invalid_settings_are_named() -> None:
     a, b = embedding(5, 0), embedding(4, 1)
     with pytest.raises(UserError, match="as many rows of tower a as of tower b, got 5 and 4"):
         Contrastive()(a, b)

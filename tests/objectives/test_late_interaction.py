@@ -77,7 +77,7 @@ def test_towers_of_a_pair_get_the_heads_of_their_level() -> None:
     assert pairs.needs_of("y") == {"parts", "vector"}
 
 
-def test_a_sample_without_tokens_scores_nothing_and_learns_nothing() -> None:
+def test_a_sample_without_tokens_has_score_and_gradient_zero() -> None:
     a, b = level(3, 0, 2), level(2, 2, 0, seed=1)
     objective = LateInteractionObjective().double()
     scores = objective.similarity(side(a), side(b))

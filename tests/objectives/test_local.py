@@ -87,7 +87,7 @@ def test_padding_changes_nothing_and_is_not_read(pad: int) -> None:
     assert b.grad.isfinite().all()
 
 
-def test_a_pad_draws_no_attention_from_tokens_that_point_away() -> None:
+def test_padding_gets_no_weight_where_all_scores_are_negative() -> None:
     # A pad's dot product of 0 would beat all of theirs, by e^1000.
     (a, mask_a), (b, mask_b) = tokens([3], seed=4), tokens([2], seed=5)
     a, b = a.abs(), -b.abs()
@@ -147,7 +147,7 @@ def test_weights_have_any_sum_and_one_of_zero_takes_a_token_out_of_the_mean_alon
     assert not local_alignment_loss(a, mask_a, b, mask_b, weights_a=learnt).requires_grad
 
 
-def test_training_makes_a_matching_that_is_right_in_part_right() -> None:
+def test_training_completes_a_partly_correct_matching() -> None:
     generator = torch.Generator().manual_seed(0)
     things, real = torch.randn(64, 4, 6, generator=generator), torch.ones(64, 4).bool()
     tower = (torch.eye(6) + 0.5 * torch.randn(6, 6, generator=generator)).requires_grad_()

@@ -118,7 +118,7 @@ def test_masked_takes_the_mean_of_both_views() -> None:
         (lambda: masked_error(draw(2, 3, 4) * math.nan, draw(2, 3, 4), torch.ones(2, 3).bool()), "finite"),
     ],
 )
-def test_mistakes_are_named(make: Any, message: str) -> None:
+def test_invalid_settings_are_named(make: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make()
 

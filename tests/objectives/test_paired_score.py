@@ -69,7 +69,7 @@ def test_empty_embeddings_give_no_scores(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_score_is_of_its_pair_alone(name: str) -> None:
+def test_a_score_depends_on_its_pair_alone(name: str) -> None:
     """Other rows, more rows, more padding: what text i and molecule j have between them stays."""
     objective, a, b = OBJECTIVES[name], side(20, 7, 0, "x"), side(20, 5, 1, "y")
     whole, paired = objective.similarity(a, b), objective.similarity_pairwise(a, b)
@@ -98,7 +98,7 @@ def test_scores_of_terms_are_summed_by_their_weights() -> None:
     torch.testing.assert_close(model.similarity_pairwise(a, b), by_hand, rtol=1e-5, atol=1e-5)
 
 
-def test_modes_turn_with_their_pair() -> None:
+def test_modes_of_the_exchanged_pair_are_exchanged() -> None:
     model, a, b = PairSum([PairConfig("x", "y", "pcmepp")], DIM), side(20, 7, 0, "x"), side(20, 5, 1, "y")
     for left, right in ((a, b), (b, a)):
         torch.testing.assert_close(

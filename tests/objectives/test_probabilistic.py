@@ -108,7 +108,7 @@ def test_prolip_takes_its_bias_from_the_first_batch() -> None:
     assert float(objective(side(1, 3), side(2, 3)).terms["bias"]) == pytest.approx(-math.log(ROWS - 1))
 
 
-def test_inclusion_widens_the_general_side_and_narrows_the_other() -> None:
+def test_inclusion_loss_increases_the_general_variance_and_decreases_the_other() -> None:
     """Side a is to lie inside side b: a picture inside its sentence."""
     narrow, broad = side(1, spread=-4.0), side(1, spread=-1.0)
     objective = ProlipObjective(inclusion=1.0, bottleneck=0.0, inclusion_scale=1.0)
@@ -152,7 +152,7 @@ def test_the_score_is_what_was_trained(kind: type[PcmeppObjective] | type[Prolip
     assert_close(objective(a, b).loss, each * 2 / 4 if kind is PcmeppObjective else each / 2, rtol=1e-6, atol=0)
 
 
-def test_one_more_coordinate_makes_the_score_a_euclidean_distance() -> None:
+def test_appending_one_coordinate_makes_the_score_a_euclidean_distance() -> None:
     """So that an index of nearest neighbours ranks as the objective does: gallery [mu, sqrt(sum of variances)]."""
     a, b = side(1, 20, spread=-3.0), side(2, 50, spread=-3.0)
     query = F.pad(a.vector, (0, 1))
@@ -174,7 +174,7 @@ def test_uncertainty_is_the_sum_of_the_variances() -> None:
 
 
 @EITHER
-def test_extreme_log_variances_are_finite_and_may_come_back(
+def test_extreme_log_variances_are_finite_and_keep_a_gradient_inwards(
     kind: type[PcmeppObjective] | type[ProlipObjective],
 ) -> None:
     a, b = side(1, dtype=torch.float32), side(2, dtype=torch.float32)

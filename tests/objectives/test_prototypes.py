@@ -76,7 +76,7 @@ def test_the_codes_of_one_tower_supervise_the_other_without_gradient() -> None:
     assert torch.autograd.gradcheck(lambda a, b: prototype_loss(a, b, **named), (a, b))
 
 
-def test_the_least_is_the_entropy_of_the_codes() -> None:
+def test_the_minimum_is_the_entropy_of_the_codes() -> None:
     codes = torch.rand(6, 4, generator=torch.Generator().manual_seed(0)).double().softmax(1)
     right = codes.log() * 0.2
     least = torch.special.entr(codes).sum(1).mean()

@@ -63,7 +63,7 @@ def test_the_objective_is_the_sum_of_both() -> None:
     assert output.terms["feature_std"].item() == pytest.approx(sum(reference.feature_std(a.tolist())) / 6)
 
 
-def test_the_hinge_moves_vectors_that_have_collapsed() -> None:
+def test_the_hinge_has_a_gradient_for_collapsed_vectors() -> None:
     start = F.normalize(torch.ones(8, 6) + 0.01 * draw(8, 6).float(), dim=1)
     found = {}
     for weight in (0.0, 1.0):
@@ -87,7 +87,7 @@ def test_the_hinge_moves_vectors_that_have_collapsed() -> None:
         (lambda: view_rows(*[units(2) * math.nan] * 4), "finite"),
     ],
 )
-def test_mistakes_are_named(make: Any, message: str) -> None:
+def test_invalid_settings_are_named(make: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make()
 

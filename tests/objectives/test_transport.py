@@ -63,7 +63,7 @@ def test_equals_pot_pair_by_pair(epsilon: float) -> None:
     assert_close(found, by_loops(a, b, plan), rtol=1e-8, atol=1e-9)
 
 
-def test_at_small_epsilon_it_is_the_cheapest_plan_of_all() -> None:
+def test_at_small_epsilon_the_plan_is_the_optimal_assignment() -> None:
     a, b = level(*A), level(*B, seed=1)
 
     def plan(cost: np.ndarray) -> np.ndarray:
@@ -92,7 +92,7 @@ def test_mass_can_stay_unmatched_at_a_cost(rho_a: float | None, rho_b: float | N
     assert_close(objective.similarity(side(a), side(b)), by_loops(a, b, plan), rtol=1e-8, atol=1e-9)
 
 
-def test_a_word_without_a_counterpart_may_be_left_out() -> None:
+def test_a_word_without_a_counterpart_can_stay_unmatched() -> None:
     both, one = torch.eye(2, dtype=torch.float64)[None], torch.tensor([[[1.0, 0.0]]], dtype=torch.float64)
     a, b = (Tokens(values, torch.ones(values.shape[:2], dtype=torch.bool)) for values in (one, both))
 
@@ -201,12 +201,12 @@ def test_partial_transport_leaves_out_what_has_no_counterpart() -> None:
         ({"mass": 0.5, "rho_b": 1.0}, "mass and rho_a or rho_b exclude each other"),
     ],
 )
-def test_mistakes_in_the_mass_are_named(arguments: dict[str, float], message: str) -> None:
+def test_invalid_masses_are_named(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):
         TransportObjective(**arguments)
 
 
-def test_tokens_may_meet_parts() -> None:
+def test_tokens_can_be_compared_with_parts() -> None:
     fine, coarse = level(*A), level(*B, seed=1)
     objective = TransportObjective(level_b="parts")
     assert objective.needs == {"tokens", "parts"}
@@ -222,7 +222,7 @@ def test_tokens_may_meet_parts() -> None:
         objective.similarity(side(fine), side(coarse))
 
 
-def test_a_sample_without_tokens_scores_nothing_and_learns_nothing() -> None:
+def test_a_sample_without_tokens_has_score_and_gradient_zero() -> None:
     a, b = level(3, 0, 2), level(2, 2, 0, seed=1)
     objective = TransportObjective().double()
     scores = objective.similarity(side(a), side(b))
@@ -303,7 +303,7 @@ def test_wrong_settings_are_named_when_they_are_read(named: dict[str, Any], mess
         TransportObjective(**named)
 
 
-def test_samples_of_like_length_solved_together_score_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_buckets_of_similar_length_give_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = [3, 9, 1, 4, 4, 12, 2, 7, 5, 1, 8, 3, 6, 2, 10, 11, 4, 3]
     first, second = [], []
     for groups in (module.BUCKETS, 1):

@@ -33,7 +33,7 @@ def test_contents_of_the_wheel(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"mmalign", "modalities"}
 
 
-def test_it_works_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
+def test_it_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     pip = [
         sys.executable,

@@ -45,7 +45,7 @@ def test_it_trains_and_watches_for_collapse(run: tuple[str, Path]) -> None:
     assert set(model.encoders) == {"ecg"}
 
 
-def test_ecg_text_goes_on_from_it(run: tuple[str, Path], tmp_path: Path) -> None:
+def test_ecg_text_can_start_from_it(run: tuple[str, Path], tmp_path: Path) -> None:
     encoder, out = run
     from_it = [f"--model.towers.ecg.encoder={encoder}", f"--model.towers.ecg.weights={out}", "--model.dim=8"]
     still = ["--model.optimizer.lr=1e-12", "--trainer.max_epochs=1", "--trainer.limit_train_batches=1"]

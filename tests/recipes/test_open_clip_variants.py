@@ -202,7 +202,7 @@ def test_lora_with_averaged_weights_chunks_and_low_precision(
         (["--model.towers.image.head=linear", "--model.towers.text.head=linear"], "model.dim: null needs encoders"),
     ],
 )
-def test_mistakes_are_named(folder: Path, tmp_path: Path, flags: list[str], message: str) -> None:
+def test_invalid_settings_are_named(folder: Path, tmp_path: Path, flags: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         train("image-text/open_clip", arguments(folder, tmp_path, *flags))
     assert "\n" not in str(caught.value)

@@ -36,7 +36,7 @@ def test_faiss_and_torch_find_the_same(model: Aligner, index: EmbeddingTable) ->
     assert [hit.score for hit in exact[0]] == sorted((hit.score for hit in exact[0]), reverse=True)
 
 
-def test_a_short_table_gives_short_answers(model: Aligner, index: EmbeddingTable) -> None:
+def test_a_table_with_fewer_rows_than_asked_gives_all_rows(model: Aligner, index: EmbeddingTable) -> None:
     for engine in ("torch", "auto"):
         assert len(search(model, [[1.0] * 8], tower="left", index=index, k=1000, engine=engine).hits[0]) == 300
 

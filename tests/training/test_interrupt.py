@@ -34,7 +34,7 @@ def train(out: Path, *callbacks: pl.Callback, **settings: Any) -> mmalign.Run:
     )
 
 
-def test_an_interrupted_run_goes_on_to_the_weights_of_an_unbroken_one(tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_at_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     with pytest.raises(UserError, match=r"stopped after step 2, which is saved in .*last.ckpt; go on with: mmalign"):

@@ -17,7 +17,7 @@ def aligner(**left: object) -> Aligner:
     return Aligner(towers, [PairConfig("left", "right")], 4, fit_transforms(towers, {"left": [], "right": []}))
 
 
-def test_decay_is_for_matrices_alone() -> None:
+def test_weight_decay_applies_to_matrices_only() -> None:
     model = aligner()
     decayed, plain = parameter_groups(model, OptimizerConfig(weight_decay=0.3))
     assert decayed["weight_decay"] == 0.3

@@ -64,7 +64,7 @@ def test_a_change_of_the_model_is_refused_and_nothing_is_written(tmp_path: Path)
 
 
 @pytest.mark.parametrize("size", [200, 90, 350])
-def test_another_batch_size_goes_on_at_the_first_row_not_seen(
+def test_another_batch_size_continues_at_the_first_row_not_seen(
     tmp_path: Path, size: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"

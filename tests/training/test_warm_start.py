@@ -43,7 +43,7 @@ def test_a_tower_of_another_name_is_used_if_it_is_the_only_one(tmp_path: Path) -
     assert known.tower.args["hidden"] == 3
 
 
-def test_mistakes_are_named(tmp_path: Path) -> None:
+def test_invalid_settings_are_named(tmp_path: Path) -> None:
     bundle = str(saved(tmp_path / "two", "x", "y"))
     with pytest.raises(UserError, match=r"towers.left.weights: expected a tower of 'vector'.*got x \(vector\), y"):
         load_warm_start("left", TowerConfig(modality="vector", weights=bundle))

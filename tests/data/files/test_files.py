@@ -207,7 +207,7 @@ def test_hostile_zip_members(tmp_path: Path) -> None:
             store.fetch(name)
 
 
-def test_zip_that_lies_about_sizes_and_damaged_members(tmp_path: Path) -> None:
+def test_zip_with_false_sizes_and_damaged_members(tmp_path: Path) -> None:
     path = tmp_path / "lies.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("big.bin", b"a" * 100_000)

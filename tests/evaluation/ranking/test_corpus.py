@@ -115,7 +115,7 @@ def test_equal_content_in_a_corpus(model: Aligner, paired: Make, unit: Unit, lis
     assert content.details["left_to_words"].relevant.tolist() == [2, 1]
 
 
-def test_a_candidate_answers_for_its_row(
+def test_a_candidate_counts_for_its_row(
     model: Aligner, paired: Make, unit: Unit, listing: dict[str, list[Record]]
 ) -> None:
     """Under content, what its row has on the other side counts: two rows of one sentence answer each other's."""

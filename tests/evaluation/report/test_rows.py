@@ -105,7 +105,7 @@ def test_a_file_holds_the_rows(
     np.testing.assert_allclose(table.column("rank").to_pylist(), result.rows["rank"])
 
 
-def test_tasks_without_rows_and_other_files_are_refused_before_the_work(
+def test_tasks_without_rows_and_other_suffixes_are_refused_before_evaluation(
     model: Aligner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = str(tmp_path / "bundle")

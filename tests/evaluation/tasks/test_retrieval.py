@@ -206,7 +206,7 @@ def test_unpaired_towers_are_compared_with_a_note_in_the_result(
     assert note in " ".join(capsys.readouterr().out.split())
 
 
-def test_first_answers_are_the_best(model: Aligner, paired: Make, random_rows: Rows) -> None:
+def test_the_best_scores_come_first(model: Aligner, paired: Make, random_rows: Rows) -> None:
     data = paired(random_rows(30))
     left, right = (embed_split(model, data, side, "test").embedding for side in ("left", "right"))
     scores, places = first_answers(left, right, score=model.similarity, k=4)

@@ -62,7 +62,7 @@ def test_rhythm(interval: float) -> None:
     assert shortest == pytest.approx(1, abs=0.02)
 
 
-def test_a_beat_out_of_turn_moves_intervals_and_not_the_median_beat() -> None:
+def test_a_premature_beat_changes_intervals_but_not_the_median_beat() -> None:
     steady, odd = beats(1.0), beats(1.0)
     odd[:, 600:680] = 0
     odd[:, 610:640] = steady[:, 625:655]

@@ -246,7 +246,7 @@ def test_an_archive_that_unpacks_to_too_much(
     refused(tmp_path / "bomb.npz", "bomb.npz", "at most 864000 bytes in the array 'signal'")
 
 
-def test_a_side_file_wins_over_nothing_but_what_it_states(tmp_path: Path, signal: np.ndarray) -> None:
+def test_a_side_file_overrides_only_what_it_states(tmp_path: Path, signal: np.ndarray) -> None:
     np.save(tmp_path / "x.npy", signal)
     (tmp_path / "x.json").write_text(json.dumps(STATED | {"signal": [[1, 2]], "patient": "x"}))
     assert read_ecg(tmp_path / "x.npy").signal.shape == (12, 1000)

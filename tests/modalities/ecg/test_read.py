@@ -152,7 +152,7 @@ def test_three_leads_are_accepted_with_a_warning(signal: np.ndarray, caplog: pyt
     assert "3 of the 12 leads: I, V1, V5" in caplog.text
 
 
-def test_cabrera_turns_avr(signal: np.ndarray) -> None:
+def test_cabrera_inverts_avr(signal: np.ndarray) -> None:
     order = [4, 0, 3, 1, 5, 2]
     leads = ["aVL", "I", "-aVR", "II", "aVF", "III"]
     ecg = read_ecg(

@@ -41,7 +41,7 @@ def test_resampling_keeps_the_position_of_gaps() -> None:
     assert valid[0, 400:].all()
 
 
-def test_the_band_pass_shifts_nothing_and_takes_out_drift_and_noise() -> None:
+def test_the_band_pass_removes_drift_and_noise_without_delay() -> None:
     step = Bandpass(0.5, 40)
     middle = slice(1000, 4000)
     np.testing.assert_allclose(step(wave(10, 500)).values[0, middle], wave(10, 500).values[0, middle], atol=0.01)
@@ -50,7 +50,7 @@ def test_the_band_pass_shifts_nothing_and_takes_out_drift_and_noise() -> None:
 
 
 @pytest.mark.parametrize("mains", [50.0, 60.0])
-def test_the_notch_takes_out_the_mains_alone(mains: float) -> None:
+def test_the_notch_removes_only_the_mains_frequency(mains: float) -> None:
     middle = slice(1000, 4000)
     assert np.abs(Notch(mains)(wave(mains, 500)).values[0, middle]).max() < 0.02
     np.testing.assert_allclose(

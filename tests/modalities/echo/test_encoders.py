@@ -96,7 +96,7 @@ def test_over_time_is_a_convolution_over_time() -> None:
             torch.testing.assert_close(found[row, : len(expected)], expected)
 
 
-def test_an_image_tower_sees_each_frame_as_a_grey_picture(heart: Echo) -> None:
+def test_an_image_tower_receives_each_frame_as_a_grey_picture(heart: Echo) -> None:
     """The mean of its own vectors of the frames, with the settings of the echo transform."""
     args = {"tower": "convnet", "args": {"width": 4, "depths": [1]}}
     transform = MODALITY.transform("image", args, size=32)
@@ -112,7 +112,7 @@ def test_an_image_tower_sees_each_frame_as_a_grey_picture(heart: Echo) -> None:
     torch.testing.assert_close(features.vector[0], vectors.mean(0))
 
 
-def test_an_image_tower_brings_the_settings_of_its_weights(heart: Echo, tmp_path: Path) -> None:
+def test_an_image_tower_uses_the_settings_of_its_weights(heart: Echo, tmp_path: Path) -> None:
     tiny = {
         "embed_dim": 12,
         "vision_cfg": {"image_size": 16, "layers": 2, "width": 16, "head_width": 8, "patch_size": 8},
@@ -190,7 +190,7 @@ def test_a_mean_over_real_frames_against_a_loop() -> None:
 
 
 @pytest.mark.parametrize("label", range(10))
-def test_a_synthetic_heart_shrinks_as_its_class_says(label: int) -> None:
+def test_a_synthetic_heart_contracts_by_the_fraction_of_its_class(label: int) -> None:
     """The dark inside of the strong ones changes more than that of the weak ones, and large ones are larger."""
 
     def dark(label: int) -> np.ndarray:
@@ -221,7 +221,7 @@ def test_the_strip_shows_frames_in_order_with_their_times() -> None:
     assert len(drawn(count=99).texts) == 30
 
 
-def test_weights_shade_the_stretch_that_a_frame_lies_in() -> None:
+def test_weights_shade_the_interval_of_their_frame() -> None:
     shades = [bar.get_alpha() for bar in drawn(count=4, weights=[0.5, 1.0]).collections]
     assert shades == [0.5, 0.5, 1.0, 1.0]
     assert [bar.get_alpha() for bar in drawn(count=2, weights=[0.0, 0.0]).collections] == [0, 0]
@@ -229,6 +229,6 @@ def test_weights_shade_the_stretch_that_a_frame_lies_in() -> None:
 
 
 @pytest.mark.parametrize("weights", [[], [-1.0, 1.0], [float("nan")], [[1.0]]])
-def test_weights_that_make_no_sense(weights: object) -> None:
+def test_invalid_weights(weights: object) -> None:
     with pytest.raises(UserError, match="weights"):
         drawn(weights=weights)

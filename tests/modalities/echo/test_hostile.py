@@ -325,7 +325,7 @@ def test_playlists_and_sounds_are_not_opened(head: bytes) -> None:
     assert container(head.ljust(200)) is None
 
 
-def test_sound_without_pictures(tmp_path: Path) -> None:
+def test_files_with_audio_alone_are_rejected(tmp_path: Path) -> None:
     import av
 
     stream = io.BytesIO()

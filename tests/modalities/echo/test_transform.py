@@ -33,7 +33,7 @@ def levels(made: dict[str, np.ndarray]) -> list[int]:
         (15.0, 30.0, [14, 14, 15, 15, 16, 16, 17, 17]),
     ],
 )
-def test_use_takes_the_middle_at_the_wanted_rate(rate: float, wanted: float, expected: list[int]) -> None:
+def test_inference_takes_the_middle_at_the_wanted_rate(rate: float, wanted: float, expected: list[int]) -> None:
     made = item(ramp(32, rate), rate=wanted, frames=8)
     assert levels(made) == expected
     assert made["mask"].all()
@@ -74,7 +74,7 @@ def test_a_clip_that_is_shorter_than_one_tick_keeps_one_frame() -> None:
     assert made["mask"].tolist() == [True, False, False, False]
 
 
-def test_training_takes_any_place_and_no_more_than_the_clip() -> None:
+def test_training_crops_anywhere_within_the_clip() -> None:
     clip, starts = ramp(60, 15.0), set()
     for seed in range(60):
         found = levels(item(clip, np.random.default_rng(seed), frames=16))
@@ -140,7 +140,7 @@ def test_a_shift_is_the_same_for_all_frames_and_within_its_bound() -> None:
     assert np.abs(np.mean(moves, axis=0)).max() < 2
 
 
-def test_a_turn_keeps_the_distance_from_the_middle() -> None:
+def test_a_rotation_keeps_the_distance_from_the_centre() -> None:
     angles = []
     for seed in range(40):
         frame = item(spot(16, 26), np.random.default_rng(seed), size=33, rotation=30.0)["frames"][0]

@@ -17,7 +17,7 @@ from modalities.graph.transform import GraphTransform
 ENDS = np.array([[0, 1, 1, 2], [1, 0, 2, 1]])
 
 
-def test_every_way_to_bring_a_graph(tmp_path: Path) -> None:
+def test_every_accepted_type_of_graph(tmp_path: Path) -> None:
     data = pytest.importorskip("torch_geometric.data")
     arrays = {"x": np.array([[0.5], [1.0], [2.0]]), "edge_index": ENDS, "edge_attr": np.array([1, 1, 2, 2])}
     expected = MODALITY.read(arrays)

@@ -108,7 +108,7 @@ def test_contradictory_files_are_refused(folder: Path, change: Any, message: str
         opened(folder, molecule="smiles")
 
 
-def test_an_edge_outside_its_graph_rejects_that_graph_alone(folder: Path) -> None:
+def test_an_edge_outside_its_graph_rejects_only_that_graph(folder: Path) -> None:
     wrong = graphs()
     wrong[2].edge_index = wrong[2].edge_index + 100
     pyg_data.InMemoryDataset.save(wrong, str(folder / "processed" / "data.pt"))

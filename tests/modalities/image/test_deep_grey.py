@@ -138,7 +138,7 @@ def test_bands_are_composited_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> N
     assert (read_image(palette) == 255).all(2).sum() >= (np.asarray(palette) == 7).sum() > 0
 
 
-def test_an_upright_orientation_changes_nothing_and_others_turn() -> None:
+def test_exif_orientation_is_applied() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
     for orientation, turned in ((1, pixels), (3, pixels[::-1, ::-1]), (6, pixels.swapaxes(0, 1)[:, ::-1])):
         stream, exif = io.BytesIO(), Image.Exif()

@@ -83,7 +83,7 @@ def test_convnet_shapes_follow_its_arguments() -> None:
         ),
     ],
 )
-def test_mistakes_are_named(encoder: str, args: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_named(encoder: str, args: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         build(encoder, args)
     assert "\n" not in str(caught.value)

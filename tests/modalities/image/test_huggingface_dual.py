@@ -71,7 +71,7 @@ def test_equals_transformers(folder: Path) -> None:
     assert writer.pretrained_logits() == (scale, bias)
 
 
-def test_the_recipe_takes_it_and_its_bundle_lives_without_the_folder(folder: Path, tmp_path: Path) -> None:
+def test_a_recipe_uses_it_and_its_bundle_loads_without_the_folder(folder: Path, tmp_path: Path) -> None:
     copied = tmp_path / "model"
     shutil.copytree(folder, copied)
     objective = "clip" if kind_of(folder) == "clip" else "siglip"

@@ -106,7 +106,7 @@ def test_without_settings_training_changes_nothing() -> None:
         ({"flip_horizontal": True, "quarter_turns": True}, 8),
     ],
 )
-def test_turns_give_all_symmetries_and_nothing_else(settings: dict[str, bool], symmetries: int) -> None:
+def test_right_angle_turns_give_exactly_the_symmetries(settings: dict[str, bool], symmetries: int) -> None:
     sample = picture(16, 16)
     square = [np.rot90(side, k) for side in (sample, sample[:, ::-1]) for k in range(4)]
     allowed = {side.tobytes() for side in square}
@@ -149,7 +149,7 @@ def test_jitter_is_brightness_contrast_saturation() -> None:
     np.testing.assert_array_equal(jitter(sample, np.random.default_rng(0), 0.0), sample)
 
 
-def test_turn_off_draws_nothing() -> None:
+def test_rotation_off_uses_no_random_numbers() -> None:
     rng = np.random.default_rng(0)
     before = rng.bit_generator.state
     turn(picture(8, 8), rng, horizontal=False, vertical=False, quarters=False)

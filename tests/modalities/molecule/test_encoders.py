@@ -64,7 +64,7 @@ def assert_same_sets(a: Features, b: Features, atol: float = 1e-5) -> None:
             assert apart.min(1).values.max() < 20 * atol
 
 
-def test_the_order_of_atoms_and_the_writing_change_nothing(
+def test_the_order_of_atoms_and_the_notation_change_nothing(
     build: Callable[..., Any], corpus: Callable[[int], list[str]]
 ) -> None:
     inputs, encoder = build()

@@ -26,7 +26,7 @@ def test_stereo_and_charge_come_before_similarity() -> None:
     assert near[5, 0] not in (5, 7)
 
 
-def test_a_molecule_is_not_its_own_neighbour_however_it_is_written() -> None:
+def test_a_molecule_is_not_its_own_neighbour_in_any_notation() -> None:
     near = MODALITY.neighbours(read("CCO", "OCC", "C(C)O", "CCN"), 3)
     assert near.tolist() == [[3, -1, -1]] * 3 + [[0, 1, 2]]
     assert MODALITY.neighbours(read("CCO"), 2).tolist() == [[-1, -1]]

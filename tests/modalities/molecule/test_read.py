@@ -82,7 +82,7 @@ def test_no_input_gives_an_empty_graph(tmp_path: Path) -> None:
         MODALITY.read(tmp_path / "pipe.mol")
 
 
-def test_every_way_to_bring_a_molecule(tmp_path: Path) -> None:
+def test_every_accepted_type_of_molecule(tmp_path: Path) -> None:
     smiles = "C[C@H](N)C(=O)O"
     mol = Chem.MolFromSmiles(smiles)
     block = Chem.MolToMolBlock(mol)
@@ -181,7 +181,7 @@ def test_fields_are_those_of_from_smiles(corpus: Callable[[int], list[str]]) -> 
             assert kinds[tuple(end)] == (expected, bool(conjugated))
 
 
-def test_the_log_of_rdkit_is_held_back_here_alone(capfd: pytest.CaptureFixture[str]) -> None:
+def test_rdkit_messages_are_suppressed_only_here(capfd: pytest.CaptureFixture[str]) -> None:
     from rdkit import rdBase
 
     rdBase.EnableLog("rdApp.error")

@@ -54,7 +54,7 @@ def test_titles_that_are_not_unique_are_no_ids(vendor: Path) -> None:
     assert [record.id for record in opened(vendor).records] == ["1", "2", "3"]
 
 
-def test_a_record_that_is_wrong_is_rejected_alone(vendor: Path) -> None:
+def test_only_the_invalid_record_is_rejected(vendor: Path) -> None:
     first, second, third, _ = vendor.read_text().split("$$$$\n")
     vendor.write_text("$$$$\n".join([first, second.replace("M  END", "M  ENDE"[:5]), third, ""]))
     data = opened(vendor, max_rejected=0.5)

@@ -31,7 +31,7 @@ def test_triangles_are_seen_from_outside(kind: str) -> None:
     assert np.isfinite(mesh.vertices).all()
 
 
-def test_bodies_have_the_volume_of_their_formula() -> None:
+def test_solids_have_the_volume_of_their_formula() -> None:
     """A torus has 2 pi^2 R r^2, a cone a third of its cylinder, a box the product of its sides."""
     thickness = 0.07 * (0.25 / 0.07) ** 0.5
     assert body("torus", 0.5).volume == pytest.approx(2 * np.pi**2 * 0.5 * thickness**2, rel=0.04)

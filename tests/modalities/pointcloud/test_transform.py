@@ -86,7 +86,7 @@ def test_a_file_of_another_up_axis_or_unit_is_refused() -> None:
     assert transform().item(cloud(units="m"))["points"].shape == (1024, 3)
 
 
-def test_turning_up_keeps_handedness_and_comes_back() -> None:
+def test_changing_the_up_axis_keeps_handedness_and_is_invertible() -> None:
     assert np.linalg.det(turned(np.eye(3), "y")) == pytest.approx(1)
     np.testing.assert_array_equal(turned(turned(np.eye(3), "y"), "z"), np.eye(3))
     assert turned(np.array([[0, 1, 0]]), "y").tolist() == [[0, 0, 1]]

@@ -177,7 +177,7 @@ def test_phrases_partition_the_pieces(name: str) -> None:
             assert spelled[inside[0][0] : inside[-1][1]].strip() == wanted[number]
 
 
-def test_a_text_of_nothing_is_one_phrase() -> None:
+def test_an_empty_text_is_one_phrase() -> None:
     for name in ("bpe", "iupac"):
         transform = transforms()[name]
         inputs = transform.collate([transform.item(""), transform.item(TEXTS[0]), transform.item(" ")])
@@ -280,7 +280,7 @@ def test_phrases_are_optional(tmp_path: Path) -> None:
         MODALITY.transform("transformer", {}, phrases=1)
 
 
-def test_a_model_of_phrases_learns_and_comes_back_from_its_bundle(tmp_path: Path) -> None:
+def test_a_model_of_phrases_trains_and_loads_from_its_bundle(tmp_path: Path) -> None:
     towers = {
         name: TowerConfig(
             modality="text", args={"width": 16, "depth": 1, "heads": 2, "phrases": True}, transform={"tokenizer": kind}

@@ -100,7 +100,7 @@ def test_dense_layers_normalisation_and_a_life_without_the_folder(tiny_bert: str
         ("config_sentence_transformers.json", {"default_prompt_name": "query"}, "adds the prompt 'query'"),
     ],
 )
-def test_mistakes_are_named(file: str, content: Any, message: str, tiny_bert: str, tmp_path: Path) -> None:
+def test_invalid_settings_are_named(file: str, content: Any, message: str, tiny_bert: str, tmp_path: Path) -> None:
     folder = save_sentence_model(
         tmp_path / "model", tiny_bert, {"pooling_mode_mean_tokens": True}, "torch.nn.modules.activation.Tanh"
     )

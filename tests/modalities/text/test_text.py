@@ -210,7 +210,7 @@ def test_huggingface_equals_transformers(bert: Path, pool: str) -> None:
         torch.testing.assert_close(encoder(inputs).vector, expected)
 
 
-def test_huggingface_lives_without_its_folder(bert: Path) -> None:
+def test_a_huggingface_tower_loads_without_its_folder(bert: Path) -> None:
     args = {"model": str(bert)}
     transform = MODALITY.transform("huggingface", args)
     encoder = MODALITY.encoder("huggingface", transform, **args).eval()
@@ -255,7 +255,7 @@ def test_huggingface_weights_that_lack_something(bert: Path) -> None:
         MODALITY.encoder("huggingface", MODALITY.transform("huggingface", args), **args)
 
 
-def test_huggingface_mistakes(bert: Path) -> None:
+def test_invalid_huggingface_settings(bert: Path) -> None:
     with pytest.raises(UserError, match="at most 12 word pieces"):
         MODALITY.transform("huggingface", {"model": str(bert)}, max_length=13)
     with pytest.raises(UserError, match="needs a model"):

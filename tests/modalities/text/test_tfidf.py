@@ -124,7 +124,7 @@ def test_restored_from_json_to_the_bit() -> None:
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_words_left_out_in_training_alone() -> None:
+def test_words_are_dropped_in_training_only() -> None:
     transform = fitted(word_dropout=0.5)
     plain = transform.item(TEXTS[1])
     drawn = [transform.item(TEXTS[1], np.random.default_rng(seed)).words_total for seed in range(5)]

@@ -239,7 +239,7 @@ def test_every_chemical_name_can_be_tokenized(iupac: BpeTokenizer, text: str) ->
     assert back.lower() == wanted[:255]
 
 
-def test_the_chemist_comes_back_from_json(iupac: BpeTokenizer) -> None:
+def test_molecule_transform_is_restored_from_json(iupac: BpeTokenizer) -> None:
     again = restore_tokenizer(json.loads(json.dumps(iupac.config())))
     for text in (*CHEMICALS, "Ä (R)-2 hydroxyhexanoate 🦀"):
         assert again.pieces(text) == iupac.pieces(text)

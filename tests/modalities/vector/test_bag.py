@@ -17,7 +17,7 @@ from modalities.vector import BAG
 ROWS = np.array([[1.0, 2.0, 2.0], [2.0, 0.0, 0.0], [0.0, 3.0, 4.0]], dtype=np.float32)
 
 
-def test_every_way_to_bring_a_bag(tmp_path: Path) -> None:
+def test_every_accepted_type_of_bag(tmp_path: Path) -> None:
     np.save(tmp_path / "bag.npy", ROWS.astype(np.float64))
     stream = io.BytesIO()
     np.save(stream, ROWS)
@@ -64,7 +64,7 @@ def test_the_mean_is_of_the_members_alone() -> None:
     torch.testing.assert_close(encoder(inputs).vector, torch.from_numpy(np.stack([ROWS.mean(0), ROWS[0]])))
 
 
-def test_a_student_learns_the_gaussian_of_a_frozen_teacher(tmp_path: Path) -> None:
+def test_a_student_approaches_the_gaussian_of_a_frozen_teacher(tmp_path: Path) -> None:
     """The teacher's variance is the spread of its members on the sphere; each tower has its own kind of uncertainty."""
     towers = {
         "student": TowerConfig(modality="vector", encoder="mlp", args={"width": 4, "hidden": 32}, uncertainty="mean"),

@@ -22,7 +22,7 @@ def npy(values: Any, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def test_every_way_to_bring_a_row(tmp_path: Path) -> None:
+def test_every_accepted_type_of_row(tmp_path: Path) -> None:
     np.save(tmp_path / "row.npy", ROW)
     np.save(tmp_path / "one.npy", ROW[None].astype(np.float64))
     for source in (

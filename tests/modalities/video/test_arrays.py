@@ -117,6 +117,6 @@ def test_inconsistent_archives_and_pickles_are_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("junk", [None, 3, [], object(), b"", b"junk", FRAMES, "nowhere.npz"])
-def test_junk_is_a_bad_sample(junk: object) -> None:
+def test_random_bytes_are_a_bad_sample(junk: object) -> None:
     with pytest.raises(BadSample):
         read_video(junk)

@@ -95,7 +95,7 @@ def test_the_strip_is_bright_where_the_weight_is_high() -> None:
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [1.0, float("nan")]])
-def test_weights_that_make_no_sense(weights: list[float]) -> None:
+def test_invalid_weights(weights: list[float]) -> None:
     units = ClipUnits(Clip(np.zeros((1, 8, 8, 3), np.uint8), 1.0), np.array([[[0, 1]]]))
     with pytest.raises(UserError, match="2 finite weights"):
         units.lit(weights)

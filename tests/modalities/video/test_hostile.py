@@ -65,7 +65,7 @@ def test_file_names_are_not_protocols(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(read_video("concat:a.mp4|b.mp4")) == 40
 
 
-def test_sound_without_pictures() -> None:
+def test_files_with_audio_alone_are_rejected() -> None:
     import av
 
     for form, codec in (("mp4", "aac"), ("matroska", "pcm_s16le")):

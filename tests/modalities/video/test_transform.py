@@ -79,7 +79,7 @@ def test_batch_layout() -> None:
     assert batch["frames"][1, 2, :, 3, 4].tolist() == item["frames"][2, 3, 4].tolist()
 
 
-def test_two_flips_are_the_identity_and_one_is_not() -> None:
+def test_flipping_twice_is_the_identity() -> None:
     clip = synthetic_clip(4, np.random.default_rng(0))
     assert clip.tracks is not None
     view = View((0, 0, 48, 48), mirrored=True)

@@ -210,7 +210,7 @@ FAST = {"preset": "ultrafast", "tune": "fastdecode"}
         ("avi", "mpeg4", {"g": "10"}),
     ],
 )
-def test_two_hours_are_searched_and_not_decoded_whole(
+def test_a_video_of_two_hours_is_not_decoded_whole(
     form: str, codec: str, options: dict[str, str], long_pictures: list[np.ndarray], decoded: list[int]
 ) -> None:
     """One frame a second for two hours: at most the group of pictures around each of 256 times is decoded."""

@@ -285,7 +285,7 @@ def test_no_matrix_of_pairs_is_allocated(groups: Tensor | None, tile: Callable[[
         assert _step(clip_loss, groups).products == _step(siglip_loss, groups, -5.0).products == 16 * 16
 
 
-def test_a_frozen_side_costs_no_product(tile: Callable[[int], None]) -> None:
+def test_a_frozen_tower_needs_no_matrix_product_in_backward(tile: Callable[[int], None]) -> None:
     tile(64)
     a, b = units(64, 4).requires_grad_(), units(64, 4, seed=1)
     with Watch() as watch:
@@ -331,7 +331,7 @@ def test_the_scale_may_be_a_number_or_a_tensor_of_another_type() -> None:
     assert clip_loss(a.double(), b, 8.0).dtype == torch.float64
 
 
-def test_siglip_refuses_an_infinite_row_whose_products_are_all_far_below_zero() -> None:
+def test_siglip_refuses_an_infinite_row_with_products_far_below_zero() -> None:
     a = torch.ones(2, 2)
     a[1, 0] = -math.inf
     with pytest.raises(UserError, match="NaN or infinity"):

@@ -73,7 +73,7 @@ def test_one_tower_alone_can_be_trained() -> None:
 
 
 @pytest.mark.parametrize("lengths", [(40000, 1), (1, 40000)])
-def test_tokens_far_down_a_long_sample_have_the_gradient(lengths: tuple[int, int]) -> None:
+def test_late_tokens_of_a_long_sample_have_the_same_gradient(lengths: tuple[int, int]) -> None:
     sides = [tokens([length], seed=seed, dim=2)[0] for seed, length in enumerate(lengths)]
     for side in sides:
         side[:, 35000:] *= 10
@@ -122,7 +122,7 @@ def test_the_two_directions_differ_and_swap_with_the_towers() -> None:
     torch.testing.assert_close((turned[1].T, turned[0].T), (forth, back))
 
 
-def test_a_pair_depends_on_that_pair_alone() -> None:
+def test_the_score_of_a_pair_does_not_depend_on_other_pairs() -> None:
     (a, mask_a), (b, mask_b) = tokens([4, 3, 1]), tokens([2, 5, 1, 3], seed=1)
     forth, back = late_interaction(a, mask_a, b, mask_b)
     for i in range(3):
@@ -157,7 +157,7 @@ def test_half_precision_and_autocast(dtype: torch.dtype) -> None:
         assert {scores.dtype for scores in late_interaction(*given)} == {torch.float64}
 
 
-def test_autocast_leaves_the_gradient_alone() -> None:
+def test_autocast_does_not_change_the_gradient() -> None:
     (a, mask_a), (b, mask_b) = tokens([4, 4]), tokens([5, 5], seed=1)
     a, b = a.float().requires_grad_(), b.float().requires_grad_()
     scores = late_interaction(a, mask_a, b, mask_b)
@@ -181,7 +181,7 @@ class Made(TorchDispatchMode):
         return out
 
 
-def test_the_dots_of_all_tokens_are_never_held(tile: Callable[[int], None]) -> None:
+def test_products_of_all_tokens_are_never_held_at_once(tile: Callable[[int], None]) -> None:
     tile(16)
     (a, mask_a), (b, mask_b) = tokens([8] * 8), tokens([8] * 8, seed=1)
     a.requires_grad_()

@@ -52,7 +52,7 @@ def test_equals_the_paper_written_as_loops(
 
 @settings(max_examples=30, deadline=None)
 @given(owner=st.lists(st.integers(0, 4), min_size=1, max_size=9), scale=st.floats(0.0, 100.0), normalise=st.booleans())
-def test_any_owners(owner: list[int], scale: float, normalise: bool) -> None:
+def test_any_assignment_of_captions(owner: list[int], scale: float, normalise: bool) -> None:
     a, b = units(5, seed=2), units(len(owner), seed=3)
     got = one_to_k_loss(a, b, scale, torch.tensor(owner), normalise=normalise)
     wanted = reference.one_to_k_loss(a.numpy(), b.numpy(), scale, owner, normalise)
@@ -60,7 +60,7 @@ def test_any_owners(owner: list[int], scale: float, normalise: bool) -> None:
 
 
 @pytest.mark.parametrize("normalise", [True, False])
-def test_one_each_is_clip(normalise: bool) -> None:
+def test_one_caption_a_row_is_clip(normalise: bool) -> None:
     for owner in (torch.arange(7), torch.tensor([6, 2, 0, 1, 5, 4, 3])):
         results = []
         for clip in (False, True):
@@ -76,7 +76,7 @@ def test_one_each_is_clip(normalise: bool) -> None:
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])
-def test_the_positives_compete_so_the_least_is_k_log_k(k: int) -> None:
+def test_positives_compete_so_the_minimum_is_k_log_k(k: int) -> None:
     a, owner = torch.eye(4).double(), torch.arange(4).repeat_interleave(k)
     found = one_to_k_loss(a, a[owner], 200.0, owner, normalise=False)
     torch.testing.assert_close(float(found), k * math.log(k) / 2, atol=1e-12, rtol=1e-12)  # back is 0
@@ -86,13 +86,13 @@ def test_the_positives_compete_so_the_least_is_k_log_k(k: int) -> None:
         assert float(one_to_k_loss(a, b, 20.0, owner, normalise=False)) >= k * math.log(k) / 2
 
 
-def test_one_k_for_all_divides_the_whole_loss() -> None:
+def test_equal_k_for_all_rows_divides_the_loss_by_k() -> None:
     a, b, owner = units(4), units(12, seed=1), torch.arange(4).repeat(3)
     whole = one_to_k_loss(a, b, 7.0, owner, normalise=False)
     torch.testing.assert_close(one_to_k_loss(a, b, 7.0, owner), whole / 3, rtol=1e-12, atol=0.0)
 
 
-def test_order_of_b_is_nothing_and_rows_that_own_nothing_leave_only_the_mean() -> None:
+def test_the_order_of_b_and_rows_without_captions_change_nothing_but_the_mean() -> None:
     a, b, owner = units(4), units(7, seed=1), torch.tensor([3, 0, 3, 1, 3, 0, 2])
     order = torch.tensor([4, 0, 6, 2, 1, 5, 3])
     here, there = one_to_k_loss(a, b, 9.0, owner), one_to_k_loss(a, b[order], 9.0, owner[order])

@@ -95,7 +95,7 @@ def test_the_distance_at_the_ends() -> None:
     torch.testing.assert_close(one, own[:1, 1:2])
 
 
-def test_one_more_coordinate_makes_it_euclidean() -> None:
+def test_appending_one_coordinate_gives_a_euclidean_distance() -> None:
     mean_a, log_variance_a, mean_b, log_variance_b = both(4, 30)
     lifted = torch.cat([mean_b, log_variance_b.exp().sum(1, keepdim=True).sqrt()], 1)
     euclidean = torch.cdist(torch.cat([mean_a, torch.zeros(4, 1)], 1), lifted)
@@ -205,7 +205,7 @@ def test_inclusion_is_the_ratio_of_two_integrals(mean: float, l_a: float, l_b: f
     torch.testing.assert_close(float(got), reference.inclusion(mean, l_a, 0.0, l_b), rtol=1e-9, atol=1e-9)
 
 
-def test_inclusion_changes_sign_with_the_sides_and_is_zero_for_equals() -> None:
+def test_inclusion_is_antisymmetric_and_zero_for_equal_gaussians() -> None:
     given = both(6, 6, 700)
     score = inclusion_score(*given)
     torch.testing.assert_close(inclusion_score(*given[2:], *given[:2]), -score, rtol=1e-13, atol=1e-10)
@@ -233,7 +233,7 @@ def test_the_bottleneck_is_the_divergence_from_a_standard_gaussian() -> None:
 
 @pytest.mark.parametrize("extreme", [-6e4, -20.0, 10.0, 6e4, math.inf, -math.inf])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_extreme_log_variance_is_finite_and_can_come_back(dtype: torch.dtype, extreme: float) -> None:
+def test_extreme_log_variance_is_finite_and_keeps_a_gradient_inwards(dtype: torch.dtype, extreme: float) -> None:
     # No step is skipped and no gradient is cut off: what is far too unsure is pulled back, and the other way round.
     given = learnt(
         tuple(torch.full_like(t, extreme) if k % 2 else t for k, t in enumerate(both(9, 9, 16, dtype=dtype)))

@@ -71,7 +71,7 @@ def test_partial_losses_add_up_to_the_whole(cuts: list[int]) -> None:
     assert_close(torch.stack(found).sum(), similarity_cross_entropy(forth, back, groups=groups))
 
 
-def test_merging_is_given_the_sums_of_the_own_rows() -> None:
+def test_merge_receives_the_sums_of_the_own_rows() -> None:
     forth, given = table(), []
     partial_similarity_cross_entropy(
         forth[2:5], rows=slice(2, 5), groups=torch.arange(6), merge=lambda part: given.append(part) or part
@@ -96,13 +96,13 @@ def test_one_row_and_no_row_cost_nothing_and_have_a_graph() -> None:
         assert not logits.grad.any()
 
 
-def test_great_logits_and_equal_ones() -> None:
+def test_large_and_equal_logits() -> None:
     assert_close(similarity_cross_entropy(torch.full((4, 4), 1e4)), torch.tensor(math.log(4)), rtol=1e-3, atol=0)
     assert similarity_cross_entropy(torch.eye(4) * 1e4).item() == 0
     assert_close(similarity_cross_entropy(torch.zeros(4, 4)), torch.tensor(math.log(4)))
 
 
-def test_the_wider_precision_is_kept() -> None:
+def test_the_higher_precision_is_kept() -> None:
     half = torch.zeros(3, 3, dtype=torch.float16)
     assert similarity_cross_entropy(half).dtype == torch.float32
     wide = table(3)

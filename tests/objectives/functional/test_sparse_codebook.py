@@ -50,7 +50,7 @@ def test_sparsemax_is_the_papers(x: list[float]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=12))
-def test_sparsemax_of_anything_is_the_nearest_distribution(x: list[float]) -> None:
+def test_sparsemax_is_the_projection_onto_the_simplex(x: list[float]) -> None:
     values = torch.tensor(x, dtype=torch.float64)
     out = sparsemax(values)
     torch.testing.assert_close(out.tolist(), reference.sparsemax(x), rtol=1e-10, atol=1e-10)
@@ -79,7 +79,7 @@ def test_sparsemax_of_half_precision_is_computed_in_single(dtype: torch.dtype) -
     torch.testing.assert_close(grad, torch.tensor([[0.0, 0.0, 0.0], [0.5, -0.5, 0.0]], dtype=dtype))
 
 
-def test_many_codes_of_nearly_one_weight_still_sum_to_one() -> None:
+def test_weights_of_many_nearly_equal_codes_sum_to_one() -> None:
     out = sparsemax(normal(4, 16384, dtype=torch.float32) / 3000)
     assert float((out > 0).float().mean()) > 0.2
     torch.testing.assert_close(out.sum(1), torch.ones(4), rtol=1e-5, atol=1e-5)
@@ -150,7 +150,7 @@ def test_padding_changes_nothing(activation: str, filler: float) -> None:
     assert not padded_q[:, 2:].any()
 
 
-def test_a_code_that_every_token_rejects_keeps_its_negative_score() -> None:
+def test_a_code_with_negative_scores_for_all_tokens_keeps_its_score() -> None:
     # Scores of pads multiplied by zero put a floor at zero under the maximum: this code would look accepted.
     codes = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [-0.5, 0.0]])
     tokens = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
@@ -158,7 +158,7 @@ def test_a_code_that_every_token_rejects_keeps_its_negative_score() -> None:
     torch.testing.assert_close(weights, torch.tensor([[1.0, -1.0, -0.5]]).softmax(1))
 
 
-def test_tokens_in_another_order_and_samples_in_another_company() -> None:
+def test_the_order_of_tokens_and_the_rest_of_the_batch_change_nothing() -> None:
     tokens, codes, mask = normal(4, 5, 6), normal(30, 6, seed=1), lengths(5, 2, 3, 1, longest=5)
     whole, order = ground(tokens, mask, codes, 0.3), torch.tensor([4, 2, 0, 1, 3])
     torch.testing.assert_close(ground(tokens[:, order], mask[:, order], codes, 0.3), whole)
@@ -206,7 +206,7 @@ def test_tokens_or_codes_alone_may_learn() -> None:
         torch.testing.assert_close(got, want, rtol=0, atol=0)
 
 
-def test_tokens_far_down_a_long_sample_have_the_gradient() -> None:
+def test_late_tokens_of_a_long_sample_have_the_same_gradient() -> None:
     q, codes = normal(2, 40000, 2), normal(5, 2, seed=1).requires_grad_()
     q[:, 35000:] *= 10
     q.requires_grad_()
@@ -259,7 +259,7 @@ class Largest(TorchDispatchMode):
         return out
 
 
-def test_the_scores_of_all_tokens_and_codes_are_never_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_of_all_tokens_and_codes_are_never_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codebook, "_TILE_ROWS", 64)
     q, codes = normal(16, 32, 4).requires_grad_(), normal(512, 4, seed=1).requires_grad_()
     with Largest() as watch:
@@ -269,7 +269,7 @@ def test_the_scores_of_all_tokens_and_codes_are_never_held(monkeypatch: pytest.M
     assert codes.grad is not None
 
 
-def test_sparsemax_sorts_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sparsemax_sorts_in_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     x = normal(32, 64).requires_grad_()
     whole = [sparsemax(x), *torch.autograd.grad(sparsemax(x).square().sum(), x)]
     monkeypatch.setattr(codebook, "_SORTED", 5 * 64)

@@ -83,7 +83,7 @@ def test_the_loss_is_the_weighted_sum_and_every_term_is_reported() -> None:
     assert not any(term.requires_grad for term in output.terms.values())
 
 
-def test_a_schedule_moves_the_weight_along() -> None:
+def test_a_schedule_changes_the_weight() -> None:
     pairs = PairSum([PairConfig("x", "y", weight=4.0, schedule=[[0.25, 0.0], [0.75, 1.0]]), PairConfig("x", "y")])
     for progress, factor in ((0.0, 0.0), (0.25, 0.0), (0.5, 0.5), (0.75, 1.0), (1.0, 1.0)):
         pairs.progress = progress
@@ -94,7 +94,7 @@ def test_a_schedule_moves_the_weight_along() -> None:
         assert "x_y_clip/weight" not in output.terms
 
 
-def test_a_term_that_is_faded_out_still_has_a_graph() -> None:
+def test_a_term_of_weight_zero_still_has_a_graph() -> None:
     """Processes wait for each other's gradients: a weight of 0 must not take them away."""
     pairs, given = PairSum([PairConfig("x", "y", schedule=[[0.0, 0.0]])]), sides("x", "y")
     pairs(given, batch("x", "y")).loss.backward()
@@ -112,7 +112,7 @@ def test_a_term_that_is_faded_out_still_has_a_graph() -> None:
         ([[0, 1], [1, 0]], [1.0, 0.5, 0.0]),
     ],
 )
-def test_the_height_of_a_schedule(schedule: list[list[float]], expected: list[float]) -> None:
+def test_values_of_a_schedule(schedule: list[list[float]], expected: list[float]) -> None:
     assert [factor_at(schedule, progress) for progress in (0.0, 0.5, 1.0)] == pytest.approx(expected)
     assert factor_at(schedule, -1.0) == pytest.approx(expected[0])
     assert factor_at(schedule, 2.0) == pytest.approx(expected[2])
@@ -141,7 +141,7 @@ def test_the_height_of_a_schedule(schedule: list[list[float]], expected: list[fl
     ],
 )
 @pytest.mark.usefixtures("plain")
-def test_mistakes_in_a_pair_are_named(named: dict[str, Any], message: str) -> None:
+def test_errors_in_a_pair_configuration_are_named(named: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         PairSum([PairConfig("x", "y", **named)])
 
@@ -228,7 +228,7 @@ def test_modes_are_those_of_the_first_term() -> None:
         pairs.similarity(x, side("z"))
 
 
-def test_which_scores_read_vectors_alone() -> None:
+def test_scores_that_use_only_vectors() -> None:
     def alone(*terms: tuple[str, float | None]) -> bool:
         return PairSum([PairConfig("x", "y", name, score_weight=share) for name, share in terms]).scores_of_vectors(
             "y", "x"

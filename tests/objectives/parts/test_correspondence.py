@@ -59,14 +59,14 @@ def test_padding_gets_zero_correspondence(objective: Objective) -> None:
 
 
 @names
-def test_the_other_way_round_is_the_same_table_turned(objective: Objective) -> None:
+def test_exchanging_the_sides_transposes_the_scores(objective: Objective) -> None:
     a, b = level(True, True, True), level(True, True, True, True, False, seed=1)
     there, back = objective.correspondence(side(a), side(b)), objective.correspondence(side(b), side(a))
     assert_close(there, back.T, rtol=0, atol=1e-6)
 
 
 @names
-def test_equal_tokens_answer_to_themselves(objective: Objective) -> None:
+def test_equal_tokens_correspond_to_themselves(objective: Objective) -> None:
     same = Tokens(torch.eye(5, dtype=torch.float64)[None], torch.ones(1, 5, dtype=torch.bool))
     table = objective.correspondence(side(same), side(same))
     assert_close(table, torch.eye(5, dtype=torch.float64) / 5, rtol=0, atol=2e-4)  # softmax(1 / 0.1) leaves 5e-5
@@ -90,7 +90,7 @@ def test_a_plan_has_even_marginals_and_gives_the_score() -> None:
     assert_close((plan * dots(a, b)).sum(), objective.similarity(side(a), side(b))[0, 0])
 
 
-def test_a_plan_reads_its_own_levels_and_costs() -> None:
+def test_the_plan_uses_the_levels_and_costs_of_its_objective() -> None:
     a, b = level(True, True, True), level(True, True, seed=1)
     apart = Embedding(torch.zeros(1, 6), tokens=a, parts=b)
     table = TransportObjective(level_a="parts").correspondence(apart, side(a))
@@ -130,7 +130,7 @@ def test_attention_by_a_loop() -> None:
 
 
 @pytest.mark.parametrize("activation", ["sparsemax", "softmax"])
-def test_codes_split_by_the_tokens_that_won_them(activation: str) -> None:
+def test_code_gradients_are_shared_by_the_tokens_of_highest_score(activation: str) -> None:
     draw = torch.Generator().manual_seed(3)
     codebook = torch.randn(40, 6, generator=draw, dtype=torch.float64)
     sides = []

@@ -244,7 +244,7 @@ def test_three_towers_are_initialised_from_incomplete_rows(tmp_path: Path) -> No
         assert ranks.mean() < 1.0, ranks  # chance: 4.5
 
 
-def test_tables_of_counts_start_by_it_and_training_goes_on(tmp_path: Path) -> None:
+def test_count_encoders_are_initialised_by_it_and_train_on(tmp_path: Path) -> None:
     columns = {"data.columns": "{molecule: molecule, text: text}", "data.batch_size": "20", "data.positives": "record"}
     columns["model.towers.text.transform"] = "{min_count: 1}"
     hits = {}

@@ -43,7 +43,7 @@ def test_order_of_points_does_not_change_the_features(pool: str) -> None:
 
 @pytest.mark.parametrize("pool", ["mean_max", "class_max"])
 @pytest.mark.parametrize("norm", ["layer", "batch"])
-def test_a_cloud_in_a_padded_batch_has_the_features_it_has_alone(pool: str, norm: str) -> None:
+def test_padding_does_not_change_the_features_of_a_cloud(pool: str, norm: str) -> None:
     encoder, inputs = build(pool=pool, norm=norm), clouds(60, 17, 5)
     inputs["points"] = inputs["points"].masked_fill(~inputs["mask"][:, :, None], torch.nan)  # padding is never read
     together = encoder(inputs)
@@ -108,7 +108,7 @@ def test_a_masked_sample_is_the_same_in_a_padded_batch() -> None:
     assert_close(together.vector[1:], alone.vector, rtol=0, atol=1e-12)
 
 
-def test_drop_path_acts_in_training_alone_and_keeps_the_mean() -> None:
+def test_drop_path_acts_in_training_only_and_keeps_the_mean() -> None:
     from modalities.common.encoders.transformer import DropPath
 
     layer, values = DropPath(0.25), torch.ones(4000, 2)

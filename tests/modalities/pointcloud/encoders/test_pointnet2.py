@@ -26,7 +26,7 @@ def test_order_of_points_does_not_change_the_features() -> None:
 
 
 @pytest.mark.parametrize("count", [30, 9, 2])
-def test_a_cloud_in_a_padded_batch_has_the_features_it_has_alone(count: int) -> None:
+def test_padding_does_not_change_the_features_of_a_cloud(count: int) -> None:
     encoder = build()
     points = torch.rand(2, 50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     mask = torch.arange(50) < torch.tensor([50, count])[:, None]

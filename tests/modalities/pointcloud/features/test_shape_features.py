@@ -28,7 +28,7 @@ def test_order_of_points_changes_nothing() -> None:
     assert (shape_features(points) == shape_features(points[np.random.default_rng(1).permutation(len(points))])).all()
 
 
-def test_moving_and_turning_about_the_up_axis_change_nothing_but_rounding() -> None:
+def test_translation_and_rotation_about_the_up_axis_change_only_rounding() -> None:
     points = box(500)
     angle = 0.7
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])

@@ -62,7 +62,7 @@ def test_gradient_is_finite_at_coincident_points(norm: str) -> None:
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2"])
-def test_an_empty_cloud_costs_nothing(norm: str) -> None:
+def test_an_empty_cloud_has_distance_zero(norm: str) -> None:
     a, b = clouds(2, 6, 1).requires_grad_(), clouds(2, 4, 2)
     mask = torch.tensor([[True] * 4, [False] * 4])
     found = chamfer_distance(a, b, mask_b=mask, norm=norm)

@@ -71,7 +71,7 @@ def test_distances_equal_scipy_and_blocks_equal_the_tree() -> None:
 
 
 @pytest.mark.parametrize("tree", [True, False])
-def test_far_from_the_origin_nothing_is_lost(tree: bool) -> None:
+def test_points_far_from_the_origin_keep_their_precision(tree: bool) -> None:
     """Distances by a matrix product would be wrong by metres at UTM coordinates."""
     points = clouds(1, 200).double() + 5e6
     expected = nearest_neighbours(clouds(1, 200).double(), clouds(1, 200).double(), 8, tree=tree).indices

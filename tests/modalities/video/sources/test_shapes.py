@@ -70,7 +70,7 @@ def test_classes_of_order_have_equal_appearance_in_every_frame_statistic() -> No
         np.testing.assert_allclose(np.mean(sums[label], 0), np.mean(sums[other], 0), rtol=1e-12)
 
 
-def test_half_of_the_sentences_of_order_name_the_subject_and_half_the_surroundings() -> None:
+def test_sentences_of_order_name_the_subject_and_the_background_equally_often() -> None:
     scenes = [scene for kind in OPPOSITES for scene in order_scenes(kind, 50)]
     assert 0.4 < np.mean([scene.sentence.startswith("a shape ") for scene in scenes]) < 0.6
     assert 0.4 < np.mean([scene.sentence.endswith("background") for scene in scenes]) < 0.6
@@ -141,7 +141,7 @@ def test_one_to_twelve_shapes_on_every_background() -> None:
     assert 0.4 < moving < 0.6
 
 
-def test_masks_are_true() -> None:
+def test_masks_cover_the_drawn_shapes() -> None:
     """Every pixel of a segment has its colour, up to the noise; the background has none of the colours."""
     for kind in range(0, 30, 7):
         scene = draw_appearance(kind, np.random.default_rng(kind))

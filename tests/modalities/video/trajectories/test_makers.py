@@ -40,7 +40,7 @@ def test_a_translating_textured_square_is_one_trajectory(maker: Callable[..., np
     assert followed >= 9
 
 
-def test_a_fast_square_is_followed_by_flow() -> None:
+def test_flow_links_a_fast_square() -> None:
     frames, masks = scene(12, size=96, side=24, speeds=(5.0,))
     labels = flow_linked(frames)
     ids = dominant(labels, masks[0])
@@ -60,7 +60,7 @@ def test_crossing_objects_are_two_trajectories(maker: Callable[..., np.ndarray])
     assert after[0][0] != after[1][0]
 
 
-def test_objects_in_reach_of_each_other_keep_their_supervoxels_when_they_cross() -> None:
+def test_crossing_objects_keep_their_own_supervoxels() -> None:
     frames, masks = scene(speeds=(2.0, -2.0))
     labels = supervoxels(frames)
     for mask in masks:

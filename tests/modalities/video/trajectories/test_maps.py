@@ -172,7 +172,7 @@ def test_masks_are_used_as_they_are() -> None:
     assert np.array_equal(found == 3, ~masks.any(0))
 
 
-def test_wrong_use_is_explained() -> None:
+def test_invalid_use_is_explained() -> None:
     frames, masks = scene(3)
     with pytest.raises(BadSample, match="supervoxels, flow or grid"):
         make(frames, method="masks")

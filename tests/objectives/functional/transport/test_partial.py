@@ -38,7 +38,7 @@ def test_plan_and_value_equal_the_definition_written_as_loops(epsilon: float, ma
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 1e-3])
-def test_the_moved_mass_is_given_and_marginals_are_bounded(epsilon: float) -> None:
+def test_partial_transport_moves_the_stated_mass_within_the_marginals(epsilon: float) -> None:
     cost, a, b = costs(4, 9, 6), 2 * masses(4, 9), masses(4, 6, seed=2)
     mass = torch.tensor([0.05, 0.4, 0.8, 1.0], dtype=torch.float64)
     got = partial_sinkhorn(cost, epsilon, mass, a=a, b=b, tolerance=1e-10, max_iterations=500)
@@ -68,7 +68,7 @@ def test_small_epsilon_equals_the_exact_solvers(mass: float) -> None:
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 2e-3])
-def test_all_the_mass_is_the_balanced_problem(epsilon: float) -> None:
+def test_partial_transport_of_all_mass_is_the_balanced_problem(epsilon: float) -> None:
     cost, a, b = costs(3, 8, 6), masses(3, 8), masses(3, 6, seed=2)
     whole = sinkhorn(cost, epsilon, a=a, b=b, **EXACT)
     got = partial_sinkhorn(cost, epsilon, 1.0, a=a, b=b, **EXACT)
@@ -81,7 +81,7 @@ def test_all_the_mass_is_the_balanced_problem(epsilon: float) -> None:
     assert float(got.error.max()) <= 1e-3
 
 
-def test_the_best_places_move_first_and_a_constant_changes_nothing_else() -> None:
+def test_the_largest_scores_enter_the_support_first_and_constants_cancel() -> None:
     cost = torch.tensor([[[0.0, 1.0, 1.0], [1.0, 0.2, 1.0], [1.0, 1.0, 0.4]]], dtype=torch.float64)
     for mass, diagonal in ((1 / 6, [1 / 6, 0, 0]), (0.5, [1 / 3, 1 / 6, 0]), (0.9, [1 / 3, 1 / 3, 0.9 - 2 / 3])):
         got = partial_sinkhorn(cost, 2e-3, mass, **EXACT)
@@ -158,7 +158,7 @@ def test_one_place_empty_sides_and_empty_batches_are_finite_in_float32(gradient:
 
 @pytest.mark.parametrize("epsilon", [0.1, 0.004])
 @pytest.mark.parametrize("mass", [0.6, 1.0])
-def test_from_the_solution_no_iteration_is_needed_and_fewer_from_a_near_problem(epsilon: float, mass: float) -> None:
+def test_a_good_start_needs_fewer_iterations_and_the_solution_none(epsilon: float, mass: float) -> None:
     cost = costs(3, 12, 7)
     cost[:, 0, 0] = 3.0
     cold = partial_sinkhorn(cost, epsilon, mass)

@@ -149,7 +149,7 @@ def test_the_gradient_of_the_value_is_the_plan(gradient: str) -> None:
     torch.testing.assert_close(slope, got.plan)
 
 
-def test_last_step_is_one_iteration_with_a_graph_and_envelope_none() -> None:
+def test_gradient_last_step_differentiates_one_iteration_and_envelope_none() -> None:
     cost, weights = costs(1, 4, 3).requires_grad_(), costs(1, 4, 3, seed=9)
     got = sinkhorn(cost, 0.2, gradient="last_step", **EXACT)
     slope = torch.autograd.grad((got.plan * weights).sum(), cost)[0]
@@ -196,7 +196,7 @@ def test_padding_has_no_influence(gradient: str, epsilon: float, rho: float | No
 
 
 @pytest.mark.parametrize("rho", [None, 2.0])
-def test_padding_does_not_choose_the_method(rho: float | None) -> None:
+def test_the_choice_of_solver_ignores_padding(rho: float | None) -> None:
     # Far from zero, or of another size: what padding holds must not count as a cost.
     cost = torch.zeros(2, 6, 5, dtype=torch.float64)
     cost[0, :4, :3], cost[1] = 20 + costs(4, 3), 20 + costs(6, 5, seed=1)
@@ -211,7 +211,7 @@ def test_padding_does_not_choose_the_method(rho: float | None) -> None:
 
 
 @pytest.mark.parametrize("gradient", MODES)
-def test_a_pair_depends_on_that_pair_alone(gradient: str) -> None:
+def test_the_score_of_a_pair_does_not_depend_on_other_pairs(gradient: str) -> None:
     cost = costs(5, 6, 4)
     cost[3] *= 40  # this one takes the log domain, and long
     epsilon = torch.tensor([0.05, 0.3, 0.08, 0.05, 0.02], dtype=torch.float64)
@@ -244,7 +244,7 @@ def test_an_empty_marginal_gives_a_zero_plan_and_gradient(gradient: str, rho: fl
         assert float(none.value.detach().abs().sum()) == 0.0
 
 
-def test_a_row_without_mass_is_as_padded() -> None:
+def test_a_row_without_mass_is_treated_as_padding() -> None:
     cost, a = costs(1, 4, 3).requires_grad_(), torch.tensor([[0.5, 0.0, 0.25, 0.25]], dtype=torch.float64)
     got = sinkhorn(cost, 0.1, a=a, **EXACT)
     got.plan.square().sum().backward()
@@ -268,7 +268,7 @@ def test_small_epsilon_large_cost_and_one_point_are_finite_in_float32(gradient: 
 
 
 @pytest.mark.parametrize("gradient", MODES)
-def test_a_large_constant_takes_no_digits_in_float32(gradient: str) -> None:
+def test_a_large_constant_cost_loses_no_precision_in_float32(gradient: str) -> None:
     # Identical vectors: all costs are the same, and the plan is the product.
     cost = torch.full((2, 6, 5), 700.0).requires_grad_()
     got = sinkhorn(cost, 1e-4, gradient=gradient)
@@ -283,7 +283,7 @@ def test_a_large_constant_takes_no_digits_in_float32(gradient: str) -> None:
     assert high.iterations.tolist() == low.iterations.tolist()
 
 
-def test_the_error_is_that_of_the_plan_and_the_limit_of_iterations_holds() -> None:
+def test_the_error_is_the_marginal_error_of_the_plan_and_iterations_are_limited() -> None:
     cost = costs(3, 8, 8)
     got = sinkhorn(cost, 0.02, max_iterations=7, tolerance=1e-9)
     assert got.iterations.tolist() == [7, 7, 7]

@@ -75,7 +75,7 @@ def test_equals_the_exact_solver_of_pot() -> None:
 
 
 @pytest.mark.parametrize("epsilon", [1e-5, 1e-6])
-def test_no_mass_is_lost_in_float32_where_costs_are_a_million_epsilon(epsilon: float) -> None:
+def test_mass_is_conserved_in_float32_at_costs_of_a_million_epsilon(epsilon: float) -> None:
     for cost in (cosine(4, 64, 32), ties(4, 64, 32), 1000 + cosine(2, 20, 8)):
         got = sinkhorn(cost, epsilon)
         assert got.plan.dtype == got.value.dtype == got.error.dtype == got.potentials.dtype == torch.float32
@@ -85,7 +85,7 @@ def test_no_mass_is_lost_in_float32_where_costs_are_a_million_epsilon(epsilon: f
         assert float((got.plan - wide.plan).abs().sum((1, 2)).max()) < 4e-3
 
 
-def test_a_few_more_newton_steps_double_the_digits() -> None:
+def test_newton_steps_converge_quadratically() -> None:
     cost = cosine(8, 24, 12).double()
     loose = sinkhorn(cost, 2e-3, tolerance=1e-3)
     for tolerance, more in ((1e-6, 8), (1e-11, 14)):
@@ -115,7 +115,7 @@ def test_unbalanced_problems_converge_at_small_epsilon(rho_a: float | None, rho_
         torch.testing.assert_close(got.plan.sum(1), (-g / rho_b).exp() / 12, rtol=1e-5, atol=1e-9)
 
 
-def test_mass_that_may_be_lost_at_a_high_price_is_found_within_the_default_iterations() -> None:
+def test_unbalanced_problems_of_large_rho_converge_within_the_default_iterations() -> None:
     # What is loosely missing says where potentials are, to rho times that: far, in units of epsilon.
     got = sinkhorn(cosine(4, 64, 32), 1e-5, rho_a=1.0, rho_b=1.0)
     assert float(got.error.max()) <= 1e-3
@@ -134,7 +134,7 @@ def test_masses_of_all_sizes_and_few_columns() -> None:
             assert float(got.error.max()) <= 1e-3
 
 
-def test_a_price_far_below_epsilon_does_not_overflow() -> None:
+def test_rho_far_below_epsilon_does_not_overflow() -> None:
     cost = costly(5, 17, 4)
     for rho_a, rho_b in ((0.02, None), (None, 0.02), (0.02, 0.02)):
         got = sinkhorn(cost, 6e-5, rho_a=rho_a, rho_b=rho_b)
@@ -199,7 +199,7 @@ def test_unconverged_problems_are_reported() -> None:
 
 @pytest.mark.parametrize("common", [0.0, 30.0])
 @pytest.mark.parametrize("rho", [None, 0.2, 0.01])
-def test_every_step_gains(rho: float | None, common: float) -> None:
+def test_every_step_increases_the_dual_value(rho: float | None, common: float) -> None:
     """The dual objective never falls at one epsilon, however far the start: steps are shortened by what they reach."""
     generator = torch.Generator().manual_seed(0)
     cost = torch.rand(16, 9, 7, generator=generator, dtype=torch.float64)
@@ -227,7 +227,7 @@ def test_every_step_gains(rho: float | None, common: float) -> None:
     assert float(lacks(y)[1].abs().sum(1).max()) < 0.5 * float(lacks(start)[1].abs().sum(1).max())
 
 
-def test_out_of_time_the_best_of_the_wanted_epsilon_is_kept() -> None:
+def test_at_the_iteration_limit_the_best_solution_at_the_final_epsilon_is_returned() -> None:
     cost = cosine(4, 20, 3, seed=1).double()
     a, b = (
         torch.randn(4, size, generator=torch.Generator().manual_seed(1)).mul(3).softmax(1).double() for size in (20, 3)
@@ -241,7 +241,7 @@ def test_out_of_time_the_best_of_the_wanted_epsilon_is_kept() -> None:
         assert bool((after <= before + 1e-9).all())
 
 
-def test_descend_stops_at_once_where_the_start_is_right() -> None:
+def test_newton_stops_at_once_at_the_solution() -> None:
     problems = clean(cosine(3, 12, 5).double(), 1e-3, (None, None), (None, None), (None, None))
     y, taken = descend(problems, None, 1e-9, 200)
     assert int(taken.min()) > 5

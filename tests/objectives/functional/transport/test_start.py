@@ -43,7 +43,7 @@ def test_from_the_solution_no_iteration_is_needed(
 
 @pytest.mark.parametrize(("rows", "columns"), [(24, 12), (12, 24)])
 @pytest.mark.parametrize(("epsilon", "rho_a", "rho_b"), CASES)
-def test_from_a_near_problem_fewer_iterations_are_needed(
+def test_the_start_of_a_similar_problem_needs_fewer_iterations(
     epsilon: float, rho_a: float | None, rho_b: float | None, rows: int, columns: int
 ) -> None:
     cost = costs(8, rows, columns)
@@ -63,7 +63,7 @@ def test_from_a_near_problem_fewer_iterations_are_needed(
 
 @pytest.mark.parametrize("epsilon", [0.1, 0.005])
 @pytest.mark.parametrize("rho", [None, 0.4])
-def test_a_start_that_is_far_off_does_no_harm(epsilon: float, rho: float | None) -> None:
+def test_a_distant_start_gives_the_same_solution(epsilon: float, rho: float | None) -> None:
     cost = costs(4, 12, 7)
     named: dict[str, Any] = {"rho_a": rho, "rho_b": rho, "tolerance": 1e-9, "max_iterations": 400}
     cold = sinkhorn(cost, epsilon, **named)
@@ -73,14 +73,14 @@ def test_a_start_that_is_far_off_does_no_harm(epsilon: float, rho: float | None)
         torch.testing.assert_close(wild.plan, cold.plan, rtol=0, atol=1e-7)
 
 
-def test_a_start_is_of_each_problem_its_own() -> None:
+def test_each_problem_has_its_own_start() -> None:
     cost = torch.cat([costs(2, 12, 7), 40 * costs(2, 12, 7, seed=1)])[[0, 2, 1, 3]]  # far ones between
     good = sinkhorn(cost, 0.1).potentials
     start = torch.where(torch.tensor([True, True, False, False])[:, None], good, 0.0)
     assert (sinkhorn(cost, 0.1, start=start).iterations == 0).tolist() == [True, True, False, False]
 
 
-def test_potentials_are_the_slope_of_the_value() -> None:
+def test_potentials_are_the_gradient_of_the_value() -> None:
     cost = costs(2, 6, 4)
     for epsilon, rho in ((0.2, None), (0.2, 0.4), (0.01, None), (0.01, 0.4)):
         b = torch.full((2, 4), 0.25, dtype=torch.float64, requires_grad=True)
@@ -111,7 +111,7 @@ def test_gradients_from_a_start_are_those_of_the_optimum() -> None:
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 0.005])
-def test_an_unrolled_loop_begins_there_too(epsilon: float) -> None:
+def test_unrolled_iterations_begin_at_the_start(epsilon: float) -> None:
     cost = costs(3, 6, 4)
     start = sinkhorn(cost, epsilon, tolerance=1e-11, max_iterations=1000).potentials
     got = sinkhorn(cost, epsilon, start=start, gradient="unrolled")
@@ -142,7 +142,7 @@ def test_a_plan_has_four_fields_and_potentials() -> None:
     assert got.potentials.shape == (2, 4)
 
 
-def test_a_start_that_is_none_is_refused() -> None:
+def test_an_invalid_start_is_refused() -> None:
     cost = costs(2, 3, 4)
     for start, match in ((torch.zeros(2, 3), "shape"), (torch.full((2, 4), math.nan), "finite")):
         with pytest.raises(UserError, match=match):
