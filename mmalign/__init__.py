@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mmalign.evaluation.run_task import evaluate
     from mmalign.evaluation.settings import EvalSettings
     from mmalign.evaluation.tasks.few_shot import FewShot
+    from mmalign.evaluation.tasks.geometry import Geometry
     from mmalign.evaluation.tasks.linear_probe import LinearProbe
     from mmalign.evaluation.tasks.retrieval import Retrieval, retrieval_scores
     from mmalign.evaluation.tasks.robustness import Robustness
@@ -87,6 +88,7 @@ _HOMES = {
     "ZeroShotMultiLabel": "evaluation.tasks.zero_shot_multilabel",
     "ZeroShotRegression": "evaluation.tasks.zero_shot_regression",
     "FewShot": "evaluation.tasks.few_shot",
+    "Geometry": "evaluation.tasks.geometry",
     "LinearProbe": "evaluation.tasks.linear_probe",
     "Explanation": "explanation",
     "explain": "explanation",
@@ -140,6 +142,7 @@ __all__ = [
     "Explanation",
     "Features",
     "FewShot",
+    "Geometry",
     "GlobalBatch",
     "GradientNorms",
     "LinearProbe",

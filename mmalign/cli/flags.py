@@ -11,8 +11,8 @@ class EvaluateFlags:
 
     Args:
         bundle: Bundle or run folder.
-        task: retrieval, zero-shot, multi-label, regression, probe, few-shot or robustness, see `--task NAME --help`;
-            or all: every task that the data allow.
+        task: retrieval, zero-shot, multi-label, regression, probe, few-shot, robustness or geometry, see
+            `--task NAME --help`; or all: every task that the data allow.
         pair: Two towers, such as [image, text], for models with more than one pair.
         json: Write the result to this file.
         rows: Write one row per query or sample to this file (.parquet or .csv): rank, scores, truth, prediction.

@@ -8,6 +8,7 @@ from mmalign.configuration.arguments import Argument, arguments_of
 from mmalign.errors import UserError
 from mmalign.evaluation.settings import EvalSettings, Task
 from mmalign.evaluation.tasks.few_shot import FewShot
+from mmalign.evaluation.tasks.geometry import Geometry
 from mmalign.evaluation.tasks.linear_probe import LinearProbe
 from mmalign.evaluation.tasks.retrieval import Retrieval
 from mmalign.evaluation.tasks.robustness import Robustness
@@ -26,6 +27,7 @@ TASKS: dict[str, type[Task]] = {
         LinearProbe,
         FewShot,
         Robustness,
+        Geometry,
     )
 }
 
