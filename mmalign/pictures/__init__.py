@@ -8,6 +8,7 @@ from mmalign.pictures.grid import retrieval_grid
 from mmalign.pictures.ladders import ladders
 from mmalign.pictures.matrices import confusion, similarity_matrix
 from mmalign.pictures.risk import dots, predicted_and_true, risk_coverage
+from mmalign.pictures.spaces import space_maps
 from mmalign.pictures.strips import strips
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "risk_coverage",
     "save",
     "similarity_matrix",
+    "space_maps",
     "strips",
     "training_curves",
 ]

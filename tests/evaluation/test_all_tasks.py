@@ -38,7 +38,7 @@ def test_every_task_that_the_data_allow(given: tuple[Path, list[str]], capsys: p
     ]
     assert main(["evaluate", str(folder / "bundle"), "--task", "all", *flags, "--fractions", "1", *out]) == 0
     saved = json.loads((folder / "all.json").read_text())
-    assert list(saved["results"]) == ["retrieval", "zero-shot", "probe", "few-shot"]
+    assert list(saved["results"]) == ["retrieval", "zero-shot", "probe", "few-shot", "geometry"]
     assert set(saved["skipped"]) == {"multi-label", "regression", "robustness"}
     assert "--target" in saved["skipped"]["regression"]
     assert "zero-shot evaluates one label" in saved["skipped"]["multi-label"]
@@ -49,15 +49,15 @@ def test_every_task_that_the_data_allow(given: tuple[Path, list[str]], capsys: p
     alone = folder / "alone.json"
     assert main(["evaluate", str(folder / "bundle"), "--task", "zero-shot", *flags[:-6], "--json", str(alone)]) == 0
     assert saved["results"]["zero-shot"]["scores"] == json.loads(alone.read_text())["scores"]
-    assert len(json.loads((folder / "bundle" / "results.json").read_text())) == 5
+    assert len(json.loads((folder / "bundle" / "results.json").read_text())) == 6
 
 
-def test_without_labels_only_retrieval(model: Aligner, given: tuple[Path, list[str]]) -> None:
+def test_without_labels_only_retrieval_and_geometry(model: Aligner, given: tuple[Path, list[str]]) -> None:
     file = given[0] / "unlabelled.parquet"
     pq.write_table(pq.read_table(given[0] / "rows.parquet").drop_columns(["label"]), file)
     data = mmalign.DataConfig(manifest=str(file), columns={"left": "left", "words": "words"})
     done = mmalign.evaluate_all(model, data, pair=("left", "words"), split="all", bootstrap=0)
-    assert list(done.results) == ["retrieval"]
+    assert list(done.results) == ["retrieval", "geometry"]
     assert "no record has a label" in done.skipped["few-shot"]
     with pytest.raises(mmalign.UserError, match="the data allow no task: few-shot: no record has a label"):
         mmalign.evaluate_all(model, data, pair=("left", "words"), tasks=["few-shot"], split="all")

@@ -1,10 +1,11 @@
-"""Figures of multi-label, probe, few-shot, robustness, regression and selective-prediction results."""
+"""Figures of multi-label, probe, few-shot, robustness, geometry, regression and selective-prediction results."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mmalign.evaluation.metrics.geometry import centred
 from mmalign.evaluation.metrics.selective_prediction import variance_of
-from mmalign.pictures import dots, ladders, predicted_and_true, risk_coverage, strips
+from mmalign.pictures import dots, ladders, predicted_and_true, risk_coverage, space_maps, strips
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,6 +42,12 @@ def figures_drawn(result: "EvalResult") -> "Figure | None":
         return strips(folds, xlabel="accuracy", chance=result.scores["chance"], title=title)
     if result.task == "robustness" and "curves" in details:
         return ladders(details["curves"], title=f"Robustness, {split} split ({result.scores['n']} samples)")
+    if result.task == "geometry" and "vectors" in details:
+        vectors = details["vectors"]
+        panels = {"as trained": vectors, "centred": {tower: centred(rows) for tower, rows in vectors.items()}}
+        gap = result.scores["space"]["as trained"]["modality_gap"]
+        title = f"First two principal components, {split} split ({result.scores['n']} pairs, gap {gap:.2f})"
+        return space_maps(panels, title=title)
     return None
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def shifted(count: int = 40) -> list[dict[str, Any]]:
     return rows
 
 
-def test_a_planted_offset_is_the_gap_and_centring_removes_it(model: Aligner, paired: Make) -> None:
+def test_a_planted_offset_is_the_gap_and_centring_removes_it(model: Aligner, paired: Make, tmp_path: Path) -> None:
     result = evaluate(model, paired(shifted()), "geometry", pair=PAIR, split="test", bootstrap=100)
     trained, centred = (result.scores["space"][row] for row in ("as trained", "centred"))
     assert trained["modality_gap"] == pytest.approx(6 / math.sqrt(10), rel=1e-5)
@@ -51,6 +52,8 @@ def test_a_planted_offset_is_the_gap_and_centring_removes_it(model: Aligner, pai
     assert towers["left, as trained"]["effective_rank"] < 3 < towers["left, centred"]["effective_rank"]
     json.dumps(result.to_json(), allow_nan=False)
     result.show()
+    result.draw(tmp_path / "space.png")
+    assert (tmp_path / "space.png").stat().st_size > 10_000
 
 
 def test_figures_are_those_of_the_vectors(model: Aligner, paired: Make, random_rows: Make) -> None:
