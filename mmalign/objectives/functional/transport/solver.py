@@ -35,8 +35,9 @@ def solve(
     y = torch.zeros_like(problems.b) if start is None else start.clone()
     iterations = torch.zeros(len(y), dtype=torch.long, device=y.device)
     open_ = (problems.b > 0).any(1)
+    lost = torch.zeros_like(open_)
     if not far and start is None and bool(open_.all()):
-        x, y, iterations, plan, open_ = _multiply(problems, y, tolerance, max_iterations)
+        x, y, iterations, plan, open_, lost = _multiply(problems, y, tolerance, max_iterations)
     else:
         x, plan = problems.fit(y) if problems.cost.numel() else (torch.zeros_like(problems.a), problems.cost.detach())
         if start is not None:
@@ -44,16 +45,18 @@ def solve(
         if not far:
             rows = open_.nonzero()[:, 0]
             solution = _multiply(problems.take(rows), y[rows], tolerance, max_iterations)
-            for known, new in zip((x, y, iterations, plan, open_), solution, strict=True):
+            for known, new in zip((x, y, iterations, plan, open_, lost), solution, strict=True):
                 known[rows] = new
     start = start if far else y
-    rows, left = open_.nonzero()[:, 0], max_iterations - (0 if far else PATIENCE)
-    if len(rows) and left > 0:
-        some = problems.take(rows)
-        begun = None if start is None else start[rows].double()
-        found_y, more = descend(some.double(), begun, tolerance, left)
-        y[rows], iterations[rows] = found_y.to(y.dtype), iterations[rows] + more
-        x[rows], plan[rows] = some.fit(y[rows])
+    # Lost problems have no potentials to report or to start from, so Newton's method gets all their iterations.
+    for waiting, left in ((open_ & ~lost, max_iterations - (0 if far else PATIENCE)), (lost, max_iterations)):
+        rows = waiting.nonzero()[:, 0] if left > 0 else waiting.new_empty(0, dtype=torch.long)
+        if len(rows):
+            some = problems.take(rows)
+            begun = None if start is None else start[rows].double()
+            found_y, more = descend(some.double(), begun, tolerance, left)
+            y[rows], iterations[rows] = found_y.to(y.dtype), iterations[rows] + more
+            x[rows], plan[rows] = some.fit(y[rows])
     return x, y, iterations, plan
 
 
@@ -84,15 +87,17 @@ def unroll(
 
 def _multiply(
     problems: Problems, start: Tensor, tolerance: float, max_iterations: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Row and column potentials, iterations, plans, and a mask of slow problems; converged ones are left unchanged.
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Row and column potentials, iterations, plans, slow and lost problems; converged ones are left unchanged.
+
+    Lost: a potential left the range of the numbers, as e^x may with few rows or uneven masses. Its potentials are 0.
 
     `P_ij = a_i u_i K_ij v_j b_j` with `u = e^x` and `v = e^y`: no exponential but in `K`.
     """
     loop = _Kernel(problems, start)
     whole, u, v = loop.kernel, torch.empty_like(problems.a), torch.empty_like(problems.b)
     iterations = torch.zeros(len(v), dtype=torch.long, device=v.device)
-    left, open_, slow = torch.arange(len(v), device=v.device), iterations == 0, iterations > 0
+    left, open_, errors = torch.arange(len(v), device=v.device), iterations == 0, torch.zeros_like(problems.epsilon)
     done, last = 0, min(PATIENCE, max_iterations)
     while done < last and len(left):
         error = loop.advance(min(EVERY, last - done))
@@ -102,7 +107,7 @@ def _multiply(
         rows = ends.nonzero()[:, 0]
         if len(rows):
             ended = left[rows]
-            u[ended], v[ended], iterations[ended], slow[ended] = loop.u[rows], loop.v[rows], done, wrong[rows]
+            u[ended], v[ended], iterations[ended], errors[ended] = loop.u[rows], loop.v[rows], done, error[rows]
             open_ = open_ & ~ends
             rows = open_.nonzero()[:, 0]
             if 2 * len(rows) <= len(open_):
@@ -110,8 +115,10 @@ def _multiply(
                 left, open_ = left[rows], open_[rows]
     plan = whole.mul_((problems.a * u)[:, :, None]).mul_((problems.b * v)[:, None, :])
     x = torch.where(problems.a > 0, u.log(), 0.0)
-    y = torch.where((problems.b > 0) & v.isfinite(), v.log(), 0.0)
-    return x, y, iterations, plan, slow
+    y = torch.where(problems.b > 0, v.log(), 0.0)
+    lost = ~(errors.isfinite() & x.isfinite().all(1) & y.isfinite().all(1))
+    y, iterations = torch.where(lost[:, None], 0.0, y), torch.where(lost, 0, iterations)
+    return x, y, iterations, plan, ~(errors <= tolerance), lost
 
 
 class _Kernel:
