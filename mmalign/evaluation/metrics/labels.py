@@ -1,5 +1,8 @@
 """Labels, targets and groups of items, and the split for choosing thresholds."""
 
+import logging
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +14,12 @@ from mmalign.data.sources.base import Record
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics import bootstrap as boot
 from mmalign.evaluation.metrics.weighted import Bools, Floats, Ints, once
+from mmalign.printable import printable
 from mmalign.registry import nearest
+
+_LOG = logging.getLogger("mmalign")
+_SEPARATOR = re.compile(r"\s*([;,|/+])\s*")
+NAMED = 5  # labels that a message names
 
 TUNING = ("validation", "train")  # splits for choosing thresholds: the first that is not evaluated
 
@@ -26,6 +34,44 @@ def labels_of(records: Sequence[Record], rows: Tensor, names: Sequence[str]) -> 
     """
     held = np.array([[name in record.labels for name in names] for record in records], dtype=np.bool_)
     return np.asarray(held.reshape(len(records), len(names))[rows.numpy()])
+
+
+def labels_without_prompts(records: Sequence[Record], names: Sequence[str]) -> dict[str, int]:
+    """Labels that no class names, each with the number of records that carry it; the most frequent label first.
+
+    Such a label counts for no class: a record of no other label is a negative of every class. Logs a warning that
+    proposes `--data.separator` where a label is several class names in one cell.
+
+    Args:
+        records: Records of the split.
+        names: Class names.
+
+    Example:
+        >>> record = Record("1", "t.csv:2", {"image": ("a.png",)}, labels=("cat", "dog"))
+        >>> labels_without_prompts([record], ["dog"])
+        {'cat': 1}
+    """
+    known = set(names)
+    counts = Counter(label for record in records for label in record.labels if label not in known)
+    if not counts:
+        return {}
+    unknown = dict(counts.most_common())
+    rows = sum(any(label in counts for label in record.labels) for record in records)
+    shown = [f"{printable(label)} ({count})" for label, count in list(unknown.items())[:NAMED]]
+    more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
+    hint = next((f"; {printable(label)} is several classes: --data.separator '{sign}'" for label in unknown
+                 if (sign := _separator(label, names))), "")  # fmt: skip
+    _LOG.warning(
+        "no prompts for %d labels, which %d of %d rows carry and which count for no class: %s%s%s",
+        len(unknown), rows, len(records), ", ".join(shown), more, hint,
+    )  # fmt: skip
+    return unknown
+
+
+def _separator(label: str, names: Sequence[str]) -> str:
+    signs = set(_SEPARATOR.findall(label))
+    parts = {part for part in _SEPARATOR.sub("\0", label).split("\0") if part}
+    return signs.pop() if len(signs) == 1 and len(parts) > 1 and parts <= set(names) else ""
 
 
 def targets_of(records: Sequence[Record], rows: Tensor, name: str) -> Floats:

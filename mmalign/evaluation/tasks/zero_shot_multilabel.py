@@ -11,7 +11,13 @@ from mmalign.data.dataset import Dataset
 from mmalign.embedding.loop import AVERAGE, embed_split
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics.classification import label_columns
-from mmalign.evaluation.metrics.labels import groups_of, labels_of, tuning_split, with_intervals
+from mmalign.evaluation.metrics.labels import (
+    groups_of,
+    labels_of,
+    labels_without_prompts,
+    tuning_split,
+    with_intervals,
+)
 from mmalign.evaluation.metrics.selective_prediction import (
     UncertaintyReport,
     assess,
@@ -77,7 +83,8 @@ class ZeroShotMultiLabel(PromptTask):
         """Classify samples of the first tower by prompts of the second, each class independently.
 
         Returns:
-            Macro metrics, and `classes`, a table by class. `details`: `margins` `(n, classes)`, score minus threshold;
+            Macro metrics; `classes`, a table by class; `labels_without_prompts`, the number of records of each label
+            that no prompt names. `details`: `margins` `(n, classes)`, score minus threshold;
             `truth`, `groups`, `classes`.
 
         Raises:
@@ -118,6 +125,7 @@ class ZeroShotMultiLabel(PromptTask):
             row |= {"threshold": threshold, "prevalence": float(column.mean()), "positives": int(column.sum())}
         left_out = [name for name, has_both in zip(names, both.tolist(), strict=True) if not has_both]
         figures = macro | {"n": len(truth), "groups": len(np.unique(groups)), "classes": tables, "left_out": left_out}
+        figures["labels_without_prompts"] = labels_without_prompts(records, names)
         protocol = PROTOCOL | {
             "sentences": "mean direction" if model.scores_vectors_only(tower, class_tower) else "mean score",
             "score": self.score or "as trained",

@@ -110,6 +110,34 @@ def test_a_missing_tuning_split_is_an_error(model: Aligner, patients: Dataset) -
         evaluate_multi_label(model, patients, **given, tune_split="train")
 
 
+def test_labels_without_prompts_are_named_and_counted(
+    model: Aligner, paired: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(0)
+    cells: list[list[str]] = [["cat;dog"], ["cat", "MI"], ["dog"], ["MI", "cat;dog"], ["disc"], []]
+    rows = [{"left": rng.standard_normal(8).tolist(), "label": cell, "split": "test"} for cell in cells]
+    with caplog.at_level("WARNING", "mmalign"):
+        result = evaluate_multi_label(
+            model, paired(rows, ("left",)), side="left", class_side="words", split="test", prompts=PROMPTS, bootstrap=0
+        )
+    assert result.to_json()["scores"]["labels_without_prompts"] == {"cat;dog": 2, "MI": 2}
+    assert result.scores["classes"]["cat"]["positives"] == 1
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "no prompts for 2 labels, which 3 of 6 rows carry" in line
+    assert "cat;dog (2), MI (2)" in line
+    assert line.endswith("cat;dog is several classes: --data.separator ';'")
+
+
+def test_no_warning_where_every_label_has_prompts(
+    model: Aligner, patients: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = {"side": "left", "class_side": "words", "split": "test", "bootstrap": 0}
+    for prompts in (PROMPTS, None):  # None: the labels themselves
+        result = evaluate_multi_label(model, patients, **given, prompts=prompts)
+        assert result.scores["labels_without_prompts"] == {}
+    assert not caplog.records
+
+
 def test_a_class_without_both_outcomes_is_named(model: Aligner, patients: Dataset) -> None:
     prompts = ClassPrompts({"disc": ("a disc",), "unicorn": ("a unicorn",)})
     result = evaluate_multi_label(
