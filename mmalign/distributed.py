@@ -12,7 +12,7 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.autograd.function import once_differentiable
 
-from mmalign.types import Tokens
+from mmalign.types import Embedding, Tokens
 
 
 def is_distributed() -> bool:
@@ -99,6 +99,18 @@ def gather_tokens(tokens: Tokens, counts: Sequence[int]) -> Tokens:
     values = torch.nn.functional.pad(values, (0, 0, 0, more))
     mask = torch.nn.functional.pad(mask, (0, more))
     return Tokens(gather_rows(values, counts), gather_rows(mask.to(torch.uint8), counts).bool())
+
+
+def gather_embedding(embedding: Embedding, counts: Sequence[int]) -> Embedding:
+    """Gather every field of the embeddings of all processes; gradients as in `gather_rows`.
+
+    Args:
+        embedding: This process's rows; the same fields are set on every process.
+        counts: Output of `row_counts`.
+    """
+    return embedding.each(
+        lambda value: gather_tokens(value, counts) if isinstance(value, Tokens) else gather_rows(value, counts)
+    )
 
 
 def merge_logsumexp(partial: Tensor) -> Tensor:

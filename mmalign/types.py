@@ -135,23 +135,24 @@ class Embedding:
             )
         return self.log_variance.clamp(-20.0, 10.0).exp().sum(1)  # as the objectives bound it
 
-    def _each(self, change: Callable[[Any], Any]) -> "Embedding":
+    def each(self, change: Callable[[Any], Any]) -> "Embedding":
+        """Apply a function to every field that is set, a tensor or `Tokens`."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tower"}
         return replace(self, **{name: change(v) for name, v in values.items() if v is not None})
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Embedding":
         """Apply a function to every tensor of numbers; masks, weights and origins of tokens are unchanged."""
-        return self._each(
+        return self.each(
             lambda v: Tokens(change(v.values), v.mask, v.weight, v.origin) if isinstance(v, Tokens) else change(v)
         )
 
     def __getitem__(self, rows: Tensor | slice) -> "Embedding":
         """Select rows by an index tensor or a slice."""
-        return self._each(lambda value: value[rows])
+        return self.each(lambda value: value[rows])
 
     def to(self, *args: Any, **kwargs: Any) -> "Embedding":
         """Move or cast every field as `Tensor.to` does; masks keep their dtype."""
-        return self._each(lambda value: value.to(*args, **kwargs))
+        return self.each(lambda value: value.to(*args, **kwargs))
 
     @staticmethod
     def cat(parts: Sequence["Embedding"]) -> "Embedding":

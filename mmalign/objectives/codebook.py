@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmalign import distributed
 from mmalign.errors import UserError
 from mmalign.objectives.contrastive import ClipObjective, cosines
-from mmalign.objectives.functional.sparse_codebook import code_statistics
+from mmalign.objectives.functional.code_statistics import code_sums, statistics_of
 from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.objective import Objective
 from mmalign.objectives.parts.correspondence import Coded, one_pair
@@ -56,7 +57,8 @@ class FdtObjective(Objective):
         weights = _codes(a), _codes(b)
         grounded = replace(a, vector=_grounded(a)), replace(b, vector=_grounded(b))
         output = self.clip.partial_loss(*grounded, global_batch)
-        used = [code_statistics(codes, threshold=1 / codes.shape[1] / 100) for codes in weights]
+        sums = [code_sums(codes, 1 / codes.shape[1] / 100) for codes in weights]
+        used = [statistics_of(*map(distributed.all_reduce_sum, tower)) for tower in sums]
         means = {name: torch.stack([getattr(one, name) for one in used]).mean() for name in used[0]._fields}
         return LossOutput(output.loss, {**output.terms, **means})
 

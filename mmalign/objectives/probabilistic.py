@@ -198,8 +198,7 @@ def _gaussian(embedding: Embedding) -> tuple[Tensor, Tensor]:
 def _logged(prices: tuple[Tensor, Tensor], a: Embedding, b: Embedding) -> dict[str, Tensor]:
     # The mean log-variance is -log(2 dim) initially; a head whose log-variance stays there does not train.
     def mean(embedding: Embedding) -> Tensor:
-        values = _gaussian(embedding)[1].detach()
-        return values.sum() / max(values.numel(), 1)
+        return _gaussian(embedding)[1].detach().mean(1)  # of each row: processes may have different numbers of rows
 
     bottleneck = (prices[0] + prices[1]).detach()
     return {"bottleneck": bottleneck, "log_variance_a": mean(a), "log_variance_b": mean(b)}

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from mmalign.errors import UserError
 from mmalign.objectives.contrastive import cosines
 from mmalign.objectives.functional.matmul import dot_products
-from mmalign.objectives.functional.prototypes import prototype_codes, prototype_loss
+from mmalign.objectives.functional.prototypes import balanced_codes, prototype_loss
 from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, LossOutput
@@ -59,7 +59,7 @@ class PrototypeObjective(Objective):
         """
         scores_a, scores_b = self._scores(a.vector), self._scores(b.vector)
         scores = global_batch.gather(torch.stack([scores_a, scores_b], dim=1).detach())
-        codes_a, codes_b = (prototype_codes(scores[:, tower], self.epsilon)[global_batch.own] for tower in (0, 1))
+        codes_a, codes_b = (balanced_codes(scores[:, tower], self.epsilon)[global_batch.own] for tower in (0, 1))
         loss = prototype_loss(scores_a, scores_b, codes_a=codes_a, codes_b=codes_b, temperature=self.temperature)
         usage = (scores / self.temperature).softmax(2).sum((0, 1)) / max(2 * global_batch.size, 1)
         perplexity = torch.special.entr(usage).sum().exp()

@@ -11,13 +11,10 @@ from mmalign.errors import UserError
 from mmalign.lora import layers_without_gradient
 from mmalign.model import Aligner
 from mmalign.objectives.pairs.gradient_norms import GradientNorms
-from mmalign.objectives.pairs.pair_sum import common_rows
 from mmalign.training.mixup import Mixup, MixupConfig
 from mmalign.training.optimizer import OptimizerConfig, build, factor_at
-from mmalign.types import Batch, Embedding
-
-MAX_VALIDATION_ROWS, MAX_VALIDATION_SETS = 4096, 256
-"""Maximum number of validation rows scored during training; fewer for token-level scores."""
+from mmalign.training.validation_hits import ValidationHits
+from mmalign.types import Batch
 
 
 class AlignmentModule(pl.LightningModule):
@@ -127,30 +124,17 @@ class AlignmentModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start collecting."""
-        self._held: dict[tuple[str, str], list[tuple[Embedding, Embedding, Tensor]]] = {}
+        self._hits = ValidationHits(self.aligner)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """The loss of validation rows (depends on the batch size: compare it within one run) and their embeddings."""
         embeddings = self.aligner(batch)
         output = self.aligner.objective(embeddings, batch)
         self.log("val/loss", output.loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
-        for a, b in {(pair.a, pair.b) for pair in self.aligner.pairs if pair.a != pair.b}:
-            held = self._held.setdefault((a, b), [])
-            if sum(len(rows_of) for rows_of, _, _ in held) < MAX_VALIDATION_ROWS:
-                side_a, side_b, rows = common_rows(embeddings, batch, a, b)
-                held.append((side_a, side_b, batch.groups[rows]))
+        self._hits.add(embeddings, batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Hit rate@1 in both directions among this process's first validation rows, for monitoring only."""
-        for (a, b), parts in self._held.items():
-            sets = self.aligner.objective.needs_of(a) & {"tokens", "parts"}
-            rows = slice(0, MAX_VALIDATION_SETS if sets else MAX_VALIDATION_ROWS)
-            sides_a, sides_b, sides_groups = zip(*parts, strict=True)
-            side_a, side_b = Embedding.cat(sides_a)[rows], Embedding.cat(sides_b)[rows]
-            groups = torch.cat(sides_groups)[rows]
-            scores, same = self.aligner.similarity(side_a, side_b), groups[:, None] == groups[None, :]
-            for name, table in ((f"{a}_to_{b}", scores), (f"{b}_to_{a}", scores.T)):
-                right = table.masked_fill(~same, -torch.inf).amax(1)
-                wrong = table.masked_fill(same, -torch.inf).amax(1)
-                self.log(f"val/{name}_hit@1", (right > wrong).float().mean(), sync_dist=True)
-        self._held = {}
+        """Hit rate@1 in both directions among the first validation rows of all processes, for monitoring only."""
+        for direction, rate in self._hits.rates().items():
+            self.log(f"val/{direction}_hit@1", rate, sync_dist=True)
+        del self._hits

@@ -85,3 +85,14 @@ def gradients(step: Step) -> dict[str, Tensor]:
         return {"loss": loss.detach()} | {name: p.grad.clone() for name, p in model.named_parameters()}
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def terms(step: Step) -> dict[str, Tensor]:
+    """What is logged of one step."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = model_of(step)
+        own = distributed.own_rows(step.counts) if distributed.is_distributed() else slice(0, sum(step.counts))
+        return model.loss(batch_of(model, step, own)).terms
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.distributed.aligner_work import Step, batch_of, gradients, model_of
+from tests.distributed.aligner_work import Step, batch_of, gradients, model_of, terms
 from tests.distributed.pool import Pool
 
 
@@ -32,6 +32,17 @@ def test_a_step_equals_that_of_one_process_and_one_chunk(
         compare([gradients(Step(counts, lacking, chunk))], whole)
     else:
         compare(pool.run("aligner_work:gradients", len(counts), Step(counts, lacking, chunk)), whole)
+
+
+@pytest.mark.parametrize("lacking", [{}, {"z": [0, 1, 2], "x": [6]}], ids=["all", "one side on one process"])
+def test_what_is_logged_equals_that_of_one_process(pool: Pool, lacking: dict[str, list[int]]) -> None:
+    whole = terms(Step([7], lacking))
+    assert {"x_y/live", "x_y/perplexity", "x_y/support"} <= whole.keys()
+    logged = pool.run("aligner_work:terms", 3, Step([3, 2, 2], lacking))
+    assert all(each.keys() == whole.keys() for each in logged)
+    for name, term in whole.items():  # as the mean over processes
+        mean = torch.stack([each[name] for each in logged]).mean()
+        torch.testing.assert_close(mean, term, rtol=1e-6, atol=1e-9, msg=lambda text, n=name: f"{n}: {text}")
 
 
 def test_chunks_draw_the_same_random_numbers_twice(monkeypatch: pytest.MonkeyPatch) -> None:

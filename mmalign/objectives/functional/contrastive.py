@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
+from mmalign.objectives.functional.own_rows import warn_own_rows
 from mmalign.objectives.functional.tiled_logsumexp import dot_logsumexp, dot_softplus_sum, not_finite
 
 
@@ -56,6 +57,7 @@ def clip_loss(
         >>> clip_loss(eye, eye, 100.0)
         tensor(0.)
     """
+    warn_own_rows("clip_loss", "the objective clip")
     a, b, scale = _wide(a, b, scale)
     groups_a, groups_b = _check(a, b, groups_a, groups_b)
     columns = slice(0, len(b))
@@ -101,6 +103,20 @@ def siglip_loss(
         >>> siglip_loss(eye, eye, 0.0, 0.0)  # 4 coin tosses a row: 4 log 2
         tensor(2.7726)
     """
+    warn_own_rows("siglip_loss", "the objective siglip")
+    return whole_siglip_loss(a, b, scale, bias, groups_a=groups_a, groups_b=groups_b)
+
+
+def whole_siglip_loss(
+    a: Tensor,
+    b: Tensor,
+    scale: Tensor | float,
+    bias: Tensor | float,
+    *,
+    groups_a: Tensor | None = None,
+    groups_b: Tensor | None = None,
+) -> Tensor:
+    """`siglip_loss`, for other losses that are it on other vectors."""
     a, b, scale = _wide(a, b, scale)
     groups_a, groups_b = _check(a, b, groups_a, groups_b)
     bias = torch.as_tensor(bias, dtype=a.dtype, device=a.device)

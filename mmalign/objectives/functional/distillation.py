@@ -8,6 +8,7 @@ from torch import Tensor
 from mmalign.errors import UserError
 from mmalign.objectives.functional.gaussians import bounded, wide
 from mmalign.objectives.functional.matmul import dot_products
+from mmalign.objectives.functional.own_rows import warn_own_rows
 
 # Logit of a row with itself. Finite, so that a batch of one has a loss (0) rather than NaN.
 _FAR = -1e30
@@ -118,6 +119,7 @@ def relation_loss(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor:
         >>> relation_loss(torch.eye(5), torch.eye(5))  # four others, all as far: log 4
         tensor(1.3863)
     """
+    warn_own_rows("relation_loss", "the objective distillation")
     loss, _ = relation_rows(a, a, b, b, slice(0, len(a)), temperature)
     return loss.sum() / max(len(a), 1)
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
+from mmalign.objectives.functional.own_rows import warn_own_rows
 from mmalign.objectives.functional.tiled_logsumexp import dot_logsumexp
 
 
@@ -45,6 +46,7 @@ def one_to_k_loss(a: Tensor, b: Tensor, scale: Tensor | float, owner: Tensor, *,
         >>> one_to_k_loss(a, a[owner], 100.0, owner, normalise=False)  # 2 log 2 / 2
         tensor(0.6931)
     """
+    warn_own_rows("one_to_k_loss", "the objective clip, with the owners as groups,")
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise UserError(f"expected two matrices of one width, got shapes {tuple(a.shape)} and {tuple(b.shape)}")
     if owner.shape != b.shape[:1] or owner.dtype.is_floating_point or owner.dtype == torch.bool:

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.contrastive import siglip_loss
+from mmalign.objectives.functional.contrastive import whole_siglip_loss
 from mmalign.objectives.functional.gaussians import closed_form_sampled_distance, spread, wide
+from mmalign.objectives.functional.own_rows import warn_own_rows
 
 
 def pcmepp_loss(
@@ -64,6 +65,7 @@ def pcmepp_loss(
         >>> pcmepp_loss(eye, sure, eye, sure, scale=5.0, bias=5.0)  # 2.2 log(1 + exp(-5))
         tensor(0.0148)
     """
+    warn_own_rows("pcmepp_loss", "the objective pcmepp")
     if reduction not in ("pairs", "rows"):
         raise UserError(f"expected reduction pairs or rows, got {reduction}")
     distance = closed_form_sampled_distance(mean_a, log_variance_a, mean_b, log_variance_b)
@@ -146,9 +148,10 @@ def prolip_loss(
         >>> prolip_loss(eye, sure, eye, sure, scale=0.0, bias=0.0)  # 4 coin tosses a row: 4 log 2
         tensor(2.7726)
     """
+    warn_own_rows("prolip_loss", "the objective prolip")
     mean_a, log_variance_a, mean_b, log_variance_b = wide(mean_a, log_variance_a, mean_b, log_variance_b)
     a, b = prolip_vectors(mean_a, log_variance_a, "a"), prolip_vectors(mean_b, log_variance_b, "b")
-    return siglip_loss(a, b, scale, bias, groups_a=groups_a, groups_b=groups_b)
+    return whole_siglip_loss(a, b, scale, bias, groups_a=groups_a, groups_b=groups_b)
 
 
 def prolip_vectors(mean: Tensor, log_variance: Tensor, side: Literal["a", "b"]) -> Tensor:

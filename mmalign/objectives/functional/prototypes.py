@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
+from mmalign.objectives.functional.own_rows import warn_own_rows
 from mmalign.objectives.functional.transport.sinkhorn import sinkhorn
 
 
@@ -32,6 +33,12 @@ def prototype_codes(scores: Tensor, epsilon: float = 0.05) -> Tensor:
         tensor([[1., 0.],
                 [0., 1.]])
     """
+    warn_own_rows("prototype_codes", "the objective prototypes")
+    return balanced_codes(scores, epsilon)
+
+
+def balanced_codes(scores: Tensor, epsilon: float) -> Tensor:
+    """`prototype_codes`, of rows that were gathered."""
     if scores.ndim != 2:
         raise UserError(f"expected scores (rows, prototypes), got shape {tuple(scores.shape)}")
     return sinkhorn(-scores.detach()[None], epsilon, gradient="envelope").plan[0] * len(scores)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
+from mmalign.objectives.functional.own_rows import warn_own_rows
 
 
 def similarity_cross_entropy(forth: Tensor, back: Tensor | None = None, *, groups: Tensor | None = None) -> Tensor:
@@ -33,6 +34,7 @@ def similarity_cross_entropy(forth: Tensor, back: Tensor | None = None, *, group
         >>> similarity_cross_entropy(torch.zeros(4, 4))  # log 4
         tensor(1.3863)
     """
+    warn_own_rows("similarity_cross_entropy", "an objective such as late_interaction or transport")
     n = len(forth)
     if forth.shape != (n, n):
         raise UserError(f"expected a square table of logits, got shape {tuple(forth.shape)}")

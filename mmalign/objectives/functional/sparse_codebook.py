@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -105,46 +105,6 @@ def ground(
         return scores.softmax(1) * some
     # After the division: the derivative of -inf / temperature would be NaN.
     return sparsemax(scores.masked_fill_(~some, -math.inf))
-
-
-class CodeStatistics(NamedTuple):
-    """Statistics of code usage of a batch; scalars."""
-
-    live: Tensor
-    perplexity: Tensor
-    support: Tensor
-
-
-@torch.no_grad()
-def code_statistics(weights: Tensor, *, threshold: float = 0.0) -> CodeStatistics:
-    """Statistics of code usage: live codes, perplexity and support.
-
-        live       = fraction of the codes with weight above the threshold in some sample
-        perplexity = exp(- sum_k u_k log u_k),  u = the mean of the samples' weights: 1 .. codes
-        support    = mean over samples of the number of codes above the threshold
-
-    Args:
-        weights: `(batch, codes)` from `ground`. Rows of zeros (samples without a token) are left out.
-        threshold: Weight above which a code counts as used. With softmax no weight is zero: use 1 / codes.
-
-    Raises:
-        UserError: `weights` is not a matrix.
-
-    Example:
-        >>> code_statistics(torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]))
-        CodeStatistics(live=tensor(0.5000), perplexity=tensor(1.7548), support=tensor(1.5000))
-    """
-    if weights.ndim != 2:
-        raise UserError(f"expected code weights of shape (batch, codes), got {tuple(weights.shape)}")
-    weights = weights.to(torch.promote_types(weights.dtype, torch.float32))
-    samples = (weights > 0).any(1).sum().clamp(min=1)
-    used = weights > threshold
-    usage = weights.sum(0) / samples
-    return CodeStatistics(
-        live=used.any(0).sum() / max(weights.shape[1], 1),
-        perplexity=(-torch.xlogy(usage, usage).sum()).exp(),
-        support=used.sum() / samples,
-    )
 
 
 class _Sparsemax(torch.autograd.Function):
