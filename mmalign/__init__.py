@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from mmalign.towers import TowerConfig, fit_transforms, modality_of
     from mmalign.training.cca.cca import canonical_maps
     from mmalign.training.checkpoint_bundle import bundle_from_checkpoint
+    from mmalign.training.whitening import whitening_map
     from mmalign.types import Batch, Embedding, Features, LossOutput, Tokens
 
 _HOMES = {
@@ -113,6 +114,7 @@ _HOMES = {
     "ranks": "evaluation.ranking.ranks",
     "GradientNorms": "objectives.pairs.gradient_norms",
     "canonical_maps": "training.cca.cca",
+    "whitening_map": "training.whitening",
     "bundle_from_checkpoint": "training.checkpoint_bundle",
     "retrieval_scores": "evaluation.tasks.retrieval",
     "PairSum": "objectives.pairs.pair_sum",
@@ -191,6 +193,7 @@ __all__ = [
     "save",
     "search",
     "train",
+    "whitening_map",
 ]
 
 

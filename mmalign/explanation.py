@@ -169,7 +169,7 @@ def _require_tokens(model: Aligner, towers: Sequence[str]) -> None:
     advice = (
         f"train a recipe that compares tokens: mmalign train {' or '.join(able)}"
         if able
-        else ("train a pair with one of the objectives that compare tokens: transport, late_interaction, fdt, local")
+        else "train a pair with an objective that compares tokens: transport, late_interaction, token_mean, fdt, local"
     )
     raise UserError(
         f"{' and '.join(objectives)} compares whole samples, so this model has no correspondence of {towers[0]} and "

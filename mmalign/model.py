@@ -82,7 +82,7 @@ class Aligner(nn.Module):
         for name, tower in towers.items():
             self.encoders[name] = encoder = built.get(name) or self._encoder(name)
             kind = replace(self.gaussian_config, pool=cast(Pool, tower.uncertainty or self.gaussian_config.pool))
-            self.heads[name] = HeadSet(encoder, dim, needs[name], tower.head, kind, tower.reduce)
+            self.heads[name] = HeadSet(encoder, dim, needs[name], tower.head, kind, tower.reduce, tower.group_whitening)
         self._mask_ratios = {name: self.objective.mask_ratio_of(name) for name in towers}
         self._twice = {pair.a for pair in pairs if pair.a == pair.b}
 

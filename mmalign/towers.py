@@ -28,11 +28,14 @@ class TowerConfig:
         transform: The transform's settings; they override those that the encoder requires.
         weights: Warm start: bundle or run to load encoder weights and preprocessing from. `args` and `transform` given
             here override the loaded ones.
-        head: Projection into the shared space: linear, mlp, identity, or identity_init (linear, starting as the
-            identity, to train a projection of a pretrained space).
+        head: Projection into the shared space: linear, affine (with a bias), mlp, identity, or identity_init (linear,
+            starting as the identity, to train a projection of a pretrained space).
         uncertainty: Pooling of this tower's log-variance head; default: the model's `gaussian.pool`.
         reduce: Token reducer: number of tokens to which the tower's tokens are reduced by learnt attention maps, before
             an objective reads them (transport, late_interaction, fdt, local); 0 = all tokens.
+        group_whitening: Shuffled group whitening before the head in training (WhitenedCSE): number of random groups of
+            channels within which the vectors of the global batch are decorrelated; must divide the encoder's width.
+            0 = none.
         freeze: Freeze the encoder: no gradient, no optimiser state, always in eval mode (LiT).
         trainable: Parameter names (shell patterns, such as `blocks.11.*`) that stay trainable in a frozen encoder.
         unfreeze_epoch: Epoch (0-based) from which a frozen encoder is trained; null = never. One process only: DDP
@@ -53,6 +56,7 @@ class TowerConfig:
     head: str = "linear"
     uncertainty: str = ""
     reduce: int = 0
+    group_whitening: int = 0
     freeze: bool = False
     trainable: list[str] = field(default_factory=list)
     unfreeze_epoch: int | None = None
@@ -165,6 +169,7 @@ def describe_tower(
         "head": tower.head,
         "uncertainty": tower.uncertainty,
         "reduce": tower.reduce,
+        "group_whitening": tower.group_whitening,
     }
     return described | ({"lora": asdict(tower.lora)} if adapted and tower.lora is not None else {})
 

@@ -11,6 +11,7 @@ from mmalign.capabilities import Decoding, Masking, capability
 from mmalign.errors import UserError
 from mmalign.heads.codebook import Codebook, QueryHead
 from mmalign.heads.gaussian import GaussianConfig, GaussianHead, bag_log_variance
+from mmalign.heads.group_whitening import ShuffledGroupWhitening
 from mmalign.heads.projection import ProjectionHead
 from mmalign.heads.reducer import TokenReducer
 from mmalign.heads.tokens import TokenHead
@@ -34,9 +35,11 @@ class HeadSet(nn.Module):
         dim: Size of the shared space.
         needs: Fields of `Embedding` that some objective reads, among vector, log_variance, tokens, parts, codes,
             reconstructed, decoded.
-        kind: How vectors and tokens are projected: linear, mlp, or identity (the encoder's width must then be `dim`).
+        kind: How vectors and tokens are projected: linear, affine, mlp, or identity (the encoder's width must then be
+            `dim`).
         gaussian: Configuration of the `log_variance` head.
         reduce: Number of tokens to which a `TokenReducer` reduces those that objectives read; 0 = all are kept.
+        whitening: Number of groups of `ShuffledGroupWhitening` before the projection of the vector; 0 = none.
 
     Attributes:
         size: Number of leading numbers of the vectors that are kept, renormalised (Matryoshka); None = all.
@@ -55,10 +58,12 @@ class HeadSet(nn.Module):
         kind: str = "linear",
         gaussian: GaussianConfig | None = None,
         reduce: int = 0,
+        whitening: int = 0,
     ) -> None:
         super().__init__()
         self.needs, self.dim, gaussian = frozenset(needs), dim, gaussian or GaussianConfig()
         self.size: int | None = None
+        self.width = encoder.width
         if unknown := self.needs - set(FIELDS):
             raise UserError(f"no head returns {sorted(unknown)}; objectives may need: {', '.join(FIELDS)}")
         if not self.needs - {"log_variance"}:
@@ -93,6 +98,9 @@ class HeadSet(nn.Module):
                 "reduce: expected a number of tokens, of a tower whose tokens some objective reads, got "
                 f"{reduce} and objectives that read {', '.join(sorted(self.needs))}"
             )
+        if whitening and self.vector is None:
+            raise UserError("group_whitening: expected a tower whose vectors some objective reads")
+        self.whitening = ShuffledGroupWhitening(encoder.width, whitening) if whitening else None
         self.token_reducer = TokenReducer(dim, reduce) if reduce and self.tokens is not None else None
         self.query_reducer = TokenReducer(dim, reduce, unit=False) if reduce and self.queries is not None else None
 
@@ -164,7 +172,12 @@ class HeadSet(nn.Module):
         )
         parts = [encoder, self, codebook if codes is not None else None] if encoder is not None else []
         linked = [0.0 * p.sum() for part in parts if part is not None for p in part.parameters() if p.requires_grad]
-        return embedding.map(lambda value: value + torch.stack(linked).sum()) if linked else embedding
+        embedding = embedding.map(lambda value: value + torch.stack(linked).sum()) if linked else embedding
+        if self.whitening is None or encoder is None or self.vector is None:
+            return embedding
+        # Processes with rows gather their statistics, forward and backward; so does this one.
+        features = none.new_zeros(0, self.width) + (torch.stack(linked).sum() if linked else 0.0)
+        return replace(embedding, vector=self._vector(features, embedding)[:, : self.size])
 
     def _empty_pretraining(self, none: Tensor) -> dict[str, Tokens]:
         level = Tokens(none.new_zeros(0, 0, 0), torch.zeros(0, 0, dtype=torch.bool, device=none.device))
@@ -172,7 +185,8 @@ class HeadSet(nn.Module):
 
     def _vector(self, features: Tensor, embedding: Embedding) -> Tensor:
         if self.vector is not None:
-            return self.vector(features)  # type: ignore[no-any-return]
+            whitened = features if self.whitening is None else self.whitening(features)
+            return self.vector(whitened)  # type: ignore[no-any-return]
         if embedding.grounded is not None:
             return embedding.grounded
         if self.own:

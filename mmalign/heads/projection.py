@@ -14,8 +14,8 @@ class ProjectionHead(nn.Module):
     Args:
         width: Size of the incoming vector.
         dim: Size of the shared space.
-        kind: `linear` (no bias), `mlp` (one hidden layer of `width`, GELU), `identity`, or `identity_init` (linear,
-            starting as the identity).
+        kind: `linear` (no bias), `affine` (with a bias), `mlp` (one hidden layer of `width`, GELU), `identity`, or
+            `identity_init` (linear, starting as the identity).
 
     Shape:
         `(batch, width)` -> `(batch, dim)`, rows of length one.
@@ -28,9 +28,11 @@ class ProjectionHead(nn.Module):
 
     def __init__(self, width: int, dim: int, kind: str = "linear") -> None:
         super().__init__()
-        if kind == "linear":
-            linear = nn.Linear(width, dim, bias=False)
+        if kind in ("linear", "affine"):
+            linear = nn.Linear(width, dim, bias=kind == "affine")
             nn.init.normal_(linear.weight, std=width**-0.5)
+            if kind == "affine":
+                nn.init.zeros_(linear.bias)
             self.layers: nn.Module = linear
         elif kind == "mlp":
             self.layers = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, dim, bias=False))
@@ -44,7 +46,7 @@ class ProjectionHead(nn.Module):
             if isinstance(self.layers, nn.Linear):
                 nn.init.eye_(self.layers.weight)
         else:
-            raise UserError(f"head must be linear, mlp, identity or identity_init, got {kind!r}")
+            raise UserError(f"head must be linear, affine, mlp, identity or identity_init, got {kind!r}")
 
     def forward(self, vector: Tensor) -> Tensor:
         """Project and normalise."""

@@ -141,7 +141,7 @@ class Objective(nn.Module):
         """
         raise UserError(
             f"{type(self).__name__} compares whole samples and has no token correspondence; "
-            "objectives that have one: transport, late_interaction, fdt, local"
+            "objectives that have one: transport, late_interaction, token_mean, fdt, local"
         )
 
     def similarity_pairwise(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:

@@ -19,6 +19,7 @@ from mmalign.training.cca.initialisation import CCAConfig, cca_initialise
 from mmalign.training.mixup import MixupConfig
 from mmalign.training.optimizer import OptimizerConfig
 from mmalign.training.warm_start import load_warm_start
+from mmalign.training.whitening import WhiteningConfig, whiten_initialise
 
 
 @dataclass
@@ -36,6 +37,7 @@ class ModelConfig:
         gaussian: Log-variance heads, for objectives that need them (pcmepp, prolip).
         mixup: Mixing of one tower's samples, for objectives with soft targets (pcmepp).
         cca_init: CCA initialisation of the towers' linear layers; null = random.
+        whitening_init: Whitening initialisation of towers' affine heads, without pairs; null = random.
     """
 
     towers: dict[str, TowerConfig]
@@ -47,6 +49,7 @@ class ModelConfig:
     gaussian: GaussianConfig | None = None
     mixup: MixupConfig | None = None
     cca_init: CCAConfig | None = None
+    whitening_init: WhiteningConfig | None = None
 
     def __post_init__(self) -> None:
         """Pass the shared arguments on to the towers."""
@@ -97,6 +100,8 @@ def build_model(config: ModelConfig, data: Dataset) -> Aligner:
         _check_chunk(model, name)
     if config.cca_init is not None:
         cca_initialise(model, data, config.cca_init)
+    if config.whitening_init is not None:
+        whiten_initialise(model, data, config.whitening_init)
     model.adapt()
     return model
 
@@ -128,6 +133,10 @@ def _check_chunk(model: Aligner, name: str) -> None:
     if tower.chunk is not None and tower.chunk < 1:
         raise UserError(f"towers.{name}.chunk: expected at least 1 row, got {tower.chunk}")
     normed = [key for key, part in model.encoders[name].named_modules() if isinstance(part, _BatchNorm)]
+    if tower.group_whitening:
+        raise UserError(
+            f"towers.{name}.chunk: group_whitening needs the vectors of the whole batch at once; drop one of the two"
+        )
     if normed and not tower.freeze:
         raise UserError(
             f"towers.{name}.chunk: the encoder has batch normalisation ({normed[0]}), whose statistics would be "

@@ -24,6 +24,7 @@ class Step:
     lacking: dict[str, list[int]] = field(default_factory=dict)
     chunk: int | None = None
     dropout: float = 0.0
+    whitening: int = 0  # groups, of every tower
 
 
 class Loss(nn.Module):
@@ -40,7 +41,10 @@ class Loss(nn.Module):
 def model_of(step: Step) -> Aligner:
     torch.manual_seed(0)
     args = {"width": WIDTH, "hidden": 6, "dropout": step.dropout}
-    towers = {name: TowerConfig(modality="vector", encoder="mlp", args=args, chunk=step.chunk) for name in "xyz"}
+    towers = {
+        name: TowerConfig(modality="vector", encoder="mlp", args=args, chunk=step.chunk, group_whitening=step.whitening)
+        for name in "xyz"
+    }
     pairs = [
         PairConfig("x", "y", "fdt"),
         PairConfig("x", "y", "clip", weight=0.5),

@@ -45,6 +45,16 @@ def test_what_is_logged_equals_that_of_one_process(pool: Pool, lacking: dict[str
         torch.testing.assert_close(mean, term, rtol=1e-6, atol=1e-9, msg=lambda text, n=name: f"{n}: {text}")
 
 
+@pytest.mark.parametrize("lacking", [{}, {"z": [0, 1, 2], "x": [6]}], ids=["all", "one side on one process"])
+@pytest.mark.parametrize("counts", [[3, 4], [3, 2, 2]], ids=str)
+def test_group_whitening_has_the_statistics_of_all_processes(
+    pool: Pool, counts: list[int], lacking: dict[str, list[int]]
+) -> None:
+    whole = gradients(Step([sum(counts)], lacking, whitening=2))
+    compare(pool.run("aligner_work:gradients", len(counts), Step(counts, lacking, whitening=2)), whole)
+    assert (whole["encoders.x.layers.1.weight"] - gradients(Step([7], lacking))["encoders.x.layers.1.weight"]).any()
+
+
 def test_chunks_draw_the_same_random_numbers_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """With dropout: the gradient is that of the chunks' own forward pass, which leaves the generator where it was."""
     step = Step([7], chunk=3, dropout=0.5)

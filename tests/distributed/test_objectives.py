@@ -15,6 +15,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "siglip": {"initial_scale": 7.0},
     "fdt": {"initial_scale": 7.0},
     "late_interaction": {"initial_scale": 7.0, "level_b": "parts"},
+    "token_mean": {"initial_scale": 7.0, "level_b": "parts"},
+    "apart": {"temperature": 0.5},
+    "differences": {"temperature": 0.5},
     "transport": {"initial_scale": 7.0, "level_b": "parts", "epsilon": 0.3, "tolerance": 1e-12, "max_iterations": 1000},
     "pcmepp": {"bottleneck": 0.1, "pseudo_weight": 0.5},
     "prolip": {"bottleneck": 0.1, "inclusion": 0.1},
@@ -66,6 +69,14 @@ def test_mixed_samples_equal_one_process(pool: Pool, counts: list[int]) -> None:
 def test_reduced_tokens_equal_one_process(pool: Pool, objective: str, counts: list[int]) -> None:
     trial = Trial(objective, counts, ACROSS[:7], {"initial_scale": 7.0}, reduce=2)
     outcomes = pool.run("step", len(counts), trial)
+    trial.counts = [7]
+    compare(outcomes, step(trial))
+
+
+@pytest.mark.parametrize("contrast", [True, False])
+def test_partners_of_the_same_group_equal_one_process(pool: Pool, contrast: bool) -> None:
+    trial = Trial("differences", [4, 1, 2], ACROSS[:7], {"partner": "group", "contrast": contrast, "temperature": 0.5})
+    outcomes = pool.run("step", 3, trial)
     trial.counts = [7]
     compare(outcomes, step(trial))
 

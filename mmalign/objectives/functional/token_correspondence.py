@@ -60,6 +60,24 @@ def best_partners(dots: Tensor, real: Tensor) -> Tensor:
     return (_even(forth, real) + _even(back, real)) / 2
 
 
+def positive_shares(dots: Tensor, real: Tensor) -> Tensor:
+    """Correspondence of the mean similarity: the positive dot products, scaled to sum 1.
+
+    Args:
+        dots: `(length_a, length_b)`.
+        real: `(length_a, length_b)`, True between real tokens.
+
+    Returns:
+        `(length_a, length_b)`, not negative, sum 1; all 0 where no dot product is positive.
+
+    Example:
+        >>> positive_shares(torch.tensor([[0.6, -0.5], [0.2, 0.0]]), torch.ones(2, 2, dtype=torch.bool))
+        tensor([[0.7500, 0.0000],
+                [0.2500, 0.0000]])
+    """
+    return _even(dots.clamp(min=0), real)
+
+
 def attention_shares(dots: Tensor, real: Tensor, temperature: float) -> Tensor:
     """Correspondence of attention: softmax weights of the dot products, averaged over both directions.
 
