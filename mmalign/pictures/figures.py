@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmalign.errors import UserError
+from mmalign.pictures.distinct import shorten
 from mmalign.pictures.fonts import use_fonts_with_all_letters
 
 if TYPE_CHECKING:
@@ -34,8 +35,12 @@ def label(text: object, *, width: int = 32, lines: int = 1) -> str:
     Example:
         >>> label("a very long caption of a picture", width=16)
         'a very long …'
+        >>> label("CC(=O)OC1=CC=CC=C1C(=O)O", width=16)
+        'CC(=O)O…C1C(=O)O'
     """
     whole = " ".join(str(text).split())
+    if lines == 1 and len(whole) > width and " " not in whole[:width]:  # a long word: its beginning and its end
+        whole = shorten(whole, width)
     wrapped = textwrap.wrap(whole, width, max_lines=lines, placeholder=" …", break_long_words=True)
     return "\n".join(wrapped).replace("$", r"\$")
 

@@ -1,6 +1,6 @@
 """Matrix figures: similarity matrix and confusion matrix."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Draw = Callable[["Axes"], None]
+
 MAX_SIDE = 2000
+THUMBNAIL = 0.7
+"""Width of a row's thumbnail, and height of a column's, in inches."""
 _MARKED = 40  # maximum number of rows with the best column marked
 
 
@@ -26,8 +30,12 @@ def similarity_matrix(
     side_b: str = "b",
     title: str = "",
     relevant: Tensor | None = None,
+    thumbnails_a: Sequence[Draw] = (),
+    thumbnails_b: Sequence[Draw] = (),
 ) -> "Figure":
     """Draw a similarity matrix; adjacent items of one label form a block with one name and a border.
+
+    Colours are centred at 0 where scores have both signs.
 
     Args:
         scores: `(n, m)`, higher = more similar.
@@ -38,6 +46,8 @@ def similarity_matrix(
         title: Title of the figure.
         relevant: `(n, m)`, True = relevant. With up to 40 rows, the best column of each row gets a white dot if it is
             relevant and a red cross otherwise.
+        thumbnails_a: Draws each row's sample on axes, in place of its label; empty = labels.
+        thumbnails_b: Draws each column's sample.
 
     Raises:
         UserError: inconsistent shapes, or more than 2,000 rows or columns.
@@ -47,13 +57,23 @@ def similarity_matrix(
         raise UserError(f"expected {n} and {m} labels for scores of {n} x {m}, got {len(labels_a)} and {len(labels_b)}")
     if not 0 < max(n, m) <= MAX_SIDE:
         raise UserError(f"expected 1 to {MAX_SIDE} rows and columns, got {n} x {m}; take a part")
+    if (len(thumbnails_a) or n, len(thumbnails_b) or m) != (n, m):
+        raise UserError(f"expected {n} and {m} thumbnails, or none, got {len(thumbnails_a)} and {len(thumbnails_b)}")
     blocks_a, blocks_b = _blocks(labels_a), _blocks(labels_b)
     cell = min(0.5, max(5.2 / max(n, m), 0.19 * max(len(blocks_a), len(blocks_b)) / max(n, m)))
-    figure = _sized(cell * m, cell * n, rows=[name for *_, name in blocks_a], columns=[name for *_, name in blocks_b])
+    if thumbnails_a or thumbnails_b:
+        cell = max(cell, 0.42)
+    room = "x" * round((THUMBNAIL + 0.15) / 0.075)
+    rows = [room] if thumbnails_a else [name for *_, name in blocks_a]
+    columns = [room] if thumbnails_b else [name for *_, name in blocks_b]
+    figure = _sized(cell * m, cell * n, rows=rows, columns=columns)
     axes = figure.add_subplot()
-    drawn = axes.imshow(scores.numpy(), cmap="viridis", interpolation="nearest", aspect="equal")
-    _block_axis(axes, "y", blocks_a)
-    _block_axis(axes, "x", blocks_b)
+    drawn = axes.imshow(scores.numpy(), interpolation="nearest", aspect="equal", **colour_scale(scores))
+    for which, blocks, thumbnails in (("y", blocks_a, thumbnails_a), ("x", blocks_b, thumbnails_b)):
+        if thumbnails:
+            _thumbnail_axis(axes, which, thumbnails)
+        else:
+            _block_axis(axes, which, blocks)
     axes.set_ylabel(label(side_a))
     axes.set_xlabel(label(side_b))
     if relevant is not None and n <= _MARKED:
@@ -115,6 +135,41 @@ def _blocks(labels: Sequence[str]) -> list[tuple[int, int, str]]:
     """Runs of one label: start, stop, label."""
     starts = [i for i, name in enumerate(labels) if i == 0 or labels[i - 1] != name]
     return [(start, stop, labels[start]) for start, stop in zip(starts, [*starts[1:], len(labels)], strict=True)]
+
+
+def colour_scale(values: Tensor) -> dict[str, Any]:
+    """Colour map of `imshow`: of values with both signs a diverging one, centred at 0.
+
+    Example:
+        >>> import torch
+        >>> colour_scale(torch.tensor([-0.2, 0.5]))
+        {'cmap': 'RdBu_r', 'vmin': -0.5, 'vmax': 0.5}
+        >>> colour_scale(torch.tensor([0.2, 0.5]))
+        {'cmap': 'viridis'}
+    """
+    low, high = float(values.min()), float(values.max())
+    bound = max(-low, high)
+    return {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound} if low < 0 < high else {"cmap": "viridis"}
+
+
+def _thumbnail_axis(axes: "Axes", which: str, thumbnails: Sequence[Draw]) -> None:
+    """Draw the samples beside the rows, or below the columns."""
+    from matplotlib.transforms import ScaledTranslation, blended_transform_factory
+
+    axis: Any = axes.yaxis if which == "y" else axes.xaxis
+    axis.set_ticks([])
+    axis.labelpad = 72 * THUMBNAIL + 8
+    inches = axes.figure.dpi_scale_trans + ScaledTranslation(0, 0, axes.transAxes)
+    across, up = (inches, axes.transData) if which == "y" else (axes.transData, inches)
+    for index, draw in enumerate(thumbnails):
+        along, beside = (index - 0.46, 0.92), (-THUMBNAIL - 0.06, THUMBNAIL)
+        (x, width), (y, height) = (beside, along) if which == "y" else (along, beside)
+        inset = axes.inset_axes((x, y, width, height), transform=blended_transform_factory(across, up))
+        inset.set_label("thumbnail")
+        draw(inset)
+        for text in inset.texts:
+            text.set(fontsize=4, in_layout=False, clip_on=True)
+        inset.set(xticks=[], yticks=[], xlabel="", ylabel="", title="")
 
 
 def _block_axis(axes: "Axes", which: str, blocks: Sequence[tuple[int, int, str]], *, width: int = 32) -> None:

@@ -1,19 +1,22 @@
 """Figure of a result: similarity matrix or confusion matrix."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from mmalign.data.sources.base import Record
+from mmalign.data.split import Split
 from mmalign.embedding.loop import EmbeddedSplit
 from mmalign.errors import UserError
 from mmalign.evaluation.ranking.relevance import RelevanceMatrix
 from mmalign.evaluation.report.task_figures import figures_drawn
 from mmalign.model import Aligner
 from mmalign.pictures import confusion, save, similarity_matrix
+from mmalign.pictures.distinct import distinct_labels
+from mmalign.pictures.matrices import Draw
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +42,7 @@ def figure(result: "EvalResult") -> "Figure":
         return drawn
     if "similarity" in details:
         matrix = details["similarity"]
-        shown, all_of_them = len(matrix["labels_a"]), result.scores[f"{matrix['side_a']}_to_{matrix['side_b']}"]["n"]
+        shown, all_of_them = len(matrix["labels_a"]), next(iter(result.scores.values()))["n"]
         return similarity_matrix(
             **matrix, title=f"Similarity: {shown} records of the {split} split ({all_of_them} queries)"
         )
@@ -51,12 +54,14 @@ def figure(result: "EvalResult") -> "Figure":
 
 
 def similarity_of(
-    model: Aligner, a: EmbeddedSplit, b: EmbeddedSplit, records: Sequence[Record], *, relevance: str
+    model: Aligner, a: EmbeddedSplit, b: EmbeddedSplit, split: Split, *, relevance: str
 ) -> dict[str, Any]:
     """Arguments of `similarity_matrix` for a readable number of records.
 
-    Records with classes are grouped by class, with equal numbers per class.
+    Records with classes are grouped by class, with equal numbers per class. Of others each has its label: a sentence
+    without the beginning that all share, or a thumbnail drawn by its modality.
     """
+    records = split.records
     both = sorted(set(a.record_indices.tolist()) & set(b.record_indices.tolist()))
     classes = {row: ", ".join(records[row].labels) for row in both}
     grouped = 1 < len(set(classes.values())) <= len(both) / 2
@@ -67,16 +72,23 @@ def similarity_of(
     with torch.no_grad():
         scores = model.similarity(sub_a.embedding.to(model.device), sub_b.embedding.to(model.device)).cpu()
     towers = a.embedding.tower, b.embedding.tower
-    named = {tower: [_name(model, records[row], tower) for row in shown] for tower in towers}
     blocks = [classes[row] or "(no class)" for row in shown]
-    return {
-        "scores": scores,
-        "labels_a": blocks if grouped else named[towers[0]],
-        "labels_b": blocks if grouped else named[towers[1]],
-        "side_a": towers[0],
-        "side_b": towers[1],
-        "relevant": torch.from_numpy(relevant),
-    }
+    arguments: dict[str, Any] = {"scores": scores, "relevant": torch.from_numpy(relevant)}
+    for side, tower in zip("ab", towers, strict=True):
+        labels, name, thumbnails = (blocks, tower, []) if grouped else _labels(model, split, shown, tower)
+        arguments |= {f"labels_{side}": labels, f"side_{side}": name, f"thumbnails_{side}": thumbnails}
+    return arguments
+
+
+def _labels(model: Aligner, split: Split, rows: Sequence[int], tower: str) -> tuple[list[str], str, list[Draw]]:
+    """Labels of records, the name of their axis, and their thumbnails; sentences have none."""
+    samples = [split.store.get(split.indices[row], tower) for row in rows]
+    ids = [split.records[row].id for row in rows]
+    if all(isinstance(sample, str) for sample in samples):
+        labels, common = distinct_labels(samples, ids)
+        return labels, f"{tower} ({common} …)" if common else tower, []
+    picture = model.modalities[tower].picture
+    return ids, tower, [partial(picture, sample) for sample in samples]
 
 
 def _spread(rows: Sequence[int], classes: dict[int, str]) -> list[int]:
@@ -90,8 +102,3 @@ def _spread(rows: Sequence[int], classes: dict[int, str]) -> list[int]:
 def _first_items(embedded: EmbeddedSplit, rows: Sequence[int]) -> Tensor:
     first = {row: item for item, row in reversed(list(enumerate(embedded.record_indices.tolist())))}
     return torch.tensor([first[row] for row in rows], dtype=torch.long)
-
-
-def _name(model: Aligner, record: Record, tower: str) -> str:
-    value = record.values[tower][0]
-    return value if model.modalities[tower].value_is_sample and isinstance(value, str) else record.id

@@ -134,7 +134,9 @@ class Retrieval(Task):
             if self.exclude_seen_groups:
                 scores[name]["seen_in_training"] = one.seen
             details[name] = ranks
-        details["similarity"] = similarity_of(model, embeddings[a], embeddings[b], records, relevance=self.relevance)
+        details["similarity"] = similarity_of(
+            model, embeddings[a], embeddings[b], data.split(settings.split), relevance=self.relevance
+        )
         protocol = {
             "ranks": f"1 = first; {TIES[self.ties]}",
             **PROTOCOL,
