@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from mmalign.card import model_card
+from mmalign.card import GENERATED, model_card
 from mmalign.data.files.store import file_sha256
 from mmalign.errors import UserError
 from mmalign.heads import CodebookConfig, GaussianConfig
@@ -67,13 +67,40 @@ def save(model: Aligner, path: str | Path, *, provenance: Mapping[str, Any] | No
         "torch": torch.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": described,
+        "parameters": {name: _count(model.encoders[name]) + _count(model.heads[name]) for name in model.encoders},
         "provenance": dict(provenance or {}),
     }
     with replaced(folder / "config.json") as file:
         _write_json(file, config)
-    with replaced(folder / "README.md") as file:
-        file.write_text(model_card(config), encoding="utf-8")
+    update_card(folder, overwrite=True)
     return folder
+
+
+def update_card(path: str | Path, *, overwrite: bool = False) -> None:
+    """Write the model card of a bundle again, with its newest results; a card edited by hand is not touched.
+
+    Args:
+        path: A bundle or run.
+        overwrite: Also replace a card edited by hand.
+    """
+    folder = find(path)
+    card = folder / "README.md"
+    if not overwrite and (not card.is_file() or GENERATED not in card.read_text(encoding="utf-8", errors="replace")):
+        return
+    config = _read_json(folder / "config.json")
+    transforms = {name: _read_json(folder / "transforms" / f"{name}.json") for name in config["model"]["towers"]}
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        results = []
+    if not isinstance(config.get("provenance"), dict):  # written by other software
+        config["provenance"] = {}
+    with replaced(card) as file:
+        file.write_text(model_card(config, transforms, results if isinstance(results, list) else []), encoding="utf-8")
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:

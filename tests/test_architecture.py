@@ -39,7 +39,7 @@ LAYERS = [
     {"heads"},
     {"objectives"},
     {"lora", "towers", "model"},
-    {"bundle", "card", "selection", "run_folder"},
+    {"bundle", "card", "headline", "selection", "run_folder"},
     {"embedding"},
     {"evaluation", "pictures"},
     {"searching", "explanation", "classification"},

@@ -159,7 +159,8 @@ def _thumbnail_axis(axes: "Axes", which: str, thumbnails: Sequence[Draw]) -> Non
     axis: Any = axes.yaxis if which == "y" else axes.xaxis
     axis.set_ticks([])
     axis.labelpad = 72 * THUMBNAIL + 8
-    inches = axes.figure.dpi_scale_trans + ScaledTranslation(0, 0, axes.transAxes)
+    corner: Any = axes.transAxes
+    inches = axes.figure.dpi_scale_trans + ScaledTranslation(0, 0, corner)
     across, up = (inches, axes.transData) if which == "y" else (axes.transData, inches)
     for index, draw in enumerate(thumbnails):
         along, beside = (index - 0.46, 0.92), (-THUMBNAIL - 0.06, THUMBNAIL)

@@ -85,6 +85,7 @@ def _train(cli: TrainCLI, arguments: list[str]) -> Path:
             "seed": cli.config.seed_everything,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
+            "source": data_config.source,
             "data": data.fingerprint(),
             "rows": rows,
             "rejected": len(data.rejected),

@@ -21,7 +21,7 @@ def test_the_card_states_licence_and_citation(tmp_path: Path) -> None:
     data = {"data.licence": "CC-BY-4.0", "data.citation": "A. Author,\nTitle, 2026"}
     run = mmalign.train("image-text/demo", {**SMALL, "trainer.max_epochs": 1, **data}, out=tmp_path / "run")
     card = (run.bundle / "README.md").read_text(encoding="utf-8")
-    assert "Licence of the data: CC-BY-4.0\n\nPlease cite the data as: A. Author, Title, 2026\n\n- recipe" in card
+    assert "- Licence of the data: CC-BY-4.0\n- Please cite the data as: A. Author, Title, 2026\n" in card
     assert run.model.provenance["licence"] == "CC-BY-4.0"
     with pytest.raises(UserError, match="--data.citation: expected at most 2000 characters, got 2001"):
         mmalign.DataConfig("digits", citation="x" * 2001)

@@ -95,9 +95,9 @@ class Comparison:
         pairs = dict.fromkeys((one.model, one.baseline) for one in self.differences)
         one_pair = next(iter(pairs)) if len(pairs) == 1 else None
         for head in (one_pair[1], one_pair[0], "difference") if one_pair else ("baseline", "model", "difference"):
-            table.add_column(Text(printable(head)), justify="right")
-        table.add_column("p", justify="right")
-        table.add_column("p (Holm)", justify="right")
+            table.add_column(Text(printable(head)), justify="right", no_wrap=head == "difference")
+        table.add_column("p", justify="right", no_wrap=True)
+        table.add_column("p (Holm)", justify="right", no_wrap=True)
         for pair in pairs:
             if not one_pair:
                 table.add_section()

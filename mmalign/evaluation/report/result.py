@@ -49,7 +49,7 @@ class EvalResult:
         return {key: finite(value) for key, value in plain.items()}
 
     def append_to(self, path: Path | str) -> None:
-        """Append to `results.json` of a bundle or run, a JSON list, newest last.
+        """Append to `results.json` of a bundle or run, a JSON list, newest last, and to its model card.
 
         Args:
             path: A bundle, a run, or another results file whose name ends in .json.
@@ -57,9 +57,12 @@ class EvalResult:
         Raises:
             UserError: there is no bundle, or the file exists and is not a list of results.
         """
-        path = Path(path) if Path(path).suffix == ".json" else bundle.find(path) / "results.json"
-        with locked(path.with_name(f".{path.name}.lock"), str(path), wait=60):
-            self._append(path)
+        folder = None if Path(path).suffix == ".json" else bundle.find(path)
+        file = Path(path) if folder is None else folder / "results.json"
+        with locked(file.with_name(f".{file.name}.lock"), str(file), wait=60):
+            self._append(file)
+            if folder is not None:
+                bundle.update_card(folder)
 
     def _append(self, path: Path) -> None:
         results: list[Any] = []

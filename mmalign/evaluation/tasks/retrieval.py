@@ -175,6 +175,29 @@ def _checked(ks: Sequence[int] | None, gallery: str) -> tuple[int, ...]:
     return lengths
 
 
+def chance(ranks: Ranks) -> dict[str, float]:
+    """Expected hit@k and mean reciprocal rank if each query's gallery were in random order.
+
+    With r relevant items of n, the first k items have none with probability C(n - r, k) / C(n, k), and the first
+    relevant one has rank i with probability C(n - i, r - 1) / C(n, r).
+    """
+    n, counts = ranks.gallery, dict(zip(*np.unique(ranks.relevant.numpy(), return_counts=True), strict=True))
+    share = {int(r): count / len(ranks.relevant) for r, count in counts.items()}
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])  # of factorials
+
+    def none_before(r: int, k: int) -> float:
+        """Probability that the first k items are irrelevant."""
+        return float(np.exp(logs[n - r] - logs[n - r - k] + logs[n - k] - logs[n])) if k <= n - r else 0.0
+
+    expected = {f"hit@{k}": sum(part * (1 - none_before(r, k)) for r, part in share.items()) for k in ranks.ks}
+    mean = 0.0
+    for r, part in share.items():
+        i = np.arange(1, n - r + 2)
+        log_choose = logs[n - i] - logs[r - 1] - logs[n - i - r + 1]
+        mean += part * float((np.exp(log_choose - logs[n] + logs[r] + logs[n - r]) / i).sum())
+    return expected | {"mrr": mean}
+
+
 def retrieval_scores(ranks: Ranks, records: Tensor, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
     """Scores of a retrieval from the ranks of its relevant items, each with its confidence interval.
 
@@ -201,4 +224,4 @@ def retrieval_scores(ranks: Ranks, records: Tensor, *, resamples: int = 1000, se
         scores |= {f"{name}_ci": interval for name, interval in named.items() if interval}
     order = [*[*columns][:-1], "median_rank", "mean_rank"]
     paired = {key: scores[key] for name in order for key in (name, f"{name}_ci") if key in scores}
-    return paired | {"n": len(first), "gallery": ranks.gallery}
+    return paired | {"n": len(first), "gallery": ranks.gallery, "chance": chance(ranks)}
