@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,7 @@ class Dataset:
         modalities: Mapping[str, Modality],
         *,
         splits: Collection[str] | None = None,
+        others: Mapping[str, Modality] = MappingProxyType({}),
         out: Path | None = None,
         accept_all: bool = False,
     ) -> "Dataset":
@@ -75,6 +77,8 @@ class Dataset:
             config: Where the samples come from.
             modalities: Tower -> how its samples are decoded.
             splits: The splits to read; default: all.
+            others: Further towers of the data, which are not read. The split of a record without group depends on the
+                file names of all towers that it was trained with.
             out: Folder for `rejected.jsonl`, one rejected record per line.
             accept_all: Accept any number of rejected records in silence.
 
@@ -87,12 +91,15 @@ class Dataset:
         absent = [tower for tower in modalities if tower not in columns]
         if unknown and absent:
             raise UserError(f"--data.columns.{unknown[0]}: no such tower{registry.nearest(unknown[0], modalities)}")
-        columns = {tower: column for tower, column in columns.items() if tower in modalities or tower in RESERVED}
-        strings = {tower: modality.value_is_sample for tower, modality in modalities.items()}
-        source = registry.load("sources", config.source)(config.source_config(columns, modalities))
+        known = {**others, **modalities}
+        columns = {tower: column for tower, column in columns.items() if tower in known or tower in RESERVED}
+        strings = {tower: modality.value_is_sample for tower, modality in known.items()}
+        source = registry.load("sources", config.source)(config.source_config(columns, known))
         if not isinstance(source, Source):
             raise UserError(f"source {config.source!r} is a {type(source).__name__}, not a Source")
-        records = tuple(source.records())
+        listed = tuple(source.records())
+        assigned = assign(listed, strings, validation=config.validation, test=config.test, seed=config.split_seed)
+        records = tuple(_without(record, others) for record in listed) if others else listed
         towers = present_towers(records, list(modalities), columns)
         vetted = vet(records, towers, columns)
         store = Samples(
@@ -108,7 +115,7 @@ class Dataset:
             dict(modalities),
             source,
             records,
-            tuple(assign(records, strings, validation=config.validation, test=config.test, seed=config.split_seed)),
+            tuple(assigned),
             tuple(towers),
             vetted.rejected,
             vetted.incomplete,
@@ -215,6 +222,13 @@ class Dataset:
             )
         if bad:
             _warn(f"{len(bad)} of {rows} rows rejected{listed}", bad[0])
+
+
+def _without(record: Record, towers: Collection[str]) -> Record:
+    """The record as of a source that does not list some towers."""
+    problem = None if record.problem is not None and record.problem.tower in towers else record.problem
+    values = {tower: value for tower, value in record.values.items() if tower not in towers}
+    return dataclasses.replace(record, values=values, problem=problem)
 
 
 def _warn(what: str, first: Rejected) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmalign.data.config import DataConfig
+from mmalign.data.contents import warn_changed
 from mmalign.data.dataset import Dataset
 from mmalign.embedding.jagged import pack
 from mmalign.errors import UserError
@@ -63,8 +64,14 @@ def opened(model: Aligner, data: DataConfig | Dataset, towers: Collection[str], 
             )
     modalities = {tower: model.modalities[tower] for tower in towers}
     if isinstance(data, Dataset) and modalities == data.modalities:
-        return data.read(split)
-    return Dataset.open(config, modalities, splits=[split])
+        read = data.read(split)
+    else:
+        # Of towers whose values are files, the names decide the split of a record without group.
+        files = {tower: one for tower, one in model.modalities.items() if not one.value_is_sample}
+        others = {tower: one for tower, one in files.items() if tower in config.towers and tower not in towers}
+        read = Dataset.open(config, modalities, splits=[split], others=others)
+    warn_changed(read, getattr(model, "provenance", None) or {})
+    return read
 
 
 def embed_split(

@@ -8,6 +8,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from mmalign.data.contents import contents, differences
 from mmalign.errors import UserError
 from mmalign.training.data_module import TrainingData
 from mmalign.training.resume import OWN, RUN, count_batches, epoch_and_batch, own_part
@@ -31,15 +32,18 @@ class ExactResume(pl.Callback):
     def __init__(self, recipe: str = "", settings: str = "") -> None:
         self.recipe, self.settings = recipe, settings
         self._pending: dict[str, Any] | None = None
+        self._contents = ""
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the random states, the data's hash and the position in the data; and apart from them the settings."""
         _, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - third-party code may use it
         data = _training_data(trainer)
+        self._contents = self._contents or json.dumps(contents(data.data))
         checkpoint[OWN] = {
             "format": CHECKPOINT_FORMAT,
             "version": __version__,
             "data": data.data.fingerprint(),
+            "contents": self._contents,
             "rows_per_step": data.rows_per_step,
             "rows_seen": data.rows_seen(epoch_and_batch(checkpoint)[1]),
             "python": random.getstate(),
@@ -59,8 +63,9 @@ class ExactResume(pl.Callback):
         data = _training_data(trainer)
         now = data.data.fingerprint()
         if saved["data"] != now:
+            found = differences(json.loads(saved["contents"]), contents(data.data)) if "contents" in saved else []
             raise UserError(
-                f"the data has changed since the checkpoint (hash {saved['data']}, now {now}); "
+                f"the data has changed since the checkpoint: {', '.join(found) or f'its hash is {now}'}; "
                 "resume with the same manifest and files, or start a new run"
             )
         epoch, batch = epoch_and_batch(checkpoint)

@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from mmalign import bundle
+from mmalign.data.contents import contents
 from mmalign.data.dataset import Dataset
 from mmalign.data.truncation import warn_truncated
 from mmalign.distributed import rank
@@ -87,6 +88,7 @@ def _train(cli: TrainCLI, arguments: list[str]) -> Path:
             "steps": trainer.global_step,
             "source": data_config.source,
             "data": data.fingerprint(),
+            "contents": contents(data),
             "rows": rows,
             "rejected": len(data.rejected),
             "incomplete": len(data.incomplete),

@@ -138,4 +138,4 @@ def test_other_data_is_refused(tmp_path: Path, forked_python: Path) -> None:
     table.write_text(f"id,text\n{rows}\n30,one more\n")
     second = train(forked_python, tmp_path, "run", *vector, "--trainer.max_epochs=2", "--resume")
     assert second.returncode == 2
-    assert "data has changed" in second.stderr
+    assert "the data has changed since the checkpoint: 31 rows (were 30), other ids, other labels" in second.stderr
