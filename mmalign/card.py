@@ -212,7 +212,10 @@ def _limits(model: Mapping[str, Any], provenance: Mapping[str, Any], results: Se
 
 
 def _training(config: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
-    known = {"source", "rows", "rejected", "incomplete", "truncated", "split", "data", "licence", "citation", "mmalign"}
+    known = {
+        "source", "rows", "rejected", "incomplete", "truncated", "split", "data", "contents", "licence", "citation",
+        "mmalign",
+    }  # fmt: skip
     lines = [f"- {_text(key)}: {_text(value)}" for key, value in provenance.items() if key not in known]
     written = f"- written by mmalign {_text(config.get('mmalign'))}, torch {_text(config.get('torch'))}, "
     return "## Training\n\n" + "\n".join([*lines, written + f"on {_text(config.get('created'))}"])

@@ -24,6 +24,6 @@ def test_the_card_states_licence_and_citation(tmp_path: Path) -> None:
     assert "- Licence of the data: CC-BY-4.0\n- Please cite the data as: A. Author, Title, 2026\n" in card
     assert run.model.provenance["licence"] == "CC-BY-4.0"
     assert run.model.provenance["contents"]["rows"] == 1797
-    assert "contents" not in card
+    assert "- contents:" not in card
     with pytest.raises(UserError, match="--data.citation: expected at most 2000 characters, got 2001"):
         mmalign.DataConfig("digits", citation="x" * 2001)
