@@ -148,7 +148,7 @@ class Aligner(nn.Module):
 
     def set_progress(self, progress: float) -> None:
         """Set scheduled values (weights, temperatures) for this fraction of the training."""
-        self.objective.progress = progress
+        self.objective.set_progress(progress)
         if self.codebook is not None:
             self.codebook.set_progress(progress)
 

@@ -66,7 +66,12 @@ class TokenReducer(nn.Module):
         reduced = torch.where(some[:, :, None], reduced, 0.0)  # without a real token W3's bias is not one either
         if self.unit:
             reduced = F.normalize(reduced, dim=2, eps=1e-8)
-        return Tokens(reduced, some.expand(reduced.shape[:2]), origin=attention.detach())
+        origin = attention.detach()
+        weight = None
+        if tokens.weight is not None:
+            real_weight = tokens.weight.masked_fill(~tokens.mask, 0.0).to(origin.dtype)
+            weight = (origin @ real_weight[:, :, None])[:, :, 0]
+        return Tokens(reduced, some.expand(reduced.shape[:2]), weight, origin)
 
 
 class GroupedLinear(nn.Module):

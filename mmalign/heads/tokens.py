@@ -15,7 +15,7 @@ class TokenHead(nn.Module):
         kind: As in `ProjectionHead`.
 
     Shape:
-        values `(batch, length, width)` -> `(batch, length, dim)`; the mask stays.
+        values `(batch, length, width)` -> `(batch, length, dim)`; mask and weights stay.
 
     Example:
         >>> import torch
@@ -34,4 +34,4 @@ class TokenHead(nn.Module):
         real = tokens.mask[:, :, None]
         # Padding is zeroed first: its content, NaN included, reaches no weight's gradient.
         values: Tensor = self.project(tokens.values.masked_fill(~real, 0.0))
-        return Tokens(values.masked_fill(~real, 0.0), tokens.mask)
+        return Tokens(values.masked_fill(~real, 0.0), tokens.mask, tokens.weight)

@@ -168,5 +168,8 @@ class Objective(nn.Module):
         """Fields that it reads of tower a or of tower b, where they differ."""
         return self.needs
 
+    def set_progress(self, progress: float) -> None:
+        """Receive the fraction of the training that is done, before each training step; does nothing by default."""
+
     def after_step(self) -> None:
         """Put learnt constants back into their range; called after every optimiser step."""

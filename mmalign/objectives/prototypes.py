@@ -27,6 +27,8 @@ class PrototypeObjective(Objective):
         prototypes: Number of prototypes.
         epsilon: Entropic regularisation of the codes: lower = closer to one prototype per sample.
         temperature: Divides the cosines of the softmax.
+        still: Fraction of the training, from its start, in which the prototypes do not change while the towers train
+            towards them; MGCA: the first epoch.
         dim: Size of the shared space; set by the model.
 
     Example:
@@ -41,14 +43,24 @@ class PrototypeObjective(Objective):
     # Prototypes are renormalised to unit length, so weight decay would only change the gradient's size.
     no_decay = ("prototypes",)
 
-    def __init__(self, prototypes: int = 64, epsilon: float = 0.05, temperature: float = 0.2, dim: int = 256) -> None:
+    def __init__(
+        self,
+        prototypes: int = 64,
+        epsilon: float = 0.05,
+        temperature: float = 0.2,
+        still: float = 0.0,
+        dim: int = 256,
+    ) -> None:
         super().__init__()
+        if not 0 <= still <= 1:
+            raise UserError(f"still: expected a fraction of the training from 0 to 1, got {still}")
         if prototypes < 2 or dim < 1:
             raise UserError(f"expected at least 2 prototypes of at least 1 dimension, got {prototypes} of {dim}")
         for name, value in (("epsilon", epsilon), ("temperature", temperature)):
             if not 0 < value < math.inf:
                 raise UserError(f"{name}: expected a number above 0, got {value}")
-        self.epsilon, self.temperature = epsilon, temperature
+        self.epsilon, self.temperature, self.still = epsilon, temperature, still
+        self.moving = still == 0
         self.prototypes = nn.Parameter(F.normalize(torch.randn(prototypes, dim), dim=1))
 
     def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
@@ -69,10 +81,15 @@ class PrototypeObjective(Objective):
         """Cosine of every pair, `(len(a), len(b))`."""
         return cosines(a.vector, b.vector)
 
+    def set_progress(self, progress: float) -> None:
+        """Let the prototypes learn from this fraction of the training on."""
+        self.moving = progress >= self.still
+
     @torch.no_grad()
     def after_step(self) -> None:
         """Renormalise the prototypes to unit length."""
-        self.prototypes.copy_(F.normalize(self.prototypes, dim=1, eps=1e-8))
+        if self.moving:
+            self.prototypes.copy_(F.normalize(self.prototypes, dim=1, eps=1e-8))
 
     def _scores(self, vector: Tensor) -> Tensor:
         if vector.shape[1] != self.prototypes.shape[1]:
@@ -81,7 +98,8 @@ class PrototypeObjective(Objective):
                 f"set the objective's args to {{dim: {vector.shape[1]}}}"
             )
         dtype = torch.promote_types(vector.dtype, self.prototypes.dtype)
-        return dot_products(vector.to(dtype), self.prototypes.to(dtype))
+        prototypes = self.prototypes if self.moving else self.prototypes.detach()
+        return dot_products(vector.to(dtype), prototypes.to(dtype))
 
     def extra_repr(self) -> str:
         return f"prototypes={len(self.prototypes)}, epsilon={self.epsilon}, temperature={self.temperature}"

@@ -103,7 +103,7 @@ class Towers(nn.Module):
 
 
 def _embed(values: Tensor, mask: Tensor) -> Embedding:
-    tokens = Tokens(values, mask)
+    tokens = Tokens(values, mask, values[:, :, 0].detach().abs())
     original = Tokens(values.detach().roll(1, 2), mask)
     return Embedding(
         F.normalize(values[:, 0], dim=1),

@@ -11,6 +11,7 @@ from tests.distributed.terms_work import Outcome, Trial, step
 COUNTS = [[7], [4, 4], [5, 2], [4, 1, 2], [3, 0, 4], [0, 0, 5]]
 TERMS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "local": ("local", {"attention_temperature": 0.5, "temperature": 0.5}, False),
+    "local weighted": ("local", {"attention_temperature": 0.5, "temperature": 0.5, "weighted": True}, False),
     "prototypes": ("prototypes", {"prototypes": 3, "epsilon": 0.3, "dim": 4}, False),
     "cosine": ("distillation", {"match": "cosine"}, True),
     "gaussian": ("distillation", {"match": "gaussian"}, True),

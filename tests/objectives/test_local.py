@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional import late_interaction, local_alignment_loss
+from mmalign.objectives.functional import clip_quantiles, late_interaction, local_alignment_loss
 from mmalign.objectives.local import LocalObjective
 from mmalign.types import Embedding, Tokens
 from tests.reference import local as reference
@@ -241,3 +241,46 @@ def test_bad_arguments_are_refused() -> None:
         LocalObjective(level="words")
     with pytest.raises(UserError, match="temperature"):
         LocalObjective(temperature=0.0)
+
+
+def test_weights_are_clipped_to_the_quantiles_of_the_real_tokens() -> None:
+    row = torch.arange(10.0)
+    clipped = clip_quantiles(row[None], torch.ones(1, 10).bool())[0]
+    torch.testing.assert_close(clipped, row.clamp(0.9, 8.1))
+    padded = torch.cat([row, torch.full((5,), math.nan)])[None]
+    mask = torch.arange(15)[None] < 10
+    torch.testing.assert_close(clip_quantiles(padded, mask)[0], torch.cat([clipped, torch.zeros(5)]))
+    assert not clip_quantiles(padded, torch.zeros(1, 15).bool()).any()
+    for shape in ((2, 0), (0, 3)):
+        assert clip_quantiles(torch.zeros(shape), torch.zeros(shape).bool()).shape == shape
+    with pytest.raises(UserError, match="one shape"):
+        clip_quantiles(row[None], mask)
+
+
+def test_the_objective_reads_the_weights_of_its_encoders() -> None:
+    (a, mask_a), (b, mask_b) = tokens(LENGTHS[0]), tokens(LENGTHS[1], seed=1)
+    of_a, of_b = weights(mask_a, 2), weights(mask_b, 3)
+    for extra in (0.0, math.nan):  # what a pad weighs is never read
+        noisy = [torch.where(mask, of, extra) for of, mask in ((of_a, mask_a), (of_b, mask_b))]
+        sides = [
+            Embedding(torch.zeros(5, 5), tokens=Tokens(values, mask, weight), tower=name)
+            for values, mask, weight, name in ((a, mask_a, noisy[0], "a"), (b, mask_b, noisy[1], "b"))
+        ]
+        loss = LocalObjective(weighted=True)(*sides).loss
+        clipped = {
+            "weights_a": clip_quantiles(of_a, mask_a),
+            "weights_b": clip_quantiles(of_b, mask_b),
+        }
+        torch.testing.assert_close(loss, local_alignment_loss(a, mask_a, b, mask_b, **clipped), rtol=0, atol=0)
+    plain = LocalObjective()(*sides).loss
+    assert abs(float(plain - loss)) > 1e-3
+    equal = [
+        Embedding(s.vector, tokens=Tokens(s.tokens.values, s.tokens.mask, torch.ones(s.tokens.mask.shape)))
+        for s in sides
+    ]
+    torch.testing.assert_close(LocalObjective(weighted=True)(*equal).loss, plain)
+    bare = Embedding(torch.zeros(5, 5), tokens=Tokens(a, mask_a), tower="image")
+    with pytest.raises(
+        UserError, match="tokens of image have no weights; set its encoder's args to {token_weights: true}"
+    ):
+        LocalObjective(weighted=True)(bare, sides[1])

@@ -183,3 +183,25 @@ def test_invalid_arguments_are_errors() -> None:
     ]:
         with pytest.raises(UserError, match=match):
             call()
+
+
+def test_still_prototypes_do_not_change_while_the_towers_train() -> None:
+    made = PrototypeObjective(prototypes=4, still=0.5, dim=6)
+    with torch.no_grad():
+        made.prototypes.mul_(1 + 2e-7)  # normalising again would change the last bits
+    before = made.prototypes.detach().clone()
+    tower = torch.eye(6).requires_grad_()
+    optimizer = torch.optim.AdamW([tower, made.prototypes], lr=0.1, weight_decay=0.0)
+    a, b = units(7, dtype=torch.float32), units(7, seed=1, dtype=torch.float32)
+    for progress, moved in ((0.0, False), (0.49, False), (0.5, True)):
+        made.set_progress(progress)
+        optimizer.zero_grad()
+        loss = made(Embedding(F.normalize(a @ tower, dim=1)), Embedding(b)).loss
+        (loss + 0.0 * made.prototypes.sum()).backward()  # several processes give every weight a gradient
+        optimizer.step()
+        made.after_step()
+        assert tower.grad.any()
+        assert torch.equal(made.prototypes, before) is not moved
+    assert not torch.equal(tower, torch.eye(6))
+    with pytest.raises(UserError, match="still: expected a fraction"):
+        PrototypeObjective(still=1.5)

@@ -10,7 +10,7 @@ from mmalign.objectives.functional.gaussians import (
     information_bottleneck,
 )
 from mmalign.objectives.functional.late_interaction import late_interaction
-from mmalign.objectives.functional.local_alignment import local_alignment_loss
+from mmalign.objectives.functional.local_alignment import clip_quantiles, local_alignment_loss
 from mmalign.objectives.functional.nested_sizes import truncate_vectors
 from mmalign.objectives.functional.one_to_k import one_to_k_loss
 from mmalign.objectives.functional.probabilistic import pcmepp_loss, prolip_loss
@@ -24,6 +24,7 @@ __all__ = [
     "CodeStatistics",
     "bag_gaussian",
     "clip_loss",
+    "clip_quantiles",
     "closed_form_sampled_distance",
     "code_statistics",
     "gaussian_kl",

@@ -106,6 +106,35 @@ def local_alignment(
     return torch.where(counts, of_a + of_b, 0.0), counts
 
 
+def clip_quantiles(weights: Tensor, mask: Tensor, low: float = 0.1, high: float = 0.9) -> Tensor:
+    """Token weights clipped to two quantiles of their sample's real tokens (MGCA's weights, arXiv 2210.06044).
+
+    Args:
+        weights: `(batch, length)`.
+        mask: `(batch, length)`, True = real. Padding is never read, NaN included.
+        low: Lower quantile, linearly interpolated.
+        high: Upper quantile.
+
+    Returns:
+        `(batch, length)`, 0 at padding, in float32 (float64 where the weights are).
+
+    Example:
+        >>> clip_quantiles(torch.arange(10.0)[None], torch.ones(1, 10, dtype=torch.bool))[0, [0, 5, 9]]
+        tensor([0.9000, 5.0000, 8.1000])
+    """
+    if weights.shape != mask.shape or not 0 <= low <= high <= 1:
+        raise UserError(
+            f"clip_quantiles: expected weights and a mask of one shape and 0 <= low <= high <= 1, got "
+            f"{tuple(weights.shape)}, {tuple(mask.shape)}, {low} and {high}"
+        )
+    values = weights.detach().to(torch.promote_types(weights.dtype, torch.float32))
+    if not values.numel():
+        return values
+    real = values.masked_fill(~mask, math.nan)
+    least, most = (torch.nanquantile(real, quantile, dim=1, keepdim=True) for quantile in (low, high))
+    return torch.where(mask, torch.minimum(torch.maximum(values, least), most), 0.0)
+
+
 def unit_tokens(name: str, tokens: Tensor, mask: Tensor) -> Tensor:
     """Real tokens normalised, padding zero; float32 (float64 where the tokens are)."""
     check_tokens(name, tokens, mask)

@@ -27,7 +27,7 @@ class PairSum(nn.Module):
         dim: Size of the shared space, for objectives that take it.
 
     Attributes:
-        progress: Fraction of the training that is done, for schedules; set by the trainer.
+        progress: Fraction of the training that is done, for schedules; set by `set_progress`.
     """
 
     def __init__(self, pairs: Sequence[PairConfig], dim: int | None = None) -> None:
@@ -234,6 +234,12 @@ class PairSum(nn.Module):
             if {pair.a, pair.b} == {a, b} and (objective is first if pair.score_weight is None else pair.score_weight)
         ]
         return all(objective.needs == {"vector"} for objective in used)
+
+    def set_progress(self, progress: float) -> None:
+        """Set the fraction of the training that is done, for schedules and for objectives that read it."""
+        self.progress = progress
+        for _, objective in self._terms():
+            objective.set_progress(progress)
 
     def after_step(self) -> None:
         """Call every objective's `after_step`, which clamps its learnt constants."""

@@ -20,6 +20,17 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
+    @torch.no_grad()
+    def of_first(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attention of the first position to the others, mean over heads, `(batch, length)`; 0 elsewhere."""
+        q, k, _ = self.qkv(values).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        scores = (q[:, :, :1] @ k.mT)[:, :, 0].float() / q.shape[-1] ** 0.5  # (batch, heads, length)
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None], -1e30)
+        weights = scores.softmax(2).mean(1)
+        first = torch.arange(weights.shape[1], device=weights.device) == 0
+        return weights.masked_fill(first if mask is None else first | ~mask, 0.0)
+
     def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend."""
         q, k, v = (
@@ -120,6 +131,14 @@ class Transformer(nn.Module):
         """Run every layer and the norm; values at padded positions are undefined."""
         return self.norm(self.before_norm(values, mask, positions))  # type: ignore[no-any-return]
 
+    def with_first_attention(self, values: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As `forward`, and the last layer's attention of the first position, see `Attention.of_first`."""
+        *before, last = (block for block in self.blocks if isinstance(block, Block))
+        for block in before:
+            values = block(values, mask)
+        weights = last.attention.of_first(last.norm_attention(values), mask)
+        return self.norm(last(values, mask)), weights
+
     def before_norm(self, values: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
         """Run every layer; `positions` are added before each of them."""
         for block in self.blocks:
@@ -146,6 +165,14 @@ class AttentionPool(nn.Module):
         self.query = nn.Parameter(torch.randn(width) * width**-0.5)
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
+
+    @torch.no_grad()
+    def weights(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Attention of the query to each token, mean over heads, `(batch, length)`; 0 at padding."""
+        k = values.reshape(*values.shape[:2], self.heads, -1).float()  # (batch, length, heads, width / heads)
+        scores = (k * self.query.view(self.heads, -1).float()).sum(3) / k.shape[3] ** 0.5
+        weights = scores.masked_fill(~mask[:, :, None], -1e30).softmax(1).mean(2)
+        return weights.masked_fill(~mask, 0.0)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Pool."""

@@ -30,6 +30,7 @@ class Patches(Encoder):
         pool: mean or attention.
         dropout: Fraction of values dropped on each residual branch in training.
         beats: Return heart beats as parts.
+        token_weights: Return the attention of the pooling as weights of the tokens; needs pool attention.
 
     Shape:
         `signal (batch, 12, time)` -> vector `(batch, width)`, tokens `(batch, 12 * ceil(time / patch), width)`, lead
@@ -53,6 +54,7 @@ class Patches(Encoder):
         pool: str = "mean",
         dropout: float = 0.0,
         beats: bool = False,
+        token_weights: bool = False,
     ) -> None:
         super().__init__(width, token_width=width, part_width=width if beats else None)
         self.target_width = patch
@@ -63,10 +65,13 @@ class Patches(Encoder):
             raise UserError(f"ecg patches: patch must be in 1..{transform.settings.length} samples, got {patch}")
         if pool not in ("mean", "attention"):
             raise UserError(f"ecg patches: pool must be mean or attention, got {pool!r}")
+        if token_weights and pool != "attention":
+            raise UserError("ecg patches: token_weights are the attention of the pooling; set pool: attention")
         self.arguments = {
             "patch": patch, "width": width, "depth": depth, "heads": heads,
-            "pool": pool, "dropout": dropout, "beats": beats,
+            "pool": pool, "dropout": dropout, "beats": beats, **({"token_weights": True} if token_weights else {}),
         }  # fmt: skip
+        self.token_weights = token_weights
         self.patch = patch
         self.patches = nn.Linear(patch, width)
         self.leads = nn.Parameter(torch.randn(len(LEADS), width) * 0.02)
@@ -82,7 +87,8 @@ class Patches(Encoder):
         values = self.patches(self._pieces(signal)) + self.leads[:, None] + self.positions  # (batch, 12, places, width)
         mask = self._mask(inputs)
         values = self.layers(values.flatten(1, 2), mask)
-        tokens = Tokens(values, mask)
+        weight = self.pool.weights(values, mask) if self.pool is not None and self.token_weights else None
+        tokens = Tokens(values, mask, weight)
         vector = self.pool(values, mask) if self.pool is not None else masked_mean(values, mask)
         parts = beat_tokens(tokens, inputs, self.patch) if self.part_width is not None else None
         return Features(vector, tokens, parts)

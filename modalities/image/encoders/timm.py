@@ -27,6 +27,8 @@ class TimmImage(Encoder):
         model: A timm name, with or without a tag: `resnet10t`, `vit_tiny_patch16_224.augreg_in21k`.
         pretrained: True = timm's weights (downloaded once), a path = weights from that file, False = from scratch.
         args: Further arguments of the model, such as `{img_size: 64}`.
+        token_weights: Return the class token's attention in the last layer as weights of the tokens, for vision
+            transformers with a class token.
 
     Shape:
         `pixels (batch, 3, size, size)` uint8 -> vector `(batch, width)` as timm pools it; tokens are the model's last
@@ -43,12 +45,19 @@ class TimmImage(Encoder):
         model: str,
         pretrained: bool | str = False,
         args: Mapping[str, Any] | None = None,
+        token_weights: bool = False,
     ) -> None:
         if transform.sealed and pretrained:
             raise UserError(f"timm model {model!r}: a bundle brings its own weights, it cannot name others")
         built = _build(_timm(), model, pretrained, dict(args or {}))
         super().__init__(built.num_features, token_width=built.num_features)
         self.arguments = {"model": model, "pretrained": False, "args": dict(args or {})}
+        self.arguments |= {"token_weights": True} if token_weights else {}
+        self.token_weights = token_weights
+        if token_weights and not (
+            getattr(built, "cls_token", None) is not None and hasattr(built.blocks[-1].attn, "qkv")
+        ):
+            raise UserError(f"timm model {model!r} has no class token in its last layer, so no token_weights")
         self.normalise = Normalise(transform)
         self.model = built
         with torch.no_grad():  # a forward pass of a black image reveals sizes that timm does not report
@@ -68,10 +77,30 @@ class TimmImage(Encoder):
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["pixels"]`."""
-        features = self.model.forward_features(self.normalise(inputs["pixels"]))
+        pixels = self.normalise(inputs["pixels"])
+        seen: list[Tensor] = []
+        if self.token_weights:
+            attention = self.model.blocks[-1].attn
+            hook = attention.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+            try:
+                features = self.model.forward_features(pixels)
+            finally:
+                hook.remove()
+        else:
+            features = self.model.forward_features(pixels)
         tokens = self._tokens(features)
         mask = tokens.new_ones(tokens.shape[:2], dtype=torch.bool)
-        return Features(self.model.forward_head(features), Tokens(tokens, mask))
+        weight = self._class_attention(seen[0]) if seen else None
+        return Features(self.model.forward_head(features), Tokens(tokens, mask, weight))
+
+    @torch.no_grad()
+    def _class_attention(self, values: Tensor) -> Tensor:
+        """Attention of the class token to each patch in the last layer, mean over heads."""
+        attention = self.model.blocks[-1].attn
+        q, k, _ = attention.qkv(values).unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k = attention.q_norm(q[:, :, :1]), attention.k_norm(k)
+        weights = (q @ k.mT * attention.scale).float().softmax(3).mean(1)[:, 0]
+        return weights[:, self.model.num_prefix_tokens :]
 
     def _tokens(self, features: Tensor) -> Tensor:
         if features.ndim == 3:

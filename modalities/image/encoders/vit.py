@@ -24,6 +24,7 @@ class ViT(Encoder):
         pool: mean or attention.
         dropout: Fraction of values dropped on each residual branch in training.
         size: Image size in pixels, checked against the transform's; None = the transform's.
+        token_weights: Return the attention of the pooling as weights of the tokens; needs pool attention.
 
     Shape:
         `pixels (batch, 3, size, size)` uint8 -> vector `(batch, width)`, tokens `(batch, (size / patch) ** 2, width)`.
@@ -46,6 +47,7 @@ class ViT(Encoder):
         pool: str = "mean",
         dropout: float = 0.0,
         size: int | None = None,
+        token_weights: bool = False,
     ) -> None:
         super().__init__(width, token_width=width)
         size = transform.checked_size(size)
@@ -55,10 +57,13 @@ class ViT(Encoder):
             raise UserError(f"vit: width must be a multiple of 4, got {width}")
         if pool not in ("mean", "attention"):
             raise UserError(f"vit: pool must be mean or attention, got {pool!r}")
+        if token_weights and pool != "attention":
+            raise UserError("vit: token_weights are the attention of the pooling; set pool: attention")
         self.arguments = {
             "patch": patch, "width": width, "depth": depth, "heads": heads,
-            "pool": pool, "dropout": dropout, "size": size,
+            "pool": pool, "dropout": dropout, "size": size, **({"token_weights": True} if token_weights else {}),
         }  # fmt: skip
+        self.token_weights = token_weights
         self.normalise = Normalise(transform)
         self.patches = nn.Conv2d(3, width, patch, stride=patch)
         self.positions = nn.Parameter(sines(size // patch, width))
@@ -71,7 +76,8 @@ class ViT(Encoder):
         values = self.layers(grid.flatten(2).transpose(1, 2) + self.positions)
         mask = values.new_ones(values.shape[:2], dtype=torch.bool)
         vector = self.pool(values, mask) if self.pool is not None else masked_mean(values, mask)
-        return Features(vector, Tokens(values, mask))
+        weight = self.pool.weights(values, mask) if self.pool is not None and self.token_weights else None
+        return Features(vector, Tokens(values, mask, weight))
 
 
 def sines(grid: int, width: int) -> Tensor:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
@@ -30,6 +32,7 @@ class HuggingFaceText(Encoder):
         pool: mean (over real tokens) or cls (the first token).
         pretrained: Read the weights, from safetensors only.
         phrases: Return phrases as parts.
+        token_weights: Return the first token's attention in the last layer as weights of the tokens.
 
     Shape:
         `tokens (batch, length)`, `mask (batch, length)` -> vector `(batch, width)`, tokens `(batch, length, width)`,
@@ -47,6 +50,7 @@ class HuggingFaceText(Encoder):
         pool: str = "mean",
         pretrained: bool = True,
         phrases: bool = False,
+        token_weights: bool = False,
     ) -> None:
         if pool not in ("mean", "cls"):
             raise UserError(f"huggingface text encoder: pool must be mean or cls, got {pool!r}")
@@ -57,15 +61,32 @@ class HuggingFaceText(Encoder):
         width = int(built.config.hidden_size)
         super().__init__(width, token_width=width, part_width=width if transform.checked_phrases(phrases) else None)
         self.arguments = {"model": description, "pool": pool, "pretrained": False, "phrases": phrases}
-        self.model = built
+        self.arguments |= {"token_weights": True} if token_weights else {}
+        self.model, self.token_weights = built, token_weights
+        if token_weights:
+            built.set_attn_implementation("eager")  # fused kernels compute no attention weights
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["tokens"]` with the mask `inputs["mask"]`."""
         mask = inputs["mask"]
-        values = self.model(input_ids=inputs["tokens"], attention_mask=mask.long()).last_hidden_state
+        more = {"output_attentions": True} if self.token_weights else {}
+        outputs = self.model(input_ids=inputs["tokens"], attention_mask=mask.long(), **more)
+        values = outputs.last_hidden_state
+        weight = first_attention(outputs.attentions[-1], mask) if self.token_weights else None
         vector = masked_mean(values, mask) if self.arguments["pool"] == "mean" else values[:, 0]
         parts = phrase_tokens(values, inputs) if self.part_width is not None else None
-        return Features(vector, Tokens(values, mask), parts)
+        return Features(vector, Tokens(values, mask, weight), parts)
+
+
+def first_attention(attention: Tensor, mask: Tensor) -> Tensor:
+    """Attention of the first token to the others, mean over heads; 0 for itself and padding, without a gradient.
+
+    Shape:
+        attention `(batch, heads, length, length)`, mask `(batch, length)` -> `(batch, length)`.
+    """
+    weights = attention.detach()[:, :, 0].mean(1).masked_fill(~mask, 0.0)
+    weights[:, :1] = 0.0
+    return weights
 
 
 def huggingface_tokenizer(encoder_args: Mapping[str, Any], max_length: int | None) -> JsonTokenizer:
