@@ -27,7 +27,7 @@ class Attention(nn.Module):
         scores = (q[:, :, :1] @ k.mT)[:, :, 0].float() / q.shape[-1] ** 0.5  # (batch, heads, length)
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None], -1e30)
-        weights = scores.softmax(2).mean(1)
+        weights: Tensor = scores.softmax(2).mean(1)
         first = torch.arange(weights.shape[1], device=weights.device) == 0
         return weights.masked_fill(first if mask is None else first | ~mask, 0.0)
 
@@ -171,7 +171,7 @@ class AttentionPool(nn.Module):
         """Attention of the query to each token, mean over heads, `(batch, length)`; 0 at padding."""
         k = values.reshape(*values.shape[:2], self.heads, -1).float()  # (batch, length, heads, width / heads)
         scores = (k * self.query.view(self.heads, -1).float()).sum(3) / k.shape[3] ** 0.5
-        weights = scores.masked_fill(~mask[:, :, None], -1e30).softmax(1).mean(2)
+        weights: Tensor = scores.masked_fill(~mask[:, :, None], -1e30).softmax(1).mean(2)
         return weights.masked_fill(~mask, 0.0)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ class TimmImage(Encoder):
         attention = self.model.blocks[-1].attn
         q, k, _ = attention.qkv(values).unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = attention.q_norm(q[:, :, :1]), attention.k_norm(k)
-        weights = (q @ k.mT * attention.scale).float().softmax(3).mean(1)[:, 0]
+        weights: Tensor = (q @ k.mT * attention.scale).float().softmax(3).mean(1)[:, 0]
         return weights[:, self.model.num_prefix_tokens :]
 
     def _tokens(self, features: Tensor) -> Tensor:
