@@ -28,9 +28,12 @@ class Transform(ABC):
     Class attributes:
         fit_before_featurise: True where `featurise` needs what `fit` learns, such as a vocabulary: `fit` is then called
             with samples instead of features.
+        has_training_features: True where augmentation needs other features than evaluation, such as an image beyond its
+            crop: `__call__` with `rng` then gets those of `featurise_for_training`. May be set by the constructor.
     """
 
     fit_before_featurise: ClassVar[bool] = False
+    has_training_features: bool = False
 
     def featurise(self, sample: Any) -> Any:
         """Compute the deterministic features: called once for each sample and cached, up to `data.cache_gb`.
@@ -42,6 +45,14 @@ class Transform(ABC):
             The features that `fit` and `__call__` take; by default the sample itself.
         """
         return sample
+
+    def featurise_for_training(self, sample: Any) -> Any:
+        """Compute the deterministic features that augmentation starts from; by default those of `featurise`.
+
+        Args:
+            sample: As `Modality.read` returns it; not modified.
+        """
+        return self.featurise(sample)
 
     def fit(self, features: Iterable[Any]) -> None:  # noqa: B027 - most transforms have nothing to fit
         """Fit to the training samples (a tokenizer, statistics). Called once, before the encoder is built."""
@@ -59,8 +70,9 @@ class Transform(ABC):
         """Everything needed to restore this transform, as JSON values: `Modality.restore_transform(config)`."""
 
     def item(self, sample: Any, rng: np.random.Generator | None = None) -> Any:
-        """One sample to one item: `featurise`, then `__call__`."""
-        return self(self.featurise(sample), rng)
+        """One sample to one item: `featurise` (with `rng`: `featurise_for_training`), then `__call__`."""
+        training = rng is not None and self.has_training_features
+        return self(self.featurise_for_training(sample) if training else self.featurise(sample), rng)
 
 
 class Encoder(nn.Module):

@@ -78,11 +78,17 @@ def _strict(modality: Modality) -> Modality:
     return capability(modality, StrictReading, "reject_warnings").with_strict_reading()
 
 
+def new_transform(name: str, tower: TowerConfig) -> Transform:
+    """A tower's transform before it is fitted."""
+    return modality_of(name, tower).transform(tower.encoder, tower.args, **tower.transform)
+
+
 def fit_transforms(
     towers: Mapping[str, TowerConfig],
     samples: Mapping[str, Iterable[Any]],
     features: Callable[[str, Transform], Iterable[Any]] | None = None,
     fitted: Mapping[str, Transform] | None = None,
+    unfitted: Mapping[str, Transform] | None = None,
 ) -> dict[str, Transform]:
     """Create each tower's transform and fit it on its training samples.
 
@@ -91,11 +97,12 @@ def fit_transforms(
         samples: Name -> its training samples.
         features: Returns the (cached) features of a tower's training samples under its transform; None = compute them.
         fitted: Name -> an already fitted transform, used unchanged.
+        unfitted: Name -> its transform, which is fitted; others are created.
     """
     transforms = dict(fitted or {})
     for name, tower in towers.items():
         if name not in transforms:
-            transforms[name] = modality_of(name, tower).transform(tower.encoder, tower.args, **tower.transform)
+            transforms[name] = (unfitted or {}).get(name) or new_transform(name, tower)
             _fit(name, transforms[name], samples[name], features)
     return {name: transforms[name] for name in towers}
 

@@ -63,13 +63,13 @@ class CachedFiles:
         """Cache a sample."""
         self._put(key, sample)
 
-    def features(self, key: str, transform: Transform) -> Any:
+    def features(self, key: str, transform: Transform, training: bool = False) -> Any:
         """The features of the sample of a key, or `MISSING`."""
-        return self._get(self._features_key(key, transform))
+        return self._get(self._features_key(key, transform, training))
 
-    def keep_features(self, key: str, transform: Transform, features: Any) -> None:
+    def keep_features(self, key: str, transform: Transform, features: Any, training: bool = False) -> None:
         """Cache features."""
-        self._put(self._features_key(key, transform), features)
+        self._put(self._features_key(key, transform, training), features)
 
     @cached_property
     def _settings(self) -> bytes:
@@ -77,11 +77,12 @@ class CachedFiles:
         settings = {name: repr(value) for name, value in sorted(vars(self.modality).items())}
         return json.dumps([type(self.modality).__qualname__, __version__, versions, settings]).encode()
 
-    def _features_key(self, key: str, transform: Transform) -> str:
+    def _features_key(self, key: str, transform: Transform, training: bool) -> str:
         if self._transform[0] is not transform:  # its settings can be long, such as a vocabulary
             settings = json.dumps([type(transform).__qualname__, transform.config()], sort_keys=True)
             self._transform = (transform, hashlib.sha256(settings.encode()).hexdigest())
-        return hashlib.sha256(f"{key} {self._transform[1]}".encode()).hexdigest()
+        which = " training" if training else ""
+        return hashlib.sha256(f"{key} {self._transform[1]}{which}".encode()).hexdigest()
 
     def _get(self, key: str) -> Any:
         data = self.cache.get(key)

@@ -44,7 +44,7 @@ class DataConfig:
         batch_size: Records per step and process; lowered, with a notice, where the training rows do not fill one step.
         drop_last: Leave out the last, smaller batch of an epoch.
         workers: Processes that prepare batches, and that fill the cache; 0 = the training process itself.
-        cache_gb: Gigabytes of decoded samples to keep in memory.
+        cache_gb: Gigabytes of decoded samples, or of their features, to keep in memory.
         cache: Folder for samples that are slow to read (molecules), in files named by content and software versions;
             may be deleted between runs. Default: $MMALIGN_CACHE; if unset, nothing is cached on disk.
         max_rejected: Fraction of all rows of the source that may be rejected, in [0, 1]; more raise an error. Rows

@@ -20,7 +20,7 @@ from mmalign.data.split import Split
 from mmalign.data.splits import STANDARD, assign
 from mmalign.data.validation import present_towers, vet
 from mmalign.errors import UserError
-from mmalign.modality import Modality
+from mmalign.modality import Modality, Transform
 
 _LOG = logging.getLogger("mmalign")
 
@@ -40,6 +40,8 @@ class Dataset:
         missing: Record index -> the tower that it lacks; such records are left out and are no fault.
         read_splits: Splits whose samples have been decoded once.
         store: The samples of all records.
+        transforms: Tower -> transform whose features are cached on reading, instead of the samples.
+        training: Whether these are, for the split train, the features for training.
 
     Example:
         >>> import mmalign
@@ -59,6 +61,8 @@ class Dataset:
     missing: Mapping[int, Rejected]
     read_splits: frozenset[str]
     store: Samples
+    transforms: Mapping[str, Transform] = dataclasses.field(default_factory=dict)
+    training: bool = False
 
     @classmethod
     def open(
@@ -70,6 +74,8 @@ class Dataset:
         others: Mapping[str, Modality] = MappingProxyType({}),
         out: Path | None = None,
         accept_all: bool = False,
+        transforms: Mapping[str, Transform] | None = None,
+        training: bool = False,
     ) -> "Dataset":
         """List the records, split and check them, and decode every sample of some splits once.
 
@@ -81,6 +87,8 @@ class Dataset:
                 file names of all towers that it was trained with.
             out: Folder for `rejected.jsonl`, one rejected record per line.
             accept_all: Accept any number of rejected records in silence.
+            transforms: Tower -> transform whose features are cached on reading, instead of the samples.
+            training: Whether these are, for the split train, the features for training.
 
         Raises:
             UserError: the source cannot be opened, a column belongs to no tower, there is no such split, or more than
@@ -121,6 +129,9 @@ class Dataset:
             vetted.incomplete,
             frozenset(),
             store,
+            # Hard negatives are found among samples.
+            {t: transform for t, transform in (transforms or {}).items() if t in towers and t != config.hard_negatives},
+            training,
         )
         data = data._scanned(("all",) if splits is None else splits)
         if accept_all:
@@ -204,7 +215,8 @@ class Dataset:
         new = (self._named(splits) & set(self.splits)) - self.read_splits
         if not new:
             return self
-        unusable = {**self.unusable, **self.store.scan(self._usable(new))}
+        training = frozenset(self._usable(new & {"train"})) if self.training else ()
+        unusable = {**self.unusable, **self.store.scan(self._usable(new), self.transforms, training)}
         return dataclasses.replace(self, unusable=unusable, read_splits=self.read_splits | new)
 
     def _demand_few_rejected(self, out: Path | None) -> None:

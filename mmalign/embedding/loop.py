@@ -43,7 +43,9 @@ class EmbeddedSplit:
         return indices
 
 
-def opened(model: Aligner, data: DataConfig | Dataset, towers: Collection[str], split: str) -> Dataset:
+def opened(
+    model: Aligner, data: DataConfig | Dataset, towers: Collection[str], split: str, *, keep_samples: bool = False
+) -> Dataset:
     """The data with the samples of one split, decoded as some towers of the model decode them.
 
     Args:
@@ -51,6 +53,7 @@ def opened(model: Aligner, data: DataConfig | Dataset, towers: Collection[str], 
         data: The configuration of the data, or data that are open: these are read further where the modalities match.
         towers: The towers.
         split: train, validation, test or all.
+        keep_samples: Keep decoded samples in memory; otherwise features replace them.
 
     Raises:
         UserError: the data has no column for a tower, or no such split.
@@ -69,7 +72,9 @@ def opened(model: Aligner, data: DataConfig | Dataset, towers: Collection[str], 
         # Of towers whose values are files, the names decide the split of a record without group.
         files = {tower: one for tower, one in model.modalities.items() if not one.value_is_sample}
         others = {tower: one for tower, one in files.items() if tower in config.towers and tower not in towers}
-        read = Dataset.open(config, modalities, splits=[split], others=others)
+        transforms = {} if keep_samples else {tower: model.transforms[tower] for tower in towers}
+        read = Dataset.open(config, modalities, splits=[split], others=others, transforms=transforms)
+    read.store.keep_samples = keep_samples
     warn_changed(read, getattr(model, "provenance", None) or {})
     return read
 

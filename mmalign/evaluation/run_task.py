@@ -74,4 +74,5 @@ def opened_for(task: Task, model: Aligner, data: DataConfig | Dataset, towers: t
         split: The split.
     """
     config = data if isinstance(data, DataConfig) else data.config
-    return opened(model, data, task.towers_read(towers, config.towers), split)
+    wanted = task.towers_read(towers, config.towers)
+    return opened(model, data, wanted, split, keep_samples=task.reads_samples)

@@ -61,11 +61,13 @@ class Task(ABC):
 
     A setting that several tasks take has the same type, default and first sentence in all of them.
 
-    `name` is its name for `--task`; `has_rows` says whether its result has a row per query or sample.
+    `name` is its name for `--task`; `has_rows` says whether its result has a row per query or sample, `reads_samples`
+    whether it reads decoded samples again and again, besides their features.
     """
 
     name: ClassVar[str]
     has_rows: ClassVar[bool] = False
+    reads_samples: ClassVar[bool] = False
 
     @abstractmethod
     def towers(self, model: Aligner, pair: Pair) -> tuple[str, ...]:

@@ -10,11 +10,12 @@ from mmalign.capabilities import PretrainedLogits
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.heads import CodebookConfig, GaussianConfig
-from mmalign.modality import Modality
+from mmalign.modality import Modality, Transform
 from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
 from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.objectives.parts.logit_scale import ScaledObjective
 from mmalign.registry import nearest
+from mmalign.towers import new_transform
 from mmalign.training.cca.initialisation import CCAConfig, cca_initialise
 from mmalign.training.mixup import MixupConfig
 from mmalign.training.optimizer import OptimizerConfig
@@ -70,12 +71,20 @@ class ModelConfig:
         return {name: modality_of(name, tower) for name, tower in self.towers.items()}
 
 
+def early_transforms(config: ModelConfig) -> dict[str, Transform]:
+    """The transforms whose features can be computed while the data are read: those that need not be fitted for it."""
+    towers = {name: tower for name, tower in config.towers.items() if not tower.weights}  # a bundle has its own
+    transforms = {name: new_transform(name, tower) for name, tower in towers.items()}
+    return {name: transform for name, transform in transforms.items() if not transform.fit_before_featurise}
+
+
 def build_model(config: ModelConfig, data: Dataset) -> Aligner:
     """Fit the transforms on the training samples and build the model with its initial weights.
 
     Args:
         config: Towers, pairs and sizes; `weights` of a tower names the bundle of its warm start.
-        data: Open with the modalities of `config`; at least the split train is read.
+        data: Open with the modalities of `config`; at least the split train is read. Its `transforms`, such as those of
+            `early_transforms`, are fitted and used.
 
     Returns:
         The model, with encoders frozen as configured for the first epoch.
@@ -88,7 +97,7 @@ def build_model(config: ModelConfig, data: Dataset) -> Aligner:
     towers = config.towers | {name: start.tower for name, start in warm.items()}
     fitted = {name: start.transform for name, start in warm.items()}
     samples = {name: train.samples(name) for name in towers}
-    transforms = fit_transforms(towers, samples, train.features, fitted)
+    transforms = fit_transforms(towers, samples, train.features, fitted, data.transforms)
     model = Aligner(towers, config.pairs, config.dim, transforms, config.codebook, config.gaussian)
     for name, start in warm.items():
         start.fill(model.encoders[name])

@@ -22,7 +22,7 @@ from mmalign.errors import UserError
 from mmalign.run_folder import settings_hash
 from mmalign.safe_writing import locked, replaced
 from mmalign.training.best import restore_best
-from mmalign.training.build import build_model, chunks_of
+from mmalign.training.build import build_model, chunks_of, early_transforms
 from mmalign.training.checkpoint_files import PREVIOUS
 from mmalign.training.data_module import TrainingData
 from mmalign.training.interrupt import StopOnInterrupt, stopped_at_once
@@ -54,7 +54,8 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
 
 def _train(cli: TrainCLI, arguments: list[str]) -> Path:
     recipe, out, data_config, config, trainer = cli.recipe, cli.out, cli.data_config, cli.model_config, cli.trainer
-    data = Dataset.open(data_config, config.modalities, out=out)
+    transforms = early_transforms(config)
+    data = Dataset.open(data_config, config.modalities, out=out, transforms=transforms, training=True)
     model = build_model(config, data)
     truncated = warn_truncated([data.split("train"), data.split("validation")], model.transforms)
     loaders = TrainingData(data, model.transforms, chunks_of(model))

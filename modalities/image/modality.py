@@ -23,7 +23,7 @@ from modalities.image.mixup import mix_pixels
 from modalities.image.perturb import PERTURBATIONS, perturb_image
 from modalities.image.picture import lit
 from modalities.image.read import read_image
-from modalities.image.transform import ImageSettings, ImageTransform
+from modalities.image.transform import ImageSettings, ImageTransform, Square
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ class ImageModality(Modality):
         "huggingface_dual": HuggingFaceDualImage,
     }
     perturbations: ClassVar[Mapping[str, Sequence[float]]] = PERTURBATIONS
-    cached_types: ClassVar[Sequence[type]] = ()
+    cached_types: ClassVar[Sequence[type]] = (Square,)
     reading_libraries: ClassVar[Sequence[str]] = ("pillow", "numpy")
 
     def read(self, source: Any) -> Pixels:

@@ -1,5 +1,6 @@
 """Image transform: crop and resize to a square; the same code in training and inference."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -95,8 +96,18 @@ class ImageSettings:
         return registry.settings(ImageSettings, values, "image transform")
 
 
+@dataclass(frozen=True)
+class Square:
+    """The encoder's input without augmentation: `(size, size, 3)` uint8."""
+
+    pixels: Pixels
+
+
 class ImageTransform(Transform):
     """Crop, resize and, in training, augment. Values stay uint8 until the encoder's `Normalise`.
+
+    Features are the square, or the sample if that is smaller. Random crops start from the sample, resized to the
+    smallest size at which no crop is enlarged (and never enlarged itself).
 
     Args:
         settings: See `ImageSettings`.
@@ -116,17 +127,34 @@ class ImageTransform(Transform):
 
     def __init__(self, settings: ImageSettings, *, sealed: bool = False) -> None:
         self.settings, self.sealed = settings, sealed
+        self.has_training_features = settings.random_crop < 1
 
-    def __call__(self, sample: Pixels, rng: np.random.Generator | None = None) -> Pixels:
+    def featurise(self, sample: Pixels) -> Pixels | Square:
+        """The square, or the sample if it has no more pixels."""
+        if sample.size <= 3 * self.settings.size**2:
+            return sample
+        return Square(np.array(self._resize(sample)))  # not a view of a larger image
+
+    def featurise_for_training(self, sample: Pixels) -> Pixels:
+        """The sample, with each side at most as long as random crops need."""
+        s = self.settings
+        # The shortest side of a crop is this fraction of the sample's, see `random_box`.
+        needed = math.ceil(s.size / math.sqrt(s.random_crop / s.random_aspect))
+        height, width = sample.shape[:2]
+        reduced = min(width, needed), min(height, needed)
+        return _scale(sample, reduced, (0, 0, width, height), s.interpolation)
+
+    def __call__(self, features: Pixels | Square, rng: np.random.Generator | None = None) -> Pixels:
         """Make the square."""
         s = self.settings
+        pixels = features.pixels if isinstance(features, Square) else features
+        if rng is not None and s.random_crop < 1:
+            box = random_box(pixels.shape[:2], rng, scale=(s.random_crop, 1.0), aspect=s.random_aspect)
+            pixels = _scale(pixels, (s.size, s.size), box, s.interpolation)
+        elif not isinstance(features, Square):
+            pixels = self._resize(pixels)
         if rng is None:
-            return self._resize(sample)
-        if s.random_crop < 1:
-            box = random_box(sample.shape[:2], rng, scale=(s.random_crop, 1.0), aspect=s.random_aspect)
-            pixels = _scale(sample, (s.size, s.size), box, s.interpolation)
-        else:
-            pixels = self._resize(sample)
+            return pixels
         pixels = turn(pixels, rng, horizontal=s.flip_horizontal, vertical=s.flip_vertical, quarters=s.quarter_turns)
         return jitter(pixels, rng, s.jitter) if s.jitter else pixels
 

@@ -148,7 +148,7 @@ def test_memory_stays_within_its_limit_and_features_replace_samples(pictures: Pa
     kept: Mapping[Any, Any] = store._features["image"][1]
     assert store.used_bytes <= limit * 1e9
     assert store.used_bytes == sum(nbytes(one) + 200 for one in [*store._cache.values(), *kept.values()])
-    assert not {index for index, _ in kept} & {index for index, _, _ in store._cache}
+    assert not {index for index, _, _ in kept} & {index for index, _, _ in store._cache}
     assert len(kept) == (40 if limit == 1.0 else len(kept))
 
 

@@ -11,6 +11,7 @@ import torch
 
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
+from mmalign.data.memory_size import nbytes
 from mmalign.errors import BadSample, UserError
 from mmalign.modality import Modality, Transform
 from mmalign.model import TowerConfig, fit_transforms, modality_of
@@ -161,6 +162,58 @@ def test_features_are_computed_once_within_the_cache(
     data = TrainingData(data.data, {**data.transforms, "image": again})  # type: ignore[dict-item]
     assert sum(len(batch) for batch in data.train_dataloader()) == again.made == rows
     assert data.data.store.used_bytes == used
+
+
+@pytest.mark.parametrize("random_crop", [1.0, 0.5])
+def test_features_replace_samples_while_the_data_are_read(
+    pictures: Path, modalities: dict[str, Modality], random_crop: float
+) -> None:
+    """In memory are the pictures at the size at which they are used; batches are those of decoded samples."""
+    transform = modalities["image"].transform("convnet", {}, size=8, random_crop=random_crop, random_aspect=1.0)
+    after = prepared(pictures, modalities)
+    config = after.data.config
+    early = Dataset.open(config, modalities, transforms={"image": transform}, training=True)
+    store = early.store
+    assert not [key for key in store._cache if key[1] == "image"]
+    assert {training for _, _, training in store._features["image"][1]} == {False, random_crop < 1}
+    each = {key: nbytes(value) for key, value in store._features["image"][1].items()}
+    needed = 8 if random_crop == 1 else 12  # pixels, for crops of half the area
+    assert max(each.values()) <= 3 * needed**2 + 100
+    used = store.used_bytes
+    loaders = [TrainingData(data, {**after.transforms, "image": transform}) for data in (early, after.data)]
+    for name in ("train_dataloader", "val_dataloader"):
+        for one, other in zip(*(getattr(loader, name)() for loader in loaders), strict=True):
+            assert same(one, other)
+    assert store.used_bytes == used
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_task_that_reads_samples_again_keeps_them(
+    pictures: Path, modalities: dict[str, Modality], keep: bool
+) -> None:
+    store = prepared(pictures, modalities).data.store
+    store.keep_samples = keep
+    transform = modalities["image"].transform("convnet", {}, size=4)
+    for index in range(5):
+        store.item(index, "image", transform)
+        assert ((index, "image", 0) in store._cache) == keep
+
+
+def test_a_fault_of_the_transform_is_raised_where_the_features_are_needed(
+    pictures: Path, modalities: dict[str, Modality]
+) -> None:
+    transform = modalities["image"].transform("convnet", {}, size=8)
+
+    def refused(sample: Any) -> Any:
+        raise BadSample("a picture", "a square one", "this one")
+
+    transform.featurise = refused  # type: ignore[method-assign]
+    data = Dataset.open(
+        DataConfig(manifest=str(pictures), columns=COLUMNS), modalities, transforms={"image": transform}
+    )
+    assert not data.rejected
+    with pytest.raises(BadSample, match=r"names\.csv:2 image 0\.png: expected a square one, got this one"):
+        list(data.split("all").batches("image", transform))
 
 
 def test_a_spawned_worker_opens_its_own_file(pictures: Path, modalities: dict[str, Modality]) -> None:

@@ -62,6 +62,7 @@ class Robustness(Task):
     """
 
     name: ClassVar[str] = "robustness"
+    reads_samples: ClassVar[bool] = True
 
     tower: str = ""
     perturbations: Sequence[str] = ()

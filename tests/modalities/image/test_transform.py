@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from mmalign.data.memory_size import nbytes
 from mmalign.errors import UserError
 from modalities.image import MODALITY
 from modalities.image.augment import LUMA, jitter, random_box, turn
-from modalities.image.transform import ImageSettings, ImageTransform, Normalise
+from modalities.image.transform import ImageSettings, ImageTransform, Normalise, Square
 
 
 def make(**settings: Any) -> ImageTransform:
@@ -81,6 +82,45 @@ def test_the_centre_is_the_centre() -> None:
     np.testing.assert_array_equal(squashed[0, :, 0], [0] * 10 + [255] * 10 + [0] * 10)
     padded = make(size=30, crop="pad", fill=7)(np.full((30, 90, 3), 200, dtype=np.uint8))
     np.testing.assert_array_equal(padded[:, 0, 0], [7] * 10 + [200] * 10 + [7] * 10)
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (200, 300), (300, 37), (32, 32)])
+@pytest.mark.parametrize("crop", ["centre", "shortest", "squash", "pad"])
+def test_evaluation_from_features_has_the_pixels_of_the_sample(shape: tuple[int, int], crop: str) -> None:
+    for settings in ({}, {"random_crop": 0.5}, {"crop_ratio": 0.9}):
+        transform, sample = make(size=32, crop=crop, **settings), picture(*shape)
+        features = transform.featurise(sample)
+        np.testing.assert_array_equal(transform(features), transform(sample))
+        assert nbytes(features) <= sample.nbytes
+        if sample.size > 3 * 32 * 32:
+            assert isinstance(features, Square)
+            assert features.pixels.base is None  # not a view of a larger image
+
+
+def test_random_crops_of_reduced_pictures() -> None:
+    """Reduced to the size at which the smallest crop has as many pixels as the square; the boxes are the same."""
+    transform, sample = make(size=32, random_crop=0.5, random_aspect=1.5), picture(400, 90)
+    reduced = transform.featurise_for_training(sample)
+    assert reduced.shape == (56, 56, 3)  # 32 / sqrt(0.5 / 1.5), rounded up
+    apart = []
+    for seed in range(20):
+        item = transform(reduced, np.random.default_rng(seed)).astype(int)
+        direct = transform(sample, np.random.default_rng(seed)).astype(int)
+        other = transform(sample, np.random.default_rng(seed + 100)).astype(int)
+        assert np.abs(item - direct).mean() < 6
+        apart.append(np.abs(item - other).mean())
+        assert np.array_equal(transform.item(sample, np.random.default_rng(seed)), item)
+    assert np.mean(apart) > 25
+    small = picture(50, 56)
+    assert transform.featurise_for_training(small) is small
+
+
+def test_without_random_crops_training_starts_from_the_square() -> None:
+    transform, sample = make(size=32, flip_horizontal=True, jitter=0.3), picture(200, 300)
+    assert not transform.has_training_features
+    for seed in range(5):
+        expected = transform(sample, np.random.default_rng(seed))
+        np.testing.assert_array_equal(transform(transform.featurise(sample), np.random.default_rng(seed)), expected)
 
 
 def test_extreme_proportions_stay_cheap() -> None:
