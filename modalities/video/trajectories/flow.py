@@ -1,7 +1,5 @@
 """Superpixels of each frame, linked over time by optical flow."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,6 +7,7 @@ from numpy.typing import NDArray
 
 from mmalign.registry import missing_extra
 from modalities.video.trajectories.merging import merge_similar
+from modalities.video.trajectories.one_thread import one_thread
 
 COMPACTNESS = 10.0
 """SLIC's weight of distance against colour, in Lab."""
@@ -39,7 +38,7 @@ def flow_linked(frames: NDArray[np.uint8], *, segments: int = 64, merge: float =
     Raises:
         UserError: scikit-image or OpenCV is not installed.
     """
-    with _one_thread() as cv2:
+    with one_thread() as cv2:
         estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         labels = np.zeros(frames.shape[:3], np.int32)
         labels[0], before = _superpixels(frames[0], segments, merge), _grey(cv2, frames[0])
@@ -50,21 +49,6 @@ def flow_linked(frames: NDArray[np.uint8], *, segments: int = 64, merge: float =
             labels[time], count = _continue(_superpixels(frames[time], segments, merge), carried, count)
             before = grey
     return labels
-
-
-@contextmanager
-def _one_thread() -> Iterator[Any]:
-    """OpenCV with one thread: other processes use the other cores, and results do not depend on their number."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise missing_extra("opencv-python-headless", "video") from error
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield cv2
-    finally:
-        cv2.setNumThreads(threads)
 
 
 def _superpixels(frame: NDArray[np.uint8], segments: int, merge: float) -> NDArray[np.int32]:

@@ -4,7 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def merge_similar(labels: NDArray[np.int32], colours: NDArray[np.float32], threshold: float) -> NDArray[np.int32]:
+def merge_similar(
+    labels: NDArray[np.int32],
+    colours: NDArray[np.float32],
+    threshold: float,
+    *,
+    seen: NDArray[np.int64] | None = None,
+    least: float = 0.0,
+) -> NDArray[np.int32]:
     """Merge adjacent segments greedily, the most similar pair first, until no pair is more similar than the threshold.
 
     The distance of two segments is the Euclidean distance of their mean colours; a merged segment has the mean colour
@@ -14,6 +21,8 @@ def merge_similar(labels: NDArray[np.int32], colours: NDArray[np.float32], thres
         labels: Ids from 1, each of them one segment, `(time, height, width)`.
         colours: Values of each voxel, `(time, height, width, channels)`.
         threshold: Largest distance of a merged pair; 0 merges nothing.
+        seen: Pixels of each id that count, `(largest id + 1,)`; None = all.
+        least: Segments of which fewer pixels count, but some, first join their most similar neighbour.
 
     Shape:
         Returns ids from 1, `(time, height, width)`.
@@ -37,8 +46,8 @@ def merge_similar(labels: NDArray[np.int32], colours: NDArray[np.float32], thres
     np.fill_diagonal(adjacent, False)
     distance = np.where(adjacent, np.linalg.norm(means[:, None] - means, axis=-1), np.inf)
     root = np.arange(count)
-    while distance.size and distance.min() < threshold:
-        one, other = divmod(int(distance.argmin()), count)
+
+    def join(one: int, other: int) -> None:
         means[one] = (sizes[one] * means[one] + sizes[other] * means[other]) / (sizes[one] + sizes[other])
         sizes[one] += sizes[other]
         adjacent[one] |= adjacent[other]
@@ -48,5 +57,16 @@ def merge_similar(labels: NDArray[np.int32], colours: NDArray[np.float32], thres
         distance[one] = np.where(adjacent[one], np.linalg.norm(means - means[one], axis=-1), np.inf)
         distance[:, one] = distance[one]
         root[root == other] = one
+
+    if seen is not None:
+        visible = seen[ids].astype(np.float64)
+        while (small := (visible > 0) & (visible < least) & np.isfinite(distance).any(1)).any():
+            one = int(np.where(small, visible, np.inf).argmin())
+            other = int(distance[one].argmin())
+            join(other, one)
+            visible[other] += visible[one]
+            visible[one] = 0
+    while distance.size and distance.min() < threshold:
+        join(*divmod(int(distance.argmin()), count))
     _, names = np.unique(root, return_inverse=True)
     return (names[local] + 1).astype(np.int32)

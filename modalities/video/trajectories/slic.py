@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.registry import missing_extra
+from modalities.video.trajectories.camera import aligned
 from modalities.video.trajectories.merging import merge_similar
 from modalities.video.trajectories.stitching import stitch
 
@@ -32,9 +33,10 @@ def supervoxels(
 ) -> NDArray[np.int32]:
     """Trajectories by SLIC supervoxels (Achanta et al. 2012; scikit-image), without weights; deterministic.
 
-    Each window of frames is one volume. SLIC over-segments it, and adjacent supervoxels of similar mean colour are
-    merged, in space and in time, so that a uniform region is one trajectory. Windows share one frame and are stitched,
-    see `stitch`: memory beyond the labels is bounded by the window, and time is linear in the number of frames.
+    Each window of frames is one volume; frames of a moving camera are aligned first, see `aligned`, so that supervoxels
+    follow the scene. SLIC over-segments the volume, and adjacent supervoxels of similar mean colour are merged, in
+    space and in time, so that a uniform region is one trajectory. Windows share one frame and are stitched, see
+    `stitch`: memory beyond the labels is bounded by the window, and time is linear in the number of frames.
 
     Args:
         frames: Red, green, blue, `(time, height, width, 3)` uint8.
@@ -47,7 +49,7 @@ def supervoxels(
         Returns ids from 1, `(time, height, width)`.
 
     Raises:
-        UserError: scikit-image is not installed.
+        UserError: scikit-image or OpenCV is not installed.
         ValueError: the window has fewer than 2 frames.
 
     Example:
@@ -83,10 +85,20 @@ def _segment(frames: NDArray[np.uint8], segments: int, compactness: float, merge
 
     time, height, width = frames.shape[:3]
     segments = max(min(segments, height * width), 1)
+    least = MIN_SIZE * frames[..., 0].size / segments
+    canvas = aligned(frames)
+    if canvas is not None:
+        frames = canvas.frames
+        # SLIC's seeds are equally far apart along all three axes: on a larger area, this many are as many in a frame
+        segments = max(round(segments * canvas.area**-0.5), 1)
     colours = median_filter(frames, (1, MEDIAN, MEDIAN, 1)).astype(np.float32) / 255
     labels = slic(
         colours, n_segments=segments, compactness=compactness, start_label=1,
         spacing=(SPACING, 1, 1), max_num_iter=ITERATIONS, convert2lab=False, min_size_factor=MIN_SIZE,
         max_size_factor=time * segments, channel_axis=-1,
     )  # fmt: skip
-    return merge_similar(np.ascontiguousarray(labels, np.int32), colours, merge)
+    labels = np.ascontiguousarray(labels, np.int32)
+    if canvas is None:
+        return merge_similar(labels, colours, merge)
+    seen = np.bincount(canvas.to_frames(labels).ravel(), minlength=int(labels.max()) + 1)
+    return canvas.to_frames(merge_similar(labels, colours, merge, seen=seen, least=least))

@@ -1,6 +1,7 @@
 """Masks, stitching, merging and the map of trajectories."""
 
 import io
+from functools import partial
 
 import numpy as np
 import pytest
@@ -151,6 +152,17 @@ def test_merging_follows_the_most_similar_pair_first() -> None:
     assert merge_similar(labels, colours, 2.0).tolist() == [[[1, 1, 1, 1]]]
     apart = np.array([[[0.0], [0.9], [0.0], [0.9]]], np.float32)[None]
     assert merge_similar(labels, apart, 0.5).tolist() == [[[1, 2, 3, 4]]]  # equal colours that do not touch
+
+
+def test_segments_that_are_hardly_seen_join_their_most_similar_neighbour() -> None:
+    """A segment that is not seen at all stays apart: nobody sees that it is small."""
+    labels = np.array([[[1, 2, 3, 4]]], np.int32)
+    colours = np.array([[[[0.0], [0.3], [0.5], [0.95]]]], np.float32)
+    merge = partial(merge_similar, labels, colours, 0.0)
+    assert merge(seen=np.array([0, 9, 2, 9, 9]), least=5.0).tolist() == [[[1, 2, 2, 3]]]
+    assert merge(seen=np.array([0, 9, 0, 9, 9]), least=5.0).tolist() == [[[1, 2, 3, 4]]]
+    assert merge(seen=np.array([0, 1, 1, 3, 1]), least=2.0).tolist() == [[[1, 1, 2, 2]]]
+    assert merge(seen=np.array([0, 1, 1, 1, 1]), least=9.0).tolist() == [[[1, 1, 1, 1]]]
 
 
 @pytest.mark.parametrize("method", METHODS)
