@@ -16,7 +16,9 @@ from modalities.pointcloud.sample import MAX_POINTS, MIN_POINTS, SURFACE_POINTS,
 from modalities.pointcloud.surface import face_normals, sample_surface, smallest_hashes
 
 WANTED = "a mesh or point cloud: OFF, OBJ, GLB, glTF, PLY, STL, LAS, LAZ, XYZ, NPY, NPZ or HDF5"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 OBJ_WORDS = {b"v", b"vn", b"vt", b"f", b"o", b"g", b"s", b"l", b"p", b"mtllib", b"usemtl"}
+PCD_WORDS = {b"VERSION", b"FIELDS"}
 Parser = Callable[[bytes, str], Geometry]
 
 MAGIC: tuple[tuple[bytes, Parser], ...] = (
@@ -80,6 +82,7 @@ def _open(source: Any) -> tuple[str, Geometry]:
 def _from_bytes(data: bytes, name: str) -> Geometry:
     if len(data) > MAX_BYTES:
         raise BadSample(name, f"at most {MAX_BYTES} bytes", f"{len(data)} bytes")
+    data = data.removeprefix(BYTE_ORDER_MARK)
     for magic, parser in MAGIC:
         if data.startswith(magic):
             return parser(data, name)
@@ -92,6 +95,10 @@ def _from_bytes(data: bytes, name: str) -> Geometry:
         return meshes.parse_stl(data, name)
     if first.startswith(b"{"):
         return meshes.parse_gltf(data, name)
+    if first in (b"OFF", b"COFF"):  # behind a comment
+        return meshes.parse_off(data, name)
+    if first in PCD_WORDS:
+        raise BadSample(name, WANTED, "a PCD file: convert it to PLY")
     if first in OBJ_WORDS:
         return meshes.parse_obj(data, name)
     if first and b"\0" not in data[:1024]:

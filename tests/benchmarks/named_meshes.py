@@ -94,6 +94,7 @@ def write_table(meshes: list[Mesh], held_out: np.ndarray, path: Path) -> None:
     """A manifest with a split column: `held_out` meshes are test, the others train and a tenth of them validation."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["id", "mesh", "image", "text", "word", "split"])
+        writer.writerow(["id", "mesh", "image", "text", "word", "base", "split"])
         for mesh, out in zip(meshes, held_out, strict=True):
-            writer.writerow([mesh.id, mesh.file, mesh.preview, mesh.text, mesh.word, "test" if out else "train"])
+            row = [mesh.id, mesh.file, mesh.preview, mesh.text, mesh.word, mesh.base]
+            writer.writerow([*row, "test" if out else "train"])

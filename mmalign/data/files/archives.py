@@ -20,6 +20,7 @@ from mmalign.errors import BadSample, MissingFile, UserError
 
 # A compressed tar may expand to this many times its size plus a gigabyte; beyond that it counts as a bomb.
 _UNFOLD_FACTOR, _UNFOLD_BYTES = 100, 1 << 30
+_MEMBER_BYTES = 1 << 26  # the same of one member of a zip, which is unpacked in memory
 _CHUNK = 1 << 20
 _OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
@@ -198,7 +199,11 @@ def _zip_refusal(info: zipfile.ZipInfo) -> str:
     kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where another system than Unix wrote it
     if kind == stat.S_IFLNK:
         return "a link"
-    return "" if kind in (0, stat.S_IFREG) else "a folder or device"
+    if kind not in (0, stat.S_IFREG):
+        return "a folder or device"
+    if info.file_size > _UNFOLD_FACTOR * info.compress_size + _MEMBER_BYTES:
+        return f"{info.compress_size} bytes that unfold to {info.file_size}, which looks like a bomb; unpack the zip"
+    return ""
 
 
 def _unpacked(path: Path) -> IO[bytes]:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmalign.errors import UserError
+from mmalign.registry import nearest
 from mmalign.types import Features, Inputs, Tokens
 from modalities.common.encoders.feature_linear import FeatureLinear
-from modalities.pointcloud.features.shape_features import FAMILIES, WIDTH, shape_features
+from modalities.pointcloud.features.descriptors import DESCRIPTORS, describe, families
 from modalities.pointcloud.sample import METRES, PointCloud
 from modalities.pointcloud.transform import (
     Item,
@@ -21,9 +22,6 @@ from modalities.pointcloud.transform import (
     check_conventions,
     turned,
 )
-
-SCALES = np.concatenate([np.full(count, count**-0.5, np.float32) for count in FAMILIES.values()])
-"""One over the root of the size of each feature's family."""
 
 AUGMENTATION = ("rotation", "jitter", "scaling", "point_dropout", "colour_dropout")
 
@@ -34,12 +32,14 @@ class ShapeSettings(PointCloudSettings):
 
     Args:
         thresholds: Quantiles of the training clouds that each feature is compared with.
+        descriptors: Sets of features: shape, normal_histograms, point_pairs, symmetry, views.
     """
 
     thresholds: int = 6
+    descriptors: tuple[str, ...] = ("shape",)
 
     def __post_init__(self) -> None:
-        """Refuse augmentation, and a wrong number of thresholds."""
+        """Refuse augmentation, a wrong number of thresholds, and unknown descriptors."""
         super().__post_init__()
         for name in AUGMENTATION:
             if getattr(self, name):
@@ -49,10 +49,23 @@ class ShapeSettings(PointCloudSettings):
                 )
         if isinstance(self.thresholds, bool) or not 1 <= self.thresholds <= 64:
             raise UserError(f"pointcloud transform: thresholds must be in 1..64, got {self.thresholds!r}")
+        if not isinstance(self.descriptors, list | tuple) or not self.descriptors:
+            raise UserError(
+                f"pointcloud transform: descriptors must be a list of {', '.join(DESCRIPTORS)}, got "
+                f"{self.descriptors!r}"
+            )
+        object.__setattr__(self, "descriptors", tuple(self.descriptors))
+        for index, name in enumerate(self.descriptors):
+            if name not in DESCRIPTORS:
+                raise UserError(
+                    f"pointcloud transform: there is no descriptor {name!r}{nearest(str(name), DESCRIPTORS)}"
+                )
+            if name in self.descriptors[:index]:
+                raise UserError(f"pointcloud transform: descriptors has {name!r} twice")
 
 
 class ShapeTransform(PointCloudTransform):
-    r"""Shape features (see `shape_features`) in thermometer coding: which training quantiles each feature exceeds.
+    r"""Shape features (see `describe`) in thermometer coding: which training quantiles each feature exceeds.
 
     .. math:: m_{fk} = \left([x_f > q_{fk}] - \bar m_{fk}\right) / \sqrt{n_{\text{family of } f}}
 
@@ -66,7 +79,7 @@ class ShapeTransform(PointCloudTransform):
         statistics: `{"quantiles": ..., "mean": ...}` of an earlier fit, `(features, thresholds)` each.
 
     Shape:
-        `PointCloud` -> item of `measures (WIDTH * thresholds,)` float32.
+        `PointCloud` -> item of `measures (features * thresholds,)` float32.
 
     Example:
         >>> from modalities.pointcloud import MODALITY
@@ -82,6 +95,8 @@ class ShapeTransform(PointCloudTransform):
     def __init__(self, settings: ShapeSettings, statistics: Mapping[str, Any] | None = None) -> None:
         super().__init__(settings)
         self.statistics = dict(statistics) if statistics else None
+        self.families = families(settings.descriptors)
+        self._scales = np.concatenate([np.full(n, n**-0.5, np.float32) for n in self.families.values()])
 
     def featurise(self, sample: PointCloud) -> Item:
         """Measure the shape.
@@ -94,7 +109,7 @@ class ShapeTransform(PointCloudTransform):
         points, normals = sample.points, sample.normals if s.normals else None
         if s.up == "y":
             points, normals = turned(points, "y"), None if normals is None else turned(normals, "y")
-        measures = shape_features((points * METRES.get(s.units, 1.0)).astype(np.float32), normals)
+        measures = describe((points * METRES.get(s.units, 1.0)).astype(np.float32), normals, s.descriptors)
         return {"measures": measures.astype(np.float32)}
 
     def fit(self, features: Iterable[Item]) -> None:
@@ -119,7 +134,7 @@ class ShapeTransform(PointCloudTransform):
         if self.statistics is None:
             raise UserError("pointcloud features: no quantiles yet; call fit with the training clouds first")
         quantiles, mean = (np.asarray(self.statistics[name], np.float32) for name in ("quantiles", "mean"))
-        codes = ((features["measures"][:, None] > quantiles) - mean) * SCALES[:, None]
+        codes = ((features["measures"][:, None] > quantiles) - mean) * self._scales[:, None]
         return {"measures": codes.ravel().astype(np.float32)}
 
     def collate(self, items: Sequence[Item]) -> Inputs:
@@ -142,8 +157,8 @@ class ShapeLinear(FeatureLinear):
         width: Size of the vector and of a token.
 
     Shape:
-        `measures (batch, WIDTH * thresholds)` -> vector `(batch, width)`, tokens `(batch, families, width)`, which add
-        up to it.
+        `measures (batch, features * thresholds)` -> vector `(batch, width)`, tokens `(batch, families, width)`, which
+        add up to it.
 
     Example:
         >>> from modalities.pointcloud import MODALITY
@@ -157,8 +172,9 @@ class ShapeLinear(FeatureLinear):
                 "pointcloud: the encoder 'features' needs its own transform: modality.transform('features', {})"
             )
         thresholds = transform.settings.thresholds
-        super().__init__(width, positions=0, per_position=0, rest=WIDTH * thresholds)
-        self.counts = [count * thresholds for count in FAMILIES.values()]
+        counts = [count * thresholds for count in transform.families.values()]
+        super().__init__(width, positions=0, per_position=0, rest=sum(counts))
+        self.counts = counts
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["measures"]`."""

@@ -100,7 +100,10 @@ def _joined(loaded: Any, name: str, *, colours: bool = True) -> Geometry:
     vertices, faces, paint, first = [], [], [], 0
     for part, placed in parts:
         corners = np.asarray(part.vertices, np.float64)
-        vertices.append(corners @ placed[:3, :3].T + placed[:3, 3])
+        if corners.ndim != 2 or corners.shape[1] != 3:
+            raise BadSample(name, "vertices of three coordinates", f"coordinates of shape {corners.shape}")
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite vertices are refused by the caller, if used
+            vertices.append(corners @ placed[:3, :3].T + placed[:3, 3])
         triangles = np.asarray(getattr(part, "faces", np.zeros((0, 3))), np.int64)
         check_rows(first + len(corners), "vertices", name)
         if len(triangles) and not 0 <= triangles.min() <= triangles.max() < len(corners):

@@ -207,6 +207,21 @@ def test_hostile_zip_members(tmp_path: Path) -> None:
             store.fetch(name)
 
 
+def test_zip_member_that_unfolds_without_end_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmalign.data.files.archives._MEMBER_BYTES", 1 << 20)
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.obj", b"0" * 5_000_000)
+        archive.writestr("zeros.npy", b"0" * (1 << 20))  # as much as is always unpacked
+    store = open_store(path)
+    assert len(store.fetch("zeros.npy")) == 1 << 20
+    monkeypatch.setattr(ZipStore, "_read", lambda *_: pytest.fail("the member was unpacked"))
+    with pytest.raises(BadSample, match=r"unfold to 5000000, which looks like a bomb; unpack the zip"):
+        store.fetch("bomb.obj")
+
+
 def test_zip_with_false_sizes_and_damaged_members(tmp_path: Path) -> None:
     path = tmp_path / "lies.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -113,6 +113,9 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "no such corner": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", "OBJ"),
     "a corner 0 in OBJ": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\nf 1/1 0/1 2/1\n", "a face with vertex 0"),
     "a last corner 0 in OBJ": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\r\nf 1 2 0\r\n", "a face with vertex 0"),
+    "an OBJ cut within its first vertex": (b"v 0.1 0.2", "three coordinates"),
+    "an infinite vertex in a mesh": (b"v 0 0 0\nv 1 0 0\nv inf 1 0\nf 1 2 3\n", "finite coordinates"),
+    "PCD": (b"# .PCD v.7\nVERSION .7\nFIELDS x y z\n", "convert it to PLY"),
     "a negative corner": ({"points": TRIANGLE, "faces": [[0, 1, -1]]}, "corners among 3"),
     "faces of floats": ({"points": TRIANGLE, "faces": [[0.0, 1, 2]]}, "triangles as 3 indices"),
     "OFF that lies": (b"OFF\n4000000000 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n", "damaged"),
@@ -233,6 +236,14 @@ def test_a_zip_of_meshes_is_no_npz() -> None:
 
 def test_an_obj_with_zeros_elsewhere_is_read() -> None:
     assert len(read_pointcloud(b"v 0 0 0\nv 10 0 0\nv 0 10 0\nf 1/10/20 2/30/40 3/5/60\ng f 0 1\n")) == SURFACE_POINTS
+
+
+@pytest.mark.parametrize("kind", ["obj", "off", "xyz"])
+def test_a_byte_order_mark_or_a_first_comment_changes_nothing(kind: str) -> None:
+    text = MESHES[kind] if kind != "xyz" else b"0 0 0\n1 0 0\n" * 5
+    plain = read_pointcloud(text)
+    assert (read_pointcloud(b"\xef\xbb\xbf" + text).points == plain.points).all()
+    assert (read_pointcloud(b"# made by hand\n" + text).points == plain.points).all()
 
 
 def test_an_obj_of_one_long_line_is_searched_in_linear_time() -> None:
