@@ -50,14 +50,17 @@ def draw_strip(
     for column, index in enumerate(indices):
         left = column * (width + gap)
         strip[:, left : left + width] = frames[index]
-        axes.text(left + width / 2, -0.02 * height, f"{index / rate:.2f} s", ha="center", va="bottom", fontsize=7)
+        axes.text(
+            left + width / 2, 0.02 * height, f"{index / rate:.2f} s", ha="center", va="top", fontsize=7, color="white",
+            bbox={"facecolor": "black", "alpha": 0.5, "pad": 0.8, "linewidth": 0},
+        )  # fmt: skip
         if shades is not None:
             axes.fill_between(
                 (left - 0.5, left + width - 0.5), height, 1.08 * height, color=SHADE, alpha=shades[column], linewidth=0
             )
     axes.imshow(strip, cmap="gray", vmin=0, vmax=255)
     axes.set_xlim(-0.5, strip.shape[1] - 0.5)
-    axes.set_ylim(height * (1.1 if weights is not None else 1.0) - 0.5, -0.12 * height)
+    axes.set_ylim(height * (1.1 if weights is not None else 1.0) - 0.5, -0.5)
     axes.set_axis_off()
 
 
