@@ -55,15 +55,47 @@ def read_any(
     raise BadSample(kind, expected, f"a {type(source).__name__}")
 
 
+SIGNATURES: Mapping[bytes, str] = {
+    b"GIF8": "a GIF picture",
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"BM": "a BMP picture",
+    b"II*\0": "a TIFF picture",
+    b"MM\0*": "a TIFF picture",
+    b"RIFF": "a RIFF file (WAV, AVI or WebP)",
+    b"%PDF": "a PDF file",
+    b"PK\x03\x04": "a ZIP archive or NPZ file",
+    b"\x1f\x8b": "a gzip file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+    b"Rar!": "a RAR archive",
+    b"\x93NUMPY": "an NPY array",
+    b"\x89HDF": "an HDF5 file",
+    b"\x80\x04": "a pickle",
+    b"\x80\x05": "a pickle",
+    b"\x1aE\xdf\xa3": "a Matroska video",
+    b"OggS": "an Ogg file",
+    b"ID3": "an MP3 file",
+    b"<": "an XML or HTML file",
+    b"{": "a JSON file",
+}
+"""First bytes -> kind of file."""
+
+
 def beginning(data: bytes) -> str:
-    """The first bytes of a file of no known format, for a message.
+    r"""The kind of a file by its first bytes, for a message; these can be a patient's, and are never quoted.
 
     Example:
-        >>> beginning(b"GIF89a..."), beginning(b"")
-        ("a file that begins with b'GIF89a...'", 'an empty file')
+        >>> beginning(b"GIF89a..."), beginning(b"Name: A. B."), beginning(b"\xcc\x00\x99"), beginning(b"")
+        ('a GIF picture', 'a text file', 'a file of an unknown kind', 'an empty file')
     """
     if not data:
         return "an empty file"
-    if data[:1] in b"\x02\x08" and data[1:2] == b"\0" and data[3:4] == b"\0":  # its first element is not quoted
+    if data[:1] in b"\x02\x08" and data[1:2] == b"\0" and data[3:4] == b"\0":
         return "DICOM without its preamble"
-    return f"a file that begins with {data[:12]!r}"
+    known = next((kind for signature, kind in SIGNATURES.items() if data.startswith(signature)), None)
+    if known is not None:
+        return known
+    control = set(range(32)) - set(b"\t\n\f\r")
+    return "a file of an unknown kind" if control & set(data[:512]) or data[:1] >= b"\x80" else "a text file"

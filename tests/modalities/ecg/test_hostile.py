@@ -229,7 +229,7 @@ def test_tables(tmp_path: Path, signal: np.ndarray) -> None:
     (tmp_path / "i.json").write_text("[1]")
     refused(file("i.npy", b""), "i.json")
     refused(file("j.pq", b"PAR1"), "j.pq")
-    refused(file("k.dcm", b"hello, this is text"), "k.dcm", "begins with")
+    refused(file("k.dcm", b"hello, this is text"), "k.dcm", "got a text file")
     pq.write_table(pa.table({"x": [1.0]}), tmp_path / "l.parquet")
     refused(tmp_path / "l.parquet", "l.parquet", "columns named after the leads")
     pq.write_table(

@@ -191,13 +191,13 @@ def test_damage(kind: str) -> None:
 def test_text_named_png(tmp_path: Path) -> None:
     path = tmp_path / "notes.png"
     path.write_text("these are notes")
-    with pytest.raises(BadSample, match=r"notes\.png: expected a PNG, JPEG, WebP or TIFF picture, got .*these are no"):
+    with pytest.raises(BadSample, match=r"notes\.png: expected a PNG, JPEG, WebP or TIFF picture, got a text file"):
         read_image(path)
     path.write_bytes(b"")
     with pytest.raises(BadSample, match="empty file"):
         read_image(path)
     path.write_bytes(encode(Image.new("RGB", (4, 4)), "BMP"))  # a picture, but not one of the four
-    with pytest.raises(BadSample, match="begins with b'BM"):
+    with pytest.raises(BadSample, match="got a BMP picture"):
         read_image(path)
 
 

@@ -55,7 +55,7 @@ def test_empty_and_foreign_files(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").write_bytes(b"")
     refused(tmp_path / "empty.mp4", "an empty file")
     (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\n/etc/passwd\n")
-    refused(tmp_path / "list.mp4", "#EXTM3U")
+    refused(tmp_path / "list.mp4", "got a text file")
     refused(tmp_path / "nowhere.mp4", "no such file")
 
 

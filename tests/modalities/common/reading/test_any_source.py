@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mmalign.errors import BadSample
-from modalities.common.reading.any_source import read_any
+from modalities.common.reading.any_source import SIGNATURES, beginning, read_any
 
 
 def read(source: Any) -> tuple[str, tuple[str, Any]]:
@@ -41,3 +41,18 @@ def test_each_kind_goes_to_its_reader(source: Any, result: Any) -> None:
 def test_other_sources_are_rejected(source: Any, message: str) -> None:
     with pytest.raises(BadSample, match=message):
         read(source)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"Miller, Ann; 1961", "a text file"),
+        ("Müller".encode(), "a text file"),
+        ("Ödön".encode(), "a file of an unknown kind"),
+        (b"Miller\0Ann", "a file of an unknown kind"),
+        (b"\x08\0\x05\0Miller^Ann", "DICOM without its preamble"),
+        *((signature + b"Miller", kind) for signature, kind in SIGNATURES.items()),
+    ],
+)
+def test_a_file_of_no_known_format_is_named_and_not_quoted(data: bytes, kind: str) -> None:
+    assert beginning(data) == kind
