@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test lint types bench docs build clean
+.PHONY: install demo test fuzz lint types bench docs build clean
 
 install: $(STAMP)
 
@@ -24,6 +24,12 @@ types: install
 
 test: lint types
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Damaged and hostile inputs for every registered reader; reproducers of faults are kept in fuzz-faults.
+CASES ?= 10000
+SEED ?= 0
+fuzz: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --cases $(CASES) --seed $(SEED)
 
 bench: install
 	$(BIN)/python tests/benchmarks/openclip_train.py

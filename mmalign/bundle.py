@@ -29,6 +29,7 @@ from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.lora import merged_state
 from mmalign.model import Aligner, TowerConfig, modality_of
 from mmalign.objectives.pairs.pair_config import PairConfig
+from mmalign.parameter_bound import bounded_parameters
 from mmalign.safe_writing import replaced
 from mmalign.towers import restore_tower
 from mmalign.version import BUNDLE_FORMAT, __version__
@@ -138,8 +139,9 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
     _demand_whole(folder, config.get("files"))
     towers = _towers(config.get("model"), where)
     restored = {name: _read_json(folder / "transforms" / f"{name}.json") for name in towers}
-    model = rebuild(config["model"], restored, where)
     file = folder / "model.safetensors"
+    with bounded_parameters(file.stat().st_size, where):
+        model = rebuild(config["model"], restored, where)
     try:
         weights = load_file(file, device="cpu")
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -179,15 +181,25 @@ def rebuild(described: Any, transforms: Mapping[str, Mapping[str, Any]], where: 
     """
     towers = _towers(described, where)
     try:
-        pairs, dim = [PairConfig(**pair) for pair in described["pairs"]], int(described["dim"])
+        pairs, dim = [PairConfig(**pair) for pair in described["pairs"]], described["dim"]
+        if not isinstance(dim, int) or dim < 1:
+            raise ValueError(f"dim is {dim!r}"[:60])
         # Bundles written before these existed have neither.
         codebook = CodebookConfig(**described.get("codebook", {}))
         gaussian = GaussianConfig(**described.get("gaussian", {}))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{where} is not a bundle's configuration: {error!r}") from error
-    restored = {name: modality_of(name, tower).restore_transform(transforms[name]) for name, tower in towers.items()}
-    model = Aligner(towers, pairs, dim, restored, codebook, gaussian)
-    model.adapt()  # of a checkpoint; a bundle has adapters merged
+    try:
+        restored = {
+            name: modality_of(name, tower).restore_transform(transforms[name]) for name, tower in towers.items()
+        }
+        model = Aligner(towers, pairs, dim, restored, codebook, gaussian)
+        model.adapt()  # of a checkpoint; a bundle has adapters merged
+    except UserError:
+        raise
+    except Exception as error:  # constructors get whatever the file holds
+        came = " ".join(str(error).split())[:200]
+        raise UserError(f"{where} is not a bundle's configuration: {type(error).__name__}: {came}") from error
     return model
 
 
@@ -283,6 +295,8 @@ def _demand_whole(folder: Path, hashes: Any) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():  # a pipe would not end
+            raise UserError(f"{path}: expected a file of this bundle, got a folder, a device or a pipe")
         if path.stat().st_size > MAX_JSON_BYTES:
             raise UserError(
                 f"{path}: expected at most {MAX_JSON_BYTES >> 20} MB of JSON, got {path.stat().st_size} bytes"

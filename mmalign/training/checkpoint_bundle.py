@@ -6,6 +6,7 @@ from typing import Any
 
 from mmalign import bundle
 from mmalign.errors import UserError
+from mmalign.parameter_bound import bounded_parameters
 from mmalign.training.resume import OWN, RUN, read_checkpoint
 
 PREFIX = "aligner."
@@ -34,11 +35,17 @@ def bundle_from_checkpoint(checkpoint: str | Path, out: str | Path) -> Path:
     run = state.get(RUN) or {}
     if "model" not in run:
         raise UserError(f"{path}: expected a checkpoint with the description of its model; go on with --resume instead")
-    transforms = {tower: json.loads(text) for tower, text in run["transforms"].items()}
-    model = bundle.rebuild(json.loads(run["model"]), transforms, path)
-    weights = {name.removeprefix(PREFIX): value for name, value in state["state_dict"].items()}
+    try:
+        described = json.loads(run["model"])
+        transforms = {tower: json.loads(text) for tower, text in run["transforms"].items()}
+        weights = {name.removeprefix(PREFIX): value for name, value in state["state_dict"].items()}
+        provenance = _provenance(state, run, path)
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: expected a checkpoint of mmalign, got {type(error).__name__} in one") from error
+    with bounded_parameters(path.stat().st_size, path):
+        model = bundle.rebuild(described, transforms, path)
     bundle.load_weights(model, weights, path)
-    return bundle.save(model, out, provenance=_provenance(state, run, path))
+    return bundle.save(model, out, provenance=provenance)
 
 
 def _provenance(state: dict[str, Any], run: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """What a resumed run may change, and how a run goes on under other settings."""
 
 import json
-import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,8 +39,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     demand_undamaged(path)
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+    except Exception as error:  # torch raises anything on damaged or hostile files
         raise UserError(f"{path}: expected a checkpoint, got a damaged or another file") from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: expected a checkpoint, got a file with a {type(checkpoint).__name__}")
     own_part(checkpoint)
     return checkpoint
 
@@ -53,7 +54,7 @@ def own_part(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         UserError: the checkpoint has none, or they have another format.
     """
     saved: dict[str, Any] | None = checkpoint.get(OWN)
-    if saved is None:
+    if not isinstance(saved, dict):
         raise UserError("this checkpoint was not written by mmalign: it has no random states and no data hash")
     if saved.get("format") != CHECKPOINT_FORMAT:
         raise UserError(

@@ -11,7 +11,7 @@ import numpy as np
 from mmalign.errors import BadSample
 from mmalign.printable import printable
 from modalities.common.reading.any_source import beginning, read_any
-from modalities.common.reading.local_file import demand_file
+from modalities.common.reading.local_file import demand_file, is_file
 from modalities.ecg.formats.lead_checks import find_faults
 from modalities.ecg.formats.leads import complete, leads_of, millivolts
 from modalities.ecg.sample import LEADS, MAX_VALUES, MIN_SECONDS, RATES, Channels, Ecg
@@ -75,7 +75,7 @@ def _from_path(path: Path) -> Channels:
     from modalities.ecg.formats import wfdb_records as wfdb_files
 
     suffix = path.suffix.lower()
-    if suffix in wfdb_files.SUFFIXES or (not path.is_file() and path.with_name(path.name + ".hea").is_file()):
+    if suffix in wfdb_files.SUFFIXES or (not is_file(path) and is_file(path.with_name(path.name + ".hea"))):
         return wfdb_files.from_path(path)
     demand_file(path, WANTED, most=MAX_BYTES)
     if suffix in tables.READERS:
@@ -118,7 +118,8 @@ def _finish(channels: Channels, name: str, strict: bool) -> Ecg:
             raise BadSample(name, "each lead once", f"{lead} twice")
         if (factor := millivolts(unit)) is None:
             raise BadSample(name, f"lead {lead} in V, mV or \u00b5V", f"the unit {unit[:20]!r}")
-        rows[lead] = row * (sign * factor)
+        with np.errstate(all="ignore"):  # values that are not finite are masked below
+            rows[lead] = row * (sign * factor)
     if not rows:
         known = ", ".join(str(channel)[:20] for channel in channels.names[:12])
         raise BadSample(name, f"leads named as in {', '.join(LEADS)}", f"channels {known or 'without names'}")

@@ -9,6 +9,7 @@ import numpy as np
 from mmalign.capabilities import TokenLabels
 from mmalign.modality import Encoder, Modality, Transform
 from modalities.common.encoders.image_tower import ImageTower, tower_settings
+from modalities.common.reading.local_file import is_file
 from modalities.echo.encoders.feature_linear import DEFAULTS, EchoFeatureLinear, MeasuredTransform
 from modalities.echo.encoders.frame_cnn import Frames
 from modalities.echo.encoders.r2plus1d import R2Plus1d
@@ -54,7 +55,7 @@ class EchoModality(Modality):
     def files_read(self, path: Path) -> Sequence[Path]:
         """The clip, and the file with the rate beside an array."""
         beside = path.with_suffix(".json")
-        return [path, beside] if path.suffix.lower() == ".npy" and beside.is_file() else [path]
+        return [path, beside] if path.suffix.lower() == ".npy" and is_file(beside) else [path]
 
     def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> EchoTransform:
         """The settings of an image encoder's weights or of the features, overridden by the given ones."""

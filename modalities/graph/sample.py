@@ -151,7 +151,7 @@ def _fields(value: Any, where: str, name: str) -> NDArray[Any] | None:
         raise BadSample(where, f"{name} of shape (rows, 0..{MAX_FIELDS} fields)", f"shape {array.shape}")
     if array.dtype.kind != "f":
         return array.astype(np.int64)
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):  # NaN and infinity are refused below
         array = array.astype(np.float32)
     if not np.isfinite(array).all():
         raise BadSample(where, f"finite numbers in {name}", "NaN or infinity")
@@ -163,6 +163,6 @@ def _count(value: Any, where: str) -> int:
     if array is None or array.size != 1 or array.dtype.kind not in "iu":
         raise BadSample(where, "x, or num_nodes as one integer", "neither" if array is None else str(value)[:40])
     count = int(array.reshape(()))
-    if count > MAX_NODES:
-        raise BadSample(where, f"at most {MAX_NODES} nodes", str(count))
+    if not 0 < count <= MAX_NODES:
+        raise BadSample(where, f"1 to {MAX_NODES} nodes", str(count))
     return count

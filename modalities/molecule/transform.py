@@ -18,6 +18,7 @@ from mmalign.registry import missing_extra
 from mmalign.types import Inputs
 from modalities.common.encoders.agreed import agreed
 from modalities.common.encoders.embedding_bags import bag_inputs, padded_mask, padded_slots
+from modalities.common.reading.numbers import stated_table
 from modalities.molecule.sample import ATOM_FIELDS, ATOM_SIZES, BOND_FIELDS, BOND_SIZES, MOTIFS, Fields, Molecule
 
 FINGERPRINTS = (0, 2048, 4096)
@@ -116,6 +117,11 @@ class MoleculeTransform(Transform):
 
     def __init__(self, settings: MoleculeSettings, scales: Mapping[str, Any] | None = None) -> None:
         self.settings, self.scales = settings, dict(scales or {})
+        sizes = dict(zip(settings.families, family_sizes(settings.fingerprint, settings.families), strict=True))
+        for family, scale in self.scales.items():
+            if family not in sizes:
+                raise UserError(f"molecule transform: scales of {family!r}, which is none of its families")
+            stated_table(scale, (2, sizes[family]), f"the scales of {family}")
 
     def featurise_many(self, samples: Any, cache: Path, workers: int = 0) -> Sequence[Raw]:
         """Graphs of a `FeatureStore`, and their counts from a `CountStore` in this folder, built if missing."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
-from modalities.common.reading.local_file import demand_file
+from modalities.common.reading.local_file import demand_file, is_file
 from modalities.common.reading.npy import array_from, mapped_array
 
 Vector = NDArray[np.float32]
@@ -97,7 +97,7 @@ def read_bag(source: Any) -> NDArray[np.float32]:
 def _from_path(name: str) -> Vector:
     path, mark, row = name.rpartition("#")
     # A file name may contain the sign: it marks a row only if a number follows.
-    if not mark or not row.isdecimal() or Path(name).is_file():
+    if not mark or not row.isdecimal() or is_file(Path(name)):
         path, row = name, ""
     demand_file(Path(path), "a .npy file", name=name)
     if not row:
@@ -117,7 +117,7 @@ def _check(values: NDArray[Any], source: str) -> Vector:
         raise BadSample(source, WANTED, f"shape {values.shape}")
     if not (np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer)):
         raise BadSample(source, WANTED, f"{values.dtype} values")
-    with np.errstate(over="ignore"):  # values beyond float32 become infinite and are rejected
+    with np.errstate(all="ignore"):  # values beyond float32 become infinite and are rejected
         row = np.array(values, dtype=np.float32)
     finite = np.isfinite(row)
     if not finite.all():

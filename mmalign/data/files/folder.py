@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mmalign.data.files.store import MAX_BYTES, FileStore, file_sha256, safe_name, spellings
+from mmalign.data.files.store import MAX_BYTES, FileStore, exists, file_sha256, safe_name, spellings
 from mmalign.errors import BadSample, MissingFile
 
 _PART = re.compile(r"#[\w=.,:]+$")
@@ -28,9 +28,9 @@ class FolderStore(FileStore):
 
     def fetch(self, name: str) -> Path:
         path = self._root / safe_name(name, self.path)
-        if not path.exists():
-            path = next((other for other in self._spelled(name) if other.exists()), path)
-        if not (_PART.search(name) and not path.exists()):
+        if not exists(path):
+            path = next((other for other in self._spelled(name) if exists(other)), path)
+        if not (_PART.search(name) and not exists(path)):
             return self._checked(name, path)
         # The modality parses the part's number; only the file itself is checked here.
         file = self._checked(name, path.with_name(_PART.sub("", path.name)))
@@ -69,7 +69,7 @@ class FolderStore(FileStore):
         return digest.hexdigest()
 
     def _whole(self, name: str) -> str:
-        return name if not _PART.search(name) or (self._root / name).exists() else _PART.sub("", name)
+        return name if not _PART.search(name) or exists(self._root / name) else _PART.sub("", name)
 
     def _where(self, name: str) -> str:
         return name

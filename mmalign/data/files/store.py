@@ -83,6 +83,19 @@ def spellings(name: str) -> Iterator[str]:
     yield from (one for one in dict.fromkeys([slashes, *forms]) if one != name)
 
 
+def exists(path: Path) -> bool:
+    """Whether there is anything at a path; no for a name that the system does not take, such as one too long.
+
+    Example:
+        >>> exists(Path("x" * 5000))
+        False
+    """
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes; of a folder, of the names and bytes of the files directly in it."""
     if path.is_dir():

@@ -105,7 +105,7 @@ def with_targets(record: Record, cells: Mapping[str, Any]) -> Record:
 
 def _array(cell: Sequence[Any]) -> Any:
     try:
-        with np.errstate(over="ignore"):  # the modality rejects infinities
+        with np.errstate(all="ignore"):  # the modality rejects infinities
             return np.asarray(cell, dtype=np.float32)
     except (ValueError, TypeError, OverflowError):
         return list(cell)  # not numbers, or ragged: the modality rejects it

@@ -97,7 +97,12 @@ class DatasetsSource(Source):
             ]
         if hasattr(feature, "int2str"):  # class labels are stored as integers with names
             # -1 stands for a sample without a label
-            return [None if value is None or value < 0 else feature.int2str(value) for value in values.to_pylist()]
+            known, numbers = len(feature.names), [-1 if value is None else value for value in values.to_pylist()]
+            if numbers and max(numbers) >= known:
+                raise UserError(
+                    f"{self.path}: expected classes 0..{known - 1} in column {column!r}, got {max(numbers)}"
+                )
+            return [None if value < 0 else feature.int2str(value) for value in numbers]
         return plain_values(values)
 
 

@@ -29,7 +29,7 @@ class ScaledObjective(Objective):
         self.max_scale = max_scale
         # One element rather than a scalar: FSDP shards no scalars.
         self.log_scale = nn.Parameter(torch.tensor([math.log(initial_scale)]), requires_grad=learn_scale)
-        self.register_load_state_dict_post_hook(_warn_above_cap)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_check_scale)  # type: ignore[no-untyped-call]
 
     @property
     def scale(self) -> Tensor:
@@ -40,7 +40,7 @@ class ScaledObjective(Objective):
     def set_logits(self, scale: float, bias: float | None = None) -> None:
         """Start from the scale of a pretrained model; its bias has no effect on a softmax, and is ignored here."""
         self.log_scale.fill_(math.log(scale))
-        _warn_above_cap(self, None)
+        _check_scale(self, None)
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -52,9 +52,11 @@ class ScaledObjective(Objective):
         return f"max_scale={self.max_scale}"
 
 
-def _warn_above_cap(module: nn.Module, incompatible: Any) -> None:
+def _check_scale(module: nn.Module, incompatible: Any) -> None:
     assert isinstance(module, ScaledObjective)
     scale = float(module.scale.detach())
+    if not 0 < scale < math.inf:
+        raise UserError(f"expected a learnt scale above 0 and finite in the loaded weights, got {scale:g}")
     if module.max_scale is not None and scale > module.max_scale * (1 + 1e-5):
         warnings.warn(
             f"the loaded scale is {scale:.4g}, above max_scale {module.max_scale:g}: the first training "

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import UserError
+from modalities.common.reading.numbers import stated_table
 
 FARTHEST = 4.0  # standard deviations; features are clipped here, so that one outlier does not dominate
 FLOOR = 1e-3
@@ -22,6 +23,9 @@ class Standard:
         families: Family of each feature, in the order of the features.
         statistics: `{"mean": [...], "sd": [...]}` of an earlier fit.
 
+    Raises:
+        UserError: the statistics are not one number for each feature.
+
     Example:
         >>> standard = Standard(["width", "height", "height"])
         >>> standard.fit([np.array([0.0, 1.0, np.nan]), np.array([2.0, 3.0, 5.0])])
@@ -31,6 +35,9 @@ class Standard:
 
     def __init__(self, families: Sequence[str], statistics: Mapping[str, Sequence[float]] | None = None) -> None:
         self.statistics = dict(statistics) if statistics else None
+        if self.statistics is not None:
+            for name in ("mean", "sd"):
+                stated_table(self.statistics.get(name), (len(families),), f"the {name} of the features")
         self._mean, self._sd = self._arrays()
         counts = Counter(families)
         self._share = np.array([counts[family] ** -0.5 for family in families])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mmalign.errors import BadSample
+from modalities.common.reading.local_file import demand_name
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ def read_any(
         ('clip', 1)
     """
     if isinstance(source, str | PathLike):
+        demand_name(Path(source), expected)
         return str(source), path(Path(source))
     if isinstance(source, bytes | bytearray | memoryview):
         name = f"{len(source)} bytes"

@@ -6,6 +6,7 @@ parse at once (CPython issue 106905). Samples are read in threads, so the header
 
 import io
 import re
+import sys
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -74,6 +75,8 @@ def array_from(data: bytes, name: object) -> NDArray[Any]:
     if not header.nbytes:
         return np.empty(header.shape, header.dtype)
     flat = np.frombuffer(data, header.dtype, header.nbytes // header.dtype.itemsize, header.start)
+    if header.dtype.kind == "U" and int(flat.view(header.dtype.str[0] + "u4").max(initial=0)) > sys.maxunicode:
+        raise BadSample(name, WANTED, "one with text that is not Unicode")
     return flat.reshape(header.shape, order="F" if header.fortran else "C").copy()
 
 

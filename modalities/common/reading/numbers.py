@@ -3,8 +3,9 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mmalign.errors import BadSample
+from mmalign.errors import BadSample, UserError
 
 
 def stated_number(value: Any, expected: str, source: object) -> float:
@@ -40,3 +41,27 @@ def _shown(value: Any) -> str:
         return f"{value!r:.40}"
     except ValueError:  # Python writes no integer of more than 4300 digits
         return f"a {type(value).__name__}"
+
+
+def stated_table(value: Any, shape: tuple[int, ...], what: str) -> NDArray[np.float64]:
+    """Numbers of a saved transform as an array.
+
+    Args:
+        value: Nested lists of numbers.
+        shape: The shape that they must have.
+        what: What they are, for the message.
+
+    Raises:
+        UserError: they are no finite numbers of this shape.
+
+    Example:
+        >>> stated_table([[1, 2]], (1, 2), "the mean")
+        array([[1., 2.]])
+    """
+    try:
+        table = np.asarray(value, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"expected {what} as numbers of shape {shape}, got other values") from error
+    if table.shape != shape or not np.isfinite(table).all():
+        raise UserError(f"expected {what} as finite numbers of shape {shape}, got shape {table.shape}, or NaN")
+    return table

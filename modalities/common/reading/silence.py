@@ -1,5 +1,6 @@
 """Silencing of a library during a block, in any thread."""
 
+import logging
 import threading
 import warnings
 from collections.abc import Callable
@@ -56,3 +57,19 @@ quiet_warnings = Silence(_ignore_warnings)
 
 One for all libraries: two that overlap in threads would not restore the filters in the order in which they saved them.
 """
+
+
+def quiet_library(name: str) -> Silence:
+    """A context in which a library logs nothing, and no warning is shown.
+
+    Args:
+        name: Name of its logger.
+    """
+
+    def begin(undo: ExitStack) -> None:
+        logger = logging.getLogger(name)
+        undo.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.CRITICAL + 1)
+        undo.enter_context(quiet_warnings)
+
+    return Silence(begin)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mmalign.errors import BadSample
-from modalities.common.reading.local_file import demand_beside
+from modalities.common.reading.local_file import demand_beside, is_file
 from modalities.common.reading.npy import archive_arrays, array_from
 from modalities.common.reading.numbers import stated_number
 from modalities.ecg.formats.leads import leads_of
@@ -32,7 +32,7 @@ def from_path(path: Path) -> Channels:
     """A table by its suffix, with its `.json` file."""
     beside: Loaded = {}
     sidecar = path.with_suffix(".json")
-    if sidecar.is_file():
+    if is_file(sidecar):
         demand_beside(sidecar, path)
         try:
             beside = json.loads(sidecar.read_bytes()[: 1 << 20])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mmalign.errors import BadSample, MissingFile
 from mmalign.registry import missing_extra
-from modalities.common.reading.local_file import demand_beside
+from modalities.common.reading.local_file import demand_beside, is_file
 from modalities.ecg.formats.leads import leads_of
 from modalities.ecg.formats.mat5 import read_matrix
 from modalities.ecg.formats.wfdb_header import Header, Signal, read_header
@@ -35,13 +35,13 @@ def from_path(path: Path) -> Channels:
     """A record by its header, one of its signal files, or its name without a suffix."""
     stem = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
     head = stem.with_name(stem.name + ".hea")
-    if not head.is_file():
+    if not is_file(head):
         raise MissingFile(path, f"the header {head.name}, which states rate, gain and leads, beside it", "no such file")
     demand_beside(head, path)
 
     def fetch(name: str) -> bytes:
         file = head.with_name(name)
-        if not file.is_file():
+        if not is_file(file):
             raise MissingFile(head, f"the file {name} beside it", "no such file")
         demand_beside(file, head)
         if file.stat().st_size > MAX_VALUES * 4:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample, MissingFile
-from modalities.common.reading.local_file import demand_beside
+from modalities.common.reading.local_file import demand_beside, is_file
 from modalities.common.reading.npy import archive_arrays, array_from
 from modalities.common.reading.numbers import stated_number
 from modalities.echo.sample import MAX_VALUES, Echo, check_rate, check_size
@@ -55,7 +55,7 @@ def grey_of(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def from_npy(path: Path, data: bytes) -> Echo:
     """An array by its path, with its `.json` file."""
     sidecar = path.with_suffix(".json")
-    if not sidecar.is_file():
+    if not is_file(sidecar):
         raise MissingFile(path, f'the rate in {sidecar.name}: {{"rate": 50}}', "no such file")
     demand_beside(sidecar, path)
     try:

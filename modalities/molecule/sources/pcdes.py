@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import ClassVar
 
+from mmalign.errors import UserError
 from modalities.molecule.sources.chebi20 import scored, without
 from modalities.molecule.sources.description_tables import Described, DescribedMolecules, read_rows, tell
 
@@ -51,7 +52,10 @@ class PcdesSource(DescribedMolecules):
         path = self.folder / ALL
         if not path.is_file():
             return None
-        lines = path.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: expected a SMILES a line in UTF-8, got {type(error).__name__}") from error
         return [
             Described(str(index), f"{ALL}:{index + 1}", _split(index), line, ()) for index, line in enumerate(lines)
         ]

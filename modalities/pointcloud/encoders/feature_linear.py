@@ -13,6 +13,7 @@ from mmalign.errors import UserError
 from mmalign.registry import nearest
 from mmalign.types import Features, Inputs, Tokens
 from modalities.common.encoders.feature_linear import FeatureLinear
+from modalities.common.reading.numbers import stated_table
 from modalities.pointcloud.features.descriptors import DESCRIPTORS, describe, families
 from modalities.pointcloud.sample import METRES, PointCloud
 from modalities.pointcloud.transform import (
@@ -97,6 +98,9 @@ class ShapeTransform(PointCloudTransform):
         self.statistics = dict(statistics) if statistics else None
         self.families = families(settings.descriptors)
         self._scales = np.concatenate([np.full(n, n**-0.5, np.float32) for n in self.families.values()])
+        shape = (len(self._scales), settings.thresholds)
+        for name in ("quantiles", "mean") if self.statistics is not None else ():
+            stated_table((statistics or {}).get(name), shape, f"the {name} of the features")
 
     def featurise(self, sample: PointCloud) -> Item:
         """Measure the shape.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mmalign.errors import BadSample
 from mmalign.registry import missing_extra
 from modalities.common.reading.npy import archive_arrays, array_from
+from modalities.common.reading.silence import quiet_warnings
 from modalities.pointcloud.formats.limits import MAX_ROWS, MAX_TEXT_BYTES, check_rows
 from modalities.pointcloud.sample import Geometry
 
@@ -63,7 +64,7 @@ def from_table(values: NDArray[Any], name: str) -> Geometry:
     check_rows(len(values), "points", name)
     if values.shape[1] == 3:
         return Geometry(values)
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(all="ignore"):
         length = np.square(values[:, 3:].astype(np.float64)).sum(1)
     if not np.all(np.abs(length - 1) < 0.02):
         raise BadSample(name, f"points in rows of {ADVICE}", "6 columns, of which the last 3 are no unit normals")
@@ -140,10 +141,11 @@ def parse_text(data: bytes, name: str) -> Geometry:
     words = re.split(r"[\s,;]+", head.decode("utf-8", "replace").lower().strip("#/ \t\r\"';,"))
     named = {"x", "y", "z"} <= set(words)
     try:
-        values = np.loadtxt(
-            io.StringIO(re.sub("[,;\t]", " ", (rest if named else data).decode("utf-8-sig"))),
-            comments=("#", "//"), ndmin=2,
-        )  # fmt: skip
+        with quiet_warnings:  # of a file without rows
+            values = np.loadtxt(
+                io.StringIO(re.sub("[,;\t]", " ", (rest if named else data).decode("utf-8-sig"))),
+                comments=("#", "//"), ndmin=2,
+            )  # fmt: skip
     except ValueError as error:
         raise BadSample(name, "a table of numbers, each row as long as the first", "another text") from error
     if not named:

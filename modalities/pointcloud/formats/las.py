@@ -6,6 +6,7 @@ import numpy as np
 
 from mmalign.errors import BadSample
 from mmalign.registry import missing_extra
+from modalities.common.reading.silence import quiet_library
 from modalities.pointcloud.sample import MAX_POINTS, Geometry
 from modalities.pointcloud.surface import smallest_hashes
 
@@ -13,6 +14,9 @@ PIECE = 1 << 18
 """Points that are decoded at once."""
 
 MAX_LAS_POINTS = 1 << 27
+
+quiet_points = quiet_library("laspy")
+"""Inside `with quiet_points:` laspy logs nothing about a damaged file, and no warning is shown."""
 
 
 def parse_las(data: bytes, name: str) -> Geometry:
@@ -32,12 +36,14 @@ def parse_las(data: bytes, name: str) -> Geometry:
     paint = np.zeros((0, 3), np.uint16)
     seen, coloured = 0, False
     try:
-        with laspy.open(io.BytesIO(data), closefd=False) as reader:
+        with quiet_points, laspy.open(io.BytesIO(data), closefd=False) as reader:
             count = int(reader.header.point_count)
             if count > MAX_LAS_POINTS:
                 raise BadSample(name, f"at most {MAX_LAS_POINTS} points", str(count))
             if not reader.header.are_points_compressed and count * reader.header.point_format.size > len(data):
                 raise BadSample(name, f"{count} points, as its header declares", f"{len(data)} bytes")
+            if reader.header.are_points_compressed:
+                _check_chunks(data, int(reader.header.offset_to_point_data), name)
             scales = np.asarray(reader.header.scales)
             coloured = {"red", "green", "blue"} <= set(reader.header.point_format.dimension_names)
             for piece in reader.chunk_iterator(PIECE):
@@ -59,3 +65,16 @@ def parse_las(data: bytes, name: str) -> Geometry:
             raise BadSample(name, "colours of 16 bits, as LAS defines them", "colours in 0..255: multiply them by 257")
         colours = paint / 65535.0
     return Geometry(points * scales, None, colours, up="z")
+
+
+def _check_chunks(data: bytes, start: int, name: str) -> None:
+    """Refuse a LAZ file whose table states more chunks than it has bytes: the decoder reserves memory for all of them.
+
+    The compressed points begin with the table's offset, or -1 where that is in the last eight bytes; the table begins
+    with a version and the number of chunks (LASzip, Isenburg 2013).
+    """
+    offset = int.from_bytes(data[start : start + 8], "little", signed=True)
+    offset = int.from_bytes(data[-8:], "little", signed=True) if offset == -1 else offset
+    chunks = int.from_bytes(data[offset + 4 : offset + 8], "little") if 0 < offset <= len(data) - 8 else -1
+    if not 0 <= chunks <= len(data):
+        raise BadSample(name, "a table of compressed chunks inside the file", "one that is damaged")

@@ -9,10 +9,14 @@ from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
 from mmalign.registry import missing_extra
+from modalities.common.reading.silence import quiet_library
 from modalities.pointcloud.formats.gltf import geometry_alone
 from modalities.pointcloud.formats.limits import MAX_TEXT_BYTES, check_rows
 from modalities.pointcloud.formats.ply_header import check_ply
 from modalities.pointcloud.sample import Geometry
+
+quiet_meshes = quiet_library("trimesh")
+"""Inside `with quiet_meshes:` trimesh logs nothing about a damaged file, and no warning is shown."""
 
 ZERO_CORNER = re.compile(rb"^[ \t]*f[ \t](?:.*[ \t])?0(?=[/ \t\r]|$)", re.MULTILINE)
 """A face of an OBJ file with the vertex 0, which does not exist."""
@@ -80,7 +84,8 @@ def _load(data: bytes, kind: str, name: str) -> Any:
     if kind == "ply":
         options["fix_texture"] = False  # which would reorder the vertices
     try:
-        return trimesh.load(io.BytesIO(data), file_type=kind, **options)
+        with quiet_meshes:
+            return trimesh.load(io.BytesIO(data), file_type=kind, **options)
     except Exception as error:  # damaged files raise whatever the parser happens to
         raise BadSample(name, f"a readable {kind.upper()} file", f"a damaged one ({type(error).__name__})") from error
 

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from mmalign.data.files.open import open_store
 from mmalign.data.sources.base import Record, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
-from mmalign.errors import UserError
+from mmalign.errors import BadSample, UserError
+from modalities.common.reading.local_file import demand_file
 from modalities.common.sources.published_dataset import tower_values
 from modalities.pointcloud.sources.hdf5_rows import MARK, cloud_of_row
 
@@ -37,8 +38,9 @@ def names_in(path: Path) -> tuple[str, ...]:
         UserError: it is not there or not UTF-8.
     """
     try:
+        demand_file(path, "a list of names")
         return tuple(line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
+    except (BadSample, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected a list of names, one a line, got {type(error).__name__}") from error
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import missing_extra
+from modalities.common.reading.local_file import demand_file
 from modalities.pointcloud.formats.arrays import own_dataset, read_dataset
 
 MARK = "#"
@@ -24,11 +25,13 @@ def labels_of(path: Path, names: tuple[str, ...]) -> list[str]:
     except ModuleNotFoundError as error:
         raise missing_extra("h5py", "pointcloud") from error
     try:
+        demand_file(path, "an HDF5 file with data and label")
         with h5py.File(path, "r") as file:
             labels = read_dataset(file, "label", path.name).reshape(-1)
             rows = len(own_dataset(file, "data", path.name))
-    except (BadSample, OSError, KeyError) as error:
-        raise UserError(f"{path}: expected an HDF5 file with data and label, got another: {error}") from error
+    except Exception as error:  # damaged files raise whatever the library happens to
+        came = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: expected an HDF5 file with data and label, got another: {came}") from error
     if len(labels) != rows:
         raise UserError(f"{path}: expected one label for each of {rows} clouds, got {len(labels)}")
     if labels.dtype.kind not in "iu" or (rows and not 0 <= labels.min() <= labels.max() < len(names)):
@@ -52,13 +55,16 @@ def cloud_of_row(folder: Path, name: str, known: set[str]) -> bytes:
     file_name, _, row = name.partition(MARK)
     if file_name not in known or not row.isdecimal():
         raise BadSample(name, "FILE.h5#ROW of this source", "another name")
+    demand_file(folder / file_name, "an HDF5 file", name=name)
     try:
         with h5py.File(folder / file_name, "r") as file:
             rows = len(own_dataset(file, "data", name))
             if int(row) >= rows:
                 raise BadSample(name, f"a row below {rows}", row)
             values = read_dataset(file, "data", name, int(row))
-    except (OSError, KeyError) as error:
+    except BadSample:
+        raise
+    except Exception as error:  # damaged files raise whatever the library happens to
         raise BadSample(name, "a readable HDF5 file", f"a damaged one ({type(error).__name__})") from error
     stream = io.BytesIO()
     np.save(stream, values)

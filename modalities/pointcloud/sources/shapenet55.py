@@ -1,11 +1,11 @@
 """The source `shapenet55`: ShapeNet-55 as ULIP hands it on, 52,470 shapes with class names and renders."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import UserError
+from modalities.common.reading.json_file import read_json
 from modalities.common.sources.published_dataset import check_options
 from modalities.pointcloud.sources.classes import COLUMNS, ClassifiedShapes, names_in, sentence_of, shapes_folder
 
@@ -60,10 +60,12 @@ class ShapeNet55Source(ClassifiedShapes):
 def _taxonomy(path: Path) -> dict[str, tuple[str, ...]]:
     """Synset -> its names."""
     try:
-        rows = json.loads(path.read_text("utf-8"))
+        rows = read_json(path)
         named = {
             str(row["synsetId"]): tuple(name.strip() for name in row["name"].split(",") if name.strip()) for row in rows
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except UserError:
+        raise
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: expected a JSON list of synsetId and name, got {type(error).__name__}") from error
     return {synset: names for synset, names in named.items() if names}

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
-from modalities.common.reading.local_file import demand_file
+from modalities.common.reading.local_file import demand_file, is_file
 from modalities.common.reading.npy import archive_arrays
 from modalities.common.reading.picture_log import quiet_pictures
 from modalities.common.reading.png import check_png
@@ -41,9 +41,9 @@ def mask_files(path: Path) -> list[Path]:
     """
     folder = path.with_name(f"{path.stem}_masks")
     beside = [path.with_name(f"{path.stem}_{kind}.npz") for kind in ("mask", "graph")]
-    files = [file for file in beside if file.is_file()]
+    files = [file for file in beside if is_file(file)]
     films = [path.with_name(f"{path.stem}_mask{suffix}") for suffix in label_video.SUFFIXES]
-    files = files or [film for film in films if film.is_file()][:1]
+    files = files or [film for film in films if is_file(film)][:1]
     return files or (pictures_in(folder) if folder.is_dir() else [])
 
 

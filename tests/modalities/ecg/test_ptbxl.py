@@ -21,10 +21,10 @@ ABQRS,abnormal QRS,,1.0,,
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "records100").mkdir()
-    write_wfdb(tmp_path / "records100", recording(), name="r1")
+def release(folder: Path) -> Path:
+    """Four rows in the layout of the release; the first one has its recording."""
+    (folder / "records100").mkdir()
+    write_wfdb(folder / "records100", recording(), name="r1")
     rows = [
         HEAD,
         "1,77.0,sinusrhythmus,\"{'NORM': 100.0, 'SR': 0.0}\",3,records100/r1,records500/h1",
@@ -32,9 +32,14 @@ def folder(tmp_path: Path) -> Path:
         "3,77.0,x,not a dict,10,records100/r3,",
         "4,79.0,y,{},,records100/r4,",
     ]
-    (tmp_path / "ptbxl_database.csv").write_text("\n".join(rows) + "\n")
-    (tmp_path / "scp_statements.csv").write_text(STATEMENTS)
-    return tmp_path
+    (folder / "ptbxl_database.csv").write_text("\n".join(rows) + "\n")
+    (folder / "scp_statements.csv").write_text(STATEMENTS)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return release(tmp_path)
 
 
 def config(folder: Path, **values: object) -> SourceConfig:

@@ -24,16 +24,21 @@ ROWS = [
 ]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "FileList.csv").write_text("\n".join([HEAD, *ROWS]) + "\n")
-    (tmp_path / "Videos").mkdir()
+def release(folder: Path) -> Path:
+    """Three clips in the layout of the release."""
+    (folder / "FileList.csv").write_text("\n".join([HEAD, *ROWS]) + "\n")
+    (folder / "Videos").mkdir()
     rng = np.random.default_rng(0)
     for row in ROWS:
         name = row.split(",")[0].removesuffix(".avi")
         frames = np.repeat(rng.integers(0, 256, (8, 32, 32, 1), dtype=np.uint8), 3, axis=3)
-        (tmp_path / "Videos" / f"{name}.avi").write_bytes(write_video(frames))
-    return tmp_path
+        (folder / "Videos" / f"{name}.avi").write_bytes(write_video(frames))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return release(tmp_path)
 
 
 def source(folder: Path, **values: Any) -> EchonetSource:

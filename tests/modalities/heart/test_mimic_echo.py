@@ -46,30 +46,35 @@ MEASURED = [
 NAMES = {"ecg": "ecg", "echo": "echo", "text": "text", "echo_text": "echo_text"}
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def release(folder: Path) -> Path:
+    """Both releases, in the folders ecg and echo."""
     lines, machine = ["subject_id,study_id,file_name,ecg_time,path"], [f"subject_id,study_id,{REPORT}"]
     for subject, study, time in ECGS:
-        place = tmp_path / "ecg" / "files" / study
+        place = folder / "ecg" / "files" / study
         place.mkdir(parents=True)
         write_wfdb(place, recording(), name=study)
         lines.append(f"{subject},{study},{study},{time},files/{study}/{study}")
         machine.append(f"{subject},{study},Sinus rhythm{',' * 17}")
-    (tmp_path / "ecg" / "record_list.csv").write_text("\n".join(lines) + "\n")
-    (tmp_path / "ecg" / "machine_measurements.csv").write_text("\n".join(machine) + "\n")
+    (folder / "ecg" / "record_list.csv").write_text("\n".join(lines) + "\n")
+    (folder / "ecg" / "machine_measurements.csv").write_text("\n".join(machine) + "\n")
     rng = np.random.default_rng(0)
     table = ["subject_id,study_id,acquisition_datetime,dicom_filepath"]
     for subject, study, time, name, frames in CLIPS:
-        path = tmp_path / "echo" / name
+        path = folder / "echo" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_dicom(path, rng.integers(0, 256, (frames, 16, 24)), shape=(frames, 16, 24))
         table.append(f"{subject},{study},{time},{name}")
-    (tmp_path / "echo" / "echo-record-list.csv").write_text("\n".join(table) + "\n")
+    (folder / "echo" / "echo-record-list.csv").write_text("\n".join(table) + "\n")
     head = "subject_id,measurement_id,measurement_datetime,test_type,measurement,measurement_description,result,unit"
     rows = [f"{who},{key},{time},{kind},{name},x,{result},%" for who, key, time, kind, name, result in MEASURED]
-    with gzip.open(tmp_path / "echo" / "structured-measurement.csv.gz", "wt") as packed:
+    with gzip.open(folder / "echo" / "structured-measurement.csv.gz", "wt") as packed:
         packed.write("\n".join([head, *rows]) + "\n")
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return release(tmp_path)
 
 
 def source(folder: Path, columns: dict[str, str] | None = None, **options: Any) -> MimicEcgEchoSource:

@@ -33,13 +33,18 @@ def scan(folder: Path, **options: object) -> ScanObjectNNSource:
     return ScanObjectNNSource(SourceConfig(source="scanobjectnn", manifest=str(folder), options=options))
 
 
+def pointnet_release(folder: Path) -> Path:
+    """ModelNet40 as PointNet hands it on."""
+    (folder / "shape_names.txt").write_text("airplane\nflower_pot\n")
+    write_h5(folder / "ply_data_train0.h5", [0, 1, 1])
+    write_h5(folder / "ply_data_train1.h5", [1], seed=1)
+    write_h5(folder / "ply_data_test0.h5", [0], seed=2)
+    return folder
+
+
 @pytest.fixture
 def pointnet(tmp_path: Path) -> Path:
-    (tmp_path / "shape_names.txt").write_text("airplane\nflower_pot\n")
-    write_h5(tmp_path / "ply_data_train0.h5", [0, 1, 1])
-    write_h5(tmp_path / "ply_data_train1.h5", [1], seed=1)
-    write_h5(tmp_path / "ply_data_test0.h5", [0], seed=2)
-    return tmp_path
+    return pointnet_release(tmp_path)
 
 
 def test_modelnet_meshes(tmp_path: Path) -> None:
