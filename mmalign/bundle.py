@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from mmalign.bundle_files import demand_whole, read_json, write_json
 from mmalign.card import GENERATED, model_card
 from mmalign.data.files.store import file_sha256
 from mmalign.errors import UserError
@@ -33,8 +34,6 @@ from mmalign.parameter_bound import bounded_parameters
 from mmalign.safe_writing import replaced
 from mmalign.towers import restore_tower
 from mmalign.version import BUNDLE_FORMAT, __version__
-
-MAX_JSON_BYTES = 256 * 2**20  # a tokenizer is a few MB
 
 
 def save(model: Aligner, path: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
@@ -59,7 +58,7 @@ def save(model: Aligner, path: str | Path, *, provenance: Mapping[str, Any] | No
         save_file(weights, partial["model.safetensors"], metadata={"format": "pt"})
         partial["model.safetensors"].chmod(0o666 & ~_umask())  # safetensors writes for the owner alone
         for name, transform in model.transforms.items():
-            _write_json(partial[f"transforms/{name}.json"], transform.config())
+            write_json(partial[f"transforms/{name}.json"], transform.config())
         hashes = {name: file_sha256(partial[name]) for name in files}
     config = {
         "format": BUNDLE_FORMAT,
@@ -72,7 +71,7 @@ def save(model: Aligner, path: str | Path, *, provenance: Mapping[str, Any] | No
         "provenance": dict(provenance or {}),
     }
     with replaced(folder / "config.json") as file:
-        _write_json(file, config)
+        write_json(file, config)
     update_card(folder, overwrite=True)
     return folder
 
@@ -88,8 +87,8 @@ def update_card(path: str | Path, *, overwrite: bool = False) -> None:
     card = folder / "README.md"
     if not overwrite and (not card.is_file() or GENERATED not in card.read_text(encoding="utf-8", errors="replace")):
         return
-    config = _read_json(folder / "config.json")
-    transforms = {name: _read_json(folder / "transforms" / f"{name}.json") for name in config["model"]["towers"]}
+    config = read_json(folder / "config.json")
+    transforms = {name: read_json(folder / "transforms" / f"{name}.json") for name in config["model"]["towers"]}
     try:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -129,16 +128,16 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
         torch.Size([1, 2])
     """
     folder = find(path)
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if config.get("format") != BUNDLE_FORMAT:
         raise UserError(
             f"{folder}: expected bundle format {BUNDLE_FORMAT}, got {config.get('format')!r}; it was written by "
             f"mmalign {config.get('mmalign', 'of unknown version')}, this is {__version__}; train the model again"
         )
     where = folder / "config.json"
-    _demand_whole(folder, config.get("files"))
+    demand_whole(folder, config.get("files"))
     towers = _towers(config.get("model"), where)
-    restored = {name: _read_json(folder / "transforms" / f"{name}.json") for name in towers}
+    restored = {name: read_json(folder / "transforms" / f"{name}.json") for name in towers}
     file = folder / "model.safetensors"
     with bounded_parameters(file.stat().st_size, where):
         model = rebuild(config["model"], restored, where)
@@ -250,19 +249,19 @@ def find(path: str | Path) -> Path:
 
 def provenance(path: str | Path) -> dict[str, Any]:
     """Provenance of the bundle; empty if it has none."""
-    stored = _read_json(find(path) / "config.json").get("provenance")
+    stored = read_json(find(path) / "config.json").get("provenance")
     return stored if isinstance(stored, dict) else {}
 
 
 def version_of(path: str | Path) -> str:
     """The version of mmalign that wrote the bundle."""
-    return str(_read_json(find(path) / "config.json").get("mmalign", "of unknown version"))
+    return str(read_json(find(path) / "config.json").get("mmalign", "of unknown version"))
 
 
 def fingerprint(path: str | Path) -> str:
     """Hash of weights, configuration and transforms; independent of the folder."""
     folder, digest = find(path), hashlib.sha256()
-    described = _read_json(folder / "config.json")["model"]
+    described = read_json(folder / "config.json")["model"]
     digest.update(json.dumps(described, sort_keys=True).encode())
     for file in [folder / "model.safetensors", *sorted((folder / "transforms").glob("*.json"))]:
         with file.open("rb") as stream:
@@ -270,42 +269,7 @@ def fingerprint(path: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _demand_whole(folder: Path, hashes: Any) -> None:
-    """Refuse a bundle whose files are not those that were saved together; older bundles have no hashes."""
-    for name, expected in hashes.items() if isinstance(hashes, dict) else ():
-        file = folder / str(name)
-        if Path(name).is_absolute() or ".." in Path(name).parts or not file.is_file():
-            raise UserError(f"{file}: expected a file of this bundle, got no such file; copy the whole bundle again")
-        if file_sha256(file) != expected:
-            raise UserError(
-                f"{file} does not fit its configuration: it is damaged, or not the file that was saved with it (a save "
-                "may have been interrupted); save or copy the bundle again"
-            )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        if path.exists() and not path.is_file():  # a pipe would not end
-            raise UserError(f"{path}: expected a file of this bundle, got a folder, a device or a pipe")
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise UserError(
-                f"{path}: expected at most {MAX_JSON_BYTES >> 20} MB of JSON, got {path.stat().st_size} bytes"
-            )
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: expected a file of this bundle, got {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: expected JSON, got {error}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object, got {type(value).__name__}")
-    return value

@@ -39,7 +39,7 @@ LAYERS = [
     {"heads"},
     {"objectives"},
     {"lora", "towers", "model"},
-    {"bundle", "card", "headline", "selection", "run_folder"},
+    {"bundle", "bundle_files", "parameter_bound", "card", "headline", "selection", "run_folder"},
     {"embedding"},
     {"evaluation", "pictures"},
     {"searching", "explanation", "classification"},

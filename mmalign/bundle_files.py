@@ -1,0 +1,52 @@
+"""The files of a bundle: JSON with a bound on its size, and hashes that say which files belong together."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mmalign.data.files.store import file_sha256
+from mmalign.errors import UserError
+
+MAX_JSON_BYTES = 256 * 2**20
+"""Largest JSON file; a tokenizer has a few MB."""
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON in UTF-8."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a bundle.
+
+    Raises:
+        UserError: it is no regular file, is larger than `MAX_JSON_BYTES`, or holds something else.
+    """
+    try:
+        if path.exists() and not path.is_file():  # a pipe would not end
+            raise UserError(f"{path}: expected a file of this bundle, got a folder, a device or a pipe")
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise UserError(
+                f"{path}: expected at most {MAX_JSON_BYTES >> 20} MB of JSON, got {path.stat().st_size} bytes"
+            )
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: expected a file of this bundle, got {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: expected JSON, got {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def demand_whole(folder: Path, hashes: Any) -> None:
+    """Refuse a bundle whose files are not those that were saved together; older bundles have no hashes."""
+    for name, expected in hashes.items() if isinstance(hashes, dict) else ():
+        file = folder / str(name)
+        if Path(name).is_absolute() or ".." in Path(name).parts or not file.is_file():
+            raise UserError(f"{file}: expected a file of this bundle, got no such file; copy the whole bundle again")
+        if file_sha256(file) != expected:
+            raise UserError(
+                f"{file} does not fit its configuration: it is damaged, or not the file that was saved with it (a save "
+                "may have been interrupted); save or copy the bundle again"
+            )
