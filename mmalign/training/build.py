@@ -107,6 +107,8 @@ def build_model(config: ModelConfig, data: Dataset) -> Aligner:
     model.freeze(epoch=0)
     for name in chunks_of(model):
         _check_chunk(model, name)
+    if config.cca_init is not None and config.whitening_init is not None:
+        raise UserError("model.cca_init and model.whitening_init both set the towers' heads; keep one of them")
     if config.cca_init is not None:
         cca_initialise(model, data, config.cca_init)
     if config.whitening_init is not None:

@@ -104,6 +104,7 @@ def test_a_tower_without_pairs_is_whitened_by_a_recipe(tmp_path: Path) -> None:
         ("{ridge: 0.1}", "linear", "set towers.left.head: affine"),
         ("{towers: [lef]}", "affine", "no tower 'lef'; did you mean 'left'"),
         ("{dims: 5}", "affine", "from 1 to 4 for towers.left, got 5"),
+        ("{dims: 3}\n  cca_init: {}", "affine", "keep one of them"),
     ],
 )
 def test_what_cannot_be_whitened_is_named(tmp_path: Path, init: str, head: str, message: str) -> None:
