@@ -91,7 +91,6 @@ class DifferencesObjective(Objective):
         following = order.roll(-1)
         first = order[torch.searchsorted(numbered, numbered)]  # of the same group
         same = numbered.roll(-1) == numbered
-        same[-1:] = False
         return torch.empty_like(order).scatter_(0, order, torch.where(same, following, first))
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
