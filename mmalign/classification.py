@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmalign.data.truncation import TruncationCounter
 from mmalign.errors import BadSample, UserError
 from mmalign.evaluation.prompts.class_prompts import Prompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
@@ -138,19 +139,23 @@ def classify(
     if not len(listed):
         raise UserError("classify needs at least one sample, got none")
     problems: dict[int, str] = {}
+    cut = TruncationCounter(tower, loaded.transforms[tower])
 
     def batches() -> Iterator[tuple[Inputs, Tensor]]:
         for start in range(0, len(listed), batch_size):
             items = dict[int, Any]()
             for index in range(start, min(start + batch_size, len(listed))):
                 try:
-                    items[index] = loaded.transforms[tower].item(loaded.modalities[tower].read(listed[index]))
+                    sample = loaded.modalities[tower].read(listed[index])
+                    cut.add(sample)
+                    items[index] = loaded.transforms[tower].item(sample)
                 except BadSample as error:
                     problems[index] = f"expected {error.expected}, got {error.came}"
             if items:
                 yield loaded.transforms[tower].collate([*items.values()]), torch.tensor([*items])
 
     embedded = loaded.embed_batches(tower, batches())
+    cut.warn()
     probabilities = torch.full((len(listed), len(names)), torch.nan, dtype=torch.float64)
     if embedded is not None:
         scores = sentences.class_scores(embedded[0], texts).double()

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmalign import distributed, registry
 from mmalign.capabilities import Masking
+from mmalign.data.truncation import TruncationCounter
 from mmalign.errors import BadSample, UserError
 from mmalign.heads import Codebook, CodebookConfig, GaussianConfig, HeadSet
 from mmalign.heads.gaussian import Pool
@@ -196,14 +197,16 @@ class Aligner(nn.Module):
         if name not in self.encoders:
             raise UserError(f"no tower called {name!r}{registry.nearest(name, self.encoders)}")
         items = as_items(items)
+        cut = TruncationCounter(name, self.transforms[name])
 
         def batches() -> Iterator[tuple[Inputs, Tensor]]:
             for start in range(0, len(items), batch_size):
                 indices = range(start, min(start + batch_size, len(items)))
-                chunk = [self._item(name, index, items[index]) for index in indices]
+                chunk = [self._item(cut, index, items[index]) for index in indices]
                 yield self.transforms[name].collate(chunk), torch.tensor(indices)
 
         embedded = self.embed_batches(name, Counted(batches(), -(-len(items) // batch_size)))
+        cut.warn()
         return self._empty(name).to("cpu", torch.float32) if embedded is None else embedded[0]
 
     def embed_batches(
@@ -293,8 +296,11 @@ class Aligner(nn.Module):
             "gaussian": asdict(self.gaussian_config),
         }
 
-    def _item(self, name: str, index: int, item: Any) -> Any:
+    def _item(self, cut: TruncationCounter, index: int, item: Any) -> Any:
+        name = cut.tower
         try:
-            return self.transforms[name].item(self.modalities[name].read(item))
+            sample = self.modalities[name].read(item)
+            cut.add(sample)
+            return self.transforms[name].item(sample)
         except BadSample as error:
             raise BadSample(f"{name} item {index} ({error.source})", error.expected, error.came) from error

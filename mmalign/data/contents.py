@@ -63,17 +63,20 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def warn_changed(data: Dataset, trained: Mapping[str, Any]) -> None:
+def warn_changed(data: Dataset, trained: Mapping[str, Any], split: str = "") -> None:
     """Log a warning where data have the name of the training data and differ from them; once for each difference.
 
     Args:
         data: The data.
         trained: The provenance of a bundle; one without `contents` is an older one, and is not compared.
+        split: The split that is read; "all" = the division into splits is not compared.
     """
     before = trained.get("contents")
     if not isinstance(before, Mapping) or distributed.rank() != 0:
         return
     now = contents(data)
+    if split == "all":
+        now["splits"] = before.get("splits")
     if before.get("name") != now["name"] or not (found := differences(before, now)):
         return
     line = f"the data differ from those that the model was trained on: {', '.join(found)}"

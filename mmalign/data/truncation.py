@@ -11,6 +11,7 @@ from mmalign.data.split import Split
 from mmalign.modality import Transform
 
 _LOG = logging.getLogger("mmalign")
+_WARNED: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -33,33 +34,72 @@ class Truncated:
         return f"{self.tower}: {self.samples} of {self.total} samples are longer than {self.limit} and are truncated"
 
 
+class TruncationCounter:
+    """Counts the samples that a transform truncates, one by one; an equal text is tokenised once.
+
+    Args:
+        tower: The tower.
+        transform: Its fitted transform.
+    """
+
+    def __init__(self, tower: str, transform: Transform) -> None:
+        self.tower, self._count, self._total = tower, 0, 0
+        self._transform = transform if isinstance(transform, Truncating) else None
+        self._known: dict[str, bool] = {}
+
+    def add(self, sample: Any) -> None:
+        """Count one sample, as `Modality.read` returns it."""
+        if self._transform is None:
+            return
+        self._total += 1
+        if not isinstance(sample, str):
+            self._count += self._transform.truncates(sample)
+            return
+        if sample not in self._known:
+            self._known[sample] = self._transform.truncates(sample)
+        self._count += self._known[sample]
+
+    @property
+    def found(self) -> Truncated | None:
+        """The truncated samples; None if there are none."""
+        if self._transform is None or not self._count:
+            return None
+        return Truncated(self.tower, self._count, self._total, self._transform.truncation)
+
+    def warn(self) -> None:
+        """Log a warning if some samples were truncated; the same line once."""
+        line = str(self.found or "")
+        if line and line not in _WARNED:
+            _WARNED.add(line)
+            _LOG.warning("%s", line)
+
+
 def truncated(tower: str, transform: Transform, samples: Iterable[Any]) -> Truncated | None:
     """Count the samples that a transform truncates; None if there are none, or if it truncates nothing."""
     if not isinstance(transform, Truncating):
         return None
-    count = total = 0
-    for total, sample in enumerate(samples, start=1):  # noqa: B007 - the count after the loop
-        count += transform.truncates(sample)
-    return Truncated(tower, count, total, transform.truncation) if count else None
+    counter = TruncationCounter(tower, transform)
+    for sample in samples:
+        counter.add(sample)
+    return counter.found
 
 
 def warn_truncated(splits: Iterable[Split], transforms: Mapping[str, Transform]) -> dict[str, dict[str, Any]]:
-    """Count the truncated samples of every tower that some splits have, and log a warning for each tower with any.
+    """Count the truncated samples of every tower that some splits have; the first process logs a warning for each.
 
     Args:
         splits: Their samples are read.
         transforms: Tower -> its fitted transform.
 
     Returns:
-        Tower -> the fields of `Truncated`, for provenance; {} in all processes but the first.
+        Tower -> the fields of `Truncated`, for provenance.
     """
     counts: dict[str, dict[str, Any]] = {}
-    if distributed.rank() != 0:
-        return counts
     parts = list(splits)
     for tower, transform in transforms.items():
         samples = (sample for split in parts if tower in split.towers for sample in split.samples(tower))
         if (found := truncated(tower, transform, samples)) is not None:
-            _LOG.warning("%s", found)
+            if distributed.rank() == 0:
+                _LOG.warning("%s", found)
             counts[tower] = {key: value for key, value in asdict(found).items() if key != "tower"}
     return counts

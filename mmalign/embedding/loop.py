@@ -75,7 +75,7 @@ def opened(
         transforms = {} if keep_samples else {tower: model.transforms[tower] for tower in towers}
         read = Dataset.open(config, modalities, splits=[split], others=others, transforms=transforms)
     read.store.keep_samples = keep_samples
-    warn_changed(read, getattr(model, "provenance", None) or {})
+    warn_changed(read, getattr(model, "provenance", None) or {}, split)
     return read
 
 

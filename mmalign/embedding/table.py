@@ -15,6 +15,7 @@ from mmalign import bundle
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import Record, Rejected
+from mmalign.data.truncation import warn_truncated
 from mmalign.embedding.loop import EmbeddedSplit, embed_split, opened
 from mmalign.embedding.truncated import truncated_vectors
 from mmalign.errors import UserError
@@ -197,6 +198,7 @@ def embed(
     loaded = model_of(model, device)
     require_tower(loaded, tower)
     read = opened(loaded, data, (tower,), split)
+    warn_truncated([read.split(split)], {tower: loaded.transforms[tower]})
     with truncated_vectors(loaded, dims, (tower,)):
         embedded = embed_split(loaded, read, tower, split, batch_size=batch_size)
     origin = bundle.fingerprint(loaded.path) if loaded.path else ""

@@ -1,7 +1,6 @@
 """`mmalign train`: a recipe with overrides, run by Lightning, written as a run folder with a bundle."""
 
 import logging
-import os
 import shlex
 import signal
 import threading
@@ -24,6 +23,7 @@ from mmalign.safe_writing import locked, replaced
 from mmalign.training.best import restore_best
 from mmalign.training.build import build_model, chunks_of, early_transforms
 from mmalign.training.checkpoint_files import PREVIOUS
+from mmalign.training.command_line import without_folders
 from mmalign.training.data_module import TrainingData
 from mmalign.training.interrupt import StopOnInterrupt, stopped_at_once
 from mmalign.training.module import AlignmentModule
@@ -57,7 +57,8 @@ def _train(cli: TrainCLI, arguments: list[str]) -> Path:
     transforms = early_transforms(config)
     data = Dataset.open(data_config, config.modalities, out=out, transforms=transforms, training=True)
     model = build_model(config, data)
-    truncated = warn_truncated([data.split("train"), data.split("validation")], model.transforms)
+    read = [data.split("train"), data.split("validation")]
+    truncated = warn_truncated(read, model.transforms) if trainer.is_global_zero else {}
     loaders = TrainingData(data, model.transforms, chunks_of(model))
     module = AlignmentModule(model, config.optimizer, config.mixup)
     if trainer.is_global_zero:
@@ -82,8 +83,8 @@ def _train(cli: TrainCLI, arguments: list[str]) -> Path:
     _fit(cli, module, loaders)
     if trainer.is_global_zero:
         provenance = {
-            "recipe": recipe,
-            "command": shlex.join(["mmalign", "train", recipe, *_without_paths(arguments)]),
+            "recipe": without_folders([recipe])[0],
+            "command": shlex.join(["mmalign", "train", *without_folders([recipe, *arguments])]),
             "seed": cli.config.seed_everything,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
@@ -126,15 +127,6 @@ def _fit(cli: TrainCLI, module: AlignmentModule, loaders: TrainingData) -> None:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)  # `StopOnInterrupt` took it, and Lightning may leave it ignored
-
-
-def _without_paths(arguments: list[str]) -> list[str]:
-    # Bundles are shared: absolute folders are removed, file names are kept.
-    cleaned = []
-    for argument in arguments:
-        key, equals, value = argument.rpartition("=")
-        cleaned.append(f"{key}{equals}{Path(value).name if os.path.isabs(value) else value}")
-    return cleaned
 
 
 def _say(trainer: pl.Trainer, line: str) -> None:

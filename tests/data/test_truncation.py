@@ -1,15 +1,20 @@
-"""Truncated texts are counted by check, train and evaluate, and recorded."""
+"""Truncated texts are counted by every command, and recorded."""
 
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import mmalign
 from mmalign.cli import main
+from mmalign.data import truncation
 from mmalign.data.config import DataConfig
+from modalities.text.tokenizers.bpe import train_bpe
+from tests.training.small_run import SMALL
 
 LONG = "a very long report about many things seen " * 20
 
@@ -51,6 +56,49 @@ def test_check_train_and_evaluate_count_them(
         result = mmalign.evaluate(out, config, bootstrap=0, split="all")
     assert "text: 10 of 40 samples" in caplog.text
     assert result.provenance["truncated"]["text"] == provenance["truncated"]["text"]
+
+
+def test_embed_encode_prompts_and_classify_warn_once(
+    table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(truncation, "_WARNED", set())
+    settings = {"data.manifest": table, "data.files": tmp_path, "data.source": "manifest", "data.batch_size": 8}
+    settings |= {"data.columns.image": "image", "data.columns.text": "text", "data.validation": 0.25}
+    model = mmalign.train("image-text/demo", {**SMALL, **settings, "trainer.max_epochs": 1}, out=tmp_path / "run").model
+    config = DataConfig("manifest", str(table), str(tmp_path), columns={"image": "image", "text": "text"})
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "mmalign"):
+        mmalign.embed(model, config, "text")
+        for _ in range(2):
+            model.encode("text", ["short", LONG, LONG])
+        mmalign.classify(model, [tmp_path / "0.png"], ["a", "b", "c", LONG])
+        model.encode("text", ["short"])
+        model.encode("image", [tmp_path / "0.png"])
+    lines = [record.getMessage().partition(" samples are longer")[0] for record in caplog.records]
+    assert lines == ["text: 10 of 40", "text: 2 of 3", "text: 1 of 4"]
+
+
+def test_an_equal_text_is_tokenised_once() -> None:
+    class Counting:
+        truncation, calls = "3 letters", 0
+
+        def truncates(self, sample: str) -> bool:
+            self.calls += 1
+            return len(sample) > 3
+
+    transform: Any = Counting()
+    found = truncation.truncated("text", transform, ["abcd", "a", "abcd", "a", "abcd"])
+    assert (found.samples, found.total, transform.calls) == (3, 5, 2)
+
+
+@pytest.mark.parametrize("iupac", [False, True])
+def test_short_texts_are_judged_without_the_tokenizer(iupac: bool) -> None:
+    bpe = train_bpe(["zzzz"], vocab_size=258, max_length=12, iupac=iupac)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        text = "".join(rng.choice(list("aZ 7,-(]~\n\t"), size=rng.integers(0, 24)))
+        assert bpe.truncates(text) == (len(bpe.tokenizer.encode(text, add_special_tokens=False).ids) > 11)
+    assert bpe.truncates("\ufdfa")  # one letter that is normalised to 18
 
 
 def test_short_texts_give_no_warning(caplog: pytest.LogCaptureFixture) -> None:

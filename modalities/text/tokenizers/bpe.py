@@ -79,6 +79,8 @@ class BpeTokenizer:
 
     def truncates(self, text: str) -> bool:
         """Whether the text has more pieces than fit beside the class token."""
+        if text.isascii() and len(text) < self.max_length - 2:  # a piece is at least one byte
+            return False
         return len(self.tokenizer.encode(text, add_special_tokens=False).ids) > self.max_length - 1
 
     def pieces(self, text: str) -> Pieces:
@@ -176,6 +178,8 @@ class ClipTokenizer:
 
     def truncates(self, text: str) -> bool:
         """Whether the text has more pieces than fit between start and end."""
+        if text.isascii() and len(text) < self.max_length - 3:  # a piece is at least one byte
+            return False
         return len(self.tokenizer.encode(text)) > self.max_length - 2
 
     def pieces(self, text: str) -> Pieces:
