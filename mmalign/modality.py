@@ -121,6 +121,7 @@ class Modality(ABC):
         file_suffixes: Where strings are samples: endings of strings that name a file nevertheless, such as `.sdf`.
         separable: Whether `--data.separator` divides a string into several; False where samples may contain it.
         bare_suffixes: Endings that the name of a file may lack, such as `.hea` of a WFDB record.
+        max_file_bytes: Size of the largest file that `read` accepts: larger members of archives are never unpacked.
     """
 
     name: ClassVar[str]
@@ -129,6 +130,7 @@ class Modality(ABC):
     file_suffixes: ClassVar[tuple[str, ...]] = ()
     separable: ClassVar[bool] = True
     bare_suffixes: ClassVar[tuple[str, ...]] = ()
+    max_file_bytes: ClassVar[int] = 1 << 30
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]]
 
     @abstractmethod

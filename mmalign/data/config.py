@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmalign import registry
+from mmalign.data.files.store import MAX_BYTES
 from mmalign.data.sources.base import RESERVED, SourceConfig
 from mmalign.errors import UserError
 
@@ -139,7 +140,12 @@ class DataConfig:
             {tower: modality.file_suffixes for tower, modality in modalities.items()},
             {tower: modality.separable for tower, modality in modalities.items()},
             tuple(dict.fromkeys(suffix for one in modalities.values() for suffix in one.bare_suffixes)),
+            max((one.max_file_bytes for one in modalities.values() if _reads_files(one)), default=MAX_BYTES),
         )
+
+
+def _reads_files(modality: "Modality") -> bool:
+    return bool(modality.file_suffixes) or not modality.value_is_sample
 
 
 def _demand(holds: bool, name: str, expected: str, came: object) -> None:

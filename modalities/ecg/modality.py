@@ -12,7 +12,7 @@ from modalities.ecg.encoders.patch_transformer import Patches
 from modalities.ecg.encoders.resnet import ResNet
 from modalities.ecg.explain import ecg_units
 from modalities.ecg.perturb import PERTURBATIONS, perturb_ecg
-from modalities.ecg.read import read_ecg
+from modalities.ecg.read import MAX_BYTES, read_ecg
 from modalities.ecg.sample import Ecg
 from modalities.ecg.synthetic import synthetic_ecg
 from modalities.ecg.transform import EcgSettings, EcgTransform
@@ -29,6 +29,7 @@ class EcgModality(Modality):
     """
 
     name = "ecg"
+    max_file_bytes = MAX_BYTES
     bare_suffixes = (".hea",)
     description = "ECGs of 1 to 12 leads: WFDB, DICOM, EDF, CSV, NPY, NPZ, Parquet; a sample is millivolts per lead"
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {

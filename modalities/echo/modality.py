@@ -13,7 +13,7 @@ from modalities.common.reading.local_file import is_file
 from modalities.echo.encoders.feature_linear import DEFAULTS, EchoFeatureLinear, MeasuredTransform
 from modalities.echo.encoders.frame_cnn import Frames
 from modalities.echo.encoders.r2plus1d import R2Plus1d
-from modalities.echo.read import read_echo
+from modalities.echo.read import MAX_BYTES, read_echo
 from modalities.echo.sample import Echo
 from modalities.echo.synthetic import synthetic_echo
 from modalities.echo.transform import EchoSettings, EchoTransform
@@ -30,6 +30,7 @@ class EchoModality(Modality):
     """
 
     name = "echo"
+    max_file_bytes = MAX_BYTES
     description = "echocardiogram clips: AVI, MP4, DICOM, NPZ, NPY; a sample is grey frames and their rate"
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "frames": Frames,

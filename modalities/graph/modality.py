@@ -10,7 +10,7 @@ from mmalign.modality import Encoder, Modality, Transform
 from modalities.common.sources.toy_classes import colour_and_shape
 from modalities.graph.encoder import GraphNetwork
 from modalities.graph.picture import draw_graph
-from modalities.graph.sample import Graph, read_graph
+from modalities.graph.sample import MAX_BYTES, Graph, read_graph
 from modalities.graph.transform import GraphTransform
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ class GraphModality(Modality):
     """Graphs of any kind."""
 
     name = "graph"
+    max_file_bytes = 2 * MAX_BYTES
     description = "graphs: Data of PyTorch Geometric, .npz files with x, edge_index, edge_attr; fields are numbers"
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {"pyg": GraphNetwork}
     cached_types: ClassVar[Sequence[type]] = (Graph,)

@@ -13,6 +13,7 @@ from mmalign.errors import BadSample
 from mmalign.modality import Encoder, Modality, Transform
 from mmalign.registry import missing_extra
 from modalities.common.sources.toy_classes import colour_and_shape
+from modalities.molecule.chem.mol_text import MAX_BYTES
 from modalities.molecule.chem.neighbours import neighbours
 from modalities.molecule.encoders.fingerprint_linear import FingerprintLinear
 from modalities.molecule.encoders.gine import Gine
@@ -35,6 +36,7 @@ class MoleculeModality(Modality):
     """Molecules."""
 
     name = "molecule"
+    max_file_bytes = MAX_BYTES
     description = "SMILES strings, .mol and .sdf files; a sample is the fields of its atoms and bonds, and its motifs"
     value_is_sample = True
     file_suffixes = (".mol", ".sdf")

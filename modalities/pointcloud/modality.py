@@ -15,6 +15,7 @@ from modalities.pointcloud.encoders.point_transformer import PointTransformer
 from modalities.pointcloud.encoders.pointnet import PointNet
 from modalities.pointcloud.encoders.pointnet2 import PointNet2
 from modalities.pointcloud.explain import GroupedCloud, group_labels
+from modalities.pointcloud.formats.limits import MAX_BYTES
 from modalities.pointcloud.perturb import PERTURBATIONS, perturb_pointcloud
 from modalities.pointcloud.read import read_pointcloud
 from modalities.pointcloud.sample import PointCloud
@@ -29,6 +30,7 @@ class PointCloudModality(Modality):
     """Point clouds, and meshes as points on their surface."""
 
     name = "pointcloud"
+    max_file_bytes = MAX_BYTES
     description = "meshes and point clouds: OFF, OBJ, GLB, PLY, STL, LAS, XYZ, NPY, NPZ, HDF5; an item is 1,024 points"
     encoders: ClassVar[Mapping[str, Callable[..., Encoder]]] = {
         "point_transformer": PointTransformer,

@@ -30,6 +30,7 @@ class SourceConfig:
         file_suffixes: Tower -> endings of strings that name a file although strings are samples.
         separable: Tower -> False where `separator` does not divide its cells, because it may be a part of a sample.
         bare_suffixes: Endings that a file's name may lack, such as `.hea` of WFDB records.
+        max_file_bytes: Size of the largest file that some modality of the towers accepts.
     """
 
     source: str = "manifest"
@@ -42,6 +43,7 @@ class SourceConfig:
     file_suffixes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     separable: dict[str, bool] = field(default_factory=dict)
     bare_suffixes: tuple[str, ...] = ()
+    max_file_bytes: int = 1 << 30
 
     def names_file(self, tower: str, value: str) -> bool:
         """Whether a string of this tower names a file of the source, instead of being a sample.

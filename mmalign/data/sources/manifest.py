@@ -76,14 +76,14 @@ class ManifestSource(Source):
 
 
 def max_file_bytes(config: SourceConfig, *known: str) -> int:
-    """The option `max_file_mb` in bytes; every other option must be among `known`."""
+    """The option `max_file_mb` in bytes, by default what the towers' readers accept; other options must be known."""
     for name in config.options:
         if name not in (*known, "max_file_mb"):
             known_names = (*known, "max_file_mb")
             raise UserError(f"source {config.source!r} has no option {name!r}{nearest(name, known_names)}")
     value = config.options.get("max_file_mb")
     if value is None:
-        return MAX_BYTES
+        return min(MAX_BYTES, config.max_file_bytes)
     if not isinstance(value, int | float) or not value > 0:
         raise UserError(f"--data.options.max_file_mb: expected a positive number, got {value!r}")
     return int(value * 1e6)

@@ -102,4 +102,4 @@ class Kept:
         from rdkit import rdBase
 
         assert self.folder is not None
-        return self.folder / f"inchikeys-{rdBase.rdkitVersion}.tsv"
+        return self.folder / f"inchikeys-2-{rdBase.rdkitVersion}.tsv"

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from mmalign.data.config import DataConfig
+from mmalign.data.dataset import Dataset
 from mmalign.data.files.archives import TarStore, ZipStore
 from mmalign.data.files.folder import FolderStore
 from mmalign.data.files.open import open_store
 from mmalign.data.files.store import FileStore, safe_name
 from mmalign.errors import BadSample, UserError
+from mmalign.model import TowerConfig, modality_of
 
 CONTENT = {f"deep/{number}.bin": bytes([number]) * (1000 + number) for number in range(50)}
 
@@ -378,3 +381,31 @@ def test_other_spellings_do_not_leave_the_folder(name: str, tmp_path: Path) -> N
     (tmp_path / "f" / "s").mkdir(parents=True)
     with pytest.raises(BadSample):
         open_store(tmp_path / "f").fetch(name)
+
+
+def test_members_above_the_limit_of_the_reader_are_never_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.off", bytes((1 << 28) + 1))
+    (tmp_path / "t.csv").write_text("shape,text\na.off,a cube\n")
+
+    def refuse(*_: object) -> bytes:
+        raise AssertionError("unpacked")
+
+    monkeypatch.setattr(ZipStore, "_read", refuse)
+    modalities = {name: modality_of(name, TowerConfig()) for name in ("pointcloud", "text")}
+    config = DataConfig("manifest", str(tmp_path / "t.csv"), str(tmp_path / "z.zip"), max_rejected=1.0,
+                        columns={"pointcloud": "shape", "text": "text"})  # fmt: skip
+    data = Dataset.open(config, modalities)
+    assert [rejected.reason for rejected in data.rejected] == [
+        f"expected a file of at most {1 << 28} bytes, got {(1 << 28) + 1} bytes"
+    ]
+
+
+def test_the_limit_of_files_is_that_of_the_towers_that_read_files() -> None:
+    known = {name: modality_of(name, TowerConfig()) for name in ("text", "ecg", "echo", "image", "molecule")}
+    limits = {name: DataConfig("digits").source_config({}, {name: one}).max_file_bytes for name, one in known.items()}
+    assert limits == {"text": 1 << 30, "ecg": 1 << 28, "echo": 1 << 29, "image": 1 << 30, "molecule": 1 << 26}
+    both = {name: known[name] for name in ("ecg", "echo", "text")}
+    assert DataConfig("digits").source_config({}, both).max_file_bytes == 1 << 29

@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rdkit import rdBase
 
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
 from modalities.molecule import MODALITY
+from modalities.molecule.chem import inchikey
 from modalities.molecule.chem.inchikey import inchikeys
 from modalities.molecule.sources.chebi20 import Chebi20Source
 from modalities.text import MODALITY as TEXT
@@ -234,3 +236,15 @@ def test_the_real_folder_through_the_data_module(real_data: Path) -> None:
     assert counts.keys() == {"train", "validation"}
     assert 0.13 < counts["validation"] / len(data.splits) < 0.17
     assert data.rejected == []
+
+
+def test_keys_of_enhanced_stereo_are_cached_with_their_bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A racemic centre has no stereo in an InChI; files of versions that ignored the bars are not read."""
+    monkeypatch.setattr(inchikey, "_remembered", {})
+    racemic, pure = "C[C@H](N)C(=O)O |&1:1|", "C[C@H](N)C(=O)O"
+    other = inchikeys([pure])[0]
+    (tmp_path / f"inchikeys-{rdBase.rdkitVersion}.tsv").write_text(f"{other}\t{racemic}\n", encoding="utf-8")
+    for _ in range(2):
+        inchikey._remembered.clear()
+        with inchikey.Kept(tmp_path):
+            assert inchikeys([racemic, pure]) == [inchikeys(["CC(N)C(=O)O"])[0], other]
