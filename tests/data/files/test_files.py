@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mmalign import registry
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.files.archives import TarStore, ZipStore
@@ -387,20 +388,19 @@ def test_members_above_the_limit_of_the_reader_are_never_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with zipfile.ZipFile(tmp_path / "z.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.off", bytes((1 << 28) + 1))
+        archive.writestr("a.off", bytes(1001))
     (tmp_path / "t.csv").write_text("shape,text\na.off,a cube\n")
 
     def refuse(*_: object) -> bytes:
         raise AssertionError("unpacked")
 
     monkeypatch.setattr(ZipStore, "_read", refuse)
+    monkeypatch.setattr(registry.load("modalities", "pointcloud").__class__, "max_file_bytes", 1000)
     modalities = {name: modality_of(name, TowerConfig()) for name in ("pointcloud", "text")}
     config = DataConfig("manifest", str(tmp_path / "t.csv"), str(tmp_path / "z.zip"), max_rejected=1.0,
                         columns={"pointcloud": "shape", "text": "text"})  # fmt: skip
     data = Dataset.open(config, modalities)
-    assert [rejected.reason for rejected in data.rejected] == [
-        f"expected a file of at most {1 << 28} bytes, got {(1 << 28) + 1} bytes"
-    ]
+    assert [rejected.reason for rejected in data.rejected] == ["expected a file of at most 1000 bytes, got 1001 bytes"]
 
 
 def test_the_limit_of_files_is_that_of_the_towers_that_read_files() -> None:
