@@ -146,9 +146,7 @@ def classify(
             items = dict[int, Any]()
             for index in range(start, min(start + batch_size, len(listed))):
                 try:
-                    sample = loaded.modalities[tower].read(listed[index])
-                    cut.add(sample)
-                    items[index] = loaded.transforms[tower].item(sample)
+                    items[index] = loaded.transforms[tower].item(cut.add(loaded.modalities[tower].read(listed[index])))
                 except BadSample as error:
                     problems[index] = f"expected {error.expected}, got {error.came}"
             if items:

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mmalign.errors import BadSample
+from mmalign.modality import Modality, Transform
 from mmalign.progress import track
 from mmalign.types import Inputs
 
@@ -44,6 +46,25 @@ class Counted(Iterable[T]):
 
     def __len__(self) -> int:
         return self._count
+
+
+def item_of(modality: Modality, transform: Transform, raw: Any, where: str, seen: Callable[[Any], Any]) -> Any:
+    """The item of a raw value.
+
+    Args:
+        modality: Reads it.
+        transform: Prepares the sample.
+        raw: A path, bytes, an array or a string.
+        where: What it is, for messages.
+        seen: Called with the sample; returns it.
+
+    Raises:
+        BadSample: it cannot be read.
+    """
+    try:
+        return transform.item(seen(modality.read(raw)))
+    except BadSample as error:
+        raise BadSample(f"{where} ({error.source})", error.expected, error.came) from error
 
 
 def run_batches(

@@ -12,10 +12,10 @@ from torch.utils.checkpoint import checkpoint
 from mmalign import distributed, registry
 from mmalign.capabilities import Masking
 from mmalign.data.truncation import TruncationCounter
-from mmalign.errors import BadSample, UserError
+from mmalign.errors import UserError
 from mmalign.heads import Codebook, CodebookConfig, GaussianConfig, HeadSet
 from mmalign.heads.gaussian import Pool
-from mmalign.inference import Counted, as_items, run_batches
+from mmalign.inference import Counted, as_items, item_of, run_batches
 from mmalign.lora import add_lora, keep_statistics
 from mmalign.modality import Encoder, Transform
 from mmalign.objectives.pairs.gradient_norms import GradientNorms
@@ -200,10 +200,11 @@ class Aligner(nn.Module):
         cut = TruncationCounter(name, self.transforms[name])
 
         def batches() -> Iterator[tuple[Inputs, Tensor]]:
+            modality, transform = self.modalities[name], self.transforms[name]
             for start in range(0, len(items), batch_size):
                 indices = range(start, min(start + batch_size, len(items)))
-                chunk = [self._item(cut, index, items[index]) for index in indices]
-                yield self.transforms[name].collate(chunk), torch.tensor(indices)
+                chunk = [item_of(modality, transform, items[i], f"{name} item {i}", cut.add) for i in indices]
+                yield transform.collate(chunk), torch.tensor(indices)
 
         embedded = self.embed_batches(name, Counted(batches(), -(-len(items) // batch_size)))
         cut.warn()
@@ -295,12 +296,3 @@ class Aligner(nn.Module):
             "codebook": asdict(self.codebook_config),
             "gaussian": asdict(self.gaussian_config),
         }
-
-    def _item(self, cut: TruncationCounter, index: int, item: Any) -> Any:
-        name = cut.tower
-        try:
-            sample = self.modalities[name].read(item)
-            cut.add(sample)
-            return self.transforms[name].item(sample)
-        except BadSample as error:
-            raise BadSample(f"{name} item {index} ({error.source})", error.expected, error.came) from error

@@ -47,17 +47,18 @@ class TruncationCounter:
         self._transform = transform if isinstance(transform, Truncating) else None
         self._known: dict[str, bool] = {}
 
-    def add(self, sample: Any) -> None:
-        """Count one sample, as `Modality.read` returns it."""
+    def add(self, sample: Any) -> Any:
+        """Count one sample, as `Modality.read` returns it, and return it."""
         if self._transform is None:
-            return
+            return sample
         self._total += 1
         if not isinstance(sample, str):
             self._count += self._transform.truncates(sample)
-            return
+            return sample
         if sample not in self._known:
             self._known[sample] = self._transform.truncates(sample)
         self._count += self._known[sample]
+        return sample
 
     @property
     def found(self) -> Truncated | None:
