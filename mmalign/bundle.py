@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -239,8 +239,9 @@ def find(path: str | Path) -> Path:
     """The bundle folder at `path`, or inside the run folder `path`."""
     path = Path(path).expanduser()
     for folder in (path, path / "bundle"):
-        if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
-            return folder
+        with suppress(OSError):  # a name that is too long
+            if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+                return folder
     raise UserError(
         f"no bundle at {path}: expected config.json and model.safetensors there or in {Path(path) / 'bundle'}; "
         "`mmalign train` writes one when it ends"

@@ -30,8 +30,8 @@ def read_yaml(path: Path | str, what: str) -> Any:
             raise UserError(f"{what}: expected a file, got {'a folder' if path.is_dir() else 'a device or pipe'}")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"{what}: cannot be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise UserError(f"{what}: cannot be read ({getattr(error, 'strerror', error)})") from error
     if len(data) > MAX_BYTES:
         raise UserError(f"{what}: expected at most {MAX_BYTES} bytes, got more")
     return parse_yaml(data, what)

@@ -102,7 +102,11 @@ class Dataset:
         known = {**others, **modalities}
         columns = {tower: column for tower, column in columns.items() if tower in known or tower in RESERVED}
         strings = {tower: modality.value_is_sample for tower, modality in known.items()}
-        source = registry.load("sources", config.source)(config.source_config(columns, known))
+        try:
+            source = registry.load("sources", config.source)(config.source_config(columns, known))
+        except OSError as error:  # of the whole source: a name that is too long, no permission
+            name = str(error.filename or config.manifest)
+            raise UserError(f"{name[:200]}: {error.strerror or error}") from error
         if not isinstance(source, Source):
             raise UserError(f"source {config.source!r} is a {type(source).__name__}, not a Source")
         listed = tuple(source.records())

@@ -104,6 +104,7 @@ class EmbeddingTable:
             raise UserError(f"{path}: expected columns {', '.join(COLUMNS)}; without {', '.join(missing)}")
         try:
             named = table.select(COLUMNS[:-1]).cast(_schema())
+            named.validate(full=True)  # texts that are not UTF-8, among others
         except (pa.ArrowException, ValueError) as error:
             raise UserError(f"{path}: expected the column types of mmalign embed: {error}") from error
         towers = set(named.column("tower").to_pylist())

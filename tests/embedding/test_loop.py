@@ -145,3 +145,11 @@ def test_not_parquet(tmp_path: Path) -> None:
     pq.write_table(pa.table(GOOD).slice(0, 0), tmp_path / "empty.parquet")
     with pytest.raises(UserError, match="embeddings of one tower, got none"):
         EmbeddingTable.read(tmp_path / "empty.parquet")
+
+
+def test_a_table_with_texts_that_are_not_utf8_is_refused(tmp_path: Path) -> None:
+    bad = pa.array([b"caf\xe9"], pa.binary()).view(pa.string())
+    cells = {"id": ["1"], "tower": ["left"], "alternative": [0], "location": ["t:1"], "value": bad, "label": [[]]}
+    pq.write_table(pa.table(cells | {"vector": [[1.0, 0.0]]}), tmp_path / "t.parquet")
+    with pytest.raises(UserError, match="expected the column types of mmalign embed"):
+        EmbeddingTable.read(tmp_path / "t.parquet")

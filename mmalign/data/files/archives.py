@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, NamedTuple, Self, cast
 
 from mmalign.data.files.store import MAX_BYTES, FileStore, file_sha256, safe_name, spellings
 from mmalign.errors import BadSample, MissingFile, UserError
@@ -22,6 +22,8 @@ from mmalign.errors import BadSample, MissingFile, UserError
 _UNFOLD_FACTOR, _UNFOLD_BYTES = 100, 1 << 30
 _MEMBER_BYTES = 1 << 26  # the same of one member of a zip, which is unpacked in memory
 _CHUNK = 1 << 20
+_METADATA = (b"L", b"K", b"x", b"g", b"X")  # long names and links, extended headers
+_MAX_METADATA = 1 << 20  # bytes of a long name, or of the extended header of a tar's member
 _OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 
@@ -72,6 +74,15 @@ class ArchiveStore(FileStore):
             return  # not reachable by any valid name
 
 
+class _TarInfo(tarfile.TarInfo):
+    """Refuses headers whose name or metadata are stated to be larger than any is, before they are read into memory."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Self:
+        if self.type in _METADATA and self.size > _MAX_METADATA:
+            raise tarfile.ReadError(f"a header of {self.size} bytes of metadata")
+        return cast(Self, super()._proc_member(archive))  # type: ignore[misc]
+
+
 class TarStore(ArchiveStore):
     """A tar: member offsets are read once, a fetch is one read at an offset."""
 
@@ -79,7 +90,7 @@ class TarStore(ArchiveStore):
         super().__init__(path, max_bytes=max_bytes)
         self._open()
         try:
-            with tarfile.open(fileobj=self._file, mode="r:") as archive:
+            with tarfile.open(fileobj=self._file, mode="r:", tarinfo=_TarInfo) as archive:
                 for info in archive:
                     if info.islnk() and (linked := self._linked(info)) is not None:
                         self._add(info.name, linked)

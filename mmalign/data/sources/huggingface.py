@@ -79,14 +79,15 @@ class DatasetsSource(Source):
 
     def _add(self, split: str, dataset: Any, columns: dict[str, str]) -> None:
         files = {column for tower, column in columns.items() if not self.config.towers.get(tower, True)}
-        cells = {column: self._column(split, dataset, column, column in files) for column in set(columns.values())}
+        problems: dict[int, str] = {}
+        cells = {name: self._column(split, dataset, name, name in files, problems) for name in set(columns.values())}
         for index in range(len(dataset)):
             where = f"{self.path.name}{'/' + split if split else ''}:{index}"
-            row = Row(where, {column: values[index] for column, values in cells.items()})
+            row = Row(where, {column: values[index] for column, values in cells.items()}, problems.get(index, ""))
             record = record_of(row, len(self._records), columns, self.config)
             self._records.append(record if "split" in columns or not split else replace(record, split=split))
 
-    def _column(self, split: str, dataset: Any, column: str, of_files: bool) -> list[Any]:
+    def _column(self, split: str, dataset: Any, column: str, of_files: bool, problems: dict[int, str]) -> list[Any]:
         feature, view = dataset.features[column], dataset.select_columns([column])
         values = view.with_format("arrow")[:].column(column).combine_chunks()
         if of_files and (hasattr(feature, "decode_example") or getattr(feature, "dtype", "") == "binary"):
@@ -103,7 +104,7 @@ class DatasetsSource(Source):
                     f"{self.path}: expected classes 0..{known - 1} in column {column!r}, got {max(numbers)}"
                 )
             return [None if value < 0 else feature.int2str(value) for value in numbers]
-        return plain_values(values)
+        return plain_values(values, problems)
 
 
 def _open(path: Path, config: SourceConfig) -> dict[str, Any]:

@@ -81,25 +81,43 @@ def _parquet(path: Path) -> Table:
         try:
             with pq.ParquetFile(path) as table:
                 for batch in table.iter_batches(columns=list(dict.fromkeys(wanted))):
-                    values = [plain_values(batch.column(name)) for name in batch.schema.names]
-                    for cells in zip(*values, strict=True):
+                    names, problems = batch.schema.names, dict[int, str]()
+                    values = [plain_values(batch.column(name), problems) for name in names]
+                    for index, cells in enumerate(zip(*values, strict=True)):
                         number += 1
-                        yield Row(f"{path.name}:{number}", dict(zip(batch.schema.names, cells, strict=True)))
+                        problem = problems.get(index, "")
+                        yield Row(f"{path.name}:{number}", dict(zip(names, cells, strict=True)), problem)
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{path}: damaged after row {number}: {str(error).splitlines()[0]}") from error
 
     return Table(columns, rows)
 
 
-def plain_values(column: Any) -> list[Any]:
-    """An Arrow column as Python values; a list of numbers becomes a NumPy array, a null in it NaN."""
+def plain_values(column: Any, problems: dict[int, str]) -> list[Any]:
+    """An Arrow column as Python values; a list of numbers becomes a NumPy array, a null in it NaN.
+
+    Args:
+        column: The column.
+        problems: Gets the index of each row whose text is not UTF-8, with the reason; the value is None.
+    """
     import pyarrow as pa
 
     kind = column.type
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     if not lists or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
-        return column.to_pylist()  # type: ignore[no-any-return]
+        try:
+            return column.to_pylist()  # type: ignore[no-any-return]
+        except UnicodeDecodeError:
+            return [_text(scalar, index, problems) for index, scalar in enumerate(column)]
     return [None if item is None else np.asarray(item.to_numpy(zero_copy_only=False)) for item in _arrays(column)]
+
+
+def _text(scalar: Any, index: int, problems: dict[int, str]) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError as error:
+        problems[index] = f"expected UTF-8, got the byte 0x{error.object[error.start]:02x}"
+        return None
 
 
 def _arrays(column: Any) -> Iterator[Any]:

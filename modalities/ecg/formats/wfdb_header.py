@@ -95,6 +95,8 @@ def _signal(line: str) -> Signal:
         _GAIN.match(words[2]).groups() if len(words) > 2 else ("0", None, None)  # type: ignore[union-attr]
     )
     zero = int(words[4]) if len(words) > 4 else 0
+    # First sample and checksum of 0: what writers put that compute neither.
+    unstated = len(words) > 6 and int(words[5]) == int(words[6]) == 0
     signal = Signal(
         file=words[0],
         format=kind,
@@ -104,7 +106,7 @@ def _signal(line: str) -> Signal:
         gain=float(gain) or _DEFAULT_GAIN,
         baseline=zero if baseline is None else int(baseline),
         units=units or "mV",
-        checksum=int(words[6]) if len(words) > 6 else None,
+        checksum=int(words[6]) if len(words) > 6 and not unstated else None,
         name=words[8] if len(words) > 8 else "",
     )
     if not (0 < signal.per_frame < _MOST and abs(signal.baseline) < _MOST and abs(signal.gain) < float("inf")):

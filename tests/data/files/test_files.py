@@ -409,3 +409,21 @@ def test_the_limit_of_files_is_that_of_the_towers_that_read_files() -> None:
     assert limits == {"text": 1 << 30, "ecg": 1 << 28, "echo": 1 << 29, "image": 1 << 30, "molecule": 1 << 26}
     both = {name: known[name] for name in ("ecg", "echo", "text")}
     assert DataConfig("digits").source_config({}, both).max_file_bytes == 1 << 29
+
+
+@pytest.mark.parametrize(("kind", "size"), [(b"L", 8 << 30), (b"K", 8 << 30), (b"x", 60 << 30), (b"g", 1 << 21)])
+def test_metadata_of_a_tar_is_bounded(tmp_path: Path, kind: bytes, size: int) -> None:
+    info = tarfile.TarInfo("a")
+    info.type, info.size = kind, size
+    whole = tarfile.TarInfo("a.png")
+    whole.size = 1
+    first = whole.tobuf(tarfile.GNU_FORMAT) + b"x".ljust(512, b"\0")
+    bomb = info.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
+    (tmp_path / "t.tar").write_bytes(bomb)
+    with pytest.raises(UserError, match=f"a header of {size} bytes of metadata"):
+        open_store(tmp_path / "t.tar")
+    (tmp_path / "t.tar").write_bytes(first + bomb)
+    store = open_store(tmp_path / "t.tar")
+    assert content(store, "a.png") == b"x"
+    with pytest.raises(BadSample, match="the archive is damaged after 1 members"):
+        store.fetch("b.png")

@@ -8,10 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import mmalign
+from mmalign.data.config import DataConfig
+from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import Record, SourceConfig
 from mmalign.data.sources.cells import alternatives
 from mmalign.data.sources.manifest import ManifestSource
 from mmalign.errors import UserError
+from mmalign.model import TowerConfig, modality_of
+from mmalign.safe_yaml import read_yaml
 
 COLUMNS = {"image": "file", "text": "caption"}
 TOWERS = {"image": False, "text": True}
@@ -268,3 +273,32 @@ def test_a_wrong_target_is_named(tmp_path: Path) -> None:
         source(path, options={"targets": ["ejecton"]})
     with pytest.raises(UserError, match="a list of columns"):
         source(path, options={"targets": 3})
+
+
+def test_parquet_cells_that_are_not_utf8_are_faults_of_their_rows(tmp_path: Path) -> None:
+    texts = pa.array([b"good", b"caf\xe9", None, b"fine"], pa.binary()).view(pa.string())
+    lists = pa.ListArray.from_arrays(pa.array([0, 1, 2, 2, 4]), pa.array([b"a", b"b", b"\xff", b"c"]).view(pa.string()))
+    pq.write_table(pa.table({"text": texts, "label": lists}), tmp_path / "t.parquet")
+    columns = {"text": "text", "label": "label"}
+    records = ManifestSource(
+        SourceConfig(manifest=str(tmp_path / "t.parquet"), columns=columns, towers={"text": True})
+    ).records()
+    assert [record.problem.reason if record.problem else record.values["text"] for record in records[:2]] == [
+        ("good",),
+        "expected UTF-8, got the byte 0xe9",
+    ]
+    assert records[2].values == {}
+    assert records[3].problem is not None
+    assert "0xff" in records[3].problem.reason
+
+
+@pytest.mark.parametrize("source", ["manifest", "webdataset", "datasets"])
+def test_names_that_no_file_can_have_are_errors_for_users(source: str) -> None:
+    text = modality_of("text", TowerConfig())
+    for name in ("a" * 5000 + ".csv", "a\0b.csv"):
+        with pytest.raises(UserError):
+            Dataset.open(DataConfig(source, name, columns={"text": "text"}), {"text": text})
+        with pytest.raises(UserError):
+            mmalign.load(name)
+        with pytest.raises(UserError):
+            read_yaml(name, "prompts")

@@ -132,6 +132,17 @@ def test_a_checksum_is_checked_in_every_storage_format(tmp_path: Path, signal: n
         assert len(ecg.faults) == faults
 
 
+def test_a_first_sample_and_checksum_of_zero_are_not_stated(tmp_path: Path) -> None:
+    """Writers that compute neither put 0 for both; a checksum of 0 beside a first sample is compared."""
+    lead = beats(250.0)
+    lead.tofile(tmp_path / "m.dat")
+    for first, strict_faults in ((0, 0), (5, 1)):
+        (tmp_path / "m.hea").write_text(f"m 1 250 {len(lead)}\nm.dat 16 1000/mV 16 0 {first} 0 0 II\n")
+        assert len(read_ecg(tmp_path / "m.hea").faults) == strict_faults
+    (tmp_path / "m.hea").write_text(f"m 1 250 {len(lead)}\nm.dat 16 1000/mV 16 0 0 0 0 II\n")
+    assert read_ecg(tmp_path / "m.hea", strict=True).signal.max() == pytest.approx(1.0)
+
+
 def test_fewer_signals_than_stated_are_a_damaged_header(tmp_path: Path, signal: np.ndarray) -> None:
     head = write_wfdb(tmp_path, signal)
     head.write_text("\n".join(head.read_text().splitlines()[:7]) + "\n")
