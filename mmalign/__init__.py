@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mmalign.evaluation.settings import EvalSettings
     from mmalign.evaluation.tasks.few_shot import FewShot
     from mmalign.evaluation.tasks.geometry import Geometry
+    from mmalign.evaluation.tasks.grounding import Grounding
     from mmalign.evaluation.tasks.linear_probe import LinearProbe
     from mmalign.evaluation.tasks.retrieval import Retrieval, retrieval_scores
     from mmalign.evaluation.tasks.robustness import Robustness
@@ -90,6 +91,7 @@ _HOMES = {
     "ZeroShotRegression": "evaluation.tasks.zero_shot_regression",
     "FewShot": "evaluation.tasks.few_shot",
     "Geometry": "evaluation.tasks.geometry",
+    "Grounding": "evaluation.tasks.grounding",
     "LinearProbe": "evaluation.tasks.linear_probe",
     "Explanation": "explanation",
     "explain": "explanation",
@@ -147,6 +149,7 @@ __all__ = [
     "Geometry",
     "GlobalBatch",
     "GradientNorms",
+    "Grounding",
     "LinearProbe",
     "LossOutput",
     "MissingFile",

@@ -95,6 +95,24 @@ class Explaining(Protocol):
 
 
 @runtime_checkable
+class NamedRegions(Protocol):
+    """A modality that knows parts of its samples by name, for `evaluate --task grounding`; no model reads them."""
+
+    def named_regions(self, sample: Any) -> Mapping[str, NDArray[np.bool_]]:
+        """The parts of a sample that have a name.
+
+        Args:
+            sample: As `Modality.read` returns it.
+
+        Returns:
+            Name -> which units belong to it, `(units,)`, units in the order of `Explaining.token_labels`.
+        """
+
+    def region_of_word(self, word: str) -> str | None:
+        """The name, if any, that a word of another tower's sample stands for."""
+
+
+@runtime_checkable
 class StrictReading(Protocol):
     """A modality with data-quality warnings that can reject such samples (`reject_warnings` of a tower)."""
 

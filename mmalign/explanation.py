@@ -1,6 +1,5 @@
 """Explanation of a similarity: token correspondence of two samples, such as words and atoms, patches or beats."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,38 +9,20 @@ import numpy as np
 from torch import Tensor
 
 from mmalign import recipes, registry
-from mmalign.capabilities import Explaining, TokenLabels, capability
+from mmalign.capabilities import Explaining, capability
+from mmalign.embedding.token_pairs import LabelledSample, embed_tokens, label_tokens
 from mmalign.errors import UserError
-from mmalign.heads import HeadSet
-from mmalign.inference import inference, inputs_to
-from mmalign.modality import Encoder
+from mmalign.inference import inference
 from mmalign.model import Aligner
-from mmalign.objectives.functional.token_correspondence import code_shares
 from mmalign.objectives.objective import Objective
-from mmalign.objectives.parts.correspondence import Coded
 from mmalign.pictures import save
 from mmalign.pictures.correspondence import MAX_WORDS, Attribution, Numbers, attributions, correspondence_figure
 from mmalign.printable import printable
 from mmalign.selection import model_of, pair_of
-from mmalign.types import Embedding, Tokens
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class LabelledSample:
-    """One sample of the pair: its tower, the sample as read, and the labels of its tokens."""
-
-    tower: str
-    sample: Any
-    units: TokenLabels
-
-    @property
-    def shown(self) -> Any:
-        """The drawn sample."""
-        return self.sample if self.units.shown is None else self.units.shown
 
 
 @dataclass(frozen=True)
@@ -146,11 +127,11 @@ def explain(
     _require_tokens(loaded, towers)
     samples = [loaded.modalities[tower].read(sample) for tower, sample in zip(towers, (a, b), strict=True)]
     with inference(loaded):
-        embedding_a, embedding_b = (_embed(loaded, *one) for one in zip(towers, samples, strict=True))
+        embedding_a, embedding_b = (embed_tokens(loaded, *one) for one in zip(towers, samples, strict=True))
         score = float(loaded.similarity(embedding_a, embedding_b)[0, 0])
         correspondence = loaded.correspondence(embedding_a, embedding_b, term)
     levels, weights = (correspondence.level_a, correspondence.level_b), correspondence.weights
-    labelled = [_labelled(loaded, *one) for one in zip(towers, samples, levels, weights.shape, strict=True)]
+    labelled = [label_tokens(loaded, *one) for one in zip(towers, samples, levels, weights.shape, strict=True)]
     index = _index_of_drawn(labelled)
     drawn, query = labelled[index][0], labelled[1 - index][0]
     weights = (weights if index == 0 else weights.T).cpu()
@@ -180,39 +161,6 @@ def _require_tokens(model: Aligner, towers: Sequence[str]) -> None:
 def _compares_tokens(objective: str) -> bool:
     kind = registry.load("objectives", objective)
     return bool(kind.correspondence is not Objective.correspondence)
-
-
-def _embed(model: Aligner, tower: str, sample: Any) -> Embedding:
-    """Embed one sample on the model's device; with codes, also the codes of each token."""
-    transform, heads = model.transforms[tower], model.heads[tower]
-    inputs = inputs_to(transform.collate([transform.item(sample)]), model.device)
-    assert isinstance(heads, HeadSet)
-    if heads.queries is None or model.codebook is None:
-        return model.embed(tower, inputs)
-    outputs: list[Tokens] = []
-    last = heads.queries if heads.query_reducer is None else heads.query_reducer
-    hook = last.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
-    try:
-        embedding = model.embed(tower, inputs)
-    finally:
-        hook.remove()
-    assert embedding.codes is not None
-    queries = outputs[0]
-    shares = code_shares(queries.values[0], queries.mask[0], model.codebook.codes, embedding.codes[0])
-    fields = {field.name: getattr(embedding, field.name) for field in dataclasses.fields(Embedding)}
-    return Coded(**fields, token_codes=Tokens(shares[None], queries.mask, origin=queries.origin))
-
-
-def _labelled(model: Aligner, tower: str, sample: Any, level: str, count: int) -> tuple[LabelledSample, bool]:
-    """A sample with the labels of its tokens, and whether it can be drawn with weights."""
-    modality, encoder = model.modalities[tower], model.encoders[tower]
-    assert isinstance(encoder, Encoder)
-    if isinstance(modality, Explaining):
-        labels = modality.token_labels(sample, model.transforms[tower], encoder, level, count)
-        if labels is not None:
-            return LabelledSample(tower, sample, labels), True
-    numbered = TokenLabels([f"{level[:-1]} {index + 1}" for index in range(count)], np.eye(count))
-    return LabelledSample(tower, sample, numbered), False
 
 
 def _index_of_drawn(samples: Sequence[tuple[LabelledSample, bool]]) -> int:

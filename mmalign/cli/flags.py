@@ -11,7 +11,7 @@ class EvaluateFlags:
 
     Args:
         bundle: Bundle or run folder.
-        task: retrieval, zero-shot, multi-label, regression, probe, few-shot, robustness or geometry, see
+        task: retrieval, zero-shot, multi-label, regression, probe, few-shot, robustness, geometry or grounding, see
             `--task NAME --help`; or all: every task that the data allow.
         pair: Two towers, such as [image, text], for models with more than one pair.
         json: Write the result to this file.

@@ -9,6 +9,7 @@ from mmalign.errors import UserError
 from mmalign.evaluation.settings import EvalSettings, Task
 from mmalign.evaluation.tasks.few_shot import FewShot
 from mmalign.evaluation.tasks.geometry import Geometry
+from mmalign.evaluation.tasks.grounding import Grounding
 from mmalign.evaluation.tasks.linear_probe import LinearProbe
 from mmalign.evaluation.tasks.retrieval import Retrieval
 from mmalign.evaluation.tasks.robustness import Robustness
@@ -28,6 +29,7 @@ TASKS: dict[str, type[Task]] = {
         FewShot,
         Robustness,
         Geometry,
+        Grounding,
     )
 }
 

@@ -32,8 +32,8 @@ def evaluate(
     Args:
         model: A model, or the path of a bundle or run.
         data: The configuration of the data, or data that are open; the samples of `split` are read here.
-        task: retrieval, zero-shot, multi-label, regression, probe, few-shot, robustness or geometry; or a task with its
-            settings, such as `Retrieval(gallery="corpus")`.
+        task: retrieval, zero-shot, multi-label, regression, probe, few-shot, robustness, geometry or
+            grounding; or a task with its settings, such as `Retrieval(gallery="corpus")`.
         pair: The two towers; default: the only pair that the model was trained on. Zero-shot tasks classify samples of
             one tower by prompts of the other: the one whose samples are strings.
         device: Device to load a bundle on, see `mmalign.load`; a model stays on its own.

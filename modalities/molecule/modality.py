@@ -94,18 +94,38 @@ class MoleculeModality(Modality):
     def token_labels(
         self, sample: Molecule, transform: Transform, encoder: Encoder, level: str, count: int
     ) -> TokenLabels | None:
-        """Atoms, labelled by element and number; a motif is divided equally among its atoms."""
+        """Atoms, labelled by element and number.
+
+        An atom's token describes its surroundings, so half as much of it belongs to each neighbour as to the atom
+        itself. A motif is divided equally among its atoms.
+        """
         _reading()
         from modalities.molecule.picture import atom_names
 
         atoms, motifs = len(sample.atoms), len(sample.motif_ids)
         if count != (atoms if level == "tokens" else motifs):
             return None  # an encoder with other tokens
-        members = np.eye(atoms)
         if level == "parts":
             members = (sample.motif[:, None] == np.arange(motifs)).astype(np.float64)
-            members /= members.sum(0)
-        return TokenLabels(atom_names(sample), members)
+        else:
+            members = np.eye(atoms)
+            first, second = sample.ends.T
+            members[first, second] = members[second, first] = NEIGHBOUR_SHARE
+        return TokenLabels(atom_names(sample), members / members.sum(0))
+
+    def named_regions(self, sample: Molecule) -> Mapping[str, NDArray[np.bool_]]:
+        """The atoms of each functional group and ring that has a name in `chem.functional_groups`."""
+        _reading()
+        from modalities.molecule.chem.functional_groups import groups_of
+
+        return {name: atoms for name, atoms in groups_of(sample.smiles).items() if len(atoms) == len(sample.atoms)}
+
+    def region_of_word(self, word: str) -> str | None:
+        """The functional group or ring that a word names."""
+        _reading()
+        from modalities.molecule.chem.functional_groups import named_group
+
+        return named_group(word)
 
     def neighbours(self, samples: Sequence[Molecule], count: int) -> NDArray[np.int64]:
         """The same skeleton with other stereo or charge, then shared environments, see `neighbours`."""
@@ -118,6 +138,10 @@ class MoleculeModality(Modality):
         for index in rng.integers(1, len(carbons), int(rng.integers(0, 3))).tolist():
             carbons[index] = "C(C)"
         return self.read("".join(carbons) + KINDS[label])
+
+
+NEIGHBOUR_SHARE = 0.5
+"""Share of an atom's token that belongs to each neighbour, relative to the atom itself; see `token_labels`."""
 
 
 def _reading() -> ModuleType:

@@ -6,6 +6,9 @@ from torch import Tensor
 from mmalign.errors import UserError
 from mmalign.objectives.functional.token_checks import check_token_pair
 
+SHARPNESS = 0.5
+"""Temperature of `code_shares`, as a fraction of the standard deviation of a code's scores over the tokens."""
+
 
 def alike(tokens_a: Tensor, mask_a: Tensor, tokens_b: Tensor, mask_b: Tensor) -> tuple[Tensor, Tensor]:
     """Dot products of the tokens of two samples, and a mask of those between real tokens.
@@ -101,12 +104,13 @@ def attention_shares(dots: Tensor, real: Tensor, temperature: float) -> Tensor:
 
 
 def code_shares(queries: Tensor, mask: Tensor, codebook: Tensor, weights: Tensor) -> Tensor:
-    """Contribution of each token to a sample's weights over the codes: the weight goes to the maximal token.
+    """Contribution of each token to a sample's weights over the codes, by the token's score for the code.
 
-        W_tk = w_k [t = argmax over real t' of <q_t', C_k>],    sum_t W_tk = w_k
+        W_tk = w_k softmax_t(s_tk / (c sd_t(s_tk))),    s_tk = <q_t, C_k>,    c = 0.5,    sum_t W_tk = w_k
 
-    In FDT (arXiv 2303.14865) the score of a code is the maximum over the tokens, so this splits `w` exactly. With it
-    for both towers, `W_a W_b^T` sums to `<w_a, w_b>`, the code overlap of two samples.
+    In FDT (arXiv 2303.14865) the score of a code is the maximum over the tokens. The limit c -> 0 assigns the code to
+    that token alone, and leaves tokens with nearly the same score, such as a second word of the same meaning, without
+    weight. With `W` for both towers, `W_a W_b^T` sums to `<w_a, w_b>`, the code overlap of two samples.
 
     Args:
         queries: Query of each token, `(length, dim)`.
@@ -119,14 +123,16 @@ def code_shares(queries: Tensor, mask: Tensor, codebook: Tensor, weights: Tensor
 
     Example:
         >>> code_shares(torch.eye(3)[:2], torch.ones(2, dtype=torch.bool), torch.eye(3), torch.tensor([0.75, 0.25, 0]))
-        tensor([[0.7500, 0.0000, 0.0000],
-                [0.0000, 0.2500, 0.0000]])
+        tensor([[0.7365, 0.0045, 0.0000],
+                [0.0135, 0.2455, 0.0000]])
     """
     scores, real = alike(queries, mask, codebook, mask.new_ones(len(codebook)))
-    shares = torch.zeros_like(scores)
     if not real.any():
-        return shares
-    return shares.scatter_(0, scores.masked_fill(~real, -torch.inf).argmax(0, keepdim=True), weights.to(scores)[None])
+        return torch.zeros_like(scores)
+    spread = scores[mask].std(dim=0, correction=0)
+    below = scores - scores.masked_fill(~real, -torch.inf).amax(dim=0)
+    scaled = below / (SHARPNESS * spread).clamp(min=torch.finfo(scores.dtype).tiny)
+    return scaled.masked_fill(~real, -torch.inf).softmax(dim=0) * weights.to(scores)
 
 
 def _even(each: Tensor, real: Tensor) -> Tensor:

@@ -130,7 +130,7 @@ def test_attention_by_a_loop() -> None:
 
 
 @pytest.mark.parametrize("activation", ["sparsemax", "softmax"])
-def test_code_gradients_are_shared_by_the_tokens_of_highest_score(activation: str) -> None:
+def test_codes_are_shared_by_the_tokens_of_high_score(activation: str) -> None:
     draw = torch.Generator().manual_seed(3)
     codebook = torch.randn(40, 6, generator=draw, dtype=torch.float64)
     sides = []
@@ -140,8 +140,16 @@ def test_code_gradients_are_shared_by_the_tokens_of_highest_score(activation: st
         assert_close(shares.sum(0), weights[0])
         assert (shares[~queries.mask[0]] == 0).all()
         scores = torch.where(queries.mask[0][:, None], queries.values[0] @ codebook.T, -math.inf)
-        for code in weights[0].nonzero()[:, 0].tolist():
-            assert int(shares[:, code].argmax()) == max(range(len(scores)), key=lambda t: float(scores[t, code]))
+        for code in range(40):
+            assert int(shares[:, code].argmax()) == max(range(len(scores)), key=lambda t: float(scores[t, code])) or (
+                float(weights[0, code]) == 0
+            )
+            of_code = [float(score) for score in scores[queries.mask[0], code]]
+            mean = math.fsum(of_code) / len(of_code)
+            spread = math.sqrt(math.fsum((score - mean) ** 2 for score in of_code) / len(of_code))
+            powers = [math.exp((score - max(of_code)) / (0.5 * spread)) for score in of_code]
+            expected = [float(weights[0, code]) * power / math.fsum(powers) for power in powers]
+            assert shares[queries.mask[0], code].tolist() == pytest.approx(expected, abs=1e-12)
         sides.append(Coded(torch.zeros(1, 6), codes=weights, token_codes=Tokens(shares[None], queries.mask)))
     table = FdtObjective().correspondence(*sides)
     assert table.shape == (4, 2)
@@ -184,7 +192,9 @@ def test_the_first_supported_term_is_used() -> None:
 
 def test_an_unsupported_objective_names_the_supported_ones() -> None:
     a, b = side(level(True), "x"), side(level(True), "y")
-    with pytest.raises(UserError, match=r"ClipObjective compares whole samples.*transport, late_interaction, fdt"):
+    with pytest.raises(
+        UserError, match=r"ClipObjective compares whole samples.*transport, late_interaction, token_mean, fdt"
+    ):
         pair_sum(PairConfig("x", "y")).correspondence(a, b)
     with pytest.raises(UserError, match="objectives that have one"):
         ClipObjective().correspondence(a, b)
@@ -200,3 +210,13 @@ def test_bad_input_is_named(objective: Objective) -> None:
         objective.correspondence(side(broken), side(level(True)))
     with pytest.raises(UserError, match="no tokens"):
         objective.correspondence(Embedding(torch.zeros(1, 6)), side(level(True)))
+
+
+def test_shares_of_one_token_of_equal_tokens_and_of_none() -> None:
+    codebook, weights = torch.eye(3), torch.tensor([0.5, 0.3, 0.2])
+    one = code_shares(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([True]), codebook, weights)
+    assert_close(one[0], weights)
+    equal = code_shares(torch.ones(4, 3), torch.tensor([True, True, False, False]), codebook, weights)
+    assert_close(equal, torch.tensor([[0.5], [0.5], [0.0], [0.0]]) * weights)
+    none = code_shares(torch.full((2, 3), math.nan), torch.zeros(2, dtype=torch.bool), codebook, weights)
+    assert (none == 0).all()
