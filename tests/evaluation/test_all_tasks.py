@@ -39,7 +39,7 @@ def test_every_task_that_the_data_allow(given: tuple[Path, list[str]], capsys: p
     assert main(["evaluate", str(folder / "bundle"), "--task", "all", *flags, "--fractions", "1", *out]) == 0
     saved = json.loads((folder / "all.json").read_text())
     assert list(saved["results"]) == ["retrieval", "zero-shot", "probe", "few-shot", "geometry"]
-    assert set(saved["skipped"]) == {"multi-label", "regression", "robustness"}
+    assert set(saved["skipped"]) == {"multi-label", "regression", "robustness", "grounding"}
     assert "--target" in saved["skipped"]["regression"]
     assert "zero-shot evaluates one label" in saved["skipped"]["multi-label"]
     assert "no perturbations" in saved["skipped"]["robustness"]

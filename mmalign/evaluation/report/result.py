@@ -207,8 +207,11 @@ def _notes(origin: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _any_interval(columns: Mapping[str, Mapping[str, Any]]) -> bool:
-    return any(name.endswith("_ci") for column in columns.values() for name in column)
+def _any_interval(columns: Mapping[str, Any]) -> bool:
+    """Whether there is an interval, also in inner tables."""
+    return any(
+        name.endswith("_ci") or (isinstance(value, Mapping) and _any_interval(value)) for name, value in columns.items()
+    )
 
 
 def _cell(name: str, value: Any, interval: Any) -> str:

@@ -57,7 +57,9 @@ def config(tmp_path: Path) -> DataConfig:
 
 
 @pytest.mark.parametrize("term", ["transport", "fdt"])
-def test_figures_equal_loops_over_explanations(model: Aligner, config: DataConfig, term: str) -> None:
+def test_figures_equal_loops_over_explanations(
+    model: Aligner, config: DataConfig, term: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = evaluate(model, config, "grounding", split="test", term=term, bootstrap=20)
     found = {(word.record, word.word): word for word in result.details["rows"]}
     assert {key: word.region for key, word in found.items()} == {
@@ -90,6 +92,7 @@ def test_figures_equal_loops_over_explanations(model: Aligner, config: DataConfi
     assert list(scores["deletion"]) == ["named region", "random units"]
     json.dumps(result.to_json(), allow_nan=False)
     result.show()
+    assert "95 % interval of 20 resamples" in " ".join(capsys.readouterr().out.split())
 
 
 def test_masking_nothing_changes_nothing_and_the_gradient_is_that_of_scaled_tokens(model: Aligner) -> None:
