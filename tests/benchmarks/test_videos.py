@@ -85,6 +85,15 @@ def test_costs_of_one_clip() -> None:
     assert row["memory_mib"] >= 0
 
 
+def test_trajectories_of_files_are_counted(tmp_path: Path, capsys) -> None:
+    frames = np.zeros((4, 32, 32, 3), np.uint8)
+    frames[:, :, 16:] = 200
+    np.savez(tmp_path / "clip.npz", frames=frames, rate=8)
+    sizes = ["--frames", "4", "--size", "32"]
+    assert video_costs.main([*sizes, "--clips", str(tmp_path / "clip.npz")]) == [{"clip": "clip.npz", "tokens": 2}]
+    assert "| clip.npz | 2 |" in capsys.readouterr().out
+
+
 def test_trajectories_of_scene_points_follow_the_scene() -> None:
     """Labels that are drawn on the scene follow every camera; those of fixed patches do not follow a moving one."""
     size, whens = 32, np.linspace(-0.5, 0.5, 5)

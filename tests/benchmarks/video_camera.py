@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,11 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from modalities.video import MODALITY
 from modalities.video.trajectories import flow_linked, supervoxels
 
-MAKERS: dict[str, Callable[..., NDArray[np.int32]]] = {"supervoxels": supervoxels, "flow": flow_linked}
+MAKERS: dict[str, Callable[..., NDArray[np.int32]]] = {
+    "supervoxels": supervoxels,
+    "supervoxels, not aligned": partial(supervoxels, align=False),
+    "flow": flow_linked,
+}
 FRAMES = 16
 NOISE = 2.0
 CLIPS = (
@@ -156,17 +161,19 @@ def measure(name: str, kind: str, scene: Bytes, size: int, segments: int) -> lis
 
 
 def shown(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown: a line for each method, kind of scene and motion."""
+    """Markdown: a line for each method, kind of scene and motion, and one for each method over all of them."""
     cells: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         cells.setdefault((row["method"], row["scenes"], row["motion"]), []).append(row)
+    for row in rows:
+        cells.setdefault((row["method"], "all", "all"), []).append(row)
     lines = []
     for (name, kind, motion), own in cells.items():
         counts, follows = [row["count"] for row in own], [row["follow"] for row in own]
         lines.append(
             {
                 "trajectories": name,
-                "scenes": f"{len(own)} {kind}",
+                "scenes": f"{len({row['index'] for row in own})} {kind}",
                 "camera": motion,
                 "still camera": f"{np.mean([row['still'] for row in own]):.0f}",
                 "count: median": f"{np.median(counts):.2f}",
@@ -191,7 +198,10 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     asked = parser.parse_args(arguments)
     named = list(scenes(asked.seeds, asked.clips))
     rows = [
-        row for name in asked.methods for scene in named for row in measure(name, *scene, asked.size, asked.segments)
+        {"index": index, **row}
+        for name in asked.methods
+        for index, scene in enumerate(named)
+        for row in measure(name, *scene, asked.size, asked.segments)
     ]
     print(shown(rows))
     if asked.json:

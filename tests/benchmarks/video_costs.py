@@ -2,6 +2,7 @@
 
     python tests/benchmarks/video_costs.py
     python tests/benchmarks/video_costs.py --methods "trajvit supervoxels" vit3d --frames 16 --size 224
+    python tests/benchmarks/video_costs.py --frames 16 --size 224 --clips *.mp4
 
 One clip at a time on one thread, random weights, frames of one simulated clip played forwards and backwards.
 Trajectories: the time to make them. Memory: growth of the resident set of a process of its own, from decoded frames to
@@ -116,6 +117,14 @@ def cost_table(rows: Iterable[Mapping[str, Any]]) -> str:
     )
 
 
+def trajectories(files: Iterable[Path], frames: int, size: int) -> list[dict[str, Any]]:
+    """The number of supervoxels of each clip, with the settings of the transform of `trajvit`."""
+    transform = MODALITY.transform("trajvit", {}, frames=frames, size=size)
+    return [
+        {"clip": file.name, "tokens": int(transform.featurise(MODALITY.read(file))["tracks"].max())} for file in files
+    ]
+
+
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Print the table and, where asked, write the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -123,12 +132,17 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--frames", nargs="+", type=int, default=[16, 64, 256])
     parser.add_argument("--size", type=int, default=64, help="side of the frames, in pixels")
     parser.add_argument("--repeats", type=int, default=3, help="runs, of which the times are the median")
+    parser.add_argument("--clips", nargs="+", type=Path, help="print the number of supervoxels of these clips alone")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--cost-of", choices=list(METHODS), help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     if asked.cost_of:
         print(json.dumps(cost(asked.cost_of, asked.frames[0], asked.size, asked.repeats)))
         return []
+    if asked.clips:
+        rows = trajectories(asked.clips, asked.frames[0], asked.size)
+        print(table([{"clip": row["clip"], "supervoxels": str(row["tokens"])} for row in rows]))
+        return rows
     rows = costs(asked.methods, asked.frames, asked.size, asked.repeats)
     print(cost_table(rows))
     if asked.json:

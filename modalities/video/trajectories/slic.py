@@ -1,6 +1,7 @@
 """Supervoxels: SLIC on the volume of frames, window by window."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ def supervoxels(
     compactness: float = 0.1,
     merge: float = 0.1,
     window: int = 16,
+    align: bool = True,
 ) -> NDArray[np.int32]:
     """Trajectories by SLIC supervoxels (Achanta et al. 2012; scikit-image), without weights; deterministic.
 
@@ -44,6 +46,7 @@ def supervoxels(
         compactness: Weight of distance against colour, for colours in 0..1.
         merge: Adjacent supervoxels whose mean colours (RGB in 0..1) are nearer than this are merged; 0 = none.
         window: Frames of a window; at least 2.
+        align: Align the frames of a moving camera.
 
     Shape:
         Returns ids from 1, `(time, height, width)`.
@@ -60,22 +63,24 @@ def supervoxels(
     """
     if window < 2:
         raise ValueError(f"expected a window of at least 2 frames, got {window}")
-    return stitch(_windows(frames, segments, compactness, merge, window))
+    return stitch(_windows(frames, window, partial(_segment, segments, compactness, merge, align)))
 
 
 def _windows(
-    frames: NDArray[np.uint8], segments: int, compactness: float, merge: float, window: int
+    frames: NDArray[np.uint8], window: int, segment: Callable[[NDArray[np.uint8]], NDArray[np.int32]]
 ) -> Iterator[NDArray[np.int32]]:
     done = 0  # the last frame that has labels
     while True:
         first = max(min(done, len(frames) - window), 0)  # the last window is as long as the others
-        yield _segment(frames[first : first + window], segments, compactness, merge)[done - first :]
+        yield segment(frames[first : first + window])[done - first :]
         done = first + window - 1
         if done >= len(frames) - 1:
             return
 
 
-def _segment(frames: NDArray[np.uint8], segments: int, compactness: float, merge: float) -> NDArray[np.int32]:
+def _segment(
+    segments: int, compactness: float, merge: float, align: bool, frames: NDArray[np.uint8]
+) -> NDArray[np.int32]:
     """SLIC and merging of one window."""
     try:
         from scipy.ndimage import median_filter
@@ -86,7 +91,7 @@ def _segment(frames: NDArray[np.uint8], segments: int, compactness: float, merge
     time, height, width = frames.shape[:3]
     segments = max(min(segments, height * width), 1)
     least = MIN_SIZE * frames[..., 0].size / segments
-    canvas = aligned(frames)
+    canvas = aligned(frames) if align else None
     if canvas is not None:
         frames = canvas.frames
         # SLIC's seeds are equally far apart along all three axes: on a larger area, this many are as many in a frame
