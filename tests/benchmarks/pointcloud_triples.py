@@ -19,7 +19,7 @@ import numpy as np
 
 import mmalign
 from tests.benchmarks.named_meshes import Mesh, folds, read_meshes
-from tests.benchmarks.pointclouds import interval
+from tests.benchmarks.pointclouds import BEFORE, interval
 from tests.benchmarks.prepared import data_folder
 
 COLUMNS = {"pointcloud": "mesh", "text": "text", "image": "image", "id": "id", "group": "base"}
@@ -29,7 +29,8 @@ SIZE = {"groups": 16, "group_size": 16, "width": 64, "depth": 2}
 SMALL = {"model.towers.pointcloud.transform.points": 512} | {
     f"model.towers.pointcloud.args.{name}": value for name, value in SIZE.items()
 }
-METHODS: dict[str, dict[str, Any]] = {"features": {}, "clip": SMALL}
+METHODS: dict[str, dict[str, Any]] = {"features": BEFORE, "clip": SMALL}
+"""Overrides of both recipes; the settings of `features` are those of `pointcloud-image-text/features`."""
 
 
 def ranks(method: str, towers: list[str], meshes: list[Mesh], seed: int, folder: Path) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 """Zero-shot classification and name retrieval of meshes: networks, linear towers and a random forest on the same folds.
 
-    python tests/benchmarks/pointclouds.py --methods forest forest_shape forest_features features_points features
+    python tests/benchmarks/pointclouds.py --methods forest forest_features features_before features
 
 Fold k of five (`named_meshes.folds`) is held out for seed k; the other four are trained on, and the first word of the
 held-out meshes is predicted from a prompt that is the word alone. Folds 0, 1 and 2 are measured; settings were chosen
