@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from mmalign.objectives.pairs.pair_sum import PairSum
     from mmalign.plugin import load_plugin
     from mmalign.registry import register
+    from mmalign.reporting.report import report
     from mmalign.searching.nearest import search
     from mmalign.searching.result import SearchResult
     from mmalign.towers import TowerConfig, fit_transforms, modality_of
@@ -106,6 +107,7 @@ _HOMES = {
     "PairConfig": "objectives.pairs.pair_config",
     "load_plugin": "plugin",
     "register": "registry",
+    "report": "reporting.report",
     "search": "searching.nearest",
     "SearchResult": "searching.result",
     "TowerConfig": "towers",
@@ -192,6 +194,7 @@ __all__ = [
     "modality_of",
     "ranks",
     "register",
+    "report",
     "retrieval_scores",
     "save",
     "search",

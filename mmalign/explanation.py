@@ -9,12 +9,13 @@ import numpy as np
 from torch import Tensor
 
 from mmalign import recipes, registry
-from mmalign.capabilities import Explaining, capability
+from mmalign.capabilities import Explaining, TokenLabels, capability
 from mmalign.embedding.token_pairs import LabelledSample, embed_tokens, label_tokens
 from mmalign.errors import UserError
 from mmalign.inference import inference
 from mmalign.model import Aligner
 from mmalign.objectives.objective import Objective
+from mmalign.objectives.parts.correspondence import Coded
 from mmalign.pictures import save
 from mmalign.pictures.correspondence import MAX_WORDS, Attribution, Numbers, attributions, correspondence_figure
 from mmalign.printable import printable
@@ -124,8 +125,15 @@ def explain(
         raise UserError(f"most: expected 1 to {MAX_WORDS}, got {most}")
     loaded = model_of(model, device)
     towers = pair_of(loaded, pair)
-    _require_tokens(loaded, towers)
     samples = [loaded.modalities[tower].read(sample) for tower, sample in zip(towers, (a, b), strict=True)]
+    return explain_samples(loaded, towers, samples, term=term, most=most)
+
+
+def explain_samples(
+    loaded: Aligner, towers: tuple[str, str], samples: Sequence[Any], *, term: str = "", most: int = MAX_WORDS
+) -> Explanation:
+    """As `explain`, of two samples as their modalities read them."""
+    _require_tokens(loaded, towers)
     with inference(loaded):
         embedding_a, embedding_b = (embed_tokens(loaded, *one) for one in zip(towers, samples, strict=True))
         score = float(loaded.similarity(embedding_a, embedding_b)[0, 0])
@@ -138,6 +146,33 @@ def explain(
     parts = levels[1 - index] == "parts"
     words = attributions(weights, drawn.units, query.units, parts=parts, most=most)
     return Explanation(loaded, drawn, query, weights, words, correspondence.term, score)
+
+
+def code_contributions(model: Aligner, tower: str, sample: Any, code: int) -> tuple[TokenLabels, Numbers]:
+    """Labels of a sample's units, and the contribution of each unit to one code of the codebook, `(units,)`.
+
+    Args:
+        model: A model with a codebook.
+        tower: The tower.
+        sample: As `Modality.read` returns it.
+        code: Index of the code.
+
+    Raises:
+        UserError: the tower has no codes by token, or its tokens have no labels.
+    """
+    with inference(model):
+        embedded = embed_tokens(model, tower, sample)
+    if not isinstance(embedded, Coded) or embedded.token_codes is None:
+        raise UserError(f"{tower}: expected codes by token, as the objective fdt has them")
+    tokens = embedded.token_codes
+    shares = tokens.values[0, :, code].double() * tokens.mask[0]
+    # Of reduced tokens: distributed over those that they were pooled from.
+    shares = shares[tokens.mask[0]] if tokens.origin is None else tokens.origin[0].mT.double() @ shares
+    contributions: Numbers = shares.cpu().numpy()
+    labelled, can_be_drawn = label_tokens(model, tower, sample, "tokens", len(contributions))
+    if not can_be_drawn:
+        raise UserError(f"{tower}: the encoder's tokens have no labels")
+    return labelled.units, np.maximum(labelled.units.members @ contributions, 0.0)
 
 
 def _require_tokens(model: Aligner, towers: Sequence[str]) -> None:

@@ -43,6 +43,7 @@ LAYERS = [
     {"embedding"},
     {"evaluation", "pictures"},
     {"searching", "explanation", "classification"},
+    {"reporting"},
     {"training"},
     {"api"},
     {"cli", "__main__"},

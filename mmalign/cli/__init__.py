@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "train a model by a recipe: mmalign train image-text [overrides]",
     "evaluate": "evaluate a bundle: retrieval, zero-shot, few-shot, probes and other tasks, with confidence intervals",
     "compare": "compare models on the same queries: paired differences with intervals, Holm's correction",
+    "report": "write one HTML file about a run: data, curves, results, galleries, maps, explanations",
     "check": "check data before training: unusable records, duplicates, leakage, a sheet of samples",
     "embed": "embed one tower of a data set into a Parquet table",
     "bundle": "write the model of a checkpoint as a bundle",

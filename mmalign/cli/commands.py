@@ -13,6 +13,7 @@ from mmalign.cli.flags import (
     EmbedFlags,
     EvaluateFlags,
     ExplainFlags,
+    ReportFlags,
     SearchFlags,
 )
 from mmalign.cli.help import asked_for
@@ -103,6 +104,21 @@ def compare_command(arguments: list[str]) -> int:
     if picture:
         comparison.draw(picture)
         print(f"drawn: {picture}")
+    return 0
+
+
+def report_command(arguments: list[str]) -> int:
+    """Mmalign report BUNDLE -o report.html [--tasks] [--pages] [--data.*]."""
+    arguments = ["--out" if argument == "-o" else argument for argument in arguments]
+    flags, data = parse_with_data("report", ReportFlags, arguments)
+    out = target(flags.out)
+    if not data.towers:
+        raise mmalign.UserError("no configuration of a run, so name the data with --data.*")
+    file = mmalign.report(
+        flags.bundle, out, data, tasks=flags.tasks or (), pages=flags.pages or (), pair=flags.pair,
+        device=flags.device, **given_settings(flags, arguments),
+    )  # fmt: skip
+    print(f"written: {file} ({file.stat().st_size / 1e6:.1f} MB); open it in a browser")
     return 0
 
 

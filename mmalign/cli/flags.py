@@ -58,6 +58,28 @@ class CompareFlags:
 
 
 @dataclass
+class ReportFlags:
+    """Write one self-contained HTML file about a run or bundle: data, curves, results and samples.
+
+    Args:
+        bundle: Bundle or run folder.
+        out: HTML file to write; also -o FILE.
+        tasks: Tasks to run, such as retrieval zero-shot probe, or all; default: retrieval, zero-shot, multi-label,
+            regression and geometry.
+        pages: Pages to write, such as overview results; default: all that apply.
+        pair: Two towers, such as [image, text]; default: the first pair that the model was trained on.
+        device: auto (a GPU if there is one, else the CPU), cpu, cuda or cuda:1.
+    """
+
+    bundle: str
+    out: str = "report.html"
+    tasks: list[str] | None = None
+    pages: list[str] | None = None
+    pair: list[str] = field(default_factory=list)
+    device: str = "auto"
+
+
+@dataclass
 class CheckFlags:
     """Check data before training: unusable records, duplicates, leakage; exit code 1 when a record is unusable.
 
@@ -203,9 +225,9 @@ class DemoFlags:
 
 
 def arguments_of_flags(flags: type) -> dict[str, Argument]:
-    """The flags of a command by name, positional ones first; of `evaluate` and `compare` with the tasks' settings."""
+    """The flags of a command by name, positional ones first; of some with the tasks' settings."""
     own = arguments_of(flags)
-    if flags not in (EvaluateFlags, CompareFlags):
+    if flags not in (EvaluateFlags, CompareFlags, ReportFlags):
         return own
     from mmalign.evaluation.registry import flags as settings
 
@@ -224,12 +246,12 @@ def flag_sections(flags: type, task: str = "") -> dict[str, list[Argument]]:
         UserError: there is no such task.
     """
     own = {name: argument for name, argument in arguments_of(flags).items() if not argument.required}
-    if flags not in (EvaluateFlags, CompareFlags):
+    if flags not in (EvaluateFlags, CompareFlags, ReportFlags):
         return {"flags": list(own.values())}
     from mmalign.evaluation.registry import TASKS, flags_of, require_task
     from mmalign.evaluation.settings import EvalSettings
 
-    if flags is CompareFlags:
+    if flags is not EvaluateFlags:
         common = {name: flag for name, flag in flags_of(EvalSettings).items() if name not in own}
         sections = {"flags": list(own.values()), "settings of every task": list(common.values())}
         if task:

@@ -110,6 +110,7 @@ def _train(cli: TrainCLI, arguments: list[str]) -> Path:
         bundle.save(model, out / "bundle", provenance=provenance)
         task = "retrieval" if len(model.towers) > 1 else "probe"
         _say(trainer, f"saved {out / 'bundle'}; next: mmalign evaluate {out} --task {task}")
+        _say(trainer, f"a report with curves, results and samples: mmalign report {out} -o report.html")
         _say(trainer, f'in Python: import mmalign; model = mmalign.load("{out}"); model.encode(...)')
     return out
 

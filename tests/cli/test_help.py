@@ -20,6 +20,7 @@ from mmalign.training.build import ModelConfig
 OWN = {
     "evaluate": ["BUNDLE", "--task", "--split", "--json"],
     "compare": ["MODELS", "--task", "--metrics", "--pairs", "--bootstrap", "--split"],
+    "report": ["BUNDLE", "--out", "--tasks", "--pages", "--split"],
     "check": ["--towers", "--sheet"],
     "embed": ["BUNDLE", "OUT", "--split"],
     "bundle": ["CHECKPOINT", "OUT"],

@@ -1,0 +1,1 @@
+"""`mmalign.report`: a self-contained HTML page about one model and its data."""

@@ -1,0 +1,1 @@
+"""Pages of the report: each function returns blocks, which the template renders."""
