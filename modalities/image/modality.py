@@ -10,11 +10,13 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from mmalign.capabilities import TokenLabels
+from mmalign.errors import UserError
 from mmalign.modality import Encoder, Modality, Transform
 from mmalign.types import Inputs
 from modalities.common.sources.toy_classes import COLOURS, colour_and_shape
 from modalities.image.augment import Pixels
 from modalities.image.encoders.convnet import ConvNet
+from modalities.image.encoders.feature_linear import FeaturesTransform, ImageFeatureLinear, Measures
 from modalities.image.encoders.huggingface_dual import HuggingFaceDualImage, dual_image_settings
 from modalities.image.encoders.open_clip import OpenClipImage, open_clip_settings
 from modalities.image.encoders.timm import TimmImage, timm_settings
@@ -40,9 +42,10 @@ class ImageModality(Modality):
         "timm": TimmImage,
         "open_clip": OpenClipImage,
         "huggingface_dual": HuggingFaceDualImage,
+        "features": ImageFeatureLinear,
     }
     perturbations: ClassVar[Mapping[str, Sequence[float]]] = PERTURBATIONS
-    cached_types: ClassVar[Sequence[type]] = (Square,)
+    cached_types: ClassVar[Sequence[type]] = (Square, Measures)
     reading_libraries: ClassVar[Sequence[str]] = ("pillow", "numpy")
 
     def read(self, source: Any) -> Pixels:
@@ -53,7 +56,7 @@ class ImageModality(Modality):
         """The file alone."""
         return [path]
 
-    def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> ImageTransform:
+    def transform(self, encoder: str, encoder_args: Mapping[str, Any], **settings: Any) -> Transform:
         """The settings of the encoder's pretrained weights, overridden by the given ones."""
         wanted: dict[str, Any] = {}
         if encoder == "timm":
@@ -64,14 +67,25 @@ class ImageModality(Modality):
             wanted = dual_image_settings(encoder_args)
         elif encoder_args.get("size") is not None:
             wanted = {"size": encoder_args["size"]}
-        return ImageTransform(ImageSettings.make(wanted | settings))
+        made = ImageSettings.make(wanted | settings)
+        if encoder == "features":
+            return FeaturesTransform.new(made, bool(encoder_args.get("network")))
+        return ImageTransform(made)
 
     def restore_transform(self, config: Mapping[str, Any]) -> Transform:
-        """From `ImageTransform.config()`."""
+        """From the transform's `config()`."""
+        if "statistics" in config:
+            return FeaturesTransform.restore(config)
         return ImageTransform(ImageSettings.make(config), sealed=True)
 
     def mix(self, inputs: Inputs, partners: Tensor, weight: Tensor) -> tuple[Inputs, Tensor]:
-        """Mixup or CutMix, see `mix_pixels`."""
+        """Mixup or CutMix, see `mix_pixels`.
+
+        Raises:
+            UserError: the encoder takes features of whole images.
+        """
+        if "measures" in inputs:
+            raise UserError("mixup: the encoder 'features' of images takes no mixed images; choose another encoder")
         pixels, left = mix_pixels(inputs["pixels"], partners, weight)
         return {**inputs, "pixels": pixels}, left
 

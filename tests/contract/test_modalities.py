@@ -32,6 +32,7 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("image", "open_clip"): {"model": "<tiny_clip>"},
     ("image", "huggingface_dual"): {"model": "<tiny_dual>"},
+    ("image", "features"): {"width": 16, "network": 4},
     ("text", "transformer"): {"width": 16, "depth": 2, "heads": 2, "phrases": True},
     ("text", "tfidf"): {"width": 16, "depth": 1, "heads": 2, "phrases": True},
     ("text", "open_clip"): {"model": "<tiny_clip>"},

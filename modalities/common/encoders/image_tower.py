@@ -103,14 +103,17 @@ def tower_settings(encoder_args: Mapping[str, Any]) -> dict[str, Any]:
     args = encoder_args.get("args") or {}
     if tower not in ("timm", "open_clip"):  # trained from scratch: the defaults of this modality
         return {"size": args["size"]} if args.get("size") is not None else {}
-    settings = IMAGE.transform(tower, args).settings
+    transform = IMAGE.transform(tower, args)
+    assert isinstance(transform, ImageTransform)
+    settings = transform.settings
     crop = "centre" if settings.crop == "shortest" else settings.crop  # clips crop before they are resized
     return {"size": settings.size, "mean": settings.mean, "std": settings.std, "crop": crop}
 
 
 def _known(tower: object) -> None:
-    if tower not in IMAGE.encoders:
-        raise UserError(f"tower must be one of {', '.join(IMAGE.encoders)}, got {tower!r}")
+    known = [name for name in IMAGE.encoders if name != "features"]  # these are not made of a clip's pixels
+    if tower not in known:
+        raise UserError(f"tower must be one of {', '.join(known)}, got {tower!r}")
 
 
 def image_transform(transform: FrameTransform) -> ImageTransform:
