@@ -135,7 +135,9 @@ def pretrained(recipe: str, epochs: int) -> Callable[[Bench, np.ndarray, int], t
                 mmalign.train("pointcloud-text/clip", {**settings, **more}, out=f"{folder}/run").bundle
             )
         words, other = predict(bench, model, out)
-        return words, other | {"few_shot": float(shots.scores["accuracy"]["linear head"])}
+        rows = shots.scores["accuracy"].items()
+        (few_shot,) = (row["accuracy"] for name, row in rows if name.endswith("linear head"))
+        return words, other | {"few_shot": few_shot}
 
     return run
 
