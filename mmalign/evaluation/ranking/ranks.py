@@ -112,7 +112,7 @@ def rank_blocks(
     """
     if ties not in TIES:
         raise UserError(f"--ties: no rule called {ties!r}{nearest(ties, TIES)}")
-    parts = []
+    table = _Table()
     for start, scores, margin in blocks:
         rows = relevant[start : start + len(scores)]
         counts = torch.from_numpy(rows.indptr).long().diff().to(scores.device)
@@ -122,11 +122,37 @@ def rank_blocks(
         ranked = _rank_block(scores, margin, counts, columns, tuple(ks), middle=ties == "middle")
         if observe is not None:
             observe(scores, counts, columns, ranked[0])
-        parts.append([part[keep].cpu() for part in (queries, counts, *ranked)])
-    if not parts or not sum(len(part[0]) for part in parts):
+        table.append([part[keep].cpu() for part in (queries, counts, *ranked)])
+    if not table.rows:
         raise UserError("no query has a relevant item in the gallery: the split has no record with both towers")
-    queries, number, best, retrieved, hits = (torch.cat(column) for column in zip(*parts, strict=True))
+    queries, number, best, retrieved, hits = table.columns()
     return Ranks(queries, best, number, retrieved, tuple(ks), gallery, hits)
+
+
+class _Table:
+    """Columns that grow by blocks of rows, in a few large tensors.
+
+    Small tensors that outlive their block would lie between the blocks of scores on the heap, which then grows by
+    gigabytes: a block of 2**23 scores lies just below the size that glibc maps on its own.
+    """
+
+    def __init__(self) -> None:
+        self.rows, self._columns = 0, list[Tensor]()
+
+    def append(self, block: Sequence[Tensor]) -> None:
+        stop = self.rows + len(block[0])
+        if not self._columns or stop > len(self._columns[0]):
+            capacity = max(4096, 2 * stop)
+            wider = [column.new_empty(capacity, *column.shape[1:]) for column in block]
+            for new, old in zip(wider, self._columns, strict=False):
+                new[: self.rows] = old[: self.rows]
+            self._columns = wider
+        for column, part in zip(self._columns, block, strict=True):
+            column[self.rows : stop] = part
+        self.rows = stop
+
+    def columns(self) -> list[Tensor]:
+        return [column[: self.rows].clone() for column in self._columns]
 
 
 def _rank_block(
