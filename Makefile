@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test fuzz lint types bench docs build clean
+.PHONY: install demo test fuzz kill mutants lint types bench docs build clean
 
 install: $(STAMP)
 
@@ -30,6 +30,15 @@ CASES ?= 10000
 SEED ?= 0
 fuzz: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --cases $(CASES) --seed $(SEED)
+
+# Kills training, saving, embedding, evaluating and a cache at many points; each must go on to the same bits.
+POINTS ?= 100
+kill: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.kill --points $(POINTS) --seed $(SEED)
+
+# Deliberate errors, each of which a test must notice.
+mutants: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants
 
 bench: install
 	$(BIN)/python tests/benchmarks/openclip_train.py

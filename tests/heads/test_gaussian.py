@@ -12,6 +12,7 @@ from mmalign.heads.headset import HeadSet
 from mmalign.modality import Encoder
 from mmalign.objectives.probabilistic import PcmeppObjective, ProlipObjective
 from mmalign.types import Embedding, Features, Tokens
+from tests.gradients import gradcheck
 
 WIDTH, DIM = 12, 6
 EVERY = pytest.mark.parametrize("pool", sorted(POOLS))
@@ -68,7 +69,7 @@ def test_gradients_reach_every_weight_and_no_pad(pool: str) -> None:
 def test_gradients_by_finite_differences(pool: str) -> None:
     made, given = head(pool), tokens(4, 1, 0)
     values = given.values.nan_to_num(3.0).requires_grad_()
-    assert torch.autograd.gradcheck(lambda v: made(Tokens(v, given.mask)), values)
+    assert gradcheck(lambda v: made(Tokens(v, given.mask)), values)
 
 
 @EVERY

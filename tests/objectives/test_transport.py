@@ -14,6 +14,7 @@ from mmalign.objectives.functional.transport import set_similarity as module
 from mmalign.objectives.functional.transport.set_similarity import transport_scores
 from mmalign.objectives.transport import TransportObjective
 from mmalign.types import Embedding, Tokens
+from tests.gradients import gradcheck
 from tests.reference import transport as reference
 
 ot = pytest.importorskip("ot")
@@ -148,7 +149,7 @@ def test_gradients_of_the_envelope_and_of_the_optimum() -> None:
     a = torch.randn(2, 3, 4, dtype=torch.float64).requires_grad_()
     b = torch.randn(2, 3, 4, dtype=torch.float64).requires_grad_()
     named: dict[str, Any] = {"epsilon": 2.0, "gradient": "implicit", **EXACT}
-    assert torch.autograd.gradcheck(lambda x, y: transport_scores(x, mask, y, mask, **named), (a, b))
+    assert gradcheck(lambda x, y: transport_scores(x, mask, y, mask, **named), (a, b))
     # With the plan as a constant, the gradient of a token is the plan's mixture of those that it goes to.
     score = transport_scores(a[:1], mask[:1], b[:1], mask[:1], **{**named, "gradient": "envelope"})
     (found,) = torch.autograd.grad(score.sum(), a)

@@ -32,6 +32,7 @@ def test_mixing_weights_equal_the_label_weights() -> None:
     changed = (mixed.weight < 1).nonzero()[:, 0].tolist()
     assert len(changed) == 4
     assert set(changed) <= set(rows)
+    assert all(int(mixed.groups[row]) != int(given.groups[row]) for row in changed), "a partner is another row"
     values = {int(group): 20.0 * place for place, group in enumerate(given.groups[given.sample_indices["image"]])}
     for place, row in enumerate(rows):
         own, other = values[int(given.groups[row])], values[int(mixed.groups[row])]

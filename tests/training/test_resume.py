@@ -33,22 +33,36 @@ trainer:
 """
 
 KILLER = """
-import os, signal
+import os, random, signal
+import numpy, torch
 from pytorch_lightning import Callback
 
-class Kill(Callback):
+class Noise(Callback):
+    # Draws by every generator that a checkpoint restores: a user's callback may do so.
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        drawn = random.random() + numpy.random.rand() + torch.rand(()).item()
+        with torch.no_grad():
+            next(module.aligner.parameters()).add_(1e-3 * drawn)
+
+class Kill(Noise):
     def __init__(self, batches: int):
         self.left = batches
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+ROOT = Path(__file__).resolve().parents[2]
+"""The tree that is tested, which need not be the installed package."""
+
+
 def train(python: Path, folder: Path, out: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    import_path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    import_path = os.pathsep.join([str(folder), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": import_path, "OMP_NUM_THREADS": "1"}
     command = [str(python), "-m", "mmalign", "train", "recipe.yaml", "--out", out, *flags]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
@@ -95,7 +109,8 @@ def test_killed_and_resumed_equals_unbroken(
 ) -> None:
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     (tmp_path / "killer.py").write_text(KILLER)
-    unbroken = train(forked_python, tmp_path, "unbroken", *flags)
+    noise = ["--trainer.callbacks", "killer.Noise"]
+    unbroken = train(forked_python, tmp_path, "unbroken", *flags, *noise)
     assert unbroken.returncode == 0, unbroken.stderr
 
     kill = ["--trainer.callbacks", "killer.Kill", "--trainer.callbacks.batches", str(killed_after)]
@@ -106,7 +121,7 @@ def test_killed_and_resumed_equals_unbroken(
     assert "--resume" in again.stderr
     # A fresh interpreter has another seed of hashes than the killed one: no order may depend on it.
     python = Path(sys.executable) if "--ema" in flags else forked_python
-    resumed = train(python, tmp_path, "broken", *flags, "--resume", "--trainer.callbacks=null")
+    resumed = train(python, tmp_path, "broken", *flags, "--resume", *noise)
     assert resumed.returncode == 0, resumed.stderr
     assert "UserWarning" not in resumed.stderr, "advice of Lightning that does not hold here"
 

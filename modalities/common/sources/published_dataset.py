@@ -47,7 +47,8 @@ def rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> It
             head = next(reader, [])
             for name in columns:
                 if name not in head:
-                    raise UserError(f"{path}: expected a column {name!r}, got {', '.join(head) or 'an empty file'}")
+                    came = ", ".join(head)[:300] or "an empty file"
+                    raise UserError(f"{path}: expected a column {name!r}, got {came}")
             indices = [(name, head.index(name)) for name in (*columns, *optional) if name in head]
             for cells in reader:
                 if cells:

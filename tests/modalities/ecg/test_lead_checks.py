@@ -7,7 +7,8 @@ import pytest
 
 from mmalign.errors import BadSample
 from modalities.ecg import MODALITY
-from modalities.ecg.formats.leads import LIMB
+from modalities.ecg.formats.lead_checks import find_faults
+from modalities.ecg.formats.leads import LIMB, LIMB_WEIGHTS
 from modalities.ecg.modality import EcgModality
 from modalities.ecg.read import read_ecg
 from modalities.ecg.sample import LEADS
@@ -71,3 +72,27 @@ def test_a_gap_in_one_limb_lead_is_no_fault(signal: np.ndarray) -> None:
     gap = signal.copy()
     gap[2, 200:700] = np.nan
     assert not read_ecg(given(gap)).faults
+
+
+def limb_leads(seed: int, *factors: float) -> np.ndarray:
+    """Consistent limb leads of two random ones, `(6, 200)`."""
+    rng = np.random.default_rng(seed)
+    return np.asarray(LIMB_WEIGHTS @ (rng.normal(size=(2, 200)) * np.array(factors)[:, None]))
+
+
+def test_a_flat_lead_takes_no_part_in_the_check_of_the_order() -> None:
+    """A zero line that was recorded breaks Einthoven's law; one that was not leaves no time point for the others."""
+    signal, everywhere = limb_leads(0, 1.0, 1.0), np.ones((6, 200), bool)
+    flat = signal.copy()
+    flat[2] = 0.0
+    assert find_faults(flat, everywhere, LIMB) == ["lead III is flat or empty"]
+    swapped, recorded = signal[[0, 1, 2, 3, 5, 4]], everywhere.copy()
+    recorded[2] = False
+    assert "aVL and aVF look swapped" in find_faults(swapped, recorded, LIMB)[1]
+
+
+def test_a_cause_is_named_alone_where_it_explains_much_more_than_others() -> None:
+    """With I nearly flat, exchanging aVR and aVL also comes within the tolerance, but far from the inversion of I."""
+    signal = limb_leads(63, 0.16, 0.66)
+    signal[0] *= -1
+    assert find_faults(signal, np.ones((6, 200), bool), LIMB) == ["I looks inverted"]

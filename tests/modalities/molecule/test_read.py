@@ -12,9 +12,19 @@ import pytest
 
 from mmalign.errors import BadSample
 from modalities.molecule import MODALITY
+from modalities.molecule.chem.featurise import featurise
 from modalities.molecule.chem.fingerprint import parsed_counts
 from modalities.molecule.chem.inchikey import inchikeys
-from modalities.molecule.sample import ATOM_FIELDS, ATOM_SIZES, BOND_FIELDS, BOND_SIZES, MAX_ATOMS, MAX_TEXT, Molecule
+from modalities.molecule.sample import (
+    ATOM_FIELDS,
+    ATOM_SIZES,
+    BOND_FIELDS,
+    BOND_SIZES,
+    CHIRALITY,
+    MAX_ATOMS,
+    MAX_TEXT,
+    Molecule,
+)
 
 Chem = pytest.importorskip("rdkit.Chem")
 
@@ -312,3 +322,21 @@ def test_a_damaged_block_is_described(text: str, words: str) -> None:
     with pytest.raises(BadSample) as caught:
         MODALITY.read(text)
     assert words in str(caught.value)
+
+
+def test_a_double_bond_of_either_side_has_no_label() -> None:
+    """A wavy bond states that the side is not known: STEREOANY."""
+    either = Chem.MolFromSmiles("CC=CC |w:1.0|")
+    assert either.GetBondWithIdx(1).GetStereo() == Chem.BondStereo.STEREOANY
+    np.testing.assert_array_equal(MODALITY.read("CC=CC |w:1.0|").bonds, MODALITY.read("CC=CC").bonds)
+    assert (MODALITY.read("C/C=C/C").bonds != MODALITY.read("CC=CC").bonds).any()
+
+
+def test_labels_of_older_rules_are_not_kept() -> None:
+    """A centre that today's rules do not label has no label, whatever a program has set before."""
+    mol = Chem.MolFromSmiles("CC(C)O")
+    centre = mol.GetAtomWithIdx(1)
+    centre.SetChiralTag(Chem.ChiralType.CHI_TETRAHEDRAL_CW)
+    unlabelled = featurise(mol, "CC(C)O").atoms[1, -1]
+    centre.SetProp("_CIPCode", "R")
+    assert featurise(mol, "CC(C)O").atoms[1, -1] == unlabelled == 1 + len(CHIRALITY)

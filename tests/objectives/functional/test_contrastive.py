@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmalign.errors import UserError
 from mmalign.objectives.functional import clip_loss, siglip_loss
 from mmalign.objectives.functional import tiled_logsumexp as tiles
+from tests.gradients import gradcheck
 from tests.reference import contrastive as reference
 
 Loss = Callable[..., Tensor]
@@ -110,8 +111,8 @@ def test_gradients_by_finite_differences(groups: str | None, side: int, tile: Ca
     scale = torch.tensor([5.0], dtype=torch.float64, requires_grad=True)
     bias = torch.tensor([-1.0], dtype=torch.float64, requires_grad=True)
     inputs = (a, b, scale, bias)
-    assert torch.autograd.gradcheck(lambda a, b, s, z: clip_loss(a, b, s, bias=z, **named), inputs)
-    assert torch.autograd.gradcheck(lambda a, b, s, z: siglip_loss(a, b, s, z, **named), inputs)
+    assert gradcheck(lambda a, b, s, z: clip_loss(a, b, s, bias=z, **named), inputs)
+    assert gradcheck(lambda a, b, s, z: siglip_loss(a, b, s, z, **named), inputs)
 
 
 @pytest.mark.parametrize("scale", [14.0, 100.0])
