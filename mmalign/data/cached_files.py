@@ -13,7 +13,7 @@ from mmalign.data.disk_cache import DiskCache
 from mmalign.data.files.store import file_sha256
 from mmalign.data.plain_values import from_bytes, to_bytes
 from mmalign.modality import Modality, Transform
-from mmalign.version import __version__
+from mmalign.version import CACHE_FORMAT, __version__
 
 MISSING = object()
 """Nothing is cached: None can be a value."""
@@ -75,7 +75,7 @@ class CachedFiles:
     def _settings(self) -> bytes:
         versions = {name: _version(name) for name in self.modality.reading_libraries}
         settings = {name: repr(value) for name, value in sorted(vars(self.modality).items())}
-        return json.dumps([type(self.modality).__qualname__, __version__, versions, settings]).encode()
+        return json.dumps([type(self.modality).__qualname__, __version__, CACHE_FORMAT, versions, settings]).encode()
 
     def _features_key(self, key: str, transform: Transform, training: bool) -> str:
         if self._transform[0] is not transform:  # its settings can be long, such as a vocabulary

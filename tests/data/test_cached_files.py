@@ -113,6 +113,9 @@ def test_other_versions_are_other_keys(tmp_path: Path, png: Any, monkeypatch: py
     assert key == CachedFiles(modality, cache).key(png(1)) != CachedFiles(modality, cache).key(png(2))
     monkeypatch.setattr("mmalign.data.cached_files.version", lambda name: "9" if name == "pillow" else "1")
     assert CachedFiles(modality, cache).key(png(1)) != key
+    monkeypatch.undo()
+    monkeypatch.setattr("mmalign.data.cached_files.CACHE_FORMAT", -1)
+    assert CachedFiles(modality, cache).key(png(1)) != key
 
 
 def test_sidecar_files_are_part_of_the_key(tmp_path: Path) -> None:
