@@ -9,5 +9,5 @@ CHECKPOINT_FORMAT = 2
 """Format of what mmalign adds to a Lightning checkpoint, and of the parameter names in it."""
 
 CACHE_FORMAT = 2
-"""Format of the cache on disk (`data.cache`). Raise it whenever a modality reads other samples, or computes other features,
-from the same file and settings."""
+"""Format of the cache on disk (`data.cache`). Raise it whenever a modality reads other samples, or computes
+other features, from the same file and settings."""
