@@ -18,8 +18,7 @@ from mmalign.cli.flags import (
 )
 from mmalign.cli.help import asked_for
 from mmalign.cli.parsing import Parsed, given_settings, parse, parse_with_data, parse_with_data_of_each
-from mmalign.cli.targets import picture_target, rows_target, target, write_json
-from mmalign.evaluation.report.rows import rows_file
+from mmalign.cli.targets import picture_target, rows_path, rows_target, target, write_json
 from mmalign.recipes import names as recipe_names
 
 
@@ -69,7 +68,7 @@ def evaluate_command(arguments: list[str]) -> int:
 def _evaluate_all(flags: Parsed, data: mmalign.DataConfig, settings: dict[str, Any]) -> int:
     """Every task that the data allow; files of rows and pictures carry the task in their names."""
     json_file = target(flags.json)
-    rows = None if flags.rows is None else rows_file(flags.rows)
+    rows = rows_path(flags.rows)
     picture = picture_target(flags.picture)
     evaluations = mmalign.evaluate_all(flags.bundle, data, pair=flags.pair, device=flags.device, **settings)
     evaluations.show()

@@ -60,6 +60,17 @@ def rows_target(path: str | None, task: str) -> Path | None:
     return target(str(rows_file(path)))
 
 
+def rows_path(path: str | None) -> Path | None:
+    """A file for the rows of several tasks.
+
+    Raises:
+        UserError: it ends neither in .parquet nor in .csv.
+    """
+    from mmalign.evaluation.report.rows import rows_file
+
+    return None if path is None else rows_file(path)
+
+
 def write_json(file: Path, value: Any) -> None:
     """Write a value as JSON, replacing the file as a whole."""
     with replaced(file) as partial:

@@ -43,7 +43,7 @@ def shorten(text: str, width: int) -> str:
 
     Example:
         >>> shorten("two cats on a mat", 12), shorten("CC(=O)OC1=CC=CC=C1C(=O)O", 12)
-        ('two cats …', 'CC(=O…=O)O')
+        ('two cats …', 'CC(=O…C(=O)O')
     """
     if len(text) <= width:
         return text

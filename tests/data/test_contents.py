@@ -14,9 +14,10 @@ from mmalign.data.config import DataConfig
 from mmalign.data.contents import contents, differences, warn_changed
 from mmalign.data.dataset import Dataset
 from mmalign.embedding.loop import opened
-from mmalign.model import TowerConfig, modality_of
+from mmalign.model import TowerConfig, fit_transforms, modality_of
 
 MODALITIES = {name: modality_of(name, TowerConfig()) for name in ("image", "text")}
+TRANSFORMS = fit_transforms({name: TowerConfig() for name in MODALITIES}, {"image": [], "text": ["a red disc"]})
 ROWS = [f"{number}.png,text {number},{number % 2},p{number % 5}" for number in range(20)]
 
 
@@ -87,7 +88,7 @@ def test_a_tower_alone_is_split_and_compared_as_with_the_others(
     config = table(tmp_path, [row.rpartition(",")[0] + "," for row in ROWS])
     whole = open_(config)
     provenance = {"contents": contents(whole)}
-    model: Any = SimpleNamespace(modalities=MODALITIES, provenance=provenance)
+    model: Any = SimpleNamespace(modalities=MODALITIES, provenance=provenance, transforms=TRANSFORMS)
     for tower in MODALITIES:
         alone = opened(model, config, (tower,), "validation")
         assert alone.splits == whole.splits

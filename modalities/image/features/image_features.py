@@ -58,7 +58,7 @@ def image_features(sample: Pixels) -> Floats:
     Example:
         >>> grey = np.full((20, 30, 3), 128, np.uint8)
         >>> features = dict(zip(FAMILIES, np.split(image_features(grey), np.cumsum([*FAMILIES.values()])[:-1])))
-        >>> float(features["gradients 8 x 8"].max()), float(features["colours"].mean().round(3))
+        >>> float(features["gradients 8 x 8"].max()), round(float(features["colours"].mean()), 3)
         (0.0, 0.502)
     """
     resized = Image.fromarray(sample).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
