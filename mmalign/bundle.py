@@ -264,7 +264,7 @@ def fingerprint(path: str | Path) -> str:
     folder, digest = find(path), hashlib.sha256()
     described = read_json(folder / "config.json")["model"]
     digest.update(json.dumps(described, sort_keys=True).encode())
-    for file in [folder / "model.safetensors", *sorted((folder / "transforms").glob("*.json"))]:
+    for file in [folder / "model.safetensors", *sorted((folder / "transforms").glob("[!.]*.json"))]:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]

@@ -85,8 +85,8 @@ class TrainingData(pl.LightningDataModule):
         return (self._train or self._batches()).counted(row)
 
     def rows_seen(self, batch: int) -> int:
-        """Rows of the current epoch that are seen once `batch` batches of it are counted."""
-        return 0 if self._train is None else self._train.row_after(batch)
+        """Rows of the current epoch that are seen once `batch` batches are counted; 0 at its end, as at its start."""
+        return self._train.row_after(batch) if self._train is not None and batch else 0
 
     @property
     def batch_size(self) -> int:

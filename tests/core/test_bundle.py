@@ -85,6 +85,13 @@ def test_a_run_folder_is_found(saved: Path) -> None:
         bundle.find(saved.parent / "nothing")
 
 
+def test_files_that_a_kill_left_do_not_change_the_fingerprint(saved: Path) -> None:
+    before = bundle.fingerprint(saved)
+    (saved / "transforms" / ".text.json.123.partial.json").write_text("{")
+    assert bundle.fingerprint(saved) == before
+    mmalign.load(saved)
+
+
 def test_the_fingerprint_follows_the_model_not_the_place(model: Aligner, saved: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(saved, tmp_path / "copy")
     assert bundle.fingerprint(copy) == bundle.fingerprint(saved)

@@ -133,8 +133,8 @@ def keep_first() -> None:
 
 def saved_bundle() -> Any:
     """Weights and transforms."""
-    transforms = [path.read_text() for path in sorted(Path("run/bundle/transforms").iterdir())]
-    return load_file("run/bundle/model.safetensors"), transforms
+    transforms = [path.read_text() for path in sorted(Path("run/bundle/transforms").glob("[!.]*"))]
+    return load_file("run/bundle/model.safetensors"), transforms, mmalign.bundle.fingerprint("run")
 
 
 def embed() -> None:

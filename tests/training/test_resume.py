@@ -86,6 +86,7 @@ def equal(a: Any, b: Any, where: str = "") -> list[str]:
     ("killed_after", "flags"),
     [
         pytest.param(11, ["--checkpoint_every", "3"], id="mid-epoch"),
+        pytest.param(17, ["--checkpoint_every", "3"], id="mid-epoch-of-the-last"),
         pytest.param(16, ["--checkpoint_every", "7"], id="checkpoint-on-the-last-batch-of-an-epoch"),
         pytest.param(10, [], id="checkpoint-at-the-end-of-an-epoch"),
         pytest.param(
