@@ -3,6 +3,7 @@
 import csv
 import gzip
 import hashlib
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> It
                 if cells:
                     values = {name: cells[index].strip() if index < len(cells) else "" for name, index in indices}
                     yield f"{path.name}:{reader.line_num}", values
-    except (csv.Error, OSError, EOFError) as error:
+    except (csv.Error, OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: expected a CSV table, got a damaged one: {error}") from error
 
 

@@ -13,6 +13,7 @@ from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import UserError
 from mmalign.registry import nearest
+from modalities.common.reading.local_file import is_file
 from modalities.common.sources.published_dataset import tower_values, towers_of
 
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
@@ -109,7 +110,7 @@ class PtbxlSource(Source):
             # A header holds the checksum of each of its signals.
             for value in record.values.values():
                 header = self.folder / str(value[0]).replace(".dat", ".hea")
-                if str(value[0]).endswith(".dat") and header.is_file():
+                if str(value[0]).endswith(".dat") and is_file(header):
                     digest.update(header.read_bytes())
         return digest.hexdigest()
 
@@ -130,9 +131,13 @@ def _folder(config: SourceConfig) -> Path:
 
 
 def _rows(path: Path, needed: Sequence[str]) -> Iterator[dict[str, str]]:
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        reader = csv.DictReader(stream, restval="")
-        for name in needed:
-            if name not in (reader.fieldnames or ()):
-                raise UserError(f"{path}: expected a column {name!r}, got {', '.join(reader.fieldnames or ['none'])}")
-        yield from reader
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+            reader = csv.DictReader(stream, restval="")
+            for name in needed:
+                if name not in (reader.fieldnames or ()):
+                    came = ", ".join(reader.fieldnames or ["none"])[:300]
+                    raise UserError(f"{path}: expected a column {name!r}, got {came}")
+            yield from reader
+    except csv.Error as error:
+        raise UserError(f"{path}: expected a CSV table, got a damaged one: {error}") from error

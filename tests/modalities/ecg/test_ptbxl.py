@@ -102,6 +102,20 @@ def test_problems_are_reported(folder: Path, tmp_path: Path, monkeypatch: pytest
         PtbxlSource(config(folder)).records()
 
 
+def test_a_name_that_is_too_long_and_a_header_of_megabytes(folder: Path) -> None:
+    table = folder / "ptbxl_database.csv"
+    rows = table.read_text()
+    table.write_text(rows.replace("records100/r2", "r" * 5000))
+    assert len(PtbxlSource(config(folder)).fingerprint()) == 64
+    table.write_text(rows.replace("ecg_id", "x" * 1_000_000))
+    with pytest.raises(UserError, match="expected a CSV table, got a damaged one: field larger"):
+        PtbxlSource(config(folder)).records()
+    table.write_text(rows.replace("ecg_id", "x" * 100_000))
+    with pytest.raises(UserError, match="expected a column 'ecg_id', got xxx") as caught:
+        PtbxlSource(config(folder)).records()
+    assert len(str(caught.value)) < 600
+
+
 def test_the_real_folder(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not (real_data / "ptbxl_500").is_dir():
         pytest.skip(f"no PTB-XL records at {real_data / 'ptbxl_500'}")

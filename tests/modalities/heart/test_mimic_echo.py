@@ -193,7 +193,9 @@ def test_a_damaged_table_is_named(folder: Path) -> None:
     with pytest.raises(UserError, match=r"echo-record-list.csv:5: expected acquisition_datetime.*'at night'"):
         source(folder).records()
     packed = folder / "echo" / "structured-measurement.csv.gz"
-    packed.write_bytes(packed.read_bytes()[:-20])
+    whole = packed.read_bytes()
     table.write_text(table.read_text().replace("at night", "2181-01-02 23:00:00"))
-    with pytest.raises(UserError, match=r"structured-measurement.csv.gz: expected a CSV table, got a damaged one"):
-        source(folder).records()
+    for damaged in (whole[:-20], whole[:40] + bytes(20) + whole[60:]):
+        packed.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"structured-measurement.csv.gz: expected a CSV table, got a damaged one"):
+            source(folder).records()
