@@ -38,11 +38,9 @@ def gradient_times_input(model: Aligner, tower: str, sample: Any, other: Embeddi
 
     with torch.enable_grad(), changed(model, tower, level, watch):
         score = model.similarity(embed_tokens(model, tower, sample), other)[0, 0]
-        if not score.requires_grad:
-            return torch.zeros(leaves[0].shape[1]).double().numpy()
-        (gradient,) = torch.autograd.grad(score, leaves[0], allow_unused=True)
+        gradient = torch.autograd.grad(score, leaves[0], allow_unused=True)[0] if score.requires_grad else None
     if gradient is None:
-        return torch.zeros(leaves[0].shape[1]).double().numpy()
+        gradient = torch.zeros_like(leaves[0])
     product: Floats = (gradient * leaves[0]).detach().sum(dim=-1).abs()[0].double().cpu().numpy()
     return product
 

@@ -38,7 +38,7 @@ def means(values: Floats, records: Ints, *, resamples: int, seed: int) -> list[I
     Args:
         values: One row per query, `(n, columns)`.
         records: Index of the record of each query, `(n,)`, any integers.
-        resamples: Number of bootstrap resamples.
+        resamples: Number of bootstrap resamples; 0: no intervals.
         seed: Equal seed = equal intervals, and the same draws for every score of one evaluation.
 
     Example:
@@ -47,7 +47,7 @@ def means(values: Floats, records: Ints, *, resamples: int, seed: int) -> list[I
     """
     _, cluster = np.unique(records, return_inverse=True)
     size = np.bincount(cluster).astype(np.float64)
-    if len(size) < 2:
+    if len(size) < 2 or not resamples:
         return [[] for _ in values.T]
     sums = np.stack([np.bincount(cluster, weights=column) for column in values.T], axis=1)
     drawn = [

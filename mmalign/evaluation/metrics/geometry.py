@@ -12,8 +12,8 @@ BLOCK = 2**22
 
 
 def unit(vectors: Floats) -> Floats:
-    """Rows divided by their length `(n, dim)`; a row of length 0 stays 0."""
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    """Vectors divided by their length `(…, dim)`; a vector of length 0 stays 0."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0))
 
 

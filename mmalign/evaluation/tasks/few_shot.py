@@ -8,6 +8,7 @@ import numpy as np
 
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
+from mmalign.evaluation.metrics.geometry import unit
 from mmalign.evaluation.metrics.labels import groups_of
 from mmalign.evaluation.metrics.weighted import Floats, Ints
 from mmalign.evaluation.probing.features import sample_tower, tower_features
@@ -154,12 +155,7 @@ def class_mean_scores(support: Floats, query: Floats) -> Floats:
         >>> class_mean_scores(np.array([[[2.0, 0.0]], [[0.0, 3.0]]]), np.array([[5.0, 0.0]])).tolist()
         [[1.0, 0.0]]
     """
-    return np.asarray(_unit(query) @ _unit(_unit(support).mean(axis=1)).T)
-
-
-def _unit(vectors: Floats) -> Floats:
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0))
+    return np.asarray(unit(query) @ unit(unit(support).mean(axis=1)).T)
 
 
 def _right(scores: Floats, truth: Ints) -> float:

@@ -131,13 +131,11 @@ def _pair_figures(
         f"{towers[1]}_to_{towers[0]}_hit@1": _hits(b, a),
     }
     table = np.stack(list(values.values()), axis=1)
-    intervals = (
-        boot.means(table, groups, resamples=settings.bootstrap, seed=settings.seed) if settings.bootstrap else []
-    )
+    intervals = boot.means(table, groups, resamples=settings.bootstrap, seed=settings.seed)
     figures: dict[str, Any] = {"modality_gap": geometry.modality_gap(a, b), "gap_share": geometry.gap_share(a, b)}
     for index, (name, column) in enumerate(values.items()):
         figures[name] = float(column.mean())
-        if intervals and intervals[index]:
+        if intervals[index]:
             figures[f"{name}_ci"] = intervals[index]
     return figures
 

@@ -207,7 +207,7 @@ def _table(
         intervals = boot.means(columns[known], groups[known], resamples=settings.bootstrap, seed=settings.seed)
         for figure, column in figures.items():
             table[name][figure] = float(columns[known, column].mean())
-            if settings.bootstrap and intervals[column]:
+            if intervals[column]:
                 table[name][f"{figure}_ci"] = intervals[column]
     return table
 

@@ -208,14 +208,10 @@ def _figures(
     base = values[UNPERTURBED]
     pairs |= {(row, f"{title}_difference"): one - base for row, one in columns.items() if row != UNPERTURBED}
     table = np.stack(list(pairs.values()), axis=1)
-    intervals = (
-        boot.means(table, groups, resamples=settings.bootstrap, seed=settings.seed)
-        if settings.bootstrap
-        else [[]] * len(pairs)
-    )
+    intervals = boot.means(table, groups, resamples=settings.bootstrap, seed=settings.seed)
     figures: dict[str, dict[str, Any]] = {}
     for (row, figure), mean, interval in zip(pairs, table.mean(axis=0).tolist(), intervals, strict=True):
         figures.setdefault(row, {})[figure] = mean
         if interval:
-            figures[row] |= {f"{figure}_ci": interval} if interval else {}
+            figures[row][f"{figure}_ci"] = interval
     return figures

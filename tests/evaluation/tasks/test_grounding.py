@@ -82,6 +82,8 @@ def test_figures_equal_loops_over_explanations(
     assert found[1, "ester"].own[1] == pytest.approx(sum(wins) / len(wins))
     assert found[1, "ester"].chance == 4 / 6
     scores = result.scores
+    without = evaluate(model, config, "grounding", split="test", term=term, bootstrap=0).scores["words"]["named word"]
+    assert without == {name: value for name, value in scores["words"]["named word"].items() if not name.endswith("_ci")}
     assert scores["n"] == 5
     assert scores["records"] == 3
     means = [word.own[1] for word in found.values()]
