@@ -38,7 +38,7 @@ MUTANTS = (
            "    _, cluster = np.unique(records, return_inverse=True)\n    size = np.bincount(cluster)",
            "    cluster = np.arange(len(records))\n    size = np.bincount(cluster)", BOOTSTRAP),
     Mutant("bootstrap of one record has an interval", f"{M}/bootstrap.py",
-           "    if len(size) < 2:\n", "    if len(size) < 1:\n", BOOTSTRAP),
+           "    if len(size) < 2 or not resamples:\n", "    if len(size) < 1 or not resamples:\n", BOOTSTRAP),
     Mutant("bootstrap draws the same resample each time", f"{M}/bootstrap.py",
            "taken = (rng.integers(0, records, records) for _ in",
            "taken = (np.random.default_rng(seed).integers(0, records, records) for _ in", BOOTSTRAP),
