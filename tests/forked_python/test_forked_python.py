@@ -57,6 +57,29 @@ def test_exit_status_equals_that_of_a_fresh_process(program: str, status: int, f
     assert fresh.stderr.splitlines()[-1:] == forked.stderr.splitlines()[-1:]
 
 
+AT_THE_END = """
+import atexit, ctypes, sys, threading, time
+atexit.register(lambda: print("last"))
+threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+left = open("left", "w")
+left.write("left")
+sys.stdout.write("no newline ")
+ctypes.CDLL(None).printf(b"from C ")
+"""
+
+
+def test_a_process_ends_like_a_fresh_one(forked_python: Path, tmp_path: Path) -> None:
+    """Threads are waited for, functions of `atexit` run, and nothing that was written is lost."""
+    printed = []
+    for python in (sys.executable, forked_python):
+        ended = run(python, "-c", AT_THE_END, cwd=tmp_path)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        printed.append(sorted(ended.stdout.split()))
+        assert (tmp_path / "left").read_text() == "left"
+        (tmp_path / "left").unlink()
+    assert printed[0] == printed[1] == sorted("no newline from C thread last".split())
+
+
 def test_the_script_of_the_command_runs(forked_python: Path) -> None:
     fresh, forked = (run(Path(python).parent / "mmalign", "--help") for python in (sys.executable, forked_python))
     assert forked.stdout == fresh.stdout
