@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from mmalign.evaluation.tasks.zero_shot_multilabel import ZeroShotMultiLabel
     from mmalign.evaluation.tasks.zero_shot_regression import ZeroShotRegression
     from mmalign.explanation import Explanation, explain
+    from mmalign.mining.mine import mine
+    from mmalign.mining.result import MinedNegatives
     from mmalign.modality import Encoder, Modality, Transform
     from mmalign.model import Aligner
     from mmalign.objectives import functional
@@ -96,6 +98,8 @@ _HOMES = {
     "LinearProbe": "evaluation.tasks.linear_probe",
     "Explanation": "explanation",
     "explain": "explanation",
+    "MinedNegatives": "mining.result",
+    "mine": "mining.mine",
     "Encoder": "modality",
     "Modality": "modality",
     "TokenLabels": "capabilities",
@@ -154,6 +158,7 @@ __all__ = [
     "Grounding",
     "LinearProbe",
     "LossOutput",
+    "MinedNegatives",
     "MissingFile",
     "Modality",
     "Objective",
@@ -191,6 +196,7 @@ __all__ = [
     "functional",
     "load",
     "load_plugin",
+    "mine",
     "modality_of",
     "ranks",
     "register",

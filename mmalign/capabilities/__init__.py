@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from mmalign.capabilities.explaining import Explaining, NamedRegions, TokenLabels
 from mmalign.capabilities.reading import CachedFeatures, CachedReading, DiskCached, StrictReading, Truncating
-from mmalign.capabilities.samples import HardNegatives, Perturbing
+from mmalign.capabilities.samples import HardNegatives, Perturbing, SurfaceFeatures
 from mmalign.capabilities.training import Decoding, LinearFeatures, Masking, Mixing, PretrainedLogits
 from mmalign.errors import UserError
 
@@ -26,6 +26,7 @@ __all__ = [
     "Perturbing",
     "PretrainedLogits",
     "StrictReading",
+    "SurfaceFeatures",
     "TokenLabels",
     "Truncating",
     "capability",

@@ -28,6 +28,21 @@ class HardNegatives(Protocol):
 
 
 @runtime_checkable
+class SurfaceFeatures(Protocol):
+    """A modality that describes the form of its samples, apart from their meaning: the words of a text."""
+
+    def surface_features(self, samples: Sequence[Any]) -> Any:
+        """Features of the form of samples; their dot product is the surface similarity, from 0 to 1.
+
+        Args:
+            samples: As `Modality.read` returns them, `n`. They may be decoded on access, so go through them once.
+
+        Returns:
+            Unit or zero rows, `(n, features)`: a NumPy array, or a sparse matrix of SciPy in CSR format.
+        """
+
+
+@runtime_checkable
 class Perturbing(Protocol):
     """A modality whose samples can be perturbed, for the task `robustness`.
 

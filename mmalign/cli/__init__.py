@@ -11,6 +11,7 @@ COMMANDS = {
     "evaluate": "evaluate a bundle: retrieval, zero-shot, few-shot, probes and other tasks, with confidence intervals",
     "compare": "compare models on the same queries: paired differences with intervals, Holm's correction",
     "report": "write one HTML file about a run: data, curves, results, galleries, maps, explanations",
+    "mine": "find hard negatives of the training records with a trained model, for data.neighbours",
     "check": "check data before training: unusable records, duplicates, leakage, a sheet of samples",
     "embed": "embed one tower of a data set into a Parquet table",
     "bundle": "write the model of a checkpoint as a bundle",

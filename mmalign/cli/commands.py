@@ -18,7 +18,8 @@ from mmalign.cli.flags import (
 )
 from mmalign.cli.help import asked_for
 from mmalign.cli.parsing import Parsed, given_settings, parse, parse_with_data, parse_with_data_of_each
-from mmalign.cli.targets import picture_target, rows_path, rows_target, target, write_json
+from mmalign.cli.targets import negatives_target, picture_target, rows_path, rows_target, target, write_json
+from mmalign.cli.training_flags import MineFlags
 from mmalign.recipes import names as recipe_names
 
 
@@ -118,6 +119,27 @@ def report_command(arguments: list[str]) -> int:
         device=flags.device, **given_settings(flags, arguments),
     )  # fmt: skip
     print(f"written: {file} ({file.stat().st_size / 1e6:.1f} MB); open it in a browser")
+    return 0
+
+
+def mine_command(arguments: list[str]) -> int:
+    """Mmalign mine BUNDLE -o negatives.parquet [--data.*]."""
+    arguments = ["--out" if argument == "-o" else argument for argument in arguments]
+    flags, data = parse_with_data("mine", MineFlags, arguments)
+    out, json_file = negatives_target(flags.out), target(flags.json)
+    mined = mmalign.mine(
+        flags.bundle, data, pair=flags.pair, split=flags.split, negatives=flags.negatives, skip=flags.skip,
+        depth=flags.depth, absolute_margin=flags.absolute_margin, relative_margin=flags.relative_margin,
+        min_score=flags.min_score, max_score=flags.max_score, surface=flags.surface, sampling=flags.sampling,
+        rerank=flags.rerank, reranker=flags.reranker, batch_size=flags.batch_size, seed=flags.seed,
+        device=flags.device,
+    )  # fmt: skip
+    mined.show()
+    mined.write(out)
+    print(f"written: {out}; next: mmalign train RECIPE --data.neighbours {out}")
+    if json_file:
+        write_json(json_file, mined.to_json())
+        print(f"written: {json_file}")
     return 0
 
 

@@ -71,6 +71,17 @@ def rows_path(path: str | None) -> Path | None:
     return None if path is None else rows_file(path)
 
 
+def negatives_target(path: str) -> Path:
+    """A file for mined negatives; its folder is made.
+
+    Raises:
+        UserError: it is a folder, or ends neither in .parquet nor in .csv.
+    """
+    from mmalign.data.negatives_file import negatives_file
+
+    return target(str(negatives_file(path)))
+
+
 def write_json(file: Path, value: Any) -> None:
     """Write a value as JSON, replacing the file as a whole."""
     with replaced(file) as partial:

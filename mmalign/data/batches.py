@@ -118,6 +118,17 @@ def positive_groups(records: Sequence[Record], how: str) -> NDArray[np.int64]:
     return _joined(records, _contents)
 
 
+def related_groups(records: Sequence[Record]) -> NDArray[np.int64]:
+    """Group number of each record; records that share content or a group, directly or through others, have one number.
+
+    A record of another number is a positive by none of the criteria of `positive_groups`.
+
+    Args:
+        records: All records.
+    """
+    return _joined(records, lambda record: [*_contents(record), *(() if record.group is None else (record.group,))])
+
+
 def content_key(value: Any) -> Hashable:
     """Key of a raw value, equal for equal values: the string itself, a digest of anything else."""
     if isinstance(value, str):

@@ -39,6 +39,8 @@ class DataConfig:
             or file), group (also records of the same group).
         hard_negatives: A tower, such as text: records whose samples of it are similar are drawn into one batch; its
             modality must define `neighbours`. Default: batches are drawn at random.
+        neighbours: File of hard negatives of each record, as `mmalign mine` writes it (columns id and negative), which
+            are drawn into one batch, instead of those of `hard_negatives`.
         hard_negative_fraction: Fraction of the records that bring their nearest ones into the batch, in (0, 1]; each
             record is still drawn once per epoch.
         hard_negative_group_size: Maximum number of records that are placed together, at least 2.
@@ -74,6 +76,7 @@ class DataConfig:
     split_seed: int = 0
     positives: str = "content"
     hard_negatives: str | None = None
+    neighbours: str | None = None
     hard_negative_fraction: float = 0.5
     hard_negative_group_size: int = 4
     batch_size: int = 128
@@ -92,6 +95,8 @@ class DataConfig:
         held = self.validation + self.test
         _demand(held < 1, "validation + --data.test", "a sum below 1", held)
         _demand(self.positives in _POSITIVES, "positives", f"one of {', '.join(_POSITIVES)}", self.positives)
+        both = self.hard_negatives is not None and self.neighbours is not None
+        _demand(not both, "neighbours", "a file, or --data.hard_negatives", "both")
         part, size = self.hard_negative_fraction, self.hard_negative_group_size
         _demand(0 < part <= 1, "hard_negative_fraction", "a fraction in (0, 1]", part)
         _demand(size >= 2, "hard_negative_group_size", "at least 2", size)

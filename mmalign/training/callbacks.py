@@ -86,7 +86,8 @@ class ExactResume(pl.Callback):
     ) -> None:
         """Steps have another number of rows than before: set the counts of batches and the learning rate's schedule."""
         data, (epoch, row) = _training_data(trainer), position
-        if data.data.config.hard_negatives is not None and row:
+        config = data.data.config
+        if (config.hard_negatives is not None or config.neighbours is not None) and row:
             raise UserError(
                 f"--resume: {before} rows a step were trained, asked for {data.rows_per_step}; with hard negatives the "
                 "order depends on it: resume with the same batch size and number of processes"

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from mmalign import distributed
 from mmalign.data.batches import PairBatches
 from mmalign.data.dataset import Dataset
-from mmalign.data.hard_negatives import NEAREST, nearest_rows
+from mmalign.data.hard_negatives import NEAREST, mined_rows, nearest_rows
 from mmalign.data.loading import loader
 from mmalign.data.sampling import EpochBatches, Neighbours
 from mmalign.errors import UserError
@@ -118,12 +118,14 @@ class TrainingData(pl.LightningDataModule):
 
     def _neighbours(self) -> Neighbours | None:
         config = self.data.config
-        if config.hard_negatives is None:
+        train, count = self.data.split("train"), NEAREST * config.hard_negative_group_size
+        if config.neighbours is not None:
+            table = mined_rows(train, config.neighbours, self.data.groups, count)
+        elif config.hard_negatives is not None:
+            train.require(config.hard_negatives)
+            table = nearest_rows(train, config.hard_negatives, self.data.groups, count)
+        else:
             return None
-        train = self.data.split("train")
-        train.require(config.hard_negatives)
-        count = NEAREST * config.hard_negative_group_size
-        table = nearest_rows(train, config.hard_negatives, self.data.groups, count)
         return Neighbours(table, config.hard_negative_fraction, config.hard_negative_group_size)
 
     def _pair_loader(self, batches: EpochBatches) -> DataLoader[Any]:

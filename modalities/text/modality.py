@@ -18,7 +18,7 @@ from modalities.text.encoders.sentence_transformers import SentenceTransformersT
 from modalities.text.encoders.tfidf_linear import NgramBag
 from modalities.text.encoders.transformer import TextTransformer
 from modalities.text.explain import draw_weighted, ngram_units, text_units
-from modalities.text.neighbours import neighbours
+from modalities.text.neighbours import neighbours, surface_features
 from modalities.text.tfidf_transform import NgramSettings, NgramTransform
 from modalities.text.transform import TextSettings, TextTransform
 
@@ -119,6 +119,10 @@ class TextModality(Modality):
     def neighbours(self, samples: Sequence[str], count: int) -> NDArray[np.int64]:
         """Texts that share words and pairs of words, see `neighbours`."""
         return neighbours(samples, count)
+
+    def surface_features(self, samples: Sequence[str]) -> Any:
+        """TF-IDF weights of words and pairs of words, see `surface_features`."""
+        return surface_features([*samples])
 
     def toy_sample(self, label: int, rng: np.random.Generator) -> str:
         """One of four sentences that describe the toy class, for instance its colour and shape."""

@@ -1,6 +1,7 @@
-"""Nearest texts by shared words and pairs of words, for batches with hard negatives."""
+"""Surface similarity of texts by shared words and pairs of words, for hard negatives."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,25 @@ def neighbours(texts: Sequence[str], count: int) -> NDArray[np.int64]:
     """
     if len(texts) < 2 or count < 1:
         return np.full((len(texts), max(count, 0)), -1, np.int64)
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    weights = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]", dtype=np.float32).fit_transform(texts)
+    weights = surface_features(texts)
     words = [" ".join(text.lower().split()) for text in texts]
     return nearest_others(words, count, lambda block: (weights[block] @ weights.T).toarray())
+
+
+def surface_features(texts: Sequence[str]) -> Any:
+    """TF-IDF weights of the words and pairs of words of each text, as unit rows.
+
+    Args:
+        texts: All of them, `n`; a text without words has a row of zeros.
+
+    Returns:
+        Sparse matrix `(n, words)`, CSR.
+
+    Example:
+        >>> features = surface_features(["two dogs", "dogs", "Two  dogs"])
+        >>> (features @ features.T).toarray().astype(float).round(1).tolist()
+        [[1.0, 0.5, 1.0], [0.5, 1.0, 0.5], [1.0, 0.5, 1.0]]
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]", dtype=np.float32).fit_transform(texts)

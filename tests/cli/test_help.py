@@ -21,6 +21,7 @@ OWN = {
     "evaluate": ["BUNDLE", "--task", "--split", "--json"],
     "compare": ["MODELS", "--task", "--metrics", "--pairs", "--bootstrap", "--split"],
     "report": ["BUNDLE", "--out", "--tasks", "--pages", "--split"],
+    "mine": ["BUNDLE", "--out", "--negatives", "--skip", "--depth", "--relative_margin", "--surface"],
     "check": ["--towers", "--sheet"],
     "embed": ["BUNDLE", "OUT", "--split"],
     "bundle": ["CHECKPOINT", "OUT"],

@@ -1,0 +1,50 @@
+"""The flags of commands that prepare or continue training, see `mmalign.cli.flags`."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class MineFlags:
+    """Find hard negatives of the training records with a trained model; `--data.neighbours FILE` trains with them.
+
+    Args:
+        bundle: Bundle or run folder.
+        out: File to write (.parquet or .csv), one row per record and negative; also -o FILE.
+        pair: Tower of the queries and tower of the candidates, such as [text, image]; default: the only trained pair.
+        split: Records to mine among: train, validation, test or all.
+        negatives: Maximum number of negatives of each record.
+        skip: Number of first ranks that are skipped, as likely false negatives.
+        depth: Number of ranks behind them that are candidates.
+        absolute_margin: Distance of a negative's score from that of the record's own pair; null = no bound.
+        relative_margin: The same as a fraction of the score of the own pair; null = no bound.
+        min_score: Lower bound of a negative's score.
+        max_score: Upper bound of a negative's score.
+        surface: Tower (such as text) by whose surface similarity candidates are ranked: similar form, other meaning.
+        sampling: Choice among the candidates that are left: top (hardest first) or random.
+        rerank: Rank by the cosine of vectors, and score only the candidates by the full score, for scores of tokens.
+        reranker: Bundle of another model that scores the candidates and the records' own pairs.
+        batch_size: Samples per forward pass.
+        seed: Seed of the random sampling.
+        json: Write the counts of what was left out to this file.
+        device: auto (a GPU if there is one, else the CPU), cpu, cuda or cuda:1.
+    """
+
+    bundle: str
+    out: str = "negatives.parquet"
+    pair: list[str] = field(default_factory=list)
+    split: str = "train"
+    negatives: int = 4
+    skip: int = 0
+    depth: int = 50
+    absolute_margin: float | None = None
+    relative_margin: float | None = 0.05
+    min_score: float | None = None
+    max_score: float | None = None
+    surface: str = ""
+    sampling: str = "top"
+    rerank: bool = False
+    reranker: str | None = None
+    batch_size: int = 256
+    seed: int = 0
+    json: str | None = None
+    device: str = "auto"
