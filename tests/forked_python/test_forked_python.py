@@ -77,7 +77,7 @@ def test_a_process_ends_like_a_fresh_one(forked_python: Path, tmp_path: Path) ->
         printed.append(sorted(ended.stdout.split()))
         assert (tmp_path / "left").read_text() == "left"
         (tmp_path / "left").unlink()
-    assert printed[0] == printed[1] == sorted("no newline from C thread last".split())
+    assert printed[0] == printed[1] == sorted(["no", "newline", "from", "C", "thread", "last"])
 
 
 def test_the_script_of_the_command_runs(forked_python: Path) -> None:
