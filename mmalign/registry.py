@@ -73,9 +73,15 @@ def _installed(group: str) -> EntryPoints:
     return _scan(tuple(sys.path), f"mmalign.{group}")
 
 
-@cache  # every installed distribution is read: once is enough
+@cache
 def _scan(path: tuple[str, ...], group: str) -> EntryPoints:
-    return entry_points(group=group)
+    points: EntryPoints = _scan_all(path).select(group=group)
+    return points
+
+
+@cache  # every installed distribution is read: once is enough for all groups
+def _scan_all(path: tuple[str, ...]) -> Any:  # the type differs between versions of Python
+    return entry_points()
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -1,10 +1,14 @@
 """Fixtures of all tests: the real data folder, and one seed. Under `pytest -n` each worker computes on one thread."""
 
 import os
+import sys
 from pathlib import Path
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # read by torch at import, and by the processes that tests start
-    os.environ["OMP_NUM_THREADS"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by torch at import, and by the processes that tests start
+    # Some hundred processes import the package: compile it once, also where the environment says otherwise.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 import pytest
 import torch

@@ -175,17 +175,18 @@ def test_files_have_at_most_300_lines() -> None:
 
 
 def test_import_is_light() -> None:
-    """`import mmalign` after torch takes under 50 ms and pulls in nothing heavy (best of five: machines are noisy)."""
+    """`import mmalign` after torch takes under 50 ms and pulls in nothing heavy (one of five: machines are noisy)."""
     program = (
         "import json, sys, time, torch; t = time.perf_counter(); import mmalign; "
         "d = time.perf_counter() - t; print(json.dumps([d, sorted(m.split('.')[0] for m in sys.modules)]))"
     )
-    runs = [
-        json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
-        for _ in range(5)
-    ]
-    assert min(seconds for seconds, _ in runs) < 0.05
-    assert HEAVY.isdisjoint(runs[0][1])
+    taken = []
+    while len(taken) < 5 and min(taken, default=1.0) >= 0.05:
+        ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        seconds, modules = json.loads(ran.stdout)
+        assert HEAVY.isdisjoint(modules)
+        taken.append(seconds)
+    assert min(taken) < 0.05
 
 
 def test_public_names_resolve() -> None:

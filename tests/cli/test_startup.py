@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import mmalign
 from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.pairs.pair_config import PairConfig
+from tests.forked_python.fixture import start_server
 
 HEAVY = ["pytorch_lightning", "torchmetrics", "torchvision", "scipy.signal", "matplotlib.pyplot", "torch._dynamo"]
 
@@ -29,10 +31,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def imported(program: str, folder: Path, packages: list[str]) -> list[str]:
-    """Those of the packages that a fresh interpreter has imported after the program."""
+@pytest.fixture(scope="module")
+def python_with_torch() -> Iterator[Path]:
+    """A command that starts with torch imported and nothing else."""
+    with start_server(["torch"]) as python:
+        yield python
+
+
+def imported(program: str, folder: Path, packages: list[str], python: Path | str = sys.executable) -> list[str]:
+    """Those of the packages that an interpreter has imported after the program."""
     ending = f"\nimport sys\nprint('|'.join(name for name in {packages} if name in sys.modules), file=sys.stderr)"
-    ran = subprocess.run([sys.executable, "-c", program + ending], cwd=folder, capture_output=True, text=True)
+    ran = subprocess.run([str(python), "-c", program + ending], cwd=folder, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     return ran.stderr.strip().splitlines()[-1].split("|") if ran.stderr.strip() else []
 
@@ -58,10 +67,16 @@ def test_import_and_help_do_not_load_torch(program: str, folder: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_commands_do_not_load_what_they_do_not_use(arguments: list[str], folder: Path) -> None:
-    assert not imported(command(arguments), folder, HEAVY)
+def test_commands_do_not_load_what_they_do_not_use(arguments: list[str], folder: Path, python_with_torch: Path) -> None:
+    assert not imported(command(arguments), folder, HEAVY, python_with_torch)
 
 
-def test_load_and_encode_do_not_load_what_they_do_not_use(folder: Path) -> None:
+def test_what_they_load_is_seen(folder: Path, python_with_torch: Path) -> None:
+    assert imported("import scipy.signal", folder, HEAVY, python_with_torch) == ["scipy.signal"]
+
+
+def test_load_and_encode_do_not_load_what_they_do_not_use(folder: Path, python_with_torch: Path) -> None:
     program = "import mmalign\nmmalign.load('bundle').encode('text', ['one'] * 10)"
-    assert not imported(program, folder, [*HEAVY, "jsonargparse", "rich", "sklearn", "pyarrow", "matplotlib"])
+    assert not imported(
+        program, folder, [*HEAVY, "jsonargparse", "rich", "sklearn", "pyarrow", "matplotlib"], python_with_torch
+    )
