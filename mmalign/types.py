@@ -201,6 +201,26 @@ class Mixed:
         return weight * own + (1 - weight) * other
 
 
+@dataclass(frozen=True)
+class Guide:
+    """What a frozen guide knows of the rows of a pair, to find false negatives.
+
+    Args:
+        a: Its unit vectors of tower a, `(rows, width)`.
+        b: Its unit vectors of tower b, `(rows, width)`.
+        margin: Absolute margin, see `functional.FalseNegatives`.
+        relative_margin: Margin as a fraction of the positive's similarity.
+    """
+
+    a: Tensor
+    b: Tensor
+    margin: float = 0.0
+    relative_margin: float = 0.0
+
+    def __getitem__(self, rows: Tensor | slice) -> "Guide":
+        return replace(self, a=self.a[rows], b=self.b[rows])
+
+
 @dataclass
 class Batch:
     """Paired samples of one step.
@@ -212,6 +232,7 @@ class Batch:
         ids: One integer per sample, `(batch,)`: its index in the data set.
         groups: One integer per sample, `(batch,)`: equal group = also a positive.
         mixed: By tower name, its samples that were mixed from two, of length `batch`.
+        guides: By names of towers a and b, the guide of that pair, of length `batch`.
     """
 
     inputs: dict[str, Inputs | list[Inputs]]
@@ -219,6 +240,7 @@ class Batch:
     ids: Tensor
     groups: Tensor
     mixed: dict[str, Mixed] = field(default_factory=dict)
+    guides: dict[tuple[str, str], Guide] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
@@ -234,7 +256,8 @@ class Batch:
             return value.to(device, non_blocking=non_blocking) if hasattr(value, "to") else value
 
         mixed = {name: Mixed(move(one.groups), move(one.weight)) for name, one in self.mixed.items()}
-        return Batch(move(self.inputs), move(self.sample_indices), move(self.ids), move(self.groups), mixed)
+        guides = {pair: replace(one, a=move(one.a), b=move(one.b)) for pair, one in self.guides.items()}
+        return Batch(move(self.inputs), move(self.sample_indices), move(self.ids), move(self.groups), mixed, guides)
 
 
 @dataclass(frozen=True)

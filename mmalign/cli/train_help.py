@@ -15,7 +15,7 @@ from mmalign.training.run_config import RunConfig
 DATA = ("source", "manifest", "files", "columns", "validation", "positives", "batch_size", "workers")
 """Keys of `data` that `--help` prints; the others stand in `--help all`."""
 
-PARTS = ("codebook", "gaussian", "mixup", "cca_init", "whitening_init")
+PARTS = ("codebook", "gaussian", "mixup", "guide", "cca_init", "whitening_init")
 """Keys of `model` that `--help` prints as one line; their fields stand in `--help all`."""
 
 TRAINER = [

@@ -29,6 +29,8 @@ class ClipObjective(ScaledObjective):
         14.28...
     """
 
+    guided = True
+
     def __init__(
         self, initial_scale: float = 1 / 0.07, max_scale: float | None = 100.0, learn_scale: bool = True
     ) -> None:
@@ -46,8 +48,9 @@ class ClipObjective(ScaledObjective):
             groups_a=groups,
             groups_b=groups,
             merge=distributed.merge_logsumexp,
+            drop=global_batch.false_negatives,
         )
-        return LossOutput(loss, {"scale": scale.detach()[0]})
+        return LossOutput(loss, {"scale": scale.detach()[0]} | _masked(global_batch))
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Cosine of every pair, `(len(a), len(b))`, without the scale."""
@@ -75,6 +78,7 @@ class SiglipObjective(ScaledObjective):
         -1.09...
     """
 
+    guided = True
     initial_bias: Tensor
     bias_is_set: Tensor
 
@@ -108,8 +112,9 @@ class SiglipObjective(ScaledObjective):
             groups_a=groups,
             groups_b=groups,
             count=global_batch.size,
+            drop=global_batch.false_negatives,
         )
-        return LossOutput(loss, {"scale": scale.detach()[0], "bias": bias.detach()[0]})
+        return LossOutput(loss, {"scale": scale.detach()[0], "bias": bias.detach()[0]} | _masked(global_batch))
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:
         """Cosine of every pair, `(len(a), len(b))`, without the scale."""
@@ -152,3 +157,9 @@ def _float32(a: Tensor, b: Tensor, global_batch: GlobalBatch) -> tuple[Tensor, T
         raise UserError(f"expected vectors of one width of both towers, got {a.shape[1]} and {b.shape[1]}")
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
     return a.to(dtype), global_batch.gather(b.to(dtype))
+
+
+def _masked(global_batch: GlobalBatch) -> dict[str, Tensor]:
+    """The fraction of each own row's columns that the guide left out, to log; empty without a guide."""
+    found = global_batch.false_negatives
+    return {} if found is None else {"masked": found.fractions}

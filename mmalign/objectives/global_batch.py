@@ -8,7 +8,8 @@ from torch import Tensor
 
 from mmalign import distributed
 from mmalign.errors import UserError
-from mmalign.types import Embedding, Mixed, Tokens
+from mmalign.objectives.functional.false_negatives import FalseNegatives, limits
+from mmalign.types import Embedding, Guide, Mixed, Tokens
 
 
 class GlobalBatch:
@@ -22,6 +23,7 @@ class GlobalBatch:
         b: Own rows of tower b; row i belongs to row i of `a`.
         groups: `(own rows,)` integers; equal groups are positives of each other. Default: each row is a group.
         mixed: Own rows of tower a that were mixed from two samples.
+        guide: What a frozen guide knows of the own rows.
 
     Attributes:
         a: All rows of tower a, field by field (`GatheredEmbedding`).
@@ -37,13 +39,20 @@ class GlobalBatch:
         (2, tensor([0, 1]), torch.Size([2, 2]))
     """
 
-    def __init__(self, a: Embedding, b: Embedding, groups: Tensor | None = None, mixed: Mixed | None = None) -> None:
+    def __init__(
+        self,
+        a: Embedding,
+        b: Embedding,
+        groups: Tensor | None = None,
+        mixed: Mixed | None = None,
+        guide: Guide | None = None,
+    ) -> None:
         if len(a) != len(b) or (groups is not None and len(groups) != len(a)):
             came = "" if groups is None else f" and {len(groups)} groups"
             raise UserError(f"expected as many rows of tower a as of tower b, got {len(a)} and {len(b)}{came}")
         self._rows, self._own_groups, self._device = _Rows(len(a), a.vector.device), groups, a.vector.device
         self.a, self.b = GatheredEmbedding(a, self._rows), GatheredEmbedding(b, self._rows)
-        self.mixed = mixed
+        self.mixed, self._guide = mixed, guide
 
     @property
     def counts(self) -> list[int]:
@@ -76,6 +85,16 @@ class GlobalBatch:
     def positives(self) -> Tensor:
         """Whether each own row and each of all rows are positives, `(own rows, all rows)` booleans."""
         return self.groups[self.own, None] == self.groups
+
+    @cached_property
+    def false_negatives(self) -> FalseNegatives | None:
+        """Pairs of own rows and all rows that the guide takes for positives; None without a guide."""
+        guide = self._guide
+        if guide is None:
+            return None
+        own = limits(guide.a, guide.b, guide.margin, guide.relative_margin)
+        gathered = self.gather(guide.b), self.gather(own)
+        return FalseNegatives(guide.a, gathered[0], own, gathered[1], self.groups[self.own], self.groups)
 
     @overload
     def gather(self, rows: Tensor) -> Tensor: ...

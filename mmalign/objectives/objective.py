@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmalign import distributed
 from mmalign.errors import UserError
 from mmalign.objectives.global_batch import GlobalBatch
-from mmalign.types import Embedding, LossOutput, Mixed
+from mmalign.types import Embedding, Guide, LossOutput, Mixed
 
 SQUARE = 8
 """Rows in a block of `Objective.similarity_pairwise`: small blocks waste little, large ones need few calls."""
@@ -32,6 +32,7 @@ class Objective(nn.Module):
         scores: Names of further scores that `similarity` computes besides the trained one.
         mask_ratio: Fraction of the towers' tokens that is masked in training (masked pretraining).
         mixes: Whether it accepts rows of tower a that were mixed from two samples (`GlobalBatch.mixed`).
+        guided: Whether it leaves out the false negatives that a guide finds (`GlobalBatch.false_negatives`).
 
     Example:
         >>> class Distance(Objective):
@@ -48,6 +49,7 @@ class Objective(nn.Module):
     scores: tuple[str, ...] = ()
     mask_ratio: float = 0.0
     mixes: bool = False
+    guided: bool = False
 
     def loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> Tensor | LossOutput:
         """The loss of each own row; to be defined.
@@ -85,7 +87,12 @@ class Objective(nn.Module):
         return LossOutput(global_batch.mean(output.loss), output.terms)
 
     def forward(
-        self, a: Embedding, b: Embedding, groups: Tensor | None = None, mixed: Mixed | None = None
+        self,
+        a: Embedding,
+        b: Embedding,
+        groups: Tensor | None = None,
+        mixed: Mixed | None = None,
+        guide: Guide | None = None,
     ) -> LossOutput:
         """The loss of the global batch, as the mean over processes.
 
@@ -94,17 +101,21 @@ class Objective(nn.Module):
             b: Own rows of tower b; row i belongs to row i of `a`.
             groups: `(own rows,)` integers; equal groups are positives of each other. Default: each row is a group.
             mixed: Own rows of tower a that were mixed from two samples; only if `mixes`.
+            guide: What a frozen guide knows of the own rows; only if `guided`.
 
         Returns:
             A scalar loss, of which value and every gradient, averaged over processes, equal those of one process on the
             whole batch; and detached scalars to log.
 
         Raises:
-            UserError: the towers differ in their number of rows, or `mixed` came and the objective does not mix.
+            UserError: the towers differ in their number of rows, or `mixed` or `guide` came and the objective does not
+                use it.
         """
         if mixed is not None and not self.mixes:
             raise UserError(f"{type(self).__name__} does not accept mixed rows; drop mixup or take pcmepp")
-        global_batch = GlobalBatch(a, b, groups, mixed)
+        if guide is not None and not self.guided:
+            raise UserError(f"{type(self).__name__} has no negatives that a guide could leave out; take clip or siglip")
+        global_batch = GlobalBatch(a, b, groups, mixed, guide)
         output = self.partial_loss(a, b, global_batch)
         processes = distributed.world_size()
         terms = {name: (global_batch.mean(t) * processes if t.ndim else t) for name, t in output.terms.items()}

@@ -17,6 +17,7 @@ from mmalign.objectives.parts.logit_scale import ScaledObjective
 from mmalign.registry import nearest
 from mmalign.towers import new_transform
 from mmalign.training.cca.initialisation import CCAConfig, cca_initialise
+from mmalign.training.guide import GuideConfig
 from mmalign.training.mixup import MixupConfig
 from mmalign.training.optimizer import OptimizerConfig
 from mmalign.training.warm_start import load_warm_start
@@ -37,6 +38,7 @@ class ModelConfig:
         codebook: Codebook shared by all towers, for objectives that need codes (fdt).
         gaussian: Log-variance heads, for objectives that need them (pcmepp, prolip).
         mixup: Mixing of one tower's samples, for objectives with soft targets (pcmepp).
+        guide: A frozen model that takes false negatives out of the loss, for objectives that use it (clip, siglip).
         cca_init: CCA initialisation of the towers' linear layers; null = random.
         whitening_init: Whitening initialisation of towers' affine heads, without pairs; null = random.
     """
@@ -49,6 +51,7 @@ class ModelConfig:
     codebook: CodebookConfig | None = None
     gaussian: GaussianConfig | None = None
     mixup: MixupConfig | None = None
+    guide: GuideConfig | None = None
     cca_init: CCAConfig | None = None
     whitening_init: WhiteningConfig | None = None
 

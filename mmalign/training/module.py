@@ -11,6 +11,7 @@ from mmalign.errors import UserError
 from mmalign.lora import layers_without_gradient
 from mmalign.model import Aligner
 from mmalign.objectives.pairs.gradient_norms import GradientNorms
+from mmalign.training.guide import Guidance
 from mmalign.training.mixup import Mixup, MixupConfig
 from mmalign.training.optimizer import OptimizerConfig, build, factor_at
 from mmalign.training.validation_hits import ValidationHits
@@ -24,14 +25,20 @@ class AlignmentModule(pl.LightningModule):
         aligner: The model with its initial weights.
         optimizer: AdamW with warm-up and cosine decay.
         mixup: Mixing of one tower's samples, for objectives with soft targets (pcmepp).
+        guidance: Vectors of a frozen guide, for objectives that leave out false negatives.
     """
 
     def __init__(
-        self, aligner: Aligner, optimizer: OptimizerConfig | None = None, mixup: MixupConfig | None = None
+        self,
+        aligner: Aligner,
+        optimizer: OptimizerConfig | None = None,
+        mixup: MixupConfig | None = None,
+        guidance: Guidance | None = None,
     ) -> None:
         super().__init__()
         self.aligner, self.optimizer_config = aligner, optimizer or OptimizerConfig()
         self._mixup = Mixup(mixup, aligner.modalities, aligner.objective) if mixup and mixup.tower else None
+        self._guidance = guidance
         self._unchecked = set(aligner.adapted)  # towers whose adapters have not had a gradient yet
         self._seen, self._since = 0, time.perf_counter()
         self._resumed = (0, 0.0)
@@ -84,6 +91,7 @@ class AlignmentModule(pl.LightningModule):
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         self._gradient_norms = GradientNorms() if every and self.trainer.global_step % every == 0 else None
         batch = self._mixup(batch) if self._mixup is not None else batch
+        batch = self._guidance(batch) if self._guidance is not None else batch
         output = self.aligner.loss(batch, self._gradient_norms)
         loss = output.loss.detach()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)

@@ -25,6 +25,7 @@ from mmalign.training.build import build_model, chunks_of, early_transforms
 from mmalign.training.checkpoint_files import PREVIOUS
 from mmalign.training.command_line import without_folders
 from mmalign.training.data_module import TrainingData
+from mmalign.training.guide import Guidance
 from mmalign.training.interrupt import StopOnInterrupt, stopped_at_once
 from mmalign.training.module import AlignmentModule
 from mmalign.training.parsing import TrainCLI, parse, trainer_errors
@@ -60,7 +61,8 @@ def _train(cli: TrainCLI, arguments: list[str]) -> Path:
     read = [data.split("train"), data.split("validation")]
     truncated = warn_truncated(read, model.transforms) if trainer.is_global_zero else {}
     loaders = TrainingData(data, model.transforms, chunks_of(model))
-    module = AlignmentModule(model, config.optimizer, config.mixup)
+    guidance = None if config.guide is None else Guidance.of(config.guide, model, data)
+    module = AlignmentModule(model, config.optimizer, config.mixup, guidance)
     if trainer.is_global_zero:
         # skip_unset: a null that overrides a default must be found again by --resume.
         with replaced(out / "config.yaml") as file:
@@ -100,6 +102,7 @@ def _train(cli: TrainCLI, arguments: list[str]) -> Path:
         }
         statements = {"licence": data_config.licence, "citation": data_config.citation}
         provenance |= {name: text for name, text in statements.items() if text}
+        provenance |= {} if guidance is None else {"guide": guidance.bundle}
         provenance["settings"] = settings_hash(out)
         best = restore_best(trainer, module)
         if best:

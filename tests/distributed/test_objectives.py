@@ -64,6 +64,18 @@ def test_mixed_samples_equal_one_process(pool: Pool, counts: list[int]) -> None:
     compare(outcomes, step(trial))
 
 
+@pytest.mark.parametrize("counts", COUNTS, ids=str)
+@pytest.mark.parametrize("objective", ["clip", "siglip"])
+def test_negatives_that_a_guide_leaves_out_equal_one_process(pool: Pool, objective: str, counts: list[int]) -> None:
+    trial = Trial(objective, counts, ACROSS[: sum(counts)], ARGUMENTS[objective], guided=True)
+    outcomes = pool.run("step", len(counts), trial)
+    trial.counts = [sum(counts)]
+    whole = step(trial)
+    compare(outcomes, whole)
+    trial.guided = False
+    assert step(trial).loss > whole.loss
+
+
 @pytest.mark.parametrize("counts", [[7], [3, 0, 4]], ids=str)
 @pytest.mark.parametrize("objective", ["late_interaction", "fdt"])
 def test_reduced_tokens_equal_one_process(pool: Pool, objective: str, counts: list[int]) -> None:

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mmalign import distributed, registry
 from mmalign.heads import Codebook, CodebookConfig, GaussianConfig, HeadSet
 from mmalign.modality import Encoder
-from mmalign.types import Features, Mixed, Tokens
+from mmalign.types import Features, Guide, Mixed, Tokens
 
 
 @dataclass
@@ -29,6 +29,7 @@ class Trial:
     pool: str = "gpo"  # of the Gaussian head
     reduce: int = 0  # tokens of both towers
     mixed: bool = False  # side a is made of two samples each
+    guided: bool = False  # a frozen guide finds false negatives
 
 
 @dataclass
@@ -66,10 +67,13 @@ class Ours(nn.Module):
         codes = "codes" in self.objective.needs
         self.book = Codebook(4, CodebookConfig(codes=7, temperature=0.5, mode="learnt")) if codes else None
 
-    def forward(self, a: Tensor, b: Tensor, groups: Tensor | None, mixed: Mixed | None = None) -> Tensor:
+    def forward(
+        self, a: Tensor, b: Tensor, groups: Tensor | None, mixed: Mixed | None = None, guide: Guide | None = None
+    ) -> Tensor:
         side_a = self.head_a(self.a({"rows": a}), "a", self.book)
         side_b = self.head_b(self.b({"rows": b}), "b", self.book)
-        more = {} if mixed is None else {"mixed": mixed}
+        more: dict[str, Any] = {} if mixed is None else {"mixed": mixed}
+        more |= {} if guide is None else {"guide": guide}
         return self.objective(side_a, side_b, groups, **more).loss
 
 
@@ -117,6 +121,9 @@ def step(trial: Trial) -> Outcome:
         weight = torch.rand(total, generator=generator, dtype=torch.float64)
         groups = torch.arange(total)[own] if groups is None else groups
         loss = trained(a, b, groups, Mixed(others[own], weight[own]))
+    elif trial.guided:
+        seen = [F.normalize(torch.randn(total, 3, generator=generator, dtype=torch.float64), dim=1) for _ in "ab"]
+        loss = trained(a, b, groups, None, Guide(seen[0][own], seen[1][own], 0.1, 0.1))
     else:
         loss = trained(a, b, groups)
     loss.backward()

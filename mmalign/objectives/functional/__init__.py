@@ -3,6 +3,7 @@
 from mmalign.objectives.functional.code_statistics import CodeStatistics, code_statistics
 from mmalign.objectives.functional.contrastive import clip_loss, siglip_loss
 from mmalign.objectives.functional.distillation import bag_gaussian, gaussian_kl, relation_loss
+from mmalign.objectives.functional.false_negatives import FalseNegatives
 from mmalign.objectives.functional.gaussians import (
     closed_form_sampled_distance,
     inclusion_loss,
@@ -22,6 +23,7 @@ from mmalign.objectives.functional.transport.sinkhorn import sinkhorn
 
 __all__ = [
     "CodeStatistics",
+    "FalseNegatives",
     "bag_gaussian",
     "clip_loss",
     "clip_quantiles",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmalign.errors import UserError
 from mmalign.objectives.functional.own_rows import warn_own_rows
-from mmalign.objectives.functional.tiled_logsumexp import dot_logsumexp, dot_softplus_sum, not_finite
+from mmalign.objectives.functional.tiled_logsumexp import TileMask, dot_logsumexp, dot_softplus_sum, not_finite
 
 
 def clip_loss(
@@ -132,6 +132,7 @@ def partial_clip_loss(
     groups_a: Tensor | None = None,
     groups_b: Tensor | None = None,
     merge: Callable[[Tensor], Tensor] | None = None,
+    drop: TileMask | None = None,
 ) -> Tensor:
     """Part of a global batch's `clip_loss` that one process contributes; the parts sum to the whole.
 
@@ -143,8 +144,9 @@ def partial_clip_loss(
         groups_a: Groups of *all* rows.
         groups_b: Groups of all columns.
         merge: Maps the column log-sum-exps over these rows to those over all rows; None: these are all.
+        drop: Negatives that are left out; it must keep all positives.
     """
-    lse_rows, lse_columns = dot_logsumexp(x, b)
+    lse_rows, lse_columns = dot_logsumexp(x, b, drop)
     if merge is not None:
         lse_columns = merge(lse_columns)
     positives = _positives(x, b, rows, groups_a, groups_b)
@@ -168,6 +170,7 @@ def partial_siglip_loss(
     groups_a: Tensor | None = None,
     groups_b: Tensor | None = None,
     count: int | None = None,
+    drop: TileMask | None = None,
 ) -> Tensor:
     """Part of a global batch's `siglip_loss` that one process contributes; the parts sum to the whole.
 
@@ -179,13 +182,14 @@ def partial_siglip_loss(
         groups_a: Groups of *all* rows.
         groups_b: Groups of all columns.
         count: Number of rows of the global batch; default: that of `x`.
+        drop: Negatives that are left out; it must keep all positives.
     """
     positive_pairs = _positives(x, b, rows, groups_a, groups_b)
     positives = positive_pairs.dots.sum() + bias.sum() * positive_pairs.of_rows[rows].sum()
     if positives.device.type == "cpu" and not bool(positives.isfinite()):
         # The sum over all pairs is finite where every product with an infinite row is -infinity.
         raise not_finite()
-    return (dot_softplus_sum(x, b, bias) - positives) / max(len(x) if count is None else count, 1)
+    return (dot_softplus_sum(x, b, bias, drop) - positives) / max(len(x) if count is None else count, 1)
 
 
 class _Positives(NamedTuple):

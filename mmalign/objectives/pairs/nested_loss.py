@@ -11,7 +11,7 @@ from mmalign.errors import UserError
 from mmalign.objectives.functional.nested_sizes import truncate_vectors
 from mmalign.objectives.objective import Objective
 from mmalign.objectives.pairs.pair_config import PairConfig
-from mmalign.types import Embedding, LossOutput, Mixed
+from mmalign.types import Embedding, Guide, LossOutput, Mixed
 
 
 def nested_loss(
@@ -22,6 +22,7 @@ def nested_loss(
     mixed: Mixed | None = None,
     *,
     dims: Sequence[int] = (),
+    guide: Guide | None = None,
 ) -> LossOutput:
     """The mean of an objective's losses on the full vectors and on their first numbers.
 
@@ -38,6 +39,7 @@ def nested_loss(
         groups: As for the objective.
         mixed: As for the objective.
         dims: Sizes besides the full one.
+        guide: As for the objective.
 
     Returns:
         The loss; the terms are those of the full size, and `loss_<d>` for each size.
@@ -50,13 +52,14 @@ def nested_loss(
     """
     full = a.vector.shape[1]
     sizes = sorted(set(dims) - {full}, reverse=True)
-    output: LossOutput = objective(a, b, groups, mixed)
+    more = {} if guide is None else {"guide": guide}
+    output: LossOutput = objective(a, b, groups, mixed, **more)
     if not sizes:
         return output
     losses = {full: output.loss}
     for size in sizes:
         cut = (replace(one, vector=truncate_vectors(one.vector, size)) for one in (a, b))
-        losses[size] = objective(*cut, groups, mixed).loss
+        losses[size] = objective(*cut, groups, mixed, **more).loss
     terms = {f"loss_{size}": loss.detach() for size, loss in losses.items()}
     return LossOutput(torch.stack([*losses.values()]).mean(), output.terms | terms)
 

@@ -78,7 +78,9 @@ class PairSum(nn.Module):
             if gradient_norms is not None:
                 a, b = gradient_norms.watch(label, a), gradient_norms.watch(label, b)
             mixed = batch.mixed[pair.a][rows] if objective.mixes and pair.a in batch.mixed else None
-            output = nested_loss(objective, a, b, batch.groups[rows], mixed, dims=pair.dims)
+            guide = batch.guides.get((pair.a, pair.b)) if objective.guided else None
+            guide = None if guide is None else guide[rows]
+            output = nested_loss(objective, a, b, batch.groups[rows], mixed, dims=pair.dims, guide=guide)
             weight = pair.weight * factor_at(pair.schedule, self.progress)
             losses.append(weight * output.loss)
             terms[f"{label}/loss"] = output.loss.detach()
