@@ -16,7 +16,7 @@ PACKAGES = [
     "torch", "numpy", "scipy.signal", "scipy.stats", "pandas", "pyarrow.parquet", "sklearn.linear_model",
     "torchmetrics", "torchvision.transforms.v2", "pytorch_lightning", "safetensors.torch", "tokenizers", "transformers",
     "matplotlib.figure", "matplotlib.backends.backend_agg", "jsonargparse", "rich.console", "rdkit.Chem", "pydicom",
-    "PIL.Image", "yaml",
+    "PIL.Image", "yaml", "open_clip", "peft", "trimesh", "av",
 ]  # fmt: skip
 
 

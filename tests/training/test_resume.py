@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,25 @@ def equal(a: Any, b: Any, where: str = "") -> list[str]:
     return [] if a == b else [f"{where}: {a} {b}"]
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory, forked_python: Path) -> Callable[[list[str]], Path]:
+    """Flags -> the folder of a run that is never killed; how often it writes checkpoints changes no result."""
+    runs: dict[str, Path] = {}
+
+    def run(flags: list[str]) -> Path:
+        flags = flags[2:] if flags[:1] == ["--checkpoint_every"] and "--ema" not in flags else flags
+        if str(flags) not in runs:
+            folder = tmp_path_factory.mktemp("unbroken")
+            (folder / "recipe.yaml").write_text(RECIPE)
+            (folder / "killer.py").write_text(KILLER)
+            ended = train(forked_python, folder, "run", *flags, "--trainer.callbacks", "killer.Noise")
+            assert ended.returncode == 0, ended.stderr
+            runs[str(flags)] = folder / "run"
+        return runs[str(flags)]
+
+    return run
+
+
 # 1,797 digits, a fifth held out, 200 a batch: 7 batches an epoch, 21 in all.
 @pytest.mark.parametrize(
     ("killed_after", "flags"),
@@ -106,14 +126,12 @@ def equal(a: Any, b: Any, where: str = "") -> list[str]:
     ],
 )
 def test_killed_and_resumed_equals_unbroken(
-    tmp_path: Path, killed_after: int, flags: list[str], forked_python: Path
+    tmp_path: Path, killed_after: int, flags: list[str], forked_python: Path, unbroken: Callable[[list[str]], Path]
 ) -> None:
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     (tmp_path / "killer.py").write_text(KILLER)
     noise = ["--trainer.callbacks", "killer.Noise"]
-    unbroken = train(forked_python, tmp_path, "unbroken", *flags, *noise)
-    assert unbroken.returncode == 0, unbroken.stderr
-
+    expected = unbroken(flags)
     kill = ["--trainer.callbacks", "killer.Kill", "--trainer.callbacks.batches", str(killed_after)]
     killed = train(forked_python, tmp_path, "broken", *flags, *kill)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -126,11 +144,10 @@ def test_killed_and_resumed_equals_unbroken(
     assert resumed.returncode == 0, resumed.stderr
     assert "UserWarning" not in resumed.stderr, "advice of Lightning that does not hold here"
 
-    weights = [load_file(tmp_path / run / "bundle" / "model.safetensors") for run in ("unbroken", "broken")]
+    runs = (expected, tmp_path / "broken")
+    weights = [load_file(run / "bundle" / "model.safetensors") for run in runs]
     assert equal(*weights) == []
-    saved = [
-        torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=True) for run in ("unbroken", "broken")
-    ]
+    saved = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in runs]
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "mmalign", "global_step", "epoch"):
         assert equal(saved[0][key], saved[1][key], key) == []
     if "--ema" in flags:

@@ -97,6 +97,7 @@ class ShapeTransform(PointCloudTransform):
         super().__init__(settings)
         self.statistics = dict(statistics) if statistics else None
         self.families = families(settings.descriptors)
+        self._tables: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         self._scales = np.concatenate([np.full(n, n**-0.5, np.float32) for n in self.families.values()])
         shape = (len(self._scales), settings.thresholds)
         for name in ("quantiles", "mean") if self.statistics is not None else ():
@@ -137,7 +138,10 @@ class ShapeTransform(PointCloudTransform):
         """Compare with the quantiles."""
         if self.statistics is None:
             raise UserError("pointcloud features: no quantiles yet; call fit with the training clouds first")
-        quantiles, mean = (np.asarray(self.statistics[name], np.float32) for name in ("quantiles", "mean"))
+        if self._tables is None:  # to make arrays of lists takes longer than to compare
+            quantiles, mean = (np.asarray(self.statistics[name], np.float32) for name in ("quantiles", "mean"))
+            self._tables = quantiles, mean
+        quantiles, mean = self._tables
         codes = ((features["measures"][:, None] > quantiles) - mean) * self._scales[:, None]
         return {"measures": codes.ravel().astype(np.float32)}
 
