@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from mmalign.data.dataset import Dataset
     from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
     from mmalign.data.split import Split
+    from mmalign.embedding.embed_tower import embed
     from mmalign.embedding.loop import EmbeddedSplit
-    from mmalign.embedding.table import EmbeddingTable, embed
+    from mmalign.embedding.stored_vectors import StoredVectors
+    from mmalign.embedding.table import EmbeddingTable
     from mmalign.errors import BadSample, MissingFile, UserError
     from mmalign.evaluation.all_tasks import Evaluations, evaluate_all
     from mmalign.evaluation.comparison.compare import compare
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from mmalign.plugin import load_plugin
     from mmalign.registry import register
     from mmalign.reporting.report import report
+    from mmalign.searching.approximate import IndexReport, build_index
     from mmalign.searching.nearest import search
     from mmalign.searching.result import SearchResult
     from mmalign.towers import TowerConfig, fit_transforms, modality_of
@@ -76,7 +79,10 @@ _HOMES = {
     "Source": "data.sources.base",
     "SourceConfig": "data.sources.base",
     "EmbeddingTable": "embedding.table",
-    "embed": "embedding.table",
+    "embed": "embedding.embed_tower",
+    "StoredVectors": "embedding.stored_vectors",
+    "IndexReport": "searching.approximate",
+    "build_index": "searching.approximate",
     "BadSample": "errors",
     "MissingFile": "errors",
     "UserError": "errors",
@@ -156,6 +162,7 @@ __all__ = [
     "GlobalBatch",
     "GradientNorms",
     "Grounding",
+    "IndexReport",
     "LinearProbe",
     "LossOutput",
     "MinedNegatives",
@@ -174,6 +181,7 @@ __all__ = [
     "Source",
     "SourceConfig",
     "Split",
+    "StoredVectors",
     "TokenLabels",
     "Tokens",
     "TowerConfig",
@@ -183,6 +191,7 @@ __all__ = [
     "ZeroShotMultiLabel",
     "ZeroShotRegression",
     "__version__",
+    "build_index",
     "bundle_from_checkpoint",
     "canonical_maps",
     "check",

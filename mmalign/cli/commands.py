@@ -1,5 +1,6 @@
 """One function per command: parse the flags, call one function of `mmalign`, print and write what it returns."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,13 @@ from mmalign.cli.flags import (
     ClassifyFlags,
     CompareFlags,
     DemoFlags,
-    EmbedFlags,
     EvaluateFlags,
     ExplainFlags,
     ReportFlags,
-    SearchFlags,
 )
 from mmalign.cli.help import asked_for
 from mmalign.cli.parsing import Parsed, given_settings, parse, parse_with_data, parse_with_data_of_each
+from mmalign.cli.table_flags import EmbedFlags, IndexFlags, SearchFlags
 from mmalign.cli.targets import negatives_target, picture_target, rows_path, rows_target, target, write_json
 from mmalign.cli.training_flags import MineFlags
 from mmalign.recipes import names as recipe_names
@@ -160,11 +160,23 @@ def embed_command(arguments: list[str]) -> int:
     out = target(flags.out)
     table = mmalign.embed(
         flags.bundle, data, flags.tower,
-        split=flags.split, batch_size=flags.batch_size, dims=flags.dims, device=flags.device,
+        split=flags.split, batch_size=flags.batch_size, dims=flags.dims, precision=flags.precision,
+        device=flags.device,
     )  # fmt: skip
     table.write(out)
-    dim = table.embedding.vector.shape[1]
-    print(f"{len(table)} vectors of {dim} numbers -> {out}; rejected records: {len(table.rejected)}")
+    kept = f"{table.vectors.dim} numbers" + f" ({flags.precision})" * (flags.precision != "float32")
+    print(f"{len(table)} vectors of {kept} -> {out}; rejected records: {len(table.rejected)}")
+    return 0
+
+
+def index_command(arguments: list[str]) -> int:
+    """Mmalign index TABLE [--kind hnsw|ivfpq]."""
+    flags = parse("index", IndexFlags, arguments)
+    json_file = target(flags.json)
+    report = mmalign.build_index(flags.table, flags.kind, queries=flags.queries, recall=flags.recall, seed=flags.seed)
+    report.show()
+    if json_file:
+        write_json(json_file, asdict(report))
     return 0
 
 
@@ -195,8 +207,9 @@ def search_command(arguments: list[str]) -> int:
     flags, data = parse_with_data("search", SearchFlags, arguments)
     json_file, picture = target(flags.json), picture_target(flags.picture)
     result = mmalign.search(
-        flags.bundle, flags.queries, tower=flags.tower, index=flags.index, k=flags.k, device=flags.device
-    )
+        flags.bundle, flags.queries, tower=flags.tower, index=flags.index, k=flags.k, engine=flags.engine,
+        by_id=flags.by_id, rescore=flags.rescore, device=flags.device,
+    )  # fmt: skip
     result.show()
     if json_file:
         write_json(json_file, result.to_json())

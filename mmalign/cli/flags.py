@@ -97,29 +97,6 @@ class CheckFlags:
 
 
 @dataclass
-class EmbedFlags:
-    """Embed one tower of a data set into a Parquet table.
-
-    Args:
-        bundle: Bundle or run folder.
-        tower: Tower to embed.
-        out: Parquet file to write.
-        split: Records to embed: train, validation, test or all.
-        batch_size: Samples per forward pass.
-        dims: Number of leading numbers of each vector to keep, renormalised (Matryoshka); null = all.
-        device: auto (a GPU if there is one, else the CPU), cpu, cuda or cuda:1.
-    """
-
-    bundle: str
-    tower: str
-    out: str
-    split: str = "all"
-    batch_size: int = 256
-    dims: int | None = None
-    device: str = "auto"
-
-
-@dataclass
 class ClassifyFlags:
     """Classify files without labels by prompts (zero-shot), and write a CSV table.
 
@@ -157,31 +134,6 @@ class BundleFlags:
 
     checkpoint: str
     out: str
-
-
-@dataclass
-class SearchFlags:
-    """Find the nearest records of an embedded table.
-
-    Args:
-        bundle: Bundle or run folder.
-        index: Table written by `mmalign embed`.
-        tower: Tower of the queries.
-        queries: Queries: sentences, or paths of files.
-        k: Results per query.
-        device: auto (a GPU if there is one, else the CPU), cpu, cuda or cuda:1.
-        json: Write the results to this file.
-        picture: Draw queries and results to this file.
-    """
-
-    bundle: str
-    index: str
-    tower: str
-    queries: list[str]
-    k: int = 10
-    device: str = "auto"
-    json: str | None = None
-    picture: str | None = None
 
 
 @dataclass

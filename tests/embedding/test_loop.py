@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from mmalign.data.dataset import Dataset
+from mmalign.embedding.embed_tower import embed
 from mmalign.embedding.loop import EmbeddedSplit, averaged, embed_split
-from mmalign.embedding.table import COLUMNS, EmbeddingTable, embed
+from mmalign.embedding.table import EmbeddingTable
+from mmalign.embedding.table_file import COLUMNS
 from mmalign.errors import UserError
 from mmalign.model import Aligner
 from mmalign.types import Embedding, Tokens
@@ -140,7 +142,7 @@ def test_half_precision_and_large_lists_are_read(tmp_path: Path) -> None:
 def test_not_parquet(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_text("id,vector\n")
     for name in ("text.parquet", "absent.parquet"):
-        with pytest.raises(UserError, match="expected a Parquet file"):
+        with pytest.raises(UserError, match="expected a Parquet or Arrow file"):
             EmbeddingTable.read(tmp_path / name)
     pq.write_table(pa.table(GOOD).slice(0, 0), tmp_path / "empty.parquet")
     with pytest.raises(UserError, match="embeddings of one tower, got none"):

@@ -1,10 +1,12 @@
 """Search: FAISS and torch find the same, in the order of the model's score."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from mmalign.embedding.stored_vectors import StoredVectors
 from mmalign.embedding.table import EmbeddingTable
 from mmalign.errors import UserError
 from mmalign.model import Aligner
@@ -18,7 +20,7 @@ def index() -> EmbeddingTable:
     vectors = torch.nn.functional.normalize(torch.randn(300, 8), dim=1)
     names = [str(i) for i in range(300)]
     return EmbeddingTable(
-        names, [0] * 300, names, [f"row {i}" for i in names], [()] * 300, Embedding(vectors, tower="right")
+        names, [0] * 300, names, [f"row {i}" for i in names], [()] * 300, StoredVectors.of(vectors), "right"
     )
 
 
@@ -63,7 +65,7 @@ def test_a_score_that_is_no_inner_product_is_found_exactly(
     ("change", "message"),
     [
         ({"k": 0}, "k: expected at least 1"),
-        ({"engine": "annoy"}, "engine: expected auto, faiss or torch"),
+        ({"engine": "annoy"}, "engine: expected auto, torch, faiss, hnsw or ivfpq"),
         ({"tower": "lfet"}, "did you mean 'left'"),
     ],
 )
@@ -73,9 +75,39 @@ def test_errors(model: Aligner, index: EmbeddingTable, change: dict[str, Any], m
 
 
 def test_a_table_of_another_space(model: Aligner) -> None:
-    other = EmbeddingTable(["a"], [0], ["a"], [None], [()], Embedding(torch.ones(1, 5), tower="right"))
+    other = EmbeddingTable(["a"], [0], ["a"], [None], [()], StoredVectors.of(torch.ones(1, 5)), "right")
     with pytest.raises(UserError, match="expected vectors of 8 numbers"):
         search(model, [[1.0] * 8], tower="left", index=other)
+
+
+def test_rows_that_resemble_a_row(model: Aligner, index: EmbeddingTable) -> None:
+    found = search(model, ["7", "250"], tower="right", index=index, k=4, by_id=True)
+    vectors = index.embedding.vector
+    for row, at in zip(found.hits, (7, 250), strict=True):
+        scores = vectors @ vectors[at]
+        scores[at] = -2
+        assert [int(hit.id) for hit in row] == scores.topk(4).indices.tolist()
+    assert found.queries == ["row 7", "row 250"]
+    with pytest.raises(UserError, match="no row of the table has the id '25x'"):
+        search(model, ["25x"], tower="right", index=index, by_id=True)
+
+
+def test_another_table_scores_again(model: Aligner, index: EmbeddingTable) -> None:
+    """Bits find candidates, floats order them: the first results are those of the floats."""
+    queries = torch.randn(20, 8).tolist()
+    exact = search(model, queries, tower="left", index=index, k=3).hits
+    bits = search(model, queries, tower="left", index=index.at("binary"), k=3).hits
+    both = search(model, queries, tower="left", index=index.at("binary"), k=3, rescore=index).hits
+    known = [{hit.id: hit.score for hit in row} for row in exact]
+    shared = [sum(hit.id in one for hit in row) for row, one in zip(both, known, strict=True)]
+    alone = [sum(hit.id in one for hit in row) for row, one in zip(bits, known, strict=True)]
+    assert sum(shared) >= 45 > sum(alone)
+    for row, one in zip(both, known, strict=True):
+        for hit in row:
+            assert hit.id not in one or hit.score == pytest.approx(one[hit.id], abs=1e-6)
+    other = replace(index, ids=[*index.ids[:-1], "other"])
+    with pytest.raises(UserError, match="expected a table of the same rows"):
+        search(model, queries, tower="left", index=index.at("binary"), rescore=other)
 
 
 def test_show_prints_every_result(model: Aligner, capsys: pytest.CaptureFixture[str]) -> None:

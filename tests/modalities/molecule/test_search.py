@@ -1,6 +1,7 @@
 """Molecule-to-molecule search by the command line, with the uncertainty of queries and results."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mmalign import Aligner, EmbeddingTable, PairConfig, TowerConfig, UserError, fit_transforms, save
+from mmalign import Aligner, EmbeddingTable, PairConfig, StoredVectors, TowerConfig, UserError, fit_transforms, save
 from mmalign.cli import main
 
 pytest.importorskip("rdkit")
@@ -52,11 +53,9 @@ def test_molecules_find_molecules(bundle: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_uncertainties_of_a_damaged_table_are_refused(tmp_path: Path) -> None:
-    from mmalign import Embedding
-
-    vectors = Embedding(torch.eye(2), tower="molecule")
-    path = tmp_path / "index.parquet"
-    EmbeddingTable(["a", "b"], [0, 0], ["1", "2"], ["C", "CC"], [(), ()], vectors, uncertainties=[0.5, 1.5]).write(path)
+    path, rows = tmp_path / "index.parquet", StoredVectors.of(torch.eye(2))
+    table = EmbeddingTable(["a", "b"], [0, 0], ["1", "2"], ["C", "CC"], [(), ()], rows, "molecule")
+    replace(table, uncertainties=[0.5, 1.5]).write(path)
     assert EmbeddingTable.read(path).uncertainties == [0.5, 1.5]
     table = pq.read_table(path)
     place = table.column_names.index("uncertainty")
