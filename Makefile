@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test fuzz kill mutants lint types bench docs build clean
+.PHONY: install demo test test-all fuzz kill mutants lint types bench docs build clean
 
 install: $(STAMP)
 
@@ -24,6 +24,10 @@ types: install
 
 test: lint types
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# With the slow studies, of which `make test` runs a part.
+test-all: lint types
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m ''
 
 # Damaged and hostile inputs for every registered reader; reproducers of faults are kept in fuzz-faults.
 CASES ?= 10000

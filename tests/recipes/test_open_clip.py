@@ -1,4 +1,7 @@
-"""The recipe image-text/open_clip on ViT-B-32 and RN50 with random weights: equal to open_clip before training."""
+"""The recipe image-text/open_clip on ViT-B-32 and RN50 with random weights: equal to open_clip before training.
+
+With few layers; with all of them, the tests are slow.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -32,11 +35,19 @@ def pictures() -> list[Image.Image]:
     return [Image.fromarray(s).resize(shape, Image.Resampling.BICUBIC) for s, shape in zip(small, shapes, strict=True)]
 
 
+@pytest.mark.parametrize("layers", ["few", pytest.param("all", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["ViT-B-32", "RN50"])
-def test_equal_to_open_clip_before_training(name: str, tmp_path: Path) -> None:
+def test_equal_to_open_clip_before_training(
+    name: str, layers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if layers == "few":
+        few = open_clip.get_model_config(name)
+        few["vision_cfg"]["layers"], few["text_cfg"]["layers"] = {"ViT-B-32": 2, "RN50": [1, 1, 1, 1]}[name], 2
+        monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, name, few)
     torch.manual_seed(0)
     theirs, _, preprocess = open_clip.create_model_and_transforms(name)
     theirs.eval()
+    assert (len(theirs.transformer.resblocks) == 2) == (layers == "few")
     with torch.no_grad():
         theirs.logit_scale.fill_(np.log(SCALE))
     weights = tmp_path / "weights.safetensors"

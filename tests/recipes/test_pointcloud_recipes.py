@@ -9,9 +9,9 @@ import mmalign
 from mmalign import recipes
 
 BRIEF = {
-    "data.options.train": 60,
-    "data.options.validation": 20,
-    "data.options.test": 30,
+    "data.options.train": 40,
+    "data.options.validation": 10,
+    "data.options.test": 14,
     "data.batch_size": 20,
     "trainer.max_epochs": 1,
 }
@@ -34,7 +34,7 @@ def test_trains_and_embeds_without_changes(recipe: str, tmp_path: Path) -> None:
     torch.testing.assert_close(vector.norm(dim=1), torch.ones(1))
     if "text" in recipe:
         result = run.evaluate("zero-shot", split="test", pair=("pointcloud", "text"), bootstrap=0)
-        assert result.scores["n"] == 30, result
+        assert result.scores["n"] == 14, result
 
 
 def test_a_pretrained_encoder_enters_another_recipe(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from sklearn import datasets
+from sklearn.utils import Bunch
 
 import mmalign
 from mmalign import recipes
@@ -37,7 +39,10 @@ def logged(out: Path) -> dict[str, list[float]]:
     "recipe",
     [name for name in recipes.names() if name.startswith("image-text/") and name != "image-text/open_clip"],
 )  # of a pretrained model: test_open_clip.py
-def test_trains_without_changes(recipe: str, tmp_path: Path) -> None:
+def test_trains_without_changes(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = datasets.load_digits()
+    a_third = Bunch(images=digits.images[::3], target=digits.target[::3])
+    monkeypatch.setattr(datasets, "load_digits", lambda: a_third)
     train(recipe, [*BRIEF, f"--out={tmp_path}"])
     columns = logged(tmp_path)
     assert len(columns["train/loss"]) == 3
@@ -49,7 +54,7 @@ def test_trains_without_changes(recipe: str, tmp_path: Path) -> None:
     assert len(b) == 1
     data = DataConfig("digits")
     found = evaluate(model, data, "retrieval", pair=("image", "text"), relevance="content", bootstrap=0)
-    assert found.scores["image_to_text"]["n"] > 300
+    assert found.scores["image_to_text"]["n"] > 100
     for score in model.objective.between("image", "text")[0].scores:
         other = evaluate(model, data, "zero-shot", pair=("image", "text"), bootstrap=0, score=score)
         assert other.provenance["protocol"]["score"] == score

@@ -1,5 +1,7 @@
 """Every recipe with clips trains as it stands on the shapes, and what it saved can be used and explained."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +34,19 @@ def clip_file(folder: Path) -> Path:
     return folder / "clip.npz"
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], mmalign.Run]:
+    """Recipe -> a short run of it."""
+    return cache(lambda recipe: mmalign.train(recipe, BRIEF, out=tmp_path_factory.mktemp("runs") / "run"))
+
+
 def test_the_recipes_are_there() -> None:
     assert {name.split("/")[1] for name in NAMES} == {"clip", "trajvit", "vit3d", "frames", "transport"}
 
 
 @pytest.mark.parametrize("recipe", NAMES)
-def test_trains_and_embeds_without_changes(recipe: str, tmp_path: Path) -> None:
-    run = mmalign.train(recipe, BRIEF, out=tmp_path / "run")
+def test_trains_and_embeds_without_changes(recipe: str, tmp_path: Path, trained: Callable[[str], mmalign.Run]) -> None:
+    run = trained(recipe)
     vector = mmalign.load(run.bundle).encode("video", [clip_file(tmp_path)]).vector
     assert vector.isfinite().all()
     torch.testing.assert_close(vector.norm(dim=1), torch.ones(1))
@@ -47,8 +55,8 @@ def test_trains_and_embeds_without_changes(recipe: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("recipe", ["video-text/clip", "video-text/trajvit", "video-text/transport"])
-def test_explain_draws_trajectories(recipe: str, tmp_path: Path) -> None:
-    run = mmalign.train(recipe, BRIEF, out=tmp_path / "run")
+def test_explain_draws_trajectories(recipe: str, tmp_path: Path, trained: Callable[[str], mmalign.Run]) -> None:
+    run = trained(recipe)
     out = tmp_path / "out.png"
     assert main(["explain", str(run.bundle), str(clip_file(tmp_path)), "a red square moves", str(out)]) == 0
     assert out.stat().st_size > 5000

@@ -194,7 +194,6 @@ def hosts(log: Path) -> set[str]:
     return {str(one["url"]) for one in params if isinstance(one, dict) and "url" in one}
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
 def test_a_browser_shows_and_prints_the_page_without_a_request(page: str, run: Path, tmp_path: Path) -> None:
     from PIL import Image
