@@ -233,6 +233,8 @@ class Batch:
         groups: One integer per sample, `(batch,)`: equal group = also a positive.
         mixed: By tower name, its samples that were mixed from two, of length `batch`.
         guides: By names of towers a and b, the guide of that pair, of length `batch`.
+        owner: By name of a tower with several items per sample (`data.draw`), the index in the batch of the sample of
+            each item, ascending `(items,)`; the tower's inputs then have `items` rows, not `present`.
     """
 
     inputs: dict[str, Inputs | list[Inputs]]
@@ -241,6 +243,7 @@ class Batch:
     groups: Tensor
     mixed: dict[str, Mixed] = field(default_factory=dict)
     guides: dict[tuple[str, str], Guide] = field(default_factory=dict)
+    owner: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
@@ -257,7 +260,8 @@ class Batch:
 
         mixed = {name: Mixed(move(one.groups), move(one.weight)) for name, one in self.mixed.items()}
         guides = {pair: replace(one, a=move(one.a), b=move(one.b)) for pair, one in self.guides.items()}
-        return Batch(move(self.inputs), move(self.sample_indices), move(self.ids), move(self.groups), mixed, guides)
+        rows, owner = move(self.sample_indices), move(self.owner)
+        return Batch(move(self.inputs), rows, move(self.ids), move(self.groups), mixed, guides, owner)
 
 
 @dataclass(frozen=True)

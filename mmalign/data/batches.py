@@ -30,6 +30,7 @@ class PairBatches(Dataset[Batch]):
         groups: Group number of each record; equal = also a positive.
         seed: Seed of the augmentation.
         chunks: Tower -> maximum number of items collated at once; default: all.
+        draw: Tower -> number of alternatives of a record that are drawn, 0 = all; default: 1.
     """
 
     def __init__(
@@ -40,14 +41,17 @@ class PairBatches(Dataset[Batch]):
         *,
         seed: int,
         chunks: Mapping[str, int] | None = None,
+        draw: Mapping[str, int] | None = None,
     ) -> None:
         self.samples, self.groups, self.seed, self.chunks = samples, groups, seed, dict(chunks or {})
+        self.draw = {tower: number for tower, number in (draw or {}).items() if number != 1}
         self.transforms = {tower: transforms[tower] for tower in sorted(transforms)}
 
     def __getitem__(self, key: Key) -> Batch:
         epoch, indices = key
         items: dict[str, list[Any]] = {tower: [] for tower in self.transforms}
         sample_indices: dict[str, list[int]] = {tower: [] for tower in self.transforms}
+        owner: dict[str, list[int]] = {tower: [] for tower in self.draw if tower in self.transforms}
         records, item = self.samples.records, self.samples.item
         for sample, index in enumerate(indices.tolist()):
             rng = None if epoch == NO_EPOCH else np.random.default_rng((self.seed, epoch, index))
@@ -55,16 +59,17 @@ class PairBatches(Dataset[Batch]):
             for tower, transform in self.transforms.items():
                 count = len(values.get(tower, ()))
                 if count:
-                    drawn = int(rng.integers(count)) if rng is not None and count > 1 else 0
-                    items[tower].append(item(index, tower, transform, alternative=drawn, rng=rng))
+                    drawn = draw_alternatives(count, self.draw.get(tower, 1), rng)
+                    items[tower] += [item(index, tower, transform, alternative=one, rng=rng) for one in drawn]
                     sample_indices[tower].append(sample)
+                    if tower in owner:
+                        owner[tower] += [sample] * len(drawn)
         return Batch(
             inputs={tower: self._collate(tower, items[tower]) for tower in self.transforms if items[tower]},
-            sample_indices={
-                tower: torch.tensor(present, dtype=torch.int64) for tower, present in sample_indices.items()
-            },
+            sample_indices=_indices(sample_indices),
             ids=torch.from_numpy(indices),
             groups=torch.from_numpy(self.groups[indices]),
+            owner=_indices(owner),
         )
 
     def _collate(self, tower: str, items: list[Any]) -> Inputs | list[Inputs]:
@@ -72,6 +77,30 @@ class PairBatches(Dataset[Batch]):
         if size >= len(items):
             return collate(items)
         return [collate(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def draw_alternatives(count: int, number: int, rng: np.random.Generator | None) -> list[int]:
+    """Indices of the alternatives of a record that enter a batch, ascending.
+
+    Args:
+        count: Number of alternatives, at least 1.
+        number: How many are drawn, without replacement; 0 = all.
+        rng: Draws them; None = the first ones.
+
+    Example:
+        >>> draw_alternatives(5, 3, None), len(draw_alternatives(5, 3, np.random.default_rng(0)))
+        ([0, 1, 2], 3)
+    """
+    if number == 1:  # one draw, as ever: earlier runs repeat to the bit
+        return [int(rng.integers(count)) if rng is not None and count > 1 else 0]
+    number = min(number, count) or count
+    if rng is None or number == count:
+        return list(range(number))
+    return sorted(rng.permutation(count)[:number].tolist())
+
+
+def _indices(of_towers: Mapping[str, list[int]]) -> dict[str, Tensor]:
+    return {tower: torch.tensor(indices, dtype=torch.int64) for tower, indices in of_towers.items()}
 
 
 class ItemBatches(Dataset[tuple[Inputs, Tensor]]):

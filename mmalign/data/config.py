@@ -37,6 +37,9 @@ class DataConfig:
         split_seed: Seed of the division into splits.
         positives: Positives of a record in a batch: record (itself only), content (also records with an equal sentence
             or file), group (also records of the same group).
+        draw: Tower -> number of a record's alternatives (captions of an image) in each batch, such as {text: 3}; 0 =
+            all. Every pair with that tower needs an objective that takes several items per record, such as one_to_k.
+            Default: 1, drawn anew in each epoch.
         hard_negatives: A tower, such as text: records whose samples of it are similar are drawn into one batch; its
             modality must define `neighbours`. Default: batches are drawn at random.
         neighbours: File of hard negatives of each record, as `mmalign mine` writes it (columns id and negative), which
@@ -75,6 +78,7 @@ class DataConfig:
     test: float = 0.0
     split_seed: int = 0
     positives: str = "content"
+    draw: dict[str, int] | None = None
     hard_negatives: str | None = None
     neighbours: str | None = None
     hard_negative_fraction: float = 0.5
@@ -97,6 +101,8 @@ class DataConfig:
         _demand(self.positives in _POSITIVES, "positives", f"one of {', '.join(_POSITIVES)}", self.positives)
         both = self.hard_negatives is not None and self.neighbours is not None
         _demand(not both, "neighbours", "a file, or --data.hard_negatives", "both")
+        for tower, number in (self.draw or {}).items():
+            _demand(type(number) is int and number >= 0, f"draw.{tower}", "a number of items, 0 = all", number)
         part, size = self.hard_negative_fraction, self.hard_negative_group_size
         _demand(0 < part <= 1, "hard_negative_fraction", "a fraction in (0, 1]", part)
         _demand(size >= 2, "hard_negative_group_size", "at least 2", size)

@@ -30,6 +30,7 @@ class ClipObjective(ScaledObjective):
     """
 
     guided = True
+    many = True
 
     def __init__(
         self, initial_scale: float = 1 / 0.07, max_scale: float | None = 100.0, learn_scale: bool = True
@@ -38,15 +39,15 @@ class ClipObjective(ScaledObjective):
 
     def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
         """`functional.clip_loss` in tiles: own rows of `a` against all rows of `b`, columns merged over processes."""
-        rows, columns = _float32(a.vector, b.vector, global_batch)
-        scale, groups = self.scale, global_batch.groups
+        rows, columns = rows_and_columns(a.vector, b.vector, global_batch)
+        scale = self.scale
         loss = partial_clip_loss(
             rows * scale.to(rows.dtype),
             columns,
             rows=global_batch.own,
-            columns=global_batch.own,
-            groups_a=groups,
-            groups_b=groups,
+            columns=global_batch.own_items,
+            groups_a=global_batch.groups,
+            groups_b=global_batch.item_groups,
             merge=distributed.merge_logsumexp,
             drop=global_batch.false_negatives,
         )
@@ -79,6 +80,7 @@ class SiglipObjective(ScaledObjective):
     """
 
     guided = True
+    many = True
     initial_bias: Tensor
     bias_is_set: Tensor
 
@@ -102,15 +104,15 @@ class SiglipObjective(ScaledObjective):
 
     def partial_loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> LossOutput:
         """`functional.siglip_loss` in tiles: own rows of `a` against all rows of `b`."""
-        rows, columns = _float32(a.vector, b.vector, global_batch)
-        scale, bias, groups = self.scale, self._bias(global_batch.size), global_batch.groups
+        rows, columns = rows_and_columns(a.vector, b.vector, global_batch)
+        scale, bias = self.scale, self._bias(global_batch.size)
         loss = partial_siglip_loss(
             rows * scale.to(rows.dtype),
             columns,
             bias.to(rows.dtype),
             rows=global_batch.own,
-            groups_a=groups,
-            groups_b=groups,
+            groups_a=global_batch.groups,
+            groups_b=global_batch.item_groups,
             count=global_batch.size,
             drop=global_batch.false_negatives,
         )
@@ -151,12 +153,12 @@ def paired_cosines(a: Tensor, b: Tensor) -> Tensor:
     return (a.to(dtype) * b.to(dtype)).sum(1)
 
 
-def _float32(a: Tensor, b: Tensor, global_batch: GlobalBatch) -> tuple[Tensor, Tensor]:
+def rows_and_columns(a: Tensor, b: Tensor, global_batch: GlobalBatch) -> tuple[Tensor, Tensor]:
     """Own rows of `a` and all rows of `b`, in float32 or higher precision."""
     if a.shape[1:] != b.shape[1:]:
         raise UserError(f"expected vectors of one width of both towers, got {a.shape[1]} and {b.shape[1]}")
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
-    return a.to(dtype), global_batch.gather(b.to(dtype))
+    return a.to(dtype), global_batch.gather_items(b.to(dtype))
 
 
 def _masked(global_batch: GlobalBatch) -> dict[str, Tensor]:

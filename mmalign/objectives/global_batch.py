@@ -24,6 +24,8 @@ class GlobalBatch:
         groups: `(own rows,)` integers; equal groups are positives of each other. Default: each row is a group.
         mixed: Own rows of tower a that were mixed from two samples.
         guide: What a frozen guide knows of the own rows.
+        owner: The own row of `a` that each row of `b` belongs to, ascending `(own items,)`: `b` then has several rows,
+            its items, for a row of `a`. Default: one each.
 
     Attributes:
         a: All rows of tower a, field by field (`GatheredEmbedding`).
@@ -31,7 +33,7 @@ class GlobalBatch:
         mixed: As given, own rows.
 
     Raises:
-        UserError: the towers or the groups differ in their number of rows.
+        UserError: the towers, the groups or the owners differ in their number of rows.
 
     Example:
         >>> batch = GlobalBatch(Embedding(torch.eye(2)), Embedding(torch.eye(2)))
@@ -46,12 +48,16 @@ class GlobalBatch:
         groups: Tensor | None = None,
         mixed: Mixed | None = None,
         guide: Guide | None = None,
+        owner: Tensor | None = None,
     ) -> None:
-        if len(a) != len(b) or (groups is not None and len(groups) != len(a)):
+        expected = len(a) if owner is None else len(owner)
+        if len(b) != expected or (groups is not None and len(groups) != len(a)):
             came = "" if groups is None else f" and {len(groups)} groups"
-            raise UserError(f"expected as many rows of tower a as of tower b, got {len(a)} and {len(b)}{came}")
+            of_b = "as of tower b" if owner is None else f"as groups, and {expected} of tower b, one for each owner"
+            raise UserError(f"expected as many rows of tower a {of_b}, got {len(a)} and {len(b)}{came}")
         self._rows, self._own_groups, self._device = _Rows(len(a), a.vector.device), groups, a.vector.device
-        self.a, self.b = GatheredEmbedding(a, self._rows), GatheredEmbedding(b, self._rows)
+        self._own_owner, self._items = owner, self._rows if owner is None else _Rows(len(b), b.vector.device)
+        self.a, self.b = GatheredEmbedding(a, self._rows), GatheredEmbedding(b, self._items)
         self.mixed, self._guide = mixed, guide
 
     @property
@@ -70,6 +76,11 @@ class GlobalBatch:
         return distributed.own_rows(self.counts)
 
     @property
+    def own_items(self) -> slice:
+        """Slice of this process's rows of tower b among all of its rows; `own`, unless there are owners."""
+        return distributed.own_rows(self._items.counts)
+
+    @property
     def own_indices(self) -> Tensor:
         """Index of each own row among all rows, `(own rows,)`: the targets of a softmax over all rows."""
         return torch.arange(self.own.start, self.own.stop, device=self._device)
@@ -80,6 +91,18 @@ class GlobalBatch:
         if self._own_groups is None:
             return torch.arange(self.size, device=self._device)
         return distributed.gather_rows(self._own_groups, self.counts)
+
+    @cached_property
+    def owner(self) -> Tensor:
+        """The row of tower a, among all rows, that each of all rows of tower b belongs to, `(all items,)`."""
+        if self._own_owner is None:
+            return torch.arange(self.size, device=self._device)
+        return self.gather_items(self._own_owner + self.own.start)
+
+    @property
+    def item_groups(self) -> Tensor:
+        """Group of each of all rows of tower b, `(all items,)`: that of its owner."""
+        return self.groups if self._own_owner is None else self.groups[self.owner]
 
     @property
     def positives(self) -> Tensor:
@@ -103,6 +126,10 @@ class GlobalBatch:
     def gather(self, rows: Tensor | Tokens) -> Tensor | Tokens:
         """The same of all rows, for what was computed from the own rows: `(own rows, ...)` -> `(all rows, ...)`."""
         return self._rows.gather(rows)
+
+    def gather_items(self, items: Tensor) -> Tensor:
+        """As `gather`, for what was computed from the own rows of tower b: `(own items, ...)` -> `(all items, ...)`."""
+        return self._items.gather(items)
 
     def mean(self, losses: Tensor) -> Tensor:
         """Part of the mean over all rows that this process contributes; the parts of all processes sum to the mean.

@@ -10,6 +10,9 @@ from mmalign.errors import UserError
 from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.types import Embedding, Guide, LossOutput, Mixed
 
+MANY = "one_to_k, clip, siglip"
+"""The registered objectives that take several items per row, for messages."""
+
 SQUARE = 8
 """Rows in a block of `Objective.similarity_pairwise`: small blocks waste little, large ones need few calls."""
 
@@ -33,6 +36,7 @@ class Objective(nn.Module):
         mask_ratio: Fraction of the towers' tokens that is masked in training (masked pretraining).
         mixes: Whether it accepts rows of tower a that were mixed from two samples (`GlobalBatch.mixed`).
         guided: Whether it leaves out the false negatives that a guide finds (`GlobalBatch.false_negatives`).
+        many: Whether it accepts several items of tower b for a row of tower a (`data.draw`, `GlobalBatch.owner`).
 
     Example:
         >>> class Distance(Objective):
@@ -50,6 +54,7 @@ class Objective(nn.Module):
     mask_ratio: float = 0.0
     mixes: bool = False
     guided: bool = False
+    many: bool = False
 
     def loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> Tensor | LossOutput:
         """The loss of each own row; to be defined.
@@ -93,6 +98,7 @@ class Objective(nn.Module):
         groups: Tensor | None = None,
         mixed: Mixed | None = None,
         guide: Guide | None = None,
+        owner: Tensor | None = None,
     ) -> LossOutput:
         """The loss of the global batch, as the mean over processes.
 
@@ -102,20 +108,25 @@ class Objective(nn.Module):
             groups: `(own rows,)` integers; equal groups are positives of each other. Default: each row is a group.
             mixed: Own rows of tower a that were mixed from two samples; only if `mixes`.
             guide: What a frozen guide knows of the own rows; only if `guided`.
+            owner: The own row of `a` that each row of `b` belongs to, ascending `(own items,)`; only if `many`.
 
         Returns:
             A scalar loss, of which value and every gradient, averaged over processes, equal those of one process on the
             whole batch; and detached scalars to log.
 
         Raises:
-            UserError: the towers differ in their number of rows, or `mixed` or `guide` came and the objective does not
-                use it.
+            UserError: the towers differ in their number of rows; `mixed`, `guide` or `owner` came and the objective does
+                not use it; or both of the last two.
         """
         if mixed is not None and not self.mixes:
             raise UserError(f"{type(self).__name__} does not accept mixed rows; drop mixup or take pcmepp")
         if guide is not None and not self.guided:
             raise UserError(f"{type(self).__name__} has no negatives that a guide could leave out; take clip or siglip")
-        global_batch = GlobalBatch(a, b, groups, mixed, guide)
+        if owner is not None and not self.many:
+            raise UserError(f"{type(self).__name__} takes one item per row; objectives that take several: {MANY}")
+        if owner is not None and guide is not None:
+            raise UserError("a guide compares one item per row; drop model.guide, or --data.draw")
+        global_batch = GlobalBatch(a, b, groups, mixed, guide, owner)
         output = self.partial_loss(a, b, global_batch)
         processes = distributed.world_size()
         terms = {name: (global_batch.mean(t) * processes if t.ndim else t) for name, t in output.terms.items()}

@@ -13,6 +13,7 @@ from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.modality import Modality, Transform
 from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
 from mmalign.objectives.pairs.pair_config import PairConfig
+from mmalign.objectives.pairs.several_items import check_draw
 from mmalign.objectives.parts.logit_scale import ScaledObjective
 from mmalign.registry import nearest
 from mmalign.towers import new_transform
@@ -93,8 +94,10 @@ def build_model(config: ModelConfig, data: Dataset) -> Aligner:
         The model, with encoders frozen as configured for the first epoch.
 
     Raises:
-        UserError: weights do not fit, a chunk cannot be used, or the CCA initialisation is not possible.
+        UserError: weights do not fit, a chunk cannot be used, the CCA initialisation is not possible, or `data.draw`
+            gives several items per record to an objective that takes one.
     """
+    check_draw(config.pairs, data.config.draw, config.towers, guided=config.guide is not None)
     train = data.split("train")
     warm = {name: load_warm_start(name, tower) for name, tower in config.towers.items() if tower.weights}
     towers = config.towers | {name: start.tower for name, start in warm.items()}

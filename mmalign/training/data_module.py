@@ -1,5 +1,6 @@
 """The data module of Lightning's trainer; `mmalign.data` itself imports no Lightning."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from mmalign.data.loading import loader
 from mmalign.data.sampling import EpochBatches, Neighbours
 from mmalign.errors import UserError
 from mmalign.modality import Transform
+
+_LOG = logging.getLogger("mmalign")
 
 
 class TrainingData(pl.LightningDataModule):
@@ -61,6 +64,8 @@ class TrainingData(pl.LightningDataModule):
                 f"lowered to {self.batch_size}",
                 flush=True,
             )
+        for tower in self._single():
+            _LOG.warning("--data.draw.%s has no effect: every training record has one %s", tower, tower)
         before = self._train
         self._train = self._batches(before.neighbours if before else self._neighbours())
         self._train.resume(*(before.position if before else self._resume))
@@ -116,6 +121,12 @@ class TrainingData(pl.LightningDataModule):
             neighbours=neighbours,
         )
 
+    def _single(self) -> list[str]:
+        """Towers of `data.draw` of which no training record has several alternatives."""
+        records = self.data.split("train").records
+        drawn = [tower for tower, number in (self.data.config.draw or {}).items() if number != 1]
+        return [tower for tower in drawn if all(len(record.values.get(tower, ())) < 2 for record in records)]
+
     def _neighbours(self) -> Neighbours | None:
         config = self.data.config
         train, count = self.data.split("train"), NEAREST * config.hard_negative_group_size
@@ -130,5 +141,7 @@ class TrainingData(pl.LightningDataModule):
 
     def _pair_loader(self, batches: EpochBatches) -> DataLoader[Any]:
         data, config = self.data, self.data.config
-        pairs = PairBatches(data.store, self.transforms, data.groups, seed=config.seed, chunks=self.chunks)
+        pairs = PairBatches(
+            data.store, self.transforms, data.groups, seed=config.seed, chunks=self.chunks, draw=config.draw
+        )
         return loader(pairs, batches, config.workers)

@@ -55,6 +55,8 @@ class Mixup:
         count = 2 * round(self.config.fraction * len(rows) / 2)
         if inputs is None or not count:
             return batch
+        if name in batch.owner:
+            raise UserError(f"mixup.tower {name}: several items per record cannot be mixed; drop --data.draw.{name}")
         if isinstance(inputs, list):
             raise UserError(f"mixup.tower {name}: a tower that runs in chunks cannot mix; drop towers.{name}.chunk")
         chosen = torch.randperm(len(rows))[:count]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmalign import distributed
 from mmalign.model import Aligner
-from mmalign.objectives.pairs.pair_sum import common_rows
+from mmalign.objectives.pairs.common_rows import common_rows
 from mmalign.types import Batch, Embedding
 
 MAX_VALIDATION_ROWS, MAX_VALIDATION_SETS = 4096, 256

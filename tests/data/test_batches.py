@@ -141,6 +141,41 @@ def test_captions_are_drawn_evenly_and_anew_each_epoch(
     assert all((batch.inputs["text"]["x"] == 0).all() for batch in held.val_dataloader())
 
 
+def test_several_captions_of_an_image_are_drawn(tmp_path: Path, modalities: dict[str, Modality], png: Any) -> None:
+    lines = ["file,text"]
+    for number in range(12):
+        (tmp_path / f"{number}.png").write_bytes(png(number))
+        captions = [f"{number} {100 * number + one}" for one in range(1 + number % 5)]
+        lines.append(f"{number}.png,{'|'.join(captions)}")
+    path = tmp_path / "n.csv"
+    path.write_text("\n".join(lines))
+    settings: dict[str, Any] = {"separator": "|", "drop_last": False, "validation": 0, "positives": "record"}
+
+    def captions_of(draw: dict[str, int] | None, epoch: int) -> dict[int, list[float]]:
+        data = opened(path, modalities, draw=draw, **settings)
+        found: dict[int, list[float]] = {}
+        loader = data.train_dataloader()
+        data.set_epoch(epoch)
+        for batch in loader:
+            owner = batch.owner["text"] if draw and draw["text"] != 1 else torch.arange(len(batch))
+            assert len(owner) == len(batch.inputs["text"]["x"])
+            assert owner.diff().ge(0).all()
+            for row, place in enumerate(batch.ids.tolist()):
+                found[place] = batch.inputs["text"]["x"][owner == row, 0].tolist()
+        return found
+
+    drawn = [captions_of({"text": 3}, epoch) for epoch in range(40)]
+    assert {place: len(found) for place, found in drawn[0].items()} == {n: min(3, 1 + n % 5) for n in range(12)}
+    assert all(found == sorted(set(found)) for each in drawn for found in each.values())
+    assert len({tuple(each[4]) for each in drawn}) == 10  # every choice of 3 out of 5
+    assert captions_of({"text": 0}, 0) == {n: [100.0 * n + one for one in range(1 + n % 5)] for n in range(12)}
+    assert captions_of({"text": 1}, 3) == captions_of(None, 3)
+    with pytest.raises(UserError, match=r"--data\.draw\.text: expected a number of items, 0 = all, got -1"):
+        DataConfig("digits", draw={"text": -1})
+    (held, *_) = opened(path, modalities, draw={"text": 2}, **settings | {"validation": 0.5}).val_dataloader()
+    assert held.inputs["text"]["x"][held.owner["text"] == 1, 0].diff().tolist() in ([1.0], [])  # the first two
+
+
 def test_rows_that_lack_a_tower(tmp_path: Path, png: Any) -> None:
     from mmalign import registry
 

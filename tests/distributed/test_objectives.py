@@ -16,6 +16,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "fdt": {"initial_scale": 7.0},
     "late_interaction": {"initial_scale": 7.0, "level_b": "parts"},
     "token_mean": {"initial_scale": 7.0, "level_b": "parts"},
+    "one_to_k": {"initial_scale": 7.0},
     "apart": {"temperature": 0.5},
     "differences": {"temperature": 0.5},
     "transport": {"initial_scale": 7.0, "level_b": "parts", "epsilon": 0.3, "tolerance": 1e-12, "max_iterations": 1000},
@@ -45,6 +46,25 @@ def test_equals_one_process(pool: Pool, objective: str, counts: list[int], group
     trial = Trial(objective, counts, ACROSS[:total] if groups else None, ARGUMENTS[objective])
     outcomes = pool.run("step", len(counts), trial)
     trial.counts = [total]
+    compare(outcomes, step(trial))
+
+
+@pytest.mark.parametrize("groups", [False, True], ids=["rows", "groups across processes"])
+@pytest.mark.parametrize("counts", COUNTS, ids=str)
+@pytest.mark.parametrize("objective", ["one_to_k", "clip", "siglip"])
+def test_several_items_a_row_equal_one_process(pool: Pool, objective: str, counts: list[int], groups: bool) -> None:
+    total = sum(counts)
+    trial = Trial(objective, counts, ACROSS[:total] if groups else None, {"initial_scale": 7.0})
+    trial.items = [3, 1, 2, 5, 1, 1, 4, 2, 1][:total]
+    outcomes = pool.run("step", len(counts), trial)
+    trial.counts = [total]
+    compare(outcomes, step(trial))
+
+
+def test_one_to_k_without_normalising_equals_one_process(pool: Pool) -> None:
+    trial = Trial("one_to_k", [3, 0, 4], arguments={"normalise": False}, items=[2, 1, 3, 1, 1, 2, 4])
+    outcomes = pool.run("step", 3, trial)
+    trial.counts = [7]
     compare(outcomes, step(trial))
 
 

@@ -30,6 +30,7 @@ class Trial:
     reduce: int = 0  # tokens of both towers
     mixed: bool = False  # side a is made of two samples each
     guided: bool = False  # a frozen guide finds false negatives
+    items: list[int] | None = None  # of side b, of each row
 
 
 @dataclass
@@ -68,12 +69,17 @@ class Ours(nn.Module):
         self.book = Codebook(4, CodebookConfig(codes=7, temperature=0.5, mode="learnt")) if codes else None
 
     def forward(
-        self, a: Tensor, b: Tensor, groups: Tensor | None, mixed: Mixed | None = None, guide: Guide | None = None
+        self,
+        a: Tensor,
+        b: Tensor,
+        groups: Tensor | None,
+        mixed: Mixed | None = None,
+        guide: Guide | None = None,
+        owner: Tensor | None = None,
     ) -> Tensor:
         side_a = self.head_a(self.a({"rows": a}), "a", self.book)
         side_b = self.head_b(self.b({"rows": b}), "b", self.book)
-        more: dict[str, Any] = {} if mixed is None else {"mixed": mixed}
-        more |= {} if guide is None else {"guide": guide}
+        more = {"mixed": mixed, "guide": guide, "owner": owner}
         return self.objective(side_a, side_b, groups, **more).loss
 
 
@@ -110,13 +116,19 @@ def step(trial: Trial) -> Outcome:
     """Loss and every gradient of this process's rows, averaged as DDP does where there is a process group."""
     generator = torch.Generator().manual_seed(0)
     total = sum(trial.counts)
-    whole = [torch.randn(total, width, generator=generator, dtype=torch.float64) for width in (5, 3)]
+    items = [1] * total if trial.items is None else trial.items
+    sizes = ((total, 5), (sum(items), 3))
+    whole = [torch.randn(*size, generator=generator, dtype=torch.float64) for size in sizes]
     own = distributed.own_rows(trial.counts) if distributed.is_distributed() else slice(0, total)
-    a, b = (side[own].to(trial.device).requires_grad_() for side in whole)
+    own_items = slice(sum(items[: own.start]), sum(items[: own.stop]))
+    a, b = (side[part].to(trial.device).requires_grad_() for side, part in zip(whole, (own, own_items), strict=True))
     groups = None if trial.groups is None else torch.tensor(trial.groups, device=trial.device)[own]
     model = (OpenClipDefault() if trial.objective == "open_clip" else Ours(trial)).double().to(trial.device)
     trained = DistributedDataParallel(model) if distributed.is_distributed() else model
-    if trial.mixed:
+    if trial.items is not None:
+        owner = torch.repeat_interleave(torch.tensor(items[own], dtype=torch.int64))
+        loss = trained(a, b, groups, None, None, owner)
+    elif trial.mixed:
         others = torch.arange(total).flip(0)
         weight = torch.rand(total, generator=generator, dtype=torch.float64)
         groups = torch.arange(total)[own] if groups is None else groups

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from mmalign.data.dataset import Dataset
+from mmalign.data.sources.base import Record
 from mmalign.embedding.loop import AVERAGE
 from mmalign.embedding.scoring import Block, full_blocks
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics import bootstrap as boot
+from mmalign.evaluation.ranking.consistency import PROTOCOL as CONSISTENCY
+from mmalign.evaluation.ranking.consistency import alternatives_of, consistency_scores
 from mmalign.evaluation.ranking.corpus import GALLERIES
 from mmalign.evaluation.ranking.first_items import FirstItems, joined, retrieval_rows
 from mmalign.evaluation.ranking.query_sets import QuerySet
@@ -59,6 +62,8 @@ class Retrieval(Task):
         average: Towers in which a record's alternatives become one item, the mean of their vectors. For
             `content`, the first alternative counts.
         score: Another score of the pair's objective, such as mean or codes; "": as trained.
+        consistency: A tower with several alternatives per record, such as languages or captions: report how much a
+            record's rank differs between them (`rank_sd`, `rank_variance`). "": not reported.
     """
 
     name: ClassVar[str] = "retrieval"
@@ -73,6 +78,7 @@ class Retrieval(Task):
     ensemble: Sequence[str | Path | Aligner] = ()
     average: Sequence[str] = ()
     score: str = ""
+    consistency: str = ""
 
     def towers(self, model: Aligner, pair: Pair) -> tuple[str, ...]:
         """Both towers."""
@@ -86,13 +92,15 @@ class Retrieval(Task):
             `embeddings` by tower (tokens jagged), `similarity` for the figure.
 
         Raises:
-            UserError: a tower is absent from the split, scores are not finite, no query has a relevant item, or the
-                source has no corpus.
+            UserError: a tower is absent from the split, scores are not finite, no query has a relevant item, the
+                source has no corpus, or a record has one alternative of the tower of `consistency`.
         """
         a, b = towers
         if a == b:
             raise UserError(f"retrieval needs two towers, got {a!r} twice")
         lengths = _checked(self.ks, self.gallery)
+        if self.consistency:
+            self._check_consistency(towers)
         records = data.split(settings.split).records
         models = members(model, self.ensemble, (a, b))
         options: dict[str, Any] = {
@@ -104,6 +112,7 @@ class Retrieval(Task):
             models, data, (a, b), settings.split, score=self.score, average=self.average, **options
         )
         embeddings, asked = of_models[0]
+        count = alternatives_of(embeddings[self.consistency], self.consistency) if self.consistency else 0
         scores: dict[str, Any] = {}
         details: dict[str, Any] = {"embeddings": embeddings}
         rows = []
@@ -133,6 +142,11 @@ class Retrieval(Task):
             scores[name]["no_relevant_item"] = len(one.queries) - len(ranks.queries)
             if self.exclude_seen_groups:
                 scores[name]["seen_in_training"] = one.seen
+            if self.consistency:
+                scores[name] |= consistency_scores(
+                    one, self.consistency, count, partial(self._ranks, model, records),
+                    resamples=settings.bootstrap, seed=settings.seed,
+                )  # fmt: skip
             details[name] = ranks
         details["similarity"] = similarity_of(
             model, embeddings[a], embeddings[b], data.split(settings.split), relevance=self.relevance
@@ -150,6 +164,7 @@ class Retrieval(Task):
         protocol |= {"rerank": RERANK.format(self.rerank)} if self.rerank else {}
         protocol |= {"average": AVERAGE.format(", ".join(self.average))} if self.average else {}
         protocol |= {"ensemble": ENSEMBLE.format(len(models))} if self.ensemble else {}
+        protocol |= {"consistency": CONSISTENCY.format(count, self.consistency)} if self.consistency else {}
         origin = settings.provenance(model, data, protocol)
         origin |= {
             "gallery": {name: one.describe_gallery(records) for name, one in asked.items()},
@@ -157,6 +172,22 @@ class Retrieval(Task):
         }
         origin |= {"bundles": names(models)} if self.ensemble else {}
         return EvalResult("retrieval", scores, origin, details, joined(rows))
+
+    def _ranks(self, model: Aligner, records: Sequence[Record], one: QuerySet) -> Ranks:
+        """Ranks of one direction by one model, for the queries and the gallery of one alternative."""
+        relevant = RelevanceMatrix(one.queries, one.gallery, records, relevance=self.relevance)
+        blocks = _blocks(model, one, rerank=self.rerank, score=self.score)
+        return rank_blocks(blocks, relevant, gallery=len(one.gallery), ks=(1,), ties=self.ties)
+
+    def _check_consistency(self, towers: tuple[str, ...]) -> None:
+        where = f"--consistency {self.consistency}"
+        if self.consistency not in towers:
+            raise UserError(f"{where}: expected one of the two towers, {' or '.join(towers)}")
+        if self.gallery != "split" or self.relevance == "content" or self.ensemble or self.consistency in self.average:
+            raise UserError(
+                f"{where}: it needs one model, the gallery split, relevance record or group, and no average of that "
+                "tower; drop the other option"
+            )
 
 
 def _blocks(model: Aligner, one: QuerySet, *, rerank: int, score: str) -> Iterator[Block]:

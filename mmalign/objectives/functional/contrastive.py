@@ -149,7 +149,7 @@ def partial_clip_loss(
     lse_rows, lse_columns = dot_logsumexp(x, b, drop)
     if merge is not None:
         lse_columns = merge(lse_columns)
-    positives = _positives(x, b, rows, groups_a, groups_b)
+    positives = sum_positives(x, b, rows, groups_a, groups_b)
     # A row without positives may have a log-sum-exp of -inf (no column at all); a product would not keep it out.
     row_loss = torch.where(positives.of_rows[rows] > 0, lse_rows, 0.0).sum()
     column_loss = torch.where(positives.of_columns > 0, lse_columns, 0.0)[columns].sum()
@@ -184,7 +184,7 @@ def partial_siglip_loss(
         count: Number of rows of the global batch; default: that of `x`.
         drop: Negatives that are left out; it must keep all positives.
     """
-    positive_pairs = _positives(x, b, rows, groups_a, groups_b)
+    positive_pairs = sum_positives(x, b, rows, groups_a, groups_b)
     positives = positive_pairs.dots.sum() + bias.sum() * positive_pairs.of_rows[rows].sum()
     if positives.device.type == "cpu" and not bool(positives.isfinite()):
         # The sum over all pairs is finite where every product with an infinite row is -infinity.
@@ -192,31 +192,35 @@ def partial_siglip_loss(
     return (dot_softplus_sum(x, b, bias, drop) - positives) / max(len(x) if count is None else count, 1)
 
 
-class _Positives(NamedTuple):
+class PositiveSums(NamedTuple):
+    """Sums over the positives of rows and columns."""
+
     dots: Tensor  # (own rows,): sum of x_i . b_j over the positives j of row i
     of_rows: Tensor  # (all rows,): number of positives of each row
     of_columns: Tensor  # (all columns,): number of positives of each column
     of_own_side: Tensor  # (own rows,): number of rows in row i's group = positives of each column in P(i)
 
 
-def _positives(x: Tensor, b: Tensor, rows: slice, groups_a: Tensor | None, groups_b: Tensor | None) -> _Positives:
+def sum_positives(x: Tensor, b: Tensor, rows: slice, groups_a: Tensor | None, groups_b: Tensor | None) -> PositiveSums:
+    """Dot products of each own row with its positives, summed, and the numbers of positives; as `partial_clip_loss`."""
     if groups_a is None or groups_b is None:
         ones = x.new_ones(len(b))
-        return _Positives((x * b[rows]).sum(1), ones, ones, ones[rows])
+        return PositiveSums((x * b[rows]).sum(1), ones, ones, ones[rows])
     sorted_a, sorted_b = groups_a.sort().values, groups_b.sort().values
-    of_rows, of_columns = _occurrences(sorted_b, groups_a), _occurrences(sorted_a, groups_b)
+    of_rows, of_columns = occurrences(sorted_b, groups_a), occurrences(sorted_a, groups_b)
     own = groups_a[rows]
     if not len(b):
-        return _Positives(x.sum(1) * 0.0, of_rows, of_columns, of_rows[rows])
+        return PositiveSums(x.sum(1) * 0.0, of_rows, of_columns, of_rows[rows])
     # The index of a group's first member in the sorted list numbers the groups of b below len(b), without a
     # synchronisation with the GPU for the number of groups.
     sums = torch.zeros_like(b).index_add(0, torch.searchsorted(sorted_b, groups_b), b)
     index = torch.searchsorted(sorted_b, own).clamp(max=len(b) - 1)
     dots = (x * sums[index]).sum(1) * (of_rows[rows] > 0)
-    return _Positives(dots, of_rows, of_columns, _occurrences(sorted_a, own))
+    return PositiveSums(dots, of_rows, of_columns, occurrences(sorted_a, own))
 
 
-def _occurrences(ordered: Tensor, groups: Tensor) -> Tensor:
+def occurrences(ordered: Tensor, groups: Tensor) -> Tensor:
+    """How often each of `groups` occurs in the sorted `ordered`, `(len(groups),)`."""
     return torch.searchsorted(ordered, groups, right=True) - torch.searchsorted(ordered, groups)
 
 

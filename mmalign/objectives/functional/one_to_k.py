@@ -1,9 +1,12 @@
 """One-to-K contrastive loss: several positives per row in one softmax."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
+from mmalign.objectives.functional.contrastive import occurrences, sum_positives
 from mmalign.objectives.functional.own_rows import warn_own_rows
 from mmalign.objectives.functional.tiled_logsumexp import dot_logsumexp
 
@@ -46,7 +49,7 @@ def one_to_k_loss(a: Tensor, b: Tensor, scale: Tensor | float, owner: Tensor, *,
         >>> one_to_k_loss(a, a[owner], 100.0, owner, normalise=False)  # 2 log 2 / 2
         tensor(0.6931)
     """
-    warn_own_rows("one_to_k_loss", "the objective clip, with the owners as groups,")
+    warn_own_rows("one_to_k_loss", "the objective one_to_k")
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise UserError(f"expected two matrices of one width, got shapes {tuple(a.shape)} and {tuple(b.shape)}")
     if owner.shape != b.shape[:1] or owner.dtype.is_floating_point or owner.dtype == torch.bool:
@@ -58,15 +61,57 @@ def one_to_k_loss(a: Tensor, b: Tensor, scale: Tensor | float, owner: Tensor, *,
     dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
     b = b.to(dtype)
     x = a.to(dtype) * (scale.to(dtype) if isinstance(scale, Tensor) else scale)
+    rows, columns = slice(0, len(x)), slice(0, len(b))
+    of_rows = torch.arange(len(x), device=owner.device)
+    return partial_one_to_k_loss(
+        x, b, rows=rows, columns=columns, groups_a=of_rows, groups_b=owner, normalise=normalise
+    )
 
+
+def partial_one_to_k_loss(
+    x: Tensor,
+    b: Tensor,
+    *,
+    rows: slice,
+    columns: slice,
+    groups_a: Tensor,
+    groups_b: Tensor,
+    normalise: bool = True,
+    merge: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Part of a global batch's one-to-K loss that one process contributes; the parts sum to the whole.
+
+    Rows of one group share their positives, as in `clip_loss`. With `f_i = log sum_j exp s_ij` less the mean of `s_ij`
+    over the positives of row i, `g_j` the same of columns, and K the number of columns per row of a group,
+
+        loss = (mean over i with K > 0 of w K f_i + mean over j of w g_j) / 2,    w = 1/K  (normalise)  or  1
+
+    Args:
+        x: `scale * a` of the rows in `rows` alone.
+        b: All columns of the global batch.
+        rows: Slice of the rows of `x` among all rows.
+        columns: Slice of the columns that this process contributes.
+        groups_a: Groups of *all* rows.
+        groups_b: Groups of all columns, those of the rows that own them.
+        normalise: Whether to divide by K.
+        merge: Maps the column log-sum-exps over these rows to those over all rows; None: these are all.
+    """
     lse_rows, lse_columns = dot_logsumexp(x, b)
-    owned = x.new_zeros(len(x)).index_add(0, owner, x.new_ones(len(b)))  # K
-    weight = 1 / owned.clamp(min=1) if normalise else torch.ones_like(owned)
-    rows, columns = (owned > 0).sum().clamp(min=1).to(dtype), max(len(b), 1)
-    of_column = weight[owner]
+    if merge is not None:
+        lse_columns = merge(lse_columns)
+    positives = sum_positives(x, b, rows, groups_a, groups_b)
+    owned = positives.of_rows[rows]
     # A row that owns nothing may have a log-sum-exp of -inf (no column at all); a product would not keep it out.
-    forth = (torch.where(owned > 0, lse_rows, 0.0) * owned * weight).sum() / rows
-    back = (of_column * lse_columns).sum() / columns
-    # Both parts take s_ij from the same pairs: one dot product per row, with the weighted sum of the rows it owns.
-    sums = torch.zeros_like(x).index_add(0, owner, b * (of_column * (1 / rows + 1 / columns))[:, None])
-    return (forth + back - (x * sums).sum()) / 2
+    row_losses = torch.where(owned > 0, lse_rows, 0.0) - positives.dots / owned.clamp(min=1)  # f_i
+    column_losses = torch.where(positives.of_columns > 0, lse_columns, 0.0)
+    # sum_j w_j mean_{i in P(j)} s_ij runs over the same pairs as the rows; w and K are equal within a group.
+    if normalise:
+        by_column = positives.dots / owned.clamp(min=1)
+        column_losses = column_losses * positives.of_columns / occurrences(groups_b.sort().values, groups_b)
+    else:
+        by_column = positives.dots / positives.of_own_side
+        row_losses = row_losses * owned / positives.of_own_side
+    count_rows = (positives.of_rows > 0).sum().clamp(min=1)
+    count_columns = (positives.of_columns > 0).sum().clamp(min=1)
+    back = column_losses[columns].sum() - by_column.sum()
+    return (row_losses.sum() / count_rows + back / count_columns) / 2

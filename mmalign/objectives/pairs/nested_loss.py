@@ -23,6 +23,7 @@ def nested_loss(
     *,
     dims: Sequence[int] = (),
     guide: Guide | None = None,
+    owner: Tensor | None = None,
 ) -> LossOutput:
     """The mean of an objective's losses on the full vectors and on their first numbers.
 
@@ -40,6 +41,7 @@ def nested_loss(
         mixed: As for the objective.
         dims: Sizes besides the full one.
         guide: As for the objective.
+        owner: As for the objective.
 
     Returns:
         The loss; the terms are those of the full size, and `loss_<d>` for each size.
@@ -52,7 +54,7 @@ def nested_loss(
     """
     full = a.vector.shape[1]
     sizes = sorted(set(dims) - {full}, reverse=True)
-    more = {} if guide is None else {"guide": guide}
+    more = {name: one for name, one in (("guide", guide), ("owner", owner)) if one is not None}
     output: LossOutput = objective(a, b, groups, mixed, **more)
     if not sizes:
         return output

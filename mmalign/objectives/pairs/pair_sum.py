@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.objectives.objective import Objective
+from mmalign.objectives.pairs.common_rows import common_items
 from mmalign.objectives.pairs.gradient_norms import GradientNorms
 from mmalign.objectives.pairs.nested_loss import check_dims, nested_loss
 from mmalign.objectives.pairs.pair_config import PairConfig, check_pair, factor_at, labels_of
@@ -73,14 +74,15 @@ class PairSum(nn.Module):
         """
         losses, terms = [], {}
         for (pair, objective), label in zip(self._terms(), self.labels, strict=True):
-            a, b, rows = common_rows(embeddings, batch, pair.a, pair.b)
+            a, b, rows, owner = common_items(embeddings, batch, pair.a, pair.b)
             b = again[pair.b] if again and pair.a == pair.b else b
             if gradient_norms is not None:
                 a, b = gradient_norms.watch(label, a), gradient_norms.watch(label, b)
             mixed = batch.mixed[pair.a][rows] if objective.mixes and pair.a in batch.mixed else None
             guide = batch.guides.get((pair.a, pair.b)) if objective.guided else None
             guide = None if guide is None else guide[rows]
-            output = nested_loss(objective, a, b, batch.groups[rows], mixed, dims=pair.dims, guide=guide)
+            more = {"dims": pair.dims, "guide": guide, "owner": owner}
+            output = nested_loss(objective, a, b, batch.groups[rows], mixed, **more)
             weight = pair.weight * factor_at(pair.schedule, self.progress)
             losses.append(weight * output.loss)
             terms[f"{label}/loss"] = output.loss.detach()
@@ -247,17 +249,6 @@ class PairSum(nn.Module):
         """Call every objective's `after_step`, which clamps its learnt constants."""
         for _, objective in self._terms():
             objective.after_step()
-
-
-def common_rows(
-    embeddings: Mapping[str, Embedding], batch: Batch, a: str, b: str
-) -> tuple[Embedding, Embedding, Tensor]:
-    """The rows that have both towers: embeddings `a` and `b`, aligned, and their indices in the batch."""
-    rows_a, rows_b = batch.sample_indices[a], batch.sample_indices[b]
-    if len(rows_a) == len(rows_b) == len(batch):
-        return embeddings[a], embeddings[b], rows_a
-    in_a, in_b = torch.isin(rows_a, rows_b), torch.isin(rows_b, rows_a)
-    return embeddings[a][in_a], embeddings[b][in_b], rows_a[in_a]
 
 
 def _level(needs: frozenset[str]) -> Level:

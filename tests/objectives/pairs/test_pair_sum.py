@@ -11,9 +11,10 @@ from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.objective import Objective
+from mmalign.objectives.pairs.common_rows import common_rows
 from mmalign.objectives.pairs.gradient_norms import GradientNorms
 from mmalign.objectives.pairs.pair_config import PairConfig, factor_at
-from mmalign.objectives.pairs.pair_sum import PairSum, common_rows
+from mmalign.objectives.pairs.pair_sum import PairSum
 from mmalign.types import Batch, Embedding, Mixed, Tokens
 
 ROWS, DIM = 6, 5
