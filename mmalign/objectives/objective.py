@@ -115,8 +115,8 @@ class Objective(nn.Module):
             whole batch; and detached scalars to log.
 
         Raises:
-            UserError: the towers differ in their number of rows; `mixed`, `guide` or `owner` came and the objective does
-                not use it; or both of the last two.
+            UserError: the towers differ in their number of rows; `mixed`, `guide` or `owner` came and the objective
+                does not use it; or both of the last two.
         """
         if mixed is not None and not self.mixes:
             raise UserError(f"{type(self).__name__} does not accept mixed rows; drop mixup or take pcmepp")

@@ -81,8 +81,8 @@ class PairSum(nn.Module):
             mixed = batch.mixed[pair.a][rows] if objective.mixes and pair.a in batch.mixed else None
             guide = batch.guides.get((pair.a, pair.b)) if objective.guided else None
             guide = None if guide is None else guide[rows]
-            more = {"dims": pair.dims, "guide": guide, "owner": owner}
-            output = nested_loss(objective, a, b, batch.groups[rows], mixed, **more)
+            groups = batch.groups[rows]
+            output = nested_loss(objective, a, b, groups, mixed, dims=pair.dims, guide=guide, owner=owner)
             weight = pair.weight * factor_at(pair.schedule, self.progress)
             losses.append(weight * output.loss)
             terms[f"{label}/loss"] = output.loss.detach()
