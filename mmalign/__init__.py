@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from mmalign.training.cca.cca import canonical_maps
     from mmalign.training.checkpoint_bundle import bundle_from_checkpoint
     from mmalign.training.whitening import whitening_map
+    from mmalign.tuning.tune import Tuned, tune
     from mmalign.types import Batch, Embedding, Features, LossOutput, Tokens
 
 _HOMES = {
@@ -105,6 +106,8 @@ _HOMES = {
     "Explanation": "explanation",
     "explain": "explanation",
     "MinedNegatives": "mining.result",
+    "Tuned": "tuning.tune",
+    "tune": "tuning.tune",
     "mine": "mining.mine",
     "Encoder": "modality",
     "Modality": "modality",
@@ -186,6 +189,7 @@ __all__ = [
     "Tokens",
     "TowerConfig",
     "Transform",
+    "Tuned",
     "UserError",
     "ZeroShotClassification",
     "ZeroShotMultiLabel",
@@ -214,6 +218,7 @@ __all__ = [
     "save",
     "search",
     "train",
+    "tune",
     "whitening_map",
 ]
 

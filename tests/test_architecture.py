@@ -42,7 +42,7 @@ LAYERS = [
     {"bundle", "bundle_files", "parameter_bound", "card", "headline", "selection", "run_folder"},
     {"embedding"},
     {"evaluation", "pictures"},
-    {"searching", "explanation", "classification", "mining"},
+    {"searching", "explanation", "classification", "mining", "tuning"},
     {"reporting"},
     {"training"},
     {"api"},

@@ -9,7 +9,7 @@ from typing import TypeVar
 from mmalign.capabilities.explaining import Explaining, NamedRegions, TokenLabels
 from mmalign.capabilities.reading import CachedFeatures, CachedReading, DiskCached, StrictReading, Truncating
 from mmalign.capabilities.samples import HardNegatives, Perturbing, SurfaceFeatures
-from mmalign.capabilities.training import Decoding, LinearFeatures, Masking, Mixing, PretrainedLogits
+from mmalign.capabilities.training import Decoding, LearntContext, LinearFeatures, Masking, Mixing, PretrainedLogits
 from mmalign.errors import UserError
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "DiskCached",
     "Explaining",
     "HardNegatives",
+    "LearntContext",
     "LinearFeatures",
     "Masking",
     "Mixing",

@@ -1,5 +1,6 @@
 """What encoders and modalities offer to objectives and initialisations: mixing, masking, decoding, linear features."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
@@ -7,7 +8,7 @@ from torch import Generator, Tensor, nn
 from mmalign.types import Inputs, Tokens
 
 if TYPE_CHECKING:
-    pass
+    from mmalign.modality import Encoder, Transform
 
 
 @runtime_checkable
@@ -84,3 +85,28 @@ class LinearFeatures(Protocol):
 
     def set_linear_weights(self, weight: Tensor) -> None:
         """Set the layer's weights, `(features, width)`; other terms of the vector must then be 0."""
+
+
+@runtime_checkable
+class LearntContext(Protocol):
+    """A modality whose encoders can be put behind learnt context vectors, for prompt tuning (`mmalign.tune`)."""
+
+    def with_context(
+        self, name: str, encoder: "Encoder", transform: "Transform", *, context: int, starts: Sequence[str]
+    ) -> tuple[str, "Encoder"]:
+        """Put an encoder behind context vectors; without any, what it computes does not change.
+
+        Args:
+            name: Registered name of the encoder.
+            encoder: The trained encoder, which is used as it is, not copied.
+            transform: Its transform.
+            context: Number of vectors.
+            starts: For each expert, the sample from whose token embeddings its vectors start; "" = random.
+
+        Returns:
+            The registered name of the new encoder, and the encoder. Its parameter `context`, `(experts, context, ...)`,
+            is the only new one; the inputs of its `forward` may hold `expert`, the index of the only expert to use.
+
+        Raises:
+            UserError: the encoder has no token embeddings.
+        """

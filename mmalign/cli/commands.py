@@ -19,7 +19,7 @@ from mmalign.cli.help import asked_for
 from mmalign.cli.parsing import Parsed, given_settings, parse, parse_with_data, parse_with_data_of_each
 from mmalign.cli.table_flags import EmbedFlags, IndexFlags, SearchFlags
 from mmalign.cli.targets import negatives_target, picture_target, rows_path, rows_target, target, write_json
-from mmalign.cli.training_flags import MineFlags
+from mmalign.cli.training_flags import MineFlags, TuneFlags
 from mmalign.recipes import names as recipe_names
 
 
@@ -139,6 +139,26 @@ def mine_command(arguments: list[str]) -> int:
     print(f"written: {out}; next: mmalign train RECIPE --data.neighbours {out}")
     if json_file:
         write_json(json_file, mined.to_json())
+        print(f"written: {json_file}")
+    return 0
+
+
+def tune_command(arguments: list[str]) -> int:
+    """Mmalign tune BUNDLE --shots N -o TUNED [--data.*]."""
+    arguments = ["--out" if argument == "-o" else argument for argument in arguments]
+    flags, data = parse_with_data("tune", TuneFlags, arguments)
+    json_file = target(flags.json)
+    tuned = mmalign.tune(
+        flags.bundle, data, shots=flags.shots, out=flags.out, prompts=flags.prompts, pair=flags.pair,
+        context=flags.context, start=flags.start, experts=flags.experts, text_weight=flags.text_weight,
+        epochs=flags.epochs, lr=flags.lr, batch_size=flags.batch_size, split=flags.split,
+        new_classes=flags.new_classes, bootstrap=flags.bootstrap, seed=flags.seed, device=flags.device,
+    )  # fmt: skip
+    tuned.result.show()
+    if tuned.folder:
+        print(f"saved {tuned.folder}, a bundle: for mmalign evaluate --task zero-shot, classify and others")
+    if json_file:
+        write_json(json_file, tuned.result.to_json())
         print(f"written: {json_file}")
     return 0
 

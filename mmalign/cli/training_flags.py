@@ -48,3 +48,48 @@ class MineFlags:
     seed: int = 0
     json: str | None = None
     device: str = "auto"
+
+
+@dataclass
+class TuneFlags:
+    """Learn prompts for a frozen bundle from a few labelled samples, beside hand-written templates and a linear probe.
+
+    Args:
+        bundle: Bundle or run folder.
+        shots: Training records per class.
+        out: Folder of the tuned bundle to write; also -o FOLDER. Default: none is written.
+        prompts: YAML file of hand-written templates and class texts; default: the names of the classes.
+        pair: Two towers, such as [image, text], for models with more than one pair.
+        context: Number of context vectors before each text; 0 = the bundle's own zero-shot classification.
+        start: Words that the context starts from; templates = the words before {} in the templates; random = none.
+        experts: Number of contexts, whose features are averaged (MoCoOp without its router).
+        text_weight: Weight of the loss that keeps prompts near the templates; null = 0 with one expert, else 5.
+        epochs: Passes over the shots; null = 50 with one shot, 100 up to four, else 200.
+        lr: Learning rate.
+        batch_size: Samples per step.
+        split: Split to evaluate: validation or test.
+        new_classes: Also fit to half of the classes, and report base classes, new classes and their harmonic mean.
+        bootstrap: Number of bootstrap resamples; 0: no intervals.
+        seed: Seed of the shots, the start, the order and the resampling.
+        json: Write the result to this file.
+        device: auto (a GPU if there is one, else the CPU), cpu, cuda or cuda:1.
+    """
+
+    bundle: str
+    shots: int = 16
+    out: str | None = None
+    prompts: str | None = None
+    pair: list[str] = field(default_factory=list)
+    context: int = 4
+    start: str = "templates"
+    experts: int = 1
+    text_weight: float | None = None
+    epochs: int | None = None
+    lr: float = 0.002
+    batch_size: int = 32
+    split: str = "validation"
+    new_classes: bool = True
+    bootstrap: int = 1000
+    seed: int = 0
+    json: str | None = None
+    device: str = "auto"

@@ -14,6 +14,7 @@ from modalities.common.sources.toy_classes import colour_and_shape
 from modalities.text.encoders.huggingface import HuggingFaceText, huggingface_tokenizer
 from modalities.text.encoders.huggingface_dual import HuggingFaceDualText, dual_tokenizer
 from modalities.text.encoders.open_clip import OpenClipText, open_clip_tokenizer
+from modalities.text.encoders.prompted import NAME, PromptedText, prompted_encoder
 from modalities.text.encoders.sentence_transformers import SentenceTransformersText, sentence_tokenizer
 from modalities.text.encoders.tfidf_linear import NgramBag
 from modalities.text.encoders.transformer import TextTransformer
@@ -42,6 +43,7 @@ class TextModality(Modality):
         "huggingface": HuggingFaceText,
         "huggingface_dual": HuggingFaceDualText,
         "sentence_transformers": SentenceTransformersText,
+        NAME: PromptedText,
     }
 
     def read(self, source: Any) -> str:
@@ -71,6 +73,8 @@ class TextModality(Modality):
         Raises:
             UserError: a tokenizer is set although the model has its own.
         """
+        if encoder == NAME:  # the inner encoder's
+            return self.transform(str(encoder_args.get("encoder", "")), encoder_args.get("args") or {}, **settings)
         settings = ({"phrases": True} if encoder_args.get("phrases") is True else {}) | settings
         if encoder == "tfidf":
             return NgramTransform(NgramSettings.make(settings))
@@ -119,6 +123,12 @@ class TextModality(Modality):
     def neighbours(self, samples: Sequence[str], count: int) -> NDArray[np.int64]:
         """Texts that share words and pairs of words, see `neighbours`."""
         return neighbours(samples, count)
+
+    def with_context(
+        self, name: str, encoder: Encoder, transform: Transform, *, context: int, starts: Sequence[str]
+    ) -> tuple[str, Encoder]:
+        """The encoder behind learnt context vectors, see `PromptedText`."""
+        return NAME, prompted_encoder(name, encoder, transform, context=context, starts=starts)
 
     def surface_features(self, samples: Sequence[str]) -> Any:
         """TF-IDF weights of words and pairs of words, see `surface_features`."""

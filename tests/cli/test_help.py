@@ -22,6 +22,7 @@ OWN = {
     "compare": ["MODELS", "--task", "--metrics", "--pairs", "--bootstrap", "--split"],
     "report": ["BUNDLE", "--out", "--tasks", "--pages", "--split"],
     "mine": ["BUNDLE", "--out", "--negatives", "--skip", "--depth", "--relative_margin", "--surface"],
+    "tune": ["BUNDLE", "--shots", "--out", "--prompts", "--context", "--experts"],
     "check": ["--towers", "--sheet"],
     "embed": ["BUNDLE", "OUT", "--split", "--precision"],
     "index": ["TABLE", "--kind", "--recall"],

@@ -39,6 +39,7 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     ("text", "huggingface"): {"model": "<tiny_bert>"},
     ("text", "huggingface_dual"): {"model": "<tiny_dual>"},
     ("text", "sentence_transformers"): {"model": "<tiny_sentence>"},
+    ("text", "prompted"): {"args": {"width": 16, "depth": 2, "heads": 2, "phrases": True}, "context": 2, "experts": 2},
     ("vector", "mlp"): {"hidden": 16},
     ("molecule", "gine"): {"width": 16, "depth": 2, "fingerprint": 2048},
     ("molecule", "hierarchical"): {"width": 16, "depth": 2, "atom_depth": 1},

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
@@ -65,6 +65,10 @@ class HuggingFaceText(Encoder):
         self.model, self.token_weights = built, token_weights
         if token_weights:
             built.set_attn_implementation("eager")  # fused kernels compute no attention weights
+
+    def token_table(self) -> nn.Embedding:
+        """The embedding of token ids, before positions are added."""
+        return self.model.get_input_embeddings()  # type: ignore[no-any-return]
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["tokens"]` with the mask `inputs["mask"]`."""

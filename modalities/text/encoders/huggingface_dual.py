@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
+
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
 from modalities.common.encoders.dual_encoder import Logits, build_dual_tower, dual_config
@@ -43,6 +45,11 @@ class HuggingFaceDualText(Encoder):
         super().__init__(width, token_width=inner.hidden_size, part_width=parts)
         self.arguments = {"model": config, "pretrained": False, "phrases": phrases}
         self.clip, self.tower = clip, tower
+
+    def token_table(self) -> nn.Embedding:
+        """The embedding of token ids, before positions are added."""
+        tower: Any = self.tower
+        return tower.get_input_embeddings()  # type: ignore[no-any-return]
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["tokens"]`; SigLIP was trained without a mask, on texts padded to their full length."""

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
+
 from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
@@ -52,6 +54,10 @@ class OpenClipText(Encoder):
             self.width = width
         tower.output_tokens = True
         self.tower = tower
+
+    def token_table(self) -> nn.Embedding:
+        """The embedding of token ids, before positions are added."""
+        return self.tower.token_embedding  # type: ignore[no-any-return]
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["tokens"]`."""

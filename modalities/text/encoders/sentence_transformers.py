@@ -74,6 +74,10 @@ class SentenceTransformersText(Encoder):
         self.arguments = {"model": described, "pretrained": False, "phrases": phrases}
         self.model, self.dense = built, nn.Sequential(*dense)
 
+    def token_table(self) -> nn.Embedding:
+        """The embedding of token ids, before positions are added."""
+        return self.model.get_input_embeddings()  # type: ignore[no-any-return]
+
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["tokens"]` with the mask `inputs["mask"]`."""
         mask = inputs["mask"]

@@ -69,6 +69,10 @@ class TextTransformer(Encoder):
         nn.init.normal_(self.positions, std=0.01)
         self.layers = Transformer(width, depth=depth, heads=heads, dropout=dropout)
 
+    def token_table(self) -> nn.Embedding:
+        """The embedding of token ids, before positions are added."""
+        return self.pieces
+
     def forward(self, inputs: Inputs) -> Features:
         """Encode `inputs["tokens"]` with the mask `inputs["mask"]`."""
         ids, mask = inputs["tokens"], inputs["mask"]

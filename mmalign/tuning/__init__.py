@@ -1,0 +1,1 @@
+"""Prompt tuning of a frozen bundle."""
