@@ -1,5 +1,7 @@
 """A resumed run keeps its settings: what may change, what is refused, and where it goes on."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,25 @@ class Stop(pl.Callback):
             raise KeyboardInterrupt
 
 
-def start(out: Path, **settings: Any) -> Stop:
-    """A run of 1,438 rows, eight batches of 200 an epoch; stopped after the second step."""
-    stop = Stop(2)
-    with pytest.raises((UserError, SystemExit, KeyboardInterrupt)):
-        mmalign.train("image-text/demo", {**SMALL, **settings}, out=out, callbacks=[stop])
-    return stop
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Stop]:
+    """Folder and settings -> a run of 1,438 rows, eight batches of 200 an epoch; stopped after the second step.
+
+    Runs of equal settings are copies of one.
+    """
+    made: dict[str, tuple[Path, Stop]] = {}
+
+    def copied(out: Path, **settings: Any) -> Stop:
+        if str(settings) not in made:
+            folder, stop = tmp_path_factory.mktemp("started") / "run", Stop(2)
+            with pytest.raises((UserError, SystemExit, KeyboardInterrupt)):
+                mmalign.train("image-text/demo", {**SMALL, **settings}, out=folder, callbacks=[stop])
+            made[str(settings)] = folder, stop
+        folder, stop = made[str(settings)]
+        shutil.copytree(folder, out)
+        return stop
+
+    return copied
 
 
 def go_on(out: Path, **settings: Any) -> Stop:
@@ -43,7 +58,7 @@ def go_on(out: Path, **settings: Any) -> Stop:
     return seen
 
 
-def test_a_change_of_the_model_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+def test_a_change_of_the_model_is_refused_and_nothing_is_written(tmp_path: Path, start: Callable[..., Stop]) -> None:
     out = tmp_path / "run"
     start(out)
     before = (out / "config.yaml").read_text()
@@ -65,7 +80,7 @@ def test_a_change_of_the_model_is_refused_and_nothing_is_written(tmp_path: Path)
 
 @pytest.mark.parametrize("size", [200, 90, 350])
 def test_another_batch_size_continues_at_the_first_row_not_seen(
-    tmp_path: Path, size: int, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, size: int, start: Callable[..., Stop], capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
     first = start(out, **{"data.drop_last": False})
@@ -83,7 +98,7 @@ def test_another_batch_size_continues_at_the_first_row_not_seen(
     assert mmalign.load(out).encode("text", ["zero"]).vector.shape == (1, 8)
 
 
-def test_the_batch_size_changes_no_rate_at_the_step_itself(tmp_path: Path) -> None:
+def test_the_batch_size_changes_no_rate_at_the_step_itself(tmp_path: Path, start: Callable[..., Stop]) -> None:
     rates = {}
     for size in (200, 400):
         out = tmp_path / str(size)
@@ -93,7 +108,9 @@ def test_the_batch_size_changes_no_rate_at_the_step_itself(tmp_path: Path) -> No
     torch.testing.assert_close(rates[400][0], rates[200][1], rtol=0.05, atol=0.0)
 
 
-def test_a_longer_run_is_allowed_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_longer_run_is_allowed_with_a_message(
+    tmp_path: Path, start: Callable[..., Stop], capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "run"
     start(out)
     longer = go_on(out, **{"trainer.max_epochs": 3})
@@ -104,7 +121,9 @@ def test_a_longer_run_is_allowed_with_a_message(tmp_path: Path, capsys: pytest.C
     assert "max_epochs: 3" in (out / "config.yaml").read_text()
 
 
-def test_the_command_needs_no_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_needs_no_recipe(
+    tmp_path: Path, start: Callable[..., Stop], capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "run"
     start(out)
     assert main(["train", "--resume", "--out", str(out)]) == 0
