@@ -8,7 +8,7 @@ import json
 import pickle
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -114,8 +114,10 @@ class Case:
         return transform.collate([transform.item(sample) for sample in self.samples])
 
 
-@pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])
-def case(request: pytest.FixtureRequest) -> Case:
+@pytest.fixture(scope="module", params=CASES, ids=["-".join(case) for case in CASES])
+def built(request: pytest.FixtureRequest) -> Case:
+    """What all tests of one encoder start from."""
+    torch.manual_seed(0)
     name, encoder = request.param
     args = {
         key: request.getfixturevalue(value[1:-1]) if isinstance(value, str) and value.startswith("<") else value
@@ -128,6 +130,12 @@ def case(request: pytest.FixtureRequest) -> Case:
     transform = modality.transform(encoder, args, **lively)
     transform.fit(samples if transform.fit_before_featurise else map(transform.featurise, samples))
     return Case(modality, encoder, transform, modality.encoder(encoder, transform, **args).eval(), samples)
+
+
+@pytest.fixture
+def case(built: Case) -> Case:
+    """With an encoder that a test may train."""
+    return replace(built, encoder=copy.deepcopy(built.encoder))
 
 
 def every(features: Features) -> dict[str, Tokens]:
@@ -244,9 +252,9 @@ def test_samples_are_read_pickled_and_drawn(case: Case) -> None:
 
 
 @pytest.mark.parametrize("junk", [None, object(), 3, float("nan"), {}, b"", [], np.array([["a"]], dtype=object)])
-def test_random_bytes_are_a_bad_sample(case: Case, junk: object) -> None:
+def test_random_bytes_are_a_bad_sample(built: Case, junk: object) -> None:
     with pytest.raises(BadSample) as caught:
-        case.modality.read(junk)
+        built.modality.read(junk)
     assert caught.value.expected
     assert caught.value.came
     assert "\n" not in str(caught.value)
@@ -261,9 +269,9 @@ def test_random_bytes_are_a_bad_sample(case: Case, junk: object) -> None:
     ],
     ids=["encoder", "argument", "setting"],
 )
-def test_unknown_arguments_are_named(case: Case, call: Callable[[Case], object]) -> None:
+def test_unknown_arguments_are_named(built: Case, call: Callable[[Case], object]) -> None:
     with pytest.raises(UserError, match=r"no.such") as caught:
-        call(case)
+        call(built)
     assert "\n" not in str(caught.value)
 
 

@@ -34,8 +34,8 @@ DISTANCES: dict[str, Callable[[Any, Any], float]] = {
 }
 """How far two samples of a modality are apart; 1 = as different as they may be."""
 
-SETTINGS: dict[str, dict[str, Any]] = {"video": {"size": 64}}
-"""Settings of the transform; supervoxels of the default 224 pixels take half a second a clip."""
+SETTINGS: dict[str, dict[str, Any]] = {"video": {"size": 64, "frames": 8}}
+"""Settings of the transform; supervoxels of 16 frames of the default 224 pixels take half a second a clip."""
 
 LITTLE = 0.2
 """Largest distance of the weakest level."""
