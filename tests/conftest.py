@@ -1,5 +1,6 @@
 """Fixtures of all tests: the real data folder, and one seed. Under `pytest -n` each worker computes on one thread."""
 
+import atexit
 import gc
 import os
 import sys
@@ -25,6 +26,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
+    atexit.register(gc.unfreeze)  # else packages report objects that are still alive at the end as leaks
 
 
 @pytest.fixture
