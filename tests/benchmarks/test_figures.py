@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +82,7 @@ def test_rate_counts_what_happens_between_epochs() -> None:
     assert rate([0, 1, 2, 5, 6, 7, 10, 11, 12], steps=3, batch_size=5) == pytest.approx(5 / (5 / 3))
 
 
-def test_the_clock_reads_every_step(tmp_path: Path) -> None:
+def test_the_clock_reads_every_step(tmp_path: Path, forked_python: Path) -> None:
     (tmp_path / "toy.py").write_text(
         "import sys, torch\n"
         "weight = torch.nn.Parameter(torch.ones(1))\n"
@@ -93,7 +92,7 @@ def test_the_clock_reads_every_step(tmp_path: Path) -> None:
         "    optimizer.step()\n"
         "sys.exit(3)\n"
     )
-    command = [sys.executable, str(HERE / "stepclock.py"), str(tmp_path / "times.json"), "toy", "5"]
+    command = [str(forked_python), str(HERE / "stepclock.py"), str(tmp_path / "times.json"), "toy", "5"]
     assert subprocess.run(command, cwd=tmp_path).returncode == 3
     ends = json.loads((tmp_path / "times.json").read_text())
     for kind in ("wall", "processor"):

@@ -1,6 +1,7 @@
 """The benchmark of the losses in its smallest size: both sides do the same work, and what it says of them is so."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,10 +31,13 @@ def test_both_peers_do_the_same_work(name: str) -> None:
         torch.testing.assert_close(leaf, again, rtol=0, atol=0)
 
 
-def test_the_script_prints_a_row_and_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_script_prints_a_row_and_writes_it(
+    tmp_path: Path, forked_python: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import losses
     import measuring
 
+    monkeypatch.setattr(sys, "executable", str(forked_python))  # starts the processes that measure the memory
     threads = torch.get_num_threads()
     given = ["--quick", "--only", "late", "--repeats", "2", "--threads", "1", "--json", str(tmp_path / "rows.json")]
     rows = measuring.main("", losses.__file__, losses.ROWS, given)

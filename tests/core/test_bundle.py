@@ -2,7 +2,6 @@ import json
 import pickle
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +44,8 @@ def test_a_loaded_bundle_gives_the_same_numbers(model: Aligner, saved: Path) -> 
     assert not loaded.training
 
 
-def test_it_loads_elsewhere_without_network(saved: Path, tmp_path: Path) -> None:
-    """A fresh interpreter, another folder, and every socket refused."""
+def test_it_loads_elsewhere_without_network(saved: Path, tmp_path: Path, forked_python: Path) -> None:
+    """A process that has not imported mmalign, another folder, and every socket refused."""
     moved = shutil.copytree(saved, tmp_path / "elsewhere" / "copy")
     program = (
         "import socket, sys\n"
@@ -56,7 +55,8 @@ def test_it_loads_elsewhere_without_network(saved: Path, tmp_path: Path) -> None
         "print(m.similarity(m.encode('text', ['a red circle']), m.encode('text', ['a red circle'])) "
         "if False else tuple(m.encode('text', ['a red circle']).vector.shape))"
     )
-    ran = subprocess.run([sys.executable, "-c", program, str(moved)], capture_output=True, text=True, cwd=tmp_path)
+    command = [str(forked_python), "-c", program, str(moved)]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip() == "(1, 8)"
 
