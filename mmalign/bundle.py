@@ -22,17 +22,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from mmalign.bundle_files import demand_whole, read_json, write_json
+from mmalign.bundle_files import demand_whole, finite, read_json, write_json
 from mmalign.card import GENERATED, model_card
 from mmalign.data.files.store import file_sha256
-from mmalign.errors import UserError
+from mmalign.errors import UserError, first_line
 from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.lora import merged_state
-from mmalign.model import Aligner, TowerConfig, modality_of
+from mmalign.model import Aligner, modality_of
+from mmalign.model_description import check_description
 from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.parameter_bound import bounded_parameters
 from mmalign.safe_writing import replaced
-from mmalign.towers import restore_tower
 from mmalign.version import BUNDLE_FORMAT, __version__
 
 
@@ -68,7 +68,7 @@ def save(model: Aligner, path: str | Path, *, provenance: Mapping[str, Any] | No
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": described,
         "parameters": {name: _count(model.encoders[name]) + _count(model.heads[name]) for name in model.encoders},
-        "provenance": dict(provenance or {}),
+        "provenance": finite(dict(provenance or {})),
     }
     with replaced(folder / "config.json") as file:
         write_json(file, config)
@@ -136,7 +136,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
         )
     where = folder / "config.json"
     demand_whole(folder, config.get("files"))
-    towers = _towers(config.get("model"), where)
+    towers = check_description(config.get("model"), where)
     restored = {name: read_json(folder / "transforms" / f"{name}.json") for name in towers}
     file = folder / "model.safetensors"
     with bounded_parameters(file.stat().st_size, where):
@@ -144,7 +144,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
     try:
         weights = load_file(file, device="cpu")
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{file} does not fit its configuration: {' '.join(str(error).split())}") from error
+        raise UserError(f"{file} does not fit its configuration: {' '.join(str(error).split())[:1000]}") from error
     load_weights(model, weights, file)
     _demand_finite(weights, file)
     model.provenance, model.path = provenance(folder), folder
@@ -153,7 +153,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Aligner:
     try:
         return model.to(device).eval()
     except RuntimeError as error:  # no such device, no driver, or too little memory on it
-        raise UserError(f"device {device}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"device {device}: {first_line(error)}") from error
 
 
 def _merged(model: Aligner) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -178,24 +178,18 @@ def rebuild(described: Any, transforms: Mapping[str, Mapping[str, Any]], where: 
     Raises:
         UserError: the description is damaged, or names pretrained weights.
     """
-    towers = _towers(described, where)
+    towers = check_description(described, where)
     try:
         pairs, dim = [PairConfig(**pair) for pair in described["pairs"]], described["dim"]
-        if not isinstance(dim, int) or dim < 1:
-            raise ValueError(f"dim is {dim!r}"[:60])
-        # Bundles written before these existed have neither.
         codebook = CodebookConfig(**described.get("codebook", {}))
         gaussian = GaussianConfig(**described.get("gaussian", {}))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{where} is not a bundle's configuration: {error!r}") from error
-    try:
         restored = {
             name: modality_of(name, tower).restore_transform(transforms[name]) for name, tower in towers.items()
         }
         model = Aligner(towers, pairs, dim, restored, codebook, gaussian)
         model.adapt()  # of a checkpoint; a bundle has adapters merged
-    except UserError:
-        raise
+    except UserError as error:
+        raise error if str(where) in str(error) else UserError(f"{where}: {error}") from error
     except Exception as error:  # constructors get whatever the file holds
         came = " ".join(str(error).split())[:200]
         raise UserError(f"{where} is not a bundle's configuration: {type(error).__name__}: {came}") from error
@@ -211,22 +205,9 @@ def load_weights(model: Aligner, weights: Mapping[str, torch.Tensor], where: obj
     try:
         missing, unexpected = model.load_state_dict(weights, strict=False)
     except RuntimeError as error:
-        raise UserError(f"{where} does not fit its configuration: {' '.join(str(error).split())}") from error
+        raise UserError(f"{where} does not fit its configuration: {' '.join(str(error).split())[:1000]}") from error
     if missing or unexpected:
         raise UserError(f"{where} does not fit its configuration: missing {missing[:3]}, unexpected {unexpected[:3]}")
-
-
-def _towers(described: Any, where: object) -> dict[str, TowerConfig]:
-    try:
-        towers = {name: restore_tower(tower) for name, tower in described["towers"].items()}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{where} is not a bundle's configuration: {error!r}") from error
-    for name, tower in towers.items():
-        if not name.replace("_", "").replace("-", "").isalnum():
-            raise UserError(f"{where}: {name!r} cannot be a tower's name")
-        if tower.args.get("pretrained"):  # weights come from this folder alone, never from a path or hub it names
-            raise UserError(f"{where}: tower {name!r} sets pretrained weights; a bundle has its own")
-    return towers
 
 
 def _demand_finite(weights: Mapping[str, torch.Tensor], where: object) -> None:

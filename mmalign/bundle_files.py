@@ -1,6 +1,8 @@
 """The files of a bundle: JSON with a bound on its size, and hashes that say which files belong together."""
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,48 @@ MAX_JSON_BYTES = 256 * 2**20
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON in UTF-8."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write a value as indented JSON in UTF-8.
+
+    Raises:
+        UserError: a number is NaN or infinite: `read_json` refuses such a file.
+    """
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise UserError(f"{path.name}: expected finite settings and statistics, got a NaN or an infinity") from error
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def finite_json(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is no JSON, or a number is NaN, infinite or beyond the range of floats.
+
+    Example:
+        >>> finite_json('{"sd": [0.5, 1e400]}')
+        Traceback (most recent call last):
+        ValueError: expected finite numbers, got 1e400
+    """
+    return json.loads(text, parse_constant=_refused, parse_float=_finite)
+
+
+def finite(value: Any) -> Any:
+    """JSON values with null in place of NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _refused(number: str) -> float:
+    raise ValueError(f"expected finite numbers, got {number[:40]}")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    return value if math.isfinite(value) else _refused(number)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -29,7 +71,7 @@ def read_json(path: Path) -> dict[str, Any]:
             raise UserError(
                 f"{path}: expected at most {MAX_JSON_BYTES >> 20} MB of JSON, got {path.stat().st_size} bytes"
             )
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = finite_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: expected a file of this bundle, got {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -30,3 +30,13 @@ class BadSample(ValueError):
 
 class MissingFile(BadSample):
     """A file that a record names and that does not exist; the arguments are those of `BadSample`."""
+
+
+def first_line(error: BaseException) -> str:
+    r"""The first line of an exception's message, at most 300 characters; its type where it has no message.
+
+    Example:
+        >>> first_line(RuntimeError("no such device\nhint")), first_line(AssertionError())
+        ('no such device', 'AssertionError')
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from mmalign.errors import BadSample
+from mmalign.errors import BadSample, UserError
 from mmalign.modality import Modality, Transform
 from mmalign.progress import track
-from mmalign.types import Inputs
+from mmalign.types import Embedding, Inputs
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -65,6 +65,25 @@ def item_of(modality: Modality, transform: Transform, raw: Any, where: str, seen
         return transform.item(seen(modality.read(raw)))
     except BadSample as error:
         raise BadSample(f"{where} ({error.source})", error.expected, error.came) from error
+
+
+def finite_vectors(embedding: Embedding, tower: str) -> Embedding:
+    """An embedding without NaN and infinity, which would be ranked like any other score.
+
+    Args:
+        embedding: The output of a tower.
+        tower: Its name.
+
+    Raises:
+        UserError: a vector is not finite.
+    """
+    wrong = ~embedding.vector.isfinite().all(1)
+    if bool(wrong.any()):
+        raise UserError(
+            f"tower {tower!r}: expected finite embeddings, got NaN or infinity in {int(wrong.sum())} of {len(wrong)}; "
+            "the weights or the statistics of the transform are damaged, or the training diverged: train again"
+        )
+    return embedding
 
 
 def run_batches(

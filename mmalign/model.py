@@ -15,7 +15,7 @@ from mmalign.data.truncation import TruncationCounter
 from mmalign.errors import UserError
 from mmalign.heads import Codebook, CodebookConfig, GaussianConfig, HeadSet
 from mmalign.heads.gaussian import Pool
-from mmalign.inference import Counted, as_items, item_of, run_batches
+from mmalign.inference import Counted, as_items, finite_vectors, item_of, run_batches
 from mmalign.lora import add_lora, keep_statistics
 from mmalign.modality import Encoder, Transform
 from mmalign.objectives.pairs.gradient_norms import GradientNorms
@@ -226,7 +226,7 @@ class Aligner(nn.Module):
         return run_batches(
             self,
             batches,
-            lambda inputs: self.embed(name, inputs).to("cpu", torch.float32),
+            lambda inputs: finite_vectors(self.embed(name, inputs).to("cpu", torch.float32), name),
             join or (lambda parts: Embedding.cat([*parts])),
         )
 

@@ -8,11 +8,12 @@ reads it as a table). The names of mmalign itself are registered in the same way
 import difflib
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, TypeVar
 
+from mmalign.configuration.arguments import arguments_of
+from mmalign.configuration.keys import fits, shown, words
 from mmalign.errors import UserError
 
 T = TypeVar("T")
@@ -93,25 +94,28 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def settings(kind: type[T], values: Mapping[str, Any], what: str) -> T:
-    """Build a dataclass of settings from a mapping.
+    """Build a dataclass of settings, or another class, from a mapping of its arguments.
 
     Args:
-        kind: The dataclass.
-        values: Its fields, some or all.
+        kind: The class.
+        values: Its arguments, some or all.
         what: Owner of these settings, for error messages.
 
     Raises:
-        UserError: a name is unknown; the message suggests the most similar one.
+        UserError: a name is unknown, and the message suggests the most similar one; or a value has another type than
+            the argument, or is no finite number.
 
     Example:
         >>> from mmalign.training.optimizer import OptimizerConfig
         >>> settings(OptimizerConfig, {"lr": 0.1}, "optimizer").lr
         0.1
     """
-    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    for name in values:
+    known = arguments_of(kind)
+    for name, value in values.items():
         if name not in known:
             raise UserError(f"{what} has no setting {name!r}{nearest(name, known)}")
+        if not fits(value, known[name].kind, exactly=True):
+            raise UserError(f"{what}: expected {words(known[name].kind)} as {name}, got {shown(value)}")
     return kind(**values)
 
 
@@ -146,6 +150,8 @@ def load(group: str, name: str) -> Any:
     Raises:
         UserError: the name is unknown, its extra is not installed, or another distribution shadows its module.
     """
+    if not isinstance(name, str):
+        raise UserError(f"expected the name of a {GROUPS[group]}, got {shown(name)}")
     if (group, name) in _REGISTERED:
         return _REGISTERED[group, name]
     known = names(group)

@@ -30,6 +30,7 @@ LAYERS = [
         "plugin",
         "progress",
         "safe_writing",
+        "tensor_files",
         "printable",
         "safe_yaml",
         "inference",
@@ -38,7 +39,7 @@ LAYERS = [
     {"functional"},  # equations alone: heads and objectives both stand on them
     {"heads"},
     {"objectives"},
-    {"lora", "towers", "model"},
+    {"lora", "towers", "model", "model_description"},
     {"bundle", "bundle_files", "parameter_bound", "card", "headline", "selection", "run_folder"},
     {"embedding"},
     {"evaluation", "pictures"},

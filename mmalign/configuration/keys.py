@@ -1,6 +1,7 @@
 """Checks the keys and values of a configuration against the types that it fills, before anything parses it."""
 
 import difflib
+import math
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
@@ -32,6 +33,8 @@ def check_configuration(
     keys: Mapping[str, Argument],
     label: Callable[[Path], str],
     open_keys: OpenKeys | None = None,
+    *,
+    exactly: bool = False,
 ) -> None:
     """Check every key, at every depth, and the values of simple types.
 
@@ -41,6 +44,7 @@ def check_configuration(
             too.
         label: Path of a key -> what the user calls it, such as `--model.dim`.
         open_keys: The keys of free dictionaries, where they are known.
+        exactly: As in `fits`.
 
     Raises:
         UserError: a key does not exist, or a value has another type; the message names the key and the nearest one.
@@ -69,8 +73,8 @@ def check_configuration(
             check(value, keys[key].kind, (*path, key))
 
     def check(value: Any, kind: Any, path: Path) -> None:
-        if not fits(value, kind):
-            raise UserError(f"{label(path)}: expected {words(kind)}, got {value!r}")
+        if not fits(value, kind, exactly=exactly):
+            raise UserError(f"{label(path)}: expected {words(kind)}, got {shown(value)}")
         for one in _alternatives(kind):
             inner = get_args(one)[-1] if get_origin(one) in (dict, list) else None
             if isinstance(one, Section) and isinstance(value, Mapping):
@@ -91,18 +95,26 @@ def check_configuration(
     walk(tree, keys, ())
 
 
-def fits(value: Any, kind: Any) -> bool:
+def fits(value: Any, kind: Any, *, exactly: bool = False) -> bool:
     """Whether a value can have a type; a type that is none of the simple ones takes any value.
+
+    Args:
+        value: The value.
+        kind: The type.
+        exactly: As a constructor takes it. Otherwise also the text of a value, as a command line has it, and numbers
+            that are not finite.
 
     Example:
         >>> fits("two", int | None), fits(None, int | None), fits("1e-3", float)
         (False, True, True)
+        >>> fits("1e-3", float, exactly=True), fits([1, "x"], list[int], exactly=True)
+        (False, False)
     """
-    origin = get_origin(kind)
+    origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return any(fits(value, one) for one in get_args(kind))
+        return any(fits(value, one, exactly=exactly) for one in inner)
     if origin is Literal:
-        return str(value) in map(str, get_args(kind))
+        return value in inner if exactly else str(value) in map(str, inner)
     if kind is type(None):
         return value is None
     if kind is bool:
@@ -110,11 +122,13 @@ def fits(value: Any, kind: Any) -> bool:
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if kind is float:
-        return _is_number(value)
+        return _is_finite(value) if exactly else _is_number(value)
     if kind is str:
-        return not isinstance(value, Mapping | list)
+        return isinstance(value, str) if exactly else not isinstance(value, Mapping | list)
     if origin in (dict, Mapping):
-        return isinstance(value, Mapping | str | None)
+        return isinstance(value, Mapping if exactly else Mapping | str | None)
+    if exactly and origin in (list, tuple, Sequence) and inner:
+        return isinstance(value, list | tuple) and all(fits(one, inner[0], exactly=True) for one in value)
     return True
 
 
@@ -151,14 +165,29 @@ def _alternatives(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
 
 
+def _is_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond the largest float
+        return False
+
+
+def shown(value: Any) -> str:
+    """A value as a message quotes it."""
+    try:
+        return f"{value!r:.200}"
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return f"a {type(value).__name__}"
+
+
 def _is_number(value: Any) -> bool:
-    if isinstance(value, str):
-        try:
-            float(value)
-        except ValueError:
-            return False
-        return True
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return False
+    try:
+        float(value)
+    except (ValueError, OverflowError):  # an integer beyond the largest float
+        return False
+    return True
 
 
 def leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

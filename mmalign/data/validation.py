@@ -37,16 +37,18 @@ def vet(records: Sequence[Record], towers: Sequence[str], columns: Mapping[str, 
     """
     needed = min(2, len(towers))
     has_splits = any(record.split for record in records)
-    seen: dict[str, str] = {}
+    seen: dict[str, int] = {}
     vetted = Vetted()
     for index, record in enumerate(records):
-        first = seen.setdefault(record.id, record.location)
+        first = seen.setdefault(record.id, index)
         absent = [tower for tower in towers if tower not in record.values]
         if record.problem is not None:
             vetted.rejected[index] = record.problem
-        elif first != record.location:
+        elif first != index:
+            other = records[first].location
+            shown = "an earlier record of this place" if other == record.location else other
             reason = (
-                f"expected an id of its own, got {record.id!r} as {first} has (rows may share --data.columns.group)"
+                f"expected an id of its own, got {record.id!r} as {shown} has (rows may share --data.columns.group)"
             )
             vetted.rejected[index] = Rejected(record.location, record.id, "", "", reason)
         elif len(towers) - len(absent) < needed:

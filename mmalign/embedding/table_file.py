@@ -150,14 +150,18 @@ def _opened(path: Path | str) -> Any:
     import pyarrow.parquet as pq
 
     try:
+        if Path(path).exists() and not Path(path).is_file():  # a pipe would not end
+            raise UserError(f"{path}: expected a Parquet or Arrow file from mmalign embed, got a folder or a pipe")
         with open(path, "rb") as file:
             magic = file.read(6)
         if magic == b"ARROW1":
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             table.validate(full=True)  # offsets that point outside of the file, among others
-            return table
-        return pq.read_table(str(path))
-    except (OSError, pa.ArrowException) as error:
+        else:
+            table = pq.read_table(str(path))
+        _ = table.column_names  # decoded here
+        return table
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected a Parquet or Arrow file from mmalign embed: {error}") from error
 
 

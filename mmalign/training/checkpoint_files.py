@@ -23,7 +23,8 @@ class AtomicCheckpoints(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(path) as partial:
-            torch.save(checkpoint, partial)
+            with partial.open("wb") as file:  # of a path, torch writes the name into the file
+                torch.save(checkpoint, file)
             if path.name == "last.ckpt" and path.exists():
                 with replaced(path.with_name(PREVIOUS)) as link:
                     os.link(path, link)

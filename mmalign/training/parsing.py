@@ -21,6 +21,7 @@ from mmalign.configuration.overrides import check_flags, fold_open_dicts, pairs_
 from mmalign.configuration.overrides import parse as parse_flags
 from mmalign.data.config import DataConfig
 from mmalign.errors import UserError
+from mmalign.model_description import registered_arguments
 from mmalign.registry import missing_extra, nearest
 from mmalign.safe_yaml import read_yaml
 from mmalign.training.best import MonitoredValue, best_callbacks
@@ -28,7 +29,7 @@ from mmalign.training.build import ModelConfig
 from mmalign.training.callbacks import EpochLines, ExactResume
 from mmalign.training.checkpoint_files import AtomicCheckpoints
 from mmalign.training.resume import RUN, read_checkpoint, require_same_settings
-from mmalign.training.run_config import RunConfig, registered_arguments
+from mmalign.training.run_config import RunConfig
 
 
 class TrainCLI(LightningCLI):

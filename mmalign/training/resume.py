@@ -5,10 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mmalign.configuration.keys import leaves
 from mmalign.errors import UserError
+from mmalign.tensor_files import load_tensors
 from mmalign.training.checkpoint_files import demand_undamaged
 from mmalign.version import CHECKPOINT_FORMAT, __version__
 
@@ -38,7 +37,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     demand_undamaged(path)
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint: dict[str, Any] = load_tensors(path, mmap=True)
     except Exception as error:  # torch raises anything on damaged or hostile files
         raise UserError(f"{path}: expected a checkpoint, got a damaged or another file") from error
     if not isinstance(checkpoint, dict):

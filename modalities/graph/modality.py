@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mmalign import registry
 from mmalign.capabilities import TokenLabels
 from mmalign.modality import Encoder, Modality, Transform
 from modalities.common.sources.toy_classes import colour_and_shape
 from modalities.graph.encoder import GraphNetwork
 from modalities.graph.picture import draw_graph
 from modalities.graph.sample import MAX_BYTES, Graph, read_graph
-from modalities.graph.transform import GraphTransform
+from modalities.graph.transform import WHERE, GraphTransform
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +38,7 @@ class GraphModality(Modality):
 
     def restore_transform(self, config: Mapping[str, Any]) -> GraphTransform:
         """From `GraphTransform.config()`."""
-        return GraphTransform(**config)
+        return registry.settings(GraphTransform, config, WHERE)
 
     def picture(self, sample: Graph, axes: "Axes") -> None:
         """Draw nodes and edges."""

@@ -8,15 +8,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmalign import registry
 from mmalign.errors import BadSample, UserError
 from mmalign.modality import Transform
-from mmalign.registry import nearest
 from mmalign.types import Inputs
 from modalities.common.encoders.embedding_bags import padded_mask, padded_slots
 from modalities.graph.sample import Graph
 
 MAX_BUCKETS = 1 << 16
 MAX_DEGREE = 64
+WHERE = "graph transform"
+SMALLEST = 1e-6
+"""Smallest standard deviation; fields that vary less are not scaled."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,19 @@ class FieldStatistics:
         integer: Whether they are integers, embedded by a table, or floats, standardised.
         first: Lowest value of each field, or its mean.
         second: Highest value of each field, or its standard deviation.
+
+    Raises:
+        UserError: they are not of one number of fields, or a standard deviation is not positive.
     """
 
     integer: bool
     first: list[float]
     second: list[float]
+
+    def __post_init__(self) -> None:
+        """Validate the statistics."""
+        if len(self.first) != len(self.second) or (not self.integer and min(self.second, default=1.0) < SMALLEST):
+            raise UserError(f"{WHERE}: expected two numbers for each field, and positive standard deviations")
 
     @property
     def sizes(self) -> list[int]:
@@ -90,15 +101,15 @@ class GraphTransform(Transform):
         if not 0 <= node_dropout < 1:
             raise UserError(f"graph transform: node_dropout must be in 0..1, got {node_dropout}")
         self.node_dropout, self.degrees = node_dropout, list(degrees)
-        self.nodes = None if nodes is None else FieldStatistics(**nodes)
-        self.edges = None if edges is None else FieldStatistics(**edges)
+        self.nodes = None if nodes is None else registry.settings(FieldStatistics, nodes, f"{WHERE}: nodes")
+        self.edges = None if edges is None else registry.settings(FieldStatistics, edges, f"{WHERE}: edges")
 
     @staticmethod
     def make(settings: Mapping[str, Any]) -> "GraphTransform":
         """From a recipe's settings; raises an error for unknown names."""
         for name in settings:
             if name != "node_dropout":
-                raise UserError(f"graph transform has no setting {name!r}{nearest(name, ['node_dropout'])}")
+                raise UserError(f"graph transform has no setting {name!r}{registry.nearest(name, ['node_dropout'])}")
         return GraphTransform(**settings)
 
     def fit(self, features: Iterable[Graph]) -> None:
@@ -192,4 +203,4 @@ class _Range:
             return FieldStatistics(True, self.low.tolist(), self.high.tolist())
         mean = self.total / self.count
         deviation = np.sqrt(np.maximum(self.squares / self.count - mean**2, 0))
-        return FieldStatistics(False, mean.tolist(), np.where(deviation > 1e-6, deviation, 1.0).tolist())
+        return FieldStatistics(False, mean.tolist(), np.where(deviation > SMALLEST, deviation, 1.0).tolist())

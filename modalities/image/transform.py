@@ -82,8 +82,8 @@ class ImageSettings:
             if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != 3:
                 raise UserError(f"image transform: {name} must be three numbers, got {values!r}")
             object.__setattr__(self, name, tuple(float(value) for value in values))  # lists come from YAML and JSON
-        if min(self.std) <= 0:
-            raise UserError(f"image transform: std must be positive, got {self.std}")
+        if min(self.std) < 1e-4:
+            raise UserError(f"image transform: std must be positive, at least 0.0001, got {self.std}")
         for name, low in (("crop_ratio", 0.1), ("random_crop", 0.01), ("jitter", 0.0)):
             if not low <= getattr(self, name) <= 1:
                 raise UserError(f"image transform: {name} must be in {low}..1, got {getattr(self, name)}")

@@ -59,7 +59,8 @@ def read_pointcloud(source: Any) -> PointCloud:
     if isinstance(source, PointCloud):
         return source
     name, geometry = _open(source)
-    return _finish(geometry, name)
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN, infinities and values beyond a type are refused
+        return _finish(geometry, name)
 
 
 def _open(source: Any) -> tuple[str, Geometry]:
@@ -138,9 +139,9 @@ def _finish(geometry: Geometry, name: str) -> PointCloud:
 
 
 def _faces(faces: NDArray[Any] | None, count: int, name: str) -> NDArray[np.int64] | None:
-    if faces is None or not len(faces):
+    triangles: NDArray[Any] = np.zeros(0) if faces is None else np.asarray(faces)
+    if triangles.ndim and not len(triangles):
         return None
-    triangles = np.asarray(faces)
     if triangles.ndim != 2 or triangles.shape[1] != 3 or triangles.dtype.kind not in "iu":
         raise BadSample(name, "triangles as 3 indices", f"{triangles.dtype} values of shape {triangles.shape}")
     if not 0 <= triangles.min() <= triangles.max() < count:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mmalign.errors import UserError
 from mmalign.modality import Encoder, Modality, Transform
-from mmalign.registry import nearest
+from mmalign.registry import nearest, settings
 from mmalign.types import Features, Inputs, Tokens
 from modalities.vector.fixed_width import FixedWidthTransform
 from modalities.vector.modality import SYNTHETIC_WIDTH, VectorModality
@@ -114,7 +114,7 @@ class BagModality(Modality):
 
     def restore_transform(self, config: Mapping[str, Any]) -> Transform:
         """From `BagTransform.config()`."""
-        return BagTransform(config["width"], config["most"])
+        return settings(BagTransform, {"width": config["width"], "most": config["most"]}, "bag transform")
 
     def picture(self, sample: Bag, axes: "Axes") -> None:
         """Draw the members as rows of a heat map."""

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mmalign import registry
 from mmalign.errors import UserError
 from mmalign.modality import Encoder, Modality, Transform
-from mmalign.registry import nearest
 from modalities.common.sources.toy_classes import colour_and_shape
 from modalities.vector.encoders import Identity, Mlp
 from modalities.vector.read import Vector, read_vector
@@ -34,12 +34,13 @@ class VectorModality(Modality):
         """A transform with the width of the encoder's arguments or of the training samples."""
         for name in settings:
             if name != "noise":
-                raise UserError(f"vector transform has no setting {name!r}{nearest(name, ['noise'])}")
+                raise UserError(f"vector transform has no setting {name!r}{registry.nearest(name, ['noise'])}")
         return VectorTransform(encoder_args.get("width"), **settings)
 
     def restore_transform(self, config: Mapping[str, Any]) -> Transform:
         """From `VectorTransform.config()`."""
-        return VectorTransform(config["width"], config["noise"])
+        settings = {"width": config["width"], "noise": config["noise"]}
+        return registry.settings(VectorTransform, settings, "vector transform")
 
     def picture(self, sample: Vector, axes: "Axes") -> None:
         """Draw the values as a line."""

@@ -16,8 +16,8 @@ from mmalign import recipes
 from mmalign.cli import main
 from mmalign.configuration.overrides import check_flags, fold_open_dicts
 from mmalign.errors import UserError
+from mmalign.model_description import registered_arguments
 from mmalign.training.parsing import recipe_keys
-from mmalign.training.run_config import registered_arguments
 
 TINY = [
     "--model.dim=8",

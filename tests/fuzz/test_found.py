@@ -1,10 +1,7 @@
 """What the fuzzer has found, each with a short input: refused in one line, and without a word of a library."""
 
 import io
-import json
 import os
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-import mmalign
-from mmalign import bundle, registry
+from mmalign import registry
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.files.open import open_store
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
-from mmalign.model import Aligner, TowerConfig, fit_transforms
-from mmalign.objectives.pairs.pair_config import PairConfig
-from mmalign.parameter_bound import bounded_parameters
-from mmalign.training.resume import read_checkpoint
 from tests.fuzz.seeds.reading import TESTS
 
 assert TESTS  # the path of the golden files
@@ -152,85 +144,78 @@ def test_smiles_of_the_corpus_that_are_not_utf8(tmp_path: Path) -> None:
         source.corpus("molecule")
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    towers = {name: TowerConfig(modality="vector", encoder="mlp", args={"width": 4, "hidden": 4}) for name in "ab"}
-    transforms = fit_transforms(towers, {key: [] for key in "ab"})
-    return bundle.save(Aligner(towers, [PairConfig("a", "b")], 2, transforms), tmp_path / "bundle")
+def test_an_sdf_without_properties(tmp_path: Path) -> None:
+    """Its molecules are read: a record may end after `M  END`."""
+    from modalities.molecule.sources.sdf import read_sdf
+
+    (tmp_path / "a.sdf").write_text("one\n\n\nM  END\n$$$$\ntwo\n\n\nM  END\n>  <A>\n1\n\n$$$$\n")
+    rows = list(read_sdf(tmp_path / "a.sdf").rows(["name", "A"]))
+    assert [row.cells for row in rows] == [{"name": "one", "A": None}, {"name": "two", "A": "1"}]
 
 
-def edited(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    config = json.loads((folder / "config.json").read_text())
-    change(config)
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+def test_two_records_of_one_id_at_one_place() -> None:
+    from mmalign.data.sources.base import Record
+    from mmalign.data.validation import vet
+
+    records = [Record("a", "list:a", {"t": ("x",)}, None), Record("a", "list:a", {"t": ("y",)}, None)]
+    rejected = vet(records, ["t"], {"t": "t"}).rejected
+    assert list(rejected) == [1]
+    assert "an earlier record of this place" in rejected[1].reason
 
 
-def test_a_bundle_of_more_weights_than_its_file(saved: Path) -> None:
-    """Refused before they are allocated."""
-    edited(saved, lambda config: config["model"]["towers"]["a"]["args"].update(hidden=10_000_000))
-    with pytest.raises(UserError, match="a model of at most"):
-        mmalign.load(saved)
-    layer = torch.nn.Linear(2000, 2000)
-    assert len(layer.weight) == 2000, "the bound ends with its context"
-    with pytest.raises(UserError, match="a larger one"), bounded_parameters(100, "config.json"):
-        torch.nn.Linear(3000, 3000)
+@pytest.mark.parametrize("line", ["02691156-a/b.npy", "02691156-\0.npy", f"02691156-{'x' * 300}.npy", "..\\x.npy"])
+def test_a_list_of_files_with_other_names(line: str, tmp_path: Path) -> None:
+    from tests.fuzz.seeds.sources import SOURCES
+
+    write = SOURCES["shapenet55"].write
+    assert write is not None
+    write(tmp_path)
+    (tmp_path / "train.txt").write_text(line + "\n")
+    with pytest.raises(UserError, match=r"train\.txt: expected"):
+        registry.load("sources", "shapenet55")(SourceConfig(source="shapenet55", manifest=str(tmp_path)))
 
 
-@pytest.mark.parametrize("modality", ["bag", "echo", "molecule", "pointcloud"])
-def test_a_bundle_with_statistics_of_another_size(modality: str, tmp_path: Path) -> None:
-    encoder = {"bag": "members", "molecule": "fingerprints"}.get(modality, "features")
-    args: dict[str, Any] = {"bag": {}, "molecule": {"width": 4, "graph": 1, "fingerprint": 2048}}.get(
-        modality, {"width": 4}
-    )
-    towers = {name: TowerConfig(modality=modality, encoder=encoder, args=args) for name in "ab"}
-    toys = [registry.load("modalities", modality).toy_sample(label, np.random.default_rng(label)) for label in (0, 1)]
-    model = Aligner(towers, [PairConfig("a", "b")], 4, fit_transforms(towers, dict.fromkeys("ab", toys)))
-    folder = bundle.save(model, tmp_path / "bundle")
-    edited(folder, lambda config: config.pop("files"))
-    mmalign.load(folder)
-    file = folder / "transforms" / "a.json"
-    saved = json.loads(file.read_text())
-    wrong: dict[str, Any] = {
-        "bag": {},
-        "echo": {**saved, "statistics": {"mean": [0.0], "sd": [1.0]}},
-        "molecule": {**saved, "scales": {"groups": [[0.0], [1.0]]}},
-        "pointcloud": {**saved, "statistics": {"quantiles": [[0.0]], "mean": [[0.0]]}},
-    }
-    file.write_text(json.dumps(wrong[modality]))
-    with pytest.raises(UserError, match="not a bundle's configuration|expected"):
-        mmalign.load(folder)
+def test_signalling_nan_in_points() -> None:
+    """NumPy warns when it casts one."""
+    points = np.zeros((20, 3), np.float32)
+    points.view(np.uint32)[3, 1] = 0x7FA00000
+    assert "finite coordinates" in refused("pointcloud", points)
+    assert "corners" in refused("pointcloud", {"points": np.eye(3), "faces": np.array([[0, 1, 5]])})
+    assert "triangles" in refused("pointcloud", {"points": np.eye(3), "faces": np.array(2)})
 
 
-def test_a_pipe_in_a_bundle(saved: Path) -> None:
-    edited(saved, lambda config: config.pop("files"))
-    (saved / "transforms" / "a.json").unlink()
-    os.mkfifo(saved / "transforms" / "a.json")
-    with pytest.raises(UserError, match="a device or a pipe"):
-        mmalign.load(saved)
+@pytest.mark.parametrize("start", [100, 243])
+def test_a_las_header_of_billions_of_records(start: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """laspy would read each of them beyond the end of the file."""
+    import golden_clouds as golden
+
+    data = bytearray(golden.cloud_las(tmp_path, "las", golden.cloud()[0], None))
+    if start == 243:
+        data[24:26] = b"\x01\x04"
+    data[start : start + 4] = b"\xff\xff\xff\xfe"
+    assert "records" in refused("pointcloud", bytes(data), caplog)
 
 
-def test_a_scale_that_is_not_finite(saved: Path) -> None:
-    model = mmalign.load(saved)
-    state = model.state_dict()
-    name = next(key for key in state if key.endswith("log_scale"))
-    for value in (1e30, -1e30):
-        with pytest.raises(UserError, match="a learnt scale above 0 and finite"):
-            model.load_state_dict({**state, name: torch.tensor([value])})
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts threads as Linux does")
+def test_reading_videos_leaves_no_threads() -> None:
+    """PyAV starts some for each converted frame, and they live until it is collected."""
+    import gc
+    import threading
 
+    from tests.modalities.video.video_files import numbered, write_video
 
-def test_checkpoints_that_are_none(tmp_path: Path) -> None:
-    path = tmp_path / "last.ckpt"
-    torch.save([1, 2], path)
-    with pytest.raises(UserError, match="got a file with a list"):
-        read_checkpoint(path)
-    torch.save({"mmalign": 3}, path)
-    with pytest.raises(UserError, match="not written by mmalign"):
-        read_checkpoint(path)
-    with zipfile.ZipFile(path) as archive:
-        members = {info.filename: archive.read(info) for info in archive.infolist()}
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, b"]\xff" if name.endswith(".storage_alignment") else content)
-    with pytest.raises(UserError, match="got a damaged or another file"):
-        read_checkpoint(path)
+    def threads() -> int:
+        return int(Path("/proc/self/status").read_text().split("Threads:")[1].split()[0])
+
+    data = write_video([numbered(index, 32, 56) for index in range(4)])
+    reader = registry.load("modalities", "video")
+    reader.read(data)
+    gc.collect()
+    before, known = threads(), threading.active_count()
+    gc.disable()
+    try:
+        for _ in range(4):
+            reader.read(data)
+        assert threads() - before <= threading.active_count() - known
+    finally:
+        gc.enable()

@@ -11,7 +11,7 @@ from mmalign import registry
 from mmalign.data.sources.delimited import read_csv, read_tsv
 from mmalign.data.sources.folder_table import read_folder
 from mmalign.data.sources.rows import Row, Table, bad_byte, text_of
-from mmalign.errors import UserError
+from mmalign.errors import UserError, first_line
 
 
 def read_table(path: Path) -> Table:
@@ -71,8 +71,8 @@ def _parquet(path: Path) -> Table:
         file = pq.ParquetFile(path)
         columns = list(file.schema_arrow.names)
         file.close()
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: expected Parquet, got: {str(error).splitlines()[0]}") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected Parquet, got: {first_line(error)}") from error
     if twice := sorted({name for name in columns if columns.count(name) > 1}):
         raise UserError(f"{path}: the column {twice[0]!r} is there twice; rename one")
 
@@ -88,7 +88,7 @@ def _parquet(path: Path) -> Table:
                         problem = problems.get(index, "")
                         yield Row(f"{path.name}:{number}", dict(zip(names, cells, strict=True)), problem)
         except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{path}: damaged after row {number}: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{path}: damaged after row {number}: {first_line(error)}") from error
 
     return Table(columns, rows)
 

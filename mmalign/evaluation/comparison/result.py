@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmalign.bundle_files import finite
 from mmalign.evaluation.comparison.metrics import LOWER_IS_BETTER
-from mmalign.evaluation.report.result import finite
 from mmalign.printable import printable
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """Evaluation result: scores, provenance, and details for figures."""
 
 import json
-import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mmalign import bundle
+from mmalign.bundle_files import finite
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.model import Aligner
@@ -220,12 +220,3 @@ def _cell(name: str, value: Any, interval: Any) -> str:
     digits = 1 if name.endswith("rank") else 3
     shown = str(value) if isinstance(value, int) else f"{value:.{digits}f}"
     return shown if not interval else f"{shown}  [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
-
-
-def finite(value: Any) -> Any:
-    """JSON values with null in place of NaN and infinity."""
-    if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

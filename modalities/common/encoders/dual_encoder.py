@@ -8,7 +8,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from mmalign.errors import UserError
+from mmalign.errors import UserError, first_line
 from modalities.common.encoders.hf_models import (
     clean_config,
     load_model,
@@ -80,7 +80,7 @@ def build_dual_tower(model: Any, config: Mapping[str, Any], side: str) -> tuple[
     except UserError:
         raise
     except Exception as error:  # the loaders raise many types of errors
-        raise UserError(f"cannot build the {side} tower: {str(error).splitlines()[0][:300]}") from error
+        raise UserError(f"cannot build the {side} tower: {first_line(error)}") from error
 
 
 def _logits(folder: Path) -> Logits | None:

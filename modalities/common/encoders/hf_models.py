@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mmalign import registry
-from mmalign.errors import UserError
+from mmalign.errors import UserError, first_line
 from modalities.common.encoders.hub import hub
 
 UNSAFE = (
@@ -82,7 +82,7 @@ def model_config(name: str) -> dict[str, Any]:
             model_folder(name), trust_remote_code=False, local_files_only=True
         )
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"no Hugging Face model at {name}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"no Hugging Face model at {name}: {first_line(error)}") from error
     description: dict[str, Any] = clean_config(config.to_dict())
     return description
 

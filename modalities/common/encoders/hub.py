@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mmalign.errors import UserError
+from mmalign.errors import UserError, first_line
 
 TIMEOUT = 5.0
 """Seconds to wait for an answer of the hub."""
@@ -35,7 +35,7 @@ def hub(name: str) -> Iterator[None]:
     except UserError:
         raise
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        reason = first_line(error)
         if reachable:
             raise UserError(f"cannot load {name!r} from the hub: {reason}") from error
         why = "HF_HUB_OFFLINE is set" if before else "it does not answer"
@@ -68,7 +68,7 @@ def local_or_hub(name: str, *, local: bool) -> Iterator[None]:
     except UserError:
         raise
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise UserError(f"cannot load {name}: {str(error).splitlines()[0][:300]}") from error
+        raise UserError(f"cannot load {name}: {first_line(error)}") from error
 
 
 def _reachable(endpoint: str) -> bool:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from mmalign.errors import UserError
+from mmalign.errors import UserError, first_line
+from mmalign.tensor_files import load_tensors
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -25,9 +25,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_tensors(path)
     except Exception as error:  # Each format's reader raises its own errors; all mean a damaged file.
-        raise UserError(f"cannot read weights from {path}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot read weights from {path}: {first_line(error)}") from error
     for wrapper in ("state_dict", "model", "base_model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]

@@ -104,6 +104,23 @@ def _nothing_else(url: str, flags: int, options: dict[str, str]) -> Any:
     raise PermissionError(url)
 
 
+def pixels_of(frame: Any, **changes: Any) -> NDArray[Any]:
+    """A decoded frame as an array, converted by the calling thread.
+
+    PyAV 17 and later start threads of their own for every converted frame, which live as long as the frame: reading
+    many short clips leaves hundreds of them.
+
+    Args:
+        frame: PyAV's frame.
+        changes: Format, size and interpolation, as `VideoFrame.to_ndarray` takes them.
+    """
+    import av
+
+    alone = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
+    array: NDArray[Any] = frame.to_ndarray(**changes, **alone)
+    return array
+
+
 def upright(pixels: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
     """Turn and mirror a decoded picture as the file's display matrix states; phones store portrait clips turned.
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
-from modalities.common.reading.video_file import missing_frames, opened, upright
+from modalities.common.reading.video_file import missing_frames, opened, pixels_of, upright
 from modalities.echo.formats.resampling import even
 from modalities.echo.sample import MAX_SIDE, MAX_VALUES, Echo, check_rate, check_size
 
@@ -29,7 +29,7 @@ def _decode(file: Any, stream: Any, source: str) -> Echo:
     frames: list[NDArray[np.uint8]] = []
     times: list[float | None] = []
     for frame in file.decode(stream):
-        grey = upright(frame.to_ndarray(format="gray"), frame)
+        grey = upright(pixels_of(frame, format="gray"), frame)
         if frame.is_corrupt:
             raise BadSample(source, "a readable video", f"a damaged frame {len(frames)}")
         if frames and grey.shape != frames[0].shape:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
+from mmalign.tensor_files import load_tensors
 
 EXPECTED = "a file of InMemoryDataset.save(graphs, path) with graphs of class Data"
 
@@ -78,7 +79,7 @@ def read_collated(path: Path, most: int) -> Collated:
         raise UserError(f"{path}: expected at most {most >> 20} MB, got {size >> 20}; see --data.options.max_file_mb")
     try:
         with torch.serialization.safe_globals([(_Stated, name) for name in _CLASSES]):
-            saved = torch.load(path, map_location="cpu", weights_only=True)
+            saved = load_tensors(path)
     except Exception as error:  # torch raises anything on damaged or hostile files
         lines = [line.strip() for line in str(error).splitlines() if "GLOBAL" in line]
         reason = lines[0][:120] if lines else type(error).__name__

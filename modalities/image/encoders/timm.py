@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmalign import registry
-from mmalign.errors import UserError
+from mmalign.errors import UserError, first_line
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
 from modalities.common.encoders.hub import hub
@@ -69,7 +69,7 @@ class TimmImage(Encoder):
             except (AssertionError, RuntimeError, ValueError) as error:
                 raise UserError(
                     f"timm model {model!r} does not take pictures of size {transform.settings.size} "
-                    f"({str(error).splitlines()[0]}); set the transform's size, or args such as {{img_size: ...}}"
+                    f"({first_line(error)}); set the transform's size, or args such as {{img_size: ...}}"
                 ) from error
             built.train(was)
             self.channels_last = features.ndim == 4 and features.shape[1] != built.num_features
@@ -147,7 +147,7 @@ def _build(timm: ModuleType, model: str, pretrained: bool | str, args: dict[str,
                 model, pretrained=bool(pretrained), num_classes=0, pretrained_cfg_overlay=overlay, **args
             )
     except (RuntimeError, TypeError, ValueError, KeyError, OSError) as error:
-        raise UserError(f"timm cannot build {model!r} with {args}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"timm cannot build {model!r} with {args}: {first_line(error)}") from error
     if overlay is not None:  # timm adapts sizes, and does not report missing tensors
         lacking = [name for name, _ in built.named_parameters() if name not in names]
         if lacking:

@@ -99,6 +99,6 @@ def _row(path: Path, line: int, data: bytes) -> Row:
 def _properties(text: str) -> Iterator[tuple[str, str]]:
     """`> <NAME>`, then lines up to an empty one."""
     headers = list(_PROPERTY.finditer(text))
-    ends = [match.start() for match in headers[1:]] + [len(text)]
+    ends = [*(match.start() for match in headers), len(text)][1:]
     for match, end in zip(headers, ends, strict=True):
         yield match[1].strip(), text[match.end() : end].strip("\n").split("\n\n")[0].strip()

@@ -5,11 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmalign.errors import UserError
 from mmalign.types import Inputs
 from modalities.pointcloud.geometry import ball_query, farthest_point_sampling, nearest_neighbours, take_points
 
 ATTRIBUTES = ("colours", "normals")
 """What a point may carry beside its place, three numbers each, in the order of the channels."""
+
+MAX_GROUPED = 1 << 20
+"""Most points in all groups of a cloud; models of papers have up to 512 groups of 32."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,19 @@ class Groups:
         """Take groups of each cloud by index, `(batch, count)`."""
         rows = torch.arange(len(chosen), device=chosen.device)[:, None]
         return Groups(self.centres[rows, chosen], self.patches[rows, chosen], self.mask[rows, chosen])
+
+
+def demand_groups(encoder: str, groups: int, size: int) -> None:
+    """Refuse numbers of groups and of points in each that are none, or more than memory holds.
+
+    Raises:
+        UserError: they are below 1, or their product is above `MAX_GROUPED`.
+    """
+    if min(groups, size) < 1 or groups * size > MAX_GROUPED:
+        raise UserError(
+            f"pointcloud {encoder}: expected groups and points in each of at least 1, and at most {MAX_GROUPED} points "
+            f"in all groups, got {groups} and {size}"
+        )
 
 
 def group_points(inputs: Inputs, count: int, size: int, *, radius: float | None = None, nearest: bool = True) -> Groups:

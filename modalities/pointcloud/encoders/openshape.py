@@ -9,7 +9,7 @@ from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
 from modalities.common.encoders.transformer import Transformer
-from modalities.pointcloud.encoders.groups import group_points
+from modalities.pointcloud.encoders.groups import demand_groups, group_points
 from modalities.pointcloud.encoders.released_weights import OPENSHAPE_LAYERS, load_released
 from modalities.pointcloud.transform import PointCloudTransform
 
@@ -76,6 +76,7 @@ class OpenShape(Encoder):
         wrong = {name: value for name, value in self.arguments.items() if name != "project" and not value > 0}
         if wrong or (project is not None and project < 1):
             raise UserError(f"pointcloud openshape: expected positive numbers, got {wrong or {'project': project}}")
+        demand_groups("openshape", groups, group_size)
         self.groups, self.group_size, self.radius = groups, group_size, radius
         layers: list[nn.Module] = []
         channels = 3 + transform.channels  # relative coordinates, then coordinates and what a point carries

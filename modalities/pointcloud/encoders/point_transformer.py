@@ -11,7 +11,7 @@ from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
 from modalities.common.encoders.masking import hidden_tokens
 from modalities.common.encoders.transformer import Transformer, masked_mean
-from modalities.pointcloud.encoders.groups import Groups, group_points
+from modalities.pointcloud.encoders.groups import Groups, demand_groups, group_points
 from modalities.pointcloud.encoders.masked_decoder import MaskedDecoder, position_layers
 from modalities.pointcloud.encoders.patch_encoder import NORMS, PatchEncoder
 from modalities.pointcloud.encoders.released_weights import load_released
@@ -76,6 +76,7 @@ class PointTransformer(Encoder):
         for name, value in {"groups": groups, "group_size": group_size, "depth": depth, "hidden": hidden}.items():
             if value < 1:
                 raise UserError(f"pointcloud point_transformer: expected {name} of at least 1, got {value}")
+        demand_groups("point_transformer", groups, group_size)
         if norm not in NORMS or pool not in POOLS:
             raise UserError(
                 f"pointcloud point_transformer: expected norm {' or '.join(NORMS)} and pool {' or '.join(POOLS)}, "

@@ -9,7 +9,7 @@ from torch import nn
 from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.pointcloud.encoders.groups import group_points
+from modalities.pointcloud.encoders.groups import demand_groups, group_points
 from modalities.pointcloud.transform import PointCloudTransform
 
 
@@ -49,6 +49,8 @@ class PointNet2(Encoder):
         for name, pair in {"groups": groups, "sizes": sizes, "radii": radii}.items():
             if len(pair) != 2 or min(pair) <= 0:
                 raise UserError(f"pointcloud pointnet2: expected two positive numbers for {name}, got {list(pair)}")
+        for count, size in zip(groups, sizes, strict=True):
+            demand_groups("pointnet2", count, size)
         self.width_of_first, self.groups, self.sizes, self.radii = width, list(groups), list(sizes), list(radii)
         self.first = perceptron(transform.channels, width // 2, width // 2, width)
         self.second = perceptron(3 + width, width, width, 2 * width)

@@ -32,6 +32,7 @@ def parse_las(data: bytes, name: str) -> Geometry:
         import laspy
     except ModuleNotFoundError as error:
         raise missing_extra("laspy", "pointcloud") from error
+    _check_records(data, name)
     points = np.zeros((0, 3), np.int32)
     paint = np.zeros((0, 3), np.uint16)
     seen, coloured = 0, False
@@ -65,6 +66,17 @@ def parse_las(data: bytes, name: str) -> Geometry:
             raise BadSample(name, "colours of 16 bits, as LAS defines them", "colours in 0..255: multiply them by 257")
         colours = paint / 65535.0
     return Geometry(points * scales, None, colours, up="z")
+
+
+def _check_records(data: bytes, name: str) -> None:
+    """Refuse a file whose header states more records of variable length than its bytes: laspy would read them all.
+
+    Their numbers are at bytes 100 and, from LAS 1.4 on, 243; the head of one has 54 or 60 bytes (LAS 1.4, table 3).
+    """
+    records = int.from_bytes(data[100:104], "little")
+    extended = int.from_bytes(data[243:247], "little") if data[24:26] >= b"\x01\x04" else 0
+    if 54 * records + 60 * extended > len(data):
+        raise BadSample(name, "a LAS or LAZ file", f"a header that states {records + extended} records")
 
 
 def _check_chunks(data: bytes, start: int, name: str) -> None:

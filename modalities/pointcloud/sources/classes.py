@@ -9,9 +9,12 @@ from mmalign.data.files.open import open_store
 from mmalign.data.sources.base import Record, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import BadSample, UserError
-from modalities.common.reading.local_file import demand_file
+from modalities.common.reading.local_file import demand_file, is_file
 from modalities.common.sources.published_dataset import tower_values
 from modalities.pointcloud.sources.hdf5_rows import MARK, cloud_of_row
+
+MAX_NAME = 200
+"""Longest name of a file in a list; systems take up to 255 bytes."""
 
 COLUMNS: tuple[str, ...] = ("pointcloud", "text", "label", "id", "split")
 
@@ -42,6 +45,19 @@ def names_in(path: Path) -> tuple[str, ...]:
         return tuple(line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip())
     except (BadSample, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected a list of names, one a line, got {type(error).__name__}") from error
+
+
+def listed_files(path: Path) -> tuple[str, ...]:
+    """The lines of a list of files, without empty ones.
+
+    Raises:
+        UserError: as `names_in`, or a line is no plain file name.
+    """
+    names = names_in(path)
+    for name in names:
+        if any(letter in name for letter in "/\\\0") or len(name) > MAX_NAME:
+            raise UserError(f"{path}: expected names of files without folders, got {name[:60]!r}")
+    return names
 
 
 def shapes_folder(config: SourceConfig, source: str) -> Path:
@@ -109,5 +125,5 @@ class ClassifiedShapes(Source):
         digest = hashlib.sha256(repr(sorted(self._shapes)).encode("utf-8", "backslashreplace"))
         for name in sorted(self._files):
             path = self.folder / name
-            digest.update(f"{name} {path.stat().st_size if path.is_file() else -1}".encode())
+            digest.update(f"{name} {path.stat().st_size if is_file(path) else -1}".encode())
         return digest.hexdigest()

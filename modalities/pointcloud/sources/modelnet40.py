@@ -6,7 +6,7 @@ from pathlib import Path
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import UserError
 from modalities.common.sources.published_dataset import check_options
-from modalities.pointcloud.sources.classes import ClassifiedShapes, names_in, shapes_folder
+from modalities.pointcloud.sources.classes import ClassifiedShapes, listed_files, names_in, shapes_folder
 from modalities.pointcloud.sources.hdf5_rows import MARK, labels_of
 
 SPLITS = ("train", "test")
@@ -46,7 +46,7 @@ def _shapes(folder: Path) -> Iterator[tuple[str, str, str]]:
     if (folder / LISTS).is_file():
         known = set(names_in(folder / LISTS))
         for split in SPLITS:
-            for name in names_in(folder / f"modelnet40_{split}.txt"):
+            for name in listed_files(folder / f"modelnet40_{split}.txt"):
                 label = name.rpartition("_")[0]
                 if label not in known:
                     raise UserError(f"{folder}: expected a shape of a class in {LISTS}, got {name[:60]!r}")

@@ -6,8 +6,9 @@ from typing import Any
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import UserError
 from modalities.common.reading.json_file import read_json
+from modalities.common.reading.local_file import is_file
 from modalities.common.sources.published_dataset import check_options
-from modalities.pointcloud.sources.classes import COLUMNS, ClassifiedShapes, names_in, sentence_of, shapes_folder
+from modalities.pointcloud.sources.classes import COLUMNS, ClassifiedShapes, listed_files, sentence_of, shapes_folder
 
 CLOUDS, RENDERS, NAMES = "shapenet_pc", "rendered_images", "taxonomy.json"
 LISTS = {"train": "train.txt", "test": "test.txt"}
@@ -40,7 +41,7 @@ class ShapeNet55Source(ClassifiedShapes):
         lists = folder / "ShapeNet-55" if (folder / "ShapeNet-55").is_dir() else folder
         shapes = []
         for split, file in LISTS.items():
-            for line in names_in(lists / file):
+            for line in listed_files(lists / file):
                 synset = line.partition("-")[0]
                 if synset not in self._names:
                     raise UserError(f"{lists / file}: expected synsets of {NAMES}, got {line[:60]!r}")
@@ -49,11 +50,12 @@ class ShapeNet55Source(ClassifiedShapes):
 
     def further_cells(self, name: str, label: str) -> dict[str, tuple[Any, ...]]:
         """All names of the class, and the renders where they are asked for."""
-        stem = Path(name).stem
-        cells: dict[str, tuple[Any, ...]] = {"text": tuple(map(sentence_of, self._names[stem.partition("-")[0]]))}
+        file = name.removeprefix(f"{CLOUDS}/")
+        stem, synset = Path(file).stem, file.partition("-")[0]
+        cells: dict[str, tuple[Any, ...]] = {"text": tuple(map(sentence_of, self._names[synset]))}
         if "image" in self._columns.values():
             paths = [f"{RENDERS}/{stem}/{stem}_r_{degree:03d}.png" for degree in DEGREES]
-            cells["image"] = tuple(path for path in paths if (self.folder / path).is_file())
+            cells["image"] = tuple(path for path in paths if is_file(self.folder / path))
         return cells
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mmalign.errors import UserError
+from mmalign.errors import UserError, first_line
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
 from modalities.common.encoders.hf_models import (
@@ -133,7 +133,7 @@ def build_text_model(name: str | None, description: Mapping[str, Any]) -> Any:
     except UserError:
         raise
     except Exception as error:  # the loaders raise many types of errors
-        raise UserError(f"cannot build the text model: {str(error).splitlines()[0][:300]}") from error
+        raise UserError(f"cannot build the text model: {first_line(error)}") from error
     if config.is_encoder_decoder:
         built = built.get_encoder()
     if getattr(built, "pooler", None) is not None:

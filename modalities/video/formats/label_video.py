@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
-from modalities.common.reading.video_file import upright
+from modalities.common.reading.video_file import pixels_of, upright
 from modalities.video.bounds import reduced_size
 from modalities.video.formats.video_file import decode
 
@@ -46,7 +46,7 @@ def _ids(frame: Any, stream: Any, source: str) -> NDArray[Any]:
         raise BadSample(source, f"ids in a lossless codec ({', '.join(CODECS)})", codec)
     if frame.format.name not in GREYS:
         raise BadSample(source, f"ids as grey levels ({', '.join(GREYS)})", frame.format.name)
-    ids: NDArray[Any] = frame.to_ndarray().astype(GREYS[frame.format.name], copy=False)
+    ids: NDArray[Any] = pixels_of(frame).astype(GREYS[frame.format.name], copy=False)
     height, width = ids.shape
     reduced = reduced_size(height, width)
     rows, columns = ((np.arange(new) * 2 + 1) * old // (2 * new) for new, old in zip(reduced, ids.shape, strict=True))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import BadSample
-from modalities.common.reading.video_file import LOST, missing_frames, opened, upright
+from modalities.common.reading.video_file import LOST, missing_frames, opened, pixels_of, upright
 from modalities.video.bounds import reduced_size
 from modalities.video.clock import regular
 from modalities.video.parts import Part
@@ -297,4 +297,4 @@ def _colours(frame: Any, stream: Any, source: str) -> NDArray[np.uint8]:
     ratio = float(stream.sample_aspect_ratio or 1)
     width = round(frame.width * ratio) if 0.1 <= ratio <= 10 else frame.width
     height, width = reduced_size(frame.height, width)
-    return upright(frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA"), frame)
+    return upright(pixels_of(frame, format="rgb24", width=width, height=height, interpolation="AREA"), frame)

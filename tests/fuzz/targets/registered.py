@@ -8,6 +8,7 @@ from mmalign import registry
 from tests.fuzz.case import Case, Target
 from tests.fuzz.seeds import sources as source_seeds
 from tests.fuzz.seeds import tables as table_seeds
+from tests.fuzz.seeds.fixed import fixed_clock
 from tests.fuzz.targets.models import model_targets
 from tests.fuzz.targets.readers import reader_target, seed_module
 from tests.fuzz.targets.sources import source_target, use_folder, use_store, use_table
@@ -28,7 +29,7 @@ def targets(only: Sequence[str] = ()) -> list[Target]:
         only: Parts of names; default: all.
     """
     made: list[Target] = []
-    with tempfile.TemporaryDirectory(prefix="seeds") as name:
+    with tempfile.TemporaryDirectory(prefix="seeds") as name, fixed_clock():
         count = 0
 
         def folder() -> Path:

@@ -119,7 +119,7 @@ def write_video(
     import av
 
     stream = io.BytesIO()
-    with av.open(stream, "w", format=form) as file:
+    with av.open(stream, "w", format=form, options={"fflags": "bitexact"}) as file:
         track = file.add_stream(codec, rate=RATE if times is None else 1000)
         track.height, track.width, track.pix_fmt = *frames.shape[1:3], pixels
         if codec in ("mjpeg", "mpeg4"):  # as good as they can

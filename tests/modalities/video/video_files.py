@@ -74,7 +74,7 @@ def _write(
 ) -> None:
     import av
 
-    with av.open(target, "w", format=form, options=container_options) as file:
+    with av.open(target, "w", format=form, options={"fflags": "bitexact", **container_options}) as file:
         track = file.add_stream(codec, rate=rate if times is None else TICKS, options=options)
         height, width = pictures[0].shape[:2]
         track.height, track.width, track.pix_fmt = height, width, pixels
