@@ -2,12 +2,22 @@
 
 from mmalign.printable import printable
 
+MAX_MESSAGE = 4000
+"""Characters of a message; names in files may be longer than all else that it says."""
+
+
+def _bounded(message: str) -> str:
+    if len(message) <= MAX_MESSAGE:
+        return message
+    half = MAX_MESSAGE // 2
+    return f"{message[:half]} ... ({len(message) - 2 * half} more characters) ... {message[-half:]}"
+
 
 class UserError(ValueError):
     """An error that the user can correct: a flag, a file, a name. The CLI prints it as one line, exit code 2."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return _bounded(printable(super().__str__()))
 
 
 class BadSample(ValueError):
@@ -21,7 +31,7 @@ class BadSample(ValueError):
 
     def __init__(self, source: object, expected: str, came: str) -> None:
         self.source, self.expected, self.came = str(source), expected, came
-        super().__init__(printable(f"{self.source}: expected {expected}, got {came}"))
+        super().__init__(_bounded(printable(f"{self.source}: expected {expected}, got {came}")))
 
     def __reduce__(self) -> tuple[type["BadSample"], tuple[str, str, str]]:
         """Pickle all arguments: by default the constructor would get the message only."""

@@ -139,11 +139,16 @@ def words(kind: Any) -> str:
         >>> words(int | None)
         'a whole number or null'
     """
-    named = [
-        _WORDS.get(one) or (f"one of {', '.join(map(str, get_args(one)))}" if get_origin(one) is Literal else "")
-        for one in _alternatives(kind)
-    ]
-    return " or ".join(dict.fromkeys(name or "a mapping or a list" for name in named))
+    return " or ".join(dict.fromkeys(map(_word, _alternatives(kind))))
+
+
+def _word(kind: Any) -> str:
+    origin = get_origin(kind)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    if origin in (list, tuple, Sequence):
+        return "a list"
+    return _WORDS.get(kind) or ("a mapping" if origin in (dict, Mapping) else "a mapping or a list")
 
 
 def merge(tree: Any, path: Sequence[str], value: Any) -> Any:

@@ -57,7 +57,9 @@ class ModelConfig:
     whitening_init: WhiteningConfig | None = None
 
     def __post_init__(self) -> None:
-        """Pass the shared arguments on to the towers."""
+        """Check the optimiser's settings, and pass the shared arguments on to the towers."""
+        if self.optimizer is not None:
+            self.optimizer.check()
         known = {name for modality in self.modalities.values() for name in modality.encoders}
         for name, args in self.encoder_args.items():
             if name not in known:

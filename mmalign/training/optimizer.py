@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from mmalign.errors import UserError
 from mmalign.model import Aligner
 
 
@@ -32,6 +33,18 @@ class OptimizerConfig:
     eps: float = 1e-8
     warmup: float = 0.05
     final: float = 0.0
+
+    def check(self) -> None:
+        """Validate the settings.
+
+        Raises:
+            UserError: one is out of range.
+        """
+        for name in ("lr", "weight_decay", "beta1", "beta2", "eps", "warmup", "final"):
+            value, most = getattr(self, name), 1.0 if name.startswith("beta") else math.inf
+            if not 0 <= value < most:
+                below = "" if most > 1 else " and below 1"
+                raise UserError(f"model.optimizer.{name}: expected a number of at least 0{below}, got {value:g}")
 
 
 def parameter_groups(model: Aligner, config: OptimizerConfig) -> list[dict[str, object]]:

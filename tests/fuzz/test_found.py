@@ -2,6 +2,7 @@
 
 import io
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,30 @@ def test_reading_videos_leaves_no_threads() -> None:
         assert threads() - before <= threading.active_count() - known
     finally:
         gc.enable()
+
+
+def test_a_pipe_in_a_saved_data_set(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    (tmp_path / "state.json").write_text("{}")
+    os.mkfifo(tmp_path / "data.arrow")
+    with pytest.raises(UserError, match=r"data\.arrow: expected a file of a data set, got a device or pipe"):
+        registry.load("sources", "datasets")(SourceConfig("datasets", str(tmp_path), columns={"text": "t"}))
+
+
+def test_a_zip_whose_extra_field_ends_early(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.txt", b"x")
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    entry = data.rindex(b"PK\x01\x02")
+    data[entry + 28 : entry + 30] = b"\0\0"  # the length of the name
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.zip: expected a zip, got a damaged one"):
+        open_store(tmp_path / "a.zip")
+
+
+def test_messages_are_bounded() -> None:
+    """A name in a file may have any length."""
+    for error in (UserError(f"no column {'x' * 70_000}; known: a"), BadSample("y" * 70_000, "a name", "it")):
+        assert 4000 <= len(str(error)) < 4100
+        assert "more characters" in str(error)
+    assert str(UserError("z" * 4000)) == "z" * 4000

@@ -230,3 +230,26 @@ def test_an_embedded_table_with_a_column_that_is_not_utf8(tmp_path: Path) -> Non
             DataConfig("manifest", str(tmp_path / "t.parquet"), columns={"text": "text"}),
             {"text": registry.load("modalities", "text")},
         )
+
+
+@pytest.mark.parametrize("settings", [{"lr": -0.5}, {"beta1": 1.0}, {"eps": float("nan")}, {"warmup": -1}])
+def test_settings_of_the_optimiser_out_of_range(settings: dict[str, Any]) -> None:
+    from mmalign.training.build import ModelConfig
+    from mmalign.training.optimizer import OptimizerConfig
+
+    towers = {name: TowerConfig(modality="vector") for name in "ab"}
+    with pytest.raises(UserError, match=rf"model\.optimizer\.{next(iter(settings))}: expected a number of at least 0"):
+        ModelConfig(towers, [PairConfig("a", "b")], optimizer=OptimizerConfig(**settings))
+
+
+def test_groups_of_points_that_no_memory_holds() -> None:
+    pointcloud = registry.load("modalities", "pointcloud")
+    transform = pointcloud.transform("pointnet2", {})
+    cases = {
+        "pointnet2": {"groups": [2**63, 4]},
+        "point_transformer": {"groups": 2**40},
+        "openshape": {"group_size": 0},
+    }
+    for encoder, args in cases.items():
+        with pytest.raises(UserError, match=f"pointcloud {encoder}: expected"):
+            pointcloud.encoder(encoder, transform, **args)

@@ -5,6 +5,7 @@ import gzip
 import lzma
 import os
 import stat
+import struct
 import tarfile
 import tempfile
 import threading
@@ -25,7 +26,10 @@ _CHUNK = 1 << 20
 _METADATA = (b"L", b"K", b"x", b"g", b"X")  # long names and links, extended headers
 _MAX_METADATA = 1 << 20  # bytes of a long name, or of the extended header of a tar's member
 _OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError, ValueError,
+    LookupError,
+)  # fmt: skip
 
 
 class _Member(NamedTuple):

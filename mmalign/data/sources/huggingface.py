@@ -113,6 +113,7 @@ def _open(path: Path, config: SourceConfig) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         raise missing_extra("datasets", "data") from error
     builder = config.options.get("builder")
+    _demand_regular(path)
     try:
         if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
             loaded = datasets.load_from_disk(str(path))
@@ -127,6 +128,13 @@ def _open(path: Path, config: SourceConfig) -> dict[str, Any]:
     if not any(len(dataset) for dataset in splits.values()):
         raise UserError(f"{path}: expected rows, got an empty data set")
     return {split: _undecoded(dataset) for split, dataset in splits.items()}
+
+
+def _demand_regular(path: Path) -> None:
+    """Refuse pipes and devices among the files: reading one would not end."""
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise UserError(f"{file}: expected a file of a data set, got a device or pipe")
 
 
 def _load(path: Path, builder: str | None, cache: str | None) -> Any:

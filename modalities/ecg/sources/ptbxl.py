@@ -14,6 +14,7 @@ from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import UserError
 from mmalign.registry import nearest
 from modalities.common.reading.local_file import is_file
+from modalities.common.reading.silence import quiet_warnings
 from modalities.common.sources.published_dataset import tower_values, towers_of
 
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
@@ -67,10 +68,11 @@ class PtbxlSource(Source):
         where, name = f"{TABLES[0]}:{line}", row["ecg_id"]
         problem = None
         try:
-            codes = ast.literal_eval(row["scp_codes"])
-            if not isinstance(codes, dict):
+            with quiet_warnings:  # of Python's parser
+                codes = ast.literal_eval(row["scp_codes"])
+            if not isinstance(codes, dict) or not all(map(_is_statement, codes.items())):
                 raise ValueError
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             codes = {}
             problem = Rejected(where, name, "", "", f"expected scp_codes as a dict, got {row['scp_codes'][:40]!r}")
         labels = self._labels(codes)
@@ -113,6 +115,12 @@ class PtbxlSource(Source):
                 if str(value[0]).endswith(".dat") and is_file(header):
                     digest.update(header.read_bytes())
         return digest.hexdigest()
+
+
+def _is_statement(item: tuple[Any, Any]) -> bool:
+    """Whether a code and its likelihood in per cent are a text and a number."""
+    code, likelihood = item
+    return isinstance(code, str) and isinstance(likelihood, int | float)
 
 
 def _folder(config: SourceConfig) -> Path:

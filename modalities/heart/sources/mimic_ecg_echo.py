@@ -15,6 +15,7 @@ from mmalign.data.sources.base import Record, Rejected, Source, SourceConfig
 from mmalign.data.sources.manifest import named_columns
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import missing_extra
+from modalities.common.reading.dicom_log import quiet_dicom
 from modalities.common.sources.published_dataset import (
     check_options,
     fingerprint_of,
@@ -157,7 +158,8 @@ class MimicEcgEchoSource(Source):
         try:
             content = self._stores[ECHO].fetch(name)
             stream = BytesIO(content) if isinstance(content, bytes) else content
-            header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
+            with quiet_dicom:
+                header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
             return int(header.get("NumberOfFrames") or 1) > 1
         except Exception:  # the modality's reader reports the reason
             return True

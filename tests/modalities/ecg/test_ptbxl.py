@@ -1,5 +1,6 @@
 """The source reads PTB-XL's own tables."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -129,3 +130,15 @@ def test_the_real_folder(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert sum("NORM" in row.labels for row in records) > 150
     assert len([row for row in records if len(row.labels) > 1]) > 20
     assert all(source.fetch(row.values["ecg"][0]).is_file() for row in records)
+
+
+@pytest.mark.parametrize("codes", ["{'NORM': None}", "{[]: 1}", "{'SR': 1is 2}", r"{'\d': '1'}", "{5: 1.0}"])
+def test_statements_of_an_ecg_that_are_no_likelihoods(codes: str, tmp_path: Path) -> None:
+    """The row is rejected, and Python's parser does not warn."""
+    release(tmp_path)
+    table = tmp_path / "ptbxl_database.csv"
+    table.write_text(table.read_text().replace("{'NORM': 100.0, 'SR': 0.0}", codes))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        records = PtbxlSource(SourceConfig("ptbxl", str(tmp_path))).records()
+    assert "expected scp_codes as a dict" in str(records[0].problem)

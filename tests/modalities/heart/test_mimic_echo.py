@@ -199,3 +199,15 @@ def test_a_damaged_table_is_named(folder: Path) -> None:
         packed.write_bytes(damaged)
         with pytest.raises(UserError, match=r"structured-measurement.csv.gz: expected a CSV table, got a damaged one"):
             source(folder).records()
+
+
+def test_pydicom_says_nothing_of_a_damaged_cine(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its warnings may quote any field."""
+    release(tmp_path)
+    file = next((tmp_path / "echo").rglob("*.dcm"))
+    data = file.read_bytes()
+    explicit = data.index(b"1.2.840.10008.1.2.1\0")
+    file.write_bytes(data[:explicit] + b"1.2.840.10008.1.2\0\0\0" + data[explicit + 20 :])
+    config = SourceConfig("mimic-ecg-echo", str(tmp_path / "ecg"), options={"echo": str(tmp_path / "echo")})
+    assert MimicEcgEchoSource(config).records()
+    assert not caplog.records

@@ -192,7 +192,8 @@ def test_a_transform_with_descriptors_is_restored_and_one_of_before_has_the_shap
     ("value", "message"),
     [
         (["veiws"], "did you mean 'views'"), (["shape", "shape"], "twice"), ([], "a list of shape"),
-        ("shape", "a list of shape"), (3, "a list of shape"), ([3], "no descriptor 3"),
+        ("shape", "expected a list as descriptors"), (3, "expected a list as descriptors"),
+        ([3], "expected a list as descriptors"),
     ],
 )  # fmt: skip
 def test_descriptors_that_are_no_list_of_names_are_refused(value: object, message: str) -> None:
