@@ -223,7 +223,7 @@ def test_an_embedded_table_with_a_column_that_is_not_utf8(tmp_path: Path) -> Non
     pq.write_table(pa.table({"colour": ["red"], "text": ["a"]}), tmp_path / "t.parquet", store_schema=False)
     data = (tmp_path / "t.parquet").read_bytes()
     (tmp_path / "t.parquet").write_bytes(data.replace(b"colour", b"col\x90ur"))
-    with pytest.raises(UserError, match=r"t\.parquet: expected a Parquet file"):
+    with pytest.raises(UserError, match=r"t\.parquet: expected a Parquet or Arrow file"):
         EmbeddingTable.read(tmp_path / "t.parquet")
     with pytest.raises(UserError, match=r"t\.parquet: expected Parquet"):
         Dataset.open(

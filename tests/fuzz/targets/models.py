@@ -48,6 +48,15 @@ PINNED = [
 ]
 """Settings that a mutated recipe does not change: how long it runs, on how many records, and in how many processes."""
 
+EMBEDDED = {
+    "e.parquet": "float32",
+    "e.arrow": "float32",
+    "i.parquet": "int8",
+    "b.arrow": "binary",
+    "h.arrow": "float16",
+}
+"""File of an embedded table -> its precision."""
+
 TABLE = "id,v,t\n" + "".join(f"{index},{index}.npy,text {index} of a few\n" for index in range(12))
 
 
@@ -207,8 +216,8 @@ def _png(pixels: Any) -> bytes:
     return stream.getvalue()
 
 
-def _run(folder: Path) -> tuple[Case, Case, Case]:
-    """A checkpoint, an embedded table and a cache, as mmalign writes them."""
+def _run(folder: Path) -> tuple[Case, dict[str, Case], Case]:
+    """A checkpoint, embedded tables and a cache, as mmalign writes them."""
     import os
 
     here = os.getcwd()
@@ -219,7 +228,10 @@ def _run(folder: Path) -> tuple[Case, Case, Case]:
         saved = (folder / "run/checkpoints/last.ckpt").read_bytes()
         checkpoint = single("last.ckpt", without_name(saved, folder.parent.name))
         table = mmalign.embed("run", DataConfig("manifest", "t.csv", columns={"right": "t"}), "right")
-        table.write(folder / "e.parquet")
+        tables = {}
+        for name, precision in EMBEDDED.items():
+            table.at(precision).write(folder / name)
+            tables[name] = single(name, (folder / name).read_bytes())
         (folder / "cache").mkdir()
         use_molecule_cache(folder / "cache" / "any")
         (folder / "samples").mkdir()
@@ -228,7 +240,7 @@ def _run(folder: Path) -> tuple[Case, Case, Case]:
         os.chdir(here)
     cached = files_of(folder / "cache")
     name = next(iter(cached))
-    return checkpoint, single("e.parquet", (folder / "e.parquet").read_bytes()), Case(cached, name)
+    return checkpoint, tables, Case(cached, name)
 
 
 def model_targets(folder: Callable[[], Path]) -> list[Target]:
@@ -252,7 +264,7 @@ def model_targets(folder: Callable[[], Path]) -> list[Target]:
         Target("recipe keys", recipes, use_recipe_keys, 0.1),
         Target("prompts", prompts, use_prompts),
         Target("checkpoint", {"last": checkpoint}, use_checkpoint),
-        Target("embedded table", {"right": embedded}, use_embedded),
+        Target("embedded table", embedded, use_embedded),
         Target("cache of molecules", {"four": molecules}, use_molecule_cache),
         Target("cache of samples", {"one": samples}, use_sample_cache),
     ]
