@@ -187,7 +187,7 @@ def test_a_bundle_ignores_other_files_in_its_parent_folder(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("neighbours: image", "data.neighbours: no such key"),
+        ("nearest: image", "data.nearest: no such key"),
         ("validaton: 0.2", "data.validaton: no such key; did you mean data.validation?"),
         ("workers: many", "data.workers: expected a whole number, got 'many'"),
     ],
