@@ -3,6 +3,8 @@
 import inspect
 import json
 import sys
+from functools import cache
+from importlib.metadata import Distribution
 from typing import Any
 
 from rich.console import Console
@@ -108,6 +110,11 @@ def _arguments(thing: Any, *, skip: int = 0) -> dict[str, Argument]:
     return dict(arguments)
 
 
+@cache  # the metadata of a distribution are parsed at each look
+def _name(distribution: Distribution) -> str:
+    return distribution.name
+
+
 def collect() -> dict[str, Any]:
     """Modalities with their encoders, objectives, sources, recipes; what cannot be loaded says why.
 
@@ -119,7 +126,7 @@ def collect() -> dict[str, Any]:
     for group in registry.GROUPS:
         registered[group] = {}
         for name, point in registry.names(group).items():
-            entry = {"from": point.dist.name if point.dist else "this process", "at": point.value}
+            entry = {"from": _name(point.dist) if point.dist else "this process", "at": point.value}
             try:
                 thing = registry.load(group, name)
             except UserError as error:

@@ -19,7 +19,8 @@ class Pool:
     """Runs a function of `tests.distributed.work`, or of `module:` there, on 1, 2 or 3 ranks of a fresh group."""
 
     def __init__(self, folder: Path) -> None:
-        context = mp.get_context("spawn")
+        context = mp.get_context("forkserver")  # imports torch once, in a process of its own
+        context.set_forkserver_preload(["torch", "tests.distributed.work", "tests.distributed.aligner_work"])
         self.folder, self.runs = folder, 0
         self.pipes: list[Connection] = []
         self.processes = []
