@@ -21,6 +21,7 @@ from mmalign.modality import Encoder, Transform
 from mmalign.objectives.pairs.gradient_norms import GradientNorms
 from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.objectives.pairs.pair_sum import PairSum
+from mmalign.objectives.pairs.two_views import SelfPairs
 from mmalign.objectives.parts.correspondence import Correspondence
 from mmalign.towers import TowerConfig, describe_tower, fit_transforms, freeze_encoder, identity_width, modality_of
 from mmalign.types import Batch, Embedding, Inputs, LossOutput
@@ -85,7 +86,7 @@ class Aligner(nn.Module):
             kind = replace(self.gaussian_config, pool=cast(Pool, tower.uncertainty or self.gaussian_config.pool))
             self.heads[name] = HeadSet(encoder, dim, needs[name], tower.head, kind, tower.reduce, tower.group_whitening)
         self._mask_ratios = {name: self.objective.mask_ratio_of(name) for name in towers}
-        self._twice = {pair.a for pair in pairs if pair.a == pair.b}
+        self._self_pairs = SelfPairs(self.objective)
 
     def _encoder(self, name: str) -> Encoder:
         tower = self.towers[name]
@@ -102,13 +103,10 @@ class Aligner(nn.Module):
         chunk runs again in backward. The gradient is that of the whole batch, random draws included; the memory is that
         of one chunk.
         """
-        return self._views(batch, self.towers)
+        return self._views(batch.inputs, self.towers)
 
-    def _views(self, batch: Batch, names: Iterable[str]) -> dict[str, Embedding]:
-        return {
-            name: self._embed_all(name, batch.inputs[name]) if name in batch.inputs else self._empty(name)
-            for name in names
-        }
+    def _views(self, inputs: Mapping[str, Inputs | list[Inputs]], names: Iterable[str]) -> dict[str, Embedding]:
+        return {name: self._embed_all(name, inputs[name]) if name in inputs else self._empty(name) for name in names}
 
     def _embed_all(self, name: str, inputs: Inputs | list[Inputs]) -> Embedding:
         if not isinstance(inputs, list):
@@ -136,16 +134,20 @@ class Aligner(nn.Module):
     def loss(self, batch: Batch, gradient_norms: GradientNorms | None = None) -> LossOutput:
         """Embed a batch and sum the pairs' objectives; `gradient_norms` records each term's gradient norm in backward.
 
-        A tower that a pair joins with itself is run twice in training: two views of each sample, which differ by
-        dropout and masking. Otherwise the two are equal.
+        In training, a tower paired with itself is run twice: its two views differ by dropout, masking and `data.views`.
         """
-        again = self._views(batch, self._twice) if self.training else {}
-        output: LossOutput = self.objective(self(batch), batch, gradient_norms, again)
+        again, embeddings = self.second_views(batch), self(batch)
+        self._self_pairs.warn_if_equal(embeddings, again)
+        output: LossOutput = self.objective(embeddings, batch, gradient_norms, again)
         if not (self.training and distributed.is_distributed()):
             return output
         # DDP waits for a gradient of every parameter; a process whose rows lack a tower has none of that tower's.
         touched = torch.stack([0.0 * p.sum() for p in self.parameters() if p.requires_grad]).sum()
         return LossOutput(output.loss + touched, output.terms)
+
+    def second_views(self, batch: Batch) -> dict[str, Embedding]:
+        """Second embeddings of the towers that are paired with themselves; outside training, if the batch has views."""
+        return self._views({**batch.inputs, **batch.again}, self._self_pairs.run_twice(batch, training=self.training))
 
     def set_progress(self, progress: float) -> None:
         """Set scheduled values (weights, temperatures) for this fraction of the training."""

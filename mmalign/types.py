@@ -235,6 +235,7 @@ class Batch:
         guides: By names of towers a and b, the guide of that pair, of length `batch`.
         owner: By name of a tower with several items per sample (`data.draw`), the index in the batch of the sample of
             each item, ascending `(items,)`; the tower's inputs then have `items` rows, not `present`.
+        again: By name of a tower that is paired with itself (`data.views`), the inputs of the samples' second views.
     """
 
     inputs: dict[str, Inputs | list[Inputs]]
@@ -244,6 +245,7 @@ class Batch:
     mixed: dict[str, Mixed] = field(default_factory=dict)
     guides: dict[tuple[str, str], Guide] = field(default_factory=dict)
     owner: dict[str, Tensor] = field(default_factory=dict)
+    again: dict[str, Inputs | list[Inputs]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
@@ -260,8 +262,8 @@ class Batch:
 
         mixed = {name: Mixed(move(one.groups), move(one.weight)) for name, one in self.mixed.items()}
         guides = {pair: replace(one, a=move(one.a), b=move(one.b)) for pair, one in self.guides.items()}
-        rows, owner = move(self.sample_indices), move(self.owner)
-        return Batch(move(self.inputs), rows, move(self.ids), move(self.groups), mixed, guides, owner)
+        rows, owner, again = (move(value) for value in (self.sample_indices, self.owner, self.again))
+        return Batch(move(self.inputs), rows, move(self.ids), move(self.groups), mixed, guides, owner, again)
 
 
 @dataclass(frozen=True)

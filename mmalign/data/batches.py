@@ -31,6 +31,7 @@ class PairBatches(Dataset[Batch]):
         seed: Seed of the augmentation.
         chunks: Tower -> maximum number of items collated at once; default: all.
         draw: Tower -> number of alternatives of a record that are drawn, 0 = all; default: 1.
+        views: Tower -> how the second view of a sample is made, augmentation or alternative; default: there is none.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class PairBatches(Dataset[Batch]):
         seed: int,
         chunks: Mapping[str, int] | None = None,
         draw: Mapping[str, int] | None = None,
+        views: Mapping[str, str] | None = None,
     ) -> None:
+        self.views = dict(views or {})
         self.samples, self.groups, self.seed, self.chunks = samples, groups, seed, dict(chunks or {})
         self.draw = {tower: number for tower, number in (draw or {}).items() if number != 1}
         self.transforms = {tower: transforms[tower] for tower in sorted(transforms)}
@@ -52,9 +55,11 @@ class PairBatches(Dataset[Batch]):
         items: dict[str, list[Any]] = {tower: [] for tower in self.transforms}
         sample_indices: dict[str, list[int]] = {tower: [] for tower in self.transforms}
         owner: dict[str, list[int]] = {tower: [] for tower in self.draw if tower in self.transforms}
+        again: dict[str, list[Any]] = {tower: [] for tower in self.views if tower in self.transforms}
         records, item = self.samples.records, self.samples.item
         for sample, index in enumerate(indices.tolist()):
             rng = None if epoch == NO_EPOCH else np.random.default_rng((self.seed, epoch, index))
+            second = np.random.default_rng(self._second_seed(epoch, index)) if again else None
             values = records[index].values
             for tower, transform in self.transforms.items():
                 count = len(values.get(tower, ()))
@@ -64,13 +69,22 @@ class PairBatches(Dataset[Batch]):
                     sample_indices[tower].append(sample)
                     if tower in owner:
                         owner[tower] += [sample] * len(drawn)
+                    if tower in again and second is not None:
+                        other = self.views[tower] == "alternative"
+                        which = other_alternative(count, drawn[0], second) if other else drawn[0]
+                        again[tower].append(item(index, tower, transform, alternative=which, rng=second))
         return Batch(
             inputs={tower: self._collate(tower, items[tower]) for tower in self.transforms if items[tower]},
             sample_indices=_indices(sample_indices),
             ids=torch.from_numpy(indices),
             groups=torch.from_numpy(self.groups[indices]),
             owner=_indices(owner),
+            again={tower: self._collate(tower, views) for tower, views in again.items() if views},
         )
+
+    def _second_seed(self, epoch: int, index: int) -> tuple[int, int, int, int]:
+        """Seed of a record's second views: the first ones keep their generator. In validation it is always the same."""
+        return (self.seed, 0, index, 3) if epoch == NO_EPOCH else (self.seed, epoch, index, 2)
 
     def _collate(self, tower: str, items: list[Any]) -> Inputs | list[Inputs]:
         collate, size = self.transforms[tower].collate, self.chunks.get(tower, len(items))
@@ -97,6 +111,11 @@ def draw_alternatives(count: int, number: int, rng: np.random.Generator | None) 
     if rng is None or number == count:
         return list(range(number))
     return sorted(rng.permutation(count)[:number].tolist())
+
+
+def other_alternative(count: int, first: int, rng: np.random.Generator) -> int:
+    """Index of another alternative of a record than the first view's; of a single alternative, itself."""
+    return first if count == 1 else (first + 1 + int(rng.integers(count - 1))) % count
 
 
 def _indices(of_towers: Mapping[str, list[int]]) -> dict[str, Tensor]:

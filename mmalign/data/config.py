@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MAX_STATEMENT = 2000
 """Maximum length of `licence` and `citation`."""
 
+VIEWS = ("augmentation", "alternative")
+"""How the second view of a record is made."""
+
 _POSITIVES = ("record", "content", "group")
 
 
@@ -40,6 +43,10 @@ class DataConfig:
         draw: Tower -> number of a record's alternatives (captions of an image) in each batch, such as {text: 3}; 0 =
             all. Every pair with that tower needs an objective that takes several items per record, such as one_to_k.
             Default: 1, drawn anew in each epoch.
+        views: Tower that is paired with itself -> how the second view of a record is made: augmentation (another random
+            augmentation of the same sample, such as a crop) or alternative (another of the record's alternatives, such
+            as another sentence of one document, also augmented). Default: both views are the same item, and differ by
+            dropout and masking.
         hard_negatives: A tower, such as text: records whose samples of it are similar are drawn into one batch; its
             modality must define `neighbours`. Default: batches are drawn at random.
         neighbours: File of hard negatives of each record, as `mmalign mine` writes it (columns id and negative), which
@@ -79,6 +86,7 @@ class DataConfig:
     split_seed: int = 0
     positives: str = "content"
     draw: dict[str, int] | None = None
+    views: dict[str, str] | None = None
     hard_negatives: str | None = None
     neighbours: str | None = None
     hard_negative_fraction: float = 0.5
@@ -103,6 +111,8 @@ class DataConfig:
         _demand(not both, "neighbours", "a file, or --data.hard_negatives", "both")
         for tower, number in (self.draw or {}).items():
             _demand(type(number) is int and number >= 0, f"draw.{tower}", "a number of items, 0 = all", number)
+        for tower, view in (self.views or {}).items():
+            _demand(view in VIEWS, f"views.{tower}", " or ".join(VIEWS), view)
         part, size = self.hard_negative_fraction, self.hard_negative_group_size
         _demand(0 < part <= 1, "hard_negative_fraction", "a fraction in (0, 1]", part)
         _demand(size >= 2, "hard_negative_group_size", "at least 2", size)

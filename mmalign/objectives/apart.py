@@ -36,6 +36,8 @@ class ApartObjective(Objective):
         tensor(0.6931)
     """
 
+    two_views = False  # it compares different samples
+
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
         if not 0 < temperature < math.inf:

@@ -36,6 +36,7 @@ class Objective(nn.Module):
         mask_ratio: Fraction of the towers' tokens that is masked in training (masked pretraining).
         mixes: Whether it accepts rows of tower a that were mixed from two samples (`GlobalBatch.mixed`).
         guided: Whether it leaves out the false negatives that a guide finds (`GlobalBatch.false_negatives`).
+        two_views: Whether, between a tower and itself, it learns from the difference of two views of a sample.
         many: Whether it accepts several items of tower b for a row of tower a (`data.draw`, `GlobalBatch.owner`).
 
     Example:
@@ -55,6 +56,7 @@ class Objective(nn.Module):
     mixes: bool = False
     guided: bool = False
     many: bool = False
+    two_views: bool = True
 
     def loss(self, a: Embedding, b: Embedding, global_batch: GlobalBatch) -> Tensor | LossOutput:
         """The loss of each own row; to be defined.

@@ -14,6 +14,7 @@ from mmalign.modality import Modality, Transform
 from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
 from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.objectives.pairs.several_items import check_draw
+from mmalign.objectives.pairs.two_views import check_views
 from mmalign.objectives.parts.logit_scale import ScaledObjective
 from mmalign.registry import nearest
 from mmalign.towers import new_transform
@@ -100,6 +101,7 @@ def build_model(config: ModelConfig, data: Dataset) -> Aligner:
             gives several items per record to an objective that takes one.
     """
     check_draw(config.pairs, data.config.draw, config.towers, guided=config.guide is not None)
+    check_views(config.pairs, data.config.views, config.towers)
     train = data.split("train")
     warm = {name: load_warm_start(name, tower) for name, tower in config.towers.items() if tower.weights}
     towers = config.towers | {name: start.tower for name, start in warm.items()}

@@ -64,8 +64,8 @@ class TrainingData(pl.LightningDataModule):
                 f"lowered to {self.batch_size}",
                 flush=True,
             )
-        for tower in self._single():
-            _LOG.warning("--data.draw.%s has no effect: every training record has one %s", tower, tower)
+        for setting in self._without_alternatives():
+            _LOG.warning("--data.%s has no effect: every training record has one alternative", setting)
         before = self._train
         self._train = self._batches(before.neighbours if before else self._neighbours())
         self._train.resume(*(before.position if before else self._resume))
@@ -121,11 +121,14 @@ class TrainingData(pl.LightningDataModule):
             neighbours=neighbours,
         )
 
-    def _single(self) -> list[str]:
-        """Towers of `data.draw` of which no training record has several alternatives."""
-        records = self.data.split("train").records
-        drawn = [tower for tower, number in (self.data.config.draw or {}).items() if number != 1]
-        return [tower for tower in drawn if all(len(record.values.get(tower, ())) < 2 for record in records)]
+    def _without_alternatives(self) -> list[str]:
+        """Settings that draw among the alternatives of a tower of which no training record has several."""
+        records, config = self.data.split("train").records, self.data.config
+        settings = {f"draw.{tower}": tower for tower, number in (config.draw or {}).items() if number != 1}
+        settings |= {f"views.{tower}": tower for tower, how in (config.views or {}).items() if how == "alternative"}
+        return [
+            name for name, tower in settings.items() if all(len(record.values.get(tower, ())) < 2 for record in records)
+        ]
 
     def _neighbours(self) -> Neighbours | None:
         config = self.data.config
@@ -142,6 +145,12 @@ class TrainingData(pl.LightningDataModule):
     def _pair_loader(self, batches: EpochBatches) -> DataLoader[Any]:
         data, config = self.data, self.data.config
         pairs = PairBatches(
-            data.store, self.transforms, data.groups, seed=config.seed, chunks=self.chunks, draw=config.draw
+            data.store,
+            self.transforms,
+            data.groups,
+            seed=config.seed,
+            chunks=self.chunks,
+            draw=config.draw,
+            views=config.views,
         )
         return loader(pairs, batches, config.workers)

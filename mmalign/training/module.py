@@ -137,7 +137,7 @@ class AlignmentModule(pl.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         """The loss of validation rows (depends on the batch size: compare it within one run) and their embeddings."""
         embeddings = self.aligner(batch)
-        output = self.aligner.objective(embeddings, batch)
+        output = self.aligner.objective(embeddings, batch, again=self.aligner.second_views(batch))
         self.log("val/loss", output.loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
         self._hits.add(embeddings, batch)
 

@@ -19,6 +19,7 @@ from mmalign.data.truncation import warn_truncated
 from mmalign.distributed import rank
 from mmalign.errors import UserError
 from mmalign.objectives.pairs.several_items import check_draw
+from mmalign.objectives.pairs.two_views import check_views
 from mmalign.run_folder import settings_hash
 from mmalign.safe_writing import locked, replaced
 from mmalign.training.best import restore_best
@@ -58,6 +59,7 @@ def _train(cli: TrainCLI, arguments: list[str]) -> Path:
     recipe, out, data_config, config, trainer = cli.recipe, cli.out, cli.data_config, cli.model_config, cli.trainer
     # Before all data are read.
     check_draw(config.pairs, data_config.draw, config.towers, guided=config.guide is not None)
+    check_views(config.pairs, data_config.views, config.towers)
     transforms = early_transforms(config)
     data = Dataset.open(data_config, config.modalities, out=out, transforms=transforms, training=True)
     model = build_model(config, data)

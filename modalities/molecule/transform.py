@@ -19,6 +19,7 @@ from mmalign.types import Inputs
 from modalities.common.encoders.agreed import agreed
 from modalities.common.encoders.embedding_bags import bag_inputs, padded_mask, padded_slots
 from modalities.common.reading.numbers import stated_table
+from modalities.molecule.augment import changed, checked_views
 from modalities.molecule.sample import ATOM_FIELDS, ATOM_SIZES, BOND_FIELDS, BOND_SIZES, MOTIFS, Fields, Molecule
 
 FINGERPRINTS = (0, 2048, 4096)
@@ -42,12 +43,17 @@ class MoleculeSettings:
         families: Fingerprint families: morgan, feature, torsion, motifs, groups, fields; see
             `modalities.molecule.chem.fingerprint`.
         atom_dropout: Probability of masking all fields of an atom in training (Hu et al. 2020, arXiv 1905.12265).
+        subgraph: Fraction of the atoms in the random connected subgraph that training sees instead of the molecule, for
+            two views (GraphCL, arXiv 2010.13902: 0.8); 1 = the whole molecule.
+        atom_removal: Probability of removing an atom with its bonds in training (GraphCL: 0.2).
     """
 
     stereo: bool = True
     fingerprint: int = 0
     families: tuple[str, ...] = ("morgan",)
     atom_dropout: float = 0.0
+    subgraph: float = 1.0
+    atom_removal: float = 0.0
 
     def __post_init__(self) -> None:
         """Validate the settings."""
@@ -61,6 +67,7 @@ class MoleculeSettings:
         object.__setattr__(self, "families", families)
         if not 0 <= self.atom_dropout < 1:
             raise UserError(f"molecule transform: atom_dropout must be in 0..1, got {self.atom_dropout}")
+        checked_views(self.subgraph, self.atom_removal, self.fingerprint)
 
     @staticmethod
     def make(values: Mapping[str, Any]) -> "MoleculeSettings":
@@ -148,8 +155,10 @@ class MoleculeTransform(Transform):
             self.scales = _counting().scale_of(features, self.settings.families)
 
     def __call__(self, features: Raw, rng: np.random.Generator | None = None) -> Item:
-        """Compute one item; with `rng`, mask some atoms."""
-        sample = features.sample
+        """Compute one item; with `rng`, of a subgraph, and mask some atoms."""
+        sample, settings = features.sample, self.settings
+        if rng is not None and (settings.subgraph < 1 or settings.atom_removal):
+            sample = changed(sample, settings.subgraph, settings.atom_removal, rng)
         atoms = sample.atoms
         if rng is not None and self.settings.atom_dropout:
             unmasked = rng.random((len(atoms), 1)) >= self.settings.atom_dropout

@@ -17,8 +17,9 @@ from mmalign.modality import Transform
 from mmalign.registry import nearest
 from mmalign.types import Inputs
 from modalities.common.encoders.embedding_bags import bag_inputs, padded_mask, padded_slots
+from modalities.text.augment import WHOLE, augmented, checked_crop
 from modalities.text.phrases import phrase_ends, phrase_of_each_piece
-from modalities.text.transform import phrase_inputs, without_some
+from modalities.text.transform import phrase_inputs
 
 _WORD = re.compile(r"[^\W\d_]+|\d|[^\w\s]|_")
 
@@ -35,6 +36,7 @@ class NgramSettings:
         min_count: Minimum number of training texts with the n-gram.
         max_length: Maximum number of words of a text; the rest is truncated.
         word_dropout: Probability of dropping a word in training; one word always stays.
+        random_crop: Minimum and maximum fraction of the words that a random crop keeps in training; [1, 1] = no crop.
         phrases: Segment phrases, for parts.
     """
 
@@ -45,6 +47,7 @@ class NgramSettings:
     min_count: int = 2
     max_length: int = 256
     word_dropout: float = 0.0
+    random_crop: tuple[float, float] = WHOLE
     phrases: bool = False
 
     def __post_init__(self) -> None:
@@ -62,6 +65,7 @@ class NgramSettings:
                 raise UserError(f"tfidf transform: {name} must be an integer in 1..{most}, got {value!r}")
         if not 0 <= self.word_dropout < 1:
             raise UserError(f"tfidf transform: word_dropout must be in 0..1, got {self.word_dropout}")
+        object.__setattr__(self, "random_crop", checked_crop(self.random_crop, "tfidf transform"))
         if not isinstance(self.phrases, bool):
             raise UserError(f"tfidf transform: phrases must be true or false, got {self.phrases!r}")
 
@@ -176,8 +180,9 @@ class NgramTransform(Transform):
 
     def __call__(self, features: Item, rng: np.random.Generator | None = None) -> Item:
         """Compute the item; with `rng`, drop some words."""
-        if rng is not None and self.settings.word_dropout:
-            return self._make(without_some(features.text, self.settings.word_dropout, rng))
+        crop, dropout = self.settings.random_crop, self.settings.word_dropout
+        if rng is not None and (dropout or crop != WHOLE):
+            return self._make(augmented(features.text, crop, dropout, rng))
         return features
 
     def _make(self, sample: str) -> Item:

@@ -12,6 +12,7 @@ from mmalign.errors import UserError
 from mmalign.modality import Transform
 from mmalign.types import Inputs
 from modalities.common.encoders.agreed import agreed
+from modalities.text.augment import WHOLE, augmented, checked_crop
 from modalities.text.phrases import phrase_ends, phrase_of_each_piece
 from modalities.text.tokenizers.bpe import SPECIALS, Tokenizer, restore_tokenizer, train_bpe
 
@@ -26,6 +27,7 @@ class TextSettings:
         max_length: Maximum length in word pieces, special tokens included; longer texts are truncated.
         vocab_size: Maximum vocabulary size of a trained tokenizer.
         word_dropout: Probability of dropping a word in training; one word always stays.
+        random_crop: Minimum and maximum fraction of the words that a random crop keeps in training; [1, 1] = no crop.
         tokenizer: Trained tokenizer: bpe, or iupac, which respects the morphemes of chemical names.
         phrases: Segment phrases, for encoders that return them as parts.
     """
@@ -33,6 +35,7 @@ class TextSettings:
     max_length: int = 64
     vocab_size: int = 8192
     word_dropout: float = 0.0
+    random_crop: tuple[float, float] = WHOLE
     tokenizer: str = "bpe"
     phrases: bool = False
 
@@ -44,6 +47,7 @@ class TextSettings:
             raise UserError(f"text transform: vocab_size must be in {256 + SPECIALS}..{2**20}, got {self.vocab_size!r}")
         if not 0 <= self.word_dropout < 1:
             raise UserError(f"text transform: word_dropout must be in 0..1, got {self.word_dropout}")
+        object.__setattr__(self, "random_crop", checked_crop(self.random_crop, "text transform"))
         if self.tokenizer not in TOKENIZERS:
             raise UserError(f"text transform: tokenizer must be {' or '.join(TOKENIZERS)}, got {self.tokenizer!r}")
         if not isinstance(self.phrases, bool):
@@ -111,8 +115,8 @@ class TextTransform(Transform):
 
     def __call__(self, sample: str, rng: np.random.Generator | None = None) -> list[int] | Phrased:
         """Tokenize."""
-        if rng is not None and self.settings.word_dropout:
-            sample = without_some(sample, self.settings.word_dropout, rng)
+        if rng is not None:
+            sample = augmented(sample, self.settings.random_crop, self.settings.word_dropout, rng)
         if not self.settings.phrases:
             return self.tokenizer(sample)
         ids, spans, text = self.tokenizer.pieces(sample)
@@ -182,11 +186,3 @@ def phrase_inputs(phrases: Sequence[Sequence[int]], length: int) -> Inputs:
     for row, one in enumerate(phrases):
         phrase[row, : len(one)] = torch.tensor(one)
     return {"phrase": phrase, "phrase_mask": torch.arange(int(counts.max())) < counts[:, None]}
-
-
-def without_some(text: str, share: float, rng: np.random.Generator) -> str:
-    """Word dropout: drop each word with probability `share`; one word always stays."""
-    words = text.split()
-    keep = rng.random(len(words)) >= share
-    keep[rng.integers(len(words))] = True
-    return " ".join(word for word, keeps in zip(words, keep, strict=True) if keeps)

@@ -71,7 +71,7 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
 }
 LIVELY: dict[str, dict[str, Any]] = {  # all that training may change about a sample
     "image": {"random_crop": 0.5, "flip_horizontal": True, "flip_vertical": True, "quarter_turns": True, "jitter": 0.3},
-    "text": {"word_dropout": 0.3},
+    "text": {"word_dropout": 0.3, "random_crop": [0.3, 0.9]},
     "vector": {"noise": 0.1},
     "molecule": {"atom_dropout": 0.3},
     "graph": {"node_dropout": 0.3},

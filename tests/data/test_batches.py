@@ -176,6 +176,48 @@ def test_several_captions_of_an_image_are_drawn(tmp_path: Path, modalities: dict
     assert held.inputs["text"]["x"][held.owner["text"] == 1, 0].diff().tolist() in ([1.0], [])  # the first two
 
 
+def views_of(data: TrainingData, epoch: int) -> dict[int, tuple[list[float], list[float]]]:
+    """Record -> [caption, random number] of its first and of its second view."""
+    loader = data.train_dataloader()
+    data.set_epoch(epoch)
+    found = {}
+    for batch in loader:
+        assert batch.again.keys() == {"text"}
+        both = (batch.inputs["text"]["x"], batch.again["text"]["x"])  # type: ignore[call-overload]
+        for row, place in enumerate(batch.ids.tolist()):
+            found[place] = (both[0][row].tolist(), both[1][row].tolist())
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_second_views_have_their_own_random_numbers_and_leave_the_first_as_they_were(
+    tmp_path: Path, modalities: dict[str, Modality], png: Any
+) -> None:
+    lines = ["file,text"]
+    for number in range(12):
+        (tmp_path / f"{number}.png").write_bytes(png(number))
+        lines.append(f"{number}.png,{'|'.join(f'{number} {one}' for one in range(1 + number % 3))}")
+    path = tmp_path / "n.csv"
+    path.write_text("\n".join(lines))
+    settings: dict[str, Any] = {"separator": "|", "drop_last": False, "validation": 0.25, "positives": "record"}
+    plain = by_id(opened(path, modalities, **settings), 0)
+    for how in ("augmentation", "alternative"):
+        views = views_of(opened(path, modalities, views={"text": how}, **settings), 0)
+        threaded = views_of(opened(path, modalities, views={"text": how}, workers=2, batch_size=5, **settings), 0)
+        assert views == threaded
+        for place, (first, second) in views.items():
+            assert first == plain[place][2:]
+            assert first[1] != second[1]
+            several = place % 3 > 0
+            assert (first[0] != second[0]) == (several and how == "alternative")
+    data = opened(path, modalities, views={"text": "augmentation"}, **settings)
+    first, second = ([batch.again["text"]["x"].tolist() for batch in data.val_dataloader()] for _ in range(2))
+    assert first == second
+    assert all(row[1] > 0 for batch in first for row in batch)  # augmented, beside a first view that is not
+    with pytest.raises(UserError, match=r"--data\.views\.text: expected augmentation or alternative, got crop"):
+        DataConfig("digits", views={"text": "crop"})
+
+
 def test_rows_that_lack_a_tower(tmp_path: Path, png: Any) -> None:
     from mmalign import registry
 

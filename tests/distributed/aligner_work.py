@@ -1,6 +1,7 @@
 """Whole steps of an Aligner with three towers, two pairs and several terms, on several processes."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ class Step:
     chunk: int | None = None
     dropout: float = 0.0
     whitening: int = 0  # groups, of every tower
+    views: bool = False  # x has second views
 
 
 class Loss(nn.Module):
@@ -51,28 +53,33 @@ def model_of(step: Step) -> Aligner:
         PairConfig("y", "z", "pcmepp", {"bottleneck": 0.1}),
         PairConfig("x", "z", "transport", {"epsilon": 0.3, "tolerance": 1e-12, "max_iterations": 500}),
     ]
+    if step.views:
+        pairs.append(PairConfig("x", "x", "clip", {"initial_scale": 7.0}))
     codebook = CodebookConfig(codes=9, temperature=2.0, mode="learnt")
     transforms = fit_transforms(towers, {name: [] for name in towers})
     return Aligner(towers, pairs, 5, transforms, codebook, GaussianConfig(pool="mean", initial=-1.0)).double().train()
 
 
 def batch_of(model: Aligner, step: Step, own: slice) -> Batch:
-    rows, inputs = {}, {}
+    rows: dict[str, Tensor] = {}
+    inputs: tuple[dict[str, Any], dict[str, Any]] = ({}, {})  # of first and second views
     total = sum(step.counts)
     for place, name in enumerate(model.towers):
         there = [row for row in range(total)[own] if row not in step.lacking.get(name, [])]
         rows[name] = torch.tensor([row - own.start for row in there], dtype=torch.int64)
-        items = [np.random.default_rng((place, row)).normal(size=WIDTH).astype("f4") for row in there]
-        size = step.chunk or max(len(items), 1)
-        collate = model.transforms[name].collate
-        chunks = [
-            {key: value.double() for key, value in collate(items[start : start + size]).items()}
-            for start in range(0, len(items), size)
-        ]
-        if chunks:
-            inputs[name] = chunks if step.chunk else chunks[0]
+        for view in (0, 1) if step.views and name == "x" else (0,):
+            seeds = [(place, row, view) if view else (place, row) for row in there]
+            items = [np.random.default_rng(seed).normal(size=WIDTH).astype("f4") for seed in seeds]
+            size = step.chunk or max(len(items), 1)
+            collate = model.transforms[name].collate
+            chunks = [
+                {key: value.double() for key, value in collate(items[start : start + size]).items()}
+                for start in range(0, len(items), size)
+            ]
+            if chunks:
+                inputs[view][name] = chunks if step.chunk else chunks[0]
     ids = torch.arange(total)[own]
-    return Batch(inputs, rows, ids, ids // 2)
+    return Batch(inputs[0], rows, ids, ids // 2, again=inputs[1])
 
 
 def gradients(step: Step) -> dict[str, Tensor]:

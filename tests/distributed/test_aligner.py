@@ -55,6 +55,14 @@ def test_group_whitening_has_the_statistics_of_all_processes(
     assert (whole["encoders.x.layers.1.weight"] - gradients(Step([7], lacking))["encoders.x.layers.1.weight"]).any()
 
 
+@pytest.mark.parametrize("chunk", [None, 2])
+@pytest.mark.parametrize("lacking", [{}, {"z": [0, 3], "x": [0, 1, 2]}], ids=["all", "no views on one process"])
+def test_two_views_equal_those_of_one_process(pool: Pool, lacking: dict[str, list[int]], chunk: int | None) -> None:
+    whole = gradients(Step([7], lacking, views=True))
+    compare(pool.run("aligner_work:gradients", 3, Step([3, 2, 2], lacking, chunk, views=True)), whole)
+    assert not torch.equal(whole["loss"], gradients(Step([7], lacking))["loss"])
+
+
 def test_chunks_draw_the_same_random_numbers_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """With dropout: the gradient is that of the chunks' own forward pass, which leaves the generator where it was."""
     step = Step([7], chunk=3, dropout=0.5)

@@ -69,4 +69,4 @@ def test_records_with_one_caption_make_the_setting_useless(
     rows = [{"left": [n, 1, 1], "text": WORDS[n % 10]} for n in range(12)]
     (tmp_path / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     weights(recipe, "single", **{"data.draw": {"text": 0}, "trainer.max_epochs": 1})
-    assert "--data.draw.text has no effect: every training record has one text" in caplog.text
+    assert "--data.draw.text has no effect: every training record has one alternative" in caplog.text

@@ -75,7 +75,7 @@ class PairSum(nn.Module):
         losses, terms = [], {}
         for (pair, objective), label in zip(self._terms(), self.labels, strict=True):
             a, b, rows, owner = common_items(embeddings, batch, pair.a, pair.b)
-            b = again[pair.b] if again and pair.a == pair.b else b
+            b = (again or {}).get(pair.b, b) if pair.a == pair.b else b
             if gradient_norms is not None:
                 a, b = gradient_norms.watch(label, a), gradient_norms.watch(label, b)
             mixed = batch.mixed[pair.a][rows] if objective.mixes and pair.a in batch.mixed else None

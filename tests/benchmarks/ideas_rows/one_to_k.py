@@ -59,8 +59,8 @@ def run(row: Row, seed: int, folder: Path) -> Figures:
 def _scores(trained: Path) -> tuple[np.ndarray, np.ndarray]:
     """Scores of held-out images and captions, and the image of each caption."""
     import mmalign
-    from mmalign.embedding.loop import embed_split, opened
     from mmalign.data.config import DataConfig
+    from mmalign.embedding.loop import embed_split, opened
     from mmalign.run_folder import data_settings
 
     model = mmalign.load(trained)
