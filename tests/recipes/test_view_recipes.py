@@ -27,7 +27,8 @@ NEXT = {
     "text/crops": ["ecg-text/clip", "--data.source=hearts", *HEARTS, "--data.columns={ecg: ecg, text: text}",
                    "--model.towers.text.encoder=transformer", "--model.towers.ecg.encoder=features"],
     "image/views": ["image-text/clip", "--data.batch_size=20", "--model.towers.image.transform.size=32",
-                    "--model.towers.image.args.width=4"],
+                    "--model.towers.image.args.width=4",
+                    "--model.towers.text.args={width: 16, depth: 1, heads: 2}"],
 }  # fmt: skip
 
 
