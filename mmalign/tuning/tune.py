@@ -152,7 +152,8 @@ def tune(
     )  # fmt: skip
     settings = EvalSettings(split=split, bootstrap=bootstrap, seed=seed)
     origin = settings.provenance(loaded, read, PROTOCOL | _described(config), prompts_hash=prompt_set.hash)
-    result = EvalResult("tune", scores, origin, {"losses": losses, "classes": names})
+    details = {"losses": losses, "classes": names, "correct": correct, "labels": held.labels.numpy()}
+    result = EvalResult("tune", scores, origin, details)
     if out is None:
         return Tuned(tuned, result)
     how = {"bundle": origin["bundle_hash"], "shots": shots, **asdict(config), "prompts": prompt_set.hash}

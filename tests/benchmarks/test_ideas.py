@@ -51,6 +51,6 @@ def test_a_part_of_the_rows_is_compared_with_what_is_there(tmp_path: Path, monke
 
 def test_every_experiment_is_found() -> None:
     known = ideas.ideas()
-    assert {"reducer", "nested_sizes", "whitening"} <= known.keys()
+    assert {"reducer", "nested_sizes", "whitening", "mining", "tuning"} <= known.keys()
     for one in known.values():
         assert set(one.against) | set(one.against.values()) <= set(one.rows)

@@ -130,6 +130,24 @@ def test_a_reranker_scores_the_candidates(
     assert mined(model, data, depth=2)["0"] == [("20", 0), ("40", 1)]
 
 
+def test_scores_of_tokens_are_those_of_the_model(tmp_path: Path) -> None:
+    """Re-ranking as many candidates as there are gives the same negatives as the full score of all pairs."""
+    texts = ["red", "a blue disc", "two black cats sit", "white", "a green square of glass"]
+    rows = [f"{n},{text},{text} here" for n, text in enumerate(texts)]
+    (tmp_path / "rows.csv").write_text("\n".join(["id,a,b", *rows]) + "\n")
+    towers = {name: mmalign.TowerConfig(modality="text", args={"width": 8, "depth": 1, "heads": 2}) for name in "ab"}
+    transforms = mmalign.fit_transforms(towers, dict.fromkeys("ab", texts))
+    model = Aligner(towers, [mmalign.PairConfig("a", "b", "late_interaction")], 4, transforms)
+    config = mmalign.DataConfig(manifest=str(tmp_path / "rows.csv"), columns={"a": "a", "b": "b"}, validation=0.0)
+    settings: dict[str, Any] = {"relative_margin": None, "negatives": 4}
+    whole, reranked = (mmalign.mine(model, config, rerank=rerank, **settings) for rerank in (False, True))
+    assert whole.columns["negative"] == reranked.columns["negative"]
+    assert whole.columns["score"] == pytest.approx(reranked.columns["score"], abs=1e-6)
+    scores = model.similarity(model.encode("a", texts), model.encode("b", [f"{text} here" for text in texts]))
+    for record, negative, score in zip(*(whole.columns[name] for name in ("id", "negative", "score")), strict=True):
+        assert score == pytest.approx(float(scores[int(record), int(negative)]), abs=1e-6)
+
+
 def test_surface_similarity_ranks_texts(model: Aligner, tmp_path: Path) -> None:
     texts = ["a red disc moves left", "a red disc moves right", "two cats", "the picture of a disc"]
     (tmp_path / "rows.csv").write_text("id,words,left\n" + "".join(f"{n},{t},v{n}.npy\n" for n, t in enumerate(texts)))

@@ -137,6 +137,27 @@ def use_recipe_keys(path: Any) -> None:
     parse(str(path), ["--out=run", "--trainer.accelerator=cpu", "--trainer.logger=null"])
 
 
+def use_negatives(path: Any) -> None:
+    """Reads mined negatives of three records."""
+    from mmalign.data.negatives_file import read_negatives
+
+    table = read_negatives(path, ["a", "b", "c"], 4)
+    if table.shape != (3, 4) or table.min() < -1 or table.max() > 2 or (table == np.arange(3)[:, None]).any():
+        raise Nonsense("negatives that are no other records")
+
+
+def negatives(folder: Path) -> dict[str, Case]:
+    """Mined negatives in both formats."""
+    from mmalign.data.negatives_file import COLUMNS, write_negatives
+
+    rows = [("a", "b", 0, 0.5, 0.9, None), ("b", "c", 2, 0.25, 0.9, 0.5), ("c", "a", 1, -0.5, 0.75, None)]
+    cases = {}
+    for name in ("n.csv", "n.parquet"):
+        write_negatives(dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True)), folder / name)
+        cases[name] = single(name, (folder / name).read_bytes())
+    return cases
+
+
 def use_prompts(path: Any) -> None:
     """The three kinds of prompts; a file is of one of them."""
     from mmalign.evaluation.prompts.class_prompts import Prompts
@@ -263,6 +284,7 @@ def model_targets(folder: Callable[[], Path]) -> list[Target]:
         Target("recipe", {"small": single("r.yaml", RECIPE.encode())}, use_recipe, 0.3),
         Target("recipe keys", recipes, use_recipe_keys, 0.1),
         Target("prompts", prompts, use_prompts),
+        Target("negatives", negatives(folder()), use_negatives),
         Target("checkpoint", {"last": checkpoint}, use_checkpoint),
         Target("embedded table", embedded, use_embedded),
         Target("cache of molecules", {"four": molecules}, use_molecule_cache),
