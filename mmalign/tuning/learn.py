@@ -95,12 +95,14 @@ def prompted(model: Aligner, tower: str, config: TuningConfig, templates: Sequen
     """
     modality = capability(model.modalities[tower], LearntContext, "tune")
     copied = copy.deepcopy(model).eval()
+    copied.path = None  # it is no longer the bundle
     encoder, name = copied.encoders[tower], model.config()["towers"][tower]["encoder"]
     assert isinstance(encoder, Encoder)
-    torch.manual_seed(config.seed)
-    name, behind = modality.with_context(
-        name, encoder, copied.transforms[tower], context=config.context, starts=config.starts(templates)
-    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        name, behind = modality.with_context(
+            name, encoder, copied.transforms[tower], context=config.context, starts=config.starts(templates)
+        )
     copied.encoders[tower] = behind.to(model.device).eval()
     copied.towers[tower] = replace(copied.towers[tower], encoder=name, args=behind.config())
     return copied

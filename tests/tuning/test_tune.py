@@ -118,6 +118,7 @@ def test_learnt_prompts_fit_the_shots_and_are_a_bundle(model: Aligner, data: Dat
     assert table[LEARNT]["minus_templates"] == pytest.approx(table[LEARNT]["all"] - table[HAND]["all"])
     assert {*table[PROBE]} == {"all", "all_ci", "base", "base_ci", "minus_templates", "minus_templates_ci"}
     json.dumps(tuned.result.to_json(), allow_nan=False)
+    assert tuned.model.path is None
     loaded = mmalign.load(tmp_path / "tuned")
     assert loaded.provenance["tuned"]["shots"] == 5
     bare = Prompts(("{}",), PROMPTS.classes)
