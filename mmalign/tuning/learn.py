@@ -35,7 +35,7 @@ class TuningConfig:
     Args:
         context: Number of context vectors before each text; 0 = the bundle's own zero-shot classification.
         start: Words from whose token embeddings the vectors start; `templates` = the words before `{}` in the
-            hand-written templates; `random` = none. Vectors without a word are random.
+            first hand-written template that has some; `random` = none. Vectors without a word are random.
         experts: Number of contexts, whose features are averaged (MoCoOp without its router).
         text_weight: Weight of the text loss, which keeps each expert near the hand-written templates; null = 0 with one
             expert, else 5.
@@ -73,8 +73,10 @@ class TuningConfig:
         """The words from which each expert starts."""
         if self.start not in ("templates", "random"):
             return [self.start] * self.experts
-        groups = self.groups(templates)
-        return [one[0].partition("{}")[0].strip() if self.start == "templates" else "" for one in groups]
+        if self.start == "random":
+            return [""] * self.experts
+        before = [[template.partition("{}")[0].strip() for template in group] for group in self.groups(templates)]
+        return [next((words for words in group if words), "") for group in before]
 
     def groups(self, templates: Sequence[str]) -> list[Sequence[str]]:
         """The templates that each expert is kept near: every k-th one, all where there are too few."""

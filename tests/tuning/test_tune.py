@@ -81,6 +81,16 @@ def test_a_start_from_a_template_is_that_template(model: Aligner, data: Dataset)
     torch.testing.assert_close(start.encode("words", ["red disc"]).vector, model.encode("words", ["a red disc"]).vector)
 
 
+def test_experts_start_from_the_words_of_their_templates() -> None:
+    templates = ("{}", "a photo of {}", "{} seen from above", "there is {} here")
+    assert TuningConfig().starts(templates) == ["a photo of"]
+    assert TuningConfig(experts=2).starts(templates) == ["", "a photo of"]
+    assert TuningConfig(experts=3).starts(templates) == ["there is", "a photo of", ""]
+    assert TuningConfig(experts=2).starts(templates[1:2]) == ["a photo of"] * 2
+    assert TuningConfig(start="random").starts(templates) == [""]
+    assert TuningConfig(start="one of", experts=2).starts(templates) == ["one of"] * 2
+
+
 @pytest.mark.parametrize(("experts", "weight"), [(1, None), (1, 2.0), (2, None)])
 def test_the_loss_by_hand(model: Aligner, experts: int, weight: float | None) -> None:
     """The first epoch is one step: its loss is that of the context before learning."""
