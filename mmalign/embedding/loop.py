@@ -10,7 +10,7 @@ from torch import Tensor
 from mmalign.data.config import DataConfig
 from mmalign.data.contents import warn_changed
 from mmalign.data.dataset import Dataset
-from mmalign.embedding.jagged import pack
+from mmalign.embedding.jagged import keep, pack
 from mmalign.errors import UserError
 from mmalign.model import Aligner
 from mmalign.types import Embedding
@@ -25,10 +25,13 @@ class EmbeddedSplit:
     Args:
         embedding: Embeddings, on the CPU, float32.
         record_indices: Index of each item's record in the split, `(items,)`; the items of one record are consecutive.
+        alternatives: Index of each item among the alternatives of its record, where some are absent; None = all are
+            there, in order.
     """
 
     embedding: Embedding
     record_indices: Tensor
+    alternatives: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.embedding)
@@ -36,11 +39,17 @@ class EmbeddedSplit:
     @property
     def alternative_indices(self) -> Tensor:
         """The index of each item among the alternatives of its record, from 0, `(items,)`."""
+        if self.alternatives is not None:
+            return self.alternatives
         indices = torch.zeros_like(self.record_indices)
         seen: dict[int, int] = {}
         for item, record in enumerate(self.record_indices.tolist()):
             indices[item] = seen[record] = seen.get(record, -1) + 1
         return indices
+
+    def keep(self, rows: Tensor) -> "EmbeddedSplit":
+        """The items where `rows (items,)` is True; jagged tokens stay jagged."""
+        return EmbeddedSplit(keep(self.embedding, rows), self.record_indices[rows], self.alternative_indices[rows])
 
 
 def opened(

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmalign.embedding.jagged import keep
 from mmalign.embedding.loop import EmbeddedSplit
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics import bootstrap as boot
@@ -48,10 +47,8 @@ def of_alternatives(one: QuerySet, tower: str, count: int) -> Iterator[QuerySet]
     """
     side = "queries" if one.queries.embedding.tower == tower else "gallery"
     every: EmbeddedSplit = getattr(one, side)
-    indices = every.alternative_indices
     for alternative in range(count):
-        chosen = indices == alternative
-        changed = EmbeddedSplit(keep(every.embedding, chosen), every.record_indices[chosen])
+        changed = every.keep(every.alternative_indices == alternative)
         yield replace(one, queries=changed) if side == "queries" else replace(one, gallery=changed)
 
 

@@ -9,7 +9,6 @@ import torch
 
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import Record
-from mmalign.embedding.jagged import keep
 from mmalign.embedding.loop import EmbeddedSplit, embed_split
 from mmalign.errors import UserError
 from mmalign.evaluation.ranking.corpus import GALLERIES, Corpus, corpora, embed_corpus
@@ -71,8 +70,11 @@ def query_sets(
 ) -> tuple[dict[str, EmbeddedSplit], dict[str, QuerySet]]:
     """Embed both towers of a split and the corpora; then the query set of each direction, `<query>_to_<gallery>`.
 
+    Of a tower with itself there is one direction: the first alternative of each record retrieves its other ones.
+
     Raises:
-        UserError: a tower is absent from the split, the source has no corpus, or no record has a group to exclude by.
+        UserError: a tower is absent from the split, the source has no corpus, no record has a group to exclude by, or
+            no record has several alternatives of a tower that is compared with itself.
     """
     records = data.split(split).records
     known = _seen_groups(data, records, split) if exclude_seen_groups else None
@@ -84,12 +86,32 @@ def query_sets(
     source = _with_source(data, gallery)
     corpus = {tower: embed_corpus(model, source, tower, records, **options) for tower, records in lists.items()}
     sets = {}
+    if towers[0] == towers[1]:
+        first, others = first_and_others(embedded[towers[0]])
+        queries = first if known is None else _without(first, records, known)
+        return embedded, {"_to_".join(towers): QuerySet(queries, others, None, len(first) - len(queries))}
     for asking, answering in (towers, towers[::-1]):
         every, listed = embedded[asking], corpus.get(answering)
         queries = every if known is None else _without(every, records, known)
         items = embedded[answering] if listed is None else listed.embedded
         sets[f"{asking}_to_{answering}"] = QuerySet(queries, items, listed, len(every) - len(queries))
     return embedded, sets
+
+
+def first_and_others(embedded: EmbeddedSplit) -> tuple[EmbeddedSplit, EmbeddedSplit]:
+    """The first alternative of each record, and all others: queries and gallery of a tower with itself.
+
+    Raises:
+        UserError: no record has several.
+    """
+    is_first = embedded.alternative_indices == 0
+    if bool(is_first.all()):
+        tower = embedded.embedding.tower
+        raise UserError(
+            f"retrieval of {tower!r} with itself: the first alternative of a record retrieves its others, and every "
+            "record has one; several in one cell are read with --data.separator"
+        )
+    return embedded.keep(is_first), embedded.keep(~is_first)
 
 
 def _with_source(data: Dataset, gallery: str) -> Dataset:
@@ -115,4 +137,4 @@ def _without(queries: EmbeddedSplit, records: Sequence[Record], known: set[str])
         raise UserError(
             "--exclude_seen_groups: the group of every query occurs in the training split; no query is left"
         )
-    return EmbeddedSplit(keep(queries.embedding, unseen), queries.record_indices[unseen])
+    return queries.keep(unseen)

@@ -16,6 +16,7 @@ from mmalign.embedding.loop import AVERAGE
 from mmalign.embedding.scoring import Block, full_blocks
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics import bootstrap as boot
+from mmalign.evaluation.ranking.baseline import BASELINES, baseline_ranks, check_baseline
 from mmalign.evaluation.ranking.consistency import PROTOCOL as CONSISTENCY
 from mmalign.evaluation.ranking.consistency import alternatives_of, consistency_scores
 from mmalign.evaluation.ranking.corpus import GALLERIES
@@ -40,6 +41,7 @@ PROTOCOL = {
 }
 ITEMS = "every alternative of every record is an item"
 EXCLUDED = "queries whose group occurs in the training split are excluded"
+ITSELF = "queries are the first alternative of each record, the gallery all other alternatives"
 RERANK = "the first {} gallery items by the cosine of vectors are re-ranked by the full score, ahead of all others"
 ENSEMBLE = "gallery items are ranked by the mean of the ranks of {} models"
 
@@ -64,6 +66,7 @@ class Retrieval(Task):
         score: Another score of the pair's objective, such as mean or codes; "": as trained.
         consistency: A tower with several alternatives per record, such as languages or captions: report how much a
             record's rank differs between them (`rank_sd`, `rank_variance`). "": not reported.
+        baseline: A ranking without a model beside the model's, of texts by texts: `bm25`. "": none.
     """
 
     name: ClassVar[str] = "retrieval"
@@ -79,13 +82,14 @@ class Retrieval(Task):
     average: Sequence[str] = ()
     score: str = ""
     consistency: str = ""
+    baseline: str = ""
 
     def towers(self, model: Aligner, pair: Pair) -> tuple[str, ...]:
         """Both towers."""
         return pair
 
     def run(self, model: Aligner, data: Dataset, towers: tuple[str, ...], settings: EvalSettings) -> EvalResult:
-        """Rank the gallery of each tower by the queries of the other.
+        """Rank the gallery of each tower by the queries of the other; of one tower, its records' other alternatives.
 
         Returns:
             Scores by direction, `<a>_to_<b>` and `<b>_to_<a>`. `details`: the `Ranks` by direction,
@@ -96,11 +100,8 @@ class Retrieval(Task):
                 source has no corpus, or a record has one alternative of the tower of `consistency`.
         """
         a, b = towers
-        if a == b:
-            raise UserError(f"retrieval needs two towers, got {a!r} twice")
         lengths = _checked(self.ks, self.gallery)
-        if self.consistency:
-            self._check_consistency(towers)
+        self._check_options(towers)
         records = data.split(settings.split).records
         models = members(model, self.ensemble, (a, b))
         options: dict[str, Any] = {
@@ -142,15 +143,18 @@ class Retrieval(Task):
             scores[name]["no_relevant_item"] = len(one.queries) - len(ranks.queries)
             if self.exclude_seen_groups:
                 scores[name]["seen_in_training"] = one.seen
+            if self.baseline:
+                texts = all(model.modalities[tower].value_is_sample for tower in towers)
+                base = baseline_ranks(one, records, relevant, ks=lengths, ties=self.ties, strings=texts)
+                scores[name] |= _baseline_scores(self.baseline, base, one, settings)
             if self.consistency:
                 scores[name] |= consistency_scores(
                     one, self.consistency, count, partial(self._ranks, model, records),
                     resamples=settings.bootstrap, seed=settings.seed,
                 )  # fmt: skip
             details[name] = ranks
-        details["similarity"] = similarity_of(
-            model, embeddings[a], embeddings[b], data.split(settings.split), relevance=self.relevance
-        )
+        shown = (embeddings[a], embeddings[b]) if a != b else (one.queries, one.gallery)
+        details["similarity"] = similarity_of(model, *shown, data.split(settings.split), relevance=self.relevance)
         protocol = {
             "ranks": f"1 = first; {TIES[self.ties]}",
             **PROTOCOL,
@@ -164,6 +168,8 @@ class Retrieval(Task):
         protocol |= {"rerank": RERANK.format(self.rerank)} if self.rerank else {}
         protocol |= {"average": AVERAGE.format(", ".join(self.average))} if self.average else {}
         protocol |= {"ensemble": ENSEMBLE.format(len(models))} if self.ensemble else {}
+        protocol |= {"baseline": f"{self.baseline}: {BASELINES[self.baseline]}"} if self.baseline else {}
+        protocol |= {"itself": ITSELF} if a == b else {}
         protocol |= {"consistency": CONSISTENCY.format(count, self.consistency)} if self.consistency else {}
         origin = settings.provenance(model, data, protocol)
         origin |= {
@@ -179,14 +185,24 @@ class Retrieval(Task):
         blocks = _blocks(model, one, rerank=self.rerank, score=self.score)
         return rank_blocks(blocks, relevant, gallery=len(one.gallery), ks=(1,), ties=self.ties)
 
-    def _check_consistency(self, towers: tuple[str, ...]) -> None:
+    def _check_options(self, towers: tuple[str, ...]) -> None:
+        if self.baseline:
+            check_baseline(self.baseline)
+            if self.average:
+                raise UserError("--baseline: it ranks texts, not means of alternatives; leave --average out")
+        if towers[0] == towers[1] and (self.gallery != "split" or self.average or self.consistency):
+            raise UserError(
+                f"retrieval of {towers[0]!r} with itself: its gallery is the other alternatives of the split; leave "
+                "--gallery, --average and --consistency out"
+            )
+        if not self.consistency:
+            return
         where = f"--consistency {self.consistency}"
         if self.consistency not in towers:
             raise UserError(f"{where}: expected one of the two towers, {' or '.join(towers)}")
-        if self.gallery != "split" or self.relevance == "content" or self.ensemble or self.consistency in self.average:
+        if self.gallery != "split" or self.ensemble or self.consistency in self.average:
             raise UserError(
-                f"{where}: it needs one model, the gallery split, relevance record or group, and no average of that "
-                "tower; drop the other option"
+                f"{where}: it needs one model, the gallery split, and no average of that tower; drop the other option"
             )
 
 
@@ -197,6 +213,12 @@ def _blocks(model: Aligner, one: QuerySet, *, rerank: int, score: str) -> Iterat
             *embeddings, score=partial(model.similarity_pairwise, score=score), depth=rerank, device=model.device
         )
     return full_blocks(*embeddings, score=partial(model.similarity, score=score), device=model.device)
+
+
+def _baseline_scores(name: str, ranks: Ranks, one: QuerySet, settings: EvalSettings) -> dict[str, Any]:
+    """Hit rates and the mean reciprocal rank of a baseline, with intervals, under its name."""
+    scores = retrieval_scores(ranks, one.queries.record_indices, resamples=settings.bootstrap, seed=settings.seed)
+    return {f"{name}_{key}": value for key, value in scores.items() if key.startswith(("hit@", "mrr"))}
 
 
 def _checked(ks: Sequence[int] | None, gallery: str) -> tuple[int, ...]:

@@ -86,7 +86,7 @@ def test_what_has_no_alternatives_to_compare_is_an_error(model: Aligner, paired:
         ({"consistency": "words"}, "1 of 3 records have one"),
         ({"consistency": "middle"}, "left or words"),
         ({"consistency": "words", "average": ["words"]}, "no average"),
-        ({"consistency": "words", "relevance": "content"}, "relevance record or group"),
+        ({"consistency": "words", "ensemble": [model]}, "one model"),
     ]
     for options, message in cases:
         with pytest.raises(UserError, match=message):

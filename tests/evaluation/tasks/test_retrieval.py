@@ -189,7 +189,7 @@ def test_lists_longer_than_the_gallery(model: Aligner, paired: Make, random_rows
 
 def test_errors(model: Aligner, paired: Make, random_rows: Rows) -> None:
     data = paired(random_rows(4))
-    with pytest.raises(UserError, match="two towers"):
+    with pytest.raises(UserError, match="every record has one"):
         evaluate_retrieval(model, data, a="left", b="left", split="test")
     with pytest.raises(UserError, match="no record of split 'validation' has a 'left'"):
         evaluate_retrieval(model, data, a="left", b="right", split="validation")
