@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mmalign.evaluation.tasks.zero_shot_multilabel import ZeroShotMultiLabel
     from mmalign.evaluation.tasks.zero_shot_regression import ZeroShotRegression
     from mmalign.explanation import Explanation, explain
+    from mmalign.exporting.bundle_export import ExportReport, export
     from mmalign.mining.mine import mine
     from mmalign.mining.result import MinedNegatives
     from mmalign.modality import Encoder, Modality, Transform
@@ -104,6 +105,8 @@ _HOMES = {
     "Grounding": "evaluation.tasks.grounding",
     "LinearProbe": "evaluation.tasks.linear_probe",
     "Explanation": "explanation",
+    "ExportReport": "exporting.bundle_export",
+    "export": "exporting.bundle_export",
     "explain": "explanation",
     "MinedNegatives": "mining.result",
     "Tuned": "tuning.tune",
@@ -159,6 +162,7 @@ __all__ = [
     "EvalSettings",
     "Evaluations",
     "Explanation",
+    "ExportReport",
     "Features",
     "FewShot",
     "Geometry",
@@ -205,6 +209,7 @@ __all__ = [
     "evaluate",
     "evaluate_all",
     "explain",
+    "export",
     "fit_transforms",
     "functional",
     "load",

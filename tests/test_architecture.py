@@ -44,7 +44,7 @@ LAYERS = [
     {"embedding"},
     {"evaluation", "pictures"},
     {"searching", "explanation", "classification", "mining", "tuning"},
-    {"reporting"},
+    {"reporting", "exporting"},
     {"training"},
     {"api"},
     {"cli", "__main__"},
@@ -152,13 +152,14 @@ def test_no_import_circles() -> None:
 
 
 def test_one_loop_embeds() -> None:
-    """Batches are run in use by `inference.run_batches` alone; the others look into one sample at a time."""
+    """Batches are run in use by `inference.run_batches` alone; the others look into a sample, or compare programs."""
     callers = set()
     for path in core_files():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "inference":
                 callers.add(str(path.relative_to(CORE)))
-    assert callers == {"inference.py", "explanation.py", "evaluation/tasks/grounding.py"}
+    programs = {"exporting/program.py", "exporting/parity.py"}
+    assert callers == {"inference.py", "explanation.py", "evaluation/tasks/grounding.py", *programs}
 
 
 def test_modalities_is_a_namespace_package() -> None:

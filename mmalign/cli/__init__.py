@@ -13,6 +13,7 @@ COMMANDS = {
     "report": "write one HTML file about a run: data, curves, results, galleries, maps, explanations",
     "mine": "find hard negatives of the training records with a trained model, for data.neighbours",
     "tune": "learn prompts for a frozen bundle from a few labelled samples, beside templates and a linear probe",
+    "export": "export the towers of a bundle as ONNX or torch.export programs, compared with the model",
     "check": "check data before training: unusable records, duplicates, leakage, a sheet of samples",
     "embed": "embed one tower of a data set into a table (Parquet or Arrow)",
     "index": "build an index for approximate search beside a table, with its recall against exact search",

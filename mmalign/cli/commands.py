@@ -13,6 +13,7 @@ from mmalign.cli.flags import (
     DemoFlags,
     EvaluateFlags,
     ExplainFlags,
+    ExportFlags,
     ReportFlags,
 )
 from mmalign.cli.help import asked_for
@@ -161,6 +162,22 @@ def tune_command(arguments: list[str]) -> int:
         write_json(json_file, tuned.result.to_json())
         print(f"written: {json_file}")
     return 0
+
+
+def export_command(arguments: list[str]) -> int:
+    """Mmalign export BUNDLE -o FOLDER [--formats onnx torch] [--int8] [--data.*]; exit code 1 if one fails."""
+    arguments = ["--out" if argument == "-o" else argument for argument in arguments]
+    flags, data = parse_with_data("export", ExportFlags, arguments)
+    json_file = target(flags.json)
+    report = mmalign.export(
+        flags.bundle, flags.out, data if data.towers else None, towers=flags.towers or (),
+        formats=flags.formats or ("onnx",), int8=flags.int8, split=flags.split, device=flags.device,
+    )  # fmt: skip
+    report.show()
+    print(f"written: {flags.out}")
+    if json_file:
+        write_json(json_file, report.to_json())
+    return int(any(file.reason for file in report.files))
 
 
 def check_command(arguments: list[str]) -> int:

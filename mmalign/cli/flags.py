@@ -58,6 +58,31 @@ class CompareFlags:
 
 
 @dataclass
+class ExportFlags:
+    """Export the towers of a bundle as programs for production, each compared with the model.
+
+    Args:
+        bundle: Bundle or run folder.
+        out: Folder to write; also -o.
+        formats: onnx, torch (a torch.export program), or both; default: onnx.
+        int8: Write ONNX files with int8 weights too, and measure what they lose in retrieval.
+        towers: Towers to export; null = all.
+        split: Records that outputs are compared on: train, validation, test or all.
+        device: Device to load the bundle on; programs are compared on the CPU.
+        json: Write the report to this file too; it is in the folder as export.json.
+    """
+
+    bundle: str
+    out: str = "exported"
+    formats: list[str] | None = None
+    int8: bool = False
+    towers: list[str] | None = None
+    split: str = "all"
+    device: str = "auto"
+    json: str | None = None
+
+
+@dataclass
 class ReportFlags:
     """Write one self-contained HTML file about a run or bundle: data, curves, results and samples.
 

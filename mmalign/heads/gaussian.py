@@ -118,8 +118,8 @@ def _sizes(counts: Tensor, length: int, *, ask: bool) -> tuple[Tensor, Tensor]:
     if ask:
         sizes, which = torch.unique(counts, return_inverse=True)
         return sizes, which
-    if len(counts) < length:
-        return counts, torch.arange(len(counts), device=counts.device)
+    if counts.shape[0] < length:
+        return counts, torch.arange(counts.shape[0], device=counts.device)
     return torch.arange(1, length + 1, device=counts.device), counts - 1
 
 
@@ -155,9 +155,9 @@ class UncertaintyToken(nn.Module):
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Pool `(batch, length, width)` to `(batch, width)`."""
-        token = self.token.to(values.dtype).expand(len(values), 1, -1)
+        token = self.token.to(values.dtype).expand(values.shape[0], 1, -1)
         seen = self.norm(torch.cat([token, values], 1))
-        real = torch.cat([mask.new_ones(len(mask), 1), mask], 1)
+        real = torch.cat([mask.new_ones(mask.shape[0], 1), mask], 1)
         q, k, v = (
             part.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (batch, heads, length, width / heads)
             for part in (self.query(seen[:, :1]), *self.key_value(seen).chunk(2, 2))

@@ -117,7 +117,7 @@ class HeadSet(nn.Module):
         if tokens is None and self.gives_tokens and self.needs & {"log_variance", "tokens", "codes"}:
             raise UserError("an objective needs tokens, and the encoder (with a token_width) returned none")
         if tokens is None:
-            lone = torch.ones(len(features.vector), 1, dtype=torch.bool, device=features.vector.device)
+            lone = torch.ones(features.vector.shape[0], 1, dtype=torch.bool, device=features.vector.device)
             tokens = Tokens(features.vector[:, None], lone)
         if self.log_variance is not None:
             embedding = replace(embedding, log_variance=self.log_variance(tokens))

@@ -83,7 +83,7 @@ class GraphNetwork(Encoder):
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode a batch of graphs."""
-        owner, batch = inputs["owner"], len(inputs["mask"])
+        owner, batch = inputs["owner"], inputs["mask"].shape[0]
         nodes, own = self.network(
             self.nodes(inputs["nodes"]), self.edges(inputs["edges"]), inputs["ends"], owner, batch
         )

@@ -44,7 +44,7 @@ def bag_matrix(inputs: Inputs, rows: Tensor, count: int, size: int) -> Tensor:
         >>> bag_matrix(inputs, torch.tensor([0, 0]), 1, 2).to_dense()
         tensor([[3., 2.]])
     """
-    total = inputs["bins"].new_tensor([len(inputs["bins"])])
+    total = inputs["bins"].new_tensor([inputs["bins"].shape[0]])
     lengths = torch.diff(torch.cat((inputs["starts"], total)))
     indices = torch.stack((rows.repeat_interleave(lengths), inputs["bins"]))
     return torch.sparse_coo_tensor(indices, inputs["weights"], (count, size), check_invariants=False).coalesce()

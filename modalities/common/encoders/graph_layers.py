@@ -91,7 +91,7 @@ class Neighbours(nn.Module):
     def forward(self, nodes: Tensor, edges: Tensor, ends: Tensor) -> Tensor:
         """Sum."""
         messages = F.relu(nodes[ends[0]] + edges)
-        return (1 + self.epsilon) * nodes + add_by(messages, ends[1], len(nodes))
+        return (1 + self.epsilon) * nodes + add_by(messages, ends[1], nodes.shape[0])
 
 
 class Readout(nn.Module):

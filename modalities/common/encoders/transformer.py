@@ -56,7 +56,7 @@ class DropPath(nn.Module):
         """Drop; `values (batch, ...)`."""
         if not self.training or not self.probability:
             return values
-        shape = (len(values), *[1] * (values.ndim - 1))
+        shape = (values.shape[0], *[1] * (values.ndim - 1))
         return values * values.new_empty(shape).bernoulli_(1 - self.probability) / (1 - self.probability)
 
 

@@ -75,8 +75,9 @@ def beat_tokens(tokens: Tokens, inputs: Inputs, stride: int) -> Tokens:
     """
     beat_of, beat_mask = inputs["beat_of"], inputs["beat_mask"]
     steps = -(-beat_of.shape[1] // stride)
-    # One-hot over time, summed within segments; the column of -1 is cut off.
-    share = F.one_hot(beat_of + 1, beat_mask.shape[1] + 1)[..., 1:].to(tokens.values.dtype)
+    # One-hot over time (-1 = no beat), summed within segments.
+    beats = torch.arange(beat_mask.shape[1], device=beat_of.device)
+    share = (beat_of[..., None] == beats).to(tokens.values.dtype)
     share = F.pad(share, (0, 0, 0, steps * stride - share.shape[1]))
     share = torch.unflatten(share, 1, (steps, stride)).sum(2)
     rows = tokens.values.shape[1] // steps

@@ -69,7 +69,7 @@ class FingerprintLinear(Encoder):
 
     def linear_features(self, inputs: Inputs) -> Tensor:
         """A molecule's bins by weight, `(batch, bins)`, sparse."""
-        count = len(inputs["mask"])
+        count = inputs["mask"].shape[0]
         return bag_matrix(inputs, torch.arange(count, device=inputs["bins"].device), count, len(self.table))
 
     def set_linear_weights(self, weight: Tensor) -> None:

@@ -84,7 +84,7 @@ class Gine(Encoder):
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode a batch of molecules."""
-        molecule, mask, batch = inputs["molecule"], inputs["mask"], len(inputs["mask"])
+        molecule, mask, batch = inputs["molecule"], inputs["mask"], inputs["mask"].shape[0]
         atoms = self.fields(inputs["atoms"])
         virtual = atoms.new_zeros(batch, self.width)
         for index, layer in enumerate(self.layers):
@@ -94,7 +94,7 @@ class Gine(Encoder):
         atoms = self.norm(atoms)
         total = add_by(atoms, molecule, batch) / TYPICAL
         vector = self.readout([mean_by(atoms, molecule, batch), total], inputs)
-        motifs = mean_by(atoms, inputs["motif"], len(inputs["motif_ids"]))
+        motifs = mean_by(atoms, inputs["motif"], inputs["motif_ids"].shape[0])
         return Features(
             vector,
             padded(atoms, inputs["slot"], mask),

@@ -107,7 +107,7 @@ class Hierarchical(Encoder):
     def forward(self, inputs: Inputs) -> Features:
         """Encode a batch of molecules."""
         molecule, motif, owner = inputs["molecule"], inputs["motif"], inputs["motif_molecule"]
-        batch, count = len(inputs["mask"]), len(inputs["motif_ids"])
+        batch, count = inputs["mask"].shape[0], inputs["motif_ids"].shape[0]
         atoms = self.fields(inputs["atoms"])
         for layer in self.first:
             atoms = layer(atoms, inputs)

@@ -72,13 +72,13 @@ class PygMolecule(Encoder):
 
     def forward(self, inputs: Inputs) -> Features:
         """Encode a batch of molecules."""
-        molecule, batch = inputs["molecule"], len(inputs["mask"])
+        molecule, batch = inputs["molecule"], inputs["mask"].shape[0]
         edges = self.bonds(inputs["bonds"]).repeat(2, 1)  # both directions
         atoms, own = self.network(self.atoms(inputs["atoms"]), edges, inputs["ends"], molecule, batch)
         atoms = self.norm(atoms)
         pooled = [mean_by(atoms, molecule, batch), add_by(atoms, molecule, batch) / TYPICAL]
         vector = self.readout(pooled if own is None else [*pooled, own], inputs)
-        motifs = mean_by(atoms, inputs["motif"], len(inputs["motif_ids"]))
+        motifs = mean_by(atoms, inputs["motif"], inputs["motif_ids"].shape[0])
         return Features(
             vector,
             padded(atoms, inputs["slot"], inputs["mask"]),

@@ -33,7 +33,7 @@ class Groups:
 
     def take(self, chosen: Tensor) -> "Groups":
         """Take groups of each cloud by index, `(batch, count)`."""
-        rows = torch.arange(len(chosen), device=chosen.device)[:, None]
+        rows = torch.arange(chosen.shape[0], device=chosen.device)[:, None]
         return Groups(self.centres[rows, chosen], self.patches[rows, chosen], self.mask[rows, chosen])
 
 

@@ -103,6 +103,6 @@ class OpenShape(Encoder):
         local = self.patches(points.flatten(0, 1)).unflatten(0, points.shape[:2]).amax(1)
         tokens: Tensor = local.new_zeros(*mask.shape, self.token_width)
         tokens[mask] = self.lift(torch.cat([groups.centres[mask], local], dim=1)).to(tokens.dtype)
-        first = self.class_token.to(tokens.dtype).expand(len(tokens), 1, -1)
+        first = self.class_token.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
         values = self.layers(torch.cat([first, tokens], dim=1), nn.functional.pad(mask, (1, 0), value=True))
         return Features(self.project(values[:, 0]), Tokens(values[:, 1:], mask))

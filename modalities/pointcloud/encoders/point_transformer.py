@@ -143,8 +143,10 @@ class PointTransformer(Encoder):
         values[mask] = tokens
         positions = self.positions(groups.centres)
         if self.class_token is not None and self.class_position is not None:
-            values = torch.cat([self.class_token.to(values.dtype).expand(len(values), 1, -1), values], dim=1)
-            positions = torch.cat([self.class_position.to(values.dtype).expand(len(values), 1, -1), positions], dim=1)
+            values = torch.cat([self.class_token.to(values.dtype).expand(values.shape[0], 1, -1), values], dim=1)
+            positions = torch.cat(
+                [self.class_position.to(values.dtype).expand(values.shape[0], 1, -1), positions], dim=1
+            )
             mask = torch.nn.functional.pad(mask, (1, 0), value=True)
         return self.layers(values, mask, positions)  # type: ignore[no-any-return]
 

@@ -41,9 +41,9 @@ def farthest_point_sampling(
     if count < 1:
         raise ValueError(f"farthest_point_sampling: expected a count of at least 1, got {count}")
     first = _first(values, real, start)
-    if not len(values):
+    if values.shape[0] == 0:
         chosen = first.new_zeros(0, count)
-    elif values.device.type == "cpu":
+    elif values.device.type == "cpu" and not torch.compiler.is_exporting():
         # NumPy starts an operation in a fifth of PyTorch's time, and a cloud costs `5 count` operations.
         step = max(1, CACHED_VALUES // values.shape[1])
         blocks = zip(torch.split(values, step), torch.split(real, step), torch.split(first, step), strict=True)
@@ -55,7 +55,7 @@ def farthest_point_sampling(
 
 def _first(points: Tensor, mask: Tensor, start: Tensor | int | None) -> Tensor:
     if start is not None:
-        first = torch.as_tensor(start, dtype=torch.int64, device=points.device).expand(len(points))
+        first = torch.as_tensor(start, dtype=torch.int64, device=points.device).expand(points.shape[0])
         if ((first < 0) | (first >= points.shape[1])).any():
             raise ValueError(f"farthest_point_sampling: expected start in 0..{points.shape[1] - 1}")
         if (mask.any(1) & ~mask.gather(1, first[:, None])[:, 0]).any():
@@ -92,7 +92,7 @@ def _on_device(points: Tensor, mask: Tensor, first: Tensor, count: int) -> Tenso
     channels = points.permute(2, 0, 1).contiguous()
     distance = torch.full_like(channels[0], torch.inf).masked_fill_(~mask, -torch.inf)
     one, index = torch.empty_like(channels), first[:, None].clone()
-    chosen = torch.empty((count, len(points)), dtype=torch.int64, device=points.device)
+    chosen = torch.empty((count, points.shape[0]), dtype=torch.int64, device=points.device)
     for step in range(count):
         chosen[step] = index[:, 0]
         torch.sub(channels, channels.gather(2, index.expand(len(channels), -1, -1)), out=one)

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from modalities.pointcloud.geometry.selection import Selection, checked_clouds
 
@@ -60,7 +61,7 @@ def nearest_neighbours(
         raise ValueError(f"nearest_neighbours: expected a positive radius, got {radius}")
     limit = torch.inf if radius is None else radius
     if tree is None:
-        tree = values.device.type == "cpu" and values.shape[2] <= TREE_WIDTH
+        tree = values.device.type == "cpu" and values.shape[2] <= TREE_WIDTH and not torch.compiler.is_exporting()
     indices = _by_tree(values, asked, count, real, limit) if tree else _by_blocks(values, asked, count, real, limit)
     valid = indices >= 0
     return Selection(torch.where(valid, indices, indices[..., :1].clamp(min=0)), valid)
@@ -92,6 +93,10 @@ def _by_blocks(points: Tensor, queries: Tensor, count: int, mask: Tensor, limit:
     batch, size, _ = points.shape
     indices = torch.full((batch, queries.shape[1], count), -1, dtype=torch.int64, device=points.device)
     columns = min(count, size)
+    if torch.compiler.is_exporting():  # a traced program has one block, of any number of clouds
+        distance = torch.cdist(queries, points, compute_mode="donot_use_mm_for_euclid_dist")
+        near, nearest = distance.masked_fill(~mask[:, None], torch.inf).topk(columns, largest=False)
+        return F.pad(nearest.masked_fill((near > limit) | near.isinf(), -1), (0, count - columns), value=-1)
     clouds = max(1, min(batch, BLOCK_VALUES // size))
     step = max(1, BLOCK_VALUES // (clouds * size))
     for row in range(0, batch, clouds):

@@ -32,7 +32,7 @@ def take_points(values: Tensor, indices: Tensor) -> Tensor:
         >>> take_points(torch.tensor([[[1.0], [2.0], [3.0]]]), torch.tensor([[2, 0]])).flatten()
         tensor([3., 1.])
     """
-    flat = indices.reshape(len(indices), -1, 1).expand(-1, -1, values.shape[2])
+    flat = indices.reshape(indices.shape[0], -1, 1).expand(-1, -1, values.shape[2])
     return values.gather(1, flat).reshape(*indices.shape, values.shape[2])
 
 

@@ -109,7 +109,7 @@ class PromptedText(Encoder):
         place = slice(self._start, self._start + len(context))
 
         def replaced(module: nn.Module, given: object, values: Tensor) -> Tensor:
-            rows = context.to(values.dtype).expand(len(values), -1, -1)
+            rows = context.to(values.dtype).expand(values.shape[0], -1, -1)
             return torch.cat([values[:, : place.start], rows, values[:, place.stop :]], dim=1)
 
         hook = self._table().register_forward_hook(replaced)
@@ -124,7 +124,7 @@ class PromptedText(Encoder):
         mask = inputs["mask"]
         count, length = self.arguments["context"], mask.shape[1]
         longer = length if self._fixed else min(length + count, self._longest)
-        columns = torch.arange(longer, device=mask.device).expand(len(mask), -1)
+        columns = torch.arange(longer, device=mask.device).expand(mask.shape[0], -1)
         real = mask.sum(1, keepdim=True)
         total = (real + count).clamp(max=longer)
         source = torch.where(columns < self._start, columns, (columns - count).clamp(min=self._start))

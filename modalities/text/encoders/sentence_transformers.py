@@ -151,8 +151,8 @@ def _pooled(values: Tensor, mask: Tensor, pool: str) -> Tensor:
         return masked_mean(values, mask)
     if pool == "max":
         return values.masked_fill(~mask[:, :, None], -torch.inf).amax(1)
-    last = mask.sum(1) - 1 if pool == "lasttoken" else torch.zeros(len(mask), dtype=torch.long, device=mask.device)
-    return values[torch.arange(len(mask), device=mask.device), last]
+    last = mask.sum(1) - 1 if pool == "lasttoken" else torch.zeros(mask.shape[0], dtype=torch.long, device=mask.device)
+    return values[torch.arange(mask.shape[0], device=mask.device), last]
 
 
 def _pool(name: str, config: Mapping[str, Any]) -> str:

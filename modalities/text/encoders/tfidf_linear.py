@@ -68,7 +68,7 @@ class NgramBag(Encoder):
         """Encode a batch."""
         mask = inputs["mask"]
         sums = bag_sums(self.table, inputs)
-        vector = sums.new_zeros(len(mask), self.width).index_add(0, inputs["text"], sums)
+        vector = sums.new_zeros(mask.shape[0], self.width).index_add(0, inputs["text"], sums)
         values = sums.new_zeros(mask.numel(), self.width).index_copy(0, inputs["slot"], sums).view(*mask.shape, -1)
         if self.layers is not None:
             values = self.layers(self.norm(values) + self.positions[: mask.shape[1]], mask)
@@ -81,7 +81,7 @@ class NgramBag(Encoder):
 
     def linear_features(self, inputs: Inputs) -> Tensor:
         """A text's n-grams by weight, `(batch, n-grams)`, sparse."""
-        return bag_matrix(inputs, inputs["text"], len(inputs["mask"]), len(self.table))
+        return bag_matrix(inputs, inputs["text"], inputs["mask"].shape[0], len(self.table))
 
     def set_linear_weights(self, weight: Tensor) -> None:
         """Set the vectors of the n-grams, and close the gate."""

@@ -53,6 +53,6 @@ class PooledTransformer(nn.Module):
             # A sample without tokens would attend to nothing: its first, empty one is read and then left out.
             tokens = self.layers(values, torch.cat([mask[:, :1] | ~mask.any(1, keepdim=True), mask[:, 1:]], dim=1))
             return masked_mean(tokens, mask), tokens
-        first = self.class_token.to(values.dtype).expand(len(values), 1, -1)
+        first = self.class_token.to(values.dtype).expand(values.shape[0], 1, -1)
         tokens = self.layers(torch.cat([first, values], dim=1), F.pad(mask, (1, 0), value=True))
         return tokens[:, 0], tokens[:, 1:]

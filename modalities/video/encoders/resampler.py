@@ -82,7 +82,7 @@ class Resampler(nn.Module):
         """
         bias = torch.zeros(mask.shape, device=rows.device) if weights is None else weights.clamp(min=1e-6).log()
         bias = bias.masked_fill(~mask, -torch.inf)
-        vector = self.latent.to(rows.dtype).expand(len(rows), -1)
+        vector = self.latent.to(rows.dtype).expand(rows.shape[0], -1)
         for layer in self.layers:
             vector = layer(vector, rows, bias)
         return self.norm(vector)  # type: ignore[no-any-return]

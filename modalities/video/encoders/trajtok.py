@@ -53,7 +53,7 @@ class SoftAssignment(nn.Module):
         when = self.times(time_code(times, self.width).to(dtype))[:, :, None]
         where = self.position(coordinate_code(centres, self.frequencies).to(dtype))
         cells = self.norm_cells(features.detach() + when + where)
-        queries = self.queries.to(dtype).expand(len(features), -1, -1)
+        queries = self.queries.to(dtype).expand(features.shape[0], -1, -1)
         read = mask[:, :, None].expand(-1, -1, cells.shape[2]).flatten(1)[:, None, None]
         key, value = self.key_value(cells.flatten(1, 2)).chunk(2, dim=2)
         query, key, value = (self._split(x) for x in (self.norm_queries(queries), key, value))

@@ -103,6 +103,6 @@ def whole_tubelets(inputs: Inputs, size: int) -> tuple[Tensor, Tensor, Tensor]:
     count = -(-mask.shape[1] // size) * size
     last = (mask.sum(1, keepdim=True) - 1).clamp(min=0)
     index = torch.minimum(torch.arange(count, device=mask.device)[None], last)
-    rows = torch.arange(len(mask), device=mask.device)[:, None]
+    rows = torch.arange(mask.shape[0], device=mask.device)[:, None]
     real = torch.nn.functional.pad(mask, (0, count - mask.shape[1]))
     return inputs["frames"][rows, index], real, inputs["times"][rows, index]

@@ -1,0 +1,78 @@
+"""How far exported programs are from the model: differences of vectors, and hits of int8 programs in retrieval."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmalign.data.dataset import Dataset
+from mmalign.exporting.program import Run
+from mmalign.inference import inference
+from mmalign.model import Aligner
+from mmalign.types import Inputs
+
+ROWS = 1000
+"""Most records that retrieval is measured with."""
+
+
+def differences(model: Aligner, tower: str, run: Run, batches: Sequence[Inputs]) -> tuple[float, float]:
+    """Largest and mean absolute difference of the outputs over all batches."""
+    apart = []
+    for inputs in batches:
+        with inference(model):
+            expected = model.embed(tower, inputs)
+        for name, value in run(inputs).items():
+            apart.append((value.float() - getattr(expected, name).float()).abs().flatten())
+    every = torch.cat(apart)
+    return float(every.max()), float(every.mean())
+
+
+def retrieval(
+    model: Aligner, data: Dataset, split: str, runs: Mapping[str, tuple[Run, Run]], *, batch_size: int = 16
+) -> list[dict[str, Any]]:
+    """hit@1 and hit@10 between towers by the cosine of vectors, of two programs of each tower.
+
+    Args:
+        model: The model, for its transforms and pairs.
+        data: Data with the samples of the split.
+        split: Records to use; at most `ROWS` that have both towers, the first alternative of each.
+        runs: Tower -> two programs, such as float32 and int8.
+        batch_size: Rows that a program is given at a time.
+    """
+    found = []
+    for pair in model.pairs:
+        a, b = pair.a, pair.b
+        if a == b or a not in runs or b not in runs:
+            continue
+        part = data.split(split)
+        rows = [
+            index
+            for index, record in zip(part.indices, part.records, strict=True)
+            if record.values.get(a) and record.values.get(b)
+        ][:ROWS]
+        row: dict[str, Any] = {"a": a, "b": b, "n": len(rows)}
+        for which, name in enumerate(("float32", "int8")):
+            vectors = [_vectors(model, data, tower, rows, runs[tower][which], batch_size) for tower in (a, b)]
+            row |= {f"{name} {metric}": value for metric, value in _hits(pair.a, pair.b, *vectors).items()}
+        found.append(row)
+    return found
+
+
+def _vectors(model: Aligner, data: Dataset, tower: str, rows: Sequence[int], run: Run, batch_size: int) -> Tensor:
+    transform = model.transforms[tower]
+    parts = []
+    for start in range(0, len(rows), batch_size):
+        items = [transform.item(data.store.get(row, tower, 0)) for row in rows[start : start + batch_size]]
+        parts.append(run(transform.collate(items))["vector"])
+    return torch.cat(parts) if parts else torch.empty(0, model.dim)
+
+
+def _hits(a: str, b: str, of_a: Tensor, of_b: Tensor) -> dict[str, float]:
+    scores = of_a @ of_b.T
+    found: dict[str, float] = {}
+    for direction, matrix in ((f"{a}_to_{b}", scores), (f"{b}_to_{a}", scores.T)):
+        own = matrix.diagonal()[:, None]
+        rank = (matrix > own).sum(dim=1)
+        found |= {f"hit@{k} {direction}": float((rank < k).float().mean()) for k in (1, 10)}
+    return found
