@@ -61,7 +61,7 @@ class TuneFlags:
         prompts: YAML file of hand-written templates and class texts; default: the names of the classes.
         pair: Two towers, such as [image, text], for models with more than one pair.
         context: Number of context vectors before each text; 0 = the bundle's own zero-shot classification.
-        start: Words that the context starts from; templates = the words before {} in the templates; random = none.
+        start: Start of the context: random, words, or templates (the words before {} in the hand-written templates).
         experts: Number of contexts, whose features are averaged (MoCoOp without its router).
         text_weight: Weight of the loss that keeps prompts near the templates; null = 0 with one expert, else 5.
         epochs: Passes over the shots; null = 50 with one shot, 100 up to four, else 200.
@@ -81,7 +81,7 @@ class TuneFlags:
     prompts: str | None = None
     pair: list[str] = field(default_factory=list)
     context: int = 4
-    start: str = "templates"
+    start: str = "random"
     experts: int = 1
     text_weight: float | None = None
     epochs: int | None = None

@@ -34,8 +34,9 @@ class TuningConfig:
 
     Args:
         context: Number of context vectors before each text; 0 = the bundle's own zero-shot classification.
-        start: Words from whose token embeddings the vectors start; `templates` = the words before `{}` in the
-            first hand-written template that has some; `random` = none. Vectors without a word are random.
+        start: `random`, or words from whose token embeddings the vectors start; `templates` = the words before `{}` in
+            the first hand-written template that has some. Vectors without a word are random. Embeddings of words are
+            longer than random vectors, and change less at the same learning rate.
         experts: Number of contexts, whose features are averaged (MoCoOp without its router).
         text_weight: Weight of the text loss, which keeps each expert near the hand-written templates; null = 0 with one
             expert, else 5.
@@ -49,7 +50,7 @@ class TuningConfig:
     """
 
     context: int = 4
-    start: str = "templates"
+    start: str = "random"
     experts: int = 1
     text_weight: float | None = None
     epochs: int | None = None

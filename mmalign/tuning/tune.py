@@ -56,7 +56,7 @@ def tune(
     prompts: Prompts | str | Path | None = None,
     pair: Sequence[str] = (),
     context: int = 4,
-    start: str = "templates",
+    start: str = "random",
     experts: int = 1,
     text_weight: float | None = None,
     epochs: int | None = None,
@@ -82,7 +82,7 @@ def tune(
         prompts: Hand-written templates and class texts, or their YAML file; default: the names of the classes.
         pair: The two towers; default: the only pair that the model was trained on.
         context: Number of context vectors.
-        start: Words that the context starts from; `templates` = those before `{}`; `random`.
+        start: `random`, words that the context starts from, or `templates`, the words before `{}`.
         experts: Number of contexts, see `TuningConfig`.
         text_weight: Weight of the loss that keeps prompts near the templates, see `TuningConfig`.
         epochs: Passes over the shots, see `TuningConfig`.

@@ -71,7 +71,7 @@ def test_only_the_context_changes(model: Aligner, data: Dataset) -> None:
 
 def test_a_start_from_a_template_is_that_template(model: Aligner, data: Dataset) -> None:
     one = Prompts(("a {}",), PROMPTS.classes)
-    start = prompted(model, "words", TuningConfig(context=1), one.templates)
+    start = prompted(model, "words", TuningConfig(context=1, start="templates"), one.templates)
     vectors = torch.nn.functional.normalize(torch.randn(50, 8), dim=1)
     held = Labelled(vectors, torch.arange(50) % 4, torch.arange(50))
     bare = Prompts(("{}",), PROMPTS.classes)
@@ -83,11 +83,11 @@ def test_a_start_from_a_template_is_that_template(model: Aligner, data: Dataset)
 
 def test_experts_start_from_the_words_of_their_templates() -> None:
     templates = ("{}", "a photo of {}", "{} seen from above", "there is {} here")
-    assert TuningConfig().starts(templates) == ["a photo of"]
-    assert TuningConfig(experts=2).starts(templates) == ["", "a photo of"]
-    assert TuningConfig(experts=3).starts(templates) == ["there is", "a photo of", ""]
-    assert TuningConfig(experts=2).starts(templates[1:2]) == ["a photo of"] * 2
-    assert TuningConfig(start="random").starts(templates) == [""]
+    assert TuningConfig().starts(templates) == [""]
+    assert TuningConfig(start="templates").starts(templates) == ["a photo of"]
+    assert TuningConfig(start="templates", experts=2).starts(templates) == ["", "a photo of"]
+    assert TuningConfig(start="templates", experts=3).starts(templates) == ["there is", "a photo of", ""]
+    assert TuningConfig(start="templates", experts=2).starts(templates[1:2]) == ["a photo of"] * 2
     assert TuningConfig(start="one of", experts=2).starts(templates) == ["one of"] * 2
 
 
