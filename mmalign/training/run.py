@@ -35,6 +35,9 @@ from mmalign.version import __version__
 
 _LOG = logging.getLogger("mmalign")
 
+FEW_VALIDATION = 5
+"""Held-out rows below which validation figures are noted to say little: one row is always found."""
+
 
 def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback] = ()) -> Path:
     """Train a model and write the run folder: config.yaml, logs, checkpoints, rejected.jsonl, bundle.
@@ -76,6 +79,8 @@ def _train(cli: TrainCLI, arguments: list[str]) -> Path:
     rows = {split: len(data.split(split)) for split in ("train", "validation", "test")}
     held = rows["validation"]
     _say(trainer, f"{recipe}: {rows['train']} training rows, {held} held out, {count:,} weights to train")
+    if 0 < held < FEW_VALIDATION:
+        _say(trainer, f"only {held} held out: val/loss and val/*hit@1 say little; more with a larger --data.validation")
     if (cli.config.keep == "best" or cli.config.patience) and not held:
         raise UserError("--keep best and --patience compare epochs by validation rows: set --data.validation above 0")
     if trainer.is_global_zero and not cli.config.resume:

@@ -17,9 +17,12 @@ def test_an_unknown_key_of_a_recipe_is_refused_even_if_its_value_is_empty(tmp_pa
         train(str(recipe), [])
 
 
-def test_the_card_states_licence_and_citation(tmp_path: Path) -> None:
-    data = {"data.licence": "CC-BY-4.0", "data.citation": "A. Author,\nTitle, 2026"}
+def test_the_card_states_licence_and_citation_and_few_held_out_rows_are_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"data.licence": "CC-BY-4.0", "data.citation": "A. Author,\nTitle, 2026", "data.validation": 0.001}
     run = mmalign.train("image-text/demo", {**SMALL, "trainer.max_epochs": 1, **data}, out=tmp_path / "run")
+    assert "held out: val/loss and val/*hit@1 say little" in capsys.readouterr().out
     card = (run.bundle / "README.md").read_text(encoding="utf-8")
     assert "- Licence of the data: CC-BY-4.0\n- Please cite the data as: A. Author, Title, 2026\n" in card
     assert run.model.provenance["licence"] == "CC-BY-4.0"
