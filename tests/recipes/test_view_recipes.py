@@ -10,7 +10,6 @@ import mmalign
 from mmalign import recipes
 from mmalign.training.run import train
 
-MOLECULES = ["CCO", "c1ccccc1O", "CC(=O)Oc1ccccc1C(=O)O", "CN1C=NC2=C1C(=O)N(C(=O)N2C)C", "CCN", "OCC(O)CO", "C1CCNCC1"]
 HEARTS = ["--data.options={train: 40, validation: 8, test: 0}", "--data.batch_size=20"]
 TEXT = [*HEARTS, "--model.towers.text.args={width: 16, depth: 1, heads: 2, dropout: 0.1}"]
 BRIEF = ["--model.dim=8", "--trainer.max_epochs=2", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
@@ -19,24 +18,21 @@ SMALL = {
     "text/dropout": TEXT,
     "image/views": ["--model.towers.image.args.width=4", "--data.batch_size=20"],
     "molecule/subgraph": [
-        "--model.towers.molecule.args={width: 8, depth: 2}", "--data.source=manifest",
-        "--data.columns={molecule: smiles}", "--data.batch_size=3", "--data.validation=0.3",
+        "--model.towers.molecule.args={width: 8, depth: 2}", "--data.options={train: 30, validation: 6, test: 0}",
+        "--data.batch_size=10",
     ],
 }  # fmt: skip
 NEXT = {
     "text/crops": ["ecg-text/clip", "--data.source=hearts", *HEARTS, "--data.columns={ecg: ecg, text: text}",
                    "--model.towers.text.encoder=transformer", "--model.towers.ecg.encoder=features"],
+    "molecule/subgraph": [
+        "molecule-text/clip", "--data.source=fragments", "--data.options={train: 30, validation: 6, test: 0}",
+        "--data.batch_size=10", "--model.cca_init=null", "--model.towers.molecule.encoder=gine",
+    ],
     "image/views": ["image-text/clip", "--data.batch_size=20", "--model.towers.image.transform.size=32",
                     "--model.towers.image.args.width=4",
                     "--model.towers.text.args={width: 16, depth: 1, heads: 2}"],
 }  # fmt: skip
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    path = tmp_path / "table.tsv"
-    path.write_text("\n".join(["smiles\ttext", *(f"{smiles}\tit has {len(smiles)} letters" for smiles in MOLECULES)]))
-    return path
 
 
 def test_every_recipe_of_two_views_is_here() -> None:
@@ -45,14 +41,13 @@ def test_every_recipe_of_two_views_is_here() -> None:
 
 @pytest.mark.parametrize("recipe", SMALL)
 def test_two_views_train_an_encoder(
-    recipe: str, table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    recipe: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digits = datasets.load_digits()
     few = Bunch(images=digits.images[::18], target=digits.target[::18])
     monkeypatch.setattr(datasets, "load_digits", lambda: few)
     run = tmp_path / "run"
-    own = [f"--data.manifest={table}"] if recipe == "molecule/subgraph" else []
-    train(recipe, [*SMALL[recipe], *own, *BRIEF, f"--out={run}"])
+    train(recipe, [*SMALL[recipe], *BRIEF, f"--out={run}"])
     assert "are equal" not in caplog.text
     (tower,) = mmalign.load(run).towers
     if recipe in NEXT:

@@ -64,7 +64,7 @@ def _scores(trained: Path) -> tuple[np.ndarray, np.ndarray]:
     from mmalign.run_folder import data_settings
 
     model = mmalign.load(trained)
-    data = opened(model, DataConfig(**data_settings(trained)), ("image", "text"), "test")
+    data = opened(model, DataConfig(**(data_settings(trained) or {})), ("image", "text"), "test")
     images, captions = (embed_split(model, data, tower, "test") for tower in ("image", "text"))
     with torch.no_grad():
         scores = model.similarity(images.embedding, captions.embedding)

@@ -204,5 +204,6 @@ SOURCES: dict[str, SourceSeed] = {
     "hearts": SourceSeed(None, {"ecg": "ecg", "echo": "echo", "text": "text"}, dict(_TINY)),
     "shapes": SourceSeed(None, {"video": "video", "text": "text"}, dict(_TINY)),
     "solids": SourceSeed(None, {"pointcloud": "pointcloud", "text": "text"}, dict(_TINY)),
+    "fragments": SourceSeed(None, {"molecule": "smiles", "text": "text"}, dict(_TINY)),
 }
 """Registered name -> its data."""
