@@ -18,9 +18,10 @@ def test_an_unknown_key_of_a_recipe_is_refused_even_if_its_value_is_empty(tmp_pa
 
 
 def test_the_card_states_licence_and_citation_and_few_held_out_rows_are_noted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = {"data.licence": "CC-BY-4.0", "data.citation": "A. Author,\nTitle, 2026", "data.validation": 0.001}
+    data = {"data.licence": "CC-BY-4.0", "data.citation": "A. Author,\nTitle, 2026"}
+    monkeypatch.setattr("mmalign.training.run.FEW_VALIDATION", 400)
     run = mmalign.train("image-text/demo", {**SMALL, "trainer.max_epochs": 1, **data}, out=tmp_path / "run")
     assert "held out: val/loss and val/*hit@1 say little" in capsys.readouterr().out
     card = (run.bundle / "README.md").read_text(encoding="utf-8")
