@@ -86,5 +86,4 @@ IDEA = Idea(
     ROWS,
     ("MRR", "text to image hit@5", "rank_sd"),
     run,
-    against={"one_to_k, 2 captions": "clip, 2 captions", "one_to_k, 5 captions": "clip, 5 captions"},
 )
