@@ -86,5 +86,4 @@ IDEA = Idea(
     ROWS,
     ("MRR", "hit@10"),
     run,
-    against={"one_to_k, 3 texts": "clip, 3 texts", "one_to_k, all texts": "clip, all texts"},
 )
