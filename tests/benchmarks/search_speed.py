@@ -89,9 +89,9 @@ def precision(folder: Path, _: argparse.Namespace) -> list[dict[str, Any]]:
     own = {"split": "own", "held": 500}
     overrides = {"data.source": "chebi20", "data.options": own, "seed_everything": 0}
     model = mmalign.train("molecule-text/clip", overrides, out=folder / "run").model
-    data = mmalign.DataConfig("chebi20", columns={"molecule": "molecule", "text": "text"}, options=own)
+    data = mmalign.DataConfig("chebi20", options=own)
     molecules = mmalign.embed(model, data, "molecule")
-    texts = mmalign.embed(model, data, "text", split="test")
+    texts = mmalign.embed(model, data, "text", split="validation")
     rows = []
     full = 0.0
     for name in PRECISIONS:
