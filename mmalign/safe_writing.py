@@ -1,9 +1,10 @@
 """Files that are either the former one or the whole new one, and folders that one process at a time writes."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -15,11 +16,20 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+ABANDONED_SECONDS = 600.0
+"""Age of a partial file from which its writer, if it does not run here, does not run on another machine either."""
+
+_PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<process>[1-9]\d{0,8})\.partial(?P<suffix>(?:\.[^.]+)?)")
+
+_tidied: set[Path] = set()
+
+
 @contextmanager
 def replaced(path: Path | str) -> Iterator[Path]:
     """A temporary path beside a file; when the block ends without an error, it replaces the file.
 
-    What is written is flushed to the disk before the rename, so that a kill or a full disk leaves the former file.
+    What is written is flushed to the disk before the rename, so that a kill or a full disk leaves the former file. The
+    first file that a process replaces in a folder removes what killed ones left there.
 
     Example:
         >>> import tempfile
@@ -30,6 +40,7 @@ def replaced(path: Path | str) -> Iterator[Path]:
         ('whole', ['a.txt'])
     """
     path = Path(path)
+    _remove_abandoned(path.parent)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
     try:
         yield partial
@@ -38,6 +49,31 @@ def replaced(path: Path | str) -> Iterator[Path]:
         _flush(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the partial files of `replaced` whose process has ended, once in each folder."""
+    if os.name == "nt" or folder in _tidied:  # there, asking for a process ends it
+        return
+    _tidied.add(folder)
+    with suppress(OSError):
+        for file in list(os.scandir(folder)):
+            match = _PARTIAL.fullmatch(file.name)
+            if match and match["name"].endswith(match["suffix"]) and file.is_file(follow_symlinks=False):
+                age = time.time() - file.stat(follow_symlinks=False).st_mtime
+                if age > ABANDONED_SECONDS and not _runs(int(match["process"])):
+                    with suppress(OSError):
+                        os.unlink(file.path)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
 
 
 @contextmanager

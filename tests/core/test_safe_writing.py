@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,29 @@ def test_a_kill_leaves_the_former_file(tmp_path: Path) -> None:
     with replaced(file) as partial:
         partial.write_text("new")
     assert file.read_text() == "new"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="processes are asked for by a signal")
+def test_the_next_save_removes_what_killed_ones_left(tmp_path: Path) -> None:
+    """Only files of this pattern, whose process has ended, and which nobody has touched for ten minutes."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    process, now = ended.pid, time.time()
+    left = [f".a.json.{process}.partial.json", f".b.{process}.partial", f".last.ckpt.{process}.partial.ckpt"]
+    kept = [
+        f".a.json.{os.getpid()}.partial.json", f".a.json.{process}.partial.txt", f"a.json.{process}.partial.json",
+        f".a.json.{process}.partial.json.bak", ".a.json.0.partial.json", f".a.{process}.part", "a.partial",
+    ]  # fmt: skip
+    for name in [*left, *kept]:
+        (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, (now - 700, now - 700))
+    young = f".c.json.{process}.partial.json"
+    (tmp_path / young).write_text("half")
+    os.symlink("a.partial", tmp_path / f".d.{process}.partial")
+    with replaced(tmp_path / "a.json") as partial:
+        partial.write_text("new")
+    expected = {"a.json", *kept, young, f".d.{process}.partial"} - {f".a.json.{os.getpid()}.partial.json"}
+    assert set(os.listdir(tmp_path)) == expected
 
 
 def test_a_lock_is_held_by_one_process(tmp_path: Path) -> None:
