@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from mmalign.data.config import DataConfig
+from mmalign.data.contents import warn_changed
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.modality import Modality
@@ -108,7 +109,8 @@ class SearchResult:
 
         Raises:
             BadSample: a result cannot be read.
-            UserError: the data is needed and does not have the record, or there is too much to draw.
+            UserError: the data is needed and does not have the record, or with another value; or there is too much to
+                draw.
         """
         if not self.hits or not self.hits[0]:
             raise UserError("nothing was found, so there is nothing to draw")
@@ -119,6 +121,7 @@ class SearchResult:
             if data is None:
                 raise UserError(f"samples of {self.gallery!r} are files: to draw them, give the data that was embedded")
             opened = Dataset.open(data, {self.gallery: modality}, splits=[])
+            warn_changed(opened, self.model.provenance, "all")
             index_of = {record.id: index for index, record in enumerate(opened.records)}
         return retrieval_grid(
             [self.model.modalities[self.tower].read(query) for query in self.queries],
@@ -145,6 +148,10 @@ def _sample(modality: Modality, gallery: str, hit: Hit, data: Dataset | None, in
             f"the data has no {gallery} of record {hit.id!r}: name the data that was embedded with --data.source or "
             "--data.manifest"
         )
-    values = enumerate(data.records[index].values[gallery])
-    alternative = next((at for at, value in values if isinstance(value, str) and value == hit.value), 0)
-    return data.store.get(index, gallery, alternative)
+    values = [value if isinstance(value, str) else None for value in data.records[index].values[gallery]]
+    if hit.value is not None and hit.value not in values:
+        raise UserError(
+            f"record {hit.id!r} has other values of {gallery} than the table: expected {hit.value[:80]!r}, got "
+            f"{str(values[0])[:80]!r}; name the data that was embedded"
+        )
+    return data.store.get(index, gallery, 0 if hit.value is None else values.index(hit.value))
