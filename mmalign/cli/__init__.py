@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mmalign.errors import BadSample, UserError
+from mmalign.printable import printable
 
 COMMANDS = {
     "train": "train a model by a recipe: mmalign train image-text [overrides]",
@@ -51,9 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         raise
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None:
             raise
-        print(f"mmalign {name}: {error.filename}: {error.strerror}", file=sys.stderr)
+        where = "" if error.filename is None else f"{printable(error.filename)}: "  # a disk that fills names no file
+        print(f"mmalign {name}: {where}{error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"mmalign {name}: stopped", file=sys.stderr)

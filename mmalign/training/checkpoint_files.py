@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from mmalign.errors import UserError
+from mmalign.errors import UserError, first_line
 from mmalign.safe_writing import replaced
 
 PREVIOUS = "previous.ckpt"
@@ -19,12 +19,23 @@ class AtomicCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint to a file beside its target, flushes and renames it; `last.ckpt` becomes `previous.ckpt`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write a checkpoint; a kill at any point leaves the one before."""
+        """Write a checkpoint; a kill at any point leaves the one before.
+
+        Raises:
+            UserError: it cannot be written, such as on a full disk; the one before stays.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(path) as partial:
-            with partial.open("wb") as file:  # of a path, torch writes the name into the file
-                torch.save(checkpoint, file)
+            try:
+                with partial.open("wb") as file:  # of a path, torch writes the name into the file
+                    torch.save(checkpoint, file)
+            except (OSError, RuntimeError) as error:  # torch's writer hides the error of the disk
+                cause = error if isinstance(error, OSError) else error.__context__ or error
+                raise UserError(
+                    f"{path}: cannot write the checkpoint ({first_line(cause)}); the one before is kept: free space on "
+                    "the disk, and go on with --resume"
+                ) from error
             if path.name == "last.ckpt" and path.exists():
                 with replaced(path.with_name(PREVIOUS)) as link:
                     os.link(path, link)

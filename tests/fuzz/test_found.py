@@ -137,6 +137,25 @@ def test_a_class_without_a_name(tmp_path: Path) -> None:
         Dataset.open(config, {"text": registry.load("modalities", "text")})
 
 
+def test_offsets_outside_of_a_mapped_column(tmp_path: Path) -> None:
+    """Arrow ends the process on them; a text that is not UTF-8 rejects its row alone."""
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_dict({"t": ["abc", "defg", "hi"]}).save_to_disk(str(tmp_path / "d"))
+    file = tmp_path / "d" / "data-00000-of-00001.arrow"
+    data = file.read_bytes()
+    offsets = np.array([0, 3, 7, 9], np.int32)
+    config = DataConfig("datasets", str(tmp_path / "d"), columns={"text": "t"}, max_rejected=1.0)
+    file.write_bytes(data.replace(b"defg", b"d\xffff"))
+    assert [one.location for one in Dataset.open(config, {"text": registry.load("modalities", "text")}).rejected] == [
+        "d:1"
+    ]
+    offsets[1] = 1 << 30
+    file.write_bytes(data.replace(np.array([0, 3, 7, 9], np.int32).tobytes(), offsets.tobytes()))
+    with pytest.raises(UserError, match=r"column 't' is damaged: Offset invariant failure"):
+        Dataset.open(config, {"text": registry.load("modalities", "text")})
+
+
 def test_smiles_of_the_corpus_that_are_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "validation.txt").write_text("CID\tSMILES\tdescription\n1\tCCO\tit is a spirit\n")
     (tmp_path / "align_smiles.txt").write_bytes(b"C\xff\n")

@@ -12,7 +12,7 @@ from mmalign.data.sources.base import Record, Source, SourceConfig
 from mmalign.data.sources.manifest import max_file_bytes, named_columns, record_of
 from mmalign.data.sources.rows import Row
 from mmalign.data.sources.tables import plain_values
-from mmalign.errors import UserError
+from mmalign.errors import UserError, first_line
 from mmalign.registry import missing_extra, nearest
 
 BUILDERS = {
@@ -89,7 +89,10 @@ class DatasetsSource(Source):
 
     def _column(self, split: str, dataset: Any, column: str, of_files: bool, problems: dict[int, str]) -> list[Any]:
         feature, view = dataset.features[column], dataset.select_columns([column])
-        values = view.with_format("arrow")[:].column(column).combine_chunks()
+        chunked = view.with_format("arrow")[:].column(column)
+        for chunk in chunked.chunks:
+            _demand_valid(chunk, f"{self.path}: column {column!r}")
+        values = chunked.combine_chunks()
         if of_files and (hasattr(feature, "decode_example") or getattr(feature, "dtype", "") == "binary"):
             self._encoded[split, column] = view
             return [
@@ -128,6 +131,28 @@ def _open(path: Path, config: SourceConfig) -> dict[str, Any]:
     if not any(len(dataset) for dataset in splits.values()):
         raise UserError(f"{path}: expected rows, got an empty data set")
     return {split: _undecoded(dataset) for split, dataset in splits.items()}
+
+
+def _demand_valid(chunk: Any, where: str) -> None:
+    """Refuse offsets that point outside of the values: the file is mapped, and Arrow would end the process on them."""
+    import pyarrow as pa
+
+    try:
+        chunk.view(_as_bytes(chunk.type)).validate(full=True)
+    except pa.ArrowException as error:
+        raise UserError(f"{where} is damaged: {first_line(error)}") from error
+
+
+def _as_bytes(kind: Any) -> Any:
+    """The type with bytes in place of text: a row whose text is not UTF-8 is rejected on its own."""
+    import pyarrow as pa
+
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return pa.binary() if pa.types.is_string(kind) else pa.large_binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        make = pa.list_ if pa.types.is_list(kind) else pa.large_list
+        return make(kind.value_field.with_type(_as_bytes(kind.value_type)))
+    return kind
 
 
 def _demand_regular(path: Path) -> None:
