@@ -7,7 +7,7 @@ from typing import Any
 import jsonargparse
 
 from mmalign.configuration.arguments import Argument
-from mmalign.configuration.keys import OpenKeys, check_configuration, merge
+from mmalign.configuration.keys import OpenKeys, Section, check_configuration, merge, shown
 from mmalign.errors import UserError
 from mmalign.safe_yaml import parse_yaml
 
@@ -56,6 +56,9 @@ def check_flags(
         mmalign.errors.UserError: --sede: no such key; did you mean --seed?
     """
     tree: Any = content or {}
+    for key, value in (content or {}).items():  # flags would replace it
+        if key in keys and isinstance(keys[key].kind, Section) and not isinstance(value, Mapping):
+            raise UserError(f"{file}: {key}: expected keys and their values, got {shown(value)}")
     pairs = pairs_of(arguments)
     for key, value in pairs:
         tree = merge(tree, key.split("."), True if value is None else _value(value))

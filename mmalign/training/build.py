@@ -1,5 +1,6 @@
 """From a configuration and training data to a model: warm start, transforms, weights, CCA initialisation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmalign.capabilities import PretrainedLogits
 from mmalign.data.dataset import Dataset
-from mmalign.errors import UserError
+from mmalign.errors import UserError, first_line
 from mmalign.heads import CodebookConfig, GaussianConfig
 from mmalign.modality import Modality, Transform
 from mmalign.model import Aligner, TowerConfig, fit_transforms, modality_of
@@ -68,14 +69,28 @@ class ModelConfig:
             if not isinstance(args, dict):
                 raise UserError(f"model.encoder_args.{name}: expected arguments such as {{model: ...}}, got {args!r}")
         self.towers = {
-            name: replace(tower, args={**self.encoder_args.get(tower.encoder, {}), **tower.args})
+            name: replace(
+                tower,
+                args={**self.encoder_args.get(tower.encoder, {}), **_mapping(tower.args, f"towers.{name}.args")},
+                transform=_mapping(tower.transform, f"towers.{name}.transform"),
+            )
             for name, tower in self.towers.items()
         }
+        self.pairs = [
+            replace(pair, args=_mapping(pair.args, f"pairs.{index}.args")) for index, pair in enumerate(self.pairs)
+        ]
 
     @property
     def modalities(self) -> dict[str, Modality]:
         """Each tower's modality."""
         return {name: modality_of(name, tower) for name, tower in self.towers.items()}
+
+
+def _mapping(value: Any, key: str) -> dict[str, Any]:
+    """A dictionary of a recipe; a key without a value, which YAML reads as null, has none."""
+    if value is not None and not isinstance(value, Mapping):
+        raise UserError(f"model.{key}: expected names and values, got {value!r:.80}")
+    return dict(value or {})
 
 
 def early_transforms(config: ModelConfig) -> dict[str, Transform]:
@@ -108,7 +123,12 @@ def build_model(config: ModelConfig, data: Dataset) -> Aligner:
     fitted = {name: start.transform for name, start in warm.items()}
     samples = {name: train.samples(name) for name in towers}
     transforms = fit_transforms(towers, samples, train.features, fitted, data.transforms)
-    model = Aligner(towers, config.pairs, config.dim, transforms, config.codebook, config.gaussian)
+    try:
+        model = Aligner(towers, config.pairs, config.dim, transforms, config.codebook, config.gaussian)
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, ArithmeticError) as error:  # layers of a size that torch does not make
+        raise UserError(f"the model cannot be built from model.towers and model.pairs: {first_line(error)}") from error
     for name, start in warm.items():
         start.fill(model.encoders[name])
     for pair, objective in zip(model.pairs, model.objective.objectives, strict=True):

@@ -253,3 +253,49 @@ def test_groups_of_points_that_no_memory_holds() -> None:
     for encoder, args in cases.items():
         with pytest.raises(UserError, match=f"pointcloud {encoder}: expected"):
             pointcloud.encoder(encoder, transform, **args)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("args: {hidden: 8}", "args: null", ""),
+        ("args: {hidden: 8}", "transform: null", ""),
+        ("args: {initial_scale: 10.0}", "args: null", ""),
+        ("modality: vector", "modality: 1000000", "no modality called '1000000'|name of a modality"),
+        ("args: {hidden: 8}", f"args: {{hidden: 8, dropout: {10**400}}}", "dropout: expected a number"),
+        (
+            "trainer: {accelerator: cpu, max_epochs: 1, enable_progress_bar: false}",
+            "trainer: [null]",
+            "trainer: expected",
+        ),
+        ("lr: 0.001", "lr: -0.5", "model.optimizer.lr: expected a number of at least 0"),
+    ],
+)
+def test_values_of_another_kind_in_a_recipe(old: str, new: str, message: str, tmp_path: Path) -> None:
+    """A key without a value is an empty dictionary; other values are refused by name."""
+    from tests.fuzz.targets.models import RECIPE, use_recipe_keys
+
+    recipe = tmp_path / "r.yaml"
+    assert old in RECIPE
+    recipe.write_text(RECIPE.replace(old, new, 1))
+    if not message:
+        use_recipe_keys(recipe)
+        return
+    with pytest.raises(UserError, match=message):
+        use_recipe_keys(recipe)
+
+
+def test_a_recipe_with_layers_of_negative_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.fuzz.targets.models import RECIPE, use_recipe
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.yaml").write_text(RECIPE.replace("hidden: 8", "hidden: -8"))
+    with pytest.raises(UserError, match="the model cannot be built.*negative dimension -8"):
+        use_recipe(tmp_path / "r.yaml")
+
+
+def test_statistics_beyond_single_precision() -> None:
+    from modalities.common.reading.numbers import stated_table
+
+    with pytest.raises(UserError, match="one above 1e"):
+        stated_table([1e308, 0.0], (2,), "the mean")

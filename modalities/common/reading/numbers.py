@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from mmalign.errors import BadSample, UserError
 
+LARGEST = 1e30
+"""Bound of the numbers of a saved transform: single precision holds them, and their products with features."""
+
 
 def stated_number(value: Any, expected: str, source: object) -> float:
     """One number as a float; an integer that a float cannot hold becomes infinite, which no range accepts.
@@ -62,6 +65,8 @@ def stated_table(value: Any, shape: tuple[int, ...], what: str) -> NDArray[np.fl
         table = np.asarray(value, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"expected {what} as numbers of shape {shape}, got other values") from error
-    if table.shape != shape or not np.isfinite(table).all():
-        raise UserError(f"expected {what} as finite numbers of shape {shape}, got shape {table.shape}, or NaN")
+    if table.shape != shape or not (np.abs(table) < LARGEST).all():  # NaN is not
+        raise UserError(
+            f"expected {what} as finite numbers of shape {shape}, got shape {table.shape}, NaN or one above {LARGEST:g}"
+        )
     return table
