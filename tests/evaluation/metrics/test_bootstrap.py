@@ -94,3 +94,11 @@ def test_undefined_draws_are_left_out() -> None:
     records = np.arange(4)
     got = boot.recomputed(lambda rows: np.array([1.0 if 0 in rows else np.nan, np.nan]), records, resamples=30, seed=0)
     assert got == [[1.0, 1.0], []]
+
+
+@pytest.mark.parametrize("clusters", [np.zeros(5, np.int64), np.zeros(1, np.int64)], ids=["one group", "one record"])
+def test_one_record_or_group_has_no_interval(clusters: np.ndarray) -> None:
+    """Every resample is the same one: an interval of no width would look certain."""
+    values = np.arange(float(len(clusters)))
+    assert boot.recomputed(lambda rows: values[rows].mean(keepdims=True), clusters, resamples=20, seed=0) == [[]]
+    assert boot.weighted(lambda weights: weights @ values[:, None], clusters, resamples=20, seed=0) == [[]]
