@@ -9,7 +9,7 @@ from mmalign.version import __version__
 
 if TYPE_CHECKING:
     from mmalign.api import Run, check, train
-    from mmalign.bundle import load, save
+    from mmalign.bundles.bundle import load, save
     from mmalign.capabilities import TokenLabels
     from mmalign.classification import Classification, classify
     from mmalign.data.checking import CheckReport
@@ -58,9 +58,9 @@ if TYPE_CHECKING:
     from mmalign.searching.nearest import search
     from mmalign.searching.result import SearchResult
     from mmalign.towers import TowerConfig, fit_transforms, modality_of
-    from mmalign.training.cca.cca import canonical_maps
-    from mmalign.training.checkpoint_bundle import bundle_from_checkpoint
-    from mmalign.training.whitening import whitening_map
+    from mmalign.training.checkpoints.checkpoint_bundle import bundle_from_checkpoint
+    from mmalign.training.starting.cca.cca import canonical_maps
+    from mmalign.training.starting.whitening import whitening_map
     from mmalign.tuning.tune import Tuned, tune
     from mmalign.types import Batch, Embedding, Features, LossOutput, Tokens
 
@@ -68,8 +68,8 @@ _HOMES = {
     "Run": "api",
     "check": "api",
     "train": "api",
-    "load": "bundle",
-    "save": "bundle",
+    "load": "bundles.bundle",
+    "save": "bundles.bundle",
     "Classification": "classification",
     "classify": "classification",
     "CheckReport": "data.checking",
@@ -133,9 +133,9 @@ _HOMES = {
     "RelevanceMatrix": "evaluation.ranking.relevance",
     "ranks": "evaluation.ranking.ranks",
     "GradientNorms": "objectives.pairs.gradient_norms",
-    "canonical_maps": "training.cca.cca",
-    "whitening_map": "training.whitening",
-    "bundle_from_checkpoint": "training.checkpoint_bundle",
+    "canonical_maps": "training.starting.cca.cca",
+    "whitening_map": "training.starting.whitening",
+    "bundle_from_checkpoint": "training.checkpoints.checkpoint_bundle",
     "retrieval_scores": "evaluation.tasks.retrieval",
     "PairSum": "objectives.pairs.pair_sum",
     "Batch": "types",

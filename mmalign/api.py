@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmalign import bundle, registry
+from mmalign import registry
+from mmalign.bundles import bundle
 from mmalign.configuration.keys import leaves
 from mmalign.data.checking import CheckReport, check_samples
 from mmalign.data.config import DataConfig

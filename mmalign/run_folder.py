@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmalign import bundle
+from mmalign.bundles import bundle
 from mmalign.configuration.arguments import Argument
 from mmalign.configuration.keys import Section, check_configuration
 from mmalign.data.config import DataConfig
 from mmalign.errors import UserError
-from mmalign.safe_yaml import read_yaml
+from mmalign.io.safe_yaml import read_yaml
 from mmalign.version import __version__
 
 

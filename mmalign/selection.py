@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmalign import bundle
+from mmalign.bundles import bundle
 from mmalign.errors import UserError
 from mmalign.model import Aligner
 from mmalign.registry import nearest

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from mmalign import progress
-from mmalign.progress import track
+from mmalign.io import progress
+from mmalign.io.progress import track
 
 
 class Terminal(io.StringIO):

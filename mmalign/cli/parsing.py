@@ -6,7 +6,7 @@ from typing import Any, get_args, get_origin
 
 import jsonargparse
 
-from mmalign import bundle
+from mmalign.bundles import bundle
 from mmalign.cli.flags import arguments_of_flags, flag_sections
 from mmalign.cli.help import asked_for, data_section, show_help
 from mmalign.configuration.arguments import Argument

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from mmalign.errors import UserError
-from mmalign.safe_writing import replaced
+from mmalign.io.safe_writing import replaced
 
 
 @overload
@@ -77,7 +77,7 @@ def negatives_target(path: str) -> Path:
     Raises:
         UserError: it is a folder, or ends neither in .parquet nor in .csv.
     """
-    from mmalign.data.negatives_file import negatives_file
+    from mmalign.data.batching.negatives_file import negatives_file
 
     return target(str(negatives_file(path)))
 

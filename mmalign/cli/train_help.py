@@ -8,9 +8,9 @@ from mmalign import recipes
 from mmalign.cli.help import flatten, show_help
 from mmalign.configuration.arguments import Argument, arguments_of
 from mmalign.data.config import DataConfig
-from mmalign.safe_yaml import read_yaml
+from mmalign.io.safe_yaml import read_yaml
 from mmalign.training.build import ModelConfig
-from mmalign.training.run_config import RunConfig
+from mmalign.training.settings.run_config import RunConfig
 
 DATA = ("source", "manifest", "files", "columns", "validation", "positives", "batch_size", "workers")
 """Keys of `data` that `--help` prints; the others stand in `--help all`."""

@@ -13,15 +13,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmalign.capabilities import Truncating
-from mmalign.data.batches import content_key
+from mmalign.data.batching.batches import content_key
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.files.folder import content_sha256
 from mmalign.data.sources.base import Record, Rejected
 from mmalign.data.truncation import Truncated, truncated
 from mmalign.errors import UserError
+from mmalign.io.printable import printable
 from mmalign.modality import Modality
-from mmalign.printable import printable
 
 _SHOWN = 20
 _EXAMPLES = 5

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from mmalign import distributed
-from mmalign.data.batches import content_key
+from mmalign.data.batching.batches import content_key
 from mmalign.data.dataset import Dataset
 
 _LOG = logging.getLogger("mmalign")

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign import distributed, registry
-from mmalign.data.batches import positive_groups
+from mmalign.data.batching.batches import positive_groups
+from mmalign.data.caching.sample_cache import Samples
 from mmalign.data.config import DataConfig
-from mmalign.data.sample_cache import Samples
 from mmalign.data.sources.base import RESERVED, Record, Rejected, Source
 from mmalign.data.split import Split
 from mmalign.data.splits import STANDARD, assign

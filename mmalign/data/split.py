@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from mmalign import registry
-from mmalign.data.batches import ItemBatches
-from mmalign.data.loading import loader
-from mmalign.data.sample_cache import Samples
+from mmalign.data.batching.batches import ItemBatches
+from mmalign.data.batching.loading import loader
+from mmalign.data.caching.sample_cache import Samples
 from mmalign.data.sources.base import Record
 from mmalign.errors import UserError
 from mmalign.modality import Transform

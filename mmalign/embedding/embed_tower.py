@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from mmalign import bundle
+from mmalign.bundles import bundle
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.truncation import warn_truncated

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from mmalign import bundle
+from mmalign.bundles import bundle
 from mmalign.capabilities import SurfaceFeatures, capability
-from mmalign.data.batches import related_groups
+from mmalign.data.batching.batches import related_groups
+from mmalign.data.batching.hard_negatives import FirstSamples
+from mmalign.data.batching.negatives_file import COLUMNS
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
-from mmalign.data.hard_negatives import FirstSamples
-from mmalign.data.negatives_file import COLUMNS
 from mmalign.data.truncation import warn_truncated
 from mmalign.embedding.loop import opened
 from mmalign.mining.candidates import candidates, cosines, embedded_pairs, rescored

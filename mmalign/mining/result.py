@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmalign.data.negatives_file import write_negatives
-from mmalign.printable import printable
+from mmalign.data.batching.negatives_file import write_negatives
+from mmalign.io.printable import printable
 
 REASONS = {
     "without_a_tower": "records without one of the towers, or whose sample cannot be read",
@@ -25,7 +25,7 @@ class MinedNegatives:
     """Hard negatives of records; `write` stores them for `data.neighbours`.
 
     Args:
-        columns: The columns of the file, see `mmalign.data.negatives_file.COLUMNS`.
+        columns: The columns of the file, see `mmalign.data.batching.negatives_file.COLUMNS`.
         counts: Records, and what happened to their candidates; the names are those of `REASONS`.
         towers: Tower of the queries and tower of the candidates.
         bundle: Hash of the model, "" if unknown.

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from mmalign import distributed
 from mmalign.errors import UserError
+from mmalign.objectives.functional.computing.matmul import dot_products
 from mmalign.objectives.functional.contrastive import partial_clip_loss, partial_siglip_loss
-from mmalign.objectives.functional.matmul import dot_products
 from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.parts.logit_scale import ScaledObjective
 from mmalign.types import Embedding, LossOutput

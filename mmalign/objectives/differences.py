@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from mmalign.errors import UserError
 from mmalign.objectives.contrastive import cosines, paired_cosines
+from mmalign.objectives.functional.computing.matmul import dot_products
 from mmalign.objectives.functional.distillation import refuse_not_finite
-from mmalign.objectives.functional.matmul import dot_products
 from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, LossOutput

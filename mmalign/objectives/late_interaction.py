@@ -7,8 +7,8 @@ from torch import Tensor
 
 from mmalign import distributed
 from mmalign.errors import UserError
+from mmalign.objectives.functional.computing.similarity_cross_entropy import partial_similarity_cross_entropy
 from mmalign.objectives.functional.late_interaction import keep_best_tokens, late_interaction
-from mmalign.objectives.functional.similarity_cross_entropy import partial_similarity_cross_entropy
 from mmalign.objectives.functional.token_correspondence import best_partners
 from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.parts.correspondence import one_pair

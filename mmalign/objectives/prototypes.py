@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from mmalign.errors import UserError
 from mmalign.objectives.contrastive import cosines
-from mmalign.objectives.functional.matmul import dot_products
+from mmalign.objectives.functional.computing.matmul import dot_products
 from mmalign.objectives.functional.prototypes import balanced_codes, prototype_loss
 from mmalign.objectives.global_batch import GlobalBatch
 from mmalign.objectives.objective import Objective

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmalign import distributed
 from mmalign.errors import UserError
-from mmalign.objectives.functional.similarity_cross_entropy import partial_similarity_cross_entropy
+from mmalign.objectives.functional.computing.similarity_cross_entropy import partial_similarity_cross_entropy
 from mmalign.objectives.functional.transport.set_similarity import transport_plan, transport_scores
 from mmalign.objectives.functional.transport.sinkhorn import Gradient
 from mmalign.objectives.global_batch import GlobalBatch

@@ -7,15 +7,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from mmalign import bundle
+from mmalign.bundles import bundle
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
 from mmalign.evaluation.all_tasks import Evaluations, evaluate_all
 from mmalign.evaluation.registry import TASKS
 from mmalign.evaluation.settings import EvalSettings
+from mmalign.io.progress import track
+from mmalign.io.safe_writing import replaced
 from mmalign.model import Aligner
-from mmalign.progress import track
 from mmalign.registry import nearest
 from mmalign.reporting.blocks import Block, Page
 from mmalign.reporting.context import Context
@@ -29,7 +30,6 @@ from mmalign.reporting.pages.retrieval import pairs_page, retrieval_page, simila
 from mmalign.reporting.pages.space import space_page
 from mmalign.reporting.pages.training import training_page
 from mmalign.run_folder import data_settings
-from mmalign.safe_writing import replaced
 from mmalign.selection import model_of, pair_of
 from mmalign.version import __version__
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmalign import bundle
+from mmalign.bundles import bundle
 from mmalign.embedding.scoring import TIE
 from mmalign.embedding.table import EmbeddingTable
 from mmalign.embedding.truncated import truncated_vectors

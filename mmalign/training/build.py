@@ -19,12 +19,12 @@ from mmalign.objectives.pairs.two_views import check_views
 from mmalign.objectives.parts.logit_scale import ScaledObjective
 from mmalign.registry import nearest
 from mmalign.towers import new_transform
-from mmalign.training.cca.initialisation import CCAConfig, cca_initialise
 from mmalign.training.guide import GuideConfig
 from mmalign.training.mixup import MixupConfig
 from mmalign.training.optimizer import OptimizerConfig
-from mmalign.training.warm_start import load_warm_start
-from mmalign.training.whitening import WhiteningConfig, whiten_initialise
+from mmalign.training.starting.cca.initialisation import CCAConfig, cca_initialise
+from mmalign.training.starting.warm_start import load_warm_start
+from mmalign.training.starting.whitening import WhiteningConfig, whiten_initialise
 
 
 @dataclass

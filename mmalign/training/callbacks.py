@@ -10,8 +10,8 @@ import torch
 
 from mmalign.data.contents import contents, differences
 from mmalign.errors import UserError
+from mmalign.training.checkpoints.resume import OWN, RUN, count_batches, epoch_and_batch, own_part
 from mmalign.training.data_module import TrainingData
-from mmalign.training.resume import OWN, RUN, count_batches, epoch_and_batch, own_part
 from mmalign.version import CHECKPOINT_FORMAT, __version__
 
 

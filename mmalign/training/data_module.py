@@ -9,11 +9,11 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from mmalign import distributed
-from mmalign.data.batches import PairBatches
+from mmalign.data.batching.batches import PairBatches
+from mmalign.data.batching.hard_negatives import NEAREST, mined_rows, nearest_rows
+from mmalign.data.batching.loading import loader
+from mmalign.data.batching.sampling import EpochBatches, Neighbours
 from mmalign.data.dataset import Dataset
-from mmalign.data.hard_negatives import NEAREST, mined_rows, nearest_rows
-from mmalign.data.loading import loader
-from mmalign.data.sampling import EpochBatches, Neighbours
 from mmalign.errors import UserError
 from mmalign.modality import Transform
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmalign import bundle
+from mmalign.bundles import bundle
+from mmalign.data.caching.sample_cache import Samples
 from mmalign.data.dataset import Dataset
-from mmalign.data.sample_cache import Samples
 from mmalign.embedding.jagged import pack
 from mmalign.embedding.loop import EmbeddedSplit, averaged
 from mmalign.errors import BadSample, UserError

@@ -12,25 +12,25 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
-from mmalign import bundle
+from mmalign.bundles import bundle
 from mmalign.data.contents import contents
 from mmalign.data.dataset import Dataset
 from mmalign.data.truncation import warn_truncated
 from mmalign.distributed import rank
 from mmalign.errors import UserError
+from mmalign.io.safe_writing import locked, replaced
 from mmalign.objectives.pairs.several_items import check_draw
 from mmalign.objectives.pairs.two_views import check_views
 from mmalign.run_folder import settings_hash
-from mmalign.safe_writing import locked, replaced
-from mmalign.training.best import restore_best
 from mmalign.training.build import build_model, chunks_of, early_transforms
-from mmalign.training.checkpoint_files import PREVIOUS
-from mmalign.training.command_line import without_folders
+from mmalign.training.checkpoints.best import restore_best
+from mmalign.training.checkpoints.checkpoint_files import PREVIOUS
+from mmalign.training.checkpoints.interrupt import StopOnInterrupt, stopped_at_once
 from mmalign.training.data_module import TrainingData
 from mmalign.training.guide import Guidance
-from mmalign.training.interrupt import StopOnInterrupt, stopped_at_once
 from mmalign.training.module import AlignmentModule
-from mmalign.training.parsing import TrainCLI, parse, trainer_errors
+from mmalign.training.settings.command_line import without_folders
+from mmalign.training.settings.parsing import TrainCLI, parse, trainer_errors
 from mmalign.version import __version__
 
 _LOG = logging.getLogger("mmalign")

@@ -139,8 +139,8 @@ def measure_start(run: str, cache: str, limits: Sequence[int] = (4096, 0)) -> li
     import mmalign
     from mmalign.data.config import DataConfig
     from mmalign.data.dataset import Dataset
-    from mmalign.training.cca import cca as correlation
-    from mmalign.training.cca import truncated_svd as directions
+    from mmalign.training.starting.cca import cca as correlation
+    from mmalign.training.starting.cca import truncated_svd as directions
 
     model = mmalign.load(run)
     data = Dataset.open(

@@ -17,7 +17,7 @@ from mmalign.cli import main
 from mmalign.configuration.overrides import check_flags, fold_open_dicts
 from mmalign.errors import UserError
 from mmalign.model_description import registered_arguments
-from mmalign.training.parsing import recipe_keys
+from mmalign.training.settings.parsing import recipe_keys
 
 TINY = [
     "--model.dim=8",

@@ -86,7 +86,7 @@ def test_embed_search_and_check_take_paths_and_return_values(tmp_path: Path) -> 
     table = mmalign.embed(run.folder, data, "image", split="validation")
     assert len(table) == 359
     assert (table.embedding.tower, table.rejected) == ("image", [])
-    assert table.bundle == mmalign.bundle.fingerprint(run.folder)
+    assert table.bundle == mmalign.bundles.bundle.fingerprint(run.folder)
     first = mmalign.Dataset.open(data, {"image": run.model.modalities["image"]}).split("validation")
     assert table.ids[0] == first.records[0].id
     pixels = next(iter(first.samples("image")))

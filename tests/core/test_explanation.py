@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from mmalign import bundle
+from mmalign.bundles import bundle
 from mmalign.cli import main
 from mmalign.errors import UserError
 from mmalign.explanation import explain

@@ -9,9 +9,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from mmalign.data.caching.memory_size import nbytes
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
-from mmalign.data.memory_size import nbytes
 from mmalign.errors import BadSample, UserError
 from mmalign.modality import Modality, Transform
 from mmalign.model import TowerConfig, fit_transforms, modality_of

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from mmalign import distributed, functional
-from mmalign.data.sampling import EpochBatches
-from mmalign.objectives.functional import own_rows
+from mmalign.data.batching.sampling import EpochBatches
+from mmalign.objectives.functional.computing import own_rows
 from mmalign.training import validation_hits
 from tests.distributed.aligner_work import Step, batch_of, model_of
 

@@ -158,4 +158,4 @@ def test_the_site_builds(tmp_path: Path) -> None:
     # Not --quiet, which hides warnings from --strict as well.
     assert built.returncode == 0, built.stderr
     assert "WARNING" not in built.stderr, built.stderr
-    assert "mmalign.bundle.load" in (tmp_path / "api" / "index.html").read_text(encoding="utf-8")
+    assert "mmalign.bundles.bundle.load" in (tmp_path / "api" / "index.html").read_text(encoding="utf-8")

@@ -13,12 +13,13 @@ import pytest
 import torch
 
 import mmalign
-from mmalign import bundle, registry
+from mmalign import registry
+from mmalign.bundles import bundle
+from mmalign.bundles.parameter_bound import bounded_parameters
 from mmalign.errors import UserError
 from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.pairs.pair_config import PairConfig
-from mmalign.parameter_bound import bounded_parameters
-from mmalign.training.resume import read_checkpoint
+from mmalign.training.checkpoints.resume import read_checkpoint
 
 
 @pytest.fixture
@@ -185,7 +186,7 @@ def with_protocol(path: Path, number: int) -> None:
 
 
 def test_torch_does_not_warn_of_a_file_that_is_refused_or_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmalign.tensor_files import load_tensors
+    from mmalign.io.tensor_files import load_tensors
     from modalities.common.encoders.safe_weights import read_weights
 
     torch.save({"scale": torch.ones(2)}, tmp_path / "a.pt")

@@ -94,7 +94,7 @@ def trained() -> Any:
 
 def check_checkpoint() -> None:
     """A last checkpoint, where there is one, is whole."""
-    from mmalign.training.resume import read_checkpoint
+    from mmalign.training.checkpoints.resume import read_checkpoint
 
     if Path("run/checkpoints/last.ckpt").is_file():
         read_checkpoint(Path("run/checkpoints/last.ckpt"))
@@ -134,7 +134,7 @@ def keep_first() -> None:
 def saved_bundle() -> Any:
     """Weights and transforms."""
     transforms = [path.read_text() for path in sorted(Path("run/bundle/transforms").glob("[!.]*"))]
-    return load_file("run/bundle/model.safetensors"), transforms, mmalign.bundle.fingerprint("run")
+    return load_file("run/bundle/model.safetensors"), transforms, mmalign.bundles.bundle.fingerprint("run")
 
 
 def embed() -> None:

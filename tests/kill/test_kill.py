@@ -1,4 +1,4 @@
-"""A few kills of save, embed, evaluate and a cache; training is killed in tests/training/test_resume.py."""
+"""A few kills of save, embed, evaluate and a cache; training is killed in tests/training/checkpoints/test_resume.py."""
 
 import json
 import os

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from mmalign.errors import UserError
+from mmalign.objectives.functional.computing.similarity_cross_entropy import similarity_cross_entropy
 from mmalign.objectives.functional.late_interaction import keep_best_tokens
-from mmalign.objectives.functional.similarity_cross_entropy import similarity_cross_entropy
 from mmalign.objectives.late_interaction import LateInteractionObjective
 from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.objectives.pairs.pair_sum import PairSum

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.similarity_cross_entropy import similarity_cross_entropy
+from mmalign.objectives.functional.computing.similarity_cross_entropy import similarity_cross_entropy
 from mmalign.objectives.functional.transport import set_similarity as module
 from mmalign.objectives.functional.transport.set_similarity import transport_scores
 from mmalign.objectives.transport import TransportObjective

@@ -13,7 +13,7 @@ import mmalign
 from mmalign.data.config import DataConfig
 from mmalign.errors import UserError
 from mmalign.evaluation.run_task import evaluate
-from mmalign.training.checkpoint_bundle import bundle_from_checkpoint
+from mmalign.training.checkpoints.checkpoint_bundle import bundle_from_checkpoint
 from mmalign.training.run import train
 
 open_clip = pytest.importorskip("open_clip")

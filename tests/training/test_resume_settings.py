@@ -12,7 +12,7 @@ import torch
 import mmalign
 from mmalign import UserError
 from mmalign.cli import main
-from mmalign.training.resume import require_same_settings
+from mmalign.training.checkpoints.resume import require_same_settings
 from tests.training.small_run import SMALL
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmalign import bundle
+from mmalign.bundles import bundle
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError

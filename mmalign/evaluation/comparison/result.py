@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmalign.bundle_files import finite
+from mmalign.bundles.bundle_files import finite
 from mmalign.evaluation.comparison.metrics import LOWER_IS_BETTER
-from mmalign.printable import printable
+from mmalign.io.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

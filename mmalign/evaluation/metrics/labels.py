@@ -14,7 +14,7 @@ from mmalign.data.sources.base import Record
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics import bootstrap as boot
 from mmalign.evaluation.metrics.weighted import Bools, Floats, Ints, once
-from mmalign.printable import printable
+from mmalign.io.printable import printable
 from mmalign.registry import nearest
 
 _LOG = logging.getLogger("mmalign")

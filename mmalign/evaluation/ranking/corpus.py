@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmalign.data.caching.sample_cache import Samples
 from mmalign.data.dataset import Dataset
-from mmalign.data.sample_cache import Samples
 from mmalign.data.sources.base import Record, Source
 from mmalign.embedding.jagged import pack
 from mmalign.embedding.loop import EmbeddedSplit

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from mmalign import bundle
+from mmalign.bundles import bundle
 from mmalign.data.dataset import Dataset
 from mmalign.embedding.loop import EmbeddedSplit, opened
 from mmalign.embedding.scoring import Block

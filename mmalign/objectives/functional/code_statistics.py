@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.own_rows import warn_own_rows
+from mmalign.objectives.functional.computing.own_rows import warn_own_rows
 
 
 class CodeStatistics(NamedTuple):

@@ -11,8 +11,13 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.own_rows import warn_own_rows
-from mmalign.objectives.functional.tiled_logsumexp import TileMask, dot_logsumexp, dot_softplus_sum, not_finite
+from mmalign.objectives.functional.computing.own_rows import warn_own_rows
+from mmalign.objectives.functional.computing.tiled_logsumexp import (
+    TileMask,
+    dot_logsumexp,
+    dot_softplus_sum,
+    not_finite,
+)
 
 
 def clip_loss(

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
+from mmalign.objectives.functional.computing.matmul import dot_products
+from mmalign.objectives.functional.computing.own_rows import warn_own_rows
 from mmalign.objectives.functional.gaussians import bounded, wide
-from mmalign.objectives.functional.matmul import dot_products
-from mmalign.objectives.functional.own_rows import warn_own_rows
 
 # Logit of a row with itself. Finite, so that a batch of one has a loss (0) rather than NaN.
 _FAR = -1e30

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.matmul import dot_products
+from mmalign.objectives.functional.computing.matmul import dot_products
 
 
 class FalseNegatives:

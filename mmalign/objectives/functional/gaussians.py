@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.matmul import dot_products
+from mmalign.objectives.functional.computing.matmul import dot_products
 
 BORDERS = (-20.0, 10.0)
 

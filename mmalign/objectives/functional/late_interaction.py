@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.tiled_logsumexp import TILE
-from mmalign.objectives.functional.token_checks import check_token_pair
+from mmalign.objectives.functional.computing.tiled_logsumexp import TILE
+from mmalign.objectives.functional.computing.token_checks import check_token_pair
 
 # Added to the dot products of padded tokens. Finite, so that a weight of zero cancels it.
 _FAR = -1e30

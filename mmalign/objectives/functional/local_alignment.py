@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.matmul import dot_products
-from mmalign.objectives.functional.token_checks import check_tokens
+from mmalign.objectives.functional.computing.matmul import dot_products
+from mmalign.objectives.functional.computing.token_checks import check_tokens
 
 # Logit of a padded token. Finite, so that a sample of padding only has zero gradients rather than NaN.
 _FAR = -1e30

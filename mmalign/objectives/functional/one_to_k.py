@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
+from mmalign.objectives.functional.computing.own_rows import warn_own_rows
+from mmalign.objectives.functional.computing.tiled_logsumexp import dot_logsumexp
 from mmalign.objectives.functional.contrastive import occurrences, sum_positives
-from mmalign.objectives.functional.own_rows import warn_own_rows
-from mmalign.objectives.functional.tiled_logsumexp import dot_logsumexp
 
 
 def one_to_k_loss(a: Tensor, b: Tensor, scale: Tensor | float, owner: Tensor, *, normalise: bool = True) -> Tensor:

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmalign.errors import UserError
+from mmalign.objectives.functional.computing.own_rows import warn_own_rows
 from mmalign.objectives.functional.contrastive import whole_siglip_loss
 from mmalign.objectives.functional.gaussians import closed_form_sampled_distance, spread, wide
-from mmalign.objectives.functional.own_rows import warn_own_rows
 
 
 def pcmepp_loss(

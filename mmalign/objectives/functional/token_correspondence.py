@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.token_checks import check_token_pair
+from mmalign.objectives.functional.computing.token_checks import check_token_pair
 
 SHARPNESS = 0.5
 """Temperature of `code_shares`, as a fraction of the standard deviation of a code's scores over the tokens."""

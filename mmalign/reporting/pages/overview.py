@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mmalign import bundle
-from mmalign.headline import headlines
+from mmalign.bundles import bundle
+from mmalign.bundles.headline import headlines
 from mmalign.reporting.blocks import Block, Code, Table, Text, interval, number
 from mmalign.reporting.context import Context
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from mmalign.bundles.headline import headlines
 from mmalign.errors import UserError
 from mmalign.evaluation.report.figures import figure
 from mmalign.evaluation.report.result import EvalResult
-from mmalign.headline import headlines
 from mmalign.reporting.blocks import Block, Table, Text, interval, number
 from mmalign.reporting.context import Context
 from mmalign.reporting.images import picture

@@ -142,7 +142,7 @@ def test_bundles_are_named(data: Dataset, tmp_path: Path, capsys: pytest.Capture
     result = evaluate_retrieval(model, data, a="left", b="right", split="test", bootstrap=0, ensemble=[str(folders[1])])
     named = result.provenance["bundles"]
     assert [Path(one["path"]).name for one in named] == ["bundle0", "bundle1"]
-    assert [one["hash"] for one in named] == [mmalign.bundle.fingerprint(folder) for folder in folders]
+    assert [one["hash"] for one in named] == [mmalign.bundles.bundle.fingerprint(folder) for folder in folders]
     result.show()
     assert named[1]["hash"] in capsys.readouterr().out
 

@@ -62,7 +62,7 @@ def test_provenance_has_the_hash_of_the_bundle(model: Aligner, paired: Make, ran
     folder = mmalign.save(model, tmp_path / "bundle")
     loaded = mmalign.load(folder)
     found = evaluate_retrieval(loaded, paired(random_rows(4)), a="left", b="right", split="test", bootstrap=0)
-    assert found.provenance["bundle_hash"] == mmalign.bundle.fingerprint(folder)
+    assert found.provenance["bundle_hash"] == mmalign.bundles.bundle.fingerprint(folder)
 
 
 def test_undefined_scores_are_null() -> None:

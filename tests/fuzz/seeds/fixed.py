@@ -17,7 +17,7 @@ SECONDS = 1_000_000_000
 @contextmanager
 def fixed_clock() -> Iterator[None]:
     """Inside this context, archives, bundles and DICOM files are written at one time, with counted identifiers."""
-    from mmalign import bundle
+    from mmalign.bundles import bundle
 
     # Modules refer to the clock by their own name `time`: that of everything else goes on.
     clock = types.SimpleNamespace(time=lambda: float(SECONDS), localtime=lambda *_: time.gmtime(SECONDS))

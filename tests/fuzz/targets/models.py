@@ -15,7 +15,8 @@ import torch
 import yaml
 
 import mmalign
-from mmalign import bundle, registry
+from mmalign import registry
+from mmalign.bundles import bundle
 from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.embedding.table import EmbeddingTable
@@ -132,14 +133,14 @@ def use_recipe(path: Any) -> None:
 
 def use_recipe_keys(path: Any) -> None:
     """Parse a recipe: every key and value, down to the trainer; no data are read."""
-    from mmalign.training.parsing import parse
+    from mmalign.training.settings.parsing import parse
 
     parse(str(path), ["--out=run", "--trainer.accelerator=cpu", "--trainer.logger=null"])
 
 
 def use_negatives(path: Any) -> None:
     """Reads mined negatives of three records."""
-    from mmalign.data.negatives_file import read_negatives
+    from mmalign.data.batching.negatives_file import read_negatives
 
     table = read_negatives(path, ["a", "b", "c"], 4)
     if table.shape != (3, 4) or table.min() < -1 or table.max() > 2 or (table == np.arange(3)[:, None]).any():
@@ -148,7 +149,7 @@ def use_negatives(path: Any) -> None:
 
 def negatives(folder: Path) -> dict[str, Case]:
     """Mined negatives in both formats."""
-    from mmalign.data.negatives_file import COLUMNS, write_negatives
+    from mmalign.data.batching.negatives_file import COLUMNS, write_negatives
 
     rows = [("a", "b", 0, 0.5, 0.9, None), ("b", "c", 2, 0.25, 0.9, 0.5), ("c", "a", 1, -0.5, 0.75, None)]
     cases = {}
@@ -197,7 +198,7 @@ def use_embedded(path: Any) -> None:
 
 def use_checkpoint(path: Any) -> None:
     """A bundle from a checkpoint."""
-    from mmalign.training.checkpoint_bundle import bundle_from_checkpoint
+    from mmalign.training.checkpoints.checkpoint_bundle import bundle_from_checkpoint
 
     mmalign.load(bundle_from_checkpoint(path, "made"))
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmalign.data.memory_size import nbytes
+from mmalign.data.caching.memory_size import nbytes
 from mmalign.errors import UserError
 from modalities.image import MODALITY
 from modalities.image.augment import LUMA, jitter, random_box, turn

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmalign import bundle
+from mmalign.bundles import bundle
 from mmalign.errors import BadSample, UserError
 from mmalign.model import Aligner, TowerConfig, fit_transforms
 from mmalign.objectives.pairs.pair_config import PairConfig

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from mmalign.errors import UserError
 from mmalign.objectives.contrastive import ClipObjective, SiglipObjective
-from mmalign.objectives.functional import tiled_logsumexp
+from mmalign.objectives.functional.computing import tiled_logsumexp
 from mmalign.objectives.functional.false_negatives import limits
 from mmalign.objectives.late_interaction import LateInteractionObjective
 from mmalign.objectives.objective import Objective

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmalign.errors import UserError
 from mmalign.objectives.functional import late_interaction
-from mmalign.objectives.functional import tiled_logsumexp as tiles
+from mmalign.objectives.functional.computing import tiled_logsumexp as tiles
 from tests.gradients import gradcheck
 from tests.reference import late_interaction as reference
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmalign.errors import UserError
 from mmalign.objectives.functional import clip_loss, one_to_k_loss
-from mmalign.objectives.functional import tiled_logsumexp as tiles
+from mmalign.objectives.functional.computing import tiled_logsumexp as tiles
 from tests.gradients import gradcheck
 from tests.reference import one_to_k as reference
 

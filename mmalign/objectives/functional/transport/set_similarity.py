@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mmalign.errors import UserError
-from mmalign.objectives.functional.token_checks import check_token_pair
+from mmalign.objectives.functional.computing.token_checks import check_token_pair
 from mmalign.objectives.functional.transport.partial import partial_sinkhorn
 from mmalign.objectives.functional.transport.sinkhorn import Gradient, sinkhorn
 

@@ -1,0 +1,1 @@
+"""Which rows form a batch, and the batch itself."""

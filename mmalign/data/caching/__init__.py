@@ -1,0 +1,1 @@
+"""Caches of decoded samples and features, in memory and on disk."""

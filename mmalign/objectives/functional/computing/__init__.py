@@ -1,0 +1,1 @@
+"""How the equations are computed: tiles, rows of one process, stable sums."""

@@ -1,0 +1,1 @@
+"""Weights before the first step: warm start, whitening, CCA."""
