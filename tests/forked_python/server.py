@@ -25,8 +25,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-# Variables that an interpreter or a package reads once, when it starts. PYTHONPATH is applied after the fork.
-READ_AT_START = re.compile(r"PYTHON(?!PATH$)|OMP_|MKL_|OPENBLAS_|ATEN_|ONEDNN_|TORCH|MPL|CUDA_|LD_|LC_|LANG$")
+# Variables that an interpreter or a package reads once, when it starts. PYTHONPATH is applied after the fork, and cv2
+# adds its own folder to LD_LIBRARY_PATH when it is imported.
+READ_AT_START = re.compile(
+    r"PYTHON(?!PATH$)|OMP_|MKL_|OPENBLAS_|ATEN_|ONEDNN_|TORCH|MPL|CUDA_|LD_(?!LIBRARY_PATH$)|LC_|LANG$"
+)
 
 REFUSED = 70  # exit status of a request that only a fresh interpreter can serve
 
