@@ -15,9 +15,9 @@ from mmalign.errors import BadSample, UserError
 from mmalign.evaluation.prompts.class_prompts import Prompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings
 from mmalign.evaluation.settings import prompt_towers
-from mmalign.io.printable import printable
-from mmalign.io.safe_writing import replaced
 from mmalign.model import Aligner
+from mmalign.safe_io.printable import printable
+from mmalign.safe_io.safe_writing import replaced
 from mmalign.selection import model_of, pair_of
 from mmalign.types import Inputs
 

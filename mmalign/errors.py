@@ -1,6 +1,6 @@
 """The errors for users: each states what was expected, what was found, and what to do."""
 
-from mmalign.io.printable import printable
+from mmalign.safe_io.printable import printable
 
 MAX_MESSAGE = 4000
 """Characters of a message; names in files may be longer than all else that it says."""

@@ -13,12 +13,12 @@ from mmalign.capabilities import Explaining, TokenLabels, capability
 from mmalign.embedding.token_pairs import LabelledSample, embed_tokens, label_tokens
 from mmalign.errors import UserError
 from mmalign.inference import inference
-from mmalign.io.printable import printable
 from mmalign.model import Aligner
 from mmalign.objectives.objective import Objective
 from mmalign.objectives.parts.correspondence import Coded
 from mmalign.pictures import save
 from mmalign.pictures.correspondence import MAX_WORDS, Attribution, Numbers, attributions, correspondence_figure
+from mmalign.safe_io.printable import printable
 from mmalign.selection import model_of, pair_of
 
 if TYPE_CHECKING:

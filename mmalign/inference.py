@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mmalign.errors import BadSample, UserError
-from mmalign.io.progress import track
 from mmalign.modality import Modality, Transform
+from mmalign.safe_io.progress import track
 from mmalign.types import Embedding, Inputs
 
 T = TypeVar("T")

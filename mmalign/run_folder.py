@@ -10,7 +10,7 @@ from mmalign.configuration.arguments import Argument
 from mmalign.configuration.keys import Section, check_configuration
 from mmalign.data.config import DataConfig
 from mmalign.errors import UserError
-from mmalign.io.safe_yaml import read_yaml
+from mmalign.safe_io.safe_yaml import read_yaml
 from mmalign.version import __version__
 
 

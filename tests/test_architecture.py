@@ -28,7 +28,7 @@ LAYERS = [
         "distributed",
         "recipes",
         "plugin",
-        "io",
+        "safe_io",
         "inference",
     },
     {"data"},

@@ -8,7 +8,7 @@ import pytest
 
 from mmalign.cli import main
 from mmalign.errors import BadSample, UserError
-from mmalign.io.printable import printable
+from mmalign.safe_io.printable import printable
 
 EVIL = "\x1b[2J\x1b]0;OWNED\x07\nmmalign: all good\u202e"
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from mmalign.io import progress
-from mmalign.io.progress import track
+from mmalign.safe_io import progress
+from mmalign.safe_io.progress import track
 
 
 class Terminal(io.StringIO):

@@ -11,7 +11,7 @@ from mmalign.cli import main
 from mmalign.errors import UserError
 from mmalign.evaluation.prompts.class_prompts import Prompts
 from mmalign.evaluation.prompts.contrast_prompts import ClassPrompts
-from mmalign.io.safe_yaml import MAX_NODES, parse_yaml, read_yaml
+from mmalign.safe_io.safe_yaml import MAX_NODES, parse_yaml, read_yaml
 
 
 def bomb(levels: int, last: str) -> str:

@@ -28,11 +28,11 @@ from mmalign.bundles.parameter_bound import bounded_parameters
 from mmalign.data.files.store import file_sha256
 from mmalign.errors import UserError, first_line
 from mmalign.heads import CodebookConfig, GaussianConfig
-from mmalign.io.safe_writing import replaced
 from mmalign.lora import merged_state
 from mmalign.model import Aligner, modality_of
 from mmalign.model_description import check_description
 from mmalign.objectives.pairs.pair_config import PairConfig
+from mmalign.safe_io.safe_writing import replaced
 from mmalign.version import BUNDLE_FORMAT, __version__
 
 

@@ -9,8 +9,8 @@ import yaml
 
 from mmalign.bundles.headline import headlines
 from mmalign.errors import UserError
-from mmalign.io.printable import printable
 from mmalign.registry import load
+from mmalign.safe_io.printable import printable
 
 GENERATED = "<!-- Written by mmalign and updated by mmalign evaluate. Remove this line to edit the card by hand. -->"
 MAX_RESULTS = 20

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mmalign.errors import BadSample, UserError
-from mmalign.io.printable import printable
+from mmalign.safe_io.printable import printable
 
 COMMANDS = {
     "train": "train a model by a recipe: mmalign train image-text [overrides]",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from mmalign.errors import UserError
-from mmalign.io.safe_writing import replaced
+from mmalign.safe_io.safe_writing import replaced
 
 
 @overload

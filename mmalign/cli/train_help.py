@@ -8,7 +8,7 @@ from mmalign import recipes
 from mmalign.cli.help import flatten, show_help
 from mmalign.configuration.arguments import Argument, arguments_of
 from mmalign.data.config import DataConfig
-from mmalign.io.safe_yaml import read_yaml
+from mmalign.safe_io.safe_yaml import read_yaml
 from mmalign.training.build import ModelConfig
 from mmalign.training.settings.run_config import RunConfig
 

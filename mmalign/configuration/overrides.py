@@ -9,7 +9,7 @@ import jsonargparse
 from mmalign.configuration.arguments import Argument
 from mmalign.configuration.keys import OpenKeys, Section, check_configuration, merge, shown
 from mmalign.errors import UserError
-from mmalign.io.safe_yaml import parse_yaml
+from mmalign.safe_io.safe_yaml import parse_yaml
 
 OPEN_DICTS = ("args", "transform", "options", "encoder_args")
 """Keys whose value is a free dictionary, filled by the registered thing that they configure."""

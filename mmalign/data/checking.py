@@ -20,8 +20,8 @@ from mmalign.data.files.folder import content_sha256
 from mmalign.data.sources.base import Record, Rejected
 from mmalign.data.truncation import Truncated, truncated
 from mmalign.errors import UserError
-from mmalign.io.printable import printable
 from mmalign.modality import Modality
+from mmalign.safe_io.printable import printable
 
 _SHOWN = 20
 _EXAMPLES = 5

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmalign.embedding.jagged import tiles_of
 from mmalign.errors import UserError
-from mmalign.io.progress import track
+from mmalign.safe_io.progress import track
 from mmalign.types import Embedding
 
 Score = Callable[[Embedding, Embedding], Tensor]

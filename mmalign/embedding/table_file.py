@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmalign.embedding.stored_vectors import PRECISIONS, StoredVectors
 from mmalign.errors import UserError
-from mmalign.io.safe_writing import replaced
+from mmalign.safe_io.safe_writing import replaced
 
 T = TypeVar("T")
 

@@ -36,7 +36,7 @@ class Evaluations:
         from rich.console import Console
         from rich.text import Text
 
-        from mmalign.io.printable import printable
+        from mmalign.safe_io.printable import printable
 
         for result in self.results.values():
             result.show()

@@ -27,8 +27,8 @@ from mmalign.exporting.program import (
     save_torch,
     trace,
 )
-from mmalign.io.safe_writing import replaced
 from mmalign.model import Aligner
+from mmalign.safe_io.safe_writing import replaced
 from mmalign.selection import model_of
 from mmalign.types import Inputs
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmalign.data.batching.negatives_file import write_negatives
-from mmalign.io.printable import printable
+from mmalign.safe_io.printable import printable
 
 REASONS = {
     "without_a_tower": "records without one of the towers, or whose sample cannot be read",

@@ -14,8 +14,6 @@ from mmalign.errors import UserError
 from mmalign.evaluation.all_tasks import Evaluations, evaluate_all
 from mmalign.evaluation.registry import TASKS
 from mmalign.evaluation.settings import EvalSettings
-from mmalign.io.progress import track
-from mmalign.io.safe_writing import replaced
 from mmalign.model import Aligner
 from mmalign.registry import nearest
 from mmalign.reporting.blocks import Block, Page
@@ -30,6 +28,8 @@ from mmalign.reporting.pages.retrieval import pairs_page, retrieval_page, simila
 from mmalign.reporting.pages.space import space_page
 from mmalign.reporting.pages.training import training_page
 from mmalign.run_folder import data_settings
+from mmalign.safe_io.progress import track
+from mmalign.safe_io.safe_writing import replaced
 from mmalign.selection import model_of, pair_of
 from mmalign.version import __version__
 

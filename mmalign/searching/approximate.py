@@ -14,8 +14,8 @@ from mmalign.data.files.store import file_sha256
 from mmalign.embedding.stored_vectors import StoredVectors
 from mmalign.embedding.table import EmbeddingTable
 from mmalign.errors import UserError
-from mmalign.io.safe_writing import replaced
 from mmalign.registry import missing_extra
+from mmalign.safe_io.safe_writing import replaced
 from mmalign.searching.exact import best_rows, inner_product, score_again
 from mmalign.types import Embedding
 

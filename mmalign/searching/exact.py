@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmalign.embedding.stored_vectors import StoredVectors
-from mmalign.io.progress import track
+from mmalign.safe_io.progress import track
 from mmalign.types import Embedding
 
 Score = Callable[[Embedding, Embedding], Tensor]

@@ -11,11 +11,11 @@ from mmalign.data.config import DataConfig
 from mmalign.data.contents import warn_changed
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
-from mmalign.io.printable import printable
 from mmalign.modality import Modality
 from mmalign.model import Aligner
 from mmalign.objectives.parts.shared_space import emergent_note
 from mmalign.pictures import retrieval_grid, save
+from mmalign.safe_io.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,10 +18,10 @@ from mmalign.data.dataset import Dataset
 from mmalign.data.truncation import warn_truncated
 from mmalign.distributed import rank
 from mmalign.errors import UserError
-from mmalign.io.safe_writing import locked, replaced
 from mmalign.objectives.pairs.several_items import check_draw
 from mmalign.objectives.pairs.two_views import check_views
 from mmalign.run_folder import settings_hash
+from mmalign.safe_io.safe_writing import locked, replaced
 from mmalign.training.build import build_model, chunks_of, early_transforms
 from mmalign.training.checkpoints.best import restore_best
 from mmalign.training.checkpoints.checkpoint_files import PREVIOUS

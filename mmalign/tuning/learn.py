@@ -14,9 +14,9 @@ from mmalign.errors import UserError
 from mmalign.evaluation.prompts.class_prompts import Prompts
 from mmalign.evaluation.prompts.prompt_embeddings import PromptEmbeddings, mean_direction
 from mmalign.inference import inputs_to
-from mmalign.io.progress import track
 from mmalign.modality import Encoder
 from mmalign.model import Aligner
+from mmalign.safe_io.progress import track
 from mmalign.tuning.comparison import bare_texts
 from mmalign.types import Embedding
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmalign.errors import BadSample
-from mmalign.io.printable import printable
+from mmalign.safe_io.printable import printable
 from modalities.common.reading.any_source import beginning, read_any
 from modalities.common.reading.local_file import demand_file, is_file
 from modalities.ecg.formats.lead_checks import find_faults

@@ -186,7 +186,7 @@ def with_protocol(path: Path, number: int) -> None:
 
 
 def test_torch_does_not_warn_of_a_file_that_is_refused_or_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmalign.io.tensor_files import load_tensors
+    from mmalign.safe_io.tensor_files import load_tensors
     from modalities.common.encoders.safe_weights import read_weights
 
     torch.save({"scale": torch.ones(2)}, tmp_path / "a.pt")

@@ -6,11 +6,11 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from mmalign import recipes
-from mmalign.io.safe_yaml import read_yaml
 from mmalign.objectives.functional import clip_quantiles, local_alignment_loss, prototype_codes, prototype_loss
 from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.objectives.pairs.pair_sum import PairSum
 from mmalign.objectives.prototypes import PrototypeObjective
+from mmalign.safe_io.safe_yaml import read_yaml
 from mmalign.types import Batch, Embedding, Tokens
 
 ROWS, DIM = 12, 16

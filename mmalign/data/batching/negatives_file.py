@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mmalign.data.sources.tables import read_table
 from mmalign.errors import UserError
-from mmalign.io.safe_writing import replaced
+from mmalign.safe_io.safe_writing import replaced
 
 COLUMNS = ("id", "negative", "rank", "score", "positive_score", "surface")
 """Record; record that is its hard negative; rank among the candidates, from 0; score of the two; score of the record's

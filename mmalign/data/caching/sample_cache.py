@@ -16,8 +16,8 @@ from mmalign.data.caching.memory_size import nbytes
 from mmalign.data.caching.read_at_once import Key, ReadAtOnce
 from mmalign.data.sources.base import Record, Rejected, RejectionKind, Source
 from mmalign.errors import BadSample, MissingFile
-from mmalign.io.progress import track
 from mmalign.modality import Modality, Transform
+from mmalign.safe_io.progress import track
 
 _CHUNK = 16
 _FeaturesKey = tuple[int, int, bool]  # index of the record, alternative, whether for training

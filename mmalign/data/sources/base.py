@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from mmalign.io.printable import printable
+from mmalign.safe_io.printable import printable
 
 RejectionKind = Literal["bad row", "missing value", "missing file", "bad sample"]
 

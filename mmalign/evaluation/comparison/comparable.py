@@ -6,7 +6,7 @@ from typing import Any
 from mmalign.errors import UserError
 from mmalign.evaluation.comparison.metrics import QueryRows
 from mmalign.evaluation.report.result import EvalResult
-from mmalign.io.printable import printable
+from mmalign.safe_io.printable import printable
 
 PROTOCOL = ("ranks", "relevance", "gallery", "exclude_seen_groups", "average", "other", "target")
 """Settings that define queries, gallery and labels. Others, such as `score` and `rerank`, belong to the model."""

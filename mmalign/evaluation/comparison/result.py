@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmalign.bundles.bundle_files import finite
 from mmalign.evaluation.comparison.metrics import LOWER_IS_BETTER
-from mmalign.io.printable import printable
+from mmalign.safe_io.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from mmalign.io.progress import track
+from mmalign.safe_io.progress import track
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -14,8 +14,8 @@ from mmalign.data.sources.base import Record
 from mmalign.errors import UserError
 from mmalign.evaluation.metrics import bootstrap as boot
 from mmalign.evaluation.metrics.weighted import Bools, Floats, Ints, once
-from mmalign.io.printable import printable
 from mmalign.registry import nearest
+from mmalign.safe_io.printable import printable
 
 _LOG = logging.getLogger("mmalign")
 _SEPARATOR = re.compile(r"\s*([;,|/+])\s*")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mmalign.errors import UserError
-from mmalign.io.safe_yaml import read_yaml
 from mmalign.registry import nearest
+from mmalign.safe_io.safe_yaml import read_yaml
 
 OTHER = "other"
 """Name of the class of all labels that are not among the classes, with `--other class`."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from mmalign.embedding.jagged import lengths_of
 from mmalign.embedding.scoring import Block, demand_finite, margin_of, score_blocks
 from mmalign.errors import UserError
-from mmalign.io.progress import track
+from mmalign.safe_io.progress import track
 from mmalign.types import Embedding
 
 PairScore = Callable[[Embedding, Embedding], Tensor]

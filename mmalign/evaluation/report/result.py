@@ -14,8 +14,8 @@ from mmalign.bundles import bundle
 from mmalign.bundles.bundle_files import finite
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
-from mmalign.io.safe_writing import locked, replaced
 from mmalign.model import Aligner
+from mmalign.safe_io.safe_writing import locked, replaced
 from mmalign.version import __version__
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 from mmalign.data.sources.base import Record
 from mmalign.embedding.loop import EmbeddedSplit
 from mmalign.errors import UserError
-from mmalign.io.safe_writing import replaced
+from mmalign.safe_io.safe_writing import replaced
 
 Columns = Mapping[str, Any]
 """Name -> a list or a NumPy array, `(rows,)`, all of one length."""

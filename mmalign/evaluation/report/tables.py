@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mmalign.io.printable import printable
+from mmalign.safe_io.printable import printable
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -19,8 +19,8 @@ from mmalign.evaluation.metrics.weighted import Bools, Floats
 from mmalign.evaluation.report.result import EvalResult
 from mmalign.evaluation.settings import EvalSettings, Pair, Task
 from mmalign.inference import inference
-from mmalign.io.progress import track
 from mmalign.model import Aligner
+from mmalign.safe_io.progress import track
 
 NAMED, OTHER, GRADIENT, CHANCE = "named word", "other words", "gradient x input", "chance"
 PROTOCOL = {

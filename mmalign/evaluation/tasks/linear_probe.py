@@ -31,8 +31,8 @@ from mmalign.evaluation.probing.label_fractions import (
 from mmalign.evaluation.probing.linear_models import Fit, less_error, logistic, mean_area, one_vs_rest, probe, ridge
 from mmalign.evaluation.report.result import EvalResult
 from mmalign.evaluation.settings import EvalSettings, Pair, Task
-from mmalign.io.progress import track
 from mmalign.model import Aligner
+from mmalign.safe_io.progress import track
 
 FRACTIONS = (0.01, 0.1, 1.0)
 Measures = dict[str, Callable[[Floats], Floats]]  # name -> weights `(draws, n)` to metrics `(draws,)`

@@ -9,7 +9,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from mmalign.errors import UserError, first_line
-from mmalign.io.safe_writing import replaced
+from mmalign.safe_io.safe_writing import replaced
 
 PREVIOUS = "previous.ckpt"
 """Name of the checkpoint before `last.ckpt`, in the same folder."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmalign.configuration.keys import leaves
 from mmalign.errors import UserError
-from mmalign.io.tensor_files import load_tensors
+from mmalign.safe_io.tensor_files import load_tensors
 from mmalign.training.checkpoints.checkpoint_files import demand_undamaged
 from mmalign.version import CHECKPOINT_FORMAT, __version__
 

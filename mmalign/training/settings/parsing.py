@@ -21,9 +21,9 @@ from mmalign.configuration.overrides import check_flags, fold_open_dicts, pairs_
 from mmalign.configuration.overrides import parse as parse_flags
 from mmalign.data.config import DataConfig
 from mmalign.errors import UserError
-from mmalign.io.safe_yaml import read_yaml
 from mmalign.model_description import registered_arguments
 from mmalign.registry import missing_extra, nearest
+from mmalign.safe_io.safe_yaml import read_yaml
 from mmalign.training.build import ModelConfig
 from mmalign.training.callbacks import EpochLines, ExactResume
 from mmalign.training.checkpoints.best import MonitoredValue, best_callbacks

@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mmalign.errors import UserError, first_line
-from mmalign.io.tensor_files import load_tensors
+from mmalign.safe_io.tensor_files import load_tensors
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmalign.errors import UserError
-from mmalign.io.tensor_files import load_tensors
+from mmalign.safe_io.tensor_files import load_tensors
 
 EXPECTED = "a file of InMemoryDataset.save(graphs, path) with graphs of class Data"
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmalign.errors import UserError
-from mmalign.io.safe_writing import replaced
+from mmalign.safe_io.safe_writing import replaced
 
 MAX_HEADER = 1 << 26
 ALIGNED = 64

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmalign.errors import UserError
-from mmalign.io.safe_writing import replaced
 from mmalign.registry import missing_extra, nearest
+from mmalign.safe_io.safe_writing import replaced
 
 GROUPS = ("inchikey", "connectivity", "none")
 

@@ -15,8 +15,8 @@ from mmalign.data.sources.base import Record, SourceConfig
 from mmalign.data.sources.cells import alternatives
 from mmalign.data.sources.manifest import ManifestSource
 from mmalign.errors import UserError
-from mmalign.io.safe_yaml import read_yaml
 from mmalign.model import TowerConfig, modality_of
+from mmalign.safe_io.safe_yaml import read_yaml
 
 COLUMNS = {"image": "file", "text": "caption"}
 TOWERS = {"image": False, "text": True}

@@ -6,7 +6,7 @@ import pytest
 
 from mmalign.errors import UserError
 from mmalign.evaluation.prompts.class_prompts import Prompts
-from mmalign.io.safe_yaml import MAX_BYTES
+from mmalign.safe_io.safe_yaml import MAX_BYTES
 
 
 def load(tmp_path: Path, text: str | bytes) -> Prompts:

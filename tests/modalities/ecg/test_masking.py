@@ -110,7 +110,7 @@ def test_only_the_encoder_without_hidden_tokens_is_used(made: tuple[Aligner, Inp
 def test_views_differ_in_training(made: tuple[Aligner, Inputs]) -> None:
     model, inputs = made
     model.train()
-    first, second = (model._views(batch(inputs), ["ecg"])["ecg"] for _ in range(2))
+    first, second = (model._views({"ecg": inputs}, ["ecg"])["ecg"] for _ in range(2))
     assert not torch.equal(first.reconstructed.mask, second.reconstructed.mask)
     assert not torch.equal(first.vector, second.vector)
 

@@ -151,7 +151,7 @@ def test_steps_are_json_in_order() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"steps": "bandpass"}, "a list of steps"),
+        ({"steps": "bandpass"}, "expected a list as steps"),
         ({"steps": [{"rate": 1}]}, "a step looks like"),
         ({"steps": [{"step": "resampl"}]}, "did you mean 'resample'"),
         ({"steps": [{"step": "resample", "rat": 1}]}, "did you mean 'rate'"),

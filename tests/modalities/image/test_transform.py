@@ -220,7 +220,7 @@ def test_config_is_json_and_whole() -> None:
     ("settings", "message"),
     [
         ({"size": 0}, "size must be an integer in 1..4096"),
-        ({"size": 32.0}, "size must be an integer"),
+        ({"size": 32.0}, "expected a whole number as size"),
         ({"interpolation": "bicubik"}, "did you mean 'bicubic'"),
         ({"crop": "center"}, "did you mean 'centre'"),
         ({"mean": [0.5]}, "mean must be three numbers"),

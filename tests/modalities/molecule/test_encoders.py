@@ -243,9 +243,9 @@ def test_atoms_are_masked_in_training_only() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"stereo": "yes"}, "stereo must be true or false"),
+        ({"stereo": "yes"}, "expected true or false as stereo"),
         ({"fingerprint": 1000}, "0, 2048 or 4096"),
-        ({"fingerprint": True}, "0, 2048 or 4096"),
+        ({"fingerprint": True}, "expected a whole number as fingerprint"),
         ({"atom_dropout": 1.0}, "atom_dropout"),
         ({"steroe": False}, "did you mean 'stereo'"),
     ],

@@ -185,7 +185,7 @@ def test_features_are_not_changed_by_training() -> None:
     ],
 )  # fmt: skip
 def test_wrong_settings_are_named(wrong: dict[str, object]) -> None:
-    with pytest.raises(UserError, match=f"pointcloud transform: {'pool' if 'pool' in wrong else next(iter(wrong))}"):
+    with pytest.raises(UserError, match=f"pointcloud transform: .*{'pool' if 'pool' in wrong else next(iter(wrong))}"):
         transform(**wrong)
 
 

@@ -277,7 +277,7 @@ def test_phrases_are_optional(tmp_path: Path) -> None:
     found.fit(TEXTS)
     asked = found.collate([found(text) for text in TEXTS])
     assert MODALITY.encoder("transformer", found, width=16, depth=1, heads=2)(asked).parts is None
-    with pytest.raises(UserError, match="phrases must be true or false"):
+    with pytest.raises(UserError, match="expected true or false as phrases"):
         MODALITY.transform("transformer", {}, phrases=1)
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import mmalign
 from mmalign import UserError
 from mmalign.cli import main
-from mmalign.io.safe_writing import locked
+from mmalign.safe_io.safe_writing import locked
 from mmalign.training.checkpoints.checkpoint_files import AtomicCheckpoints, demand_undamaged
 from tests.training.small_run import SMALL
 

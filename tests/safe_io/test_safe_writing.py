@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmalign.errors import UserError
-from mmalign.io.safe_writing import locked, replaced
+from mmalign.safe_io.safe_writing import locked, replaced
 
 
 def test_an_error_leaves_the_former_file(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_kill_leaves_the_former_file(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text("former")
     program = (
-        "import os, signal\nfrom mmalign.io.safe_writing import replaced\n"
+        "import os, signal\nfrom mmalign.safe_io.safe_writing import replaced\n"
         "with replaced('a.json') as partial:\n"
         "    partial.write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -67,7 +67,7 @@ def test_the_next_save_removes_what_killed_ones_left(tmp_path: Path) -> None:
 
 def test_a_lock_is_held_by_one_process(tmp_path: Path) -> None:
     program = (
-        "import sys\nfrom pathlib import Path\nfrom mmalign.io.safe_writing import locked\n"
+        "import sys\nfrom pathlib import Path\nfrom mmalign.safe_io.safe_writing import locked\n"
         "with locked(Path('lock'), 'the folder'):\n    print('held', flush=True)\n    sys.stdin.read()\n"
     )
     holder = subprocess.Popen(
