@@ -17,7 +17,7 @@ from mmalign.cli.flags import (
     ReportFlags,
 )
 from mmalign.cli.help import asked_for
-from mmalign.cli.parsing import Parsed, given_settings, parse, parse_with_data, parse_with_data_of_each
+from mmalign.cli.parsing import Parsed, given_settings, long_name, parse, parse_with_data, parse_with_data_of_each
 from mmalign.cli.table_flags import EmbedFlags, IndexFlags, SearchFlags
 from mmalign.cli.targets import negatives_target, picture_target, rows_path, rows_target, target, write_json
 from mmalign.cli.training_flags import MineFlags, TuneFlags
@@ -110,7 +110,7 @@ def compare_command(arguments: list[str]) -> int:
 
 def report_command(arguments: list[str]) -> int:
     """Mmalign report BUNDLE -o report.html [--tasks] [--pages] [--data.*]."""
-    arguments = ["--out" if argument == "-o" else argument for argument in arguments]
+    arguments = [*map(long_name, arguments)]
     flags, data = parse_with_data("report", ReportFlags, arguments)
     out = target(flags.out)
     if not data.towers:
@@ -125,7 +125,7 @@ def report_command(arguments: list[str]) -> int:
 
 def mine_command(arguments: list[str]) -> int:
     """Mmalign mine BUNDLE -o negatives.parquet [--data.*]."""
-    arguments = ["--out" if argument == "-o" else argument for argument in arguments]
+    arguments = [*map(long_name, arguments)]
     flags, data = parse_with_data("mine", MineFlags, arguments)
     out, json_file = negatives_target(flags.out), target(flags.json)
     mined = mmalign.mine(
@@ -146,7 +146,7 @@ def mine_command(arguments: list[str]) -> int:
 
 def tune_command(arguments: list[str]) -> int:
     """Mmalign tune BUNDLE --shots N -o TUNED [--data.*]."""
-    arguments = ["--out" if argument == "-o" else argument for argument in arguments]
+    arguments = [*map(long_name, arguments)]
     flags, data = parse_with_data("tune", TuneFlags, arguments)
     json_file = target(flags.json)
     tuned = mmalign.tune(
@@ -166,7 +166,7 @@ def tune_command(arguments: list[str]) -> int:
 
 def export_command(arguments: list[str]) -> int:
     """Mmalign export BUNDLE -o FOLDER [--formats onnx torch] [--int8] [--data.*]; exit code 1 if one fails."""
-    arguments = ["--out" if argument == "-o" else argument for argument in arguments]
+    arguments = [*map(long_name, arguments)]
     flags, data = parse_with_data("export", ExportFlags, arguments)
     json_file = target(flags.json)
     report = mmalign.export(

@@ -25,6 +25,11 @@ SPLIT_KEYS = ("validation", "test", "split_seed", "positives")
 """Data settings that a bundle stores: how its training data were split."""
 
 
+def long_name(argument: str) -> str:
+    """`--out` for `-o`; any other argument as it is."""
+    return "--out" if argument == "-o" else argument
+
+
 def parse(name: str, flags: type, arguments: list[str]) -> Parsed:
     """Parse the flags of a command; `--help` prints them and exits.
 

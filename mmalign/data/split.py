@@ -1,7 +1,7 @@
 """One split of a data set: its records, and its samples as batches."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -44,6 +44,15 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def take(self, rows: Iterable[int]) -> "Split":
+        """Some of the records, by their index in `records`, in the order given."""
+        chosen = list(rows)
+        return replace(
+            self,
+            indices=tuple(self.indices[row] for row in chosen),
+            records=tuple(self.records[row] for row in chosen),
+        )
 
     def samples(self, tower: str) -> Iterator[Any]:
         """The decoded samples of one tower, every alternative, in order.

@@ -33,6 +33,11 @@ class Block(NamedTuple):
     margin: Tensor
 
 
+def inner_product(a: Embedding, b: Embedding) -> Tensor:
+    """Dot product of every pair of vectors, `(len(a), len(b))`: the cosine of unit vectors."""
+    return a.vector @ b.vector.T
+
+
 def full_blocks(
     queries: Embedding, gallery: Embedding, *, score: Score, pairs: int = 2**23, device: torch.device | str = "cpu"
 ) -> Iterator[Block]:

@@ -10,9 +10,13 @@ import torch
 from mmalign.data.sources.base import Record, Rejected
 from mmalign.embedding.loop import EmbeddedSplit
 from mmalign.embedding.stored_vectors import StoredVectors
-from mmalign.embedding.table_file import Fields, read_fields, write_fields
+from mmalign.embedding.table_file import Column, read_columns, read_uncertainties, read_vectors, write_columns
 from mmalign.errors import UserError
 from mmalign.types import Embedding
+
+_BUNDLE = b"mmalign.bundle"
+_FULL_SIZE = b"mmalign.full_size"
+_HASH = b"mmalign.hash"
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,25 @@ class EmbeddingTable:
             UserError: the file is neither Parquet nor Arrow, has the column names of an older mmalign, lacks a column,
                 or its vectors are not finite numbers of one length.
         """
-        return EmbeddingTable(**read_fields(path))
+        table, named = read_columns(path)
+        towers = set(named.column("tower").unique().to_pylist())
+        if len(towers) != 1 or None in towers:
+            raise UserError(f"{path}: expected embeddings of one tower, got {sorted(map(str, towers)) or 'none'}")
+        stated = {name: value.decode("utf-8", "replace") for name, value in (table.schema.metadata or {}).items()}
+        full_size = stated.get(_FULL_SIZE, "")
+        return EmbeddingTable(
+            ids=Column(named.column("id"), str),
+            alternatives=Column(named.column("alternative"), int),
+            locations=Column(named.column("location"), str),
+            values=Column(named.column("value"), _same),
+            labels=Column(named.column("label"), lambda labels: tuple(labels or ())),
+            vectors=read_vectors(path, table),
+            tower=towers.pop(),
+            bundle=stated.get(_BUNDLE, ""),
+            uncertainties=read_uncertainties(path, table),
+            full_size=int(full_size) if full_size.isdecimal() and len(full_size) < 10 else None,
+            hash=stated.get(_HASH, ""),
+        )
 
     def write(self, path: Path | str) -> None:
         """Write a Parquet file or, if the name ends in `.arrow`, an Arrow file, which is mapped when it is read.
@@ -106,12 +128,12 @@ class EmbeddingTable:
         One row per item with the columns id, tower, alternative, location, value, label and vector; for a probabilistic
         model also `uncertainty`, the sum of variances of each item.
         """
-        fields = Fields(
-            ids=self.ids, alternatives=self.alternatives, locations=self.locations, values=self.values,
-            labels=self.labels, vectors=self.vectors, tower=self.tower, bundle=self.bundle,
-            uncertainties=self.uncertainties, full_size=self.full_size, hash=self.fingerprint,
-        )  # fmt: skip
-        write_fields(fields, path)
+        towers, labels = [self.tower] * len(self), [list(labels) for labels in self.labels]
+        named = (self.ids, towers, self.alternatives, self.locations, self.values, labels)
+        metadata = {_BUNDLE: self.bundle.encode(), _HASH: self.fingerprint.encode()}
+        if self.full_size is not None:
+            metadata[_FULL_SIZE] = str(self.full_size).encode()
+        write_columns(path, named, self.vectors, self.uncertainties, metadata)
 
     def require_bundle(self, bundle: str) -> None:
         """Raise a `UserError` if another bundle computed these embeddings: two models' spaces are not comparable."""
@@ -119,3 +141,7 @@ class EmbeddingTable:
             raise UserError(
                 f"these embeddings were made by bundle {self.bundle}, this is {bundle}; embed the data with this one"
             )
+
+
+def _same(value: str | None) -> str | None:
+    return value

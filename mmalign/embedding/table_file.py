@@ -5,7 +5,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypedDict, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 import torch
@@ -19,27 +19,8 @@ T = TypeVar("T")
 
 COLUMNS = ("id", "tower", "alternative", "location", "value", "label", "vector")
 _OLD_COLUMNS = {"side", "place", "row"}
-_BUNDLE = b"mmalign.bundle"
-_FULL_SIZE = b"mmalign.full_size"
 _VECTORS = b"mmalign.vectors"
-_HASH = b"mmalign.hash"
 _UNCERTAINTY = "uncertainty"
-
-
-class Fields(TypedDict):
-    """What a file holds: the fields of an `EmbeddingTable`."""
-
-    ids: Sequence[str]
-    alternatives: Sequence[int]
-    locations: Sequence[str]
-    values: Sequence[str | None]
-    labels: Sequence[tuple[str, ...]]
-    vectors: StoredVectors
-    tower: str
-    bundle: str
-    uncertainties: Sequence[float] | None
-    full_size: int | None
-    hash: str
 
 
 class Column(Sequence[T], Generic[T]):
@@ -73,8 +54,12 @@ class Column(Sequence[T], Generic[T]):
     __hash__ = None  # type: ignore[assignment]
 
 
-def read_fields(path: Path | str) -> Fields:
-    """What `EmbeddingTable.read` reads."""
+def read_columns(path: Path | str) -> tuple[Any, Any]:
+    """The whole Arrow table of a file, and its columns but `vector`, checked and of the types of `COLUMNS`.
+
+    Raises:
+        UserError: see `EmbeddingTable.read`.
+    """
     table = _opened(path)
     if _OLD_COLUMNS.issubset(table.column_names):
         raise UserError(
@@ -84,57 +69,33 @@ def read_fields(path: Path | str) -> Fields:
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise UserError(f"{path}: expected columns {', '.join(COLUMNS)}; without {', '.join(missing)}")
-    named = _typed(path, table)
-    towers = set(named.column("tower").unique().to_pylist())
-    if len(towers) != 1 or None in towers:
-        raise UserError(f"{path}: expected embeddings of one tower, got {sorted(map(str, towers)) or 'none'}")
-    metadata = table.schema.metadata or {}
-    full_size = metadata.get(_FULL_SIZE, b"").decode("utf-8", "replace")
-    return Fields(
-        ids=Column(named.column("id"), str),
-        alternatives=Column(named.column("alternative"), int),
-        locations=Column(named.column("location"), str),
-        values=Column(named.column("value"), _same),
-        labels=Column(named.column("label"), lambda labels: tuple(labels or ())),
-        vectors=_stored(path, table.column("vector"), metadata.get(_VECTORS)),
-        tower=towers.pop(),
-        bundle=metadata.get(_BUNDLE, b"").decode("utf-8", "replace"),
-        uncertainties=_uncertainties(path, table),
-        full_size=int(full_size) if full_size.isdecimal() and len(full_size) < 10 else None,
-        hash=metadata.get(_HASH, b"").decode("utf-8", "replace"),
-    )
+    return table, _typed(path, table)
 
 
-def write_fields(fields: Fields, path: Path | str) -> None:
-    """What `EmbeddingTable.write` writes."""
+def write_columns(
+    path: Path | str,
+    named: Sequence[Sequence[Any]],
+    vectors: StoredVectors,
+    uncertainties: Sequence[float] | None,
+    metadata: dict[bytes, bytes],
+) -> None:
+    """Write a file: the columns of `COLUMNS` but `vector`, then the vectors and, if there are any, uncertainties."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    vectors = fields["vectors"]
     codes = vectors.codes.numpy()
     width = codes.shape[1]
     # 64-bit offsets: 2**31 numbers are only four million vectors of 512.
     offsets = pa.array(np.arange(0, codes.size + 1, width, dtype=np.int64))
-    named = [
-        list(fields["ids"]),
-        [fields["tower"]] * len(vectors),
-        list(fields["alternatives"]),
-        list(fields["locations"]),
-        list(fields["values"]),
-        [list(labels) for labels in fields["labels"]],
-    ]
-    columns = pa.table(named, schema=_schema()).append_column(
+    columns = pa.table([list(column) for column in named], schema=_schema()).append_column(
         "vector", pa.LargeListArray.from_arrays(offsets, pa.array(codes.reshape(-1)))
     )
-    if fields["uncertainties"] is not None:
-        columns = columns.append_column(_UNCERTAINTY, pa.array(list(fields["uncertainties"]), pa.float32()))
-    metadata = {_BUNDLE: fields["bundle"].encode(), _HASH: fields["hash"].encode()}
-    if fields["full_size"] is not None:
-        metadata[_FULL_SIZE] = str(fields["full_size"]).encode()
+    if uncertainties is not None:
+        columns = columns.append_column(_UNCERTAINTY, pa.array(list(uncertainties), pa.float32()))
     if vectors.center is not None and vectors.step is not None:
         stated = {"precision": vectors.precision, "dim": vectors.dim}
         stated |= {"center": vectors.center.tolist(), "step": vectors.step.tolist()}
-        metadata[_VECTORS] = json.dumps(stated).encode()
+        metadata = metadata | {_VECTORS: json.dumps(stated).encode()}
     columns = columns.replace_schema_metadata(metadata)
     with replaced(path) as partial:
         if Path(path).suffix == ".arrow":
@@ -186,11 +147,8 @@ def _schema() -> Any:
     return pa.schema(list(zip(COLUMNS, kinds, strict=False)))
 
 
-def _same(value: str | None) -> str | None:
-    return value
-
-
-def _uncertainties(path: Path | str, table: Any) -> list[float] | None:
+def read_uncertainties(path: Path | str, table: Any) -> list[float] | None:
+    """The uncertainty of each row; None if the file has no such column."""
     import pyarrow as pa
 
     if _UNCERTAINTY not in table.column_names:
@@ -202,10 +160,11 @@ def _uncertainties(path: Path | str, table: Any) -> list[float] | None:
     return values
 
 
-def _stored(path: Path | str, column: Any, stated: bytes | None) -> StoredVectors:
-    """The vectors of a column: floats, or the codes of the precision that the file's metadata state."""
+def read_vectors(path: Path | str, table: Any) -> StoredVectors:
+    """The vectors: floats, or the codes of the precision that the file's metadata state."""
     import pyarrow as pa
 
+    column, stated = table.column("vector"), (table.schema.metadata or {}).get(_VECTORS)
     codes = _codes(path, column)
     width = codes.shape[1]
     if stated is None:

@@ -21,7 +21,6 @@ from mmalign.exporting.program import (
     quiet,
     reason_of,
     require_onnx,
-    require_towers,
     run_onnx,
     save_onnx,
     save_torch,
@@ -29,7 +28,7 @@ from mmalign.exporting.program import (
 )
 from mmalign.model import Aligner
 from mmalign.safe_io.safe_writing import replaced
-from mmalign.selection import model_of
+from mmalign.selection import model_of, require_tower
 from mmalign.types import Inputs
 
 FORMATS = ("onnx", "torch")
@@ -144,7 +143,9 @@ def export(
     if "onnx" in formats:
         require_onnx()
     loaded = model_of(model, device).cpu()
-    names = require_towers(loaded, towers)
+    for tower in towers:
+        require_tower(loaded, tower)
+    names = tuple(towers or loaded.towers)
     folder = Path(out)
     if folder.is_file():
         raise UserError(f"{out}: expected a folder to write, got a file")

@@ -1,12 +1,14 @@
 """How far exported programs are from the model: differences of vectors, and hits of int8 programs in retrieval."""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmalign.data.dataset import Dataset
+from mmalign.data.split import Split
 from mmalign.exporting.program import Run
 from mmalign.inference import inference
 from mmalign.model import Aligner
@@ -37,7 +39,7 @@ def retrieval(
         model: The model, for its transforms and pairs.
         data: Data with the samples of the split.
         split: Records to use; at most `ROWS` that have both towers, the first alternative of each.
-        runs: Tower -> two programs, such as float32 and int8.
+        runs: Tower -> two programs, of float32 and of int8.
         batch_size: Rows that a program is given at a time.
     """
     found = []
@@ -46,26 +48,29 @@ def retrieval(
         if a == b or a not in runs or b not in runs:
             continue
         part = data.split(split)
-        rows = [
-            index
-            for index, record in zip(part.indices, part.records, strict=True)
-            if record.values.get(a) and record.values.get(b)
-        ][:ROWS]
-        row: dict[str, Any] = {"a": a, "b": b, "n": len(rows)}
-        for which, name in enumerate(("float32", "int8")):
-            vectors = [_vectors(model, data, tower, rows, runs[tower][which], batch_size) for tower in (a, b)]
-            row |= {f"{name} {metric}": value for metric, value in _hits(pair.a, pair.b, *vectors).items()}
+        both = (row for row, record in enumerate(part.records) if record.values.get(a) and record.values.get(b))
+        few = part.take(islice(both, ROWS))
+        of_a, of_b = (_vectors(model, few, tower, runs[tower], batch_size) for tower in (a, b))
+        row: dict[str, Any] = {"a": a, "b": b, "n": len(few)}
+        for name, vectors_a, vectors_b in zip(("float32", "int8"), of_a, of_b, strict=True):
+            row |= {f"{name} {metric}": value for metric, value in _hits(a, b, vectors_a, vectors_b).items()}
         found.append(row)
     return found
 
 
-def _vectors(model: Aligner, data: Dataset, tower: str, rows: Sequence[int], run: Run, batch_size: int) -> Tensor:
-    transform = model.transforms[tower]
-    parts = []
-    for start in range(0, len(rows), batch_size):
-        items = [transform.item(data.store.get(row, tower, 0)) for row in rows[start : start + batch_size]]
-        parts.append(run(transform.collate(items))["vector"])
-    return torch.cat(parts) if parts else torch.empty(0, model.dim)
+def _vectors(model: Aligner, part: Split, tower: str, runs: tuple[Run, Run], batch_size: int) -> list[Tensor]:
+    """The vectors of each record's first alternative, by each program."""
+    outputs: list[list[Tensor]] = [[] for _ in runs]
+    owners = []
+    for inputs, owner in part.batches(tower, model.transforms[tower], batch_size=batch_size):
+        owners.append(owner)
+        for output, run in zip(outputs, runs, strict=True):
+            output.append(run(inputs)["vector"])
+    if not owners:
+        return [torch.empty(0, model.dim) for _ in runs]
+    every = torch.cat(owners)  # ascending: the first item of a record is its first alternative
+    first = torch.cat([every.new_ones(1, dtype=torch.bool), every[1:] != every[:-1]])
+    return [torch.cat(output)[first] for output in outputs]
 
 
 def _hits(a: str, b: str, of_a: Tensor, of_b: Tensor) -> dict[str, float]:

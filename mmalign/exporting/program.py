@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmalign.errors import UserError
 from mmalign.inference import inference
 from mmalign.model import Aligner
 from mmalign.registry import missing_extra
@@ -177,15 +176,3 @@ def reason_of(error: Exception) -> str:
     """Kind and first line of an error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"
-
-
-def require_towers(model: Aligner, towers: Sequence[str]) -> tuple[str, ...]:
-    """The towers to export; all of the model's if none is named.
-
-    Raises:
-        UserError: the model has no such tower.
-    """
-    for tower in towers:
-        if tower not in model.encoders:
-            raise UserError(f"no tower called {tower!r} (known: {', '.join(model.towers)})")
-    return tuple(towers) or tuple(model.towers)

@@ -134,11 +134,6 @@ def rescored(
             yield Candidates(one.columns[order], values[order], positive)
 
 
-def cosines(a: Embedding, b: Embedding) -> Tensor:
-    """Dot products of all vectors."""
-    return a.vector @ b.vector.T
-
-
 def _similarities(features: Any, rows: slice) -> Tensor:
     some = features[rows] @ features.T
     return torch.from_numpy(np.asarray(some if isinstance(some, np.ndarray) else some.toarray(), dtype=np.float32))

@@ -15,7 +15,8 @@ from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.truncation import warn_truncated
 from mmalign.embedding.loop import opened
-from mmalign.mining.candidates import candidates, cosines, embedded_pairs, rescored
+from mmalign.embedding.scoring import inner_product
+from mmalign.mining.candidates import candidates, embedded_pairs, rescored
 from mmalign.mining.result import MinedNegatives
 from mmalign.mining.selection import Counts, Selection, choose
 from mmalign.model import Aligner
@@ -106,7 +107,7 @@ def mine(
     groups, counts = torch.from_numpy(related_groups(records.records)[present]), Counts()
     rough = rerank or reranker is not None
     found = candidates(
-        pairs[0], cosines if rough else loaded.similarity, groups, skip + depth, counts,
+        pairs[0], inner_product if rough else loaded.similarity, groups, skip + depth, counts,
         features=features, device=loaded.device,
     )  # fmt: skip
     if rough:

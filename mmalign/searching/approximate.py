@@ -11,19 +11,17 @@ import torch
 from torch import Tensor
 
 from mmalign.data.files.store import file_sha256
+from mmalign.embedding.scoring import inner_product
 from mmalign.embedding.stored_vectors import StoredVectors
 from mmalign.embedding.table import EmbeddingTable
 from mmalign.errors import UserError
 from mmalign.registry import missing_extra
 from mmalign.safe_io.safe_writing import replaced
-from mmalign.searching.exact import best_rows, inner_product, score_again
+from mmalign.searching.exact import CANDIDATES, best_rows, score_again
 from mmalign.types import Embedding
 
 KINDS = ("hnsw", "ivfpq")
 FORMAT = 1
-_CANDIDATES = 10
-"""Candidates for each result; they are scored again by the table's vectors."""
-
 _TRAINING = 256 * 1024
 """Maximum number of rows from which the cells of IVF-PQ are learnt."""
 
@@ -92,7 +90,7 @@ def build_index(
         >>> import mmalign
         >>> mmalign.build_index("digits.parquet", "hnsw").recall  # doctest: +SKIP
     """
-    faiss = _faiss()
+    faiss = load_faiss()
     require_kind(kind)
     if path is None and isinstance(table, EmbeddingTable):
         raise UserError("build_index: name the table's file: build_index(table, path=...)")
@@ -131,7 +129,7 @@ def candidates(table: EmbeddingTable, path: str | Path, kind: str, queries: Tens
     Raises:
         UserError: there is no such index, it was built from another table, or its file is damaged.
     """
-    faiss = _faiss()
+    faiss = load_faiss()
     file = index_file(path, kind)
     facts = _read_facts(file, kind)
     if facts["table"] != table.fingerprint or facts["rows"] != len(table):
@@ -142,8 +140,8 @@ def candidates(table: EmbeddingTable, path: str | Path, kind: str, queries: Tens
     if not file.is_file() or file_sha256(file) != facts["sha256"]:
         raise UserError(f"{file}: missing or damaged; run: mmalign index {path} --kind {kind}")
     index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
-    _set_effort(index, kind, facts["effort"], _CANDIDATES * k)
-    return _search(index, queries, min(_CANDIDATES * k, len(table)))
+    _set_effort(index, kind, facts["effort"], CANDIDATES * k)
+    return _search(index, queries, min(CANDIDATES * k, len(table)))
 
 
 def index_file(path: str | Path, kind: str) -> Path:
@@ -182,9 +180,9 @@ def _tuned(
     """The smallest power of two of effort that reaches the aim, its recall@10 and its time."""
     effort, most = 1, index.nlist if kind == "ivfpq" else 4096
     while True:
-        _set_effort(index, kind, effort, 10 * _CANDIDATES)
+        _set_effort(index, kind, effort, 10 * CANDIDATES)
         start = time.perf_counter()
-        rows = _search(index, queries, min(10 * _CANDIDATES, len(vectors)))
+        rows = _search(index, queries, min(10 * CANDIDATES, len(vectors)))
         _, found = score_again(Embedding(queries), vectors, rows, 10, score=inner_product)
         seconds = time.perf_counter() - start
         hits = (found[:, :, None] == exact[:, None, :]).any(dim=2).float().mean()
@@ -225,7 +223,12 @@ def _read_facts(file: Path, kind: str) -> dict[str, Any]:
     return facts
 
 
-def _faiss() -> Any:
+def load_faiss() -> Any:
+    """The package FAISS.
+
+    Raises:
+        UserError: it is not installed.
+    """
     try:
         import faiss
     except ImportError as error:

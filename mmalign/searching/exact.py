@@ -1,21 +1,21 @@
 """Exact search: the best rows of stored vectors for each query, a tile at a time."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from mmalign.embedding.scoring import Score, inner_product
 from mmalign.embedding.stored_vectors import StoredVectors
 from mmalign.safe_io.progress import track
 from mmalign.types import Embedding
-
-Score = Callable[[Embedding, Embedding], Tensor]
 
 _PAIRS = 2**23
 """Scores that are held at a time: 32 MB."""
 
 _QUERIES = 1024
 _AGAIN = 64
+
+CANDIDATES = 10
+"""Candidates for each result, where other vectors score again."""
 
 
 def best_rows(
@@ -89,11 +89,6 @@ def score_again(
         best.append(top.values[:, :k])
         found.append(candidates.gather(1, top.indices[:, :k]))
     return torch.cat(best), torch.cat(found)
-
-
-def inner_product(a: Embedding, b: Embedding) -> Tensor:
-    """The inner product of vectors, `(n, m)`."""
-    return a.vector @ b.vector.T
 
 
 def _best(

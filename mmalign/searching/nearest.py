@@ -9,21 +9,18 @@ import torch
 from torch import Tensor
 
 from mmalign.bundles import bundle
-from mmalign.embedding.scoring import TIE
+from mmalign.embedding.scoring import TIE, Score, inner_product
 from mmalign.embedding.table import EmbeddingTable
 from mmalign.embedding.truncated import truncated_vectors
 from mmalign.errors import UserError
 from mmalign.model import Aligner
-from mmalign.registry import missing_extra
-from mmalign.searching.approximate import KINDS, candidates
-from mmalign.searching.exact import Score, best_rows, inner_product, score_again
+from mmalign.searching.approximate import KINDS, candidates, load_faiss
+from mmalign.searching.exact import CANDIDATES, best_rows, score_again
 from mmalign.searching.result import Hit, SearchResult
 from mmalign.selection import model_of, require_tower
 from mmalign.types import Embedding
 
 ENGINES = ("auto", "torch", "faiss", *KINDS)
-_CANDIDATES = 10
-"""Candidates for each result, where another table scores again."""
 
 
 def search(
@@ -85,7 +82,7 @@ def search(
     wanted = k + max(map(len, own), default=0)
     if engine in KINDS and not isinstance(index, str | Path):
         raise UserError(f"engine {engine!r} reads the index beside a table's file: give the path of the table")
-    scores, rows = _nearest(loaded, embedded, table, score, wanted if finer is None else _CANDIDATES * wanted, engine,
+    scores, rows = _nearest(loaded, embedded, table, score, wanted if finer is None else CANDIDATES * wanted, engine,
                             None if isinstance(index, EmbeddingTable) else index)  # fmt: skip
     if finer is not None:
         scores, rows = score_again(embedded, finer.vectors, rows, wanted, score=score, tower=table.tower)
@@ -166,11 +163,7 @@ def _hit(table: EmbeddingTable, score: float, at: int) -> Hit:
 
 
 def _faiss(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    try:
-        import faiss
-    except ImportError as error:
-        raise missing_extra("faiss", "search") from error
-    flat = faiss.IndexFlatIP(gallery.shape[1])
+    flat = load_faiss().IndexFlatIP(gallery.shape[1])
     flat.add(gallery.contiguous().numpy())
     scores, indices = flat.search(queries.contiguous().numpy(), min(k, len(gallery)))
     return torch.from_numpy(scores), torch.from_numpy(indices)

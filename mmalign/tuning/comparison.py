@@ -1,7 +1,7 @@
 """Learnt prompts beside hand-written templates and a linear probe: top-1 accuracy on the same samples."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -81,11 +81,7 @@ def labelled(
     if absent := [name for name, there in zip(names, truth.any(axis=0), strict=True) if not there] if shots else []:
         raise UserError(f"tune: class {absent[0]!r} has no record with exactly one label in split {split!r}")
     chosen = np.array(rows, dtype=np.int64)[shots_of_classes(truth, shots, seed) if shots else slice(None)]
-    few = replace(
-        part,
-        indices=tuple(part.indices[row] for row in chosen),
-        records=tuple(part.records[row] for row in chosen),
-    )
+    few = part.take(chosen)
     batches = few.batches(tower, model.transforms[tower], batch_size=256)
     embedded = model.embed_batches(tower, batches, partial(pack, vectors_only=True))
     if embedded is None:

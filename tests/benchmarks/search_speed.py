@@ -21,8 +21,9 @@ from figures import table as markdown
 
 import mmalign
 from mmalign import EmbeddingTable, StoredVectors
+from mmalign.embedding.scoring import inner_product
 from mmalign.embedding.stored_vectors import PRECISIONS
-from mmalign.searching.exact import best_rows, inner_product
+from mmalign.searching.exact import best_rows
 from mmalign.types import Embedding
 
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from mmalign.embedding.scoring import inner_product
 from mmalign.embedding.stored_vectors import PRECISIONS, StoredVectors
 from mmalign.searching import exact
-from mmalign.searching.exact import best_rows, inner_product, score_again
+from mmalign.searching.exact import best_rows, score_again
 from mmalign.types import Embedding
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmalign.embedding.jagged import lengths_of
-from mmalign.embedding.scoring import Block, demand_finite, margin_of, score_blocks
+from mmalign.embedding.scoring import Block, demand_finite, inner_product, margin_of, score_blocks
 from mmalign.errors import UserError
 from mmalign.safe_io.progress import track
 from mmalign.types import Embedding
@@ -52,7 +52,9 @@ def reranked_blocks(
         raise UserError(f"--rerank: expected the number of gallery items per query to re-rank, at least 1, got {depth}")
     depth = min(depth, len(gallery))
     sizes = lengths_of(queries), lengths_of(gallery)
-    for start, rough in score_blocks(_vectors(queries), _vectors(gallery), score=_cosines, pairs=pairs, device=device):
+    for start, rough in score_blocks(
+        _vectors(queries), _vectors(gallery), score=inner_product, pairs=pairs, device=device
+    ):
         demand_finite(rough, queries, gallery, start)
         top = rough.topk(depth, dim=1).indices
         rows, columns = torch.arange(len(top)).repeat_interleave(depth) + start, top.flatten().cpu()
@@ -85,7 +87,3 @@ def _alike(of_rows: Tensor | None, of_columns: Tensor | None, rows: Tensor, colu
 
 def _vectors(embedding: Embedding) -> Embedding:
     return Embedding(embedding.vector, tower=embedding.tower)
-
-
-def _cosines(a: Embedding, b: Embedding) -> Tensor:
-    return a.vector @ b.vector.T

