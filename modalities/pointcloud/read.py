@@ -13,7 +13,7 @@ from modalities.common.reading.local_file import demand_file
 from modalities.pointcloud.formats import arrays, las, meshes
 from modalities.pointcloud.formats.limits import MAX_BYTES
 from modalities.pointcloud.sample import MAX_POINTS, MIN_POINTS, SURFACE_POINTS, Geometry, PointCloud
-from modalities.pointcloud.surface import face_normals, sample_surface, smallest_hashes
+from modalities.pointcloud.surface import face_normals, sample_surface, smallest_hashes, unit_rows
 
 WANTED = "a mesh or point cloud: OFF, OBJ, GLB, glTF, PLY, STL, LAS, LAZ, XYZ, NPY, NPZ or HDF5"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -169,7 +169,4 @@ def _normals(normals: NDArray[Any] | None, count: int, name: str) -> NDArray[np.
         return None
     if normals.shape != (count, 3) or not np.isfinite(normals).all():
         raise BadSample(name, f"finite normals of shape ({count}, 3)", f"shape {normals.shape}, or a NaN")
-    values = normals.astype(np.float64)
-    length = np.linalg.norm(values, axis=1, keepdims=True)
-    unit: NDArray[np.float64] = np.divide(values, length, out=np.zeros_like(values), where=length > 0)
-    return unit
+    return unit_rows(normals.astype(np.float64))

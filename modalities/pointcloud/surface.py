@@ -51,9 +51,20 @@ def sample_surface(
 def face_normals(vertices: NDArray[Any], faces: NDArray[Any]) -> Floats:
     """Unit normals of triangles by the right-hand rule, `(m, 3)`; 0 of a degenerate one."""
     corners = np.asarray(vertices, np.float64)[faces]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    length = np.linalg.norm(normal, axis=1, keepdims=True)
-    unit: Floats = np.divide(normal, length, out=np.zeros_like(normal), where=length > 0)
+    return unit_rows(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
+
+
+def unit_rows(vectors: Floats) -> Floats:
+    """Rows of length 1, `(n, 3)` float64; 0 of a row of zeros. Squares of finite numbers neither overflow nor vanish.
+
+    Example:
+        >>> unit_rows(np.array([[3e300, 0.0, 4e300], [0.0, 0.0, 0.0]])).tolist()
+        [[0.6, 0.0, 0.8], [0.0, 0.0, 0.0]]
+    """
+    # A power of two scales without rounding.
+    scaled = np.ldexp(vectors, -np.frexp(np.abs(vectors).max(axis=1, keepdims=True, initial=0.0))[1])
+    length = np.linalg.norm(scaled, axis=1, keepdims=True)
+    unit: Floats = np.divide(scaled, length, out=np.zeros_like(scaled), where=length > 0)
     return unit
 
 

@@ -16,6 +16,7 @@ from mmalign.data.dataset import Dataset
 from mmalign.data.files.open import open_store
 from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import BadSample, UserError
+from mmalign.evaluation.prompts.contrast_prompts import ValuePrompts
 from tests.fuzz.seeds.reading import TESTS
 
 assert TESTS  # the path of the golden files
@@ -266,3 +267,17 @@ def test_messages_are_bounded() -> None:
         assert 4000 <= len(str(error)) < 4100
         assert "more characters" in str(error)
     assert str(UserError("z" * 4000)) == "z" * 4000
+
+
+def test_normals_whose_squares_overflow_or_vanish_are_unit_normals() -> None:
+    points = np.random.default_rng(0).normal(size=(9, 3))
+    normals = np.repeat([[3e300, 0.0, 4e300], [0.0, -1e-300, 0.0], [0.0, 0.0, 0.0]], 3, axis=0)
+    cloud = registry.load("modalities", "pointcloud").read({"points": points, "normals": normals})
+    expected = np.repeat([[0.6, 0.0, 0.8], [0.0, -1.0, 0.0], [0.0, 0.0, 0.0]], 3, axis=0)
+    np.testing.assert_allclose(np.sort(cloud.normals, axis=0), np.sort(expected, axis=0), atol=1e-6)
+
+
+def test_an_integer_beyond_the_largest_float_is_no_value_of_a_prompt(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(f"templates: ['EF {{value}}']\nvalues: [1, {'9' * 310}]\n")
+    with pytest.raises(UserError, match="expected a finite number, got an integer beyond the largest float"):
+        ValuePrompts.load(tmp_path / "p.yaml")

@@ -203,7 +203,10 @@ def _texts(path: Path | str, what: str, value: Any) -> list[str]:
 def _number(path: Path | str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"prompts {path}: expected a number, got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise UserError(f"prompts {path}: expected a finite number, got an integer beyond the largest float") from error
 
 
 def _hash(content: Any) -> str:
