@@ -59,17 +59,17 @@ class CompareFlags:
 
 @dataclass
 class ExportFlags:
-    """Export the towers of a bundle as programs for production, each compared with the model.
+    """Export the towers of a bundle as ONNX or torch.export programs, each compared with the model.
 
     Args:
         bundle: Bundle or run folder.
         out: Folder to write; also -o.
         formats: onnx, torch (a torch.export program), or both; default: onnx.
-        int8: Write ONNX files with int8 weights too, and measure what they lose in retrieval.
+        int8: Write ONNX files with int8 weights too, and measure the decrease of their retrieval metrics.
         towers: Towers to export; null = all.
         split: Records that outputs are compared on: train, validation, test or all.
         device: Device to load the bundle on; programs are compared on the CPU.
-        json: Write the report to this file too; it is in the folder as export.json.
+        json: Write the report to this file, in addition to export.json in the folder.
     """
 
     bundle: str

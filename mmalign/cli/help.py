@@ -37,9 +37,9 @@ def show_help(
     """
     print(f"usage: mmalign {usage}\n\n{about}")
     for title, arguments in sections.items():
-        print(f"\n{title}:")
-        for argument in arguments:
-            print(describe(argument, whole=whole))
+        lines = [describe(argument, whole=whole) for argument in arguments]
+        if lines:
+            print("\n".join([f"\n{title}:", *lines]))
     if more:
         print(f"\n{more}")
 

@@ -1,4 +1,4 @@
-"""`mmalign list`: what is registered, as data and as a table; the arguments of one encoder, objective or source."""
+"""`mmalign list`: the registered names, as data and as a table; the arguments of one encoder, objective or source."""
 
 import inspect
 import json
@@ -80,6 +80,9 @@ def describe_name(name: str) -> dict[str, Any]:
         return {"name": name, "about": _about(thing), "arguments": _arguments(thing)}
     modalities = registry.names("modalities")
     if first not in modalities:
+        for prefix, group in groups.items():
+            if name in registry.names(group):
+                raise UserError(f"{name!r} is registered as {prefix}.{name}; run: mmalign list {prefix}.{name}")
         raise UserError(f"nothing is registered as {name!r}{registry.nearest(first, [*modalities, *groups])}")
     modality = registry.load("modalities", first)
     if not second:
@@ -110,13 +113,13 @@ def _arguments(thing: Any, *, skip: int = 0) -> dict[str, Argument]:
     return dict(arguments)
 
 
-@cache  # the metadata of a distribution are parsed at each look
+@cache  # without it, the metadata of a distribution are parsed at each access
 def _name(distribution: Distribution) -> str:
     return distribution.name
 
 
 def collect() -> dict[str, Any]:
-    """Modalities with their encoders, objectives, sources, recipes; what cannot be loaded says why.
+    """Modalities with their encoders, objectives, sources, recipes; an entry that cannot be loaded has the reason.
 
     Example:
         >>> sorted(collect())

@@ -13,7 +13,7 @@ class EmbedFlags:
         out: File to write: Parquet or, if its name ends in .arrow, Arrow.
         split: Records to embed: train, validation, test or all.
         batch_size: Samples per forward pass.
-        dims: Number of leading numbers of each vector to keep, renormalised (Matryoshka); null = all.
+        dims: Number of leading dimensions of each vector to keep, renormalised (Matryoshka); null = all.
         precision: float32, float16, int8 or binary (the sign of each centred number: 1/32 of the bytes).
         device: auto (a GPU if there is one, else the CPU), cpu, cuda or cuda:1.
     """
@@ -30,7 +30,7 @@ class EmbedFlags:
 
 @dataclass
 class IndexFlags:
-    """Build an index for approximate search beside an embedded table, and measure what it misses.
+    """Build an index for approximate search next to an embedded table, and measure its recall against exact search.
 
     Args:
         table: Table written by `mmalign embed`.

@@ -14,18 +14,18 @@ class MineFlags:
         split: Records to mine among: train, validation, test or all.
         negatives: Maximum number of negatives of each record.
         skip: Number of first ranks that are skipped, as likely false negatives.
-        depth: Number of ranks behind them that are candidates.
-        absolute_margin: Distance of a negative's score from that of the record's own pair; null = no bound.
+        depth: Number of further ranks that are candidates.
+        absolute_margin: Minimum distance of a negative's score below that of the record's own pair; null = no bound.
         relative_margin: The same as a fraction of the score of the own pair; null = no bound.
         min_score: Lower bound of a negative's score.
         max_score: Upper bound of a negative's score.
-        surface: Tower (such as text) by whose surface similarity candidates are ranked: similar form, other meaning.
-        sampling: Choice among the candidates that are left: top (hardest first) or random.
-        rerank: Rank by the cosine of vectors, and score only the candidates by the full score, for scores of tokens.
+        surface: Tower, such as text, whose surface similarity (shared words) ranks candidates; default: the scores do.
+        sampling: Choice among the remaining candidates: top (hardest first) or random.
+        rerank: Rank by the cosine of vectors and compute the full score of the candidates only; for token-level scores.
         reranker: Bundle of another model that scores the candidates and the records' own pairs.
         batch_size: Samples per forward pass.
         seed: Seed of the random sampling.
-        json: Write the counts of what was left out to this file.
+        json: Write the numbers of excluded candidates, by reason, to this file.
         device: auto (a GPU if there is one, else the CPU), cpu, cuda or cuda:1.
     """
 

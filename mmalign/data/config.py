@@ -51,8 +51,8 @@ class DataConfig:
             modality must define `neighbours`. Default: batches are drawn at random.
         neighbours: File of hard negatives of each record, as `mmalign mine` writes it (columns id and negative), which
             are drawn into one batch, instead of those of `hard_negatives`.
-        hard_negative_fraction: Fraction of the records that bring their nearest ones into the batch, in (0, 1]; each
-            record is still drawn once per epoch.
+        hard_negative_fraction: Fraction of the records whose nearest ones are drawn into the same batch, in (0, 1];
+            each record is still drawn once per epoch.
         hard_negative_group_size: Maximum number of records that are placed together, at least 2.
         batch_size: Records per step and process; lowered, with a notice, where the training rows do not fill one step.
         drop_last: Leave out the last, smaller batch of an epoch.

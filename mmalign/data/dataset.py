@@ -234,7 +234,7 @@ class Dataset:
             reasons = "; ".join(str(rejected) for rejected in bad[:3])
             raise UserError(
                 f"{len(bad)} of {rows} rows cannot be used, more than --data.max_rejected {limit:g}{listed}"
-                f": {reasons}{' ...' if len(bad) > 3 else ''}; mend them, or raise the limit"
+                f": {reasons}{' ...' if len(bad) > 3 else ''}; correct them, or raise the limit"
             )
         if bad:
             _warn(f"{len(bad)} of {rows} rows rejected{listed}", bad[0])

@@ -34,7 +34,7 @@ def embed(
         tower: The tower.
         split: Records to embed: train, validation, test or all.
         batch_size: Samples per forward pass.
-        dims: Number of leading numbers of each vector to keep, renormalised (Matryoshka); None = all.
+        dims: Number of leading dimensions of each vector to keep, renormalised (Matryoshka); None = all.
         precision: Precision at which vectors are stored: float32, float16, int8 or binary, see `StoredVectors`.
         device: Device to load a bundle on, see `mmalign.load`; a model stays on its own.
 

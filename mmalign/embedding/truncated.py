@@ -43,7 +43,7 @@ def truncated_vectors(model: Aligner, size: int | None, towers: Collection[str])
         raise UserError(f"dims: expected from 1 to {model.dim}, the size of this model's vectors, got {size}")
     if len(towers) == 2 and size < model.dim and not model.scores_vectors_only(*towers):
         raise UserError(
-            f"dims: the score of {' and '.join(towers)} reads more than vectors, so there is no shorter embedding of it"
+            f"dims: the score of {' and '.join(towers)} reads more than vectors, so it cannot be truncated"
         )
     trained = trained_sizes(model, towers)
     if size not in trained:

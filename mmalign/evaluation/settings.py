@@ -22,7 +22,7 @@ class EvalSettings:
         batch_size: Samples per forward pass.
         bootstrap: Number of bootstrap resamples of each confidence interval; 0: no intervals.
         seed: Seed of the resampling and of the task's other random draws.
-        dims: Number of leading numbers of each vector to evaluate with, renormalised (Matryoshka); null = all.
+        dims: Number of leading dimensions of each vector to evaluate with, renormalised (Matryoshka); null = all.
     """
 
     split: str = "validation"

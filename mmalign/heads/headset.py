@@ -42,7 +42,7 @@ class HeadSet(nn.Module):
         whitening: Number of groups of `ShuffledGroupWhitening` before the projection of the vector; 0 = none.
 
     Attributes:
-        size: Number of leading numbers of the vectors that are kept, renormalised (Matryoshka); None = all.
+        size: Number of leading dimensions of the vectors to keep, renormalised (Matryoshka); None = all.
 
     Raises:
         UserError: `needs` has an unknown field or none that yields a vector, the encoder does not return needed parts,

@@ -41,7 +41,7 @@ class ModelConfig:
         codebook: Codebook shared by all towers, for objectives that need codes (fdt).
         gaussian: Log-variance heads, for objectives that need them (pcmepp, prolip).
         mixup: Mixing of one tower's samples, for objectives with soft targets (pcmepp).
-        guide: A frozen model that takes false negatives out of the loss, for objectives that use it (clip, siglip).
+        guide: A frozen model that removes false negatives from the loss, for objectives that use it (clip, siglip).
         cca_init: CCA initialisation of the towers' linear layers; null = random.
         whitening_init: Whitening initialisation of towers' affine heads, without pairs; null = random.
     """

@@ -101,7 +101,7 @@ class ExactResume(pl.Callback):
         if trainer.is_global_zero:
             print(
                 f"resumed with {data.rows_per_step} rows a step (were {before}): "
-                f"epoch {epoch + 1} goes on at row {row}",
+                f"epoch {epoch + 1} continues at row {row}",
                 flush=True,
             )
 

@@ -26,7 +26,7 @@ BATCH = 256
 
 @dataclass
 class GuideConfig:
-    """A frozen model that takes false negatives out of the loss of clip and siglip (GISTEmbed, arXiv 2402.16829).
+    """A frozen model that removes false negatives from the loss of clip and siglip (GISTEmbed, arXiv 2402.16829).
 
     A negative that the guide scores above the positive, less the margins, leaves the sum of its row or column. The
     guide embeds the training records once, without augmentation; a record with several alternatives has their mean

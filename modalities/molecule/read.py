@@ -167,14 +167,14 @@ def _syntax(text: str) -> str:
     """Most likely syntax error of a SMILES that cannot be parsed."""
     plain = re.sub(r"\[[^\[\]]*\]", "*", text)
     if "[" in plain or "]" in plain:
-        return "a square bracket without its partner"
+        return "an unmatched square bracket"
     depth = 0
     for sign in plain:
         depth += (sign == "(") - (sign == ")")
         if depth < 0:
             break
     if depth:
-        return "a round bracket without its partner"
+        return "an unmatched round bracket"
     marks = re.findall(r"%\(\d+\)|%\d\d|\d", plain)
     if odd := sorted({mark.strip("%()") for mark in marks if marks.count(mark) % 2}):
         return f"ring bond {odd[0]} that is not closed"

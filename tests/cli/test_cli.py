@@ -256,6 +256,7 @@ def test_list_describes_one_name_as_json(capsys: pytest.CaptureFixture[str]) -> 
         (["list", "imge"], "did you mean 'image'"),
         (["list", "image.convnte"], "did you mean 'convnet'"),
         (["list", "objective.clp"], "did you mean 'clip'"),
+        (["list", "transport"], "run: mmalign list objective.transport"),
         (["list", "--jsn"], "no such flag"),
         (["train", "image-txt"], "did you mean 'image-text/"),
         (["train", "nowhere.yaml"], "no such file"),

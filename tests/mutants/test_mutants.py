@@ -12,7 +12,7 @@ from tests.mutants.mutant import ROOT, Mutant
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_each_mutant_applies_to_the_code(mutant: Mutant) -> None:
     text = (ROOT / mutant.file).read_text(encoding="utf-8")
-    assert text.count(mutant.old) == 1, f"mend the mutant in tests/mutants: {mutant.old!r}"
+    assert text.count(mutant.old) == 1, f"update the mutant in tests/mutants: {mutant.old!r}"
     ast.parse(text.replace(mutant.old, mutant.new))  # an error of syntax would be noticed by any test
     assert mutant.old != mutant.new
     assert all((ROOT / test.partition("::")[0]).exists() for test in mutant.tests)

@@ -91,7 +91,7 @@ def test_another_batch_size_continues_at_the_first_row_not_seen(
     assert len(seen) == len(set(seen)), "each row once in the epoch"
     second = [row for rows, epoch in zip(rest.rows, rest.epochs, strict=True) if epoch == 1 for row in rows]
     assert sorted(second) == sorted(seen), "the next epoch is whole"
-    line = f"resumed with {size} rows a step (were 200): epoch 1 goes on at row 400"
+    line = f"resumed with {size} rows a step (were 200): epoch 1 continues at row 400"
     assert (line in capsys.readouterr().out) == (size != 200)
     assert all(later <= earlier for earlier, later in zip(rest.rates, rest.rates[1:], strict=False))
     assert rest.rates[-1] < 0.1 * max(first.rates), "the learning rate ends where its schedule ends"

@@ -217,7 +217,9 @@ def _zip_refusal(info: zipfile.ZipInfo) -> str:
     if kind not in (0, stat.S_IFREG):
         return "a folder or device"
     if info.file_size > _UNFOLD_FACTOR * info.compress_size + _MEMBER_BYTES:
-        return f"{info.compress_size} bytes that unfold to {info.file_size}, which looks like a bomb; unpack the zip"
+        return (
+            f"{info.compress_size} bytes that decompress to {info.file_size}, like a decompression bomb; unpack the zip"
+        )
     return ""
 
 
@@ -235,7 +237,7 @@ def _unpacked(path: Path) -> IO[bytes]:
             while chunk := packed.read(_CHUNK):
                 target.write(chunk)
                 if target.tell() > limit:
-                    raise UserError(f"{path}: unfolds to more than {limit} bytes, which looks like a bomb; unpack it")
+                    raise UserError(f"{path}: decompresses to more than {limit} bytes, like a decompression bomb")
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         target.close()
         raise UserError(f"{path}: expected a packed tar, got a damaged one: {error}") from error

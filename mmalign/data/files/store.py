@@ -53,7 +53,7 @@ def safe_name(name: str, inside: Path) -> str:
     """A name without `.` and doubled slashes.
 
     Raises:
-        BadSample: it is empty, absolute, or climbs out with `..`.
+        BadSample: it is empty, absolute, or leaves the folder by `..`.
 
     Example:
         >>> safe_name("./a//b.png", Path("folder"))
@@ -67,7 +67,7 @@ def safe_name(name: str, inside: Path) -> str:
     if name.startswith(("/", "\\")) or windows.drive:
         raise BadSample(name, expected, "an absolute name")
     if ".." in windows.parts:  # Windows' parts are split at both kinds of slash
-        raise BadSample(name, expected, "a name that climbs out with '..'")
+        raise BadSample(name, expected, "a name that leaves the folder by '..'")
     return "/".join(parts)
 
 

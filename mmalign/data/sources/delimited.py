@@ -79,7 +79,7 @@ def _delimited(path: Path, lines: Callable[[], Iterator[tuple[int, list[str], st
         raise UserError(f"{path}: expected a header line with the names of the columns, got an empty file")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise UserError(f"{path}: the column {twice[0]!r} is there twice; rename one")
+        raise UserError(f"{path}: the column {twice[0]!r} occurs twice; rename one")
     for problem in filter(None, map(bad_byte, header)):
         raise UserError(f"{path.name}:{at}: {problem}; save it as UTF-8")
 

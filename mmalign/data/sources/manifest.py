@@ -164,5 +164,5 @@ def _target_columns(config: SourceConfig, columns: Sequence[str], where: str) ->
         raise UserError(f"--data.options.targets: expected a list of columns, got {targets!r}")
     for name in names:
         if name not in columns:
-            raise UserError(f"{where}: no column {name!r}{nearest(name, columns)}; mend --data.options.targets")
+            raise UserError(f"{where}: no column {name!r}{nearest(name, columns)}; correct --data.options.targets")
     return list(names)

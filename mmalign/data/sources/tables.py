@@ -74,7 +74,7 @@ def _parquet(path: Path) -> Table:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected Parquet, got: {first_line(error)}") from error
     if twice := sorted({name for name in columns if columns.count(name) > 1}):
-        raise UserError(f"{path}: the column {twice[0]!r} is there twice; rename one")
+        raise UserError(f"{path}: the column {twice[0]!r} occurs twice; rename one")
 
     def rows(wanted: Sequence[str]) -> Iterator[Row]:
         number = 0

@@ -155,7 +155,7 @@ def expand_braces(pattern: str) -> list[str]:
     """
     pieces = re.split(r"\{([^{}]*)\}", pattern)
     if any("{" in piece or "}" in piece for piece in pieces):
-        raise UserError(f"{pattern}: a brace without its partner")
+        raise UserError(f"{pattern}: an unmatched brace")
     choices: list[Sequence[str]] = []
     for index, piece in enumerate(pieces):
         bounds = re.fullmatch(r"(\d+)\.\.(\d+)", piece) if index % 2 else None

@@ -115,7 +115,7 @@ def _detection(columns: Mapping[str, NDArray[Any]], *, precision: str = "macro_a
     scores = {name: columns[f"score/{name}"].astype(np.float64) for name in names}
     both = [name for name in names if truth[name].any() and not truth[name].all()]
     if not both:
-        raise UserError("no class has rows with it and without it")
+        raise UserError("no class has rows with and without this label")
 
     def macro(metric: Callable[..., Floats]) -> Statistic:
         return lambda weights: over_classes(

@@ -143,7 +143,7 @@ def best_threshold(truth: Bools, scores: Floats) -> float:
         0.5
     """
     if truth.all() or not truth.any():
-        raise ValueError("a threshold needs both outcomes")
+        raise ValueError("a threshold needs positives and negatives")
     hits, false = (column[0] for column in _curve(truth, scores, None))
     distinct = np.unique(scores)[::-1]
     reached = int(np.argmax(hits / hits[-1] - false / false[-1]))

@@ -59,7 +59,7 @@ class Grounding(Task):
         if not able or pair[0] == pair[1]:
             names = " and ".join(model.modalities[tower].name for tower in pair)
             raise UserError(
-                f"grounding needs a modality that knows regions of its samples by name, such as molecule; {names} know "
+                f"grounding needs a modality with named regions of its samples, such as molecule; {names} have "
                 "none (`capabilities.NamedRegions`: named_regions and region_of_word)"
             )
         return (able[0], pair[1] if able[0] == pair[0] else pair[0])

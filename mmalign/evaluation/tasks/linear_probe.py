@@ -232,7 +232,9 @@ def _classes(data: Dataset) -> Probing:
     def measures(truth: Bools, said: Floats, trained: Bools) -> Measures:
         columns = np.flatnonzero(with_both(truth)).tolist()
         if not columns:
-            raise UserError(f"no class of {', '.join(names)} has rows with it and without it in the evaluated split")
+            raise UserError(
+                f"no class of {', '.join(names)} has rows with and without this label in the evaluated split"
+            )
         best = said.argmax(axis=1)
 
         def over(one: Callable[[int, Floats], Floats]) -> Callable[[Floats], Floats]:

@@ -103,7 +103,7 @@ class ZeroShotMultiLabel(PromptTask):
         both = with_both(truth)
         if not both.any():
             raise UserError(
-                f"no class of {', '.join(names)} has records of split {settings.split!r} with it and without it; "
+                f"no class of {', '.join(names)} has records of split {settings.split!r} with and without this label; "
                 "name the column of labels with --data.columns.label"
             )
         scores = detection_scores(sentences, embedded.embedding, prompts)

@@ -25,9 +25,9 @@ class PairConfig:
         score_weight: Weight of this term's score in the pair's score. Null = 1 for a pair's first term, 0 for others.
         scale_from: Tower whose pretrained model was trained with a learnt scale (and bias) of the similarities, such as
             one of open_clip: the objective starts from them. "" = from its own arguments.
-        dims: Nested embedding sizes (Matryoshka): the term is trained on the full vectors and on their first d numbers
-            for each d, so that vectors can be truncated to these sizes; for objectives that compare vectors. Empty =
-            the full size only.
+        dims: Nested embedding sizes (Matryoshka): the term is trained on the full vectors and on their first d
+            dimensions for each d, so that vectors can be truncated to these sizes; for objectives that compare
+            vectors. Empty = the full size only.
     """
 
     a: str

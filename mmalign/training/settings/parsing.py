@@ -136,7 +136,7 @@ class TrainCLI(LightningCLI):
         callbacks += given_callbacks if isinstance(given_callbacks, list) else [given_callbacks]
         if any(isinstance(callback, LearningRateFinder) for callback in callbacks):
             raise UserError(
-                "--trainer.callbacks: LearningRateFinder does not know the warm-up of the schedule; compare learning "
+                "--trainer.callbacks: LearningRateFinder ignores the warm-up of the schedule; compare learning "
                 "rates by short runs, such as --model.optimizer.lr 1e-3 --out runs/lr1e-3"
             )
         callbacks += self.extra_callbacks

@@ -13,7 +13,7 @@ class RunConfig:
         overwrite: Replace the run in --out.
         ema: Decay of the exponential moving average of the weights; 0 = none.
         checkpoint_every: Optimiser steps between checkpoints; 0 = one per epoch.
-        keep: The weights of the bundle: last, or best by --monitor among the epochs.
+        keep: Weights to save in the bundle: those of the `last` epoch, or of the `best` epoch by --monitor.
         monitor: The logged value that `keep: best` and `patience` compare: the lower the better for a loss, the higher
             otherwise.
         patience: Stop after this number of epochs without a better value of --monitor; 0 = never.

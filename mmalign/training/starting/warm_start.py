@@ -66,7 +66,7 @@ def load_warm_start(name: str, tower: TowerConfig) -> WarmStart:
     if tower.encoder not in ("", encoder):
         raise UserError(
             f"towers.{name}.weights: expected weights of the encoder {tower.encoder!r}, got those of {encoder!r}; "
-            f"say --model.towers.{name}.encoder {encoder}"
+            f"set --model.towers.{name}.encoder {encoder}"
         )
     filled = replace(tower, encoder=encoder, args={**described["args"], **tower.args})
     transform = modality.restore_transform({**model.transforms[source].config(), **tower.transform})

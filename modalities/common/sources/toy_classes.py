@@ -15,5 +15,5 @@ SHAPES = ("disc", "square")
 def colour_and_shape(label: int) -> tuple[str, str]:
     """The colour and the shape of class `label` (0..9)."""
     if not 0 <= label < len(COLOURS) * len(SHAPES):
-        raise UserError(f"synthetic classes are 0..9, got {label}")
+        raise UserError(f"toy classes are 0..9, got {label}")
     return list(COLOURS)[label % len(COLOURS)], SHAPES[label // len(COLOURS)]

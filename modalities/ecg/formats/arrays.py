@@ -79,7 +79,7 @@ def from_mapping(mapping: Mapping[Any, Any], source: str) -> Channels:
     if values.ndim != 2 or len(names) not in values.shape or values.size > MAX_VALUES:
         raise BadSample(source, f"{len(names)} leads by time, at most {MAX_VALUES} values", f"shape {values.shape}")
     if values.shape[0] == values.shape[1]:
-        raise BadSample(source, "leads by time", f"shape {values.shape}, which says not which is which")
+        raise BadSample(source, "leads by time", f"shape {values.shape}, in which the axis of the leads is not clear")
     values = values if values.shape[0] == len(names) else values.T
     spelled = str(kinds[0]) if len(kinds) == 1 else [str(unit) for unit in kinds]
     return Channels(values, rate, names, spelled)

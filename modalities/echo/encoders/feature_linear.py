@@ -47,7 +47,9 @@ class MeasuredTransform(EchoTransform):
     def __init__(self, settings: EchoSettings, statistics: Mapping[str, Sequence[float]] | None = None) -> None:
         super().__init__(settings)
         if settings.size % GRID:
-            raise UserError(f"echo transform: measured needs a size that is a multiple of {GRID}, got {settings.size}")
+            raise UserError(
+                f"echo transform: 'features' needs a size that is a multiple of {GRID}, got {settings.size}"
+            )
         self._standard = Standard(MEASURES, statistics)
 
     @property

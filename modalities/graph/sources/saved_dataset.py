@@ -21,7 +21,7 @@ GRAPH = "graph"
 
 
 class PygSource(Source):
-    """Graphs saved by `InMemoryDataset.save` of PyTorch Geometric; tensors and strings alone are read, no pickled code.
+    """Graphs saved by `InMemoryDataset.save` of PyTorch Geometric; only tensors and strings are read, no pickled code.
 
     `manifest` is the data set's root, its folder `processed`, or a `.pt` file. Files `train.pt`, `val.pt` and `test.pt`
     are the splits. Columns are `graph` (for towers of modality graph) and the other attributes of a graph: strings such

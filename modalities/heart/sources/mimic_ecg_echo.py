@@ -42,19 +42,19 @@ class MimicEcgEchoSource(Source):
     """MIMIC-IV-ECG (`--data.manifest FOLDER`) joined to MIMIC-IV-ECHO (`--data.options.echo FOLDER`) by patient.
 
     A record is an ECG with an echo within `window_days`; every clip in that window is one of its alternatives.
-    Read are `subject_id`, `study_id`, `acquisition_datetime` and `dicom_filepath` of `echo-record-list.csv` and, where
-    it is there (release 1.0), `subject_id`, `measurement_datetime`, `measurement` (`lvef`), `result` and `test_type`
-    (`tte`) of `structured-measurement.csv`, plain or gzipped. These names are those that public code for the releases
-    uses; they were not checked against the releases.
+    The source reads the columns `subject_id`, `study_id`, `acquisition_datetime` and `dicom_filepath` of
+    `echo-record-list.csv` and, if the folder has it (release 1.0), `subject_id`, `measurement_datetime`, `measurement`
+    (`lvef`), `result` and `test_type` (`tte`) of `structured-measurement.csv`, plain or gzipped. The names are taken
+    from public code for the releases; they were not checked against the releases.
 
     Columns: `ecg`, `echo` (files), `text` (the ECG machine's report), `echo_text` (a sentence of the ejection
     fraction, which is the evaluation target), `label` (the class of the ejection fraction), `id` (the ECG's
     study), `group` (the patient). Target: `ejection_fraction`, the one measured at rest nearest in time within the
     window. There is no split: `--data.validation` and `--data.test` divide by patient.
 
-    Options: `echo`, the folder; `window_days` (1), how far apart; `clips`, a CSV with a column `dicom_filepath`: the
-    clips to use, of one view for instance; `clips_per_study` (4), how many of a study, in the order of their names, are
-    used where `clips` does not say. Then the header of each file is asked, and still images are passed over.
+    Options: `echo`, the folder; `window_days` (1), the largest distance in time; `clips`, a CSV with a column
+    `dicom_filepath`: the clips to use, of one view for instance; `clips_per_study` (4), the number of clips of a study,
+    in the order of their names, if `clips` is not given. The header of each file is then read, to skip still images.
 
     Raises:
         UserError: a folder lacks a table, a table lacks a column, or an option is unknown or out of its range.

@@ -14,7 +14,7 @@ TOY_CLASSES = list(KINDS)[:10]
 def toy_solid(label: int, rng: np.random.Generator) -> PointCloud:
     """A cloud of class `label` (0..9) with a noise of 1 %."""
     if not 0 <= label < len(TOY_CLASSES):
-        raise UserError(f"synthetic classes are 0..9, got {label}")
+        raise UserError(f"toy classes are 0..9, got {label}")
     vertices, faces = draw_solid(TOY_CLASSES[label], rng).mesh
     points, _, _ = sample_surface(vertices, faces, TOY_POINTS, seed=int(rng.integers(1 << 31)))
     points = points - points.mean(0) + rng.normal(0, 0.01, points.shape)

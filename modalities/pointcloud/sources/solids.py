@@ -31,12 +31,12 @@ _NAME = re.compile(r"(0|[1-9]\d{0,6})\.(npz|png)")
 class SolidsSource(Source):
     """Simulated solids of fourteen kinds, from boxes to staircases, with known proportions, number and parts.
 
-    Columns: `pointcloud` (a mesh, made when it is needed, the same one each time; y points up), `image` (a view of it,
-    64 x 64 pixels), `text` (a sentence such
-    as "two tall tables with four legs"), `label` (the kind). The kinds are equally frequent, up to one, in each split.
-    Targets: `count` (solids in a row) and, of tables and staircases, `parts` (legs, steps).
+    Columns: `pointcloud` (a mesh, generated on demand, deterministic; y points up), `image` (a view of it, 64 x 64
+    pixels), `text` (a sentence such as "two tall tables with four legs"), `label` (the kind). Classes are equally
+    frequent, up to one record, in each split. Targets: `count` (solids in a row) and, for tables and staircases,
+    `parts` (legs, steps).
 
-    Options: `train` (2000), `validation` (250), `test` (500), how many; `seed` (0), which.
+    Options: `train` (2000), `validation` (250), `test` (500), numbers of solids; `seed` (0).
 
     Raises:
         UserError: an option is unknown or out of its range.

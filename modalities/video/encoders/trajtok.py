@@ -84,7 +84,7 @@ class TrajTok(Encoder):
         cnn_width: Channels of the first stage of the small network; each further stage has twice as many.
         cnn_depths: Residual blocks of each of its stages.
         resampler_depth: Layers of a resampler.
-        frequencies: Number of frequencies of each coordinate: pi, 2 pi, 4 pi, ...
+        frequencies: Number of frequencies of each coordinate: pi, 2 pi, 4 pi and so on.
         velocity: Also give each row of a trajectory the change of its coordinates per second; not in the paper.
         pool: class (class token) or mean.
         drop_path: Probability that the last layer is skipped in training, less for those before it.

@@ -38,7 +38,7 @@ class TrajViT(Encoder):
         cnn_depths: Residual blocks of each of its stages.
         resampler_depth: Layers of a resampler.
         place: Place of a segment in a frame: centroid or box.
-        frequencies: Number of frequencies of each coordinate: pi, 2 pi, 4 pi, ...
+        frequencies: Number of frequencies of each coordinate: pi, 2 pi, 4 pi and so on.
         velocity: Also give each row of a trajectory the change of its coordinates per second; not in the paper.
         pool: class (class token) or mean.
         drop_path: Probability that the last layer is skipped in training, less for those before it.

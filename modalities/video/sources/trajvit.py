@@ -13,7 +13,7 @@ KEYS = ("video", "image")
 
 
 class TrajvitSource(CaptionedVideos):
-    """A list as TrajViT's code reads it: `--data.manifest FILE.json`, `--data.files FOLDER`, by default the file's.
+    """A list in the format of TrajViT's code: `--data.manifest FILE.json`, `--data.files FOLDER` (default: the list's).
 
     Each row has `video` or `image`, a file, and `caption`, a string or a list of alternatives.
 

@@ -21,7 +21,7 @@ _NAME = re.compile(r"(.+)_(\d{1,6})_(\d{1,6})")
 
 
 class VatexSource(CaptionedVideos):
-    """VATEX, or a file like its: `--data.manifest FILE.json` or FOLDER, `--data.files FOLDER` with the videos.
+    """VATEX, or a file in its format: `--data.manifest FILE.json` or FOLDER, `--data.files FOLDER` with the videos.
 
     A file has a list of `videoID`, the source video's name, start and end in seconds (`ID_000010_000020`), and `enCap`,
     a list of captions, all of them alternatives of its text. The video is the file of that whole name; where there is

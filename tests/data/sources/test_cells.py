@@ -117,7 +117,7 @@ def test_an_infinite_name_is_text() -> None:
 
 def test_a_parquet_column_twice_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table([pa.array(["x"]), pa.array(["y"])], names=["text", "text"]), tmp_path / "t.parquet")
-    with pytest.raises(ValueError, match=r"t\.parquet: the column 'text' is there twice; rename one"):
+    with pytest.raises(ValueError, match=r"t\.parquet: the column 'text' occurs twice; rename one"):
         manifest_without_targets(tmp_path / "t.parquet")
 
 

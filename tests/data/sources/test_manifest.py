@@ -174,7 +174,7 @@ def test_bad_json_lines(tmp_path: Path) -> None:
     [
         ("n.csv", b"", "expected a header line"),
         ("n.csv", b"file,caption\n", "expected rows below the header"),
-        ("n.csv", b"file,caption,file\n", "'file' is there twice"),
+        ("n.csv", b"file,caption,file\n", "'file' occurs twice"),
         ("n.csv", b'file,caption\na,"open\nb,c\n', "n.csv:2: a quote that is opened there is never closed"),
         ("n.csv", "file,caption\na,b\n".encode("utf-16"), "got UTF-16"),
         ("n.csv", b"f\xffle,caption\na,b\n", "expected UTF-8"),

@@ -96,7 +96,7 @@ def test_brace_patterns() -> None:
     assert expand_braces("s-{9..11}.tar") == ["s-9.tar", "s-10.tar", "s-11.tar"]
     assert expand_braces("{a,b}-{00..01}") == ["a-00", "a-01", "b-00", "b-01"]
     for pattern in ("s-{0..1", "s-0}", "{{0..1}}"):
-        with pytest.raises(UserError, match="without its partner"):
+        with pytest.raises(UserError, match="an unmatched brace"):
             expand_braces(pattern)
     for pattern in ("{0..100000000}", "{000..999}{000..999}"):
         with pytest.raises(UserError, match="more than 100000 shards"):
@@ -124,7 +124,7 @@ def test_wrong_settings_are_one_line(shards: str, tmp_path: Path) -> None:
         source(str(tmp_path / "empty"))
     with pytest.raises(BadSample, match="no such shard"):
         source(shards).fetch("other.tar!a.png")
-    with pytest.raises(BadSample, match="climbs out"):
+    with pytest.raises(BadSample, match="leaves the folder"):
         source(shards).fetch("s-000.tar!../a.png")
 
 

@@ -147,4 +147,4 @@ def test_a_pair_without_named_regions_is_refused(tmp_path: Path, capsys: pytest.
     transforms = fit_transforms(towers, {"image": [], "text": ["a red disc"] * 20})
     mmalign.save(Aligner(towers, [PairConfig("image", "text")], 8, transforms), tmp_path / "bundle")
     assert main(["evaluate", str(tmp_path / "bundle"), "--task", "grounding", "--data.source", "digits"]) == 2
-    assert "grounding needs a modality that knows regions of its samples by name" in capsys.readouterr().err
+    assert "grounding needs a modality with named regions of its samples" in capsys.readouterr().err

@@ -146,7 +146,7 @@ def test_a_class_without_both_outcomes_is_named(model: Aligner, patients: Datase
     assert result.scores["left_out"] == ["unicorn"]
     assert result.scores["macro_auroc"] == result.scores["classes"]["disc"]["auroc"]
     assert set(result.scores["classes"]["unicorn"]) == {"threshold", "prevalence", "positives"}
-    with pytest.raises(UserError, match="with it and without it"):
+    with pytest.raises(UserError, match="with and without this label"):
         evaluate_multi_label(model, patients, side="left", class_side="words", split="test",
                              prompts=ClassPrompts({"unicorn": ("a unicorn",)}))  # fmt: skip
 

@@ -147,8 +147,8 @@ def test_missing_clips_and_paths_outside_the_folder_are_rejected(folder: Path) -
     )
     assert [(bad.id, bad.tower) for bad in data.rejected] == [("401", "echo"), ("403", "echo")]
     assert "no such file" in data.rejected[0].reason
-    assert "climbs out" in data.rejected[1].reason
-    with pytest.raises(BadSample, match="climbs out"):
+    assert "leaves the folder" in data.rejected[1].reason
+    with pytest.raises(BadSample, match="leaves the folder"):
         data.source.fetch("ecg/../echo/echo-record-list.csv")
     with pytest.raises(BadSample, match="begins with ecg/ or echo/"):
         data.source.fetch("record_list.csv")

@@ -49,9 +49,9 @@ def field(molecule: Molecule, name: str) -> list[int]:
         (b"\xff\xfe", "bytes that are no text"),
         ("C1CC", "got ring bond 1 that is not closed"),
         ("C%12CC", "got ring bond 12 that is not closed"),
-        ("C(C", "got a round bracket without its partner"),
-        (")C(", "got a round bracket without its partner"),
-        ("[Na", "got a square bracket without its partner"),
+        ("C(C", "got an unmatched round bracket"),
+        (")C(", "got an unmatched round bracket"),
+        ("[Na", "got an unmatched square bracket"),
         ("c1cccc1", "kekulize"),
         ("C(C)(C)(C)(C)C", "valence for atom # 0 C, 5"),
         ("O=Cl(=O)(=O)F", "valence for atom # 1 Cl, 7"),  # a row of PCdes

@@ -267,7 +267,7 @@ def test_check_lists_hostile_members_of_an_archive(tmp_path: Path, monkeypatch: 
     )
     report = mmalign.check(config)
     assert report.kinds == {"bad sample": 3, "missing file": 1}
-    for words in ("at most 65536 bytes", "900 rows of data", "climbs out"):
+    for words in ("at most 65536 bytes", "900 rows of data", "leaves the folder"):
         assert words in str(report.problems)
 
 

@@ -49,7 +49,7 @@ def test_invalid_settings_are_named(tmp_path: Path) -> None:
         load_warm_start("left", TowerConfig(modality="vector", weights=bundle))
     with pytest.raises(UserError, match="expected a tower of 'text'"):
         load_warm_start("x", TowerConfig(modality="text", weights=bundle))
-    with pytest.raises(UserError, match="weights of the encoder 'linear', got those of 'mlp'; say --model.towers"):
+    with pytest.raises(UserError, match="weights of the encoder 'linear', got those of 'mlp'; set --model.towers"):
         load_warm_start("x", TowerConfig(modality="vector", encoder="linear", weights=bundle))
     with pytest.raises(UserError, match="no bundle at"):
         load_warm_start("x", TowerConfig(modality="vector", weights=str(tmp_path / "none")))

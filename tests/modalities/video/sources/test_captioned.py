@@ -166,7 +166,7 @@ def test_trajvit_lists_videos_and_images(tmp_path: Path) -> None:
         {"video": ("b.npz",), "text": ("one", "two")},
     ]
     assert len(reasons(source)) == 3
-    with pytest.raises(BadSample, match="climbs out"):
+    with pytest.raises(BadSample, match="leaves the folder"):
         source.fetch("../secret.mp4")
 
 
