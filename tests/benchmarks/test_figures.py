@@ -47,14 +47,14 @@ def coins(rng: np.random.Generator, share: float, seeds: int = 3, items: int = 4
     return [Scores({"hit": (rng.random(items) < share).astype(float)}, np.arange(items)) for _ in range(seeds)]
 
 
-def test_the_interval_holds_the_truth_and_has_the_width_of_a_binomial() -> None:
+def test_interval_contains_the_rate_and_has_binomial_width() -> None:
     rng = np.random.default_rng(1)
     low, high = interval(coins(rng, 0.7, seeds=1), "hit")
     assert low < 0.7 < high
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.7 * 0.3 / 400), rel=0.15)
 
 
-def test_a_difference_is_seen_only_where_there_is_one() -> None:
+def test_difference_is_significant_only_for_different_rates() -> None:
     rng = np.random.default_rng(2)
     mean, low, high = difference(coins(rng, 0.7), coins(rng, 0.7), "hit")
     assert low < mean < high
@@ -82,7 +82,7 @@ def test_rate_counts_what_happens_between_epochs() -> None:
     assert rate([0, 1, 2, 5, 6, 7, 10, 11, 12], steps=3, batch_size=5) == pytest.approx(5 / (5 / 3))
 
 
-def test_the_clock_reads_every_step(tmp_path: Path, forked_python: Path) -> None:
+def test_step_times_are_recorded_for_every_optimiser_step(tmp_path: Path, forked_python: Path) -> None:
     (tmp_path / "toy.py").write_text(
         "import sys, torch\n"
         "weight = torch.nn.Parameter(torch.ones(1))\n"

@@ -57,7 +57,7 @@ def _known(quick: bool) -> Row:
     return Row("w", "p", lambda: (torch.ones(3, requires_grad=True),), side(1, 1.0), side(4, 1.1), 1.0, 0.3)
 
 
-def test_memory_is_what_a_contestant_allocates() -> None:
+def test_memory_growth_equals_the_allocated_size() -> None:
     for side, mib in (("ours", 16), ("peer", 64)):
         assert growth(_known, side, False) / 2**20 == pytest.approx(mib, abs=4)
 

@@ -32,7 +32,7 @@ def test_the_plan_does_not_depend_on_the_order_of_the_towers(name: str) -> None:
     torch.testing.assert_close(row.ours(), row.theirs().float(), rtol=0, atol=2e-3)
 
 
-def test_the_peer_has_no_iteration_too_many() -> None:
+def test_peer_runs_the_fewest_iterations_that_reach_the_error() -> None:
     import transport
 
     problem = transport.batch(True, masked=True)

@@ -36,7 +36,7 @@ def test_tables_of_a_tiny_run(tmp_path: Path, capsys) -> None:
     assert "| order | frames | 1 |" in capsys.readouterr().out
 
 
-def test_another_draw_has_other_clips() -> None:
+def test_clips_differ_between_draws() -> None:
     one, other = (videos.Bench("order", 4, 4, draw=draw) for draw in (0, 1))
     assert one.sentences != other.sentences
 
