@@ -70,7 +70,7 @@ def test_auto_is_a_gpu_where_there_is_one(saved: Path) -> None:
     assert mmalign.load(saved, device="auto").device.type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def test_the_card_is_of_the_model_that_is_there(model: Aligner, saved: Path) -> None:
+def test_saving_again_replaces_the_card(model: Aligner, saved: Path) -> None:
     """A run that is repeated into its folder must not keep the card of the former model."""
     assert "- seed: 3" in (saved / "README.md").read_text()
     bundle.save(model, saved, provenance={"seed": 4})
@@ -92,7 +92,7 @@ def test_files_that_a_kill_left_do_not_change_the_fingerprint(saved: Path) -> No
     mmalign.load(saved)
 
 
-def test_the_fingerprint_follows_the_model_not_the_place(model: Aligner, saved: Path, tmp_path: Path) -> None:
+def test_fingerprint_depends_on_weights_not_on_the_folder(model: Aligner, saved: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(saved, tmp_path / "copy")
     assert bundle.fingerprint(copy) == bundle.fingerprint(saved)
     with torch.no_grad():
@@ -122,7 +122,7 @@ def edit(folder: Path, change: object) -> None:
         (lambda f: (f / "transforms" / "text.json").unlink(), "expected a file of this bundle"),
     ],
 )
-def test_damage_is_named_in_one_line(saved: Path, damage: object, message: str) -> None:
+def test_damaged_bundle_is_a_one_line_error(saved: Path, damage: object, message: str) -> None:
     damage(saved)  # type: ignore[operator]
     with pytest.raises(UserError, match=message) as caught:
         mmalign.load(saved)

@@ -92,7 +92,7 @@ def test_a_card_edited_by_hand_is_kept(folder: Path) -> None:
     assert "## Limits" in card_of(folder)
 
 
-def test_foreign_text_is_no_markup(model: Aligner, tmp_path: Path) -> None:
+def test_markup_and_control_characters_in_the_card_are_escaped(model: Aligner, tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script> | a\n---\n## Mine\x1b[2J"
     folder = mmalign.save(model, tmp_path, provenance={**PROVENANCE, "licence": hostile, "source": hostile})
     card = card_of(folder)
@@ -107,13 +107,13 @@ def test_foreign_text_is_no_markup(model: Aligner, tmp_path: Path) -> None:
     [[1, None, {}], [{"task": "x", "provenance": {}, "scores": 3}], [{"task": [], "provenance": {"protocol": 1}}],
      [{"task": "retrieval", "provenance": {}, "scores": {"a": 1, "b": {"mrr": "x", "hit@1": None}}}]],
 )  # fmt: skip
-def test_odd_results_are_left_out(folder: Path, results: list[Any]) -> None:
+def test_card_omits_unusable_results(folder: Path, results: list[Any]) -> None:
     (folder / "results.json").write_text(json.dumps(results))
     bundle.update_card(folder)
     assert "## Limits" in card_of(folder)
 
 
-def test_headlines_have_their_baselines() -> None:
+def test_headline_metrics_include_their_baselines() -> None:
     regression = {"mae": 3.0, "mae_ci": [2.0, 4.0], "rows": {"model": {}, "training mean": {"mae": 9.0}}}
     (one,) = headlines({"task": "regression", "scores": regression})
     assert one == ("mae", 3.0, (2.0, 4.0), 9.0, "training mean")
@@ -125,6 +125,6 @@ def test_headlines_have_their_baselines() -> None:
     assert headlines({"task": "few-shot", "scores": few})[0].baseline == 0.2
 
 
-def test_a_bundle_of_another_time_has_a_card(folder: Path) -> None:
+def test_card_of_a_bundle_without_provenance(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     assert "## Limits" in model_card({"model": config["model"], "provenance": {}})
