@@ -66,7 +66,7 @@ def test_a_closed_pipe_ends_without_a_message(
     assert capsys.readouterr().err == ""
 
 
-def test_a_run_writes_all_its_files(run: Path) -> None:
+def test_train_writes_configuration_checkpoint_log_and_bundle(run: Path) -> None:
     assert (run / "config.yaml").is_file()
     assert (run / "checkpoints" / "last.ckpt").is_file()
     header, *rows = (run / "logs" / "version_0" / "metrics.csv").read_text().splitlines()
@@ -324,7 +324,7 @@ def test_errors_in_a_recipe_are_one_line(
         (["--trainer.max_epoch", "3"], "--trainer.max_epochs"),
     ],
 )
-def test_a_typo_names_the_nearest_flag(
+def test_misspelt_flag_error_suggests_the_nearest(
     flags: list[str], nearest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", "image-text/demo", "--out", str(tmp_path / "run"), *flags]) == 2
@@ -359,7 +359,7 @@ def test_keys_of_every_recipe_are_known(name: str) -> None:
     check_flags([], keys, yaml.safe_load(recipes.find(name).read_text()), name, registered_arguments)
 
 
-def test_open_dicts_fold_over_the_recipe() -> None:
+def test_flags_of_open_dicts_are_merged_into_the_recipe() -> None:
     base = {"model": {"towers": {"x": {"args": {"depth": 2, "deep": {"a": 1}}}}}}
     folded = fold_open_dicts(
         ["--model.towers.x.args.width", "3", "--model.towers.x.args.deep.b=[1, 2]", "--model.dim", "4"], base

@@ -71,7 +71,7 @@ def test_commands_do_not_load_what_they_do_not_use(arguments: list[str], folder:
     assert not imported(command(arguments), folder, HEAVY, python_with_torch)
 
 
-def test_what_they_load_is_seen(folder: Path, python_with_torch: Path) -> None:
+def test_import_check_detects_a_heavy_import(folder: Path, python_with_torch: Path) -> None:
     assert imported("import scipy.signal", folder, HEAVY, python_with_torch) == ["scipy.signal"]
 
 
