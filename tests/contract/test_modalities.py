@@ -191,7 +191,7 @@ def test_restored_from_json_without_network(case: Case, monkeypatch: pytest.Monk
     assert encoder.config() == case.encoder.config()
 
 
-def test_use_is_deterministic(case: Case) -> None:
+def test_inference_is_deterministic(case: Case) -> None:
     first, second = (case.encoder(case.inputs()).vector for _ in range(2))
     torch.testing.assert_close(first, second, atol=0, rtol=0)
 

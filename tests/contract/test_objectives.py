@@ -94,7 +94,7 @@ def test_score_shape_and_independence(objective: Objective) -> None:
         torch.testing.assert_close(part, scores[rows][:, columns], atol=1e-6, rtol=1e-5)
 
 
-def test_the_order_of_the_batch_changes_nothing(request: pytest.FixtureRequest, objective: Objective) -> None:
+def test_order_of_the_batch_does_not_change_the_loss(request: pytest.FixtureRequest, objective: Objective) -> None:
     a, b, groups = side(objective, 9, seed=1), side(objective, 9, seed=2), torch.arange(9) // 2
     objective.eval()
     cyclic = any(name in request.node.callspec.id for name in CYCLIC)
@@ -117,7 +117,7 @@ def test_low_precision(objective: Objective) -> None:
 
 
 @pytest.mark.parametrize("name", list(registry.names("objectives")))
-def test_state_comes_back(name: str) -> None:
+def test_state_dict_restores_loss_and_scores(name: str) -> None:
     objective = build(name)
     a, b = side(objective, 6, seed=1), side(objective, 6, seed=2)
     objective(a, b).loss.backward()
