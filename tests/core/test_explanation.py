@@ -190,7 +190,7 @@ def test_pairs_that_cannot_be_explained_are_errors(made: Callable[..., Aligner])
         explain(two, PHENOL, TEXTS[0], pair=("molecule", "text"), most=7)
 
 
-def test_two_sides_that_cannot_be_drawn() -> None:
+def test_pair_without_drawable_modality_is_an_error() -> None:
     towers = {side: TowerConfig(modality="vector", args={"width": 4}) for side in ("left", "right")}
     pairs = [PairConfig("left", "right", "late_interaction")]
     model = Aligner(towers, pairs, 8, fit_transforms(towers, {"left": [], "right": []}))
