@@ -58,7 +58,7 @@ def replaced(index: int, old: str, new: str) -> list[str]:
     ],
     ids=["equal", "text", "label", "group", "a row less", "pictures"],
 )  # fmt: skip
-def test_differences_are_named_wherever_the_data_are(
+def test_changed_data_are_described_for_any_folder(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, rows: list[str], colour: int, found: list[str]
 ) -> None:
     trained = {"contents": contents(open_(table(tmp_path / "one", ROWS)))}
@@ -81,9 +81,7 @@ def test_other_data_and_bundles_without_hashes_are_not_compared(
     assert not caplog.records
 
 
-def test_a_tower_alone_is_split_and_compared_as_with_the_others(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_data_of_one_tower_have_the_split_of_all_towers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Without groups the names of files decide the split, also where only the texts are embedded."""
     config = table(tmp_path, [row.rpartition(",")[0] + "," for row in ROWS])
     whole = open_(config)

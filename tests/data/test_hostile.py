@@ -86,7 +86,7 @@ def zip_of(path: Path, files: dict[str, bytes]) -> Path:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", [folder_of, tar_of, zip_of])
-def test_each_is_rejected_with_its_reason_and_the_rest_is_served(
+def test_hostile_records_are_rejected_with_a_reason_and_others_are_read(
     tmp_path: Path, png: Any, modalities: dict[str, Modality], kind: Any
 ) -> None:
     with CASES.open(encoding="utf-8", newline="") as file:

@@ -107,7 +107,7 @@ def test_resuming_gives_the_same_batches(pictures: Path, modalities: dict[str, M
     assert len(list(later)) == len(whole)
 
 
-def test_passes_leave_the_global_random_state_alone(pictures: Path, modalities: dict[str, Modality]) -> None:
+def test_data_loaders_do_not_change_the_global_random_state(pictures: Path, modalities: dict[str, Modality]) -> None:
     data = prepared(pictures, modalities)
     before = torch.get_rng_state()
     list(data.train_dataloader())
@@ -429,7 +429,9 @@ class _Counts(pl.LightningModule):
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*across ranks is zero.*")
 @pytest.mark.parametrize("validation", [0.25, 0.0])
-def test_lightning_names_the_epochs(pictures: Path, modalities: dict[str, Modality], validation: float) -> None:
+def test_batches_follow_the_epoch_of_lightning(
+    pictures: Path, modalities: dict[str, Modality], validation: float
+) -> None:
     data, module = prepared(pictures, modalities, validation=validation), _Counts()
     trainer = pl.Trainer(
         max_epochs=3, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
@@ -443,7 +445,7 @@ def test_lightning_names_the_epochs(pictures: Path, modalities: dict[str, Modali
     assert [batch.ids.tolist() for batch in data.train_dataloader()] == orders[1]
 
 
-def test_a_split_is_a_value(tmp_path: Path) -> None:
+def test_split_is_immutable_and_decoded_once(tmp_path: Path) -> None:
     """Nothing of a split changes, and asking for it twice decodes nothing again."""
     modalities = {side: modality_of(side, TowerConfig()) for side in ("image", "text")}
     data = Dataset.open(DataConfig(source="digits"), modalities, splits=["validation"])

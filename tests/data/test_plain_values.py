@@ -46,7 +46,7 @@ def test_plain_values(value: Any) -> None:
         np.arange(12)[::-2],
     ],
 )
-def test_arrays(array: np.ndarray) -> None:
+def test_arrays_round_trip_with_dtype_and_shape(array: np.ndarray) -> None:
     back = from_bytes(to_bytes({"x": array}) or b"")["x"]
     assert (back.dtype, back.shape) == (array.dtype, array.shape)
     np.testing.assert_array_equal(back, array)

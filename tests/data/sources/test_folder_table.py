@@ -86,7 +86,7 @@ def test_metadata_of_an_imagefolder(kind: str, tmp_path: Path) -> None:
     assert found[1][2] == "expected the name of a file in column 'file_name', got none"
 
 
-def test_what_is_no_table(tmp_path: Path) -> None:
+def test_folder_without_files_or_column_file_name_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected a folder with files"):
         read_table(tmp_path)
     make(tmp_path, {"metadata.csv": "name\n1.png\n"})

@@ -131,7 +131,7 @@ def test_reserved_columns_may_be_renamed(tmp_path: Path) -> None:
     assert (record.group, record.id) == ("p1", "7")
 
 
-def test_bad_rows_spoil_no_other(tmp_path: Path) -> None:
+def test_bad_rows_do_not_affect_other_rows(tmp_path: Path) -> None:
     path = write(
         tmp_path / "n.csv",
         b"\xef\xbb\xbffile,caption\r\n"  # a BOM, and Windows' line ends
@@ -293,7 +293,7 @@ def test_parquet_cells_that_are_not_utf8_are_faults_of_their_rows(tmp_path: Path
 
 
 @pytest.mark.parametrize("source", ["manifest", "webdataset", "datasets"])
-def test_names_that_no_file_can_have_are_errors_for_users(source: str) -> None:
+def test_impossible_file_names_are_user_errors(source: str) -> None:
     text = modality_of("text", TowerConfig())
     for name in ("a" * 5000 + ".csv", "a\0b.csv"):
         with pytest.raises(UserError):
