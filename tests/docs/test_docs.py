@@ -110,7 +110,7 @@ def test_quotes_that_differ_are_found() -> None:
 
 
 @pytest.mark.parametrize("name", TRANSCRIPTS)
-def test_a_transcript_takes_at_most_ten_commands(name: str) -> None:
+def test_first_section_has_at_most_ten_commands(name: str) -> None:
     """From the clone to a score and a picture: the page's first section."""
     text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     first = text.split("\n## ")[1]
