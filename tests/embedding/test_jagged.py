@@ -25,7 +25,7 @@ def cut(whole: Embedding, size: int) -> list[Embedding]:
 
 
 @pytest.mark.parametrize("size", [1, 3, 20])
-def test_rows_come_padded_as_they_were(size: int) -> None:
+def test_rows_of_jagged_tokens_equal_the_padded_originals(size: int) -> None:
     whole = side(20, 5, 0)
     packed = pack(cut(whole, size))
     assert isinstance(packed.tokens, JaggedTokens)
@@ -43,7 +43,7 @@ def test_rows_come_padded_as_they_were(size: int) -> None:
     assert packed.tokens.values.shape == (int(whole.tokens.mask.sum()), 4)  # no padding is held
 
 
-def test_some_rows_stay_packed() -> None:
+def test_selected_rows_stay_jagged() -> None:
     whole = side(9, 4, 1)
     rows = torch.tensor([True, False, True, True, False, False, True, False, True])
     kept = keep(pack([whole]), rows)

@@ -56,7 +56,7 @@ def test_a_constant_coordinate_keeps_its_value() -> None:
         assert_close(StoredVectors.of(vectors, precision).decode()[:, 0], torch.tensor([0.5, 0.5]))
 
 
-def test_errors() -> None:
+def test_invalid_precision_and_out_of_range_values_are_errors() -> None:
     with pytest.raises(UserError, match="precision: expected float32, float16, int8 or binary, got 'int4'"):
         StoredVectors.of(torch.eye(2), "int4")
     with pytest.raises(UserError, match="within the range of float16"):
