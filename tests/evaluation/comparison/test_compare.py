@@ -77,7 +77,7 @@ def test_differences_equal_a_bootstrap_of_the_differences_of_each_query(results:
     assert mrr.difference > 0
 
 
-def test_a_model_does_not_differ_from_its_copy(results: dict[str, Any]) -> None:
+def test_difference_to_a_copy_is_zero_and_not_significant(results: dict[str, Any]) -> None:
     comparison = mmalign.compare({"one": results["good"], "copy": copy.deepcopy(results["good"])}, bootstrap=200)
     assert {(one.difference, *one.interval, one.p, one.p_holm) for one in comparison.differences} == {(0, 0, 0, 1, 1)}
     assert not any(one.significant for one in comparison.differences)

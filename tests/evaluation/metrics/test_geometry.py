@@ -65,7 +65,7 @@ def test_equal_and_zero_vectors_have_defined_figures() -> None:
     assert math.isnan(geometry.isotropy(zero[:1]))
 
 
-def test_a_hub_is_near_to_most_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hubness_equals_skewness_of_neighbour_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(geometry, "BLOCK", 100)
     gallery = np.concatenate([sphere(40, 6, 5), geometry.unit(np.ones((1, 6)))])
     queries = geometry.unit(np.random.default_rng(6).standard_normal((60, 6)) * 0.2 + 1)

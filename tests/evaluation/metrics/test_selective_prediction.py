@@ -106,7 +106,7 @@ def test_a_draw_of_groups_is_wider(judged: dict[str, np.ndarray]) -> None:
     assert width[1] > 2 * width[0]
 
 
-def test_distances_are_wrong_above_their_median() -> None:
+def test_numeric_errors_above_the_median_count_as_wrong() -> None:
     error = np.array([0.1, 0.2, 5.0, 7.0])
     found = assess({"x": error}, error, np.arange(4), quality=lambda w: mean(error, w), wanted="mae", resamples=0)
     assert found.tables["uncertainty"]["x"] == pytest.approx(
@@ -129,7 +129,7 @@ def test_uncertainty_of_scores() -> None:
     np.testing.assert_allclose(found["margin"], [0, -1000])
 
 
-def test_variance_is_the_models_own() -> None:
+def test_variance_estimate_sums_the_embedding_variances() -> None:
     vectors = torch.eye(2)
     assert variance_of(Embedding(vectors)) == {}
     got = variance_of(Embedding(vectors, log_variance=torch.tensor([[0.0, 0.0], [-1.0, -2.0]])))["variance"]

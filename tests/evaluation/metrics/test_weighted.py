@@ -53,7 +53,7 @@ def test_equals_the_repeated_rows(ours: Callable[..., np.ndarray], theirs: Calla
     )
 
 
-def test_undefined() -> None:
+def test_metrics_without_positives_or_negatives_are_nan() -> None:
     truth, scores = np.array([True, True, False]), np.array([0.1, 0.5, 0.9])
     lacking = np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 2.0], [1.0, 1.0, 1.0]])
     for measure in (auroc, average_precision, lambda t, s, w: balanced_accuracy(t, s > 0.3, w)):
@@ -64,7 +64,7 @@ def test_undefined() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_best_threshold_is_the_best(seed: int) -> None:
+def test_best_threshold_maximises_balanced_accuracy(seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth = rng.random(25) < 0.4
     scores = np.round(rng.standard_normal(25) + truth, 1)
@@ -75,11 +75,11 @@ def test_best_threshold_is_the_best(seed: int) -> None:
     assert got not in scores
 
 
-def test_best_threshold_when_all_is_positive() -> None:
+def test_best_threshold_may_predict_all_positive() -> None:
     """Scores the wrong way round: nothing beats calling everything positive, or one alike."""
     truth, scores = np.array([False, True]), np.array([1.0, 1.0])
     assert (scores > best_threshold(truth, scores)).all()
-    with pytest.raises(ValueError, match="both outcomes"):
+    with pytest.raises(ValueError, match="positives and negatives"):
         best_threshold(np.array([True]), np.array([1.0]))
 
 

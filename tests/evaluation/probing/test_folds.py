@@ -46,7 +46,7 @@ def test_eligible_classes_equal_an_exhaustive_search(seed: int) -> None:
     assert eligible_classes(classes, groups, shots, queries).tolist() == expected
 
 
-def test_a_class_that_only_one_split_of_its_groups_allows_is_drawn() -> None:
+def test_class_with_a_single_feasible_split_of_groups_is_drawn() -> None:
     """Ten groups of ten samples and five single samples: 5 shots and 100 queries leave one split of the groups."""
     groups = np.concatenate([np.repeat(range(10), 10), range(10, 15)])
     classes, groups = np.repeat([0, 1], 105), np.concatenate([groups, groups + 20])

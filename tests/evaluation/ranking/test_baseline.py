@@ -56,7 +56,7 @@ def test_the_first_alternative_retrieves_the_others(model: Aligner, paired: Make
     result.table()
 
 
-def test_what_cannot_be_compared_is_an_error(model: Aligner, paired: Make, unit: Callable[..., list[float]]) -> None:
+def test_invalid_baselines_are_errors(model: Aligner, paired: Make, unit: Callable[..., list[float]]) -> None:
     both = paired([row | {"left": unit(1)} for row in rows()], ("left", "words"))
     words = {"a": "words", "b": "words", "split": "test"}
     cases: list[tuple[dict[str, Any], str]] = [
@@ -73,7 +73,7 @@ def test_what_cannot_be_compared_is_an_error(model: Aligner, paired: Make, unit:
             evaluate_retrieval(model, both, bootstrap=0, **options)
 
 
-def test_kept_items_know_their_alternative() -> None:
+def test_selected_items_keep_their_alternative_index() -> None:
     every = EmbeddedSplit(Embedding(torch.eye(5)), torch.tensor([0, 0, 0, 2, 2]))
     first, others = first_and_others(every)
     assert first.record_indices.tolist() == [0, 2]

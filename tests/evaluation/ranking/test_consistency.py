@@ -21,7 +21,7 @@ Make = Callable[..., Dataset]
 Unit = Callable[..., list[float]]
 
 
-def test_the_spread_of_the_published_example() -> None:
+def test_rank_spread_equals_the_published_example() -> None:
     ranks = torch.tensor([[0.0, 0, 0, 0], [0, 2, 4, 6]])
     spread = rank_spread(ranks)
     torch.testing.assert_close(float(spread["rank_sd"].mean()), 5**0.5 / 2)
@@ -79,7 +79,7 @@ def test_a_table_of_captions(model: Aligner, paired: Make, unit: Unit) -> None:
     assert not [name for scores in plain.scores.values() for name in scores if name.startswith("rank_")]
 
 
-def test_what_has_no_alternatives_to_compare_is_an_error(model: Aligner, paired: Make, unit: Unit) -> None:
+def test_consistency_without_alternatives_is_an_error(model: Aligner, paired: Make, unit: Unit) -> None:
     captions = [["a red disc", "two cats"], ["a blue disc"], ["one dog", "a bird"]]
     data = paired([{"left": unit(1, n), "words": words} for n, words in enumerate(captions)], ("left", "words"))
     cases: list[tuple[dict[str, Any], str]] = [

@@ -115,7 +115,7 @@ def test_equal_content_in_a_corpus(model: Aligner, paired: Make, unit: Unit, lis
     assert content.details["left_to_words"].relevant.tolist() == [2, 1]
 
 
-def test_a_candidate_counts_for_its_row(
+def test_content_relevance_includes_items_of_equal_records(
     model: Aligner, paired: Make, unit: Unit, listing: dict[str, list[Record]]
 ) -> None:
     """Under content, what its row has on the other side counts: two rows of one sentence answer each other's."""
@@ -154,7 +154,7 @@ def test_decoded_corpus_records_are_released(model: Aligner, data: Dataset) -> N
     torch.testing.assert_close(made.embedded.embedding.vector, direct.vector)
 
 
-def test_corpus_is_read_at_once(
+def test_corpus_uses_read_many(
     model: Aligner, paired: Make, unit: Unit, listing: dict[str, list[Record]], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -257,7 +257,7 @@ def test_rejected_rows_are_counted(model: Aligner, paired: Make, unit: Unit) -> 
     assert "expected a value in column 'right'" in counts["reasons"][1]
 
 
-def test_lengths(model: Aligner, data: Dataset) -> None:
+def test_invalid_ks_are_errors(model: Aligner, data: Dataset) -> None:
     for ks in ([0, 1], [5, 5]):
         with pytest.raises(UserError, match="--ks: expected different lengths"):
             evaluate_retrieval(model, data, a="left", b="right", split="test", ks=ks)

@@ -38,7 +38,7 @@ def test_ranks_against_a_loop(levels: int, size: int) -> None:
 
 
 @pytest.mark.parametrize("copies", [1, 30])
-def test_each_score_has_its_margin(copies: int) -> None:
+def test_ties_use_the_margin_of_each_score(copies: int) -> None:
     """A score with a wide margin sees a tie where its neighbour with a narrow one does not."""
     scores = torch.tensor([[1.0, 1.5] + [9.0] * copies])
     margin = torch.tensor([[1.0, 0.1] + [0.0] * copies])

@@ -84,7 +84,9 @@ def test_long_rows_are_counted_exactly() -> None:
         ([-0.9, -0.5, -0.1], [0, 0, 1], 0, [1, 1]),  # negative scores rank as any other
     ],
 )
-def test_tables_by_hand(row: list[float], right: list[int], best: int, found: list[int]) -> None:
+def test_ranks_of_small_tables_computed_by_hand(
+    row: list[float], right: list[int], best: int, found: list[int]
+) -> None:
     queries, gallery = table([row])
     got = ranks(queries, gallery, csr_array([right]), score=inner, ks=(1, 2))
     assert (got.best.tolist(), got.retrieved.tolist()) == ([best], [found])
@@ -125,7 +127,7 @@ def test_blocks_of_scores_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_scores_that_are_no_numbers(bad: float) -> None:
+def test_nan_or_infinite_scores_are_errors(bad: float) -> None:
     queries = Embedding(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), tower="left")
     gallery = Embedding(torch.eye(2), tower="right")
 
@@ -138,7 +140,7 @@ def test_scores_that_are_no_numbers(bad: float) -> None:
         ranks(queries, gallery, csr_array(np.eye(2)), score=score)
 
 
-def test_the_score_of_a_caller_is_not_written_into() -> None:
+def test_scores_of_the_caller_are_not_modified() -> None:
     scores = torch.tensor([[1.0, 2.0, 3.0]])
     queries, gallery = table([[0.0, 0.0, 0.0]])
     ranks(queries, gallery, csr_array([[1, 0, 1]]), score=lambda a, b: scores)

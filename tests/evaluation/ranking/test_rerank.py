@@ -71,7 +71,7 @@ def test_the_whole_gallery_is_the_full_score(ties: str) -> None:
         torch.testing.assert_close(getattr(again, name), getattr(full, name))
 
 
-def test_other_scales_do_not_mix() -> None:
+def test_reranked_items_stay_ahead_at_any_score_scale() -> None:
     """Full scores far below any cosine still stand above those that were not asked."""
     queries, gallery = side(6, 3, 4, "x"), side(20, 3, 5, "y")
     for scale in (1e-6, 1.0, 1e6):

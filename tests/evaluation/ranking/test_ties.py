@@ -86,7 +86,7 @@ def test_a_constant_score_gives_chance() -> None:
     assert (worst["hit@10"], worst["mean_rank"]) == (0, 40)
 
 
-def test_without_ties_the_rules_agree() -> None:
+def test_tie_rules_agree_without_ties() -> None:
     rng = np.random.default_rng(0)
     scores, right = rng.permutation(600).reshape(10, 60), csr_array(rng.random((10, 60)) < 0.1)
     worst, middle = (ranks(*table(scores), right, score=inner, ties=ties) for ties in ("worst", "middle"))
@@ -95,7 +95,7 @@ def test_without_ties_the_rules_agree() -> None:
     assert all(worst.hit(place).tolist() == middle.hit(place).tolist() for place in range(3))
 
 
-def test_a_tie_of_thousands_is_exact() -> None:
+def test_ties_of_33010_items_are_exact() -> None:
     """Logarithms of large factorials keep the digits that matter."""
     size = 33_010
     block = Block(0, torch.zeros(1, size), torch.zeros(1, 1))

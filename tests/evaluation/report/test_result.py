@@ -70,7 +70,7 @@ def test_undefined_scores_are_null() -> None:
     assert result.to_json()["scores"] == {"map": None, "map_ci": [0.0, None]}
 
 
-def test_results_pile_up(retrieval: EvalResult, zero_shot: EvalResult, tmp_path: Path) -> None:
+def test_results_are_appended_to_the_file(retrieval: EvalResult, zero_shot: EvalResult, tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     retrieval.append_to(path)
     zero_shot.append_to(path)

@@ -127,7 +127,7 @@ def test_masking_nothing_changes_nothing_and_the_gradient_is_that_of_scaled_toke
         model.float()
 
 
-def test_what_cannot_be_grounded_is_named(model: Aligner, config: DataConfig, tmp_path: Path) -> None:
+def test_data_and_models_without_grounding_are_errors(model: Aligner, config: DataConfig, tmp_path: Path) -> None:
     few = pq.read_table(config.manifest).slice(3)
     pq.write_table(few, tmp_path / "few.parquet")
     nothing = dataclasses.replace(config, manifest=str(tmp_path / "few.parquet"))

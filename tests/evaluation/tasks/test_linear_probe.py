@@ -60,7 +60,7 @@ def test_random_labels_are_chance(model: Aligner, paired: Make) -> None:
     assert abs(table["100 % trained"]["macro_auroc"] - 0.5) < 0.12
 
 
-def test_a_number_by_ridge(model: Aligner, paired: Make) -> None:
+def test_ridge_probe_predicts_a_linear_target(model: Aligner, paired: Make) -> None:
     data = paired(rows_of(lambda *_: None, 200), ("left",))
     targets = [{"x": float(3 + 2 * np.array(record.values["left"][0])[1])} for record in data.records]
     records = tuple(replace(record, targets=x) for record, x in zip(data.records, targets, strict=True))
@@ -102,7 +102,7 @@ def test_fits_equal_scikit_learn() -> None:
     np.testing.assert_allclose(ridge(features, number, judged, 0.5), Ridge(alpha=2).fit(scaled, number).predict(other))
 
 
-def test_outcomes_that_the_training_rows_lack() -> None:
+def test_classes_without_positives_or_negatives_in_training() -> None:
     features, judged = np.eye(3), np.eye(3)[:2]
     truth = np.array([[True, False, False], [True, False, True], [True, False, False]])
     said = one_vs_rest(features, truth, judged, 1.0)
@@ -111,7 +111,7 @@ def test_outcomes_that_the_training_rows_lack() -> None:
     np.testing.assert_array_equal(logistic(features, only, judged, 1.0), [[0, 1, 0]] * 2)
 
 
-def test_the_penalty_is_the_one_that_generalises() -> None:
+def test_penalty_is_chosen_by_held_out_error() -> None:
     """Noise alone: the stronger the penalty, the nearer to the mean. Something to learn: the weaker, the better."""
     rng = np.random.default_rng(3)
     features, aside = rng.standard_normal((40, 30)), rng.standard_normal((200, 30))

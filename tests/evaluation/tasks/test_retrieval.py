@@ -82,7 +82,7 @@ def test_several_captions(model: Aligner, paired: Make, unit: Callable[..., list
     assert (result.scores["words_to_left"]["n"], result.scores["words_to_left"]["gallery"]) == (3, 2)
 
 
-def test_two_directions_are_the_same_scores(model: Aligner, paired: Make, random_rows: Rows) -> None:
+def test_exchanging_the_towers_exchanges_the_directions(model: Aligner, paired: Make, random_rows: Rows) -> None:
     """Swapping a and b swaps the directions and nothing else."""
     data = paired(random_rows(40))
     one = evaluate_retrieval(model, data, a="left", b="right", split="test", bootstrap=20).scores
@@ -136,7 +136,9 @@ def test_wrong_relevance_is_refused() -> None:
         RelevanceMatrix(queries, gallery, [record("a", ("b",))] * 4, relevance="group")
 
 
-def test_groups_are_credited_on_request(model: Aligner, paired: Make, unit: Callable[..., list[float]]) -> None:
+def test_group_relevance_counts_items_of_the_group(
+    model: Aligner, paired: Make, unit: Callable[..., list[float]]
+) -> None:
     """Two records of equal content: under `pair` each loses to the other, under `group` none does."""
     rows = [
         {"left": unit(1), "right": unit(1), "group": "x"},

@@ -258,7 +258,7 @@ def test_scale_of_the_objective(model: Aligner) -> None:
     assert model.logit_scale("words", "left") == pytest.approx(10.0)
 
 
-def test_classes_of_other_splits_compete(model: Aligner, paired: Make, unit: Any) -> None:
+def test_classes_of_other_splits_can_be_predicted(model: Aligner, paired: Make, unit: Any) -> None:
     """And are known without decoding a row of those splits: this one's vector would not decode."""
     rows = [{"left": unit(1, i), "label": "ab"[i % 2]} for i in range(4)]
     elsewhere = {"left": [float("nan")] * 8, "label": "c", "split": "train"}

@@ -113,7 +113,7 @@ def test_figures_equal_scikit_learn(model: Aligner, hearts: Dataset) -> None:
     assert got["spearman"] > 0.5  # the comparison above can fail
 
 
-def test_wrong_side_is_wrong() -> None:
+def test_predictions_on_the_wrong_side_of_the_threshold_are_errors() -> None:
     """With a threshold, errors are predictions on its wrong side, and halves give balanced accuracy."""
     truth, values = np.array([30.0, 35, 50, 60, 20, 70]), np.array([32.0, 44, 41, 58, 22, 38])
     said = Predicted(values, np.array([1.0, 8, 9, 2, 1, 10]), np.arange(6.0), np.zeros(6))
