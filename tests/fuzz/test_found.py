@@ -80,7 +80,7 @@ def test_numbers_beyond_their_type_raise_no_warning() -> None:
     ],
     ids=["two-coordinates", "nan", "half-a-normal", "no-rows"],
 )
-def test_meshes_that_are_none(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_meshes_are_rejected(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     refused("pointcloud", data, caplog)
 
 
