@@ -107,7 +107,7 @@ def test_fresh_log_variances_let_logits_start_near_zero(pool: str, dim: int) -> 
 
 
 @EVERY
-def test_under_autocast_the_answer_is_float32(pool: str) -> None:
+def test_output_under_autocast_is_float32(pool: str) -> None:
     made, given = head(pool).float(), tokens(5, 1, 3, 0, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         low = made(given)
@@ -129,7 +129,7 @@ def test_gpo_weighs_the_sorted_values_of_each_dimension() -> None:
             assert float(found[row, d]) == pytest.approx(wanted)
 
 
-def test_gpo_places_are_weighted_by_a_two_way_gru() -> None:
+def test_gpo_ranks_are_weighted_by_a_bidirectional_gru() -> None:
     """Against torch's own two-way layer on each number of tokens by itself (Chen et al. 2021, section 4.1)."""
     made, size = Gpo(DIM, size=8).double(), 8
     both = nn.GRU(size, size, batch_first=True, bidirectional=True).double()
@@ -147,7 +147,7 @@ def test_gpo_places_are_weighted_by_a_two_way_gru() -> None:
 
 @pytest.mark.parametrize("ask", [True, False])
 @pytest.mark.parametrize("length", [4, 9])
-def test_every_count_finds_its_size(ask: bool, length: int) -> None:
+def test_counts_are_mapped_to_their_pooling_sizes(ask: bool, length: int) -> None:
     counts = torch.tensor([4, 1, 3, 4, 2, 2])
     sizes, which = _sizes(counts, length, ask=ask)
     assert_close(sizes[which], counts)
