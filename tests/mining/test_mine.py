@@ -41,7 +41,7 @@ def mined(model: Aligner, data: Dataset, **settings: Any) -> dict[str, list[tupl
     return found
 
 
-def test_four_points_on_a_circle(
+def test_mined_negatives_of_four_points_by_hand(
     model: Aligner, paired: Callable[..., Dataset], unit: Callable[..., list[float]]
 ) -> None:
     data = paired(on_circle(unit, 0, 30, 90, 180, turn=5))
