@@ -54,7 +54,7 @@ def test_amplitudes_areas_and_levels() -> None:
 
 
 @pytest.mark.parametrize("interval", [0.6, 0.8, 1.1])
-def test_rhythm(interval: float) -> None:
+def test_rr_interval_features_of_a_regular_rhythm(interval: float) -> None:
     mean, deviation, differences, shortest = measure(beats(interval), ALL, RATE)[1][10:14]
     assert mean == pytest.approx(interval, abs=0.01)
     assert deviation < 0.01
@@ -79,7 +79,7 @@ def test_the_axis_is_an_angle_of_I_and_aVF() -> None:
     np.testing.assert_allclose(measure(signal, ALL, RATE)[1][-2:], [np.cos(angle), np.sin(angle)], atol=0.02)
 
 
-def test_the_rate_changes_little() -> None:
+def test_features_hardly_depend_on_the_sampling_rate() -> None:
     """500 Hz and 100 Hz of one heart: the same millivolts and seconds."""
     slow, fast = measure(beats(), ALL, 100.0), measure(beats(rate=500), ALL, 500.0)
     family = slice(FAMILIES["beat"], FAMILIES["beat"] + 3)
@@ -123,14 +123,14 @@ def test_training_recordings_are_standardised_and_families_balanced(
     assert 0.8 < float(lengths[12 * lead :].sum()) < 1.02
 
 
-def test_voltage_stays(fitted: tuple[MeasuredTransform, list[Ecg]]) -> None:
+def test_halved_voltage_lowers_the_amplitude_features(fitted: tuple[MeasuredTransform, list[Ecg]]) -> None:
     transform, hearts = fitted
     low = Ecg(hearts[0].signal / 2, RATE, LEADS, hearts[0].valid)
     place = FAMILIES["beat"] + 2  # the range of lead I
     assert transform.item(low)["measures"][place] < transform.item(hearts[0])["measures"][place] - 0.05
 
 
-def test_a_missing_lead_and_a_wild_one(fitted: tuple[MeasuredTransform, list[Ecg]]) -> None:
+def test_missing_leads_are_masked_and_extreme_values_bounded(fitted: tuple[MeasuredTransform, list[Ecg]]) -> None:
     transform, hearts = fitted
     lead, heart = sum(FAMILIES.values()), hearts[0]
     few = transform.item(Ecg(heart.signal[:6], RATE, LEADS[:6], heart.valid[:6]))

@@ -210,7 +210,7 @@ def test_missing_metadata_is_an_error(change: dict[str, object], words: list[str
     refused({"signal": signal, **STATED, **change}, *words)
 
 
-def test_tables(tmp_path: Path, signal: np.ndarray) -> None:
+def test_invalid_tables_are_rejected(tmp_path: Path, signal: np.ndarray) -> None:
     def file(name: str, data: bytes) -> Path:
         (tmp_path / name).write_bytes(data)
         return tmp_path / name

@@ -57,7 +57,7 @@ def source(folder: Path, **values: Any) -> MimicEcgSource:
     return MimicEcgSource(SourceConfig(source="mimic-ecg", manifest=str(folder), **values))
 
 
-def test_rows(folder: Path) -> None:
+def test_records_of_mimic_ecg(folder: Path) -> None:
     records = source(folder).records()
     assert [record.id for record in records] == ["40689238", "45090959", "49036311"]  # the second has no report
     assert [record.group for record in records] == ["10000032", "10000117", "10000285"]
@@ -150,7 +150,7 @@ def test_the_fingerprint_follows_tables_and_sizes(folder: Path, tmp_path_factory
     assert len(set(prints)) == 3
 
 
-def test_problems_are_reported(folder: Path, tmp_path: Path) -> None:
+def test_missing_tables_and_unknown_options_are_errors(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--data.manifest FOLDER"):
         MimicEcgSource(SourceConfig(source="mimic-ecg"))
     with pytest.raises(UserError, match="no record_list"):

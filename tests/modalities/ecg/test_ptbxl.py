@@ -47,7 +47,7 @@ def config(folder: Path, **values: object) -> SourceConfig:
     return SourceConfig(source="ptbxl", manifest=str(folder), **values)
 
 
-def test_rows(folder: Path) -> None:
+def test_records_of_ptbxl(folder: Path) -> None:
     records = PtbxlSource(config(folder)).records()
     assert [record.id for record in records] == ["1", "2", "3", "4"]
     assert [record.split for record in records] == ["train", "validation", "test", ""]
@@ -86,7 +86,9 @@ def test_the_fingerprint_follows_labels_and_signals(folder: Path) -> None:
     assert len(set(prints)) == 3
 
 
-def test_problems_are_reported(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_folders_and_unknown_options_are_errors(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("MMALIGN_DATA", raising=False)
     with pytest.raises(UserError, match="MMALIGN_DATA"):
         PtbxlSource(SourceConfig(source="ptbxl"))

@@ -134,12 +134,12 @@ def test_other_channels_are_no_leads(name: str) -> None:
 
 
 @pytest.mark.parametrize("unit", ["V", "mV", "uV", "\u00b5V", "\u03bcV", "nV", "microvolt"])
-def test_units(unit: str) -> None:
+def test_units_are_converted_to_millivolts(unit: str) -> None:
     assert millivolts(unit) in (1e3, 1.0, 1e-3, 1e-6)
 
 
 @pytest.mark.parametrize("pair", [("I", "II"), ("III", "aVF"), ("aVR", "aVL"), ("II", "aVL")])
-def test_any_two_limb_leads_make_the_others(pair: tuple[str, str], signal: np.ndarray) -> None:
+def test_missing_limb_leads_are_derived_from_any_two(pair: tuple[str, str], signal: np.ndarray) -> None:
     kept = [LEADS.index(lead) for lead in pair] + list(range(6, 12))
     ecg = read_ecg({"signal": signal[kept], "rate": 250, "units": "mV", "leads": [LEADS[k] for k in kept]})
     assert ecg.leads == LEADS

@@ -62,19 +62,19 @@ def test_a_strict_tower_rejects_a_wrong_unit(table: Path, tmp_path: Path) -> Non
         model.encode("ecg", table.parent / "11.npz")
 
 
-def test_check_is_strict_where_asked(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reject_warnings_lists_the_record(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", *data(table)]) == 0
     assert main(["check", *data(table), "--reject_warnings", "[ecg]"]) == 1
     assert "the unit looks like" in " ".join(capsys.readouterr().out.split())
 
 
-def test_one_object_a_name() -> None:
+def test_modality_is_cached_per_reject_warnings() -> None:
     tower = TowerConfig(reject_warnings=True)
     assert modality_of("ecg", tower) is modality_of("ecg", tower) is not modality_of("ecg", TowerConfig())
 
 
 @pytest.mark.parametrize("name", ["ecg", "echo"])
-def test_modalities_that_doubt(name: str) -> None:
+def test_reject_warnings_makes_the_modality_strict(name: str) -> None:
     assert modality_of(name, TowerConfig(reject_warnings=True)).strict
     assert not modality_of(name, TowerConfig()).strict
 

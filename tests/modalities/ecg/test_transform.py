@@ -172,18 +172,18 @@ def test_invalid_settings_are_errors(settings: dict[str, object], words: str) ->
         MODALITY.transform("resnet", {}, **settings)
 
 
-def test_make_steps_takes_steps() -> None:
+def test_make_steps_accepts_step_objects() -> None:
     assert make_steps((Crop(5),)) == (Crop(5),)
 
 
 @pytest.mark.parametrize("label", range(10))
-def test_each_beat_of_a_made_up_heart_is_found(label: int) -> None:
+def test_r_peaks_of_a_simulated_ecg_are_found(label: int) -> None:
     item = MODALITY.transform("resnet", {}, beats=True).item(MODALITY.toy_sample(label, np.random.default_rng(label)))
     rate = 6 * (item["beat_of"].max() + 1)
     assert abs(rate - (58 if label < 5 else 108)) < 20
 
 
-def test_no_beats_are_one_beat() -> None:
+def test_signal_without_beats_has_one_part() -> None:
     assert len(r_peaks(np.zeros((3, 500), np.float32), 100.0)) == 0
     rng = np.random.default_rng(0)
     drift = np.cumsum(np.ones((1, 1000)), 1).astype(np.float32) + rng.normal(0, 1e-3, (1, 1000)).astype(np.float32)

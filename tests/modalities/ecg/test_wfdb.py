@@ -151,7 +151,7 @@ def test_fewer_signals_than_stated_are_a_damaged_header(tmp_path: Path, signal: 
 
 
 @pytest.mark.parametrize("fmt", ["16", "310"])
-def test_a_link_out_of_the_folder_is_not_followed(fmt: str, tmp_path: Path, signal: np.ndarray) -> None:
+def test_symbolic_link_out_of_the_folder_is_rejected(fmt: str, tmp_path: Path, signal: np.ndarray) -> None:
     (tmp_path / "data").mkdir()
     head = write_wfdb(tmp_path / "data", signal)
     os.rename(tmp_path / "data" / "rec.dat", tmp_path / "secret.dat")

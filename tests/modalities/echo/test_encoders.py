@@ -80,7 +80,7 @@ def test_tokens_are_frames_or_stretches_of_them(heart: Echo) -> None:
     assert MODALITY.token_labels(heart, transform, encoder, "parts", 4) is None
 
 
-def test_over_time_is_a_convolution_over_time() -> None:
+def test_over_time_equals_a_three_dimensional_convolution() -> None:
     """Against torch's own in three dimensions, on the real frames."""
     torch.manual_seed(0)
     layer = OverTime(6, 8)

@@ -21,7 +21,7 @@ def wave(hertz: float, count: int = 50, *, amplitude: float = 40.0) -> NDArray[n
     return frames.round().astype(np.uint8)
 
 
-def test_a_cell_that_swings_is_found_with_its_level_and_size() -> None:
+def test_oscillating_cell_has_its_mean_and_amplitude() -> None:
     cells, _ = measure(wave(1.0), RATE)
     assert cells[:, 1].argmax() == 2 * 8 + 5
     assert np.flatnonzero(cells[:, 1] > 0).tolist() == [21]
@@ -83,7 +83,7 @@ def test_training_clips_are_standardised_and_families_balanced(fitted: tuple[Mea
         assert 0.5 < lengths[families == family].sum() < 1.05, family  # cells outside the sector never change
 
 
-def test_a_short_clip_is_taken_and_a_still_one(fitted: tuple[MeasuredTransform, list[Echo]]) -> None:
+def test_short_and_still_clips_have_finite_features(fitted: tuple[MeasuredTransform, list[Echo]]) -> None:
     transform, hearts = fitted
     short = transform.item(Echo(hearts[0].frames[:8], hearts[0].rate))["measures"]
     assert np.isfinite(short).all()

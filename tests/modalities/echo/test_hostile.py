@@ -95,7 +95,7 @@ def test_damaged_bytes_give_a_clip_or_a_bad_sample(
         assert "SECRET" not in said
 
 
-def test_stills() -> None:
+def test_still_images_are_rejected() -> None:
     refused({"frames": GREY[:1], "rate": 25}, "a cine", "a still image")
     refused(write_video(RGB[:1]), "a cine", "a still image")
     refused(Echo(GREY[:1], 25.0), "a still image")
@@ -206,7 +206,7 @@ def test_frames_that_are_larger_than_stated(make: object, syntax: str, colour: s
     refused(path, "frames of 64 x 48, as it states", "1200 x 900")
 
 
-def test_run_lengths_that_unfold_to_more(tmp_path: Path) -> None:
+def test_run_length_frames_larger_than_stated_are_rejected(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "bomb.dcm", [b"\x81\x00" * 20_000] * FRAMES, syntax=RLE)
     refused(path, "frames of 3072 bytes", "40000 bytes")
 
@@ -261,7 +261,7 @@ def _wide(data: bytes, width: int) -> bytes:
     return data[:place] + width.to_bytes(4, "little") + data[place + 4 :]
 
 
-def test_video_of_a_size_that_is_not_believed() -> None:
+def test_video_with_oversized_frames_is_rejected() -> None:
     refused(_wide(write_video(RGB, "rawvideo", "bgr24"), 60_000), "pixels a side", "60000")
 
 

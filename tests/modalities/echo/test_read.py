@@ -55,7 +55,9 @@ def agree(echo: Echo, expected: np.ndarray, within: float) -> None:
         ("libx264", "yuv420p", "mp4", 10),
     ],
 )
-def test_video(codec: str, pixels: str, form: str, within: float, tmp_path: Path) -> None:
+def test_video_files_equal_the_original_frames(
+    codec: str, pixels: str, form: str, within: float, tmp_path: Path
+) -> None:
     """Limited range (yuv420p of MPEG) comes out as full range, red is not blue, frames come in the order shown."""
     file = tmp_path / f"clip.{form}"
     file.write_bytes(write_video(RGB, codec, pixels, form))
@@ -79,7 +81,7 @@ def test_frames_at_irregular_times_are_brought_to_regular_ones() -> None:
         ([0, 0.1, 0.2, 0.21, 0.3, 0.4], [0, 1, 3, 4, 5], 10),
     ],
 )
-def test_even_times(times: list[float], places: list[int], rate: float) -> None:
+def test_regular_times_are_found_for_irregular_frames(times: list[float], places: list[int], rate: float) -> None:
     found, clock = even(times, "clip")
     assert found.tolist() == places
     assert clock == pytest.approx(rate)
@@ -248,7 +250,7 @@ def test_a_frame_time_vector_with_a_gap(tmp_path: Path) -> None:
     agree(echo, GREY[[0, 1, 2, 2, 2, *range(3, FRAMES)]], 0)
 
 
-def test_arrays(tmp_path: Path) -> None:
+def test_arrays_and_npz_files_are_read(tmp_path: Path) -> None:
     agree(read_echo({"frames": GREY, "rate": RATE}), GREY, 0)
     agree(read_echo({"frames": RGB, "rate": np.float32(RATE)}), luma(RGB), 0.51)
     np.savez_compressed(tmp_path / "a.npz", frames=GREY, rate=RATE)
@@ -261,7 +263,7 @@ def test_arrays(tmp_path: Path) -> None:
     agree(read_echo(tmp_path / "b.npy"), GREY, 0)
 
 
-def test_a_clip_is_itself(heart: Echo) -> None:
+def test_reading_a_clip_returns_it(heart: Echo) -> None:
     assert read_echo(heart) is heart
 
 

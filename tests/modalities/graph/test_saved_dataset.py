@@ -71,7 +71,7 @@ class _Attack:
         return os.system, ("touch attacked",)
 
 
-def test_no_code_of_a_file_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_with_pickled_code_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     path = folder / "processed" / "data.pt"
     torch.save(({"x": _Attack()}, {}, _Attack), path)
@@ -128,7 +128,7 @@ def test_a_molecule_needs_its_smiles() -> None:
         MOLECULE.read(pyg_data.Batch.from_data_list(graphs()))
 
 
-def test_where_there_is_no_data_set(tmp_path: Path) -> None:
+def test_missing_data_set_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected data.pt, or train.pt, val.pt and test.pt, got none"):
         opened(tmp_path, graph="graph")
     with pytest.raises(UserError, match="needs a folder"):

@@ -45,7 +45,7 @@ def source(folder: Path, **values: Any) -> EchonetSource:
     return EchonetSource(SourceConfig(source="echonet-dynamic", manifest=str(folder), **values))
 
 
-def test_rows(folder: Path) -> None:
+def test_records_of_echonet(folder: Path) -> None:
     records = source(folder).records()
     assert [record.id for record in records] == ["0X100009310A3BD7FC", "0X1002E8FBACD08477", "0X1005D03EED19C65B"]
     assert all(record.group == record.id and record.problem is None for record in records)
@@ -112,7 +112,7 @@ def test_the_fingerprint_follows_table_and_files(folder: Path) -> None:
     assert len(set(prints)) == 3
 
 
-def test_problems_are_reported(folder: Path) -> None:
+def test_missing_files_and_unknown_options_are_errors(folder: Path) -> None:
     with pytest.raises(UserError, match="--data.manifest FOLDER"):
         EchonetSource(SourceConfig(source="echonet-dynamic"))
     with pytest.raises(UserError, match=r"no FileList.csv"):

@@ -26,7 +26,7 @@ def hearts(columns: dict[str, str] | None = None, **options: Any) -> HeartsSourc
     return HeartsSource(SourceConfig(source="hearts", columns=columns or {}, options=FEW | options))
 
 
-def test_rows() -> None:
+def test_records_of_simulated_hearts() -> None:
     source = hearts()
     records = source.records()
     assert [record.split for record in records] == ["train"] * 6 + ["validation"] * 2 + ["test"] * 3

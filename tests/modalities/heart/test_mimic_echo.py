@@ -98,7 +98,7 @@ def test_echoes_of_the_same_day_are_alternatives(folder: Path) -> None:
     assert (first.labels, first.split) == (("moderately reduced ejection fraction",), None)
 
 
-def test_the_window_is_stated(folder: Path) -> None:
+def test_window_days_selects_the_echo_studies(folder: Path) -> None:
     assert [record.id for record in source(folder, window_days=2).records()] == ["401", "402", "403"]
     assert [record.id for record in source(folder, window_days=0.3).records()] == ["401"]
     near = source(folder, window_days=0.55).records()
@@ -201,7 +201,7 @@ def test_a_damaged_table_is_named(folder: Path) -> None:
             source(folder).records()
 
 
-def test_pydicom_says_nothing_of_a_damaged_cine(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_cine_causes_no_pydicom_message(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Its warnings may quote any field."""
     release(tmp_path)
     file = next((tmp_path / "echo").rglob("*.dcm"))

@@ -26,7 +26,7 @@ def test_the_drawn_cavity_has_the_ejection_fraction(hearts: list[Heart]) -> None
     assert np.abs(measured - truth).max() < 6  # pixels, and a frame that misses the end of systole
 
 
-def test_the_ellipsoid_has_it_exactly(hearts: list[Heart]) -> None:
+def test_ellipsoid_volumes_give_the_exact_ejection_fraction(hearts: list[Heart]) -> None:
     for heart in hearts[:10]:
         a, b = semi_axes(heart, np.array([0.0, 0.5, 1.0]))
         volume = a**2 * b
@@ -78,7 +78,7 @@ def _duration(beat: np.ndarray) -> float:
     return float((size[18:44] > 0.2 * size.max()).sum()) / 100
 
 
-def test_a_weak_heart_has_its_signs(hearts: list[Heart]) -> None:
+def test_ejection_fraction_correlates_with_ecg_signs(hearts: list[Heart]) -> None:
     many = [draw_heart(5, index) for index in range(800)]
     truth = np.array([heart.ejection_fraction for heart in many])
     for name, sign in {"width": -1, "voltage": 1, "progression": -1, "repolarisation": 1, "rate": -1}.items():
@@ -128,7 +128,7 @@ def test_reports_agree_with_the_simulated_heart() -> None:
     assert len({report_of(draw_heart(2, index)) for index in range(600)}) > 400
 
 
-def test_the_same_heart_twice_and_another() -> None:
+def test_hearts_are_deterministic_per_seed_and_index() -> None:
     assert draw_heart(0, 5) == draw_heart(0, 5)
     assert draw_heart(0, 5) != draw_heart(1, 5)
     assert draw_heart(0, 5).ejection_fraction != draw_heart(0, 6).ejection_fraction

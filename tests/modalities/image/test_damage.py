@@ -27,7 +27,7 @@ def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
     return stream.getvalue()
 
 
-def test_any_flipped_bit_of_a_png_is_seen() -> None:
+def test_png_with_a_flipped_bit_is_rejected() -> None:
     """Also where the pixels still decode: a palette, a transparent value, the end of the packed data."""
     palette = Image.fromarray(SMOOTH).convert("P", palette=Image.Palette.ADAPTIVE)
     for picture in (Image.fromarray(SMOOTH), palette):
@@ -39,7 +39,7 @@ def test_any_flipped_bit_of_a_png_is_seen() -> None:
                 read_image(bytes(damaged))
 
 
-def test_pixels_that_end_before_the_data_are_not_believed(tmp_path: Path) -> None:
+def test_png_with_a_wrong_checksum_is_rejected(tmp_path: Path) -> None:
     """Damage of a picture whose checksum of the packed data is never reached by the decoder."""
     data = encoded(Image.fromarray(SMOOTH), "PNG")
     start = data.index(b"IDAT")

@@ -58,7 +58,7 @@ def test_small_signed_integers_keep_their_byte_order(order: str, compression: in
 
 @pytest.mark.parametrize("photometric", [0, 1])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_twelve_bits_reach_white(photometric: int, order: str) -> None:
+def test_twelve_bit_grey_is_scaled_to_255(photometric: int, order: str) -> None:
     twelve = (GREY >> 4).astype(np.uint8 if False else np.uint16).reshape(-1, 2).astype(np.uint32)
     packed = (twelve[:, 0] << 12 | twelve[:, 1])[:, None] >> np.array([16, 8, 0]) & 255
     pixels = read_image(tiff(packed.astype(np.uint8), photometric, order, bits=12))[..., 0]

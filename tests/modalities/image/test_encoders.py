@@ -29,7 +29,7 @@ def build(encoder: str, args: dict[str, Any]) -> Any:
     return MODALITY.encoder(encoder, MODALITY.transform(encoder, args), **args).eval()
 
 
-def test_sines_by_the_formula() -> None:
+def test_sine_position_embeddings_equal_the_formula() -> None:
     table = sines(3, 8).reshape(3, 3, 8)
     for row in range(3):
         for column in range(3):
@@ -89,7 +89,7 @@ def test_invalid_settings_are_named(encoder: str, args: dict[str, Any], message:
     assert "\n" not in str(caught.value)
 
 
-def test_sizes_that_disagree() -> None:
+def test_encoder_size_other_than_the_transforms_is_an_error() -> None:
     transform = MODALITY.transform("vit", {}, size=32)
     with pytest.raises(UserError, match="size 64, its transform makes 32"):
         MODALITY.encoder("vit", transform, size=64)
@@ -170,7 +170,7 @@ def test_open_clip_tower_equals_open_clip(clip_folder: Path, tmp_path: Path) -> 
         assert encoder.config() == json.loads(json.dumps(encoder.config()))
 
 
-def test_open_clip_preprocessing_travels(clip_folder: Path) -> None:
+def test_open_clip_transform_uses_the_preprocessing_of_the_model(clip_folder: Path) -> None:
     settings = MODALITY.transform("open_clip", {"model": str(clip_folder)}).settings
     assert (settings.size, settings.mean, settings.crop) == (16, (0.1, 0.2, 0.3), "squash")
     tagged = MODALITY.transform("open_clip", {"model": "ViT-B-16-SigLIP", "pretrained": "webli"}).settings
@@ -195,7 +195,7 @@ def test_weights_keep_the_activation_they_were_trained_with() -> None:
     ],
     ids=["resnet", "timm-vit", "timm-resnet"],
 )
-def test_every_kind_of_open_clip_tower(vision: dict[str, Any]) -> None:
+def test_open_clip_image_towers_of_every_kind(vision: dict[str, Any]) -> None:
     encoder = build("open_clip", {"model": {**CLIP, "vision_cfg": vision}})
     inputs = pixels(64)
     features = encoder(inputs)
@@ -212,7 +212,7 @@ def test_wrong_weights_are_named(tmp_path: Path) -> None:
             build(name, {**args, "pretrained": str(tmp_path / "other.safetensors")})
 
 
-def test_a_bundle_names_no_weights(clip_folder: Path) -> None:
+def test_bundle_arguments_that_name_weights_are_refused(clip_folder: Path) -> None:
     """What comes from a bundle reads no path and asks no network, whatever its JSON says."""
     sealed = MODALITY.restore_transform(MODALITY.transform("convnet", {"size": 16}).config())
     weights = str(clip_folder / "open_clip_model.safetensors")

@@ -21,7 +21,7 @@ def make(network: int = 0, fixed: bool = False, **settings: object) -> tuple[Fea
     return transform, encoder.eval()
 
 
-def test_the_vector_is_the_linear_map_where_the_gate_is_closed() -> None:
+def test_vector_is_the_linear_map_at_gate_zero() -> None:
     transform, encoder = make(network=4, size=16)
     inputs = transform.collate([transform.item(image) for image in IMAGES])
     weight = torch.randn(inputs["measures"].shape[1], 6)
@@ -52,7 +52,7 @@ def test_fixed_weights_are_not_trained() -> None:
         assert encoder.gate.requires_grad
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_invalid_combinations_are_errors() -> None:
     with pytest.raises(UserError, match="without a network has no augmentation; leave flip_horizontal out"):
         make(flip_horizontal=True)
     with pytest.raises(UserError, match="needs its own transform"):

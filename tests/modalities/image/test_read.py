@@ -52,7 +52,7 @@ def test_formats_from_path_and_bytes(tmp_path: Path, kind: str, options: dict[st
         assert np.abs(pixels.astype(int) - scene().astype(int)).max() <= tolerance
 
 
-def test_alpha_lies_over_white() -> None:
+def test_alpha_is_composited_over_white() -> None:
     rgba = np.zeros((2, 3, 4), dtype=np.uint8)
     rgba[:] = [[10, 20, 30, 255], [200, 0, 0, 0], [0, 100, 200, 51]]  # opaque, invisible red, one fifth
     expected = [[10, 20, 30], [255, 255, 255], [204, 224, 244]]
@@ -88,7 +88,7 @@ def test_sixteen_bits_in_tiff_and_in_thirty_two() -> None:
         read_image(encode(Image.fromarray(np.array([[0, 70000]], dtype=np.int32)), "TIFF"))
 
 
-def test_cmyk() -> None:
+def test_cmyk_is_converted_to_rgb() -> None:
     image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # no cyan, all magenta and yellow: red
     for kind, options in (("TIFF", {}), ("JPEG", {"quality": 95})):
         pixels = read_image(encode(image, kind, **options)).astype(int)
@@ -172,7 +172,7 @@ def test_a_giant_header_is_refused_undecoded(side: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
-def test_damage(kind: str) -> None:
+def test_truncated_and_corrupted_files_are_rejected_or_read(kind: str) -> None:
     """Cut anywhere, a file is refused, never half decoded; with bytes changed, it is refused or read: nothing else."""
     noisy = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
     data = encode(Image.fromarray(noisy), kind)
@@ -188,7 +188,7 @@ def test_damage(kind: str) -> None:
             assert read_image(bytes(changed)).ndim == 3
 
 
-def test_text_named_png(tmp_path: Path) -> None:
+def test_text_file_named_png_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "notes.png"
     path.write_text("these are notes")
     with pytest.raises(BadSample, match=r"notes\.png: expected a PNG, JPEG, WebP or TIFF picture, got a text file"):

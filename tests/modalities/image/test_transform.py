@@ -73,7 +73,7 @@ def test_timm_evaluates_with_the_same_pixels() -> None:
     np.testing.assert_array_equal(ours, expected.permute(1, 2, 0).numpy())
 
 
-def test_the_centre_is_the_centre() -> None:
+def test_centre_crop_keeps_the_middle() -> None:
     sample = np.zeros((30, 90, 3), dtype=np.uint8)
     sample[:, 30:60] = 255
     assert (make(size=30)(sample) == 255).all()
@@ -209,7 +209,7 @@ def test_collate_and_normalise() -> None:
     assert not Normalise(transform).state_dict()
 
 
-def test_config_is_json_and_whole() -> None:
+def test_config_round_trips_through_json() -> None:
     settings = {"size": 20, "mean": [0.1, 0.2, 0.3], "crop": "pad", "jitter": 0.3, "quarter_turns": True}
     config = json.loads(json.dumps(make(**settings).config()))
     assert {key: config[key] for key in settings} == settings

@@ -153,7 +153,7 @@ def test_several_processes_give_the_same_file(tmp_path: Path, monkeypatch: pytes
     assert two[9] == MODALITY.read("CCC")
 
 
-def test_counts_come_back_raw(tmp_path: Path) -> None:
+def test_stored_counts_equal_the_computed_ones(tmp_path: Path) -> None:
     store = CountStore.build([*SMILES, "C1CC"], tmp_path, **HOW)
     assert len(store) == len(SMILES) + 1
     for row, smiles in enumerate(SMILES):

@@ -54,7 +54,7 @@ def test_rows_keep_the_split_of_their_file(folder: Path) -> None:
     assert len(MODALITY.read(records[2].values["molecule"][0]).atoms) == 4
 
 
-def test_groups(folder: Path) -> None:
+def test_groups_by_inchikey_connectivity_or_none(folder: Path) -> None:
     whole = [record.group for record in opened(folder).records()]
     assert whole[0] == whole[4] == "LFQSCWFLJHTTHZ-UHFFFAOYSA-N"
     assert len(set(whole)) == 4
@@ -95,7 +95,7 @@ def test_named_text_is_joined_by_cid(folder: Path, caplog: pytest.LogCaptureFixt
     assert "2 of 5 rows left out" in caplog.text
 
 
-def test_corpus(folder: Path) -> None:
+def test_corpus_lists_all_molecules_with_their_split(folder: Path) -> None:
     source = opened(folder, columns={"graph": "smiles", "text": "text"})
     found = source.corpus("graph")
     assert [(one.id, one.values, one.split) for one in found] == [
@@ -144,7 +144,9 @@ def test_options_are_checked(folder: Path, options: dict[str, object], says: str
         opened(folder, **options)
 
 
-def test_bad_folders_and_rows(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tables_and_bad_rows_are_reported(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UserError, match=r"train\.txt"):
         opened(tmp_path)
     monkeypatch.delenv("MMALIGN_DATA", raising=False)

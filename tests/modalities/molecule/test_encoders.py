@@ -205,12 +205,12 @@ def test_fields_are_summed_and_the_unknown_begins_at_zero() -> None:
     assert "offsets" not in table.state_dict()
 
 
-def test_sums_are_not_made_in_half_precision() -> None:
+def test_means_of_half_precision_values_are_float32() -> None:
     values = torch.full((4000, 1), 1.01, dtype=torch.bfloat16)
     torch.testing.assert_close(mean_by(values, torch.zeros(4000, dtype=torch.int64), 1), values[:1].float())
 
 
-def test_no_statistics_of_a_batch(build: Callable[..., Any]) -> None:
+def test_encoder_has_no_batch_normalisation(build: Callable[..., Any]) -> None:
     _, encoder = build()
     assert not any(isinstance(module, nn.modules.batchnorm._NormBase) for module in encoder.modules())
     assert not [name for name, _ in encoder.named_buffers() if "running" in name]

@@ -124,7 +124,7 @@ def test_the_order_of_the_atoms_does_not_matter() -> None:
     torch.testing.assert_close(rows[1:], rows[:1].expand(4, -1), atol=1e-5, rtol=0)
 
 
-def test_the_vector_is_the_linear_map_and_the_graph_waits_behind_its_gate() -> None:
+def test_vector_is_the_linear_map_at_graph_gate_zero() -> None:
     transform = fitted(FAMILIES)
     encoder = FingerprintLinear(transform, width=8, graph=1).eval()
     weight = torch.randn(transform.bins, 8, generator=torch.Generator().manual_seed(0))

@@ -49,7 +49,7 @@ def test_an_amide_is_no_amine_and_a_carboxylic_acid_no_alcohol() -> None:
     [("Hydroxy", "hydroxy"), ("dihydroxy", "hydroxy"), ("(esters),", "ester"), ("phenyl", "benzene"), ("acid", None),
      ("carboxylic", "carboxylic acid"), ("hydroxyflavone", None), ("trifluoromethyl", "trifluoromethyl"), ("", None)],
 )  # fmt: skip
-def test_words_by_their_form(word: str, name: str | None) -> None:
+def test_named_group_of_a_word(word: str, name: str | None) -> None:
     assert named_group(word) == name
     assert MODALITY.region_of_word(word) == name
 

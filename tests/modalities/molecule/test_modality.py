@@ -65,7 +65,7 @@ def test_odd_molecules_are_drawn(smiles: str) -> None:
     assert drawn(smiles).std() > 0
 
 
-def test_ten_kinds() -> None:
+def test_toy_samples_of_ten_classes() -> None:
     rng = np.random.default_rng(0)
     for label in range(10):
         made = {MODALITY.toy_sample(label, rng).smiles for _ in range(30)}

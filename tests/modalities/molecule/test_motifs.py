@@ -38,7 +38,7 @@ def test_motifs_of_known_molecules(smiles: str, expected: list[str]) -> None:
     assert pieces(smiles) == expected
 
 
-def test_motifs_part_the_atoms(corpus: Callable[[int], list[str]]) -> None:
+def test_every_atom_belongs_to_one_motif(corpus: Callable[[int], list[str]]) -> None:
     for smiles in corpus(300):
         molecule = MODALITY.read(smiles)
         assert set(molecule.motif.tolist()) == set(range(len(molecule.motif_ids)))

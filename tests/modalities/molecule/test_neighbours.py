@@ -35,7 +35,7 @@ def test_a_molecule_is_not_its_own_neighbour_in_any_notation() -> None:
     assert MODALITY.neighbours(read("CCO", "CCN"), 0).shape == (2, 0)
 
 
-def test_odd_molecules() -> None:
+def test_neighbours_of_ions_and_single_atoms() -> None:
     near = MODALITY.neighbours(read("[Na+]", "[Na+].[Cl-]", "[He]", "*", "[Na+].[Br-]"), 5)
     assert near[1, :2].tolist() == [0, 4], "half of what they have, a third"
     assert near[4, :2].tolist() == [0, 1]
@@ -60,7 +60,7 @@ def test_similarity_is_tanimotos(corpus: Callable[[int], list[str]]) -> None:
         assert near[row].tolist() == expected
 
 
-def test_environments_are_counted_in_doublings() -> None:
+def test_environment_counts_are_binned_by_powers_of_two() -> None:
     def bits(smiles: str) -> set[int]:
         return set(np.flatnonzero(module._bits(module._Graphs.of(read(smiles, "C")))[0]).tolist())
 

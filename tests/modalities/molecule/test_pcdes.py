@@ -65,7 +65,7 @@ def test_molecules_evaluated_in_chebi_are_excluded(
     assert [record.id for record in opened(folder, exclude=str(chebi)).records()] == ["10501"]
 
 
-def test_corpus(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_corpus_lists_align_smiles(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pcdes, "BOUNDS", {"train": 1, "validation": 2, "test": 3})
     assert opened(folder).corpus("molecule") is None
     (folder / "align_smiles.txt").write_text("C\nCC\nCCC\n")

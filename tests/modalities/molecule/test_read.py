@@ -113,7 +113,7 @@ def test_every_accepted_type_of_molecule(tmp_path: Path) -> None:
     np.testing.assert_array_equal(MODALITY.read("C\\\\C=C/C").bonds, MODALITY.read("C\\C=C/C").bonds)
 
 
-def test_a_molecule_is_small_plain_and_comparable() -> None:
+def test_molecule_is_hashable_picklable_and_compact() -> None:
     one, other = MODALITY.read("CCO"), MODALITY.read("CCN")
     assert one == MODALITY.read("CCO") != other
     assert one != "CCO"
@@ -125,7 +125,7 @@ def test_a_molecule_is_small_plain_and_comparable() -> None:
 
 
 @pytest.mark.parametrize("smiles", ODD)
-def test_odd_molecules_pass(smiles: str) -> None:
+def test_unusual_molecules_are_read(smiles: str) -> None:
     molecule = MODALITY.read(smiles)
     mol = Chem.MolFromSmiles(smiles)
     assert molecule.atoms.shape == (mol.GetNumAtoms(), len(ATOM_SIZES))

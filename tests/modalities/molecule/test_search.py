@@ -31,7 +31,7 @@ def bundle(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / str(request.param)
 
 
-def test_molecules_find_molecules(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_search_molecule_to_molecule(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     index, answers = bundle.parent / "index.parquet", bundle.parent / "answers.json"
     table = bundle.parent / "table.csv"
     data = [f"--data.manifest={table}", "--data.columns={molecule: smiles}"]

@@ -103,7 +103,7 @@ def test_colours_of_vertices_are_interpolated() -> None:
     np.testing.assert_allclose(cloud.colours[:, :2], cloud.points[:, :2] - cloud.points[:, :2].min(0), atol=0.02)
 
 
-def test_centimetres_survive_utm_coordinates(tmp_path: Path) -> None:
+def test_utm_coordinates_keep_centimetre_precision(tmp_path: Path) -> None:
     points, _, _ = golden.cloud()
     far = points * 0.01 + [5e5, 5.8e6, 100]
     cloud = read_pointcloud(golden.cloud_las(tmp_path, "las", far, None))

@@ -211,7 +211,7 @@ def test_a_coloured_cloud_is_drawn_in_its_colours() -> None:
     assert not colours[:, 1:3].any()
 
 
-def test_settings_survive_json() -> None:
+def test_settings_round_trip_through_config() -> None:
     steps = transform(points=64, colours=True, rotation=30.0)
     assert MODALITY.restore_transform(steps.config()).config() == steps.config()
     assert PointCloudSettings.make(steps.config()) == steps.settings

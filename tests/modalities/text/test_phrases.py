@@ -136,7 +136,7 @@ def test_pooling_ignores_padding_rows_and_positions() -> None:
     assert gradient.isfinite().all()
 
 
-def test_pooling_precision_and_no_look_at_values() -> None:
+def test_phrase_pooling_is_float32_and_traceable_on_meta() -> None:
     values, mask, phrases = example()
     half = pool_phrases(values.bfloat16(), mask, phrases).values
     assert half.dtype == torch.float32

@@ -67,7 +67,7 @@ def test_no_context_is_the_inner_encoder(name: str, request: pytest.FixtureReque
 
 
 @pytest.mark.parametrize("name", ["open_clip", "huggingface"])
-def test_of_a_text_that_is_too_long_the_end_token_stays(name: str, request: pytest.FixtureRequest) -> None:
+def test_truncated_text_keeps_its_end_token(name: str, request: pytest.FixtureRequest) -> None:
     transform, encoder = built(name, request)
     text = " ".join(["red"] * 30)
     ids = transform.item(text)
@@ -78,7 +78,7 @@ def test_of_a_text_that_is_too_long_the_end_token_stays(name: str, request: pyte
     assert longer["tokens"][0][longer["mask"][0]].tolist() == [ids[0], *[ids[1]] * 4, ids[-1]]
 
 
-def test_padding_and_phrases_follow(request: pytest.FixtureRequest) -> None:
+def test_padding_mask_and_phrases_include_the_context(request: pytest.FixtureRequest) -> None:
     transform, encoder = built("transformer", request, phrases=True)
     prompted = behind("transformer", encoder, transform, 2)
     alone, both = (prompted._with_room(collated(transform, texts)) for texts in (TEXTS[1:2], TEXTS))
@@ -115,7 +115,7 @@ def test_gradients_reach_the_context_and_no_hook_stays(request: pytest.FixtureRe
     assert torch.equal(before, prompted.inner(collated(transform, TEXTS)).vector)
 
 
-def test_it_comes_back_from_its_configuration(request: pytest.FixtureRequest) -> None:
+def test_encoder_is_restored_from_its_configuration(request: pytest.FixtureRequest) -> None:
     transform, encoder = built("transformer", request)
     prompted = behind("transformer", encoder, transform, 2, "a", "red")
     again = MODALITY.encoder("prompted", TextTransform.restore(transform.config()), **prompted.config())
@@ -134,7 +134,9 @@ def test_it_comes_back_from_its_configuration(request: pytest.FixtureRequest) ->
         ({"experts": 0}, "expected 1 to 64 experts, got 0"),
     ],
 )
-def test_what_cannot_have_a_context(args: dict[str, Any], message: str, request: pytest.FixtureRequest) -> None:
+def test_invalid_encoders_and_sizes_are_errors(
+    args: dict[str, Any], message: str, request: pytest.FixtureRequest
+) -> None:
     transform, _ = built("transformer", request)
     with pytest.raises(UserError, match=message):
         MODALITY.encoder("prompted", TextTransform.restore(transform.config()), **args)

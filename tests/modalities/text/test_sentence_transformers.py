@@ -48,7 +48,7 @@ def values_of(folder: Path, texts: list[str]) -> tuple[torch.Tensor, torch.Tenso
     ],
     ids=["mean", "cls", "max", "lasttoken"],
 )
-def test_pooling(pool: dict[str, Any], tiny_bert: str, tmp_path: Path) -> None:
+def test_every_pooling_equals_sentence_transformers(pool: dict[str, Any], tiny_bert: str, tmp_path: Path) -> None:
     folder = save_sentence_model(tmp_path / "model", tiny_bert, pool, normalize=False)
     transform, encoder = build(folder)
     with torch.no_grad():
@@ -64,7 +64,7 @@ def test_pooling(pool: dict[str, Any], tiny_bert: str, tmp_path: Path) -> None:
     torch.testing.assert_close(ours, torch.stack(expected))
 
 
-def test_dense_layers_normalisation_and_a_life_without_the_folder(tiny_bert: str, tmp_path: Path) -> None:
+def test_dense_and_normalize_layers_load_without_the_folder(tiny_bert: str, tmp_path: Path) -> None:
     folder = save_sentence_model(
         tmp_path / "model", tiny_bert, {"pooling_mode_mean_tokens": True}, "torch.nn.modules.activation.Tanh"
     )
@@ -120,7 +120,7 @@ def minilm() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def test_minilm_separates_meanings() -> None:
+def test_minilm_ranks_paraphrases_above_shared_words() -> None:
     """Published behaviour of a real model: paraphrases are nearer than sentences that share words."""
     transform, encoder = build(minilm())
     texts = ["A man is eating food.", "A man is eating a piece of bread.", "A man is riding a horse."]

@@ -25,7 +25,7 @@ def fitted(**settings: Any) -> TextTransform:
     return transform
 
 
-def test_text_is_handed_on_as_it_is() -> None:
+def test_reading_a_text_returns_it() -> None:
     for text in ("a", " a  b ", "日本", "x" * MAX_CHARACTERS):
         assert MODALITY.read(text) is text
 
@@ -79,7 +79,7 @@ def test_padding_changes_nothing(pool: str) -> None:
     torch.testing.assert_close(encoder(long).vector, encoder(inputs).vector)
 
 
-def test_before_it_is_fitted() -> None:
+def test_use_before_fit_is_an_error() -> None:
     transform = TextTransform(TextSettings())
     for use in (lambda: transform.item("a"), lambda: MODALITY.encoder("transformer", transform), transform.config):
         with pytest.raises(UserError, match="call fit"):
@@ -265,7 +265,7 @@ def test_invalid_huggingface_settings(bert: Path) -> None:
         MODALITY.transform("huggingface", {"model": str(bert)})
 
 
-def test_a_bundle_names_no_models(bert: Path) -> None:
+def test_bundle_arguments_that_name_models_are_refused(bert: Path) -> None:
     sealed = MODALITY.restore_transform(fitted().config())
     for encoder, args in (
         ("huggingface", {"model": str(bert)}),

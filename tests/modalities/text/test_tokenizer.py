@@ -43,7 +43,7 @@ def test_every_text_can_be_tokenized(text: str) -> None:
     assert back.strip() == " ".join(unicodedata.normalize("NFKC", text).lower().split())
 
 
-def test_levels_case_width_and_space() -> None:
+def test_case_width_and_spaces_are_normalised() -> None:
     tokenizer = bpe()
     assert tokenizer("  A\tRED \n ｄｉｓｃ ") == tokenizer("a red disc")
 
@@ -75,13 +75,13 @@ def test_equal_corpora_give_equal_tokenizers() -> None:
     assert json.loads(run.stdout) == json.loads(json.dumps(bpe().config()))
 
 
-def test_no_text_no_tokenizer() -> None:
+def test_training_without_texts_is_an_error() -> None:
     with pytest.raises(UserError, match="no text to train a tokenizer on"):
         train_bpe([], vocab_size=300, max_length=8)
 
 
 @pytest.mark.parametrize("clean", ["lower", "whitespace", "canonicalize"])
-def test_clip_tokens_are_open_clips(clean: str) -> None:
+def test_clip_tokens_equal_those_of_open_clip(clean: str) -> None:
     open_clip = pytest.importorskip("open_clip")
     theirs = open_clip.SimpleTokenizer(context_length=12, clean=clean)
     ours = ClipTokenizer(12, clean)
@@ -96,7 +96,7 @@ def test_clip_tokens_are_open_clips(clean: str) -> None:
     assert restore_tokenizer(json.loads(json.dumps(ours.config())))("A cat") == ours("A cat")
 
 
-def test_json_tokenizers_come_back() -> None:
+def test_json_tokenizers_are_restored_from_config() -> None:
     whole = JsonTokenizer(bpe().config()["json"], 6, pad=3, clean="canonicalize", blank=70)
     again = restore_tokenizer(json.loads(json.dumps(whole.config())))
     for text in ("A red, red disc!", "one two three four five six seven"):

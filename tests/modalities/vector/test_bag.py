@@ -56,7 +56,7 @@ def test_too_many_members_are_thinned_evenly_and_in_training_at_random() -> None
         BAG.transform("members", {}, mots=3)
 
 
-def test_the_mean_is_of_the_members_alone() -> None:
+def test_mean_of_a_bag_ignores_padding() -> None:
     transform = BAG.transform("members", {"width": 3})
     encoder = BAG.encoder("members", transform)
     inputs = transform.collate([ROWS, ROWS[:1]])

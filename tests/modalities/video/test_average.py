@@ -29,7 +29,7 @@ def films(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("recipe", ["video-text/frames", "video-text/clip"])
-def test_parts_of_a_video_are_one_item(recipe: str, tmp_path: Path) -> None:
+def test_average_merges_the_parts_of_a_video(recipe: str, tmp_path: Path) -> None:
     table = films(tmp_path)
     settings = {
         "data.source": "manifest", "data.manifest": str(table), "data.columns": {"video": "file", "text": "text"},

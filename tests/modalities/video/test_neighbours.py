@@ -23,7 +23,7 @@ def test_the_nearest_clip_is_the_reversed_one() -> None:
     assert all(index not in row for index, row in enumerate(near.tolist()))
 
 
-def test_equal_clips_are_no_neighbours() -> None:
+def test_neighbours_exclude_equal_clips() -> None:
     one, other, third, _ = order_clips(4)
     copy = Clip(one.frames.copy(), one.rate)
     assert MODALITY.neighbours([one, copy, other, third], 3).tolist() == [[2, 3, -1], [2, 3, -1], [0, 1, 3], [0, 1, 2]]

@@ -65,7 +65,7 @@ def test_wrong_parts_are_named(folder: Path, part: str) -> None:
         read_video(f"{folder / 'film.mp4'}#{part}")
 
 
-def test_a_name_with_a_hash_is_itself(folder: Path, tmp_path: Path) -> None:
+def test_file_name_with_a_hash_is_not_a_part(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "film#t=3,4").write_bytes((folder / "film.mp4").read_bytes())
     assert len(read_video(tmp_path / "film#t=3,4")) == 100
     assert numbers_of(read_video(f"{tmp_path / 'film#t=3,4'}#t=0,0.3").frames) == [0, 1, 2]

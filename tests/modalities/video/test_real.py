@@ -13,7 +13,7 @@ SUFFIXES = {".mkv", ".mp4", ".avi", ".gif"}
 @pytest.mark.real
 @pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("folder", list(FOLDERS))
-def test_clips_decode(folder: str, step: int, real_data: Path) -> None:
+def test_real_clips_are_decoded(folder: str, step: int, real_data: Path) -> None:
     """Every fourth clip; the slow tests decode all."""
     if not (real_data / folder).is_dir():
         pytest.skip(f"no videos at {real_data / folder}")

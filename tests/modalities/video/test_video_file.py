@@ -137,7 +137,7 @@ def test_edit_list_cuts_the_beginning() -> None:
 
 
 @pytest.mark.parametrize("size", [(47, 113), (33, 57), (101, 15)])
-def test_odd_sizes(size: tuple[int, int]) -> None:
+def test_frames_of_odd_width_and_height(size: tuple[int, int]) -> None:
     picture = np.zeros((*size, 3), np.uint8)
     picture[: size[0] // 2] = 240
     clip = read_video(write_video([picture] * 3, pixels="yuv444p"))

@@ -34,7 +34,7 @@ def silent_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         ("image", "timm", {"model": "resnet10t", "pretrained": True}),
     ],
 )
-def test_one_line_with_the_next_step(
+def test_unreachable_hub_error_is_one_line_with_advice(
     modality: str,
     encoder: str,
     args: dict[str, Any],

@@ -24,7 +24,7 @@ def write(path: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "plain", "wrapped", "module"])
-def test_reads(tmp_path: Path, kind: str) -> None:
+def test_weights_are_read_from_safetensors_and_pt(tmp_path: Path, kind: str) -> None:
     found = read_weights(write(tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pt"), kind))
     assert found.keys() == STATE.keys()
     for name, value in STATE.items():

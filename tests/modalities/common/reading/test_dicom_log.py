@@ -72,7 +72,7 @@ def test_no_patient_is_quoted(
 
 
 @pytest.mark.parametrize(("made", "read"), READERS)
-def test_pydicom_would_quote_it(made: object, read: object, caplog: pytest.LogCaptureFixture) -> None:
+def test_pydicom_alone_quotes_the_field(made: object, read: object, caplog: pytest.LogCaptureFixture) -> None:
     """So that the test above tests something."""
     import pydicom
 

@@ -40,7 +40,7 @@ ARRAYS = {
 
 
 @pytest.mark.parametrize("values", ARRAYS.values(), ids=ARRAYS)
-def test_the_array_is_numpys(values: np.ndarray, tmp_path: Path) -> None:
+def test_arrays_equal_those_of_numpy(values: np.ndarray, tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_bytes(saved(values))
     for read in (array_from(saved(values), "a.npy"), mapped_array(tmp_path / "a.npy", "a.npy")):
         assert read.dtype == values.dtype
@@ -84,7 +84,7 @@ def test_invalid_arguments_are_errors(data: bytes, words: str) -> None:
     assert words in str(caught.value)
 
 
-def test_the_size_is_no_overflow() -> None:
+def test_stated_size_beyond_64_bits_is_rejected() -> None:
     text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({2**32}, {2**32})}}"
     with pytest.raises(BadSample, match=str(2**67)):
         array_from(with_header(text, bytes(64)), "bad.npy")

@@ -77,7 +77,7 @@ def test_colours_of_an_image_of_one_colour() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (300, 200), (64, 64)])
-def test_any_shape_has_finite_features(shape: tuple[int, int]) -> None:
+def test_images_of_any_shape_have_finite_features(shape: tuple[int, int]) -> None:
     features = image_features(np.asarray(Image.fromarray(noise()).resize(shape)))
     assert features.shape == (WIDTH,)
     assert features.dtype == np.float32

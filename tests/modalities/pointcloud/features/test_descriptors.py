@@ -158,7 +158,7 @@ def test_order_place_size_and_rotation_change_nothing_but_rounding(name: str) ->
     assert np.abs(one - other).mean() < 0.02  # pairs and every eighth point follow the order of coordinates
 
 
-def test_the_descriptor_shape_is_the_features_of_before_to_the_bit() -> None:
+def test_descriptor_shape_equals_shape_features() -> None:
     points, normals = box(3, 1, 2)
     assert (describe(points, normals) == shape_features(points, normals)).all()
     both = describe(points, normals, ["symmetry", "shape"])
@@ -172,7 +172,7 @@ def test_degenerate_clouds_have_finite_descriptors() -> None:
         assert np.isfinite(values).all()
 
 
-def test_a_transform_with_descriptors_is_restored_and_one_of_before_has_the_shape_alone() -> None:
+def test_transform_restores_descriptors_and_defaults_to_shape() -> None:
     clouds = [MODALITY.toy_sample(label, np.random.default_rng(label)) for label in range(4)]
     transform = MODALITY.transform("features", {}, descriptors=["symmetry", "views"], normals=True)
     transform.fit(map(transform.featurise, clouds))

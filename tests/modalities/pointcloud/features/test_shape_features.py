@@ -103,7 +103,7 @@ def test_surface_of_a_plane_and_of_a_line() -> None:
         assert (values[:, 0, -1] == 1).all() if linear else (values[:, 0, -1] < 0.1).all()
 
 
-def test_a_ring_has_a_hole_and_a_table_has_feet() -> None:
+def test_top_view_counts_contours_of_rings_and_table_legs() -> None:
     angle = np.linspace(0, 2 * np.pi, 2000)
     ring = 0.4 * np.column_stack([np.cos(angle), np.sin(angle)])
     assert top_view(ring, np.zeros(2000))[3] == 2  # the outside and the hole

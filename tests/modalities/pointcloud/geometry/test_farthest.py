@@ -43,7 +43,7 @@ def test_indices_equal_fpsample(size: int, count: int) -> None:
         assert row.tolist() == fpsample.fps_sampling(cloud.numpy(), count, start_idx=7).tolist()
 
 
-def test_the_path_of_other_devices_gives_the_same() -> None:
+def test_device_implementation_equals_the_cpu_one() -> None:
     x, mask = clouds(4, 300), torch.rand(4, 300, generator=torch.Generator().manual_seed(1)) < 0.6
     mask[3] = False
     mask[2, 10:] = False

@@ -58,7 +58,7 @@ def test_rows_are_means_and_places_of_segments(place: str) -> None:
     assert not rows.coordinates[~rows.mask].any()
 
 
-def test_tokens_return_to_their_clips() -> None:
+def test_segment_rows_are_padded_per_clip() -> None:
     inputs = video_inputs(batch=2, frames=2, size=16, tracks=3)
     segments = inputs["segments"].clone()
     segments[0][segments[0] == 1] = -1

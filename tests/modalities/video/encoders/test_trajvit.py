@@ -99,7 +99,7 @@ def test_clips_without_trajectories() -> None:
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_the_layers_run_once() -> None:
+def test_each_layer_runs_once() -> None:
     """The released wrapper feeds the output of the encoder to the encoder again."""
     model, calls = encoder(depth=3), []
     for module in model.modules():
@@ -129,7 +129,7 @@ def test_coordinate_and_time_codes_by_hand() -> None:
 
 
 @pytest.mark.parametrize("place", ["centroid", "box"])
-def test_axes_are_treated_alike(place: str) -> None:
+def test_transposed_clips_equal_exchanged_axes(place: str) -> None:
     """Transposed clips have the embedding of the same network with x and y exchanged in its weights."""
     inputs, model = video_inputs(), encoder(place=place)
     swapped = copy.deepcopy(model)

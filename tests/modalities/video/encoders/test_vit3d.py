@@ -58,7 +58,7 @@ def test_the_order_of_frames_matters() -> None:
     assert (model(backwards).vector - model(inputs).vector).abs().max() > 1e-3
 
 
-def test_positions_are_seconds() -> None:
+def test_positions_depend_on_time_in_seconds() -> None:
     """Half as many frames of a still scene at the same moments: tokens of those moments are equal before attention."""
     inputs, model = video_inputs(frames=8), encoder(depth=0)
     inputs = {**inputs, "frames": inputs["frames"][:, :1].expand(-1, 8, -1, -1, -1)}

@@ -206,7 +206,7 @@ def test_damaged_files_are_explained(tmp_path: Path, source: str, content: str) 
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_a_large_file_a_folder_and_nothing_are_refused(
+def test_missing_oversized_and_folder_manifests_are_errors(
     tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match="expected"):

@@ -131,7 +131,7 @@ def test_appearance_is_what_its_sentence_says() -> None:
         assert f"on a {scene.ground} background" in scene.sentence
 
 
-def test_one_to_twelve_shapes_on_every_background() -> None:
+def test_scenes_have_the_stated_numbers_backgrounds_and_cameras() -> None:
     scenes = [draw_appearance(k % 30, np.random.default_rng(k)) for k in range(400)]
     counts = [len(scene.bodies) for scene in scenes]
     assert min(counts) == 1

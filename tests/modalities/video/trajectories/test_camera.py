@@ -51,7 +51,7 @@ CAMERAS = {"shift": shifts(2.0), "zoom and turn": zooms_and_turns()}
 
 @pytest.mark.parametrize("name", list(CAMERAS))
 @pytest.mark.parametrize("size", [64, 45])
-def test_maps_are_those_of_the_camera(name: str, size: int) -> None:
+def test_estimated_maps_equal_the_camera_within_0_3_pixels(name: str, size: int) -> None:
     """To 0.3 pixels at the corners, for frames that are enlarged before."""
     matrices = CAMERAS[name]
     canvas = aligned(film(matrices, size=size))
@@ -89,14 +89,14 @@ def test_an_object_that_moves_does_not_move_the_camera() -> None:
     assert np.diff(canvas.maps[:, 0, 2]) == pytest.approx(2.0, abs=0.2)
 
 
-def test_frames_that_no_camera_explains_are_not_aligned() -> None:
+def test_noise_cuts_and_tiny_frames_are_not_aligned() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (6, SIZE, SIZE, 3)).astype(np.uint8)
     cut = np.concatenate([film(shifts(0.0))[:4], film(shifts(0.0), seed=1)[:4]])
     for frames in (noise, cut, np.zeros_like(noise), film(shifts(2.0))[:1], noise[:, :8, :8], noise[:, :4]):
         assert aligned(frames) is None
 
 
-def test_a_large_canvas_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_canvas_above_the_limit_is_not_aligned(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = film(shifts(2.0))
     assert aligned(frames) is not None
     monkeypatch.setattr(camera, "LARGEST_CANVAS", 1.2)
