@@ -18,7 +18,7 @@ def test_each_mutant_applies_to_the_code(mutant: Mutant) -> None:
     assert all((ROOT / test.partition("::")[0]).exists() for test in mutant.tests)
 
 
-def test_names_are_different_and_the_figure_is_that_of_the_documentation() -> None:
+def test_names_are_unique_and_their_number_is_documented() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
     stated = re.search(r"(\d+) of (\d+) mutants", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     assert stated, "CONTRIBUTING.md states the figure of make mutants"
