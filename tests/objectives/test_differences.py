@@ -36,7 +36,7 @@ def test_orthonormal_rows_have_the_value_of_the_closed_form() -> None:
     assert expected == pytest.approx(4.601e-5, rel=1e-3)
 
 
-def test_the_pull_form_equals_the_cosines_of_the_four_products() -> None:
+def test_cosines_of_differences_equal_the_form_of_four_products() -> None:
     """c_ii = (s_ii + s_pp - s_ip - s_pi) / (2 sqrt((1 - a_i . a_p) (1 - b_i . b_p))), of unit vectors."""
     a, b = rows(), rows(seed=1)
     s, p = a @ b.T, torch.arange(6).roll(-1)

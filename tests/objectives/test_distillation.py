@@ -168,7 +168,7 @@ def test_no_gradient_reaches_the_teacher(match: str) -> None:
 
 
 @pytest.mark.parametrize("match", MATCHES)
-def test_the_teacher_itself_is_the_best_student(match: str) -> None:
+def test_loss_is_minimal_for_the_teacher_itself(match: str) -> None:
     objective, b = DistillationObjective(match), side(6, 1)
     output = objective(b, b)
     least = output.loss if match != "relations" else output.terms["divergence"]

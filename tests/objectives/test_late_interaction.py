@@ -110,7 +110,7 @@ def test_keeping_all_tokens_is_no_selection() -> None:
     assert_close(losses(0.9999, a, b), plain)
 
 
-def test_kept_tokens_are_candidates_and_all_own_tokens_look() -> None:
+def test_keep_limits_the_candidates_not_the_query_tokens() -> None:
     a, b = level(3, 1, 4, 2), level(2, 5, 1, 3, seed=1)
 
     def kept(one: Tokens, other: Tokens) -> Tokens:
@@ -150,6 +150,6 @@ def test_similarity_in_use_reads_all_tokens() -> None:
 
 
 @pytest.mark.parametrize("keep", [0.0, -0.1, 1.5, math.nan])
-def test_a_fraction_that_is_none_is_refused(keep: float) -> None:
+def test_keep_outside_0_to_1_is_an_error(keep: float) -> None:
     with pytest.raises(UserError, match="keep: expected a fraction above 0 and at most 1"):
         LateInteractionObjective(keep=keep)

@@ -112,7 +112,7 @@ def test_modes_of_the_exchanged_pair_are_exchanged() -> None:
         model.similarity_pairwise(a, side(20, 7, 0, "z"))
 
 
-def test_an_external_objective_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_external_objective_has_pairwise_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     """What defines a score has scores of pairs, also where its sides differ."""
 
     class Difference(Objective):

@@ -93,7 +93,7 @@ def test_mass_can_stay_unmatched_at_a_cost(rho_a: float | None, rho_b: float | N
     assert_close(objective.similarity(side(a), side(b)), by_loops(a, b, plan), rtol=1e-8, atol=1e-9)
 
 
-def test_a_word_without_a_counterpart_can_stay_unmatched() -> None:
+def test_finite_rho_leaves_a_token_unmatched() -> None:
     both, one = torch.eye(2, dtype=torch.float64)[None], torch.tensor([[[1.0, 0.0]]], dtype=torch.float64)
     a, b = (Tokens(values, torch.ones(values.shape[:2], dtype=torch.bool)) for values in (one, both))
 

@@ -79,7 +79,7 @@ def test_the_loss_is_the_mean_over_sizes() -> None:
     assert output.terms["scale"] == objective.scale.detach()
 
 
-def test_numbers_beyond_the_largest_size_have_no_gradient_from_it() -> None:
+def test_dimensions_beyond_a_size_get_no_gradient_from_it() -> None:
     objective, a = ClipObjective(), tower(0)
     full = nested_loss(objective, a, tower(1), dims=[3])
     (2 * full.loss - objective(a, tower(1)).loss).backward()  # the part of size 3 alone

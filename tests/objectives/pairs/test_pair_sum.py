@@ -95,7 +95,7 @@ def test_a_schedule_changes_the_weight() -> None:
         assert "x_y_clip/weight" not in output.terms
 
 
-def test_a_term_of_weight_zero_still_has_a_graph() -> None:
+def test_term_of_weight_zero_has_zero_gradients_not_none() -> None:
     """Processes wait for each other's gradients: a weight of 0 must not take them away."""
     pairs, given = PairSum([PairConfig("x", "y", schedule=[[0.0, 0.0]])]), sides("x", "y")
     pairs(given, batch("x", "y")).loss.backward()

@@ -20,7 +20,7 @@ from mmalign.objectives.parts.shared_space import path_between
         (["ab", "bd", "de", "ec"], ["a", "b", "d", "e", "c"]),
     ],
 )
-def test_the_shortest_chain(pairs: list[str], expected: list[str] | None) -> None:
+def test_path_between_towers_is_the_shortest(pairs: list[str], expected: list[str] | None) -> None:
     assert path_between([(one, other) for one, other in pairs], "a", "c") == expected
 
 

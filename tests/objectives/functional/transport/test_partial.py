@@ -138,7 +138,7 @@ def test_gradients_by_finite_differences(gradient: str, epsilon: float) -> None:
 
 @pytest.mark.parametrize("gradient", MODES)
 @pytest.mark.parametrize("epsilon", [0.1, 1e-3, 1e-5])
-def test_one_place_empty_sides_and_empty_batches_are_finite_in_float32(gradient: str, epsilon: float) -> None:
+def test_single_tokens_empty_sides_and_empty_batches_are_finite_in_float32(gradient: str, epsilon: float) -> None:
     mask = torch.tensor([[True] * 5, [False] * 5, [True] + [False] * 4])
     for constant in (False, True):
         cost = costs(3, 4, 5, dtype=torch.float32) * (0.0 if constant else 1.0) + 0.3
@@ -187,7 +187,7 @@ def test_half_precision_is_widened() -> None:
         torch.testing.assert_close(partial_sinkhorn(cost, 0.05, 0.5), wide, rtol=0, atol=0)
 
 
-def test_more_than_there_is_is_refused() -> None:
+def test_mass_out_of_range_is_an_error() -> None:
     cost = costs(2, 3, 4)
     for mass, match in (
         (1.1, "at most that of the rows and the columns"),

@@ -93,7 +93,9 @@ def test_a_large_rho_is_an_exact_marginal_and_a_small_one_moves_nothing() -> Non
     shift=st.floats(-50.0, 50.0),
     seed=st.integers(0, 99),
 )
-def test_properties(rows: int, columns: int, epsilon: float, shift: float, seed: int) -> None:
+def test_plan_is_nonnegative_with_the_given_marginals(
+    rows: int, columns: int, epsilon: float, shift: float, seed: int
+) -> None:
     cost, a, b = costs(1, rows, columns, seed=seed), masses(1, rows, seed=seed), masses(1, columns, seed=seed + 1)
     named = {"tolerance": 1e-10, "max_iterations": 20000}
     got = sinkhorn(cost, epsilon, a=a, b=b, **named)
