@@ -33,7 +33,7 @@ def test_contents_of_the_wheel(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"mmalign", "modalities"}
 
 
-def test_it_works_outside_the_checkout(wheel: Path, tmp_path: Path, forked_python: Path) -> None:
+def test_installed_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path, forked_python: Path) -> None:
     site = tmp_path / "installed"
     pip = [
         sys.executable,
