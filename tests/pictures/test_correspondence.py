@@ -78,7 +78,7 @@ def test_uninformative_words_are_ordered_by_mass() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
-def test_weights_that_are_none(value: float) -> None:
+def test_invalid_weights_are_errors(value: float) -> None:
     table = torch.ones(3, 4)
     table[1, 2] = value
     with pytest.raises(UserError, match="a negative one, NaN or infinity"):

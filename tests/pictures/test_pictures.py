@@ -87,7 +87,7 @@ def test_confusion(count: int) -> None:
         assert f"({int(counts[0].sum())})" in figure.axes[0].get_yticklabels()[0].get_text()
 
 
-def test_confusion_wants_one_name_a_class() -> None:
+def test_confusion_needs_one_name_per_class() -> None:
     with pytest.raises(UserError, match="counts of 3 x 3"):
         confusion(torch.zeros(2, 2), ["a", "b", "c"])
 
@@ -167,7 +167,7 @@ def test_save_is_bounded(tmp_path: Path) -> None:
         save(figure, tmp_path / "a.png", dpi=10_000)
 
 
-def test_any_script_and_any_sign(tmp_path: Path) -> None:
+def test_labels_in_any_script_are_drawn_literally(tmp_path: Path) -> None:
     """Dollars are no mathematics; letters that the font lacks are boxes, without a warning."""
     names = ["$x^2_ costs $5", "犬の写真", "\\frac{", "नमस्ते", "a\nb"]
     for ending in (".png", ".svg", ".pdf"):
@@ -199,7 +199,7 @@ def test_grid_with_names_and_no_judgement() -> None:
                        draw_query=text.picture, draw_answer=text.picture)  # fmt: skip
 
 
-def test_ten_results_take_two_lines() -> None:
+def test_grid_of_ten_results_has_two_lines() -> None:
     text = load("modalities", "text")
     figure = retrieval_grid(["a", "b"], [list("cdefghijkl")] * 2, scores=torch.rand(2, 10), relevant=None,
                             draw_query=text.picture, draw_answer=text.picture)  # fmt: skip

@@ -26,7 +26,7 @@ def curves() -> dict[str, np.ndarray]:
     return curves | {"random": np.full(200, error.mean())}
 
 
-def test_curves_are_what_was_given(curves: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_risk_coverage_draws_the_given_curves(curves: dict[str, np.ndarray], tmp_path: Path) -> None:
     figure = risk_coverage(curves, ylabel="share wrong", title="t")
     axes = figure.axes[0]
     lines = {line.get_label(): line for line in axes.lines}
@@ -58,7 +58,7 @@ def test_predictions_over_the_truth() -> None:
     assert "mean absolute error" in [axes.get_ylabel() for axes in beside.axes]
 
 
-def test_dots_and_their_intervals() -> None:
+def test_dots_are_drawn_with_intervals_and_chance() -> None:
     axes = dots([("a", 0.7, [0.6, 0.8]), ("b", 0.5, [])], xlabel="area", chance=0.5).axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b"]
     drawn = [tuple(line.get_xdata()) for line in axes.lines]
