@@ -34,7 +34,7 @@ def test_list_shows_the_external_modality(installed: Path) -> None:
     assert "tones" in listed["sources"]
 
 
-def test_it_trains_and_is_measured(installed: Path, tmp_path: Path, forked_python: Path) -> None:
+def test_external_package_trains_and_evaluates(installed: Path, tmp_path: Path, forked_python: Path) -> None:
     run = tmp_path / "run"
     trained = mmalign(forked_python, installed, "train", str(TOY / "recipe.yaml"), "--out", str(run))
     assert trained.returncode == 0, trained.stderr
