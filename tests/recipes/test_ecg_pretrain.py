@@ -29,7 +29,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return request.param, out
 
 
-def test_it_trains_and_watches_for_collapse(run: tuple[str, Path]) -> None:
+def test_training_logs_loss_and_feature_std(run: tuple[str, Path]) -> None:
     _, out = run
     with next((out / "logs").rglob("metrics.csv")).open() as stream:
         rows = list(csv.DictReader(stream))

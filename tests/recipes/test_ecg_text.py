@@ -35,7 +35,7 @@ def test_trains_without_changes(recipe: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in PROMPTS.iterdir()))
-def test_prompts_are_for_the_superclasses_and_against_them(name: str) -> None:
+def test_prompts_have_positive_and_negative_texts_per_superclass(name: str) -> None:
     prompts = ClassPrompts.load(PROMPTS / name)
     assert tuple(prompts.names) == SUPERCLASSES
     assert set(prompts.negative) == set(SUPERCLASSES)

@@ -40,7 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], mmalign
     return cache(lambda recipe: mmalign.train(recipe, BRIEF, out=tmp_path_factory.mktemp("runs") / "run"))
 
 
-def test_the_recipes_are_there() -> None:
+def test_video_text_has_five_recipes() -> None:
     assert {name.split("/")[1] for name in NAMES} == {"clip", "trajvit", "vit3d", "frames", "transport"}
 
 
@@ -81,5 +81,5 @@ def test_the_default_recipe_learns_the_order_of_frames(tmp_path: Path) -> None:
     assert right.mean() >= 0.7
 
 
-def test_the_name_of_the_pair_is_the_recipe_clip() -> None:
+def test_video_text_means_video_text_clip() -> None:
     assert recipes.find("video-text") == recipes.find("video-text/clip")

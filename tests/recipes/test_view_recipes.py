@@ -35,12 +35,12 @@ NEXT = {
 }  # fmt: skip
 
 
-def test_every_recipe_of_two_views_is_here() -> None:
+def test_every_view_recipe_is_tested() -> None:
     assert set(SMALL) == {name for name in recipes.names() if name.split("/")[0] in ("text", "image", "molecule")}
 
 
 @pytest.mark.parametrize("recipe", SMALL)
-def test_two_views_train_an_encoder(
+def test_view_recipes_train_on_different_views(
     recipe: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digits = datasets.load_digits()
