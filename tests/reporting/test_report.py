@@ -73,7 +73,7 @@ def page(run: Path) -> str:
     return file.read_text(encoding="utf-8")
 
 
-def test_every_page_that_applies_is_there(page: str) -> None:
+def test_report_has_every_applicable_page(page: str) -> None:
     sections = [attrs["id"] for tag, attrs in Document(page).tags if tag == "section"]
     assert sections == [name for name in PAGES if name not in ("codes", "correspondence")]
     for said in ("Logged values by step", "bad sample", "mrr", "chance", "modality gap", "mmalign train"):
@@ -97,7 +97,7 @@ def test_foreign_text_is_escaped_and_nothing_is_requested(page: str) -> None:
     assert "@import" not in style
 
 
-def test_records_are_shown_by_number_and_class_not_by_name(page: str) -> None:
+def test_report_does_not_contain_record_ids(page: str) -> None:
     assert "secret-" not in page.partition('<section id="retrieval">')[2]
 
 
@@ -107,7 +107,7 @@ def test_figures_have_an_alternative_text(page: str) -> None:
     assert all(attrs["alt"] for attrs in images)
 
 
-def test_marks_are_not_by_colour_alone(page: str) -> None:
+def test_hits_and_misses_have_symbols_besides_colours(page: str) -> None:
     retrieval = page.partition('<section id="retrieval">')[2].partition("</section>")[0]
     assert retrieval.count('class="cell right"') == retrieval.count("✓</span>") > 0
     assert retrieval.count('class="cell wrong"') == retrieval.count("✗</span>") > 0
@@ -163,7 +163,7 @@ def coded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("coded"), model, {"left": "left", "right": "right"}, rows)
 
 
-def test_words_of_codes_and_correspondences_are_weighted(coded: Path) -> None:
+def test_pages_of_codes_and_correspondence_weigh_their_words(coded: Path) -> None:
     pages = ["codes", "correspondence"]
     file = mmalign.report(coded, coded / "report.html", pages=pages, tasks=["retrieval"], bootstrap=0)
     text = file.read_text(encoding="utf-8")
