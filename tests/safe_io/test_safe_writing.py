@@ -12,7 +12,7 @@ from mmalign.errors import UserError
 from mmalign.safe_io.safe_writing import locked, replaced
 
 
-def test_an_error_leaves_the_former_file(tmp_path: Path) -> None:
+def test_error_during_writing_leaves_the_previous_file(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text("former")
 
@@ -27,7 +27,7 @@ def test_an_error_leaves_the_former_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-def test_a_kill_leaves_the_former_file(tmp_path: Path) -> None:
+def test_kill_during_writing_leaves_the_previous_file(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text("former")
     program = (
@@ -43,7 +43,7 @@ def test_a_kill_leaves_the_former_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="processes are asked for by a signal")
-def test_the_next_save_removes_what_killed_ones_left(tmp_path: Path) -> None:
+def test_next_save_removes_partial_files_of_killed_saves(tmp_path: Path) -> None:
     """Only files of this pattern, whose process has ended, and which nobody has touched for ten minutes."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
