@@ -78,7 +78,7 @@ def test_an_index_of_other_vectors_or_a_damaged_one_is_refused(model: Aligner, p
         mmalign.search(model, [[1.0] * 8], **ask)
 
 
-def test_errors(model: Aligner, path: Path) -> None:
+def test_invalid_kind_and_small_tables_are_errors(model: Aligner, path: Path) -> None:
     with pytest.raises(UserError, match="kind: expected hnsw or ivfpq, got 'lsh'"):
         mmalign.build_index(path, "lsh")
     few = EmbeddingTable(["a"], [0], ["a"], ["a"], [()], StoredVectors.of(torch.ones(1, 8)), "right")

@@ -69,7 +69,9 @@ def test_a_score_that_is_no_inner_product_is_found_exactly(
         ({"tower": "lfet"}, "did you mean 'left'"),
     ],
 )
-def test_errors(model: Aligner, index: EmbeddingTable, change: dict[str, Any], message: str) -> None:
+def test_invalid_search_settings_are_errors(
+    model: Aligner, index: EmbeddingTable, change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         search(model, [[1.0] * 8], **{"tower": "left", "index": index} | change)
 
@@ -80,7 +82,7 @@ def test_a_table_of_another_space(model: Aligner) -> None:
         search(model, [[1.0] * 8], tower="left", index=other)
 
 
-def test_rows_that_resemble_a_row(model: Aligner, index: EmbeddingTable) -> None:
+def test_search_by_id_excludes_the_row_itself(model: Aligner, index: EmbeddingTable) -> None:
     found = search(model, ["7", "250"], tower="right", index=index, k=4, by_id=True)
     vectors = index.embedding.vector
     for row, at in zip(found.hits, (7, 250), strict=True):
@@ -125,7 +127,7 @@ def test_show_omits_an_empty_column_of_values(model: Aligner, capsys: pytest.Cap
     assert "value" not in shown
 
 
-def test_a_long_word_is_folded_not_cut(model: Aligner, capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_words_are_wrapped_not_truncated(model: Aligner, capsys: pytest.CaptureFixture[str]) -> None:
     smiles = "CC(C)" * 60 + "N"
     SearchResult(model, [smiles], [[Hit("n1", 0.5, smiles)]], "left", "right").show()
     shown = capsys.readouterr().out
