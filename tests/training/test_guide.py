@@ -50,7 +50,7 @@ def test_rows_get_the_guides_vectors_of_their_records(data: Dataset, tmp_path: P
     assert (given.margin, given.relative_margin) == (0.25, 0.5)
 
 
-def test_of_one_known_tower_samples_are_compared_with_each_other(data: Dataset, tmp_path: Path) -> None:
+def test_guide_with_one_tower_compares_samples_of_that_tower(data: Dataset, tmp_path: Path) -> None:
     folder = mmalign.save(aligner(("left", "words")), tmp_path / "guide")
     guidance = Guidance.of(GuideConfig(str(folder), margin=0.1), aligner(("left", "right")), data)
     assert guidance.pairs == {("left", "right"): ("left", "left")}
@@ -72,7 +72,7 @@ def test_of_one_known_tower_samples_are_compared_with_each_other(data: Dataset, 
         (("a", "b"), "clip", {}, "reads neither 'a' nor 'b', it has left, words"),
     ],
 )
-def test_what_cannot_guide_is_refused(
+def test_invalid_guides_are_errors(
     names: tuple[str, str], objective: str, config: dict[str, Any], message: str, data: Dataset, tmp_path: Path
 ) -> None:
     folder = mmalign.save(aligner(("left", "words")), tmp_path / "guide")

@@ -98,7 +98,7 @@ def test_another_batch_size_continues_at_the_first_row_not_seen(
     assert mmalign.load(out).encode("text", ["zero"]).vector.shape == (1, 8)
 
 
-def test_the_batch_size_changes_no_rate_at_the_step_itself(tmp_path: Path, start: Callable[..., Stop]) -> None:
+def test_learning_rate_is_continuous_when_the_batch_size_changes(tmp_path: Path, start: Callable[..., Stop]) -> None:
     rates = {}
     for size in (200, 400):
         out = tmp_path / str(size)

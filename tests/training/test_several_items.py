@@ -63,7 +63,7 @@ def test_an_objective_of_one_item_is_refused_before_the_data_are_read(recipe: Pa
         train(str(recipe), [*flags, f"--out={recipe.parent / 'run'}"])
 
 
-def test_records_with_one_caption_make_the_setting_useless(
+def test_draw_without_alternatives_gives_a_warning(
     recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [{"left": [n, 1, 1], "text": WORDS[n % 10]} for n in range(12)]

@@ -82,7 +82,7 @@ def test_without_validation_rows_there_is_no_best(tmp_path: Path) -> None:
         mmalign.train("image-text/demo", settings, out=tmp_path / "run")
 
 
-def test_mode() -> None:
+def test_losses_are_minimised_and_other_values_maximised() -> None:
     assert [mode_of(name) for name in ("val/loss", "val/a_to_b_hit@1")] == ["min", "max"]
 
 
@@ -103,7 +103,7 @@ def test_a_checkpoint_becomes_a_bundle_without_its_data(
     assert str(tmp_path) not in (tmp_path / "made" / "config.json").read_text()
 
 
-def test_files_that_are_no_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bundle_command_refuses_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bundle", str(tmp_path / "none.ckpt"), "out"]) == 2
     assert "got no such file" in capsys.readouterr().err
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")

@@ -53,7 +53,7 @@ def test_damaged_checkpoints_are_refused_or_equal(run: Path, tmp_path: Path) -> 
         demand_undamaged(damaged)
 
 
-def test_the_checkpoint_before_is_kept_and_offered(run: Path, tmp_path: Path) -> None:
+def test_previous_checkpoint_is_kept_and_suggested(run: Path, tmp_path: Path) -> None:
     folder = copied(run, tmp_path)
     last, before = (folder / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt"))
     steps = [torch.load(path, weights_only=True)["global_step"] for path in (before, last)]
@@ -141,7 +141,7 @@ def test_a_bundle_beside_the_settings_of_a_later_run_is_named(run: Path, tmp_pat
     assert mmalign.evaluate(folder, data, bootstrap=0, relevance="content").scores  # named data need no settings
 
 
-def test_home_folders_and_other_working_folders(
+def test_runs_are_evaluated_from_other_working_folders_and_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run is evaluated from any folder on its own table, and `~` is the home folder everywhere."""

@@ -162,7 +162,7 @@ def test_towers_with_too_few_common_rows_are_errors() -> None:
         (torch.ones(3, 2), torch.zeros(3, 2), "second view has only zero features"),
     ],
 )
-def test_rows_that_cannot_be(a: torch.Tensor, b: torch.Tensor, message: str) -> None:
+def test_invalid_rows_and_ridge_are_errors(a: torch.Tensor, b: torch.Tensor, message: str) -> None:
     with pytest.raises(UserError, match=message):
         canonical_maps(a, b, 2)
     with pytest.raises(UserError, match="at least 0"):
@@ -193,7 +193,7 @@ def flags(folder: Path, **more: str) -> list[str]:
     return [f"--{name}={value}" for name, value in given.items()] + [f"--out={folder / 'run'}"]
 
 
-def test_heads_of_encoders_as_they_are_start_by_it(tmp_path: Path) -> None:
+def test_heads_of_other_encoders_are_initialised(tmp_path: Path) -> None:
     """No step is taken: what is scored is the closed form of what the encoders gave."""
     tower = "{modality: vector, encoder: mlp, args: {hidden: 16}}"
     towers = f"{{left: {tower}, right: {tower}}}"
@@ -244,7 +244,7 @@ def test_three_towers_are_initialised_from_incomplete_rows(tmp_path: Path) -> No
         assert ranks.mean() < 1.0, ranks  # chance: 4.5
 
 
-def test_count_encoders_are_initialised_by_it_and_train_on(tmp_path: Path) -> None:
+def test_linear_feature_encoders_are_initialised_and_trained(tmp_path: Path) -> None:
     columns = {"data.columns": "{molecule: molecule, text: text}", "data.batch_size": "20", "data.positives": "record"}
     columns["model.towers.text.transform"] = "{min_count: 1}"
     hits = {}

@@ -34,7 +34,9 @@ def array(vectors: Any, rank: int) -> np.ndarray:
 @pytest.mark.parametrize("block", [made.BLOCK, 100])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(30, 50), (50, 30)])
-def test_all_directions(kind: str, shape: tuple[int, int], block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_directions_reconstruct_the_rows(
+    kind: str, shape: tuple[int, int], block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(made, "BLOCK", block)
     rows = decaying(*shape)
     u, s, v = directions(KINDS[kind](rows), 0)
@@ -45,7 +47,7 @@ def test_all_directions(kind: str, shape: tuple[int, int], block: int, monkeypat
         np.testing.assert_allclose(vectors.T @ vectors, np.eye(30), atol=1e-6)
 
 
-def test_a_direction_that_no_row_has_is_none() -> None:
+def test_rank_deficient_rows_have_as_many_directions_as_their_rank() -> None:
     rows = decaying(30, 50)
     rows[20:] = rows[:10]
     for some in (rows, rows.T):
@@ -55,7 +57,9 @@ def test_a_direction_that_no_row_has_is_none() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(90, 140), (140, 90)])
-def test_the_strongest_are_those_of_all(kind: str, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncated_directions_equal_the_leading_ones(
+    kind: str, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = decaying(*shape)
     few(monkeypatch, 25)
     u, s, v = directions(KINDS[kind](rows), 0)
@@ -70,7 +74,7 @@ def test_the_strongest_are_those_of_all(kind: str, shape: tuple[int, int], monke
     assert error < 1.02 * least
 
 
-def test_rows_of_few_directions_are_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_low_rank_rows_are_reconstructed_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = decaying(100, 80)[:, :1] @ np.ones((1, 60)) + decaying(100, 8) @ np.random.default_rng(1).normal(
         size=(8, 60)
     )
@@ -88,7 +92,7 @@ def test_few_features_are_exact_for_any_number_of_rows(monkeypatch: pytest.Monke
     np.testing.assert_allclose(u * s @ v.T, rows, atol=1e-10)
 
 
-def test_the_seed_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directions_depend_on_the_seed_only(monkeypatch: pytest.MonkeyPatch) -> None:
     few(monkeypatch, 5, spare=0)
     once, again, other = (directions(decaying(90, 140), seed)[1] for seed in (0, 0, 1))
     assert np.array_equal(once, again)
