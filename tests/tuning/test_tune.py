@@ -69,7 +69,7 @@ def test_only_the_context_changes(model: Aligner, data: Dataset) -> None:
     assert not torch.equal(context, fresh.encoders["words"].get_parameter("context"))
 
 
-def test_a_start_from_a_template_is_that_template(model: Aligner, data: Dataset) -> None:
+def test_context_from_a_template_classifies_like_the_template(model: Aligner, data: Dataset) -> None:
     one = Prompts(("a {}",), PROMPTS.classes)
     start = prompted(model, "words", TuningConfig(context=1, start="templates"), one.templates)
     vectors = torch.nn.functional.normalize(torch.randn(50, 8), dim=1)
@@ -81,7 +81,7 @@ def test_a_start_from_a_template_is_that_template(model: Aligner, data: Dataset)
     torch.testing.assert_close(start.encode("words", ["red disc"]).vector, model.encode("words", ["a red disc"]).vector)
 
 
-def test_experts_start_from_the_words_of_their_templates() -> None:
+def test_contexts_start_from_the_words_of_the_templates() -> None:
     templates = ("{}", "a photo of {}", "{} seen from above", "there is {} here")
     assert TuningConfig().starts(templates) == [""]
     assert TuningConfig(start="templates").starts(templates) == ["a photo of"]
@@ -119,7 +119,7 @@ def test_the_loss_by_hand(model: Aligner, experts: int, weight: float | None) ->
     assert losses == [pytest.approx(float(expected), rel=1e-5)]
 
 
-def test_learnt_prompts_fit_the_shots_and_are_a_bundle(model: Aligner, data: Dataset, tmp_path: Path) -> None:
+def test_tuned_prompts_lower_the_loss_and_save_a_bundle(model: Aligner, data: Dataset, tmp_path: Path) -> None:
     tuned = tuned_by(model, data, shots=5, epochs=40, lr=0.5, out=tmp_path / "tuned", new_classes=True, bootstrap=50)
     losses = tuned.result.details["losses"]
     assert losses["all"][-1] < 0.7 * losses["all"][0]
@@ -174,7 +174,9 @@ def test_accuracies_by_hand() -> None:
         ({"lr": 1e38, "start": "random"}, "the loss is nan; lower --lr"),
     ],
 )
-def test_what_cannot_be_tuned(model: Aligner, data: Dataset, settings: dict[str, Any], message: str) -> None:
+def test_models_and_data_without_prompts_or_shots_are_errors(
+    model: Aligner, data: Dataset, settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         tuned_by(model, data, **settings)
 
