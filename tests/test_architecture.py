@@ -102,7 +102,7 @@ def test_imports_flow_one_way() -> None:
         ("model.py", "from modalities.image import MODALITY"),
     ],
 )
-def test_the_rule_finds_what_it_forbids(file: str, text: str) -> None:
+def test_import_rules_detect_violations(file: str, text: str) -> None:
     assert violations(CORE / file, text)
 
 

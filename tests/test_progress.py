@@ -33,14 +33,14 @@ def test_long_work_shows_a_bar_and_removes_it(monkeypatch: pytest.MonkeyPatch) -
     assert terminal.getvalue().endswith("\r")  # nothing stays on the line
 
 
-def test_quick_work_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quick_work_shows_no_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     assert sum(track([1, 2, 3], "adding")) == 6
     assert terminal.getvalue() == ""
 
 
-def test_a_file_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_progress_bar_is_written_to_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     log = io.StringIO()
     monkeypatch.setattr(sys, "stderr", log)
     monkeypatch.setattr(progress, "DELAY", 1e-9)
