@@ -42,9 +42,7 @@ def truncated_vectors(model: Aligner, size: int | None, towers: Collection[str])
     if not 1 <= size <= model.dim:
         raise UserError(f"dims: expected from 1 to {model.dim}, the size of this model's vectors, got {size}")
     if len(towers) == 2 and size < model.dim and not model.scores_vectors_only(*towers):
-        raise UserError(
-            f"dims: the score of {' and '.join(towers)} reads more than vectors, so it cannot be truncated"
-        )
+        raise UserError(f"dims: the score of {' and '.join(towers)} reads more than vectors, so it cannot be truncated")
     trained = trained_sizes(model, towers)
     if size not in trained:
         known = ", ".join(map(str, trained))
