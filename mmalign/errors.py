@@ -3,7 +3,7 @@
 from mmalign.safe_io.printable import printable
 
 MAX_MESSAGE = 4000
-"""Characters of a message; names in files may be longer than all else that it says."""
+"""Maximum number of characters of a message; names in files may be very long."""
 
 
 def _bounded(message: str) -> str:

@@ -190,7 +190,7 @@ def rebuild(described: Any, transforms: Mapping[str, Mapping[str, Any]], where: 
         model.adapt()  # of a checkpoint; a bundle has adapters merged
     except UserError as error:
         raise error if str(where) in str(error) else UserError(f"{where}: {error}") from error
-    except Exception as error:  # constructors get whatever the file holds
+    except Exception as error:  # constructors receive unchecked values of the file
         came = " ".join(str(error).split())[:200]
         raise UserError(f"{where} is not a bundle's configuration: {type(error).__name__}: {came}") from error
     return model

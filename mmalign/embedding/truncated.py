@@ -1,4 +1,4 @@
-"""Truncated embeddings: a model that returns the first numbers of its vectors (Matryoshka)."""
+"""Truncated embeddings: a model that returns the first dimensions of its vectors (Matryoshka)."""
 
 import logging
 from collections.abc import Collection, Iterator

@@ -46,7 +46,7 @@ def gradient_times_input(model: Aligner, tower: str, sample: Any, other: Embeddi
 
 
 def score_without(model: Aligner, tower: str, sample: Any, other: Embedding, level: str, removed: Bools) -> float:
-    """The similarity with some tokens masked behind the encoder.
+    """The similarity with some tokens masked after the encoder.
 
     Args:
         model: The model, in eval mode.

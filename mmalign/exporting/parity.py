@@ -15,7 +15,7 @@ from mmalign.model import Aligner
 from mmalign.types import Inputs
 
 ROWS = 1000
-"""Most records that retrieval is measured with."""
+"""Maximum number of records in the retrieval comparison."""
 
 
 def differences(model: Aligner, tower: str, run: Run, batches: Sequence[Inputs]) -> tuple[float, float]:

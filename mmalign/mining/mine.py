@@ -59,7 +59,7 @@ def mine(
         split: Records to mine among.
         negatives: Maximum number of negatives of each record.
         skip: Number of first ranks that are skipped.
-        depth: Number of ranks behind them that are candidates.
+        depth: Number of further ranks that are candidates.
         absolute_margin: Absolute distance of a negative from the score of the record's own pair; None = no bound.
         relative_margin: The same as a fraction of that score; None = no bound.
         min_score: Lower bound of a negative's score.

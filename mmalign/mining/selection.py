@@ -23,7 +23,7 @@ class Selection:
     Args:
         negatives: Maximum number of negatives of each record.
         skip: Number of first ranks that are skipped: the likeliest false negatives.
-        depth: Number of ranks behind them that are candidates.
+        depth: Number of further ranks that are candidates.
         absolute_margin: A negative scores at most the record's own pair minus this; None = no such bound.
         relative_margin: A negative scores at most the record's own pair minus this fraction of its absolute value; None
             = no such bound.

@@ -1,4 +1,4 @@
-"""Files that are either the former one or the whole new one, and folders that one process at a time writes."""
+"""Atomic replacement of files, and locks of folders that one process at a time may write."""
 
 import os
 import re

@@ -11,7 +11,7 @@ MAX_BYTES = 1 << 20
 """Largest file."""
 
 MAX_NODES = 100_000
-"""Most values, those that aliases repeat included."""
+"""Maximum number of values, including those that aliases repeat."""
 
 
 def read_yaml(path: Path | str, what: str) -> Any:

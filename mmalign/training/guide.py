@@ -1,4 +1,4 @@
-"""A frozen guide of training: another model, whose similarities of the training records show false negatives."""
+"""A frozen guide of training: another model, whose similarities between training records identify false negatives."""
 
 import math
 from collections.abc import Mapping

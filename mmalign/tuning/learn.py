@@ -98,7 +98,7 @@ def prompted(model: Aligner, tower: str, config: TuningConfig, templates: Sequen
     """
     modality = capability(model.modalities[tower], LearntContext, "tune")
     copied = copy.deepcopy(model).eval()
-    copied.path = None  # it is no longer the bundle
+    copied.path = None  # it differs from the bundle on disk
     encoder, name = copied.encoders[tower], model.config()["towers"][tower]["encoder"]
     assert isinstance(encoder, Encoder)
     with torch.random.fork_rng(devices=[]):

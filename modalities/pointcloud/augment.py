@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Item = dict[str, NDArray[np.float32]]
 
 JITTER_LIMIT = 5.0
-"""Noise is cut at so many standard deviations, as in PointNet."""
+"""Number of standard deviations at which noise is clipped, as in PointNet."""
 
 
 def rotation_about(axis: int, angle: float) -> NDArray[np.float64]:

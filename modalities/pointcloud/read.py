@@ -1,4 +1,4 @@
-"""Whatever a person calls a point cloud or a mesh -> `PointCloud`, or `BadSample`. Files are judged by content."""
+"""Read point clouds and meshes from any supported source as `PointCloud`. File formats are recognised by content."""
 
 from collections.abc import Callable, Mapping
 from os import PathLike

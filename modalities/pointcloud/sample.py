@@ -1,4 +1,4 @@
-"""One point cloud in memory, and the geometry that a file's parser hands over."""
+"""One point cloud in memory, and the geometry that a file's parser returns."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_POINTS = 1 << 16
-"""Most points of a sample: of a larger cloud so many are kept, 768 KB of coordinates."""
+"""Maximum number of points of a sample (768 KB of coordinates); larger clouds are subsampled."""
 
 MIN_POINTS = 8
 """Fewest points of a sample: fewer are no shape."""

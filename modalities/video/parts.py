@@ -32,7 +32,7 @@ class Part:
             source: Origin, for messages.
 
         Raises:
-            BadSample: it lies behind the end of the clip.
+            BadSample: it begins after the end of the clip.
         """
         scale = duration if self.fractions else 1.0
         start, stop = self.start * scale, duration if self.stop is None else min(self.stop * scale, duration)
@@ -47,7 +47,7 @@ def split_part(path: Path) -> tuple[Path, Part | None]:
     `clip.mp4#t=3,9.5` is from 3 s to 9.5 s (W3C media fragments), `clip.mp4#part=2of5` the second of five equal parts.
 
     Raises:
-        BadSample: there is no such file, and what stands behind the `#` is no part.
+        BadSample: there is no such file, and the text after the `#` is no part.
 
     Example:
         >>> split_part(Path("clip.mp4#t=3,9.5"))[1], split_part(Path("clip.mp4#part=2of4"))[1]

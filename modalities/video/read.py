@@ -94,7 +94,7 @@ def cut(clip: Clip, part: Part | None, source: str) -> tuple[Clip, tuple[float, 
     """The frames of a part, with their trajectories, and the part as fractions of the duration.
 
     Raises:
-        BadSample: it lies behind the end of the clip.
+        BadSample: it begins after the end of the clip.
     """
     start, stop = (part or Part()).bounds(clip.seconds, source)
     first = int(start * clip.rate + 1e-6)

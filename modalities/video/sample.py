@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mmalign.errors import BadSample
 
 MAX_FRAMES = 256
-"""Most frames of a clip: of a longer one so many are kept, uniformly spaced."""
+"""Maximum number of frames of a clip; longer clips are sampled uniformly."""
 
 SHORT_SIDE = 256
 """Largest height or width, whichever is smaller: larger frames are reduced while decoding."""
@@ -21,7 +21,7 @@ MIN_SIDE = 8
 """Smallest height and width of a frame, in pixels."""
 
 MAX_TRACKS = 1 << 16
-"""Most trajectories of a clip."""
+"""Maximum number of trajectories of a clip."""
 
 RATES = (1 / 3600, 1000.0)
 """Plausible frame rates, in frames per second: a long video of which few frames are kept has a low one."""

@@ -8,7 +8,7 @@ import numpy as np
 from mmalign.evaluation.metrics.weighted import Floats, Ints
 
 BLOCK = 2**22
-"""Most products that are in memory at once."""
+"""Maximum number of products in memory at once."""
 
 
 def unit(vectors: Floats) -> Floats:
@@ -39,7 +39,7 @@ def modality_gap(a: Floats, b: Floats) -> float:
 
 
 def gap_share(a: Floats, b: Floats) -> float:
-    r"""Share of the differences of pairs, \(a_i - b_i\), that lies in their first direction.
+    r"""Fraction of the squared differences of pairs, \(a_i - b_i\), along their first principal direction.
 
     That is the largest eigenvalue of the mean of \((a_i - b_i)(a_i - b_i)^T\), divided by the sum of its eigenvalues.
     1: all pairs differ along one direction; 1 / dim: in all directions alike; NaN: pairs are equal.

@@ -19,11 +19,11 @@ from mmalign.model import Aligner
 
 LEAST = 3
 PROTOCOL = {
-    "vectors": "of length 1; several alternatives of a record: their mean, of length 1; cosine, whatever the trained "
-    "similarity",
+    "vectors": "of length 1; several alternatives of a record: their mean, of length 1; cosine, also where "
+    "another similarity was trained",
     "centred": "each tower's vectors less their mean over the evaluated records, divided by their length again",
     "modality_gap": "distance of the towers' means",
-    "gap_share": "share of the pairs' differences that lies in their first direction",
+    "gap_share": "fraction of the pairs' squared differences along their first principal direction",
     "alignment": "mean squared distance of the vectors of a pair",
     "hit@1": "fraction of the records whose own item has a larger cosine than every other",
     "uniformity": "log of the mean of exp(-2 |x - y|^2) over pairs of different records",

@@ -1,4 +1,4 @@
-"""Nested embedding sizes (Matryoshka): the first numbers of a vector as an embedding of their own."""
+"""Nested embedding sizes (Matryoshka): the first dimensions of a vector as an embedding of their own."""
 
 import torch
 from torch import Tensor

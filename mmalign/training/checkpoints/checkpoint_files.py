@@ -50,7 +50,7 @@ def demand_undamaged(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as file:
             damaged = file.testzip()
-    except Exception:  # damaged archives raise whatever the library happens to
+    except Exception:  # torch raises arbitrary exceptions for damaged archives
         damaged = path.name
     if damaged:
         before = path.with_name(PREVIOUS)

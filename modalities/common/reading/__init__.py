@@ -1,1 +1,1 @@
-"""Reading of files: kinds of source, containers, and libraries that are kept quiet."""
+"""Reading of files: kinds of source, containers, and silenced libraries."""

@@ -131,7 +131,7 @@ def archive_arrays(
                     arrays[key] = array_from(stream.read(size), name)  # at most the stated size
     except BadSample:
         raise
-    except Exception as error:  # damaged archives raise whatever the library happens to
+    except Exception as error:  # zipfile raises arbitrary exceptions for damaged archives
         raise BadSample(name, "a readable NPZ file", f"a damaged one ({type(error).__name__})") from error
     return arrays
 

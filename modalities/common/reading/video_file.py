@@ -1,4 +1,4 @@
-"""Video files of strangers, opened by PyAV: the container is named by content, and no other file is ever opened."""
+"""Untrusted video files, opened by PyAV: the container is named by content, and no other file is ever opened."""
 
 import io
 from collections.abc import Iterator

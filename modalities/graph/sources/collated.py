@@ -73,7 +73,7 @@ def read_collated(path: Path, most: int) -> Collated:
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(info.file_size for info in archive.infolist())
-    except Exception as error:  # damaged archives raise whatever the library happens to
+    except Exception as error:  # torch raises arbitrary exceptions for damaged archives
         raise UserError(f"{path}: expected {EXPECTED}, got {' '.join(str(error).split())[:200]}") from error
     if size > most:
         raise UserError(f"{path}: expected at most {most >> 20} MB, got {size >> 20}; see --data.options.max_file_mb")

@@ -13,7 +13,7 @@ ATTRIBUTES = ("colours", "normals")
 """What a point may carry beside its place, three numbers each, in the order of the channels."""
 
 MAX_GROUPED = 1 << 20
-"""Most points in all groups of a cloud; models of papers have up to 512 groups of 32."""
+"""Maximum number of points in all groups of a cloud; published models have up to 512 groups of 32."""
 
 
 @dataclass(frozen=True)

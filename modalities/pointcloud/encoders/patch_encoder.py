@@ -13,7 +13,7 @@ class PatchEncoder(nn.Module):
         channels: Numbers of a point: 3, and 3 more for colours and for normals.
         width: Size of what comes out.
         hidden: Size of the first layer; the next are twice and four times as wide. Published: 128.
-        inner: Size behind the maximum, before a linear layer brings it to `width` (Point-BERT: 256); None = no layer.
+        inner: Size after the maximum, before a linear layer brings it to `width` (Point-BERT: 256); None = no layer.
         norm: layer (of each point alone, so that batch mates and processes change nothing) or batch, as published.
 
     Shape:

@@ -1,4 +1,4 @@
-"""How far a shape is from its mirror images and from itself after rotations about the up axis."""
+"""Distances of a shape from its mirror images, and from itself after rotations about the up axis."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ ANGLES = (180.0, 90.0, 60.0, 120.0, 45.0, 30.0)
 """Rotations about the up axis, in degrees."""
 
 EVERY = 8
-"""One point in so many is moved."""
+"""One point in this number of points is moved."""
 
 FAMILIES = {"mirror": 6, "rotation": 2 * len(ANGLES)}
 

@@ -94,7 +94,7 @@ def parse_h5(data: bytes, name: str) -> Geometry:
             return from_arrays({key: read_dataset(file, key, name) for key in file if key in wanted}, name)
     except BadSample:
         raise
-    except Exception as error:  # damaged files raise whatever the library happens to
+    except Exception as error:  # the library raises arbitrary exceptions for damaged files
         raise BadSample(name, "a readable HDF5 file", f"a damaged one ({type(error).__name__})") from error
 
 

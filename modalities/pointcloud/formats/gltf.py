@@ -36,7 +36,7 @@ def geometry_alone(data: bytes, name: str) -> tuple[bytes, str]:
         checked = _checked(tree, sum(len(chunk) for _, chunk in chunks[1:]), name)
     except BadSample:
         raise
-    except Exception as error:  # a tree of another shape raises whatever its first odd value happens to
+    except Exception as error:  # a malformed tree raises arbitrary exceptions
         raise BadSample(name, "a glTF scene", f"a damaged one ({type(error).__name__})") from error
     text = json.dumps(checked).encode()
     if not binary:

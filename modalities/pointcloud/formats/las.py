@@ -56,7 +56,7 @@ def parse_las(data: bytes, name: str) -> Geometry:
                 points, paint = points[chosen], paint[chosen] if coloured else paint
     except BadSample:
         raise
-    except Exception as error:  # damaged files raise whatever the decoder happens to
+    except Exception as error:  # the decoder raises arbitrary exceptions for damaged files
         raise BadSample(name, "a readable LAS or LAZ file", f"a damaged one ({type(error).__name__})") from error
     if seen != count:
         raise BadSample(name, f"{count} points, as its header declares", str(seen))

@@ -9,7 +9,7 @@ MAX_TEXT_BYTES = 1 << 26
 """Largest text file (OFF, OBJ, ASCII PLY, XYZ): about two million lines."""
 
 MAX_ROWS = 1 << 23
-"""Most vertices, triangles or points that a file may hold; LAS is read in pieces and may hold more."""
+"""Maximum number of vertices, triangles or points of a file; LAS is read in pieces and may hold more."""
 
 
 def check_rows(rows: int, what: str, name: str) -> None:

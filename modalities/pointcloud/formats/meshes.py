@@ -28,7 +28,7 @@ def parse_off(data: bytes, name: str) -> Geometry:
 
 
 def parse_obj(data: bytes, name: str) -> Geometry:
-    """Wavefront OBJ; colours behind the coordinates of a vertex are read, materials are not."""
+    """Wavefront OBJ; colours after the coordinates of a vertex are read, materials are not."""
     if ZERO_CORNER.search(data, 0, MAX_TEXT_BYTES):  # the parser would take the last vertex
         raise BadSample(name, "vertices counted from 1 in the faces of an OBJ file", "a face with vertex 0")
     return _joined(_load(_short(data, name), "obj", name), name)
@@ -86,7 +86,7 @@ def _load(data: bytes, kind: str, name: str) -> Any:
     try:
         with quiet_meshes:
             return trimesh.load(io.BytesIO(data), file_type=kind, **options)
-    except Exception as error:  # damaged files raise whatever the parser happens to
+    except Exception as error:  # the parser raises arbitrary exceptions for damaged files
         raise BadSample(name, f"a readable {kind.upper()} file", f"a damaged one ({type(error).__name__})") from error
 
 

@@ -8,7 +8,7 @@ from modalities.pointcloud.geometry.selection import take_points
 
 NORMS = ("l2", "l1")
 SMALL_SET = 256
-"""Up to so many points all distances are computed: a tree for each small set costs more."""
+"""Number of points up to which all distances are computed: a tree for each small set costs more."""
 
 
 def chamfer_distance(

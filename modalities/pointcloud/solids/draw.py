@@ -10,7 +10,7 @@ from modalities.pointcloud.solids.shapes import Mesh, box, join, moved, prism, r
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 COPIES = 3
-"""Most bodies that stand in a row."""
+"""Maximum number of bodies in a row."""
 
 
 @dataclass(frozen=True)

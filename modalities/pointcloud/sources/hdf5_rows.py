@@ -29,7 +29,7 @@ def labels_of(path: Path, names: tuple[str, ...]) -> list[str]:
         with h5py.File(path, "r") as file:
             labels = read_dataset(file, "label", path.name).reshape(-1)
             rows = len(own_dataset(file, "data", path.name))
-    except Exception as error:  # damaged files raise whatever the library happens to
+    except Exception as error:  # the library raises arbitrary exceptions for damaged files
         came = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: expected an HDF5 file with data and label, got another: {came}") from error
     if len(labels) != rows:
@@ -64,7 +64,7 @@ def cloud_of_row(folder: Path, name: str, known: set[str]) -> bytes:
             values = read_dataset(file, "data", name, int(row))
     except BadSample:
         raise
-    except Exception as error:  # damaged files raise whatever the library happens to
+    except Exception as error:  # the library raises arbitrary exceptions for damaged files
         raise BadSample(name, "a readable HDF5 file", f"a damaged one ({type(error).__name__})") from error
     stream = io.BytesIO()
     np.save(stream, values)

@@ -1,4 +1,4 @@
-"""The source `shapenet55`: ShapeNet-55 as ULIP hands it on, 52,470 shapes with class names and renders."""
+"""The source `shapenet55`: ShapeNet-55 as released by ULIP, 52,470 shapes with class names and renders."""
 
 from pathlib import Path
 from typing import Any

@@ -16,10 +16,10 @@ from modalities.video.clock import regular
 from modalities.video.sample import MIN_SIDE, Clip, check_rate
 
 MAX_PICTURES = 1 << 14
-"""Most pictures of an animation or a folder."""
+"""Maximum number of pictures of an animation or a folder."""
 
 MAX_DECODED = 1 << 33
-"""Most pixels of an animation, which is always decoded whole: 8,000 pictures of 1024 x 1024."""
+"""Maximum number of pixels of an animation, which is always decoded whole: 8,000 pictures of 1024 x 1024."""
 
 NO_DURATION = 0.1
 """Seconds that a picture is shown whose duration is 0, as browsers do."""

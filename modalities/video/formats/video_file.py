@@ -19,10 +19,10 @@ MAX_PIXELS = 1 << 25
 """Largest frame, in pixels: 8K video has 7680 x 4320."""
 
 MAX_PACKETS = 1 << 21
-"""Most frames of a file: 11 hours at 50 frames a second."""
+"""Maximum number of frames of a file: 11 hours at 50 frames a second."""
 
 MAX_DECODED = 1 << 36
-"""Most pixels that are decoded of a file: 33,000 frames of 1920 x 1080."""
+"""Maximum number of pixels that are decoded of a file: 33,000 frames of 1920 x 1080."""
 
 DENSE = 4 * MAX_FRAMES
 """Of a file of up to this many frames every kept frame is exact; of a longer one the nearest key frame may stand in."""

@@ -79,7 +79,7 @@ def backwards(scene: Scene, label: str, sentence: str) -> Scene:
 
 
 def along(axis: int, start: float, end: float, across: float, sway: float) -> NDArray[np.float64]:
-    """A path along rows (axis 0) or columns (1) from start to end, at `across`, swaying once by so many pixels."""
+    """A path along rows (axis 0) or columns (1) from start to end, at `across`, with one sway of `sway` pixels."""
     time = np.linspace(0, 1, FRAMES)
     path = np.empty((FRAMES, 2))
     path[:, axis] = start + (end - start) * time

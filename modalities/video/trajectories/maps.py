@@ -1,4 +1,4 @@
-"""From trajectories of any origin to a map of at most so many trajectory indices."""
+"""From trajectories of any origin to a map with a bounded number of trajectory indices."""
 
 import numpy as np
 from numpy.typing import NDArray
