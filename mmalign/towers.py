@@ -66,8 +66,15 @@ class TowerConfig:
 
 
 def modality_of(name: str, tower: TowerConfig) -> Modality:
-    """The modality of a tower, by its registered name; in strict mode if the tower rejects warnings."""
-    modality = registry.load("modalities", tower.modality or name)
+    """The modality of a tower, by its registered name; in strict mode if the tower rejects warnings.
+
+    Raises:
+        UserError: there is no such modality, or it cannot be loaded.
+    """
+    try:
+        modality = registry.load("modalities", tower.modality or name)
+    except UserError as error:
+        raise UserError(f"tower {name!r}: {error}") from error
     if not isinstance(modality, Modality):
         raise UserError(f"modality {tower.modality or name!r} is a {type(modality).__name__}, not a Modality")
     return _strict(modality) if tower.reject_warnings else modality

@@ -70,6 +70,8 @@ def _command(name: str) -> Callable[[list[str]], int]:
     if name not in COMMANDS:
         from mmalign.registry import nearest
 
+        if name.startswith("-"):
+            raise UserError(f"no such flag{nearest(name, ('--help', '--version'))}; a command comes first")
         raise UserError(f"no such command{nearest(name, COMMANDS)}")
     if name == "list":  # imports less than the others
         from mmalign.cli.listing import list_command

@@ -91,8 +91,11 @@ def pairs_of(arguments: list[str]) -> list[tuple[str, str | None]]:
 def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:
     """Turn `--model.towers.x.args.size 32` into one JSON value for `--model.towers.x.args`, merged over the recipe.
 
-    The parser knows typed keys; below `args`, `transform` and `options` the keys belong to registered things. Where a
-    tower's encoder is changed, the recipe's `args` and `transform` of that tower go with the encoder they were for.
+    Keys below `args`, `transform` and `options` are arguments of registered components, which the parser does not check.
+    If a flag changes a tower's encoder, the recipe's `args` and `transform` of that tower are dropped.
+
+    Raises:
+        UserError: a flag without its value, a value that is no dictionary, or an index beyond the recipe's pairs.
 
     Example:
         >>> fold_open_dicts(["--data.options.k", "3"], {"data": {"options": {"j": 1}}})
@@ -127,6 +130,9 @@ def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:
             continue
         if top not in trees:
             trees[top] = json.loads(json.dumps(_at(base, path[: cut + 1])))  # a copy: the recipe is not changed
+        if isinstance(trees[top], list) and int(path[2]) >= len(trees[top]):
+            last = f"an index of 0 to {len(trees[top]) - 1}, as the recipe has {len(trees[top])}"
+            raise UserError(f"--{top}.{path[2]}: expected {last}; to add a pair, set --{top} to the whole list")
         trees[top] = merge(trees[top], path[cut + 1 :], parsed)
     return unchanged + [f"--{top}={json.dumps(tree)}" for top, tree in trees.items()]
 

@@ -123,7 +123,8 @@ def _opened(path: Path | str) -> Any:
         _ = table.column_names  # decoded here
         return table
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected a Parquet or Arrow file from mmalign embed: {error}") from error
+        reason = "got no such file" if isinstance(error, FileNotFoundError) else str(error)
+        raise UserError(f"{path}: expected a Parquet or Arrow file from mmalign embed: {reason}") from error
 
 
 def _typed(path: Path | str, table: Any) -> Any:

@@ -253,6 +253,7 @@ def test_list_describes_one_name_as_json(capsys: pytest.CaptureFixture[str]) -> 
     ("arguments", "message"),
     [
         (["trian"], "did you mean 'train'"),
+        (["--versoin"], "no such flag; did you mean '--version'"),
         (["list", "imge"], "did you mean 'image'"),
         (["list", "image.convnte"], "did you mean 'convnet'"),
         (["list", "objective.clp"], "did you mean 'clip'"),
@@ -264,6 +265,7 @@ def test_list_describes_one_name_as_json(capsys: pytest.CaptureFixture[str]) -> 
         (["train", "image-text", "--resume", "--out", "nowhere"], "no checkpoint at"),
         (["evaluate", "nowhere"], "no bundle at nowhere"),
         (["search", "nowhere", "x", "text", "y"], "no bundle at nowhere"),
+        (["index", "nowhere.parquet"], "from mmalign embed: got no such file"),
     ],
 )
 def test_user_errors_are_one_line(
@@ -321,6 +323,7 @@ def test_errors_in_a_recipe_are_one_line(
         (["--model.dmi", "3"], "--model.dim"),
         (["--data.batchsize", "3"], "--data.batch_size"),
         (["--model.towers.image.encodr", "vit"], "encoder"),
+        (["--model.towers.imag.freeze", "true"], "tower 'imag': no modality called 'imag'; did you mean 'image'"),
         (["--trainer.max_epoch", "3"], "--trainer.max_epochs"),
     ],
 )
@@ -351,6 +354,8 @@ def test_an_index_overrides_one_pair() -> None:
     expected = [{"a": "x", "b": "y"}, {"a": "y", "b": "z", "objective": "siglip", "args": {"k": 2}}]
     assert folded == ["--model.pairs=" + json.dumps(expected)]
     assert base["model"]["pairs"][1] == {"a": "y", "b": "z"}, "the recipe is not changed"
+    with pytest.raises(UserError, match=r"--model.pairs.2: expected an index of 0 to 1, as the recipe has 2"):
+        fold_open_dicts(["--model.pairs.2.objective", "siglip"], base)
 
 
 @pytest.mark.parametrize("name", recipes.names())
