@@ -91,7 +91,7 @@ def pairs_of(arguments: list[str]) -> list[tuple[str, str | None]]:
 def fold_open_dicts(arguments: list[str], base: dict[str, Any]) -> list[str]:
     """Turn `--model.towers.x.args.size 32` into one JSON value for `--model.towers.x.args`, merged over the recipe.
 
-    Keys below `args`, `transform` and `options` are arguments of registered components, which the parser does not check.
+    Keys below `args`, `transform` and `options` are arguments of registered components; the parser does not check them.
     If a flag changes a tower's encoder, the recipe's `args` and `transform` of that tower are dropped.
 
     Raises:
