@@ -62,6 +62,13 @@ class DataConfig:
             may be deleted between runs. Default: $MMALIGN_CACHE; if unset, nothing is cached on disk.
         max_rejected: Fraction of all rows of the source that may be rejected, in [0, 1]; more raise an error. Rows
             without one of the towers are left out and do not count.
+        stream: Read the training records while training, in shards, without decoding all of them first. Transforms are
+            fitted, and validation is measured, on the first records (`stream_head`).
+        stream_epoch: Number of records of an epoch, over all processes. Default: an estimate from the first shard;
+            required for shards at an address.
+        stream_head: Number of first records. The shards are permuted, but not read beyond this number.
+        stream_buffer: Number of records of each process among which the order is shuffled, beyond the permutation of
+            the shards.
         seed: Seed of the order, the augmentation, and the choice among several captions.
         licence: Licence of the data, for the model card, such as CC-BY-4.0.
         citation: How to cite the data, for the model card.
@@ -97,6 +104,10 @@ class DataConfig:
     cache_gb: float = 2.0
     cache: str | None = None
     max_rejected: float = 0.01
+    stream: bool = False
+    stream_epoch: int | None = None
+    stream_head: int = 1000
+    stream_buffer: int = 1000
     seed: int = 0
     licence: str = ""
     citation: str = ""
@@ -120,6 +131,11 @@ class DataConfig:
         _demand(self.workers >= 0, "workers", "0 or more", self.workers)
         _demand(self.cache_gb >= 0, "cache_gb", "0 or more", self.cache_gb)
         _demand(0 <= self.max_rejected <= 1, "max_rejected", "a fraction in [0, 1]", self.max_rejected)
+        for name, number in (("stream_epoch", self.stream_epoch or 1), ("stream_head", self.stream_head)):
+            _demand(number >= 1, name, "at least 1", number)
+        _demand(self.stream_buffer >= 0, "stream_buffer", "0 or more", self.stream_buffer)
+        together = self.hard_negatives or self.neighbours
+        _demand(not (self.stream and together), "stream", "no hard negatives, which need all records", together)
         _demand(self.seed >= 0, "seed", "0 or more", self.seed)
         for name, text in (("licence", self.licence), ("citation", self.citation)):
             _demand(len(text) <= MAX_STATEMENT, name, f"at most {MAX_STATEMENT} characters", len(text))

@@ -16,8 +16,10 @@ from mmalign.data.batching.batches import positive_groups
 from mmalign.data.caching.sample_cache import Samples
 from mmalign.data.config import DataConfig
 from mmalign.data.sources.base import RESERVED, Record, Rejected, Source
+from mmalign.data.sources.record_stream import open_stream
 from mmalign.data.split import Split
 from mmalign.data.splits import STANDARD, assign
+from mmalign.data.streaming.head import StreamHead
 from mmalign.data.validation import present_towers, vet
 from mmalign.errors import UserError
 from mmalign.modality import Modality, Transform
@@ -103,7 +105,11 @@ class Dataset:
         columns = {tower: column for tower, column in columns.items() if tower in known or tower in RESERVED}
         strings = {tower: modality.value_is_sample for tower, modality in known.items()}
         try:
-            source = registry.load("sources", config.source)(config.source_config(columns, known))
+            kind, settings = registry.load("sources", config.source), config.source_config(columns, known)
+            head = config.stream_head
+            source = (
+                StreamHead(open_stream(kind, settings), head, config.split_seed) if config.stream else kind(settings)
+            )
         except OSError as error:  # of the whole source: a name that is too long, no permission
             name = str(error.filename or config.manifest)
             raise UserError(f"{name[:200]}: {error.strerror or error}") from error

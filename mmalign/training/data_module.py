@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from mmalign.data.batching.hard_negatives import NEAREST, mined_rows, nearest_ro
 from mmalign.data.batching.loading import loader
 from mmalign.data.batching.sampling import EpochBatches, Neighbours
 from mmalign.data.dataset import Dataset
+from mmalign.data.streaming.stream_numbers import StreamNumbers
+from mmalign.data.streaming.training_stream import TrainingStream
 from mmalign.errors import UserError
 from mmalign.modality import Transform
 
@@ -27,18 +30,29 @@ class TrainingData(pl.LightningDataModule):
         data: Read; at least the splits train and validation.
         transforms: Tower -> fitted transform.
         chunks: Tower -> number of its items that are collated at once; default: the whole batch.
+        rejected: File to which records are added that a stream rejects while training.
+
+    Attributes:
+        rows: Number of training records, or those of an epoch of a stream.
     """
 
     def __init__(
-        self, data: Dataset, transforms: Mapping[str, Transform], chunks: Mapping[str, int] | None = None
+        self,
+        data: Dataset,
+        transforms: Mapping[str, Transform],
+        chunks: Mapping[str, int] | None = None,
+        *,
+        rejected: Path | None = None,
     ) -> None:
         super().__init__()
         self.data, self.chunks = data, dict(chunks or {})
         self.transforms = {tower: transforms[tower] for tower in data.towers}
         for tower, transform in self.transforms.items():
             data.store.featurise_many(tower, transform)
+        self.stream = TrainingStream(data, self.transforms, self.chunks, rejected) if data.config.stream else None
+        self.rows = len(data.split("train")) if self.stream is None else self.stream.rows
         self._resume = (0, 0)
-        self._train: EpochBatches | None = None
+        self._train: EpochBatches | StreamNumbers | None = None
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of the training records; `set_epoch` (called by Lightning) sets the order of each pass.
@@ -53,7 +67,7 @@ class TrainingData(pl.LightningDataModule):
                 f"training needs two towers per row, the data has {list(data.towers)}; "
                 f"add {' and '.join(f'--data.columns.{tower} COLUMN' for tower in missing)}"
             )
-        rows, processes = len(data.split("train")), distributed.world_size()
+        rows, processes = self.rows, distributed.world_size()
         if not rows:
             raise UserError("no training rows; see mmalign check for what each split holds")
         if rows < processes:
@@ -67,9 +81,15 @@ class TrainingData(pl.LightningDataModule):
         for setting in self._without_alternatives():
             _LOG.warning("--data.%s has no effect: every training record has one alternative", setting)
         before = self._train
-        self._train = self._batches(before.neighbours if before else self._neighbours())
-        self._train.resume(*(before.position if before else self._resume))
-        return self._pair_loader(self._train)
+        position = before.position if before else self._resume
+        if self.stream is not None:
+            self._train = numbers = StreamNumbers(rows, self.batch_size)
+            numbers.resume(*position)
+            return loader(self.stream.batches(self.batch_size), numbers, config.workers)
+        neighbours = before.neighbours if isinstance(before, EpochBatches) else self._neighbours()
+        self._train = batches = self._batches(neighbours)
+        batches.resume(*position)
+        return self._pair_loader(batches)
 
     def val_dataloader(self) -> Any:
         """Batches of the validation records, in order, deterministic; an empty list if there are none."""
@@ -87,6 +107,8 @@ class TrainingData(pl.LightningDataModule):
 
     def batches_before(self, row: int) -> int:
         """Number of batches of an epoch that is resumed at this row before the resumed ones."""
+        if self._train is None and self.stream is not None:
+            return StreamNumbers(self.rows, self.batch_size).counted(row)
         return (self._train or self._batches()).counted(row)
 
     def rows_seen(self, batch: int) -> int:
@@ -96,9 +118,11 @@ class TrainingData(pl.LightningDataModule):
     @property
     def batch_size(self) -> int:
         """Rows of a step and process: those of the configuration, or fewer if there are too few for a full step."""
-        config, rows = self.data.config, len(self.data.split("train"))
+        config, rows = self.data.config, self.rows
         full = rows >= config.batch_size * distributed.world_size()
-        return config.batch_size if full or not config.drop_last else max(1, rows // distributed.world_size())
+        if full or not (config.drop_last or self.stream is not None):
+            return config.batch_size
+        return max(1, rows // distributed.world_size())
 
     @property
     def rows_per_step(self) -> int:

@@ -68,7 +68,7 @@ def _train(cli: TrainCLI, arguments: list[str]) -> Path:
     model = build_model(config, data)
     read = [data.split("train"), data.split("validation")]
     truncated = warn_truncated(read, model.transforms) if trainer.is_global_zero else {}
-    loaders = TrainingData(data, model.transforms, chunks_of(model))
+    loaders = TrainingData(data, model.transforms, chunks_of(model), rejected=out / "rejected.jsonl")
     guidance = None if config.guide is None else Guidance.of(config.guide, model, data)
     module = AlignmentModule(model, config.optimizer, config.mixup, guidance)
     if trainer.is_global_zero:
@@ -76,7 +76,7 @@ def _train(cli: TrainCLI, arguments: list[str]) -> Path:
         with replaced(out / "config.yaml") as file:
             cli.parser.save(cli.config, str(file), overwrite=True, skip_validation=True, skip_unset=False)
     count = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-    rows = {split: len(data.split(split)) for split in ("train", "validation", "test")}
+    rows = {split: len(data.split(split)) for split in ("train", "validation", "test")} | {"train": loaders.rows}
     held = rows["validation"]
     _say(trainer, f"{recipe}: {rows['train']} training rows, {held} held out, {count:,} weights to train")
     if 0 < held < FEW_VALIDATION:

@@ -229,6 +229,16 @@ class Samples:
                     return self.rejection(record, tower, alternative, error)
         return None
 
+    def problem(self, index: int) -> Rejected | None:
+        """Decode every sample of one record and cache what fits; why it cannot be used, or None."""
+        return self._scan_one(index, {}, training=False)
+
+    def forget(self, index: int) -> None:
+        """Drop the samples of one record from memory."""
+        with self._lock:
+            for key in [key for key in self._cache if key[0] == index]:
+                self.used_bytes -= nbytes(self._cache.pop(key)) + _OVERHEAD
+
     def _decode(self, index: int, tower: str, alternative: int) -> Any:
         sample = self._at_once.sample((index, tower, alternative))
         if sample is not MISSING:

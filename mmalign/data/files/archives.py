@@ -78,7 +78,7 @@ class ArchiveStore(FileStore):
             return  # not reachable by any valid name
 
 
-class _TarInfo(tarfile.TarInfo):
+class BoundedTarInfo(tarfile.TarInfo):
     """Refuses headers whose name or metadata are stated to be larger than any is, before they are read into memory."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> Self:
@@ -94,7 +94,7 @@ class TarStore(ArchiveStore):
         super().__init__(path, max_bytes=max_bytes)
         self._open()
         try:
-            with tarfile.open(fileobj=self._file, mode="r:", tarinfo=_TarInfo) as archive:
+            with tarfile.open(fileobj=self._file, mode="r:", tarinfo=BoundedTarInfo) as archive:
                 for info in archive:
                     if info.islnk() and (linked := self._linked(info)) is not None:
                         self._add(info.name, linked)

@@ -9,7 +9,8 @@ import pytest
 from mmalign.data.checking import check_samples
 from mmalign.data.config import DataConfig
 from mmalign.data.sources.base import SourceConfig
-from mmalign.data.sources.webdataset import WebdatasetSource, expand_braces
+from mmalign.data.sources.shard_names import expand_braces
+from mmalign.data.sources.webdataset import WebdatasetSource
 from mmalign.errors import BadSample, UserError
 from mmalign.modality import Modality
 

@@ -123,6 +123,11 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, forked_python: Path) -> C
             ],
             id="moving-average-accumulation-worker",
         ),
+        pytest.param(
+            11,
+            ["--checkpoint_every", "3", "--data.stream", "true", "--data.stream_epoch", "1400", "--data.workers", "1"],
+            id="stream",
+        ),
     ],
 )
 def test_killed_and_resumed_equals_unbroken(
