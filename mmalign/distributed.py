@@ -4,6 +4,7 @@ Without a process group every function is the identity of one process, so caller
 Every process must call the same functions in the same order, a process without rows included.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,26 @@ def world_size() -> int:
 def rank() -> int:
     """Index of this process, from 0; 0 without a process group."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def is_first() -> bool:
+    """Whether this is the first of all processes: by its launcher's variables while there is no process group yet.
+
+    Lightning starts the other processes of a run from the first one, and torchrun and SLURM start all of them; each
+    reads the data before it joins the group. What one process alone prints or writes asks for this, not for `rank`.
+    """
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank() == 0
+    if "RANK" in os.environ:  # torchrun
+        return _number("RANK") == 0
+    if "LOCAL_RANK" in os.environ:  # Lightning
+        return _number("NODE_RANK") == 0 and _number("LOCAL_RANK") == 0
+    return _number("SLURM_PROCID") == 0
+
+
+def _number(variable: str) -> int:
+    value = os.environ.get(variable, "0")
+    return int(value) if value.isdecimal() else 0
 
 
 def row_counts(rows: int, device: torch.device | str = "cpu") -> list[int]:

@@ -72,7 +72,7 @@ def warn_changed(data: Dataset, trained: Mapping[str, Any], split: str = "") -> 
         split: The split that is read; "all" = the division into splits is not compared.
     """
     before = trained.get("contents")
-    if not isinstance(before, Mapping) or distributed.rank() != 0:
+    if not isinstance(before, Mapping) or not distributed.is_first():
         return
     now = contents(data)
     if split == "all":

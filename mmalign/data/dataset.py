@@ -231,7 +231,7 @@ class Dataset:
 
     def _demand_few_rejected(self, out: Path | None) -> None:
         bad, rows = self.rejected, len(self.records)
-        if out is not None and distributed.rank() == 0:
+        if out is not None and distributed.is_first():
             lines = [json.dumps(dataclasses.asdict(rejected), ensure_ascii=False) + "\n" for rejected in bad]
             (out / "rejected.jsonl").write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
         listed = f", listed in {out / 'rejected.jsonl'}" if out is not None else ""
@@ -254,5 +254,5 @@ def _without(record: Record, towers: Collection[str]) -> Record:
 
 
 def _warn(what: str, first: Rejected) -> None:
-    if distributed.rank() == 0:
+    if distributed.is_first():
         _LOG.warning("%s; the first: %s", what, first)

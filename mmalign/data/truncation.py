@@ -100,7 +100,7 @@ def warn_truncated(splits: Iterable[Split], transforms: Mapping[str, Transform])
     for tower, transform in transforms.items():
         samples = (sample for split in parts if tower in split.towers for sample in split.samples(tower))
         if (found := truncated(tower, transform, samples)) is not None:
-            if distributed.rank() == 0:
+            if distributed.is_first():
                 _LOG.warning("%s", found)
             counts[tower] = {key: value for key, value in asdict(found).items() if key != "tower"}
     return counts

@@ -72,7 +72,7 @@ class TrainingData(pl.LightningDataModule):
             raise UserError("no training rows; see mmalign check for what each split holds")
         if rows < processes:
             raise UserError(f"{rows} training rows for {processes} processes; lower --trainer.devices")
-        if self.batch_size < config.batch_size and distributed.rank() == 0:
+        if self.batch_size < config.batch_size and distributed.is_first():
             print(
                 f"{rows} training rows do not fill one step of {config.batch_size * processes}: --data.batch_size is "
                 f"lowered to {self.batch_size}",

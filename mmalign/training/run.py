@@ -16,7 +16,7 @@ from mmalign.bundles import bundle
 from mmalign.data.contents import contents
 from mmalign.data.dataset import Dataset
 from mmalign.data.truncation import warn_truncated
-from mmalign.distributed import rank
+from mmalign.distributed import is_first
 from mmalign.errors import UserError
 from mmalign.objectives.pairs.several_items import check_draw
 from mmalign.objectives.pairs.two_views import check_views
@@ -54,7 +54,7 @@ def train(recipe: str, arguments: list[str], *, callbacks: Sequence[pl.Callback]
     cli = parse(recipe, arguments, callbacks)
     out = cli.out
     out.mkdir(parents=True, exist_ok=True)
-    with locked(out / ".lock", f"the run folder {out}") if rank() == 0 else nullcontext():
+    with locked(out / ".lock", f"the run folder {out}") if is_first() else nullcontext():
         return _train(cli, arguments)
 
 

@@ -78,7 +78,7 @@ class TrainingStream:
             raise UserError("--data.stream_epoch: expected a number of records, which is not known of these shards")
         kept = len(self.data.split("train")) / max(1, len(self.data.records))  # without other splits and rejected ones
         rows = max(1, round(rows * kept))
-        if distributed.rank() == 0:
+        if distributed.is_first():
             print(f"an epoch is {rows} streamed records, an estimate; --data.stream_epoch sets it", flush=True)
         return rows
 

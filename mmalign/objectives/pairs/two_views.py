@@ -65,7 +65,7 @@ class SelfPairs:
             if not len(first[tower]):
                 continue
             self._uncompared.discard(tower)
-            if torch.equal(first[tower].vector, second[tower].vector) and distributed.rank() == 0:
+            if torch.equal(first[tower].vector, second[tower].vector) and distributed.is_first():
                 _LOG.warning(
                     "the two views of %s are equal, and no objective can learn from their difference: set dropout in "
                     "towers.%s.args, or --data.views.%s augmentation with an augmentation in towers.%s.transform",

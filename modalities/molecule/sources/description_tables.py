@@ -213,7 +213,7 @@ def held_out(groups: Sequence[str], held: Mapping[str, int]) -> list[str]:
 
 def tell(rows: Sequence[Described], remaining: Sequence[Described], why: str) -> None:
     """Log, once for all processes, the number of rows left out."""
-    if distributed.rank() == 0:
+    if distributed.is_first():
         _LOG.warning("%d of %d rows left out: %s", len(rows) - len(remaining), len(rows), why)
 
 
