@@ -183,3 +183,36 @@ def _pad(tensor: Tensor, rows: int) -> Tensor:
     if tensor.shape[0] == rows:
         return tensor.contiguous()
     return torch.cat([tensor, tensor.new_zeros(rows - tensor.shape[0], *tensor.shape[1:])])
+
+
+def mean(values: Tensor) -> Tensor:
+    """The mean over all processes of tensors of one shape, without gradients."""
+    if not is_distributed():
+        return values
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def reach(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """The loss, whose backward pass reaches all parameters, also those without a gradient.
+
+    DDP averages the gradients of a parameter once the backward pass has reached it in every process.
+
+    Args:
+        loss: A scalar.
+        parameters: All parameters that are trained.
+    """
+    reached: Tensor = _Reach.apply(loss, *parameters)
+    return reached
+
+
+class _Reach(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.count = len(parameters)
+        return loss.view_as(loss)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return gradient, *[None] * ctx.count

@@ -142,8 +142,8 @@ class Aligner(nn.Module):
         if not (self.training and distributed.is_distributed()):
             return output
         # DDP waits for a gradient of every parameter; a process whose rows lack a tower has none of that tower's.
-        touched = torch.stack([0.0 * p.sum() for p in self.parameters() if p.requires_grad]).sum()
-        return LossOutput(output.loss + touched, output.terms)
+        loss = distributed.reach(output.loss, [p for p in self.parameters() if p.requires_grad])
+        return LossOutput(loss, output.terms)
 
     def second_views(self, batch: Batch) -> dict[str, Embedding]:
         """Second embeddings of the towers that are paired with themselves; outside training, if the batch has views."""

@@ -252,13 +252,26 @@ class Batch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
         """Move every tensor to a device (Lightning calls this)."""
+        return self._each(lambda value: value.to(device, non_blocking=non_blocking) if hasattr(value, "to") else value)
+
+    def pin_memory(self) -> "Batch":
+        """Copy every tensor to memory from which a GPU copies without waiting (torch's loader calls this)."""
+        return self._each(lambda value: value.pin_memory() if isinstance(value, Tensor) else value)
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the tensors are in such memory."""
+        return self.ids.is_pinned()
+
+    def _each(self, change: Callable[[Any], Any]) -> "Batch":
+        """The batch with every tensor changed."""
 
         def move(value: Any) -> Any:
             if isinstance(value, dict):
                 return {key: move(item) for key, item in value.items()}
             if isinstance(value, list):
                 return [move(item) for item in value]
-            return value.to(device, non_blocking=non_blocking) if hasattr(value, "to") else value
+            return change(value)
 
         mixed = {name: Mixed(move(one.groups), move(one.weight)) for name, one in self.mixed.items()}
         guides = {pair: replace(one, a=move(one.a), b=move(one.b)) for pair, one in self.guides.items()}

@@ -1,5 +1,6 @@
 """CCRK's one-to-K loss as an objective: several items of tower b, such as captions, for each row of tower a."""
 
+import torch
 from torch import Tensor
 
 from mmalign import distributed
@@ -66,7 +67,7 @@ class OneToKObjective(ScaledObjective):
             normalise=self.normalise,
             merge=distributed.merge_logsumexp,
         )
-        items = scale.new_tensor(len(columns) / max(global_batch.size, 1))
+        items = torch.full((), len(columns) / max(global_batch.size, 1), device=scale.device)  # no copy to the device
         return LossOutput(loss, {"scale": scale.detach()[0], "items": items.detach()})
 
     def similarity(self, a: Embedding, b: Embedding, score: str = "") -> Tensor:

@@ -114,7 +114,7 @@ class ExactResume(pl.Callback):
         keys, position, has_gauss, cached = saved["numpy"]
         np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
         torch.set_rng_state(saved["torch"].cpu())
-        if saved["cuda"] and torch.cuda.is_available():
+        if len(saved["cuda"]) == torch.cuda.device_count() > 0:  # of another number of GPUs, each goes on as it started
             torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader
 
 from mmalign import distributed
@@ -19,6 +20,7 @@ from mmalign.data.streaming.stream_numbers import StreamNumbers
 from mmalign.data.streaming.training_stream import TrainingStream
 from mmalign.errors import UserError
 from mmalign.modality import Transform
+from mmalign.types import Batch
 
 _LOG = logging.getLogger("mmalign")
 
@@ -85,7 +87,7 @@ class TrainingData(pl.LightningDataModule):
         if self.stream is not None:
             self._train = numbers = StreamNumbers(rows, self.batch_size)
             numbers.resume(*position)
-            return loader(self.stream.batches(self.batch_size), numbers, config.workers)
+            return loader(self.stream.batches(self.batch_size), numbers, config.workers, pin=self._pinned)
         neighbours = before.neighbours if isinstance(before, EpochBatches) else self._neighbours()
         self._train = batches = self._batches(neighbours)
         batches.resume(*position)
@@ -97,6 +99,10 @@ class TrainingData(pl.LightningDataModule):
         if len(indices) < distributed.world_size():
             return []
         return self._pair_loader(EpochBatches(indices, self.data.config.batch_size, shuffle=False))
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Copy a batch without waiting, if its memory allows it."""
+        return batch.to(device, non_blocking=batch.is_pinned)
 
     def resume(self, epoch: int, row: int) -> None:
         """Start the next pass of the train loader at a row of this epoch's order, counted over all processes."""
@@ -177,4 +183,8 @@ class TrainingData(pl.LightningDataModule):
             draw=config.draw,
             views=config.views,
         )
-        return loader(pairs, batches, config.workers)
+        return loader(pairs, batches, config.workers, pin=self._pinned)
+
+    @property
+    def _pinned(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

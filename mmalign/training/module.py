@@ -1,12 +1,14 @@
 """The LightningModule: an Aligner, its objectives and an optimiser."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from mmalign import distributed
 from mmalign.errors import UserError
 from mmalign.lora import layers_without_gradient
 from mmalign.model import Aligner
@@ -94,16 +96,22 @@ class AlignmentModule(pl.LightningModule):
         batch = self._guidance(batch) if self._guidance is not None else batch
         output = self.aligner.loss(batch, self._gradient_norms)
         loss = output.loss.detach()
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
         self.log("train/epoch_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
-        self.log("train/lr", self.optimizer_config.lr * factor_at(step, steps, self.optimizer_config))
-        for name, value in output.terms.items():
-            shown = name.endswith("/scale")
-            self.log(f"train/{name}", value, prog_bar=shown, batch_size=len(batch), sync_dist=True)
         self._seen += len(batch) * self.trainer.world_size
-        elapsed = time.perf_counter() - self._since
-        self.log("train/samples_per_s", self._seen / elapsed, prog_bar=True, batch_size=len(batch))
+        logged = every and ((self.trainer.global_step + 1) % every == 0 or self.trainer.is_last_batch)
+        if logged or not distributed.is_distributed():  # of several processes, a mean over them for each logged step
+            self._log_step({"loss": loss, **output.terms}, step, steps)
         return output.loss
+
+    def _log_step(self, values: Mapping[str, Tensor], step: float, steps: float) -> None:
+        """Log the values of a step as means over all processes, of which one is taken for all of them."""
+        names, own = list(values), [torch.as_tensor(value, dtype=torch.float32) for value in values.values()]
+        means = distributed.mean(torch.stack([value.to(self.device) for value in own]))
+        for name, value in zip(names, means, strict=True):
+            self.log(f"train/{name}", value, prog_bar=name == "loss" or name.endswith("/scale"))
+        self.log("train/lr", self.optimizer_config.lr * factor_at(step, steps, self.optimizer_config))
+        elapsed = time.perf_counter() - self._since
+        self.log("train/samples_per_s", self._seen / elapsed, prog_bar=True)
 
     def on_after_backward(self) -> None:
         """Log the gradient norm of each term at the embeddings, if there are several terms; check LoRA adapters."""

@@ -28,6 +28,7 @@ from mmalign.training.checkpoints.checkpoint_files import PREVIOUS
 from mmalign.training.checkpoints.interrupt import StopOnInterrupt, stopped_at_once
 from mmalign.training.data_module import TrainingData
 from mmalign.training.guide import Guidance
+from mmalign.training.matmul import matmul_precision
 from mmalign.training.module import AlignmentModule
 from mmalign.training.settings.command_line import without_folders
 from mmalign.training.settings.parsing import TrainCLI, parse, trainer_errors
@@ -134,7 +135,7 @@ def _fit(cli: TrainCLI, module: AlignmentModule, loaders: TrainingData) -> None:
     handler = signal.getsignal(signal.SIGINT)
     checkpoint = str(cli.last) if cli.config.resume else None
     try:
-        with trainer_errors():
+        with trainer_errors(), matmul_precision(cli.config.matmul_precision, cli.trainer.strategy.root_device):
             cli.trainer.fit(module, datamodule=loaders, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as error:  # Lightning's answer to KeyboardInterrupt
         raise stopped_at_once(cli.last) from error

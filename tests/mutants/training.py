@@ -5,6 +5,7 @@
 from tests.mutants.mutant import Mutant
 
 SAMPLING = ("tests/data/batching/test_sampling.py",)
+STREAM = ("tests/data/streaming",)
 BATCHES = ("tests/data/batching/test_batches.py",)
 RESUME = ("tests/training/checkpoints/test_resume.py::test_killed_and_resumed_equals_unbroken[mid-epoch]",)
 LEADS = ("tests/modalities/ecg/test_lead_checks.py",)
@@ -21,6 +22,14 @@ MUTANTS = (
            ("tests/data/batching/test_sampling.py", "tests/data/test_module.py")),
     Mutant("hard negatives from the next batch", "mmalign/data/batching/sampling.py",
            "first, room = len(batches) - 1, -len(batches) % batch", "first, room = len(batches) - 1, batch", SAMPLING),
+    Mutant("a resumed stream begins again", "mmalign/data/streaming/stream_batches.py",
+           "for _ in range(skip):", "for _ in range(0):", STREAM),
+    Mutant("a resumed stream counts rejected records", "mmalign/data/streaming/stream_batches.py",
+           "self.rejections.known() if skip else frozenset()", "frozenset()", STREAM),
+    Mutant("all processes stream the same shards", "mmalign/data/streaming/order.py",
+           "order[consumer.number :: consumer.total] if divided", "order[:: consumer.total] if divided", STREAM),
+    Mutant("a stream trains on held-out records", "mmalign/data/streaming/stream_batches.py",
+           "record.location not in known and self.keep(record)", "record.location not in known", STREAM),
     Mutant("augmentation does not depend on the epoch", "mmalign/data/batching/batches.py",
            "np.random.default_rng((self.seed, epoch, index))", "np.random.default_rng((self.seed, 0, index))",
            ("tests/data/batching/test_batches.py", "tests/data/test_module.py")),
@@ -29,7 +38,7 @@ MUTANTS = (
     Mutant("mixing: partners are the rows themselves", "mmalign/training/mixup.py",
            "partners[chosen] = chosen.flip(0)", "partners[chosen] = chosen", ("tests/training/test_mixup.py",)),
     Mutant("moving average with decay 1 - d", "mmalign/training/settings/parsing.py",
-           "EMAWeightAveraging(decay=self.config.ema)", "EMAWeightAveraging(decay=1 - self.config.ema)", AVERAGE),
+           "MovingAverage(decay=self.config.ema)", "MovingAverage(decay=1 - self.config.ema)", AVERAGE),
     Mutant("constants are not clamped after a step", "mmalign/training/module.py",
            "        with torch.no_grad():\n            self.aligner.objective.after_step()", "", AVERAGE),
     Mutant("Python's random state is not restored", "mmalign/training/callbacks.py",

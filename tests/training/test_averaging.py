@@ -8,6 +8,7 @@ import torch
 
 import mmalign
 from mmalign.model import Aligner
+from mmalign.training.averaging import MovingAverage
 from tests.training.small_run import SMALL
 
 DECAY = 0.9
@@ -43,3 +44,14 @@ def test_averaged_weights_follow_the_recursion(tmp_path: Path) -> None:
         average = DECAY * average + (1 - DECAY) * weight
     torch.testing.assert_close(weight_of(run.model).double(), average, atol=1e-6, rtol=1e-5)
     assert not torch.allclose(average, steps.weights[-1], atol=1e-3)
+
+
+def test_average_follows_the_model_to_its_device() -> None:
+    module = pl.LightningModule()
+    module.layer = torch.nn.Linear(2, 2)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False)
+    average = MovingAverage(decay=0.5)
+    average.setup(trainer, module, "fit")
+    average.on_train_start(trainer, module.to("meta"))
+    assert average._average_model is not None
+    assert {parameter.device.type for parameter in average._average_model.parameters()} == {"meta"}

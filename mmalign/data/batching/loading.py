@@ -19,13 +19,14 @@ class _Loader(DataLoader[Any]):
             yield batch
 
 
-def loader(dataset: Dataset[Any], batches: Iterable[Any], workers: int) -> DataLoader[Any]:
+def loader(dataset: Dataset[Any], batches: Iterable[Any], workers: int, *, pin: bool = False) -> DataLoader[Any]:
     """A loader that yields one batch per key, in order; a key whose value is a `UserError` raises it.
 
     Args:
         dataset: Key -> whole batch.
         batches: The keys; iterated again at each pass.
         workers: Number of worker processes; 0 = this process.
+        pin: Copy batches to memory from which a GPU copies without waiting.
     """
     return _Loader(
         dataset,
@@ -34,6 +35,7 @@ def loader(dataset: Dataset[Any], batches: Iterable[Any], workers: int) -> DataL
         collate_fn=_same,
         num_workers=workers,
         persistent_workers=workers > 0,
+        pin_memory=pin,
         generator=torch.Generator(),  # not the global one, or a resumed run would differ
     )
 

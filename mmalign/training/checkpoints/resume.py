@@ -15,7 +15,7 @@ OWN, RUN = "mmalign", "mmalign_run"
 """Keys of a checkpoint: random states and the position in the data; the recipe and the settings."""
 
 FREE = (
-    "out", "resume", "overwrite", "loggers", "checkpoint_every",
+    "out", "resume", "overwrite", "loggers", "checkpoint_every", "matmul_precision",
     "data.batch_size", "data.workers", "data.cache", "data.cache_gb", "data.max_rejected",
     "data.manifest", "data.files", "data.licence", "data.citation",
     "trainer.max_epochs", "trainer.max_steps", "trainer.min_epochs", "trainer.min_steps", "trainer.max_time",

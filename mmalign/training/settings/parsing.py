@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateFinder, ModelCheckpoint
+from pytorch_lightning.callbacks import LearningRateFinder, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
 
@@ -24,11 +24,13 @@ from mmalign.errors import UserError
 from mmalign.model_description import registered_arguments
 from mmalign.registry import missing_extra, nearest
 from mmalign.safe_io.safe_yaml import read_yaml
+from mmalign.training.averaging import MovingAverage
 from mmalign.training.build import ModelConfig
 from mmalign.training.callbacks import EpochLines, ExactResume
 from mmalign.training.checkpoints.best import MonitoredValue, best_callbacks
 from mmalign.training.checkpoints.checkpoint_files import AtomicCheckpoints
 from mmalign.training.checkpoints.resume import RUN, read_checkpoint, require_same_settings
+from mmalign.training.matmul import check_precision
 from mmalign.training.settings.run_config import RunConfig
 
 
@@ -70,6 +72,7 @@ class TrainCLI(LightningCLI):
         self.last = self.out / "checkpoints" / "last.ckpt"
         if not 0 <= self.config.ema < 1:
             raise UserError(f"--ema: expected a decay in [0, 1), 0 = none, got {self.config.ema:g}")
+        check_precision(self.config.matmul_precision)
         finished = (self.out / "bundle" / "config.json").exists()
         self.settings = self.parser.dump(self.config, format="json", skip_validation=True)
         if self.checkpoint is not None:
@@ -119,7 +122,7 @@ class TrainCLI(LightningCLI):
         loggers += [_logger(name, self.out) for name in self.config.loggers]
         callbacks: list[pl.Callback] = [ExactResume(self.recipe, self.settings)]
         if self.config.ema:
-            callbacks.append(EMAWeightAveraging(decay=self.config.ema))
+            callbacks.append(MovingAverage(decay=self.config.ema))
         progress = settings["enable_progress_bar"]
         progress = sys.stderr.isatty() if progress is None else progress
         if not progress:

@@ -17,6 +17,8 @@ class RunConfig:
         monitor: The logged value that `keep: best` and `patience` compare: the lower the better for a loss, the higher
             otherwise.
         patience: Stop after this number of epochs without a better value of --monitor; 0 = never.
+        matmul_precision: Of float32 matrix products, as torch names it: highest, high (TF32 on a GPU) or medium; auto =
+            high on a CUDA GPU, and unchanged elsewhere.
         loggers: Loggers in addition to CSV, such as [tensorboard, wandb].
     """
 
@@ -28,4 +30,5 @@ class RunConfig:
     keep: str = "last"
     monitor: str = "val/loss"
     patience: int = 0
+    matmul_precision: str = "auto"
     loggers: list[str] = field(default_factory=list)

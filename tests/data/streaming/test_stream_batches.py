@@ -11,8 +11,8 @@ from mmalign.data.streaming.stream_batches import StreamBatches
 from mmalign.data.streaming.stream_numbers import StreamNumbers
 from mmalign.data.streaming.training_stream import TrainingStream
 from mmalign.errors import UserError
-from mmalign.model import fit_transforms
 from mmalign.modality import Modality
+from mmalign.model import fit_transforms
 from mmalign.types import Batch
 from tests.data.streaming.conftest import COLUMNS
 
@@ -20,10 +20,18 @@ from tests.data.streaming.conftest import COLUMNS
 def streamed(
     manifest: str, modalities: dict[str, Modality], log: Path | None = None, **settings: Any
 ) -> tuple[Dataset, StreamBatches]:
-    defaults: dict[str, Any] = {"columns": COLUMNS, "validation": 0, "batch_size": 4, "stream_head": 8, "stream_buffer": 6}
+    defaults: dict[str, Any] = {
+        "columns": COLUMNS,
+        "validation": 0,
+        "batch_size": 4,
+        "stream_head": 8,
+        "stream_buffer": 6,
+    }
     data = Dataset.open(DataConfig("webdataset", manifest, stream=True, **(defaults | settings)), modalities)
     towers = {
-        "image": TowerConfig(encoder="convnet", args={"width": 4}, transform={"size": 8, "random_crop": 0.5, "jitter": 0.5}),
+        "image": TowerConfig(
+            encoder="convnet", args={"width": 4}, transform={"size": 8, "random_crop": 0.5, "jitter": 0.5}
+        ),
         "text": TowerConfig(args={"width": 8, "depth": 1, "heads": 2}),
     }
     transforms = fit_transforms(towers, {name: data.split("train").samples(name) for name in towers})
@@ -143,9 +151,7 @@ def test_numbers_of_an_epoch(size: int) -> None:
     assert numbers.counted(2 * size) == 2
 
 
-def test_epoch_of_an_address_must_be_stated(
-    shards: Callable[..., str], modalities: dict[str, Modality]
-) -> None:
+def test_epoch_of_an_address_must_be_stated(shards: Callable[..., str], modalities: dict[str, Modality]) -> None:
     with pytest.raises(UserError, match=r"--data\.stream_epoch: expected a number of records"):
         streamed("file://" + shards(), modalities)
     streamed("file://" + shards(folder="more"), modalities, stream_epoch=30)

@@ -202,11 +202,14 @@ def per_problem(name: str, setting: Tensor | float, cost: Tensor) -> Tensor:
     Raises:
         UserError: it is none, or there are more or fewer of them than problems.
     """
-    value = torch.as_tensor(setting, dtype=cost.dtype, device=cost.device)
+    if not isinstance(setting, Tensor):
+        if not 0 < setting < math.inf:
+            raise UserError(f"{name}: expected a finite number above 0, got {setting}")
+        return cost.new_full((1,), setting).expand(len(cost))
+    value = setting.to(cost.device, cost.dtype)
     if value.ndim > 1 or (value.ndim == 1 and len(value) not in (1, len(cost))):
         raise UserError(f"{name}: expected a number or one per problem ({len(cost)}), got shape {tuple(value.shape)}")
-    known = not isinstance(setting, Tensor) or setting.device.type == "cpu"
-    if known and not bool(((value > 0) & (value < math.inf)).all()):
+    if setting.device.type == "cpu" and not bool(((value > 0) & (value < math.inf)).all()):
         raise UserError(f"{name}: expected a finite number above 0, got {setting}")
     return value.expand(len(cost))
 
