@@ -43,7 +43,7 @@ def test_siglip_expects_more_positives_in_few_dimensions() -> None:
         expected.append(f"{float(torch.stack(rates).mean()):.1f}")
     many, some, few = expected
     assert f"{many} expected positives per row in 512 dimensions" in page("objectives.md")
-    assert f"but {some} in 64 and {few} in 16" in page("objectives.md")
+    assert f"dimensions, {some} in 64 and {few} in 16" in page("objectives.md")
 
 
 def test_pseudo_positives_are_those_above_the_lowest_positive() -> None:
@@ -60,7 +60,7 @@ def test_the_variance_of_a_bag_is_unbiased() -> None:
     _, log_variance = functional.bag_gaussian(members, torch.ones(1, 2, dtype=torch.bool), floor=-100.0)
     torch.testing.assert_close(log_variance.exp()[0], members[0].var(0, correction=1))
     torch.testing.assert_close(log_variance.exp()[0], 2 * members[0].var(0, correction=0))
-    assert "that of two members is half as large there" in page("objectives.md")
+    assert "which halves the variance of two members" in page("objectives.md")
 
 
 def test_inclusion_takes_the_sigmoid_of_the_sum() -> None:
@@ -77,4 +77,4 @@ def test_feature_std_of_few_rows() -> None:
         torch.stack([feature_std(random_pairs(rows, 64, seed)[0]).mean() for seed in range(50)]).mean()
         for rows in (8, 64)
     ]
-    assert f"({means[0]:.2f} for 8 random vectors in 64 dimensions, {means[1]:.2f} for 64)" in page("ecg.md")
+    assert f"({means[0]:.2f} for 8 random vectors in 64 dimensions, {means[1]:.2f} for 64 vectors)" in page("ecg.md")
