@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from torch import nn
 
+from mmalign.building import refusing
 from mmalign.errors import UserError
 from mmalign.registry import nearest
 from mmalign.types import Features, Inputs
@@ -160,13 +161,16 @@ class Modality(ABC):
         """Build an encoder by name ("" = the default one).
 
         Raises:
-            UserError: the name is unknown, or an argument is not one that this encoder takes.
+            UserError: the name is unknown, an argument is not one that this encoder takes, or its layers cannot be
+                built.
         """
         name = name or next(iter(self.encoders))
         if name not in self.encoders:
             raise UserError(f"modality {self.name!r} has no encoder {name!r}{nearest(name, self.encoders)}")
+        what = f"encoder {name!r} of modality {self.name!r} with {', '.join(f'{k}={v!r:.40}' for k, v in args.items())}"
         try:
-            return self.encoders[name](transform, **args)
+            with refusing(what if args else what.removesuffix(" with ")):
+                return self.encoders[name](transform, **args)
         except TypeError as error:
             if "argument" not in str(error):
                 raise

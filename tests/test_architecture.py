@@ -24,6 +24,7 @@ LAYERS = [
         "types",
         "registry",
         "modality",
+        "building",
         "capabilities",
         "distributed",
         "recipes",

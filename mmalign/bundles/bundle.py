@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from mmalign.building import no_empty_layers
 from mmalign.bundles.bundle_files import demand_whole, finite, read_json, write_json
 from mmalign.bundles.card import GENERATED, model_card
 from mmalign.bundles.parameter_bound import bounded_parameters
@@ -186,7 +187,8 @@ def rebuild(described: Any, transforms: Mapping[str, Mapping[str, Any]], where: 
         restored = {
             name: modality_of(name, tower).restore_transform(transforms[name]) for name, tower in towers.items()
         }
-        model = Aligner(towers, pairs, dim, restored, codebook, gaussian)
+        with no_empty_layers():
+            model = Aligner(towers, pairs, dim, restored, codebook, gaussian)
         model.adapt()  # of a checkpoint; a bundle has adapters merged
     except UserError as error:
         raise error if str(where) in str(error) else UserError(f"{where}: {error}") from error

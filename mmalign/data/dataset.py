@@ -20,7 +20,7 @@ from mmalign.data.sources.record_stream import open_stream
 from mmalign.data.split import Split
 from mmalign.data.splits import STANDARD, assign
 from mmalign.data.streaming.head import StreamHead
-from mmalign.data.validation import present_towers, vet
+from mmalign.data.validation import present_towers, vet, with_names
 from mmalign.errors import UserError
 from mmalign.modality import Modality, Transform
 
@@ -115,7 +115,7 @@ class Dataset:
             raise UserError(f"{name[:200]}: {error.strerror or error}") from error
         if not isinstance(source, Source):
             raise UserError(f"source {config.source!r} is a {type(source).__name__}, not a Source")
-        listed = tuple(source.records())
+        listed = tuple(map(with_names, source.records()))
         assigned = assign(listed, strings, validation=config.validation, test=config.test, seed=config.split_seed)
         records = tuple(_without(record, others) for record in listed) if others else listed
         towers = present_towers(records, list(modalities), columns)

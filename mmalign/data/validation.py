@@ -1,7 +1,7 @@
 """Checks of the records before any sample is decoded."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mmalign.data.sources.base import Record, Rejected
 
@@ -17,6 +17,25 @@ class Vetted:
 
     rejected: dict[int, Rejected] = field(default_factory=dict)
     incomplete: dict[int, Rejected] = field(default_factory=dict)
+
+
+def with_names(record: Record) -> Record:
+    """The record without names that are blank: a group, a split or a label of blanks is none, and an id is demanded.
+
+    A table writes an unknown group or label as an empty cell; records of unknown groups are not of one group.
+
+    Example:
+        >>> with_names(Record("1", "t.csv:2", {}, " ", ("dog", ""), "")).labels
+        ('dog',)
+    """
+    problem = record.problem
+    if problem is None and not record.id.strip():
+        problem = Rejected(record.location, record.id, "", "", "expected an id, got none")
+    group, split = (name if name and name.strip() else None for name in (record.group, record.split))
+    labels = tuple(label for label in record.labels if label.strip())
+    if (group, split, labels, problem) == (record.group, record.split, record.labels, record.problem):
+        return record
+    return replace(record, group=group, split=split, labels=labels, problem=problem)
 
 
 def present_towers(records: Sequence[Record], towers: Sequence[str], columns: Mapping[str, str]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmalign.building import no_empty_layers
 from mmalign.capabilities import PretrainedLogits
 from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError, first_line
@@ -124,7 +125,8 @@ def build_model(config: ModelConfig, data: Dataset) -> Aligner:
     samples = {name: train.samples(name) for name in towers}
     transforms = fit_transforms(towers, samples, train.features, fitted, data.transforms)
     try:
-        model = Aligner(towers, config.pairs, config.dim, transforms, config.codebook, config.gaussian)
+        with no_empty_layers():
+            model = Aligner(towers, config.pairs, config.dim, transforms, config.codebook, config.gaussian)
     except UserError:
         raise
     except (RuntimeError, ValueError, ArithmeticError) as error:  # layers of a size that torch does not make

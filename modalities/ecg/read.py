@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 1 << 28
 """Maximum size of a file."""
 
+MIN_RANGE = 1e-6
+"""Range in millivolts of a lead that is flat: a thousandth of a microvolt is below the noise of every amplifier."""
+
 WANTED = "an ECG: WFDB (.hea), DICOM, EDF, CSV, NPY, NPZ or Parquet"
 
 
@@ -48,8 +51,9 @@ def read_ecg(source: Any, *, strict: bool = False) -> Ecg:
         if strict and source.faults:
             raise BadSample("ECG", "a recording without faults", "; ".join(source.faults))
         return source
-    name, channels = _open(source)
-    return _finish(channels, name, strict)
+    with np.errstate(all="ignore"):  # values that are not finite are masked, and flat leads refused, below
+        name, channels = _open(source)
+        return _finish(channels, name, strict)
 
 
 def _open(source: Any) -> tuple[str, Channels]:
@@ -118,8 +122,7 @@ def _finish(channels: Channels, name: str, strict: bool) -> Ecg:
             raise BadSample(name, "each lead once", f"{lead} twice")
         if (factor := millivolts(unit)) is None:
             raise BadSample(name, f"lead {lead} in V, mV or \u00b5V", f"the unit {unit[:20]!r}")
-        with np.errstate(all="ignore"):  # values that are not finite are masked below
-            rows[lead] = row * (sign * factor)
+        rows[lead] = row * (sign * factor)
     if not rows:
         known = ", ".join(str(channel)[:20] for channel in channels.names[:12])
         raise BadSample(name, f"leads named as in {', '.join(LEADS)}", f"channels {known or 'without names'}")
@@ -142,10 +145,11 @@ def _finish(channels: Channels, name: str, strict: bool) -> Ecg:
 
 
 def _flat(signal: Any, valid: Any) -> Any:
-    """Mask of constant leads, `(leads,)`."""
-    high = np.where(valid, signal, -np.inf).max(1)
-    low = np.where(valid, signal, np.inf).min(1)
-    return ~(high > low)
+    """Mask of leads that are constant in single precision, or vary by less than `MIN_RANGE`, `(leads,)`."""
+    single = signal.astype(np.float32)
+    high = np.where(valid, single, -np.inf).max(1)
+    low = np.where(valid, single, np.inf).min(1)
+    return ~(high - low > MIN_RANGE)
 
 
 @cache

@@ -21,6 +21,7 @@ MAX_BYTES = 1 << 29
 WANTED = f"an echo cine: DICOM, NPZ, NPY or a video ({CONTAINERS})"
 
 
+@np.errstate(all="ignore")  # NaN, infinities and values beyond a type are refused by the checks at the end
 def read_echo(source: Any, *, strict: bool = False) -> Echo:
     """Read one clip in grey, at regular times; black corners and overlays are unchanged.
 

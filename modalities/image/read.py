@@ -32,6 +32,7 @@ _GREY_STEPS = {"1": 255, "L;2": 85, "L;4": 17}
 """Pillow's raw mode of a grey PNG of fewer than eight bits -> 8-bit levels per stored level."""
 
 
+@np.errstate(all="ignore")  # NaN, infinities and values beyond a type are refused by the checks at the end
 def read_image(source: Any) -> Pixels:
     """Decode a path, bytes, a PIL image, an array or a tensor.
 

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from mmalign.errors import UserError
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs
 from modalities.vector.transform import VectorTransform
@@ -40,6 +41,9 @@ class Mlp(Encoder):
     Shape:
         `values (batch, width)` -> vector `(batch, hidden)`.
 
+    Raises:
+        UserError: `depth` is below 1.
+
     Example:
         >>> import torch
         >>> from modalities.vector import MODALITY
@@ -58,6 +62,8 @@ class Mlp(Encoder):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(hidden)
+        if depth < 1:
+            raise UserError(f"vector mlp: expected a depth of at least 1, got {depth}")
         output_width = transform.checked_width(width)
         self.arguments = {"width": output_width, "hidden": hidden, "depth": depth, "dropout": dropout}
         layers: list[nn.Module] = []

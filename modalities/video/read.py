@@ -21,6 +21,7 @@ MAX_BYTES = 1 << 30
 WANTED = f"a video: {CONTAINERS}, GIF, WebP, NPZ or a folder of pictures"
 
 
+@np.errstate(all="ignore")  # NaN, infinities and values beyond a type are refused by the checks at the end
 def read_video(source: Any) -> Clip:
     """Read one clip in colour, at regular times.
 

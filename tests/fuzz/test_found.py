@@ -281,3 +281,67 @@ def test_an_integer_beyond_the_largest_float_is_no_value_of_a_prompt(tmp_path: P
     (tmp_path / "p.yaml").write_text(f"templates: ['EF {{value}}']\nvalues: [1, {'9' * 310}]\n")
     with pytest.raises(UserError, match="expected a finite number, got an integer beyond the largest float"):
         ValuePrompts.load(tmp_path / "p.yaml")
+
+
+@pytest.mark.parametrize("gain", ["1e-310", "5e-324", "1e-15", "1e300", "-1e-310"])
+def test_a_gain_that_is_no_converter(gain: str) -> None:
+    """Division by it gives infinite voltages, or none at all."""
+    samples = np.arange(500, dtype="<i2").tobytes()
+    head = f"r 1 500 500\nr.dat 16 {gain}/mV 16 0 0 0 0 II\n".encode()
+    assert "WFDB header" in refused("ecg", {"r.hea": head, "r.dat": samples})
+
+
+def test_voltages_beyond_a_float_raise_no_warning_in_any_format() -> None:
+    """The right value: a lead that is infinite or below the noise of every amplifier is masked, the others stay."""
+    reader = registry.load("modalities", "ecg")
+    wave = np.sin(np.arange(500) / 10)
+    for factor in (1e308, 1e-13, 1e-300):
+        with np.errstate(all="ignore"):
+            signal = np.stack([wave, wave * factor * 100])
+        ecg = reader.read({"signal": signal, "rate": 500, "units": "V", "leads": ["V1", "V2"]})
+        assert ecg.valid.any(axis=1).tolist() == [True, False]
+        assert np.abs(ecg.signal[0] - 1000 * wave).max() < 1e-3
+        assert not ecg.signal[1].any()
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e300", "-1e300", "300"])
+def test_colours_of_a_text_table_that_are_no_colours(value: str) -> None:
+    rows = [f"{index} {index % 3} 0 {value} 2 3" for index in range(20)]
+    words = refused("pointcloud", "\n".join(["x y z red green blue", *rows]).encode())
+    assert "colours as integers in 0..255 or floats in 0..1, got float64" in words
+
+
+@pytest.mark.parametrize("name", ["id", "group", "label", "split"])
+def test_a_source_whose_names_are_blank(name: str) -> None:
+    """Whatever a source lists: a record without an id is rejected; a blank group, label or split is none."""
+    from mmalign.data.sources.base import Record, Source
+
+    class Blank(Source):
+        def records(self) -> list[Record]:
+            names = {"id": "2", "group": "g", "label": "dog", "split": "train"} | {name: " "}
+            label, group, split = (names[key] for key in ("label", "group", "split"))
+            values = {"text": ("a dog",)}
+            return [
+                Record("1", "here:1", values, "g", ("dog",), "train"),
+                Record(names["id"], "here:2", values, group, (label, "cat"), split),
+            ]
+
+        def fetch(self, name: str) -> bytes:
+            raise AssertionError(name)
+
+        def fingerprint(self) -> str:
+            return "0" * 64
+
+    registry.register("sources", "blank", Blank)
+    try:
+        config = DataConfig("blank", columns={"text": "text"}, max_rejected=1.0)
+        data = Dataset.open(config, {"text": registry.load("modalities", "text")}, accept_all=True)
+    finally:
+        registry.unregister("sources", "blank")
+    rejected = {"id": "expected an id, got none", "split": "expected the name of a split"}.get(name)
+    assert [rejected in one.reason for one in data.rejected if rejected] == ([True] if rejected else [])
+    if rejected:
+        assert len(data.split("all")) == 1
+        return
+    second = data.split("all").records[1]
+    assert (second.group, second.labels) == {"group": (None, ("dog", "cat")), "label": ("g", ("cat",))}[name]

@@ -291,8 +291,40 @@ def test_a_recipe_with_layers_of_negative_size(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "r.yaml").write_text(RECIPE.replace("hidden: 8", "hidden: -8"))
-    with pytest.raises(UserError, match="the model cannot be built.*negative dimension -8"):
+    with pytest.raises(
+        UserError, match="encoder 'mlp' of modality 'vector' with .*hidden=-8 cannot be built: .*negative dimension -8"
+    ):
         use_recipe(tmp_path / "r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("hidden: 8", "hidden: 0", "encoder 'mlp' of modality 'vector' with .*at least one weight, got Linear"),
+        ("width: 8", "width: 0", "heads must divide width, got heads=2 and width=0|at least one weight"),
+        ("heads: 2", "heads: -2", "heads must divide width, got heads=-2"),
+        ("heads: 2", "heads: 0", "heads must divide width, got heads=0"),
+        ("depth: 1", "depth: -1", "expected a depth of at least 0"),
+        ("dim: 8", "dim: 0", "dim|at least one weight"),
+    ],
+)
+def test_a_recipe_with_layers_of_size_zero(
+    old: str, new: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused before training, without a warning of torch."""
+    from tests.fuzz.targets.models import RECIPE, use_recipe
+
+    monkeypatch.chdir(tmp_path)
+    assert old in RECIPE
+    (tmp_path / "r.yaml").write_text(RECIPE.replace(old, new))
+    with pytest.raises(UserError, match=message):
+        use_recipe(tmp_path / "r.yaml")
+
+
+def test_a_bundle_with_layers_of_size_zero(saved: Path) -> None:
+    edited(saved, lambda config: config["model"]["towers"]["a"]["args"].update(hidden=0))
+    with pytest.raises(UserError, match="config.json: encoder 'mlp' of modality 'vector' with .*got Linear"):
+        mmalign.load(saved)
 
 
 def test_statistics_beyond_single_precision() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from mmalign.data.caching.sample_cache import Samples
 from mmalign.data.dataset import Dataset
 from mmalign.data.sources.base import Record, Source
+from mmalign.data.validation import with_names
 from mmalign.embedding.jagged import pack
 from mmalign.embedding.loop import EmbeddedSplit
 from mmalign.errors import BadSample, UserError
@@ -57,7 +58,9 @@ def corpora(data: Dataset, towers: Sequence[str], gallery: str) -> dict[str, lis
     if gallery == "split":
         return {}
     listed = {tower: data.source.corpus(tower) for tower in towers}
-    records_of = {tower: _joined(list(records), data.records) for tower, records in listed.items() if records}
+    records_of = {
+        tower: _joined([*map(with_names, records)], data.records) for tower, records in listed.items() if records
+    }
     if not records_of:
         name = data.config.source
         raise UserError(f"--gallery corpus: the source {name!r} lists no corpus of {' or '.join(towers)}")

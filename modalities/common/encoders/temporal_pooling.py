@@ -37,8 +37,6 @@ class TemporalPool(nn.Module):
             raise UserError(f"pool must be mean or attention, got {pool!r}")
         if layers < 0 or (layers and width % 2):
             raise UserError(f"layers must be at least 0 and the width even, got layers={layers}, width={width}")
-        if pool == "attention" and width % heads:
-            raise UserError(f"heads must divide width, got heads={heads} and width={width}")
         self.layers = Transformer(width, depth=layers, heads=heads) if layers else None
         self.pool = AttentionPool(width, heads) if pool == "attention" else None
 

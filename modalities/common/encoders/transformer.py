@@ -7,6 +7,21 @@ from torch.nn import functional as F
 from mmalign.errors import UserError
 
 
+def demand_heads(width: int, heads: int) -> None:
+    """Refuse attention heads that do not divide a width.
+
+    Raises:
+        UserError: there is no head, or their number does not divide the width.
+
+    Example:
+        >>> demand_heads(8, 3)
+        Traceback (most recent call last):
+        mmalign.errors.UserError: heads must divide width, got heads=3 and width=8
+    """
+    if heads < 1 or width < 1 or width % heads:
+        raise UserError(f"heads must divide width, got heads={heads} and width={width}")
+
+
 class Attention(nn.Module):
     """Multi-head self-attention over unmasked positions.
 
@@ -92,7 +107,7 @@ class Transformer(nn.Module):
         final_norm: Normalise the output of the last layer.
 
     Raises:
-        UserError: `heads` does not divide `width`.
+        UserError: `heads` does not divide `width`, or depth or drop_path is out of its range.
 
     Example:
         >>> from modalities.common.encoders.transformer import Transformer
@@ -112,8 +127,12 @@ class Transformer(nn.Module):
         final_norm: bool = True,
     ) -> None:
         super().__init__()
-        if width % heads:
-            raise UserError(f"heads must divide width, got heads={heads} and width={width}")
+        demand_heads(width, heads)
+        if depth < 0 or not 0 <= drop_path < 1:
+            raise UserError(
+                f"expected a depth of at least 0 and drop_path from 0 to below 1, got depth={depth} and "
+                f"drop_path={drop_path:g}"
+            )
         self.blocks = nn.ModuleList(
             Block(width, heads, mlp_ratio=mlp_ratio, dropout=dropout, drop_path=drop_path * layer / max(depth - 1, 1))
             for layer in range(depth)
@@ -161,6 +180,7 @@ class AttentionPool(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
+        demand_heads(width, heads)
         self.heads = heads
         self.query = nn.Parameter(torch.randn(width) * width**-0.5)
         self.value = nn.Linear(width, width)

@@ -11,6 +11,7 @@ MAX_SEGMENTS = 10_000
 _GAIN = re.compile(r"^([-+.\deE]+)(?:\((-?\d+)\))?(?:/(\S+))?$")
 _FORMAT = re.compile(r"^(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?$")
 _DEFAULT_GAIN = 200.0  # converter units per millivolt, if the header has none
+_GAINS = (1e-12, 1e12)  # beyond them is no converter: values divided by smaller ones are no finite numbers
 _MOST = 1 << 53  # larger integers are no converter values, and float64 does not hold them
 
 
@@ -109,6 +110,6 @@ def _signal(line: str) -> Signal:
         checksum=int(words[6]) if len(words) > 6 and not unstated else None,
         name=words[8] if len(words) > 8 else "",
     )
-    if not (0 < signal.per_frame < _MOST and abs(signal.baseline) < _MOST and abs(signal.gain) < float("inf")):
+    if not (0 < signal.per_frame < _MOST and abs(signal.baseline) < _MOST and _GAINS[0] < abs(signal.gain) < _GAINS[1]):
         raise ValueError
     return signal

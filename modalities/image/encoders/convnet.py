@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmalign.modality import Encoder
 from mmalign.types import Features, Inputs, Tokens
-from modalities.common.encoders.conv_blocks import kaiming_
+from modalities.common.encoders.conv_blocks import check, kaiming_
 from modalities.image.transform import ImageTransform, Normalise
 
 
@@ -50,6 +50,9 @@ class ConvNet(Encoder):
         `pixels (batch, 3, size, size)` uint8 -> vector `(batch, width * 2 ** stages)`, one token for each position of
         the last feature map, row by row.
 
+    Raises:
+        UserError: the width is below 2, or a stage has no block.
+
     Example:
         >>> from modalities.image import MODALITY
         >>> transform = MODALITY.transform("convnet", {"size": 32})
@@ -60,6 +63,7 @@ class ConvNet(Encoder):
     def __init__(
         self, transform: ImageTransform, *, width: int = 24, depths: Sequence[int] = (1, 1, 1), size: int | None = None
     ) -> None:
+        check("image convnet", width, depths)
         widths = [width * 2**stage for stage in range(len(depths) + 1)]
         super().__init__(widths[-1], token_width=widths[-1])
         self.arguments = {"width": width, "depths": list(depths), "size": transform.checked_size(size)}

@@ -76,6 +76,8 @@ class PointTransformer(Encoder):
         for name, value in {"groups": groups, "group_size": group_size, "depth": depth, "hidden": hidden}.items():
             if value < 1:
                 raise UserError(f"pointcloud point_transformer: expected {name} of at least 1, got {value}")
+        if decoder_depth < 0:
+            raise UserError(f"pointcloud point_transformer: expected decoder_depth of at least 0, got {decoder_depth}")
         demand_groups("point_transformer", groups, group_size)
         if norm not in NORMS or pool not in POOLS:
             raise UserError(

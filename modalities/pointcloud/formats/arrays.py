@@ -160,6 +160,15 @@ def parse_text(data: bytes, name: str) -> Geometry:
         for first in (0, 3, 6)
     )  # fmt: skip
     assert points is not None  # named
-    if colours is not None and colours.size and (colours == np.rint(colours)).all() and colours.max() > 1:
-        colours = colours.astype(np.int64)
-    return Geometry(points, None, colours, normals)
+    return Geometry(points, None, None if colours is None else _whole(colours), normals)
+
+
+def _whole(colours: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers up to 255 as integers; others, NaN and infinity too, unchanged: the range of floats refuses them.
+
+    Example:
+        >>> _whole(np.array([[0.0, 255.0, 7.0]])), _whole(np.array([[0.0, np.inf, 2.0]]))
+        (array([[  0, 255,   7]]), array([[ 0., inf,  2.]]))
+    """
+    fits = colours.size and (np.abs(colours) <= 255).all() and (colours == np.rint(colours)).all()
+    return colours.astype(np.int64) if fits and colours.max() > 1 else colours

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mmalign.errors import UserError
+from modalities.common.encoders.transformer import demand_heads
 
 
 class CrossAttention(nn.Module):
@@ -63,11 +64,9 @@ class Resampler(nn.Module):
 
     def __init__(self, width: int, *, depth: int, heads: int) -> None:
         super().__init__()
-        if depth < 1 or width % heads:
-            raise UserError(
-                f"video: expected resampler_depth of at least 1 and heads that divide width, "
-                f"got resampler_depth={depth}, heads={heads}, width={width}"
-            )
+        demand_heads(width, heads)
+        if depth < 1:
+            raise UserError(f"video: expected resampler_depth of at least 1, got {depth}")
         self.latent = nn.Parameter(torch.randn(width) * 0.02)
         self.layers = nn.ModuleList(CrossAttention(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)

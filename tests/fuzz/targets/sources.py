@@ -10,6 +10,7 @@ from mmalign.data.config import DataConfig
 from mmalign.data.dataset import Dataset
 from mmalign.data.files.open import open_store
 from mmalign.data.sources.base import Record
+from mmalign.data.validation import with_names
 from mmalign.errors import BadSample
 from mmalign.modality import Modality
 from tests.fuzz.case import Nonsense, Target
@@ -79,8 +80,9 @@ def read_all(config: DataConfig) -> None:
         for sample in data.split("all").samples(tower):
             if sample is None:
                 raise Nonsense(f"None as a sample of {tower}")
-        for record in data.source.corpus(tower) or ():
-            check_record(record)
+        for record in map(with_names, data.source.corpus(tower) or ()):
+            if record.problem is None:
+                check_record(record)
 
 
 def check_record(record: Record) -> None:
