@@ -96,8 +96,10 @@ class StoredVectors:
         return self if precision == self.precision else StoredVectors.of(self.decode(), precision)
 
     def is_finite(self) -> bool:
-        """Whether no stored number is NaN or infinite; reads the vectors without a copy of all."""
-        parts = [one for one in (self.center, self.step) if one is not None]
+        """Whether no number decodes to NaN or infinity; reads the vectors without a copy of all."""
+        parts = []
+        if self.center is not None and self.step is not None:  # the largest that any code decodes to
+            parts.append(self.center.abs() + self.step.abs() * (1 if self.precision == "binary" else _LEVELS + 1))
         if self.codes.is_floating_point():
             parts += [self.codes[start : start + _ROWS] for start in range(0, len(self), _ROWS)]
         return all(bool(torch.isfinite(part).all()) for part in parts)

@@ -22,6 +22,7 @@ from mmalign.types import Embedding
 
 KINDS = ("hnsw", "ivfpq")
 FORMAT = 1
+_MAX_FACTS = 1 << 20
 _TRAINING = 256 * 1024
 """Maximum number of rows from which the cells of IVF-PQ are learnt."""
 
@@ -127,7 +128,8 @@ def candidates(table: EmbeddingTable, path: str | Path, kind: str, queries: Tens
     """The rows that the index beside a table finds for each query, `(n, 10 k)` at most; -1 = none.
 
     Raises:
-        UserError: there is no such index, it was built from another table, or its file is damaged.
+        UserError: there is no such index, it was built from another table, or its file is damaged, of another kind or
+            of another number or size of rows.
     """
     faiss = load_faiss()
     file = index_file(path, kind)
@@ -139,9 +141,21 @@ def candidates(table: EmbeddingTable, path: str | Path, kind: str, queries: Tens
     # FAISS does not check what it reads, so a file that differs from what was written is refused here.
     if not file.is_file() or file_sha256(file) != facts["sha256"]:
         raise UserError(f"{file}: missing or damaged; run: mmalign index {path} --kind {kind}")
-    index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
+    try:
+        index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise UserError(f"{file}: expected an index of FAISS, got another file; run mmalign index again") from error
+    wanted = {"hnsw": faiss.IndexHNSWFlat, "ivfpq": faiss.IndexIVFPQ}[kind]
+    if not isinstance(index, wanted) or (index.ntotal, index.d) != (len(table), table.vectors.dim):
+        raise UserError(
+            f"{file}: expected an index {kind} of {len(table)} rows of {table.vectors.dim} numbers, got "
+            f"{type(index).__name__} of {index.ntotal} rows of {index.d}; run mmalign index again"
+        )
     _set_effort(index, kind, facts["effort"], CANDIDATES * k)
-    return _search(index, queries, min(CANDIDATES * k, len(table)))
+    rows = _search(index, queries, min(CANDIDATES * k, len(table)))
+    if len(rows) and not -1 <= int(rows.min()) <= int(rows.max()) < len(table):
+        raise UserError(f"{file}: expected rows in 0..{len(table) - 1}, got others; run mmalign index again")
+    return rows
 
 
 def index_file(path: str | Path, kind: str) -> Path:
@@ -212,6 +226,8 @@ def _read_facts(file: Path, kind: str) -> dict[str, Any]:
         table = str(file).removesuffix(f".{kind}.faiss")
         raise UserError(f"{file}: no such index; run: mmalign index {table} --kind {kind}")
     try:
+        if path.stat().st_size > _MAX_FACTS:
+            raise ValueError
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected the JSON of mmalign index") from error

@@ -62,3 +62,11 @@ def test_invalid_precision_and_out_of_range_values_are_errors() -> None:
     with pytest.raises(UserError, match="within the range of float16"):
         StoredVectors.of(torch.tensor([[70000.0]]), "float16")
     assert not StoredVectors(torch.tensor([[float("nan")]]), 1).is_finite()
+
+
+def test_codes_that_decode_to_infinity_are_seen() -> None:
+    """Center and step are finite, their sum is not."""
+    largest = torch.tensor([3e38])
+    for precision, codes in (("int8", torch.zeros(1, 1, dtype=torch.int8)), ("binary", torch.zeros(1, 1).byte())):
+        assert not StoredVectors(codes, 1, precision, largest, largest).is_finite()
+        assert StoredVectors(codes, 1, precision, largest / 256, -largest / 256).is_finite()

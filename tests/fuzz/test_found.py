@@ -345,3 +345,25 @@ def test_a_source_whose_names_are_blank(name: str) -> None:
         return
     second = data.split("all").records[1]
     assert (second.group, second.labels) == {"group": (None, ("dog", "cat")), "label": ("g", ("cat",))}[name]
+
+
+@pytest.mark.parametrize(
+    ("modality", "change"),
+    [
+        ("ecg", {"units": ["mV", ["mV", "uV"]]}),
+        ("ecg", {"leads": [["I"], ["II", "III"]]}),
+        ("ecg", {"signal": [[1.0], [1.0, 2.0]]}),
+        ("pointcloud", {"points": [[1.0], [1.0, 2.0, 3.0]]}),
+        ("pointcloud", {"points": np.eye(3), "colours": [[1.0], [1.0, 2.0, 3.0]]}),
+        ("echo", {"frames": [[1], [1, 2]], "rate": 30}),
+        ("video", {"frames": [[1], [1, 2]], "rate": 30}),
+        ("graph", {"edge_index": [[0], [0, 1]], "num_nodes": 2}),
+        ("vector", [[1.0], [1.0, 2.0]]),
+        ("bag", [[1.0], [1.0, 2.0]]),
+        ("image", [[1.0], [1.0, 2.0]]),
+    ],
+)
+def test_lists_of_unequal_length(modality: str, change: Any) -> None:
+    wave = np.sin(np.arange(1000).reshape(2, 500))
+    ecg = {"signal": wave, "rate": 500, "units": "mV", "leads": ["I", "II"]}
+    refused(modality, ecg | change if modality == "ecg" else change)

@@ -78,6 +78,32 @@ def test_an_index_of_other_vectors_or_a_damaged_one_is_refused(model: Aligner, p
         mmalign.search(model, [[1.0] * 8], **ask)
 
 
+@pytest.mark.parametrize("change", ["rows", "size", "kind", "text"])
+def test_an_index_that_does_not_fit_its_table_is_refused(
+    model: Aligner, path: Path, tmp_path: Path, change: str
+) -> None:
+    """Its hash is right, as of a file that another program wrote: FAISS would end the process, or name no row."""
+    import faiss
+
+    from mmalign.data.files.store import file_sha256
+
+    copy = tmp_path / "rows.arrow"
+    copy.write_bytes(path.read_bytes())
+    file = Path(mmalign.build_index(copy).file)
+    made = {"rows": (8, 3000), "size": (9, 2000), "kind": (8, 2000)}
+    if change in made:
+        dim, count = made[change]
+        other = faiss.IndexFlatIP(dim) if change == "kind" else faiss.IndexHNSWFlat(dim, 32, faiss.METRIC_INNER_PRODUCT)
+        other.add(torch.randn(count, dim, generator=torch.Generator().manual_seed(0)).numpy())
+        faiss.write_index(other, str(file))
+    else:
+        file.write_text("no index at all, but the right hash")
+    facts = file.with_suffix(".json")
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"sha256": file_sha256(file)}))
+    with pytest.raises(UserError, match="expected an index (hnsw of 2000 rows of 8 numbers|of FAISS), got .*again"):
+        mmalign.search(model, [[1.0] * 8], tower="left", index=copy, engine="hnsw")
+
+
 def test_invalid_kind_and_small_tables_are_errors(model: Aligner, path: Path) -> None:
     with pytest.raises(UserError, match="kind: expected hnsw or ivfpq, got 'lsh'"):
         mmalign.build_index(path, "lsh")

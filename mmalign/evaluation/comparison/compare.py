@@ -110,7 +110,10 @@ def compare_results(
             groups[direction] = groups_of(rows, direction)
             statistics = {name: {metric: one[metric] for metric in wanted} for name, one in known.items()}
             drawn[direction] = draw(statistics, groups[direction], resamples=bootstrap, seed=seed)
-    except (KeyError, TypeError, ValueError) as error:  # columns of another kind
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+        # Columns or settings of another kind.
         raise UserError(f"compare: damaged rows of a result: {error!r}; evaluate again with --rows") from error
     compared = [(two, one) for one, two in combinations(names, 2) if pairs == "all" or one == names[0]]
     rows_of = [

@@ -86,6 +86,8 @@ def chosen(known: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
 def _retrieval(columns: Mapping[str, NDArray[Any]]) -> dict[str, Statistic]:
     rank = columns["rank"].astype(np.float64)
+    if (rank < 1).any():
+        raise UserError(f"expected ranks from 1 in the rows of a retrieval, got {rank.min():g}; evaluate again")
     found = [name for kind in ("hit@", "recall@") for name in columns if name.startswith(kind)]
     values = {name: columns[name].astype(np.float64) for name in found}
     hits = [name for name in found if name.startswith("hit@")]

@@ -67,6 +67,8 @@ class EvalResult:
     def _append(self, path: Path) -> None:
         results: list[Any] = []
         if path.exists():
+            if not path.is_file():  # a pipe would not end
+                raise UserError(f"{path}: expected a JSON list of results, got a folder or a pipe; move it away")
             try:
                 if path.stat().st_size > MAX_BYTES:
                     raise UserError(f"{path}: expected at most {MAX_BYTES >> 20} MB of results; move the file away")

@@ -68,6 +68,8 @@ def read_rows(path: Path | str) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     import pyarrow.parquet as pq
 
     what = "a Parquet file of mmalign evaluate --rows FILE.parquet"
+    if Path(path).exists() and not Path(path).is_file():  # a pipe would not end
+        raise UserError(f"{path}: expected {what}, got a folder or a pipe")
     try:
         file = pq.ParquetFile(str(path))
         if file.metadata.num_rows * file.metadata.num_columns > MAX_CELLS:

@@ -39,6 +39,29 @@ def stated_number(value: Any, expected: str, source: object) -> float:
         raise BadSample(source, expected, _shown(value)) from error
 
 
+def stated_array(value: Any, expected: str, source: object) -> NDArray[Any]:
+    """A value of a mapping as an array of any type.
+
+    Args:
+        value: An array, a tensor, or nested lists.
+        expected: What it is, for the message.
+        source: Origin of the value, for the message.
+
+    Raises:
+        BadSample: it cannot be an array, such as rows of unequal length.
+
+    Example:
+        >>> stated_array([[1], [2]], "points", "cloud").shape
+        (2, 1)
+    """
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise BadSample(source, expected, "rows of unequal length, or no array") from error
+
+
 def _shown(value: Any) -> str:
     try:
         return f"{value!r:.40}"

@@ -19,7 +19,7 @@ import numpy as np
 from mmalign.errors import BadSample
 from modalities.common.reading.local_file import demand_beside, is_file
 from modalities.common.reading.npy import archive_arrays, array_from
-from modalities.common.reading.numbers import stated_number
+from modalities.common.reading.numbers import stated_array, stated_number
 from modalities.ecg.formats.leads import leads_of
 from modalities.ecg.sample import MAX_VALUES, Channels
 
@@ -70,8 +70,9 @@ def from_mapping(mapping: Mapping[Any, Any], source: str) -> Channels:
         raise BadSample(source, "a signal of numbers, leads by time", "something else") from error
     units, leads = mapping["units"], mapping["leads"]
     rate = stated_number(mapping["rate"], "a rate in Hz", source)
-    names = [leads] if isinstance(leads, str) else [str(lead) for lead in np.asarray(leads).reshape(-1)[:1024]]
-    kinds = np.asarray(units).reshape(-1)[:1024]
+    named = stated_array(leads, "the names of the leads", source).reshape(-1)[:1024]
+    names = [leads] if isinstance(leads, str) else [str(lead) for lead in named]
+    kinds = stated_array(units, "the units of the leads", source).reshape(-1)[:1024]
     if len(kinds) not in (1, len(names)):
         raise BadSample(source, f"one unit, or {len(names)}", f"{len(kinds)}")
     if values.ndim == 1:

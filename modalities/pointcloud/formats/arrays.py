@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mmalign.errors import BadSample
 from mmalign.registry import missing_extra
 from modalities.common.reading.npy import archive_arrays, array_from
+from modalities.common.reading.numbers import stated_array
 from modalities.common.reading.silence import quiet_warnings
 from modalities.pointcloud.formats.limits import MAX_ROWS, MAX_TEXT_BYTES, check_rows
 from modalities.pointcloud.sample import Geometry
@@ -39,7 +40,7 @@ def from_arrays(arrays: Mapping[Any, Any], name: str) -> Geometry:
     for field, names in NAMES.items():
         for key in names:
             if arrays.get(key) is not None and field not in fields:
-                values = np.asarray(arrays[key])
+                values = stated_array(arrays[key], f"numbers in {key}", name)
                 if values.dtype.kind not in "iuf":
                     raise BadSample(name, f"numbers in {key}", f"values of type {values.dtype}")
                 fields[field] = values

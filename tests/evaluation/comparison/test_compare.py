@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -291,7 +292,21 @@ def test_wrong_input_is_one_line(
     ):
         assert main(["compare", *arguments]) == 2
         assert message in capsys.readouterr().err
-    with pytest.raises(mmalign.UserError, match="no metric called 'mmr'.*mrr"):
+    good = results["worse"]
+    for key, value in (("protocol", ["ranks"]), ("gallery", {"left->right": 3}), ("gallery", 3)):
+        hostile = copy.deepcopy(good)
+        hostile.provenance[key] = value
+        with pytest.raises(mmalign.UserError, match="damaged rows of a result|cannot be compared"):
+            mmalign.compare([hostile, copy.deepcopy(good)], bootstrap=100)
+    zero = copy.deepcopy(good)
+    zero.rows = dict(zero.rows) | {"rank": [0] * 160}
+    with pytest.raises(mmalign.UserError, match="^expected ranks from 1"):
+        mmalign.compare([zero, copy.deepcopy(zero)], bootstrap=100)
+    pipe = tmp_path / "pipe.parquet"
+    os.mkfifo(pipe)
+    with pytest.raises(mmalign.UserError, match="got a folder or a pipe"):
+        mmalign.compare([pipe, pipe])
+    with pytest.raises(mmalign.UserError, match="^--metrics: no metric called 'mmr'.*mrr"):
         mmalign.compare([results["worse"], copy.deepcopy(results["worse"])], metrics=["mmr"], bootstrap=100)
     with pytest.raises(mmalign.UserError, match="'probe' has no rows"):
         mmalign.compare([mmalign.EvalResult("probe", {}, {})] * 2, bootstrap=100)

@@ -12,6 +12,7 @@ from tests.fuzz.seeds.fixed import fixed_clock
 from tests.fuzz.targets.models import model_targets
 from tests.fuzz.targets.readers import reader_target, seed_module
 from tests.fuzz.targets.sources import source_target, use_folder, use_store, use_table
+from tests.fuzz.targets.written import written_targets
 
 
 def missing_seeds() -> list[str]:
@@ -53,6 +54,8 @@ def targets(only: Sequence[str] = ()) -> list[Target]:
         for title, make in zip(("tables", "folders", "stores"), shared, strict=True):
             if _wanted(title, only):
                 made.append(make())
+        if not only or any(part in kind or kind in part for part in only for kind in ("index", "rows")):
+            made += [target for target in written_targets(folder) if _wanted(target.name, only)]
         if _wanted_models(only):
             made += [target for target in model_targets(folder) if _wanted(target.name, only)]
     return made
