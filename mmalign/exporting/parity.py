@@ -78,6 +78,6 @@ def _hits(a: str, b: str, of_a: Tensor, of_b: Tensor) -> dict[str, float]:
     found: dict[str, float] = {}
     for direction, matrix in ((f"{a}_to_{b}", scores), (f"{b}_to_{a}", scores.T)):
         own = matrix.diagonal()[:, None]
-        rank = (matrix > own).sum(dim=1)
+        rank = (~(matrix < own)).sum(dim=1) - 1  # equal scores, and NaN, count against the program
         found |= {f"hit@{k} {direction}": float((rank < k).float().mean()) for k in (1, 10)}
     return found
