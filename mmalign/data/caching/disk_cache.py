@@ -90,7 +90,7 @@ def _errors_of(folder: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         raise UserError(f"--data.cache: expected a folder that can be written, got {folder} ({error})") from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # SQLite quotes damaged bytes in its messages
         raise UserError(
             f"--data.cache: expected a cache of mmalign in {folder / FILE}, got a damaged file ({error}); "
             "delete it; it is written again"

@@ -73,3 +73,13 @@ def test_large_values_are_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyP
     cache = DiskCache(tmp_path)
     cache.put("a", bytes(11))
     assert not cache.has("a")
+
+
+def test_a_schema_that_is_no_text_is_one_sentence(tmp_path: Path) -> None:
+    """SQLite quotes the damaged bytes in its message, which Python cannot decode."""
+    DiskCache(tmp_path).put("a", b"1")
+    data = (tmp_path / FILE).read_bytes()
+    assert b"CREATE TABLE" in data
+    (tmp_path / FILE).write_bytes(data.replace(b"CREATE TABLE", b"CREATE \xffABLE"))
+    with pytest.raises(UserError, match="got a damaged file .*delete it"):
+        DiskCache(tmp_path)
