@@ -1,5 +1,5 @@
 """The list of all mutants."""
 
-from tests.mutants import evaluation, objectives, searching, training
+from tests.mutants import evaluation, objectives, training
 
-MUTANTS = (*objectives.MUTANTS, *evaluation.MUTANTS, *training.MUTANTS, *searching.MUTANTS)
+MUTANTS = (*objectives.MUTANTS, *evaluation.MUTANTS, *training.MUTANTS)
