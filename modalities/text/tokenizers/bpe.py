@@ -70,7 +70,10 @@ class BpeTokenizer:
 
     def __init__(self, tokenizer: FastTokenizer, max_length: int) -> None:
         self.tokenizer, self.max_length = tokenizer, max_length
-        self.vocab_size = tokenizer.get_vocab_size() + SPECIALS
+        ids = sorted(tokenizer.get_vocab().values())
+        if ids != list(range(len(ids))):
+            raise UserError(f"text tokenizer: expected a vocabulary with the ids 0 to {len(ids) - 1}, each once")
+        self.vocab_size = len(ids) + SPECIALS
 
     def __call__(self, text: str) -> list[int]:
         """Ids of the class token and the pieces."""
@@ -119,7 +122,7 @@ class JsonTokenizer:
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(max_length)
         self.max_length, self.pad, self.clean, self.blank = max_length, pad, clean, blank
-        self.vocab_size = self.tokenizer.get_vocab_size()
+        self.vocab_size = max(self.tokenizer.get_vocab().values(), default=-1) + 1  # ids may leave some out
 
     def __call__(self, text: str) -> list[int]:
         """Ids of the pieces, with the description's special tokens."""

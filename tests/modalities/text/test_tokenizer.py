@@ -287,3 +287,18 @@ def test_real_descriptions(real_data: Path) -> None:
     assert chemical < 0.75 * plain
     lengths = [sorted(map(len, rows))[len(texts) // 2] for rows in ids]
     assert lengths[1] < 1.2 * lengths[0]
+
+
+@pytest.mark.parametrize("identifier", [65536, 257])
+def test_trained_vocabulary_with_a_damaged_id_is_refused(identifier: int) -> None:
+    config = train_bpe(["a red disc", "a red square"], vocab_size=270, max_length=8).config()
+    config["json"]["model"]["vocab"]["Ġ"] = identifier
+    with pytest.raises(UserError, match="expected a vocabulary with the ids 0 to"):
+        restore_tokenizer(config)
+
+
+def test_vocabulary_of_another_program_may_leave_ids_out() -> None:
+    model = {"type": "WordLevel", "vocab": {"a": 0, "b": 7, "?": 2}, "unk_token": "?"}
+    tokenizer = JsonTokenizer({"version": "1.0", "model": model, "added_tokens": []}, 8)
+    assert tokenizer("b") == [7]
+    assert tokenizer.vocab_size == 8
