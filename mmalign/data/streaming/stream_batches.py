@@ -17,7 +17,7 @@ from mmalign.data.streaming.order import Consumer, endless
 from mmalign.data.streaming.positives import hashed, hashed_groups
 from mmalign.data.streaming.rejections import Rejections
 from mmalign.data.streaming.stream_numbers import BatchNumber
-from mmalign.data.validation import vet
+from mmalign.data.validation import vet, with_names
 from mmalign.errors import UserError
 from mmalign.types import Batch
 
@@ -97,7 +97,7 @@ class StreamBatches(TorchDataset[Any]):
     def _wanted(self, records: Iterator[Record], known: frozenset[str]) -> Iterator[Record]:
         """Records of the split with all towers, which are not known to be rejected."""
         without = 0
-        for record in records:
+        for record in map(with_names, records):
             if record.location not in known and self.keep(record) and self._complete(record):
                 without = 0
                 yield record
