@@ -3,9 +3,9 @@
     python tests/benchmarks/objective_costs.py
     python tests/benchmarks/objective_costs.py --objectives clip fdt --batches 256 1024 --dim 256 --tokens 32
 
-One thread, float32, random embeddings: forward and backward of the objective alone, without encoders. Each cell is a process
-of its own: processor time, the median of three steps after a first one, and the growth of the resident set at its highest
-point. `growth` is the exponent p of time ~ batch^p between the two largest batches.
+One thread, float32, random embeddings: forward and backward of the objective alone, without encoders. Each cell is a
+process of its own: processor time, the median of three steps after a first one, and the growth of the resident set at
+its highest point. `growth` is the exponent p of time ~ batch^p between the two largest batches.
 """
 
 import argparse
