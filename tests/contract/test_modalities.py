@@ -228,15 +228,15 @@ def test_features_are_deterministic_and_leave_the_sample_unchanged(case: Case) -
 
 
 def test_a_batch_equals_single_samples(case: Case) -> None:
-    """Padding changes nothing, and rows do not see each other."""
+    """Padding changes nothing, and rows do not see each other; float32 sums are in another order."""
     together = case.encoder(case.inputs())
     for row, sample in enumerate(case.samples):
         alone = case.encoder(case.transform.collate([case.transform.item(sample)]))
-        torch.testing.assert_close(alone.vector[0], together.vector[row], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(alone.vector[0], together.vector[row], atol=5e-5, rtol=1e-4)
         for name, levels in every(together).items():
             single = getattr(alone, name)
             real, expected = single.values[0][single.mask[0]], levels.values[row][levels.mask[row]]
-            torch.testing.assert_close(real, expected, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(real, expected, atol=5e-5, rtol=1e-4)
 
 
 def test_samples_are_read_pickled_and_drawn(case: Case) -> None:
