@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from mmalign.training.checkpoints.checkpoint_bundle import bundle_from_checkpoint
     from mmalign.training.starting.cca.cca import canonical_maps
     from mmalign.training.starting.whitening import whitening_map
+    from mmalign.tuning.fit_variance import VarianceFit, fit_variance
     from mmalign.tuning.tune import Tuned, tune
     from mmalign.types import Batch, Embedding, Features, LossOutput, Tokens
 
@@ -111,6 +112,8 @@ _HOMES = {
     "MinedNegatives": "mining.result",
     "Tuned": "tuning.tune",
     "tune": "tuning.tune",
+    "VarianceFit": "tuning.fit_variance",
+    "fit_variance": "tuning.fit_variance",
     "mine": "mining.mine",
     "Encoder": "modality",
     "Modality": "modality",
@@ -195,6 +198,7 @@ __all__ = [
     "Transform",
     "Tuned",
     "UserError",
+    "VarianceFit",
     "ZeroShotClassification",
     "ZeroShotMultiLabel",
     "ZeroShotRegression",
@@ -211,6 +215,7 @@ __all__ = [
     "explain",
     "export",
     "fit_transforms",
+    "fit_variance",
     "functional",
     "load",
     "load_plugin",

@@ -13,7 +13,7 @@ from mmalign import distributed, registry
 from mmalign.capabilities import Masking
 from mmalign.data.truncation import TruncationCounter
 from mmalign.errors import UserError
-from mmalign.heads import Codebook, CodebookConfig, GaussianConfig, HeadSet
+from mmalign.heads import Codebook, CodebookConfig, FittedVariances, GaussianConfig, HeadSet
 from mmalign.heads.gaussian import Pool
 from mmalign.inference import Counted, as_items, finite_vectors, item_of, run_batches
 from mmalign.lora import add_lora, keep_statistics
@@ -23,7 +23,7 @@ from mmalign.objectives.pairs.pair_config import PairConfig
 from mmalign.objectives.pairs.pair_sum import PairSum
 from mmalign.objectives.pairs.two_views import SelfPairs
 from mmalign.objectives.parts.correspondence import Correspondence
-from mmalign.towers import TowerConfig, describe_tower, fit_transforms, freeze_encoder, identity_width, modality_of
+from mmalign.towers import TowerConfig, describe_towers, fit_transforms, freeze_encoder, identity_width, modality_of
 from mmalign.types import Batch, Embedding, Inputs, LossOutput
 
 __all__ = ["Aligner", "TowerConfig", "fit_transforms", "modality_of"]
@@ -39,6 +39,7 @@ class Aligner(nn.Module):
         transforms: Name -> fitted transform, see `fit_transforms`.
         codebook: Codebook shared by all towers; built if an objective needs codes.
         gaussian: Log-variance heads; built if an objective needs them.
+        variances: Tower -> number of features of its fitted variance, see `mmalign.fit_variance`.
 
     Example:
         >>> towers = {tower: TowerConfig(modality="vector", args={"width": 4}) for tower in ("left", "right")}
@@ -58,17 +59,15 @@ class Aligner(nn.Module):
         transforms: Mapping[str, Transform],
         codebook: CodebookConfig | None = None,
         gaussian: GaussianConfig | None = None,
+        variances: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
-        for pair in pairs:
-            for name in (pair.a, pair.b):
-                if name not in towers:
-                    raise UserError(f"a pair names the tower {name!r}{registry.nearest(name, towers)}")
+        for name in (name for pair in pairs for name in (pair.a, pair.b) if name not in towers):
+            raise UserError(f"a pair names the tower {name!r}{registry.nearest(name, towers)}")
         self.towers = dict(towers)
         self.provenance: dict[str, Any] = {}  # filled by `mmalign.load`, as is `path`
         self.path: Path | None = None
-        self.modalities = {name: modality_of(name, tower) for name, tower in towers.items()}
-        self.transforms = dict(transforms)
+        self.modalities, self.transforms = {n: modality_of(n, tower) for n, tower in towers.items()}, dict(transforms)
         # Where dim is set, encoders are built last: their random weights depend on the order.
         built = {name: self._encoder(name) for name in towers} if dim is None else {}
         self.dim = dim = identity_width(towers, built) if dim is None else dim
@@ -85,6 +84,7 @@ class Aligner(nn.Module):
             self.encoders[name] = encoder = built.get(name) or self._encoder(name)
             kind = replace(self.gaussian_config, pool=cast(Pool, tower.uncertainty or self.gaussian_config.pool))
             self.heads[name] = HeadSet(encoder, dim, needs[name], tower.head, kind, tower.reduce, tower.group_whitening)
+        self.variances = FittedVariances(variances, dim, needs)
         self._mask_ratios = {name: self.objective.mask_ratio_of(name) for name in towers}
         self._self_pairs = SelfPairs(self.objective)
 
@@ -94,7 +94,9 @@ class Aligner(nn.Module):
 
     def embed(self, name: str, inputs: Inputs) -> Embedding:
         """Run one tower on collated inputs."""
-        return self.heads[name](self.encoders[name](inputs), name, self.codebook)  # type: ignore[no-any-return]
+        features = self.encoders[name](inputs)
+        embedding = self.heads[name](features, name, self.codebook)
+        return self.variances.add(embedding, self.encoders[name], inputs, features.vector)
 
     def forward(self, batch: Batch) -> dict[str, Embedding]:
         """Embed every tower of a batch; the embedding of a tower that no row has is empty.
@@ -129,7 +131,7 @@ class Aligner(nn.Module):
         heads = self.heads[name]
         assert isinstance(heads, HeadSet)
         linked = self.encoders[name] if self.training and torch.is_grad_enabled() else None
-        return heads.empty(self.device, name, self.codebook, linked)
+        return self.variances.add_empty(heads.empty(self.device, name, self.codebook, linked))
 
     def loss(self, batch: Batch, gradient_norms: GradientNorms | None = None) -> LossOutput:
         """Embed a batch and sum the pairs' objectives; `gradient_norms` records each term's gradient norm in backward.
@@ -290,11 +292,9 @@ class Aligner(nn.Module):
         """Configuration that rebuilds this model without network, data or pretrained weights, as JSON values."""
         return {
             "dim": self.dim,
-            "towers": {
-                name: describe_tower(name, tower, encoder, self.modalities[name], adapted=name in self.adapted)
-                for (name, tower), encoder in zip(self.towers.items(), self.encoders.values(), strict=True)
-            },
+            "towers": describe_towers(self.towers, self.encoders, self.modalities, self.adapted),
             "pairs": [asdict(pair) for pair in self.pairs],
             "codebook": asdict(self.codebook_config),
             "gaussian": asdict(self.gaussian_config),
+            **self.variances.config(),
         }

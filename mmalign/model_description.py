@@ -18,6 +18,8 @@ KEYS = {
     # Bundles written before these existed have neither.
     "codebook": Argument("codebook", CodebookConfig, None),
     "gaussian": Argument("gaussian", GaussianConfig, None),
+    # Only where `mmalign.fit_variance` set one.
+    "variances": Argument("variances", dict[str, int], None),
 }
 """What `Aligner.config` returns."""
 

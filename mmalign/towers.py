@@ -1,6 +1,6 @@
 """Configuration of one tower: modality, encoder, transform, freezing."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from functools import cache
@@ -168,6 +168,19 @@ def identity_width(towers: Mapping[str, TowerConfig], encoders: Mapping[str, Enc
         listed = ", ".join(f"{name} {width}" for name, width in widths.items()) or "no such tower"
         raise UserError(f"model.dim: null needs encoders of one width with head identity, got {listed}; set a number")
     return next(iter(widths.values()))
+
+
+def describe_towers(
+    towers: Mapping[str, TowerConfig],
+    encoders: Mapping[str, nn.Module] | nn.ModuleDict,
+    modalities: Mapping[str, Modality],
+    adapted: Collection[str],
+) -> dict[str, Any]:
+    """`describe_tower` of each tower; `adapted` are those whose LoRA adapters are not yet merged."""
+    return {
+        name: describe_tower(name, tower, encoders[name], modalities[name], adapted=name in adapted)
+        for name, tower in towers.items()
+    }
 
 
 def describe_tower(

@@ -188,7 +188,7 @@ def rebuild(described: Any, transforms: Mapping[str, Mapping[str, Any]], where: 
             name: modality_of(name, tower).restore_transform(transforms[name]) for name, tower in towers.items()
         }
         with no_empty_layers():
-            model = Aligner(towers, pairs, dim, restored, codebook, gaussian)
+            model = Aligner(towers, pairs, dim, restored, codebook, gaussian, described.get("variances"))
         model.adapt()  # of a checkpoint; a bundle has adapters merged
     except UserError as error:
         raise error if str(where) in str(error) else UserError(f"{where}: {error}") from error

@@ -14,6 +14,7 @@ COMMANDS = {
     "report": "write one HTML file about a run: data, curves, results, galleries, maps, explanations",
     "mine": "find hard negatives of the training records with a trained model, for data.neighbours",
     "tune": "learn prompts for a frozen bundle from a few labelled samples, beside templates and a linear probe",
+    "variance": "fit a variance to one tower of a frozen bundle: the larger, the more a sample looks perturbed",
     "export": "export the towers of a bundle as ONNX or torch.export programs, compared with the model",
     "check": "check data before training: unusable records, duplicates, leakage, a sheet of samples",
     "embed": "embed one tower of a data set into a table (Parquet or Arrow)",

@@ -20,7 +20,7 @@ from mmalign.cli.help import asked_for
 from mmalign.cli.parsing import Parsed, given_settings, long_name, parse, parse_with_data, parse_with_data_of_each
 from mmalign.cli.table_flags import EmbedFlags, IndexFlags, SearchFlags
 from mmalign.cli.targets import negatives_target, picture_target, rows_path, rows_target, target, write_json
-from mmalign.cli.training_flags import MineFlags, TuneFlags
+from mmalign.cli.training_flags import MineFlags, TuneFlags, VarianceFlags
 from mmalign.recipes import names as recipe_names
 
 
@@ -161,6 +161,23 @@ def tune_command(arguments: list[str]) -> int:
     if json_file:
         write_json(json_file, tuned.result.to_json())
         print(f"written: {json_file}")
+    return 0
+
+
+def variance_command(arguments: list[str]) -> int:
+    """Mmalign variance BUNDLE --tower TOWER -o FITTED [--perturbations ...] [--data.*]."""
+    arguments = [*map(long_name, arguments)]
+    flags, data = parse_with_data("variance", VarianceFlags, arguments)
+    json_file = target(flags.json)
+    fit = mmalign.fit_variance(
+        flags.bundle, data, tower=flags.tower, out=flags.out, perturbations=flags.perturbations, seed=flags.seed,
+        copies=flags.copies, samples=flags.samples, ridge=flags.ridge, split=flags.split, device=flags.device,
+    )  # fmt: skip
+    fit.show()
+    if fit.folder:
+        print(f"saved {fit.folder}, a bundle: for mmalign embed, and mmalign evaluate with --uncertainty true")
+    if json_file:
+        write_json(json_file, fit.to_json())
     return 0
 
 

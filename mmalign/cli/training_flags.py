@@ -93,3 +93,34 @@ class TuneFlags:
     seed: int = 0
     json: str | None = None
     device: str = "auto"
+
+
+@dataclass
+class VarianceFlags:
+    """Fit a variance to one tower of a frozen bundle: the squared distance by which perturbations move its embeddings.
+
+    Args:
+        bundle: Bundle or run folder.
+        tower: Tower that gets the variance; its modality must have perturbations (ecg, image, pointcloud, video).
+        out: Folder of the bundle to write, with equal vectors and scores; also -o FOLDER. Default: none is written.
+        perturbations: Perturbations of the modality, such as noise; default: all.
+        copies: Perturbed copies of each sample.
+        samples: Maximum number of samples.
+        ridge: Ridge penalty; null = the one of highest likelihood on a fifth of the groups.
+        split: Split to fit to: train, validation or test; not the one to evaluate.
+        seed: Seed of the samples, the perturbations and the held-out groups.
+        json: Write the fit to this file.
+        device: auto (a GPU if there is one, else the CPU), cpu, cuda or cuda:1.
+    """
+
+    bundle: str
+    tower: str
+    out: str | None = None
+    perturbations: list[str] = field(default_factory=list)
+    copies: int = 1
+    samples: int = 5000
+    ridge: float | None = None
+    split: str = "train"
+    seed: int = 0
+    json: str | None = None
+    device: str = "auto"

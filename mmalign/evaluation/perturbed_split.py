@@ -17,8 +17,8 @@ from mmalign.model import Aligner
 from mmalign.types import Inputs
 
 
-def perturbing(model: Aligner, tower: str) -> Perturbing:
-    """The modality of a tower, which perturbs samples.
+def perturbing(model: Aligner, tower: str, purpose: str = "robustness") -> Perturbing:
+    """The modality of a tower, which perturbs samples; messages begin with `purpose`.
 
     Raises:
         UserError: it does not; the message names the modalities that do.
@@ -28,7 +28,7 @@ def perturbing(model: Aligner, tower: str) -> Perturbing:
         return modality
     known = [name for name in registry.names("modalities") if isinstance(_loaded(name), Perturbing)]
     raise UserError(
-        f"robustness: the modality {modality.name!r} of the tower {tower!r} has no perturbations; modalities that "
+        f"{purpose}: the modality {modality.name!r} of the tower {tower!r} has no perturbations; modalities that "
         f"have them: {', '.join(known) or 'none'}; choose another tower with --tower"
     )
 
@@ -62,13 +62,17 @@ def perturbed_batches(
     ]
 
     def perturbed(key: str, sample: Any) -> Any:
-        stream = int.from_bytes(hashlib.sha256(key.encode(errors="surrogatepass")).digest())
-        return modality.perturb(sample, transform, name, level, np.random.default_rng((seed, stream)))
+        return modality.perturb(sample, transform, name, level, keyed_generator(seed, key))
 
     pairs = zip(items, part.samples(tower), strict=True)
     while chunk := list(islice(pairs, batch_size)):
         collated = transform.collate([transform.item(perturbed(key, sample)) for (_, key), sample in chunk])
         yield collated, torch.tensor([row for (row, _), _ in chunk], dtype=torch.long)
+
+
+def keyed_generator(seed: int, key: str) -> np.random.Generator:
+    """A random generator that depends on the seed and a key, such as a record's id, and not on any order."""
+    return np.random.default_rng((seed, int.from_bytes(hashlib.sha256(key.encode(errors="surrogatepass")).digest())))
 
 
 def _loaded(name: str) -> object:

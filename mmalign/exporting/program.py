@@ -35,13 +35,16 @@ class TowerModule(nn.Module):
     def __init__(self, model: Aligner, tower: str, names: Sequence[str]) -> None:
         super().__init__()
         self.encoder, self.head, self.codebook = model.encoders[tower], model.heads[tower], model.codebook
-        self.tower, self.names = tower, tuple(names)
-        self.outputs = ("vector", "log_variance") if self.head.log_variance is not None else ("vector",)
+        self.tower, self.names, self.variances = tower, tuple(names), model.variances
+        uncertain = self.head.log_variance is not None or tower in model.variances
+        self.outputs = ("vector", "log_variance") if uncertain else ("vector",)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Encode a batch."""
         inputs = dict(zip(self.names, tensors, strict=True))
-        embedding = self.head(self.encoder(inputs), self.tower, self.codebook)
+        features = self.encoder(inputs)
+        embedding = self.head(features, self.tower, self.codebook)
+        embedding = self.variances.add(embedding, self.encoder, inputs, features.vector)
         return tuple(getattr(embedding, name) for name in self.outputs)
 
 

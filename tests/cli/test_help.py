@@ -23,6 +23,7 @@ OWN = {
     "report": ["BUNDLE", "--out", "--tasks", "--pages", "--split"],
     "mine": ["BUNDLE", "--out", "--negatives", "--skip", "--depth", "--relative_margin", "--surface"],
     "tune": ["BUNDLE", "--shots", "--out", "--prompts", "--context", "--experts"],
+    "variance": ["BUNDLE", "TOWER", "--out", "--perturbations", "--copies", "--ridge"],
     "export": ["BUNDLE", "--out", "--formats", "--int8"],
     "check": ["--towers", "--sheet"],
     "embed": ["BUNDLE", "OUT", "--split", "--precision"],
