@@ -165,7 +165,7 @@ def tune_command(arguments: list[str]) -> int:
 
 
 def variance_command(arguments: list[str]) -> int:
-    """Mmalign variance BUNDLE --tower TOWER -o FITTED [--perturbations ...] [--data.*]."""
+    """Mmalign variance BUNDLE TOWER -o FITTED [--perturbations ...] [--data.*]."""
     arguments = [*map(long_name, arguments)]
     flags, data = parse_with_data("variance", VarianceFlags, arguments)
     json_file = target(flags.json)

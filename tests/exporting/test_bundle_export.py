@@ -1,5 +1,6 @@
 """Exported towers give the model's vectors for any number of rows, or are named with the reason why they do not."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch.testing import assert_close
 
 import mmalign
 from mmalign import Aligner, DataConfig, Encoder, Features, PairConfig, TowerConfig, UserError, fit_transforms
+from mmalign.heads import FittedVariance
 from mmalign.types import Inputs
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -63,6 +65,21 @@ def test_programs_equal_the_model_for_other_numbers_of_rows(vectors: Aligner, tm
     assert stated["towers"]["a"]["inputs"] == {"values": {"type": "float32", "shape": [None, 16]}}
     assert stated["towers"]["a"]["outputs"] == {"vector": [None, 4]}
     assert stated["towers"]["a"]["transform"] == vectors.transforms["a"].config()
+
+
+def test_a_fitted_variance_is_exported(vectors: Aligner, tmp_path: Path) -> None:
+    model = copy.deepcopy(vectors)
+    model.variances["a"] = FittedVariance(16, 4)
+    with torch.no_grad():
+        model.variances["a"].get_parameter("weight").copy_(torch.linspace(-1, 1, 16))
+    mmalign.export(model, tmp_path / "out", formats=["onnx"])
+    values = torch.randn(13, 16)
+    expected = model.encode("a", list(values.numpy())).log_variance
+    session = onnxruntime.InferenceSession(str(tmp_path / "out" / "a.onnx"), providers=["CPUExecutionProvider"])
+    (found,) = session.run(["log_variance"], {"values": values.numpy()})
+    assert_close(torch.from_numpy(found), expected, rtol=0, atol=1e-5)
+    other = onnxruntime.InferenceSession(str(tmp_path / "out" / "b.onnx"), providers=["CPUExecutionProvider"])
+    assert [output.name for output in other.get_outputs()] == ["vector"]
 
 
 def test_texts_of_any_length(model: Aligner, tmp_path: Path) -> None:

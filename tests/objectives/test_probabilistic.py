@@ -214,3 +214,36 @@ def test_wrong_settings_and_missing_heads_are_named(kind: type[PcmeppObjective] 
         PcmeppObjective(pseudo_weight=-0.1)
     with pytest.raises(UserError, match="weights must not be below 0"):
         ProlipObjective(inclusion=-0.1)
+
+
+@EITHER
+def test_gradients_of_variances_do_not_depend_on_which_item_is_the_positive(
+    kind: type[PcmeppObjective] | type[ProlipObjective],
+) -> None:
+    """They see the number of positives alone, so they cannot learn how far a sample lies from its partner.
+
+    The loss depends on a sample's variances through a bias of its logits; the derivative of that bias is the sum over
+    the row of match probabilities less labels. The means do see which item it is.
+    """
+    a, b = side(1), side(2)
+    partner = torch.tensor([3, 0, 4, 1, 5, 2])
+    args = {"pseudo_weight": 0.0} if kind is PcmeppObjective else {"initial_bias": -1.0}
+    objective = kind(**args).double()
+    gradients = []
+    for order in (torch.arange(ROWS), partner):
+        output = objective(a, b[order])
+        gradients.append(torch.autograd.grad(output.loss, parts(a, b)))
+    for one, other in ((gradients[0][1], gradients[1][1]), (gradients[0][3], gradients[1][3])):
+        assert_close(one, other, rtol=1e-9, atol=1e-12)
+        assert one.abs().max() > 1e-4
+    assert (gradients[0][0] - gradients[1][0]).abs().max() > 1e-2
+
+
+def test_a_pseudo_positive_lowers_the_variance_of_a_sample_far_from_its_partner() -> None:
+    a, b = side(1), side(2)
+    far = b[torch.tensor([3, 0, 4, 1, 5, 2])]
+    sums = []
+    for weight in (0.0, 1.0):
+        loss = PcmeppObjective(pseudo_weight=weight, bottleneck=0.0).double()(a, far).loss / (1 + weight)
+        sums.append(torch.autograd.grad(loss, a.log_variance)[0].sum())
+    assert sums[1] > sums[0]  # descent lowers the variances more
