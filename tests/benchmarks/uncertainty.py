@@ -194,7 +194,7 @@ def balanced(truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> float:
     for known, given in zip(truth.T, said.T, strict=True):
         if known.any() and not known.all():
             values.append((given[known].mean() + (~given[~known]).mean()) / 2)
-    return float(np.mean(values))
+    return float(np.mean(values)) if values else float("nan")
 
 
 def figures(found: Mapping[str, Any], rows: NDArray[np.int64]) -> dict[str, float]:
@@ -240,7 +240,7 @@ def cells(several: list[Mapping[str, Any]], draws: int = 500) -> dict[str, str]:
             column.append(float(np.mean([each[name] for each in one])))
     shown = {}
     for name, column in values.items():
-        low, high = np.percentile(column, (2.5, 97.5))
+        low, high = np.nanpercentile(column, (2.5, 97.5))
         layout = ".1f" if name.startswith("median") else ".3f" if name.startswith(("acc", "shuf")) else "+.3f"
         shown[name] = f"{np.mean([one[name] for one in centre]):{layout}} [{low:{layout}}, {high:{layout}}]"
     return shown
