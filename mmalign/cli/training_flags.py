@@ -102,7 +102,8 @@ class VarianceFlags:
     Args:
         bundle: Bundle or run folder.
         tower: Tower that gets the variance; its modality must have perturbations (ecg, image, pointcloud, video).
-        out: Folder of the bundle to write, with equal vectors and scores; also -o FOLDER. Default: none is written.
+        out: Folder of the bundle to write, such as RUN/fitted, whose data are then the default; also -o FOLDER. Default:
+            none is written.
         perturbations: Perturbations of the modality, such as noise; default: all.
         copies: Perturbed copies of each sample.
         samples: Maximum number of samples.

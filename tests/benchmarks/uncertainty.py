@@ -128,14 +128,13 @@ def run(out: Path, name: str, seed: int) -> dict[str, Any]:
     folder = out / name / str(seed)
     kept = folder / "figures.json"
     if not kept.exists():
-        task, found = SETS[name](seed), {}
+        task = SETS[name](seed)
         for model in ("pcmepp", "clip"):
             if not (folder / model / "bundle" / "config.json").exists():
                 flags = [*task.flags, *task.epochs[model], "--overwrite", f"--out={folder / model}"]
                 _command("train", f"ecg-text/{model}", *flags)
-        found["pcmepp"] = measure(mmalign.load(folder / "pcmepp"), task)
         fit = mmalign.fit_variance(folder / "clip", task.config, tower="ecg", perturbations=FITTED, seed=seed)
-        found[OURS] = measure(fit.model, task)
+        found = measure({"pcmepp": mmalign.load(folder / "pcmepp"), OURS: fit.model}, task)
         found["fit"] = dict(fit.scores)
         kept.write_text(json.dumps(found, default=_plain) + "\n")
     return dict(json.loads(kept.read_text()))
@@ -151,25 +150,28 @@ def _plain(value: Any) -> Any:
     return value.tolist()
 
 
-def measure(model: Aligner, task: Hearts | PtbXl) -> dict[str, Any]:
-    """Outcomes and uncertainty estimates of each recording, natural and at each level of the ladder."""
-    ranks = evaluate(
-        model, task.config, "retrieval", split=task.split, pair=("ecg", "text"), ties="middle", bootstrap=0
-    )
-    data = opened(model, task.config, ["ecg", "text"], task.split, keep_samples=True)
-    score, texts = task.scorer(model, data), embed_split(model, data, "text", task.split).embedding
-    rows = []
+def measure(models: Mapping[str, Aligner], task: Hearts | PtbXl) -> dict[str, Any]:
+    """Of each model, outcomes and uncertainty estimates of each recording, natural and at each level of the ladder."""
+    first, *others = models.values()
+    assert all(one.transforms["ecg"].config() == first.transforms["ecg"].config() for one in others)
+    data = opened(first, task.config, ["ecg", "text"], task.split, keep_samples=True)
+    found: dict[str, dict[str, Any]] = {}
+    for name, model in models.items():
+        ranks = evaluate(model, data, "retrieval", split=task.split, pair=("ecg", "text"), ties="middle", bootstrap=0)
+        retrieval = {name: ranks.details[name].best.tolist() for name in ("ecg_to_text", "text_to_ecg")}
+        found[name] = {"levels": [], "noise": task.noise(data), "retrieval": retrieval}
+    scorers = {name: task.scorer(model, data) for name, model in models.items()}
     for level in LEVELS:
-        batches = perturbed_batches(model, data, "ecg", task.split, name="noise", level=level, seed=0, batch_size=64)
-        embedded = model.embed_batches("ecg", batches)
-        assert embedded is not None
-        rows.append(score(embedded[0]) | _variance(embedded[0]))
-        if level == 0:
-            detection = _shuffled(model, embedded[0], texts)
-    return {
-        "levels": rows, "noise": task.noise(data), "shuffled": detection,
-        "retrieval": {name: ranks.details[name].best.tolist() for name in ("ecg_to_text", "text_to_ecg")},
-    }  # fmt: skip
+        ladder = perturbed_batches(first, data, "ecg", task.split, name="noise", level=level, seed=0, batch_size=64)
+        batches = list(ladder)
+        for name, model in models.items():
+            embedded = model.embed_batches("ecg", batches)
+            assert embedded is not None
+            found[name]["levels"].append(scorers[name](embedded[0]) | _variance(embedded[0]))
+            if level == 0:
+                texts = embed_split(model, data, "text", task.split).embedding
+                found[name]["shuffled"] = _shuffled(model, embedded[0], texts)
+    return found
 
 
 def _variance(samples: Embedding) -> dict[str, Any]:
