@@ -45,4 +45,11 @@ MUTANTS = (
     Mutant("the true class wins equal scores", f"{M}/classification.py",
            "rank = (wrong >= (true - margin)[:, None]).sum(dim=1)", "rank = (wrong > (true + margin)[:, None]).sum(dim=1)",
            ("tests/evaluation/tasks/test_zero_shot_classification.py",)),
+    Mutant("variance regression: the bias is penalised", "mmalign/tuning/variance_regression.py",
+           "    penalty[-1] = 0.0\n", "", ("tests/tuning/test_variance_regression.py",)),
+    Mutant("fitted variance: distances from another sample", "mmalign/tuning/perturbed_pairs.py",
+           "first, others = place[:, :1], place[:, 1:]", "first, others = place.roll(1, 0)[:, :1], place[:, 1:]",
+           ("tests/tuning/test_fit_variance.py",)),
+    Mutant("fitted variance: each dimension has the whole", "mmalign/heads/fitted_variance.py",
+           "return (total - math.log(self.dim))[:, None]", "return total[:, None]", ("tests/heads/test_fitted_variance.py",)),
 )  # fmt: skip
