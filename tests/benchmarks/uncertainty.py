@@ -231,7 +231,7 @@ def figures(found: Mapping[str, Any], rows: NDArray[np.int64]) -> dict[str, floa
     return result
 
 
-def cells(several: list[Mapping[str, Any]], draws: int = 500) -> dict[str, str]:
+def cells(several: list[Mapping[str, Any]], draws: int = 200) -> dict[str, str]:
     """Mean over seeds of every figure, and its interval: seeds and records are both drawn."""
     rng, count = np.random.default_rng(0), len(several[0]["levels"][0]["truth"])
     centre = [figures(one, np.arange(count)) for one in several]
