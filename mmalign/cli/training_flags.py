@@ -102,8 +102,7 @@ class VarianceFlags:
     Args:
         bundle: Bundle or run folder.
         tower: Tower that gets the variance; its modality must have perturbations (ecg, image, pointcloud, video).
-        out: Folder of the bundle to write, such as RUN/fitted, whose data are then the default; also -o FOLDER. Default:
-            none is written.
+        out: Folder of the bundle to write; in a run folder it keeps the run's data; also -o FOLDER. Default: none.
         perturbations: Perturbations of the modality, such as noise; default: all.
         copies: Perturbed copies of each sample.
         samples: Maximum number of samples.
