@@ -109,7 +109,8 @@ class AlignmentModule(pl.LightningModule):
         means = distributed.mean(torch.stack([value.to(self.device) for value in own]))
         for name, value in zip(names, means, strict=True):
             self.log(f"train/{name}", value, prog_bar=name == "loss" or name.endswith("/scale"))
-        self.log("train/lr", self.optimizer_config.lr * factor_at(step, steps, self.optimizer_config))
+            if name == "loss":
+                self.log("train/lr", self.optimizer_config.lr * factor_at(step, steps, self.optimizer_config))
         elapsed = time.perf_counter() - self._since
         self.log("train/samples_per_s", self._seen / elapsed, prog_bar=True)
 
