@@ -41,7 +41,7 @@ LAYERS = [
     {"embedding"},
     {"evaluation", "pictures"},
     {"searching", "explanation", "classification", "mining", "tuning"},
-    {"reporting", "exporting"},
+    {"reporting", "exporting", "exploring"},
     {"training"},
     {"api"},
     {"cli", "__main__"},

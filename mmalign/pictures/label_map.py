@@ -10,6 +10,7 @@ from mmalign.errors import UserError
 from mmalign.pictures.figures import COLOURS, label, new_figure
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_LABELS = 14
@@ -38,14 +39,7 @@ def label_map(
         axes = figure.add_subplot(1, len(points), number + 1)
         step = -(-len(places) // MOST_POINTS)
         shown, kinds = places[::step], np.array(labels[tower], dtype=object)[::step]
-        x, y = shown[kinds == ""].T
-        axes.scatter(x, y, s=4, color="#bbbbbb", linewidths=0)
-        for index, name in enumerate(names):
-            # Past the colours, the marker shifts by one: no two classes share both.
-            marker = _MARKERS[(index + index // len(COLOURS)) % len(_MARKERS)]
-            x, y = shown[kinds == name].T
-            axes.scatter(x, y, s=16, color=COLOURS[index % len(COLOURS)], marker=marker,
-                         label=label(name, width=22), alpha=0.75, linewidths=0)  # fmt: skip
+        scatter_classes(axes, shown, kinds, names)
         axes.set(xticks=[], yticks=[])
         axes.set_title(label(tower), fontsize=10)
     if names:
@@ -53,3 +47,25 @@ def label_map(
     if title:
         figure.suptitle(label(title, width=78, lines=2), fontsize=10)
     return figure
+
+
+def scatter_classes(
+    axes: "Axes", points: NDArray[np.float64], kinds: NDArray[np.object_], names: Sequence[str], *, size: float = 16
+) -> None:
+    """Draw points by class on axes, the classes with colours, markers and labels for a legend.
+
+    Args:
+        axes: Where to draw.
+        points: `(n, 2)`.
+        kinds: Class of each point `(n,)`; "" = none, drawn as a small grey dot.
+        names: All classes, at most 14, in the order of the colours.
+        size: Area of a marker in square points.
+    """
+    x, y = points[kinds == ""].T
+    axes.scatter(x, y, s=size / 4, color="#bbbbbb", linewidths=0)
+    for index, name in enumerate(names):
+        # Past the colours, the marker shifts by one: no two classes share both.
+        marker = _MARKERS[(index + index // len(COLOURS)) % len(_MARKERS)]
+        x, y = points[kinds == name].T
+        axes.scatter(x, y, s=size, color=COLOURS[index % len(COLOURS)], marker=marker,
+                     label=label(name, width=22), alpha=0.75, linewidths=0)  # fmt: skip

@@ -1,6 +1,7 @@
 """Maps of a shared space: the vectors of two towers in the plane of their first two principal components."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,7 +62,38 @@ def plane(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     Returns:
         `(n, 2)` and `(m, 2)`.
     """
-    both = np.concatenate([a, b])
-    middle = both.mean(axis=0)
-    directions = np.linalg.svd(both - middle, full_matrices=False)[2][:2]
-    return (a - middle) @ directions.T, (b - middle) @ directions.T
+    axes = PrincipalAxes.of(np.concatenate([a, b]))
+    return axes.project(a), axes.project(b)
+
+
+@dataclass(frozen=True)
+class PrincipalAxes:
+    """The plane of the first two principal components of some vectors.
+
+    Args:
+        mean: `(dim,)`.
+        directions: Unit vectors `(2, dim)`.
+        explained: Fraction of the variance of each component, `(2,)`.
+
+    Example:
+        >>> axes = PrincipalAxes.of(np.array([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
+        >>> axes.explained.round(1).tolist()
+        [0.9, 0.1]
+    """
+
+    mean: Floats
+    directions: Floats
+    explained: Floats
+
+    @staticmethod
+    def of(vectors: Floats) -> "PrincipalAxes":
+        """Fit to vectors `(n, dim)`, n and dim at least 2."""
+        mean = vectors.mean(axis=0)
+        _, singular, directions = np.linalg.svd(vectors - mean, full_matrices=False)
+        variance = singular**2
+        return PrincipalAxes(mean, directions[:2], variance[:2] / max(float(variance.sum()), 1e-30))
+
+    def project(self, vectors: Floats) -> Floats:
+        """Coordinates `(n, 2)` of vectors `(n, dim)`."""
+        projected: Floats = (vectors - self.mean) @ self.directions.T
+        return projected

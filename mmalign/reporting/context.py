@@ -71,8 +71,7 @@ class Context:
         """
         sample = self.sample(row, tower, alternative)
         if isinstance(sample, str):
-            shown = sample if len(sample) <= LONGEST_TEXT else f"{sample[: LONGEST_TEXT - 1]}…"
-            return Cell(text=shown, **parts)
+            return Cell(text=shown_text(sample), **parts)
         key = (row, tower, alternative)
         if key not in self._thumbnails:
             self._thumbnails[key] = thumbnail(self.model.modalities[tower], sample)
@@ -96,3 +95,8 @@ class Context:
         assert isinstance(modality, Explaining)
         shown = sample if labels.shown is None else labels.shown
         return Cell(source=weighted_thumbnail(modality, shown, [float(w) for w in weights]), text=tower, **parts)
+
+
+def shown_text(text: str) -> str:
+    """The text in at most 400 characters."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"

@@ -36,9 +36,9 @@ def data_uri(figure: "Figure", dpi: int) -> str:
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def thumbnail(modality: Modality, sample: Any) -> str:
-    """A sample drawn by its modality, as a data URI."""
-    return _drawn(lambda axes: modality.picture(sample, axes))
+def thumbnail(modality: Modality, sample: Any, size: tuple[float, float] = THUMBNAIL) -> str:
+    """A sample drawn by its modality, as a data URI; `size` is its width and height in inches."""
+    return _drawn(lambda axes: modality.picture(sample, axes), size)
 
 
 def weighted_thumbnail(modality: Explaining, sample: Any, weights: Sequence[float]) -> str:
@@ -46,8 +46,8 @@ def weighted_thumbnail(modality: Explaining, sample: Any, weights: Sequence[floa
     return _drawn(lambda axes: modality.weighted_picture(sample, axes, weights))
 
 
-def _drawn(draw: Callable[[Any], None]) -> str:
-    figure = new_figure(*THUMBNAIL)
+def _drawn(draw: Callable[[Any], None], size: tuple[float, float] = THUMBNAIL) -> str:
+    figure = new_figure(*size)
     axes = figure.add_subplot()
     draw(axes)
     for text in axes.texts:

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from mmalign.data.config import DataConfig
-from mmalign.data.contents import warn_changed
-from mmalign.data.dataset import Dataset
 from mmalign.errors import UserError
-from mmalign.modality import Modality
 from mmalign.model import Aligner
 from mmalign.objectives.parts.shared_space import emergent_note
 from mmalign.pictures import retrieval_grid, save
 from mmalign.safe_io.printable import printable
+from mmalign.searching.samples import TableSamples, is_sample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,17 +113,14 @@ class SearchResult:
         if not self.hits or not self.hits[0]:
             raise UserError("nothing was found, so there is nothing to draw")
         modality = self.model.modalities[self.gallery]
-        index_of: dict[str, int] = {}
-        opened: Dataset | None = None
-        if not modality.value_is_sample:
+        samples = TableSamples(modality, self.gallery, None)
+        if not all(hit.value is not None and is_sample(modality, hit.value) for hits in self.hits for hit in hits):
             if data is None:
                 raise UserError(f"samples of {self.gallery!r} are files: to draw them, give the data that was embedded")
-            opened = Dataset.open(data, {self.gallery: modality}, splits=[])
-            warn_changed(opened, self.model.provenance, "all")
-            index_of = {record.id: index for index, record in enumerate(opened.records)}
+            samples = TableSamples.open(self.model, self.gallery, data)
         return retrieval_grid(
             [self.model.modalities[self.tower].read(query) for query in self.queries],
-            [[_sample(modality, self.gallery, hit, opened, index_of) for hit in hits] for hits in self.hits],
+            [[samples.get(hit.id, hit.value) for hit in hits] for hits in self.hits],
             scores=torch.tensor([[hit.score for hit in hits] for hits in self.hits]),
             relevant=None,
             names=[[hit.id for hit in hits] for hits in self.hits],
@@ -137,21 +132,3 @@ class SearchResult:
     def draw(self, path: Path | str, data: DataConfig | None = None) -> Path:
         """Save the figure; the arguments are those of `figure`."""
         return save(self.figure(data), path)
-
-
-def _sample(modality: Modality, gallery: str, hit: Hit, data: Dataset | None, index_of: dict[str, int]) -> Any:
-    if modality.value_is_sample and hit.value is not None:
-        return modality.read(hit.value)
-    index = index_of.get(hit.id)
-    if data is None or index is None or gallery not in data.records[index].values:
-        raise UserError(
-            f"the data has no {gallery} of record {hit.id!r}: name the data that was embedded with --data.source or "
-            "--data.manifest"
-        )
-    values = [value if isinstance(value, str) else None for value in data.records[index].values[gallery]]
-    if hit.value is not None and hit.value not in values:
-        raise UserError(
-            f"record {hit.id!r} has other values of {gallery} than the table: expected {hit.value[:80]!r}, got "
-            f"{str(values[0])[:80]!r}; name the data that was embedded"
-        )
-    return data.store.get(index, gallery, 0 if hit.value is None else values.index(hit.value))
