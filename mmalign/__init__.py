@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from mmalign.evaluation.tasks.zero_shot_multilabel import ZeroShotMultiLabel
     from mmalign.evaluation.tasks.zero_shot_regression import ZeroShotRegression
     from mmalign.explanation import Explanation, explain
+    from mmalign.exploring.explore import explore
+    from mmalign.exploring.server import Explorer
     from mmalign.exporting.bundle_export import ExportReport, export
     from mmalign.mining.mine import mine
     from mmalign.mining.result import MinedNegatives
@@ -106,6 +108,8 @@ _HOMES = {
     "Grounding": "evaluation.tasks.grounding",
     "LinearProbe": "evaluation.tasks.linear_probe",
     "Explanation": "explanation",
+    "Explorer": "exploring.server",
+    "explore": "exploring.explore",
     "ExportReport": "exporting.bundle_export",
     "export": "exporting.bundle_export",
     "explain": "explanation",
@@ -165,6 +169,7 @@ __all__ = [
     "EvalSettings",
     "Evaluations",
     "Explanation",
+    "Explorer",
     "ExportReport",
     "Features",
     "FewShot",
@@ -213,6 +218,7 @@ __all__ = [
     "evaluate",
     "evaluate_all",
     "explain",
+    "explore",
     "export",
     "fit_transforms",
     "fit_variance",

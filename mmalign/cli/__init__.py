@@ -23,6 +23,7 @@ COMMANDS = {
     "classify": "zero-shot classification of files without labels, by prompts; CSV",
     "search": "find the nearest records of an embedded table",
     "explain": "draw which words of one sample correspond to which atoms, patches or beats of another",
+    "explore": "open a page on this machine: search a table by typing or dropping samples, with explanations and a map",
     "list": "list modalities, encoders, objectives, sources and recipes, with their arguments",
     "demo": "train and evaluate on the embedded handwritten digits, in about a minute",
 }

@@ -18,7 +18,7 @@ from mmalign.cli.flags import (
 )
 from mmalign.cli.help import asked_for
 from mmalign.cli.parsing import Parsed, given_settings, long_name, parse, parse_with_data, parse_with_data_of_each
-from mmalign.cli.table_flags import EmbedFlags, IndexFlags, SearchFlags
+from mmalign.cli.table_flags import EmbedFlags, ExploreFlags, IndexFlags, SearchFlags
 from mmalign.cli.targets import negatives_target, picture_target, rows_path, rows_target, target, write_json
 from mmalign.cli.training_flags import MineFlags, TuneFlags, VarianceFlags
 from mmalign.recipes import names as recipe_names
@@ -284,6 +284,22 @@ def explain_command(arguments: list[str]) -> int:
     explanation.show()
     explanation.draw(out)
     print(f"drawn: {out}")
+    return 0
+
+
+def explore_command(arguments: list[str]) -> int:
+    """Mmalign explore BUNDLE TABLE [--data.*]; serves until Ctrl-C."""
+    flags, data = parse_with_data("explore", ExploreFlags, arguments)
+    page = mmalign.explore(
+        flags.bundle, flags.table, data if data.towers else None, k=flags.k, port=flags.port,
+        upload_mb=flags.upload_mb, seconds=flags.seconds, split=flags.split, device=flags.device,
+    )  # fmt: skip
+    with page:
+        print(f"open {page.url} in a browser; Ctrl-C stops the page", flush=True)
+        try:
+            page.wait()
+        except KeyboardInterrupt:
+            print("stopped")
     return 0
 
 

@@ -50,6 +50,31 @@ class IndexFlags:
 
 
 @dataclass
+class ExploreFlags:
+    """Serve a page on 127.0.0.1 on which a person searches an embedded table: type a sample, or drop a file.
+
+    Args:
+        bundle: Bundle or run folder.
+        table: Table written by `mmalign embed`; or a tower, whose records in the data are embedded first.
+        k: Answers per query, up to 100.
+        port: Port on 127.0.0.1; 0 = a free one.
+        upload_mb: Megabytes of the files of one query.
+        seconds: Time limit of one request.
+        split: Records to embed if TABLE is a tower: train, validation, test or all.
+        device: auto (a GPU if there is one, else the CPU), cpu, cuda or cuda:1.
+    """
+
+    bundle: str
+    table: str
+    k: int = 12
+    port: int = 7860
+    upload_mb: float = 32.0
+    seconds: float = 60.0
+    split: str = "all"
+    device: str = "auto"
+
+
+@dataclass
 class SearchFlags:
     """Find the nearest records of an embedded table.
 

@@ -32,6 +32,7 @@ OWN = {
     "classify": ["BUNDLE", "SAMPLES", "--classes", "--prompts", "--out"],
     "search": ["BUNDLE", "INDEX", "QUERIES", "--k", "--engine", "--by_id"],
     "explain": ["BUNDLE", "SAMPLE_A", "OUT", "--term"],
+    "explore": ["BUNDLE", "TABLE", "--k", "--port", "--upload_mb", "--seconds"],
     "list": ["--json"],
     "demo": ["--out", "--seed"],
 }
