@@ -47,18 +47,7 @@ LAYERS = [
     {"cli", "__main__"},
 ]
 LAYER_OF = {package: place for place, packages in enumerate(LAYERS) for package in packages}
-HEAVY = {
-    "peft",
-    "rdkit",
-    "torch_geometric",
-    "timm",
-    "open_clip",
-    "transformers",
-    "wfdb",
-    "gradio",
-    "pytorch_lightning",
-    "uvicorn",
-}
+HEAVY = {"peft", "rdkit", "torch_geometric", "timm", "open_clip", "transformers", "wfdb", "gradio", "pytorch_lightning"}
 
 
 def package_of(path: Path) -> str:

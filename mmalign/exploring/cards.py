@@ -54,6 +54,13 @@ def explanation_html(session: Session, answers: Answers, rank: int) -> str:
     )  # fmt: skip
 
 
+def heading_html(session: Session) -> str:
+    """What is searched."""
+    rows = f"{len(session.table):,} rows of the tower {session.table.tower}"
+    asked = ", ".join(f"{name} ({tower.modality.name})" for name, tower in session.towers.items())
+    return _render(title="mmalign explore", notes=[f"{rows}. Queries of: {asked}."])
+
+
 def map_html(session: Session, answers: Answers | None) -> str:
     """The map of the table, with the query and its answers."""
     drawn = session.map(answers)
@@ -61,9 +68,7 @@ def map_html(session: Session, answers: Answers | None) -> str:
         return _render(notes=["A map needs three rows and two coordinates."])
     asked = "" if answers is None else f", the query {answers.query.title} as a star and its answers as rings"
     alt = f"Rows of {session.table.tower} on their first two principal components{asked}."
-    notes = [
-        "First two principal components of the rows. A query of another tower can lie beside them: towers keep a gap."
-    ]
+    notes = ["First two principal components of the rows. Queries of another tower can lie apart (modality gap)."]
     return _render(figure=data_uri(drawn, FIGURE_DPI), alt=alt, notes=notes)
 
 

@@ -62,7 +62,7 @@ class Filters:
         parts = [_union(known, chosen) for known, chosen in ((self._labels, labels), (self._groups, groups)) if chosen]
         if not parts:
             return None
-        rows = parts[0] if len(parts) == 1 else np.intersect1d(*parts)
+        rows = parts[0] if len(parts) == 1 else np.intersect1d(parts[0], parts[1])
         return torch.from_numpy(rows)
 
 

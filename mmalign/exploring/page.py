@@ -9,7 +9,7 @@ from typing import Any
 
 from mmalign.errors import BadSample, UserError, first_line
 from mmalign.exploring.answers import Answers
-from mmalign.exploring.cards import answers_html, explanation_html, map_html, message_html
+from mmalign.exploring.cards import answers_html, explanation_html, heading_html, map_html, message_html
 from mmalign.exploring.limits import Worker
 from mmalign.exploring.queries import Dropped
 from mmalign.exploring.session import Session
@@ -53,13 +53,12 @@ def build_page(gradio: Any, session: Session, folder: Path) -> Any:
         `gradio.Blocks`.
     """
     handlers = _Handlers(gradio, session, folder)
+    filters = (("Only labels", session.filters.labels), ("Only groups", session.filters.groups))
     towers, first = session.towers, next(iter(session.towers.values()))
     private = {"api_visibility": "private", "show_progress": "minimal"}
     with gradio.Blocks(analytics_enabled=False, title="mmalign explore") as page:
         state = gradio.State(None)
-        gradio.HTML(
-            f'<div class="explore"><h1>mmalign explore</h1><p class="small">{len(session.table):,} rows</p></div>'
-        )
+        gradio.HTML(heading_html(session))
         with gradio.Row():
             with gradio.Column(scale=1, min_width=300):
                 tower = gradio.Radio(list(towers), value=first.name, label="Tower of the query")
@@ -67,13 +66,10 @@ def build_page(gradio: Any, session: Session, folder: Path) -> Any:
                                       elem_id="query")  # fmt: skip
                 search = gradio.Button("Search", variant="primary", visible=first.typed)
                 dropped = gradio.File(label="Drop a file, or the files of one record", file_count="multiple",
-                                      height=130, elem_id="dropped")  # fmt: skip
+                                      height=160, elem_id="dropped")  # fmt: skip
                 chosen = [
                     gradio.Dropdown(choices, multiselect=True, value=[], label=name, visible=bool(choices))
-                    for name, choices in (
-                        ("Only labels", session.filters.labels),
-                        ("Only groups", session.filters.groups),
-                    )
+                    for name, choices in filters
                 ]
                 export = gradio.DownloadButton("Export the answers (CSV)", interactive=False)
             with gradio.Column(scale=3, min_width=300):

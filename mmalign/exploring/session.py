@@ -181,7 +181,8 @@ class Session:
             scores, best = best_rows(query, vectors, k, score=score, tower=tower, device=self.model.device)
             return scores[0], best[0]
         parts, places = [], []
-        for some in rows.split(_ROWS):
+        for start in range(0, len(rows), _ROWS):
+            some = rows[start : start + _ROWS]
             part = replace(vectors, codes=vectors.codes[some])
             scores, best = best_rows(query, part, k, score=score, tower=tower, device=self.model.device)
             parts.append(scores[0])
