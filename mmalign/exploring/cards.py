@@ -25,7 +25,7 @@ _INERT = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;", "`": "&#96;"
 def answers_html(session: Session, answers: Answers) -> str:
     """The query and its ranked answers, each with buttons `explain` and `similar`."""
     query = answers.query
-    uncertainty = "" if query.uncertainty is None else f"uncertainty {number(query.uncertainty)}"
+    uncertainty = "" if query.uncertainty is None else f"uncertainty {query.uncertainty:.4g}"
     card = _cell(session.towers[query.tower].modality, query.sample, query.tower, title="query", caption=uncertainty)
     margin = "" if answers.margin is None else f" First two scores differ by {number(answers.margin)}."
     notes = [*query.notes, f"{answers.searched:,} rows compared. Score: {answers.score}.{margin}"]
@@ -78,9 +78,9 @@ def message_html(text: str) -> str:
 
 
 def _answer_cell(session: Session, answer: Answer, rank: int) -> Cell:
-    known = "" if answer.uncertainty is None else f", uncertainty {number(answer.uncertainty)}"
+    known = "" if answer.uncertainty is None else f", uncertainty {answer.uncertainty:.4g}"
     more = f"; {answer.equal_rows} more of equal content" if answer.equal_rows else ""
-    group = f" · group {answer.group}" if answer.group else ""
+    group = f" · group {answer.group}" if answer.group and session.filters.groups else ""
     return _sample_cell(
         session, answer, title=f"{rank}. {number(answer.score)}{known}", caption=f"{answer.name}{group}{more}"
     )

@@ -40,6 +40,8 @@ class Filters:
             record = samples.record(name) if samples is not None else None
             if record is not None and record.group:
                 groups[record.group].append(row)
+        if all(len(rows) == 1 for rows in groups.values()):  # nothing is grouped
+            groups.clear()
         self._labels, self._groups = _arrays(labels), _arrays(groups)
 
     @property

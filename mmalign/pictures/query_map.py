@@ -50,7 +50,7 @@ def query_map(
                           weight="bold")  # fmt: skip
     if query is not None:
         axes.scatter(
-            *query[:, None], s=220, marker="*", color=VERMILION, edgecolors="black", label=query_name, zorder=5
+            query[:1], query[1:], s=220, marker="*", color=VERMILION, edgecolors="black", label=query_name, zorder=5
         )
     axes.set(xticks=[], yticks=[])
     first, second = axes_of_space.explained

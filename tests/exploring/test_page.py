@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmalign.cli import main
 from tests.exploring.conftest import HOSTILE, Served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -49,7 +50,7 @@ def url(served: Served) -> Iterator[str]:
         yield found.group(1)
         server.send_signal(signal.SIGINT)
         assert server.wait(20) == 0
-        assert server.stdout.read() == "stopped\n"
+        assert server.stdout.read().endswith("stopped\n")
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,20 @@ def typed(page: Any, text: str) -> None:
     choose(page, "words")
     page.get_by_label("Type a sample of words").fill(text)
     page.get_by_role("button", name="Search").click()
+
+
+def read(request: Any) -> str:
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return str(answer.read().decode())
+
+
+def status_of(request: Any) -> int:
+    try:
+        read(request)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    return 200
 
 
 def npy() -> bytes:
@@ -135,9 +150,9 @@ def test_the_keyboard_alone_is_enough(page: Any) -> None:
             page.keyboard.press("Tab")
         pytest.fail(f"{selector} is not reached by Tab")
 
-    tab_to("input[type=radio]")
-    for _ in range(2):
-        page.keyboard.press("ArrowRight")
+    tab_to("input[type=radio][value=words]")
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Search").wait_for()
     tab_to("#query textarea, #query input")
     page.keyboard.type("two cats")
     page.keyboard.press("Enter")
@@ -185,8 +200,7 @@ def test_an_upload_of_200_mb_is_refused(page: Any, url: str, tmp_path: Path) -> 
     page.locator("#dropped input[type=file]").set_input_files(str(file))
     page.wait_for_selector("text=/exceeds|too large|maximum/i")
     request = urllib.request.Request(f"{url}/gradio_api/upload", data=b"x", headers={"Content-Length": str(2 * 10**8)})
-    with pytest.raises(urllib.error.HTTPError, match="413"):
-        urllib.request.urlopen(request, timeout=20)
+    assert status_of(request) == 413
     typed(page, "a red disc 3")
     page.wait_for_selector("#answers li")
 
@@ -204,27 +218,19 @@ def test_nothing_is_wider_than_the_window(page: Any, width: int) -> None:
 @needs_gradio
 def test_no_file_of_this_machine_is_served(url: str, served: Served) -> None:
     for path in ("/etc/passwd", str(served.table), str(served.bundle / "config.json"), "../../../../etc/passwd"):
-        with pytest.raises(urllib.error.HTTPError) as error:
-            urllib.request.urlopen(f"{url}/gradio_api/file={path}", timeout=20)
-        assert error.value.code in (403, 404)
+        assert status_of(f"{url}/gradio_api/file={path}") in (403, 404)
 
 
 @needs_gradio
 def test_a_page_in_use_refuses_its_port(url: str, served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     port = url.rpartition(":")[2]
-    ran = subprocess.run(
-        [sys.executable, "-m", "mmalign", *flags_of(served), f"--port={port}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 2
-    assert f"port {port} of 127.0.0.1 is in use" in ran.stderr
+    assert main([*flags_of(served), f"--port={port}"]) == 2
+    assert f"port {port} of 127.0.0.1 is in use" in capsys.readouterr().err
 
 
 @needs_gradio
 def test_nothing_is_sent_to_others(url: str) -> None:
-    config = urllib.request.urlopen(f"{url}/config", timeout=20).read().decode()
+    config = read(f"{url}/config")
     assert json.loads(config)["analytics_enabled"] is False
-    style = urllib.request.urlopen(f"{url}/theme.css", timeout=20).read().decode()
+    style = read(f"{url}/theme.css")
     assert "http" not in re.sub(r"http://www\.w3\.org/\S+", "", style)
