@@ -47,7 +47,14 @@ class Explorer:
             enable_monitoring=False, pwa=False, mcp_server=False, **page_style(gradio),
         )  # fmt: skip
         most = session.limits.upload_bytes * session.limits.files + _MORE
-        config = uvicorn.Config(Guard(app, most), log_level="warning", access_log=False, ws="none", lifespan="on")
+        config = uvicorn.Config(
+            Guard(app, most),
+            log_level="warning",
+            access_log=False,
+            ws="none",
+            lifespan="on",
+            timeout_graceful_shutdown=2,
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
         self._thread.start()
@@ -62,7 +69,9 @@ class Explorer:
     def close(self) -> None:
         """Stop the server and delete uploads and exports."""
         self._server.should_exit = True
-        self._thread.join(5)
+        self._thread.join(3)
+        self._server.force_exit = True  # an open page keeps a connection
+        self._thread.join(10)
         self._socket.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
