@@ -1,4 +1,4 @@
-"""The command line: parsing, nothing else. Each command is one function in `mmalign.cli.commands`."""
+"""The command line: parsing, nothing else. Each command is one function in `commands.py` or `table_commands.py`."""
 
 import os
 import sys
@@ -79,9 +79,10 @@ def _command(name: str) -> Callable[[list[str]], int]:
         from mmalign.cli.listing import list_command
 
         return list_command
-    from mmalign.cli import commands
+    from mmalign.cli import commands, table_commands
 
-    command: Callable[[list[str]], int] = getattr(commands, f"{name}_command")
+    module = table_commands if hasattr(table_commands, f"{name}_command") else commands
+    command: Callable[[list[str]], int] = getattr(module, f"{name}_command")
     return command
 
 

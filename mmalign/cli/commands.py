@@ -1,6 +1,5 @@
 """One function per command: parse the flags, call one function of `mmalign`, print and write what it returns."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from mmalign.cli.flags import (
 )
 from mmalign.cli.help import asked_for
 from mmalign.cli.parsing import Parsed, given_settings, long_name, parse, parse_with_data, parse_with_data_of_each
-from mmalign.cli.table_flags import EmbedFlags, ExploreFlags, IndexFlags, SearchFlags
 from mmalign.cli.targets import negatives_target, picture_target, rows_path, rows_target, target, write_json
 from mmalign.cli.training_flags import MineFlags, TuneFlags, VarianceFlags
 from mmalign.recipes import names as recipe_names
@@ -208,32 +206,6 @@ def check_command(arguments: list[str]) -> int:
     return 1 if report.bad else 0
 
 
-def embed_command(arguments: list[str]) -> int:
-    """Mmalign embed BUNDLE TOWER OUT.parquet --data.*."""
-    flags, data = parse_with_data("embed", EmbedFlags, arguments)
-    out = target(flags.out)
-    table = mmalign.embed(
-        flags.bundle, data, flags.tower,
-        split=flags.split, batch_size=flags.batch_size, dims=flags.dims, precision=flags.precision,
-        device=flags.device,
-    )  # fmt: skip
-    table.write(out)
-    kept = f"{table.vectors.dim} numbers" + f" ({flags.precision})" * (flags.precision != "float32")
-    print(f"{len(table)} vectors of {kept} -> {out}; rejected records: {len(table.rejected)}")
-    return 0
-
-
-def index_command(arguments: list[str]) -> int:
-    """Mmalign index TABLE [--kind hnsw|ivfpq]."""
-    flags = parse("index", IndexFlags, arguments)
-    json_file = target(flags.json)
-    report = mmalign.build_index(flags.table, flags.kind, queries=flags.queries, recall=flags.recall, seed=flags.seed)
-    report.show()
-    if json_file:
-        write_json(json_file, asdict(report))
-    return 0
-
-
 def bundle_command(arguments: list[str]) -> int:
     """Mmalign bundle CHECKPOINT OUT."""
     flags = parse("bundle", BundleFlags, arguments)
@@ -256,23 +228,6 @@ def classify_command(arguments: list[str]) -> int:
     return 1 if result.problems else 0
 
 
-def search_command(arguments: list[str]) -> int:
-    """Mmalign search BUNDLE INDEX.parquet TOWER QUERY [QUERY ...]."""
-    flags, data = parse_with_data("search", SearchFlags, arguments)
-    json_file, picture = target(flags.json), picture_target(flags.picture)
-    result = mmalign.search(
-        flags.bundle, flags.queries, tower=flags.tower, index=flags.index, k=flags.k, engine=flags.engine,
-        by_id=flags.by_id, rescore=flags.rescore, device=flags.device,
-    )  # fmt: skip
-    result.show()
-    if json_file:
-        write_json(json_file, result.to_json())
-    if picture:
-        result.draw(picture, data)
-        print(f"drawn: {picture}")
-    return 0
-
-
 def explain_command(arguments: list[str]) -> int:
     """Mmalign explain BUNDLE SAMPLE_A SAMPLE_B OUT.png [--pair "[a, b]"]."""
     flags = parse("explain", ExplainFlags, arguments)
@@ -284,22 +239,6 @@ def explain_command(arguments: list[str]) -> int:
     explanation.show()
     explanation.draw(out)
     print(f"drawn: {out}")
-    return 0
-
-
-def explore_command(arguments: list[str]) -> int:
-    """Mmalign explore BUNDLE TABLE [--data.*]; serves until Ctrl-C."""
-    flags, data = parse_with_data("explore", ExploreFlags, arguments)
-    page = mmalign.explore(
-        flags.bundle, flags.table, data if data.towers else None, k=flags.k, port=flags.port,
-        upload_mb=flags.upload_mb, seconds=flags.seconds, split=flags.split, device=flags.device,
-    )  # fmt: skip
-    with page:
-        print(f"open {page.url} in a browser; Ctrl-C stops the page", flush=True)
-        try:
-            page.wait()
-        except KeyboardInterrupt:
-            print("stopped")
     return 0
 
 
