@@ -65,7 +65,10 @@ def _train(cli: TrainCLI, arguments: list[str]) -> Path:
     check_draw(config.pairs, data_config.draw, config.towers, guided=config.guide is not None)
     check_views(config.pairs, data_config.views, config.towers)
     transforms = early_transforms(config)
-    data = Dataset.open(data_config, config.modalities, out=out, transforms=transforms, training=True)
+    continued = data_config.stream and cli.config.resume  # rejected.jsonl then has the records to skip without decoding
+    data = Dataset.open(
+        data_config, config.modalities, out=None if continued else out, transforms=transforms, training=True
+    )
     model = build_model(config, data)
     read = [data.split("train"), data.split("validation")]
     truncated = warn_truncated(read, model.transforms) if trainer.is_global_zero else {}
