@@ -11,6 +11,10 @@ from torch.nn.parameter import is_lazy
 from mmalign.errors import UserError, first_line
 
 
+class EmptyLayerError(UserError):
+    """A layer has a size of 0."""
+
+
 @contextmanager
 def no_empty_layers() -> Iterator[None]:
     """Inside this context, layers of torch without a weight are refused while they are built.
@@ -18,20 +22,21 @@ def no_empty_layers() -> Iterator[None]:
     A size of 0 in a configuration gives such a layer; torch initialises it with a warning, and it passes nothing on.
 
     Raises:
-        UserError: a layer has a size of 0.
+        EmptyLayerError: a layer has a size of 0.
 
     Example:
         >>> with no_empty_layers():
         ...     layer = nn.Linear(4, 0)
         Traceback (most recent call last):
-        mmalign.errors.UserError: expected layers of at least one weight, got Linear with a weight of shape (0, 4)
+        mmalign.building.EmptyLayerError: expected layers of at least one weight, got Linear with a weight of shape
+        (0, 4)
     """
 
     def demand(module: nn.Module, name: str, parameter: Any) -> None:
         own = type(module).__module__.startswith("torch.nn.")
         if not own or parameter is None or is_lazy(parameter) or parameter.numel():
             return
-        raise UserError(
+        raise EmptyLayerError(
             f"expected layers of at least one weight, got {type(module).__name__} with a {name} of shape "
             f"{tuple(parameter.shape)}"
         )
@@ -63,7 +68,9 @@ def refusing(what: str) -> Iterator[None]:
     try:
         with no_empty_layers():
             yield
-    except UserError as error:
-        raise error if not str(error).startswith("expected layers") else UserError(f"{what}: {error}") from error
+    except EmptyLayerError as error:
+        raise UserError(f"{what}: {error}") from error
+    except UserError:
+        raise
     except (RuntimeError, ValueError, ArithmeticError) as error:
         raise UserError(f"{what} cannot be built: {first_line(error)}") from error

@@ -5,7 +5,7 @@ Every process must call the same functions in the same order, a process without 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -185,13 +185,18 @@ def _pad(tensor: Tensor, rows: int) -> Tensor:
     return torch.cat([tensor, tensor.new_zeros(rows - tensor.shape[0], *tensor.shape[1:])])
 
 
-def mean(values: Tensor) -> Tensor:
-    """The mean over all processes of tensors of one shape, without gradients."""
+def means(values: Mapping[str, Tensor], device: torch.device) -> Mapping[str, Tensor]:
+    """The means over all processes of scalars that all of them have, by one reduction; those of one process unchanged.
+
+    Args:
+        values: Scalars by name, on any device.
+        device: Where the backend communicates.
+    """
     if not is_distributed():
         return values
-    total = values.detach().clone()
+    total = torch.stack([value.detach().to(device, torch.float32) for value in values.values()])
     dist.all_reduce(total)
-    return total / world_size()
+    return dict(zip(values, total / world_size(), strict=True))
 
 
 def reach(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:

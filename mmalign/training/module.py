@@ -105,9 +105,7 @@ class AlignmentModule(pl.LightningModule):
 
     def _log_step(self, values: Mapping[str, Tensor], step: float, steps: float) -> None:
         """Log the values of a step as means over all processes, of which one is taken for all of them."""
-        names, own = list(values), [torch.as_tensor(value, dtype=torch.float32) for value in values.values()]
-        means = distributed.mean(torch.stack([value.to(self.device) for value in own]))
-        for name, value in zip(names, means, strict=True):
+        for name, value in distributed.means(values, self.device).items():
             self.log(f"train/{name}", value, prog_bar=name == "loss" or name.endswith("/scale"))
             if name == "loss":
                 self.log("train/lr", self.optimizer_config.lr * factor_at(step, steps, self.optimizer_config))

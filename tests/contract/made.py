@@ -42,9 +42,13 @@ def side(objective: Objective, batch: int, *, seed: int = 0, vector: Tensor | No
     if "reconstructed" in fields:
         fields["original"] = Tokens(fields["reconstructed"].values.detach().roll(1, 2), fields["reconstructed"].mask)
     if "codes" in fields:
-        book = torch.randn(CODES, WIDTH, generator=torch.Generator().manual_seed(9))
-        fields["grounded"] = F.normalize(fields["codes"] @ book, dim=1)
+        fields["grounded"] = F.normalize(fields["codes"] @ code_book(), dim=1)
     return Embedding(unit.clone().requires_grad_("vector" in objective.needs), **fields)
+
+
+def code_book() -> Tensor:
+    """The codes that `side` mixes."""
+    return torch.randn(CODES, WIDTH, generator=torch.Generator().manual_seed(9))
 
 
 def leaves(embedding: Embedding) -> list[Tensor]:

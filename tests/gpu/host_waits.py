@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from mmalign import registry
 from mmalign.objectives.objective import Objective
 from mmalign.types import Embedding, Tokens
-from tests.contract.made import CODES, WIDTH, build, learnt, side
+from tests.contract.made import build, code_book, learnt, side
 from tests.gpu.pretend_device import Construct, Count, Pretend, put
 
 BATCH = 12
@@ -29,8 +29,7 @@ def embedding_on_device(one: Embedding) -> Embedding:
         else:
             moved[field.name] = put(value) if isinstance(value, Tensor) else value
     if one.codes is not None:  # computed from the codes, as in `side`
-        book = torch.randn(CODES, WIDTH, generator=torch.Generator().manual_seed(9))
-        moved["grounded"] = F.normalize(moved["codes"] @ put(book), dim=1)
+        moved["grounded"] = F.normalize(moved["codes"] @ put(code_book()), dim=1)
     return Embedding(**moved)
 
 

@@ -73,7 +73,36 @@ class Neighbours:
         return next(((rank, near) for rank, near in ranked if near >= 0 and left[near]), (self.table.shape[1], -1))
 
 
-class EpochBatches(Sampler[Any]):
+class ResumableKeys(Sampler[Any]):
+    """Keys of an epoch's batches; one pass can start at any row. Base of `EpochBatches` and `StreamNumbers`."""
+
+    def __init__(self) -> None:
+        self.epoch, self._first, self._begun = 0, 0, 0
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """The epoch and first row of the next pass."""
+        return self.epoch, self._first
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the next pass (called by Lightning); it starts at its first row unless resumed."""
+        if epoch != self.epoch:
+            self.resume(epoch, 0)
+
+    def resume(self, epoch: int, row: int) -> None:
+        """Start the next pass, and only that one, at a row of the order of `epoch`, counted over all processes."""
+        self.epoch, self._first, self._begun = epoch, row, row
+
+    def _start(self) -> tuple[int, int]:
+        """The epoch and first row of the pass that begins; the one after it starts at its first row.
+
+        Called at the first batch: a loader with workers creates two iterators and uses one.
+        """
+        epoch, first, self._first = self.epoch, self._first, 0
+        return epoch, first
+
+
+class EpochBatches(ResumableKeys):
     """Batches of indices, this rank's part of each.
 
     A step takes `batch_size` rows per process. The last, smaller batch is divided equally among the ranks, up to one
@@ -100,21 +129,7 @@ class EpochBatches(Sampler[Any]):
     ) -> None:
         self.indices, self.batch_size, self.neighbours = indices, batch_size, neighbours
         self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
-        self.epoch, self._first, self._begun = 0, 0, 0
-
-    @property
-    def position(self) -> tuple[int, int]:
-        """The epoch and first row of the next pass."""
-        return self.epoch, self._first
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next pass (called by Lightning); it starts at its first row unless resumed."""
-        if epoch != self.epoch:
-            self.epoch, self._first, self._begun = epoch, 0, 0
-
-    def resume(self, epoch: int, row: int) -> None:
-        """Start the next pass, and only that one, at a row of the order of `epoch`, counted over all processes."""
-        self.epoch, self._first, self._begun = epoch, row, row
+        super().__init__()
 
     def __len__(self) -> int:
         """Number of batches of a full pass, resumed or not."""
@@ -131,8 +146,7 @@ class EpochBatches(Sampler[Any]):
         return bounds[min(done, len(bounds)) - 1][1] if done > 0 and bounds else self._begun
 
     def __iter__(self) -> Iterator[Key]:
-        # The start is read at the first batch: a loader with workers creates two iterators and uses one.
-        epoch, first, self._first = self.epoch, self._first, 0
+        epoch, first = self._start()
         order = self.indices
         if self.shuffle:
             # Four numbers: an item's generator is seeded with three, and SeedSequence pads with zeros.

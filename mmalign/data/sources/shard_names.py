@@ -6,9 +6,31 @@ from collections.abc import Sequence
 from itertools import islice, product
 from pathlib import Path, PurePath
 
+from mmalign.data.sources.base import SourceConfig
 from mmalign.errors import UserError
 
 _MAX_SHARDS = 100_000
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is an address or a command, such as `https://...` or `pipe:...`, and no path.
+
+    Example:
+        >>> is_address("s3://bucket/a.tar"), is_address("C:/a.tar"), is_address("a.tar")
+        (True, False, False)
+    """
+    return re.match(r"[a-z][a-z0-9+.-]+:", name, re.IGNORECASE) is not None
+
+
+def shard_pattern(config: SourceConfig) -> str:
+    """The pattern of the shards that a source reads.
+
+    Raises:
+        UserError: none is set.
+    """
+    if not config.manifest:
+        raise UserError("source 'webdataset' needs shards: --data.manifest 'train-{000..031}.tar'")
+    return config.manifest
 
 
 def shard_paths(pattern: str) -> list[Path]:
@@ -17,7 +39,7 @@ def shard_paths(pattern: str) -> list[Path]:
     Raises:
         UserError: a remote address or a command, or a missing shard.
     """
-    if re.match(r"[a-z][a-z0-9+.-]+:", pattern, re.IGNORECASE):
+    if is_address(pattern):
         raise UserError(f"{pattern}: expected local tar shards; --data.stream true reads addresses")
     folder = Path(pattern).expanduser()
     if folder.is_dir():

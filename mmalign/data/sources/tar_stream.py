@@ -1,7 +1,6 @@
 """Tar shards in the webdataset layout, read from their beginning to their end: local files, or addresses."""
 
 import io
-import re
 import tarfile
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from mmalign.data.files.archives import BoundedTarInfo
 from mmalign.data.sources.base import Record, SourceConfig
 from mmalign.data.sources.manifest import max_file_bytes
 from mmalign.data.sources.record_stream import LostShard, RecordStream
-from mmalign.data.sources.shard_names import expand_braces, shard_paths, short_names
+from mmalign.data.sources.shard_names import expand_braces, is_address, shard_paths, shard_pattern, short_names
 from mmalign.data.sources.tar_row import Members, TarRow, check_columns, key_and_extension
 from mmalign.errors import BadSample, UserError
 from mmalign.registry import nearest
@@ -43,9 +42,7 @@ class TarStream(RecordStream):
     """
 
     def __init__(self, config: SourceConfig) -> None:
-        if not config.manifest:
-            raise UserError("--data.stream: expected shards: --data.manifest 'train-{000..031}.tar'")
-        self.addresses = shard_addresses(config.manifest)
+        self.addresses = shard_addresses(shard_pattern(config))
         super().__init__(config, short_names(self.addresses))
         self._row, self._max_bytes = TarRow(config, inline=True), max_file_bytes(config)
         self._needed = self._row.extensions
@@ -53,7 +50,7 @@ class TarStream(RecordStream):
 
     def read(self, shard: int) -> Iterator[Record]:
         address, name, done = self.addresses[shard], self.shards[shard], 0
-        attempts = ATTEMPTS if _is_address(address) else 1
+        attempts = ATTEMPTS if is_address(address) else 1
         for attempt in range(attempts):
             if attempt:
                 time.sleep(WAIT * 2 ** (attempt - 1))
@@ -71,7 +68,7 @@ class TarStream(RecordStream):
 
     def rows(self) -> int | None:
         """An estimate from the first local shard that can be read: its number of records, times the size of all."""
-        if _is_address(self.addresses[0]):
+        if is_address(self.addresses[0]):
             return None
         for shard in range(len(self.addresses)):
             try:
@@ -100,7 +97,7 @@ class TarStream(RecordStream):
         with ExitStack() as stack:
             file = stack.enter_context(_opened(address))
             archive = stack.enter_context(
-                tarfile.open(fileobj=file, mode="r|*" if _is_address(address) else "r:*", tarinfo=_WholeHeader)
+                tarfile.open(fileobj=file, mode="r|*" if is_address(address) else "r:*", tarinfo=_WholeHeader)
             )
             for info in archive:
                 archive.members.clear()  # type: ignore[attr-defined]  # or a shard's index grows in memory
@@ -160,7 +157,7 @@ def shard_addresses(pattern: str) -> list[str]:
         >>> shard_addresses("https://example.org/s-{0..1}.tar")
         ['https://example.org/s-0.tar', 'https://example.org/s-1.tar']
     """
-    if not _is_address(pattern):
+    if not is_address(pattern):
         return [str(path) for path in shard_paths(pattern)]
     scheme = pattern.partition(":")[0].lower()
     if scheme not in SCHEMES or "::" in pattern:
@@ -171,12 +168,8 @@ def shard_addresses(pattern: str) -> list[str]:
     return expand_braces(pattern)
 
 
-def _is_address(name: str) -> bool:
-    return re.match(r"[a-z][a-z0-9+.-]+:", name, re.IGNORECASE) is not None
-
-
 def _opened(address: str) -> IO[bytes]:
-    if not _is_address(address):
+    if not is_address(address):
         return Path(address).open("rb")
     import fsspec
 

@@ -7,10 +7,10 @@ from mmalign.data.files.archives import TarStore
 from mmalign.data.files.store import file_sha256
 from mmalign.data.sources.base import Record, Source, SourceConfig
 from mmalign.data.sources.manifest import max_file_bytes
-from mmalign.data.sources.shard_names import shard_paths, short_names
+from mmalign.data.sources.shard_names import shard_paths, shard_pattern, short_names
 from mmalign.data.sources.tar_row import Members, TarRow, check_columns, key_and_extension
 from mmalign.data.sources.tar_stream import TarStream
-from mmalign.errors import MissingFile, UserError
+from mmalign.errors import MissingFile
 
 
 class WebdatasetSource(Source):
@@ -28,10 +28,7 @@ class WebdatasetSource(Source):
 
     def __init__(self, config: SourceConfig) -> None:
         super().__init__(config)
-        if not config.manifest:
-            raise UserError("source 'webdataset' needs shards: --data.manifest 'train-{000..031}.tar'")
-        max_bytes = max_file_bytes(config)
-        paths = shard_paths(config.manifest)
+        paths, max_bytes = shard_paths(shard_pattern(config)), max_file_bytes(config)
         names = short_names([str(path) for path in paths])
         self._shards = {name: TarStore(path, max_bytes=max_bytes) for name, path in zip(names, paths, strict=True)}
         rows = [

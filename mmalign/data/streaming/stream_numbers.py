@@ -1,18 +1,16 @@
 """The numbers of an epoch's batches."""
 
 from collections.abc import Iterator
-from typing import Any
-
-from torch.utils.data import Sampler
 
 from mmalign import distributed
+from mmalign.data.batching.sampling import ResumableKeys
 
 BatchNumber = tuple[int, int]
 """An epoch, and the number of a batch of this rank in it."""
 
 
-class StreamNumbers(Sampler[Any]):
-    """The numbers of an epoch's batches: `EpochBatches` for data without indices.
+class StreamNumbers(ResumableKeys):
+    """The numbers of an epoch's batches: `EpochBatches` for data without indices; a resumed one begins a batch.
 
     Args:
         rows: Records of an epoch, over all processes.
@@ -21,21 +19,7 @@ class StreamNumbers(Sampler[Any]):
 
     def __init__(self, rows: int, batch_size: int) -> None:
         self.rows, self.batch_size = rows, batch_size
-        self.epoch, self._first, self._begun = 0, 0, 0
-
-    @property
-    def position(self) -> tuple[int, int]:
-        """The epoch and first row of the next pass."""
-        return self.epoch, self._first
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next pass (called by Lightning); it starts at its first row unless resumed."""
-        if epoch != self.epoch:
-            self.epoch, self._first, self._begun = epoch, 0, 0
-
-    def resume(self, epoch: int, row: int) -> None:
-        """Start the next pass, and only that one, at the first batch that begins at or after a row."""
-        self.epoch, self._first, self._begun = epoch, row, row
+        super().__init__()
 
     def __len__(self) -> int:
         return self.rows // self._size
@@ -49,7 +33,7 @@ class StreamNumbers(Sampler[Any]):
         return min(batch, len(self)) * self._size
 
     def __iter__(self) -> Iterator[BatchNumber]:
-        epoch, first, self._first = self.epoch, self._first, 0
+        epoch, first = self._start()
         for number in range(self.counted(first), len(self)):
             yield epoch, number
 

@@ -49,11 +49,11 @@ class TrainingStream:
             batch_size: Records of a batch.
         """
         data, config = self.data, self.data.config
-        texts = {tower: data.modalities[tower].value_is_sample for tower in data.towers}
+        texts = {tower: modality.value_is_sample for tower, modality in data.modalities.items()}
         keep = partial(
             _is_training,
             has_splits=any(record.split for record in data.records),
-            texts={tower: modality.value_is_sample for tower, modality in data.modalities.items()},
+            texts=texts,
             validation=config.validation,
             test=config.test,
             seed=config.split_seed,
@@ -61,7 +61,7 @@ class TrainingStream:
         return StreamBatches(
             self.stream,
             self._pairs,
-            texts,
+            {tower: texts[tower] for tower in data.towers},
             self._samples,
             keep,
             positives=config.positives,
